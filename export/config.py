@@ -1,0 +1,131 @@
+"""config.json of a GPT-2 checkpoint, with every field that changes arithmetic checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from issun.export.errors import CheckpointError
+
+# transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
+ACTIVATIONS = {
+    "gelu": "Gelu",
+    "gelu_fast": "FastGelu",
+    "gelu_new": "FastGelu",
+    "gelu_pytorch_tanh": "FastGelu",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GPT2Config:
+    """The numbers that fix a GPT-2 network, named as in config.json."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_inner: int
+    n_positions: int
+    vocab_size: int
+    activation_function: str
+    layer_norm_epsilon: float
+    tie_word_embeddings: bool
+    scale_attn_weights: bool
+    scale_attn_by_inverse_layer_idx: bool
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def kv_head_dim(self) -> int:
+        """Width of one head in the graph: GroupQueryAttention wants a multiple of 8."""
+        return -(-self.head_dim // 8) * 8
+
+    def attention_scale(self, layer: int) -> float:
+        """The factor on the attention scores of `layer`."""
+        scale = 1 / math.sqrt(self.head_dim) if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises CheckpointError when the file holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("{path} is not a JSON object.", path=path)
+    return content
+
+
+def read_config(folder: Path) -> GPT2Config:
+    """Read config.json in `folder`; raises CheckpointError for what issun cannot export exactly."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError("{folder} has no config.json: it is no checkpoint.", folder=folder)
+    return parse_config(read_json(path), path)
+
+
+def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
+    """Check the fields of a config.json; `path` is only named in errors."""
+    _check_architecture(raw, path)
+    n_embd = _whole(raw, "n_embd", path)
+    n_inner = raw.get("n_inner")
+    config = GPT2Config(
+        n_layer=_whole(raw, "n_layer", path),
+        n_embd=n_embd,
+        n_head=_whole(raw, "n_head", path),
+        n_inner=4 * n_embd if n_inner is None else _whole(raw, "n_inner", path),
+        n_positions=_whole(raw, "n_positions", path),
+        vocab_size=_whole(raw, "vocab_size", path),
+        activation_function=str(raw.get("activation_function", "gelu_new")),
+        layer_norm_epsilon=float(raw.get("layer_norm_epsilon", 1e-5)),
+        tie_word_embeddings=bool(raw.get("tie_word_embeddings", True)),
+        scale_attn_weights=bool(raw.get("scale_attn_weights", True)),
+        scale_attn_by_inverse_layer_idx=bool(raw.get("scale_attn_by_inverse_layer_idx", False)),
+    )
+    if config.n_embd % config.n_head:
+        raise CheckpointError(
+            "{path}: n_embd {width} is not a multiple of n_head {heads}.",
+            path=path,
+            width=config.n_embd,
+            heads=config.n_head,
+        )
+    if config.activation_function not in ACTIVATIONS:
+        raise CheckpointError(
+            "{path}: the activation {name!r} is unknown; known are {known}.",
+            path=path,
+            name=config.activation_function,
+            known=", ".join(ACTIVATIONS),
+        )
+    return config
+
+
+def _check_architecture(raw: dict[str, Any], path: Path) -> None:
+    architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
+    if raw.get("model_type") != "gpt2" or "GPT2LMHeadModel" not in architectures:
+        raise CheckpointError(
+            "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
+            path=path,
+            found=f"{raw.get('model_type')} ({', '.join(map(str, architectures))})",
+        )
+    if raw.get("add_cross_attention"):
+        raise CheckpointError(
+            "{path}: add_cross_attention is set; issun exports models without it.", path=path
+        )
+
+
+def _whole(raw: dict[str, Any], key: str, path: Path) -> int:
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(
+            "{path}: {key} is {value!r}, it must be a whole number above 0.",
+            path=path,
+            key=key,
+            value=value,
+        )
+    return value

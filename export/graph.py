@@ -1,0 +1,261 @@
+"""The ONNX graph of a GPT-2: one function a part, with the operators measured to be fastest.
+
+What each operator computes and accepts is in ONNX Runtime's docs/ContribOperators.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from issun.export.config import ACTIVATIONS, GPT2Config
+from issun.export.lazy import EMBEDDING_BLOCK, WeightSource
+from issun.runtime.manifest import KVCacheType
+
+OPSET = 21
+IR_VERSION = 10
+_MS = "com.microsoft"
+
+KVScales = Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
+
+
+def build_graph(
+    config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None = None
+) -> ir.Model:
+    """Build the graph over `weights`; with `kv_scales`, one pair a layer, the KV cache is int8.
+
+    Inputs: input_ids and position_ids int64 (batch, sequence), seqlens_k and query_seqlens int32
+    (batch), total_sequence_length int32 scalar, logit_rows int64 (rows), past_key_values.{i}.key
+    and .value (batch, head, capacity, head_dim). Outputs: logits float32 (rows, vocab),
+    present.{i}.key and .value, which are to be bound to the same buffers as the past.
+    """
+    return _Builder(config, weights, kv_scales).build()
+
+
+class _Builder:
+    """Holds the tape and the graph's inputs while the parts are laid one behind the other."""
+
+    def __init__(
+        self, config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None
+    ) -> None:
+        self.config, self.weights, self.kv_scales = config, weights, kv_scales
+        self.tape = ir.tape.Tape()
+        self._shared: dict[str, ir.Value] = {}
+        int32, int64 = ir.DataType.INT32, ir.DataType.INT64
+        self.input_ids = ir.val("input_ids", int64, ("batch", "sequence"))
+        self.position_ids = ir.val("position_ids", int64, ("batch", "sequence"))
+        self.seqlens_k = ir.val("seqlens_k", int32, ("batch",))
+        self.query_seqlens = ir.val("query_seqlens", int32, ("batch",))
+        self.total = ir.val("total_sequence_length", int32, ())
+        self.logit_rows = ir.val("logit_rows", int64, ("rows",))
+        self.past: list[ir.Value] = []
+        self.present: list[ir.Value] = []
+
+    def build(self) -> ir.Model:
+        hidden = self.embed()
+        for layer in range(self.config.n_layer):
+            hidden = self.block(hidden, layer)
+        logits = self.head(hidden)
+        graph = ir.Graph(
+            inputs=[
+                self.input_ids,
+                self.position_ids,
+                self.seqlens_k,
+                self.query_seqlens,
+                self.total,
+                self.logit_rows,
+                *self.past,
+            ],
+            outputs=[logits, *self.present],
+            nodes=self.tape.nodes,
+            initializers=self.tape.initializers,
+            opset_imports={"": OPSET, _MS: 1},
+            name="gpt2",
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="issun")
+
+    def embed(self) -> ir.Value:
+        """Token and position embedding; a quantized one shares its blocks with the head."""
+        if self.weights.precision == "float32":
+            tokens = self.op("Gather", [self.weight("wte.weight"), self.input_ids])
+        else:
+            scales = self.op("Unsqueeze", [self.weight("wte.scale"), self.ints("last", [-1])])
+            # Rank 3 as the head has it: a reshaped copy of the blocks would cost its size in memory.
+            blocks = self.op(
+                "GatherBlockQuantized",
+                [self.weight("wte.weight"), self.input_ids, scales],
+                {"bits": 8, "block_size": EMBEDDING_BLOCK, "gather_axis": 0, "quantize_axis": 2},
+                domain=_MS,
+            )
+            tokens = self.op("Reshape", [blocks, self.ints("merge", [0, 0, -1])])
+            if self.config.n_embd % EMBEDDING_BLOCK:  # the last block is padded
+                tokens = self.op(
+                    "Slice",
+                    [
+                        tokens,
+                        self.ints("zero", [0]),
+                        self.ints("width", [self.config.n_embd]),
+                        self.ints("last", [-1]),
+                    ],
+                )
+        positions = self.op("Gather", [self.weight("wpe.weight"), self.position_ids])
+        return self.op("Add", [tokens, positions])
+
+    def block(self, hidden: ir.Value, layer: int) -> ir.Value:
+        """One transformer block: attention and MLP, each behind a LayerNormalization."""
+        at = f"h.{layer}"
+        attended = self.attention(self.layer_norm(hidden, f"{at}.ln_1"), layer)
+        hidden = self.op("Add", [hidden, attended])
+        return self.op("Add", [hidden, self.mlp(self.layer_norm(hidden, f"{at}.ln_2"), at)])
+
+    def attention(self, x: ir.Value, layer: int) -> ir.Value:
+        """Causal attention of the new tokens over the cache, which it extends in place."""
+        at = f"h.{layer}.attn"
+        qkv = self.bias(self.linear(x, f"{at}.c_attn"), f"{at}.c_attn")
+        heads, width = self.config.n_head, self.config.kv_head_dim
+        attributes: dict[str, Any] = {
+            "num_heads": heads,
+            "kv_num_heads": heads,
+            "scale": self.config.attention_scale(layer),
+        }
+        scales: list[ir.Value | None] = [None, None]
+        dtype = ir.DataType.FLOAT
+        if self.kv_scales is not None:
+            dtype = ir.DataType.INT8
+            scales = [
+                self.constant(f"{at}.{part}_scale", array.reshape(1, heads, 1, width))
+                for part, array in zip(("k", "v"), self.kv_scales[layer], strict=True)
+            ]
+            attributes |= {
+                "k_quant_type": "PER_CHANNEL",
+                "v_quant_type": "PER_CHANNEL",
+                "kv_cache_bit_width": 8,
+            }
+        past, present = (
+            [
+                ir.val(f"{name}.{layer}.{part}", dtype, ("batch", heads, "capacity", width))
+                for part in ("key", "value")
+            ]
+            for name in ("past_key_values", "present")
+        )
+        self.past += past
+        self.present += present
+        attended = self.tape.op_multi_out(
+            "GroupQueryAttention",
+            [
+                *(qkv, None, None, *past, self.seqlens_k, self.total),
+                *(None, None, None, None, None, *scales, None, None, self.query_seqlens),
+            ],
+            attributes,
+            outputs=[ir.Value(name=f"{at}.out"), *present],
+            domain=_MS,
+            name=f"{at}.gqa",
+        )[0]
+        return self.bias(self.linear(attended, f"{at}.c_proj"), f"{at}.c_proj")
+
+    def mlp(self, x: ir.Value, at: str) -> ir.Value:
+        """The two linears of a block with the activation between."""
+        up = self.linear(x, f"{at}.mlp.c_fc")
+        operator = ACTIVATIONS[self.config.activation_function]
+        if operator == "FastGelu":
+            bias = [] if self.weights.fused_bias else [self.weight(f"{at}.mlp.c_fc.bias")]
+            active = self.op(operator, [up, *bias], domain=_MS)
+        else:
+            active = self.op(operator, [self.bias(up, f"{at}.mlp.c_fc")])
+        return self.bias(self.linear(active, f"{at}.mlp.c_proj"), f"{at}.mlp.c_proj")
+
+    def head(self, hidden: ir.Value) -> ir.Value:
+        """Logits of the rows that are asked for; the others are never computed."""
+        rows = self.op("Reshape", [hidden, self.ints("flat", [-1, self.config.n_embd])])
+        chosen = self.layer_norm(self.op("Gather", [rows, self.logit_rows]), "ln_f")
+        logits = ir.val("logits", ir.DataType.FLOAT, ("rows", self.config.vocab_size))
+        name = "wte" if self.config.tie_word_embeddings else "lm_head"
+        if self.weights.precision == "float32":
+            weight = self.weight(f"{name}.weight")
+            return self.op("Gemm", [chosen, weight], {"transB": 1}, output=logits)
+        return self.op(
+            "MatMulNBits",
+            [chosen, self.weight(f"{name}.weight"), self.weight(f"{name}.scale")],
+            self.nbits(self.config.n_embd, self.config.vocab_size, 8, EMBEDDING_BLOCK),
+            domain=_MS,
+            output=logits,
+        )
+
+    def linear(self, x: ir.Value, name: str) -> ir.Value:
+        """x @ weight in the precision of the bundle; the bias is `bias`'s, but int4 has it inside."""
+        weight = self.weight(f"{name}.weight")
+        if self.weights.precision == "float32":
+            return self.op("MatMul", [x, weight])
+        scale = self.weight(f"{name}.scale")
+        if self.weights.precision == "int8":
+            return self.rowwise_int8(x, weight, scale)
+        width, out = self.weights.linear_shape(f"{name}.weight")
+        return self.op(
+            "MatMulNBits",
+            [x, weight, scale, None, None, self.weight(f"{name}.bias")],
+            self.nbits(width, out, 4, self.weights.block),
+            domain=_MS,
+        )
+
+    def rowwise_int8(self, x: ir.Value, weight: ir.Value, scale: ir.Value) -> ir.Value:
+        """u8 x s8 with every row of x quantized by itself: results do not depend on the batch."""
+        peak = self.op("ReduceMax", [self.op("Abs", [x]), self.ints("last", [-1])], {"keepdims": 1})
+        peak = self.op("Max", [peak, self.scalar("tiny", np.float32(1e-12))])
+        step = self.scalar("step", np.float32(1 / 127))
+        zero = self.scalar("middle", np.uint8(128))
+        quantized = self.op("QuantizeLinear", [self.op("Div", [x, peak]), step, zero])
+        product = self.op(
+            "MatMulIntegerToFloat", [quantized, weight, step, scale, zero], domain=_MS
+        )
+        return self.op("Mul", [product, peak])
+
+    def bias(self, x: ir.Value, name: str) -> ir.Value:
+        """x + bias, unless the operator of `linear` has added it."""
+        return x if self.weights.fused_bias else self.op("Add", [x, self.weight(f"{name}.bias")])
+
+    def layer_norm(self, x: ir.Value, name: str) -> ir.Value:
+        """LayerNormalization over the last axis."""
+        return self.op(
+            "LayerNormalization",
+            [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")],
+            {"axis": -1, "epsilon": self.config.layer_norm_epsilon},
+        )
+
+    def nbits(self, width: int, out: int, bits: int, block: int) -> dict[str, int]:
+        # accuracy_level 4 is the int8 kernel: without it 8-bit weights are 90 times slower.
+        return {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": 4}
+
+    def op(
+        self,
+        name: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        output: ir.Value | None = None,
+    ) -> ir.Value:
+        return self.tape.op(name, inputs, attributes, domain=domain, output=output)
+
+    def weight(self, name: str) -> ir.Value:
+        if name not in self._shared:
+            self._shared[name] = self.tape.initializer(self.weights.tensor(name), name)
+        return self._shared[name]
+
+    def constant(self, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+        if name not in self._shared:
+            self._shared[name] = self.tape.initializer(ir.tensor(array, name=name), name)
+        return self._shared[name]
+
+    def ints(self, name: str, values: list[int]) -> ir.Value:
+        return self.constant(name, np.array(values, np.int64))
+
+    def scalar(self, name: str, value: np.generic) -> ir.Value:
+        return self.constant(name, np.array(value))
+
+
+def kv_cache_type(kv_scales: KVScales | None) -> KVCacheType:
+    """The name of the KV cache type that a graph with these scales has."""
+    return "float32" if kv_scales is None else "int8"

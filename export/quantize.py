@@ -1,0 +1,83 @@
+"""Float weights -> 8-bit and 4-bit integers with scales; pure numpy, a part of a tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Rows = Callable[[int, int], Array]
+
+_CHUNK_VALUES = 1 << 21  # 8 MiB of float32 in work at once
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """Integers and their scales, in the layout that the operator wants."""
+
+    values: NDArray[np.int8] | NDArray[np.uint8]
+    scales: Array
+
+
+def quantize_columns(weight: Array) -> Quantized:
+    """int8 with one scale per output channel: w ~ values * scales.
+
+    `weight` is (in, out), and so are the values; scales are (out,). No value is -128, so that the
+    range is symmetric.
+    """
+    step = max(1, _CHUNK_VALUES // weight.shape[1])
+    peak = np.zeros(weight.shape[1], np.float32)
+    for i in range(0, len(weight), step):
+        np.maximum(peak, np.abs(weight[i : i + step]).max(axis=0), out=peak)
+    scales = _nonzero(peak / np.float32(127))
+    values = np.empty(weight.shape, np.int8)
+    for i in range(0, len(weight), step):
+        values[i : i + step] = np.rint(weight[i : i + step] / scales)
+    return Quantized(values, scales)
+
+
+def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int) -> Quantized:
+    """Symmetric blocks along the input axis, as MatMulNBits stores them: w ~ (values - zero) * scales.
+
+    `rows(start, stop)` gives rows of the (out, in) weight of the given `shape`. Values are uint8
+    (out, blocks, block * bits / 8), the low half of a byte first, zero is 128 or 8; scales are
+    (out, blocks). A width that `block` does not divide is padded with zeros.
+    """
+    out, width = shape
+    blocks = -(-width // block)
+    values = np.empty((out, blocks, block * bits // 8), np.uint8)
+    scales = np.empty((out, blocks), np.float32)
+    step = max(1, _CHUNK_VALUES // width)
+    for start in range(0, out, step):
+        part = rows(start, min(start + step, out))
+        padded = np.zeros((len(part), blocks * block), np.float32)
+        padded[:, :width] = part
+        grouped = padded.reshape(len(part), blocks, block)
+        where = slice(start, start + len(part))
+        encode = _encode_8 if bits == 8 else _encode_4
+        values[where], scales[where] = encode(grouped)
+    return Quantized(values, scales)
+
+
+def _encode_8(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
+    scales = _nonzero(np.abs(grouped).max(axis=-1) / np.float32(127))
+    return (np.rint(grouped / scales[..., None]) + 128).astype(np.uint8), scales
+
+
+def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
+    # The value of the largest magnitude, with its sign, becomes exactly -8 steps.
+    largest = np.abs(grouped).argmax(axis=-1)[..., None]
+    peak = np.take_along_axis(grouped, largest, axis=-1)[..., 0]
+    scales = _nonzero(peak / np.float32(-8))
+    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
+    return codes[..., 0::2] | (codes[..., 1::2] << 4), scales
+
+
+def _nonzero(scales: Array) -> Array:
+    # All-zero weights need any scale but zero; tiny ones must not overflow the division.
+    tiny = np.float32(1e-30)
+    safe: Array = np.where(np.abs(scales) < tiny, tiny, scales).astype(np.float32)
+    return safe

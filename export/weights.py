@@ -1,0 +1,184 @@
+"""Weight files of a checkpoint, read one tensor (or some rows of it) at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from issun.export.config import read_json
+from issun.export.errors import CheckpointError, MissingExtraError
+
+Array = NDArray[np.float32]
+
+SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+PYTORCH, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+_DTYPES: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+
+
+class Tensor(ABC):
+    """One stored tensor: its shape is known, its numbers are read when asked for."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        self.name, self.shape, self.dtype = name, shape, dtype
+
+    @abstractmethod
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        """Rows `start` to `stop` of the first axis as float32."""
+
+
+class SafetensorsTensor(Tensor):
+    """A tensor in a safetensors file, read with plain reads: nothing stays mapped."""
+
+    def __init__(
+        self, file: SafetensorsFile, name: str, shape: tuple[int, ...], dtype: str, offset: int
+    ) -> None:
+        super().__init__(name, shape, dtype)
+        self._file, self._offset = file, offset
+
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        """Rows `start` to `stop` of the first axis as float32."""
+        dtype = np.dtype(_DTYPES[self.dtype])
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        row = math.prod(self.shape[1:]) * dtype.itemsize
+        raw = self._file.read(self._offset + start * row, (stop - start) * row)
+        array = np.frombuffer(raw, dtype).reshape(stop - start, *self.shape[1:])
+        return array.astype(np.float32, copy=False)
+
+
+class SafetensorsFile:
+    """A safetensors file; the format is described at https://github.com/huggingface/safetensors."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+        self.path = path
+        try:
+            # The library checks the header: bounds, overlaps, holes and the size of the file.
+            with safe_open(path, framework="np"):
+                pass
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                "{path} is damaged or was not downloaded whole: {reason}", path=path, reason=error
+            ) from error
+        header.pop("__metadata__", None)
+        self.tensors = {
+            name: SafetensorsTensor(
+                self, name, tuple(e["shape"]), e["dtype"], 8 + length + e["data_offsets"][0]
+            )
+            for name, e in header.items()
+        }
+
+    def read(self, offset: int, size: int) -> bytearray:
+        """`size` bytes at `offset`; raises CheckpointError when the file ends before."""
+        buffer = bytearray(size)
+        view, done = memoryview(buffer), 0
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while done < size:  # one call reads at most 2 GiB
+                count = file.readinto(view[done:])
+                if not count:
+                    raise CheckpointError(
+                        "{path} became shorter while it was read.", path=self.path
+                    )
+                done += count
+        return buffer
+
+
+class TorchTensor(Tensor):
+    """A tensor of a pickled checkpoint that torch has mapped."""
+
+    def __init__(self, name: str, tensor: Any) -> None:
+        super().__init__(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        self._tensor = tensor
+
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        """Rows `start` to `stop` of the first axis as float32."""
+        array: Array = self._tensor[start:stop].float().numpy()
+        return array
+
+
+def open_weights(folder: Path) -> tuple[dict[str, Tensor], list[Path]]:
+    """All tensors of the checkpoint in `folder`, and the files that they are in.
+
+    safetensors is preferred to pickled files; both may be sharded. Raises CheckpointError when
+    there are none or one is damaged, MissingExtraError when a pickled file needs torch.
+    """
+    for whole, index, opener in (
+        (SAFETENSORS, SAFETENSORS_INDEX, _open_safetensors),
+        (PYTORCH, PYTORCH_INDEX, _open_pickled),
+    ):
+        if (folder / whole).is_file():
+            paths = [folder / whole]
+        elif (folder / index).is_file():
+            paths = _shards(folder / index)
+        else:
+            continue
+        tensors: dict[str, Tensor] = {}
+        for path in paths:
+            tensors |= opener(path)
+        return tensors, paths
+    raise CheckpointError(
+        "{folder} has no weights: expected {expected}.",
+        folder=folder,
+        expected=f"{SAFETENSORS}, {SAFETENSORS_INDEX}, {PYTORCH} or {PYTORCH_INDEX}",
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise CheckpointError("{path} has no weight_map.", path=index)
+    files = sorted(set(map(str, names.values())))
+    for name in files:
+        if Path(name).name != name:
+            raise CheckpointError(
+                "{path} names {name!r}, which is not in its folder.", path=index, name=name
+            )
+    if missing := [name for name in files if not (index.parent / name).is_file()]:
+        raise CheckpointError(
+            "{folder} lacks {names}, which {index} names.",
+            folder=index.parent,
+            names=", ".join(missing),
+            index=index.name,
+        )
+    return [index.parent / name for name in files]
+
+
+def _open_safetensors(path: Path) -> Mapping[str, Tensor]:
+    return SafetensorsFile(path).tensors
+
+
+def _open_pickled(path: Path) -> Mapping[str, Tensor]:
+    try:
+        import torch  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtraError(
+            "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), "
+            "a model.safetensors does not.",
+            path=path,
+        ) from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # torch raises whatever its reader met
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CheckpointError(
+            "{path} is damaged, or holds more than weights and is refused: {reason}",
+            path=path,
+            reason=reason,
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise CheckpointError("{path} does not hold a table of tensors.", path=path)
+    return {name: TorchTensor(name, tensor) for name, tensor in state.items()}

@@ -1,0 +1,41 @@
+"""The errors of the runtime: each is one line that a person can act on."""
+
+from __future__ import annotations
+
+
+class IssunError(Exception):
+    """Base of every error that issun raises on purpose.
+
+    The message is kept as a template with its values, so that the command line can say it in
+    another language.
+    """
+
+    def __init__(self, template: str, **values: object) -> None:
+        """Take an English sentence with `{name}` fields and the values of these."""
+        super().__init__(template.format(**values))
+        self.template = template
+        self.values = values
+
+
+class BundleError(IssunError):
+    """The bundle is missing, damaged, too new, or no bundle at all."""
+
+
+class ParameterError(IssunError):
+    """A value is outside the range that it may have."""
+
+
+class ContextError(IssunError):
+    """A prompt, a role or a message does not fit into the model's context."""
+
+
+class SamplingError(IssunError):
+    """No token can be drawn: the logits are not numbers, or every token is banned."""
+
+
+class BusyError(IssunError):
+    """The model is already answering; one model serves one caller at a time."""
+
+
+class ConversationError(IssunError):
+    """The conversation cannot do this now, or a saved one cannot be read or written."""

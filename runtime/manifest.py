@@ -1,0 +1,252 @@
+"""`issun.json`: everything that a bundle says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from issun.runtime.errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "issun.json"
+_MAX_MANIFEST_BYTES = 1 << 20
+_CHUNK = 1 << 20
+
+KVCacheType = Literal["float32", "int8"]
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of the network, named as in config.json; `kv_head_dim` is the padded head width."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_inner: int
+    n_positions: int
+    vocab_size: int
+    kv_head_dim: int
+    activation_function: str
+    layer_norm_epsilon: float
+    tie_word_embeddings: bool
+
+
+class Precision(msgspec.Struct, frozen=True, kw_only=True):
+    """The precision by part; `name` is what `--precision` was given."""
+
+    name: str
+    linears: str
+    embedding: str
+    head: str
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids that have a meaning, and how text is cut into the others."""
+
+    file: str
+    pieces: int
+    do_lower_case: bool
+    special: dict[str, int]
+    bos: int | None
+    eos: int | None
+    unk: int
+    pad: int | None
+    sep: int | None
+
+
+class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How a role, a history and a message become the slots of the template.
+
+    `empty_instruction` stands in for `{instruction}` when there is neither a role nor a history;
+    `system` holds the role lines that a system text becomes; `reserve` is the number of tokens
+    kept free for the answer when old turns are dropped.
+    """
+
+    role_line: str
+    history_separator: str
+    user: str
+    assistant: str
+    empty_instruction: str
+    system: tuple[str, ...]
+    reserve: int
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """The prompt: text around the slots, special tokens in it, and the newline's spelling."""
+
+    name: str
+    with_input: str
+    without_input: str
+    newline: str
+    chat: ChatRules
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """Size in bytes and content hash of one file of the bundle."""
+
+    size: int
+    sha256: str
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The checkpoint that the bundle was made from."""
+
+    name: str
+    revision: str | None
+    files: dict[str, str]
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of `issun.json`."""
+
+    format: int
+    exporter: str
+    graph: Literal["issun", "optimum"]
+    architecture: Architecture
+    precision: Precision
+    kv_cache: KVCacheType
+    graphs: dict[KVCacheType, str]
+    tokens: Tokens
+    prompt: Template
+    sampling: dict[str, Any]
+    source: Source
+    files: dict[str, FileInfo]
+    fidelity: dict[str, Any] = {}
+
+    @property
+    def bundle_id(self) -> str:
+        """A hash over the files and all fields that change results (fidelity figures do not)."""
+        described = msgspec.to_builtins(self)
+        for key in ("fidelity", "exporter", "source", "sampling"):
+            described.pop(key)
+        text = msgspec.json.encode(described, order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:32]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest and the sizes of the files in `folder`.
+
+    Raises BundleError when there is no bundle, when it is newer than this issun, damaged, or when
+    it names a file outside the folder.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError("{path} is larger than a manifest can be.", path=path)
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise BundleError("There is no folder {folder}.", folder=folder) from None
+        raise BundleError(
+            "{folder} is not a bundle: it has no {name}. "
+            "`issun export` makes a bundle from a checkpoint.",
+            folder=folder,
+            name=MANIFEST_NAME,
+        ) from None
+    except OSError as error:
+        raise BundleError("{path} cannot be read: {reason}", path=path, reason=error) from error
+    manifest = _parse(raw, path)
+    _check_files(folder, manifest)
+    return manifest
+
+
+def _parse(raw: bytes, path: Path) -> Manifest:
+    try:
+        version = msgspec.json.decode(raw, type=_FormatOnly).format
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                "{path} has format {found}, this issun reads up to format {known}: update issun.",
+                path=path,
+                found=version,
+                known=FORMAT_VERSION,
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(
+            "{path} is damaged ({reason}): export the bundle again.", path=path, reason=error
+        ) from error
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    named = {*manifest.files, *manifest.graphs.values(), manifest.tokens.file}
+    for name in sorted(named):
+        if Path(name).name != name or name in (".", "..") or "\\" in name:
+            raise BundleError(
+                "{folder}: the manifest names {name!r}, which is not a file in the bundle.",
+                folder=folder,
+                name=name,
+            )
+        if name not in manifest.files:
+            raise BundleError(
+                "{folder}: the manifest does not list {name}.", folder=folder, name=name
+            )
+    if manifest.kv_cache not in manifest.graphs:
+        raise BundleError(
+            "{folder}: the manifest has no graph for its KV cache type {kind}.",
+            folder=folder,
+            kind=manifest.kv_cache,
+        )
+    for name, info in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.is_symlink():
+            raise BundleError(
+                "{path} is missing: export the bundle again, or copy it whole.", path=path
+            )
+        if (size := path.stat().st_size) != info.size:
+            raise BundleError(
+                "{path} has {found:,} bytes where the manifest says {expected:,}: "
+                "the file is damaged or was not copied whole.",
+                path=path,
+                found=size,
+                expected=info.size,
+            )
+
+
+def verify_hashes(folder: Path, manifest: Manifest) -> None:
+    """Compare the content of every file with its hash; raises BundleError at the first that differs."""
+    for name, info in manifest.files.items():
+        if sha256_of(folder / name) != info.sha256:
+            raise BundleError(
+                "{path} does not have the content that it was exported with.", path=folder / name
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def combined_sha256(hashes: Mapping[str, str]) -> str:
+    """One hash for several named files."""
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `issun.json` atomically: a reader sees the old one or the new one, whole."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST_NAME}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(folder / MANIFEST_NAME)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

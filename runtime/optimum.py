@@ -1,0 +1,71 @@
+"""The adapter for graphs exported by Optimum: standard names, a cache that grows by copying."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from issun.runtime.decoder import Cache, Decoder, Logits
+from issun.runtime.errors import ParameterError
+from issun.runtime.manifest import Architecture
+
+
+class GrowingCache(Cache):
+    """Keys and values of one sequence, as the graph's last run gave them."""
+
+    def __init__(self, names: Sequence[str], n_head: int, head_dim: int) -> None:
+        super().__init__(slots=1)
+        empty = np.zeros((1, n_head, 0, head_dim), np.float32)
+        self.past: dict[str, NDArray[np.float32]] = dict.fromkeys(names, empty)
+
+    def rewind(self, length: int, slot: int = 0) -> None:
+        """Forget all tokens from position `length` on."""
+        if not 0 <= length <= len(self.ids[slot]):
+            raise ParameterError(
+                "Cannot rewind to {length}: the cache holds {held} tokens.",
+                length=length,
+                held=len(self.ids[slot]),
+            )
+        del self.ids[slot][length:]
+        self.past = {name: array[:, :, :length] for name, array in self.past.items()}
+
+
+class OptimumDecoder(Decoder):
+    """`past_key_values` in, `present` out, logits for every row; one sequence at a time."""
+
+    def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
+        super().__init__(session, architecture)
+        self._heads = (architecture.n_head, architecture.n_embd // architecture.n_head)
+        names = [i.name for i in session.get_inputs()]
+        self._past_names = [name for name in names if name.startswith("past_key_values.")]
+        self._present_names = [n.replace("past_key_values", "present") for n in self._past_names]
+
+    def new_cache(self, slots: int = 1) -> GrowingCache:
+        """An empty cache; this kind of graph serves one sequence."""
+        if slots != 1:
+            raise ParameterError("An Optimum graph serves 1 slot, not {slots}.", slots=slots)
+        return GrowingCache(self._past_names, *self._heads)
+
+    def forward(
+        self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]
+    ) -> Logits:
+        """Read one chunk; see `Decoder.forward`."""
+        if not isinstance(cache, GrowingCache):
+            raise TypeError(type(cache))
+        self._check(cache, chunks, rows)
+        held, chunk = cache.ids[0], chunks[0]
+        total = len(held) + len(chunk)
+        feeds = {
+            "input_ids": np.array([chunk], np.int64),
+            "attention_mask": np.ones((1, total), np.int64),
+            "position_ids": np.arange(len(held), total, dtype=np.int64)[None],
+            **cache.past,
+        }
+        logits, *present = self.session.run(["logits", *self._present_names], feeds)
+        cache.past = dict(zip(self._past_names, present, strict=True))
+        held.extend(chunk)
+        chosen: Logits = np.ascontiguousarray(logits[0][list(rows)])
+        return chosen
