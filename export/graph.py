@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.lazy import EMBEDDING_BLOCK, WeightSource
-from issun.runtime.manifest import KVCacheType
 
 OPSET = 21
 IR_VERSION = 10
@@ -256,6 +255,3 @@ class _Builder:
         return self.constant(name, np.array(value))
 
 
-def kv_cache_type(kv_scales: KVScales | None) -> KVCacheType:
-    """The name of the KV cache type that a graph with these scales has."""
-    return "float32" if kv_scales is None else "int8"

@@ -1,0 +1,163 @@
+"""Checkpoint -> bundle: check everything, write one tensor at a time, put in place whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.config import read_json
+from issun.export.errors import CheckpointError
+from issun.export.hub import Located, locate
+from issun.export.native import NativeRoute
+from issun.export.options import ExportOptions, Progress, Route, Written
+from issun.export.target import check_space, check_target, staged
+from issun.export.template import ALPACA, check_template, load_template
+from issun.runtime.errors import ParameterError
+from issun.runtime.manifest import (
+    FORMAT_VERSION,
+    Architecture,
+    FileInfo,
+    Manifest,
+    Source,
+    Template,
+    Tokens,
+    combined_sha256,
+    sha256_of,
+    write_manifest,
+)
+from issun.runtime.sampling import SamplingParams
+
+TOKENIZER = "spiece.model"
+_MARGIN_BYTES = 16 << 20
+# Fields of generation_config.json that mean the same here.
+_SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+
+
+def export(
+    source: str | Path,
+    target: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Manifest:
+    """Write the checkpoint `source` (a folder or a hub id) as a bundle to the folder `target`.
+
+    Everything is checked before the long work: raises ParameterError, CheckpointError,
+    MissingExtraError or TargetError, and leaves nothing half-made at the target. `progress` is
+    told bytes by stage, `notify` what a person should know.
+    """
+    options = options or ExportOptions()
+    target, local = Path(target).expanduser(), Path(source).expanduser()
+    check_target(target, local if local.exists() else None, force=options.force)
+    located = locate(str(source), revision=revision, token=token)
+    checkpoint = open_checkpoint(located.folder)
+    template = load_template(options.template) if options.template else ALPACA
+    check_template(template, checkpoint.tokenizer.special)
+    sampling = _default_sampling(checkpoint.folder)
+    route = _route(checkpoint, options)
+    check_space(target, route.disk_bytes() + _MARGIN_BYTES)
+    with staged(target, notify) as folder:
+        written = route.write(folder, progress)
+        shutil.copyfile(checkpoint.tokenizer.path, folder / TOKENIZER)
+        manifest = Manifest(
+            format=FORMAT_VERSION,
+            exporter=f"issun {version('issun')}",
+            graph=options.via,
+            architecture=_architecture(checkpoint, options),
+            precision=written.precision,
+            kv_cache=options.kv_cache,
+            graphs=written.graphs,
+            tokens=_tokens(checkpoint),
+            prompt=template,
+            sampling=sampling,
+            source=_source(checkpoint, located, progress),
+            files=_files(folder),
+        )
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _route(checkpoint: Checkpoint, options: ExportOptions) -> Route:
+    if options.via == "optimum":
+        from issun.export.optimum import OptimumRoute  # noqa: PLC0415
+
+        return OptimumRoute(checkpoint, options)
+    return NativeRoute(checkpoint, options)
+
+
+def _architecture(checkpoint: Checkpoint, options: ExportOptions) -> Architecture:
+    config = checkpoint.config
+    return Architecture(
+        n_layer=config.n_layer,
+        n_embd=config.n_embd,
+        n_head=config.n_head,
+        n_inner=config.n_inner,
+        n_positions=config.n_positions,
+        vocab_size=config.vocab_size,
+        kv_head_dim=config.head_dim if options.via == "optimum" else config.kv_head_dim,
+        activation_function=config.activation_function,
+        layer_norm_epsilon=config.layer_norm_epsilon,
+        tie_word_embeddings=config.tie_word_embeddings,
+    )
+
+
+def _tokens(checkpoint: Checkpoint) -> Tokens:
+    tokenizer = checkpoint.tokenizer
+    unk = tokenizer.id_of("unk")
+    if unk is None:
+        raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)
+    return Tokens(
+        file=TOKENIZER,
+        pieces=tokenizer.pieces,
+        do_lower_case=tokenizer.do_lower_case,
+        special=tokenizer.special,
+        bos=tokenizer.id_of("bos"),
+        eos=tokenizer.id_of("eos"),
+        unk=unk,
+        pad=tokenizer.id_of("pad"),
+        sep=tokenizer.id_of("sep"),
+    )
+
+
+def _default_sampling(folder: Path) -> dict[str, Any]:
+    """The sampling that the checkpoint asks for, on issun's own defaults; checked."""
+    path = folder / "generation_config.json"
+    asked = read_json(path) if path.is_file() else {}
+    plain = {f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)}
+    chosen = {name: asked[name] for name in _SAMPLING_FIELDS if asked.get(name) is not None}
+    try:
+        SamplingParams(**chosen)
+    except ParameterError as error:
+        raise CheckpointError("{path}: {reason}", path=path, reason=error) from error
+    return plain | chosen
+
+
+def _source(checkpoint: Checkpoint, located: Located, progress: Progress) -> Source:
+    total = sum(path.stat().st_size for path in checkpoint.files)
+    hashes, done = {}, 0
+    for path in checkpoint.files:
+        progress("hash", done, total)
+        hashes[path.name] = sha256_of(path)
+        done += path.stat().st_size
+    progress("hash", done, total)
+    return Source(
+        name=located.name,
+        revision=located.revision,
+        files=hashes,
+        sha256=combined_sha256(hashes),
+    )
+
+
+def _files(folder: Path) -> dict[str, FileInfo]:
+    return {
+        path.name: FileInfo(path.stat().st_size, sha256_of(path))
+        for path in sorted(folder.iterdir())
+    }

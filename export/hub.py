@@ -1,0 +1,109 @@
+"""A local folder or a hub id -> a local folder with just the files that an export needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from issun.export.errors import CheckpointError
+from issun.export.weights import PYTORCH, PYTORCH_INDEX, SAFETENSORS, SAFETENSORS_INDEX
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SMALL = re.compile(
+    r"(config|generation_config|tokenizer_config|special_tokens_map)\.json|[\w.-]+\.model"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The checkpoint's folder, and how it is named in the manifest."""
+
+    folder: Path
+    name: str
+    revision: str | None
+
+
+def locate(source: str, *, revision: str | None = None, token: str | None = None) -> Located:
+    """Find the checkpoint `source`: a folder, else a hub id, which is downloaded with progress.
+
+    Raises CheckpointError when there is neither, or the hub cannot be reached and nothing is in
+    its cache.
+    """
+    folder = Path(source).expanduser()
+    if folder.exists():
+        if not folder.is_dir():
+            raise CheckpointError("{source} is a file; name the checkpoint's folder.", source=source)
+        return Located(folder, folder.resolve().name, None)
+    if not _HUB_ID.fullmatch(source) or source.startswith("."):
+        raise CheckpointError(
+            "There is no folder {source}, and it is no hub id (owner/name).", source=source
+        )
+    return _download(source, revision, token)
+
+
+def _download(repo: str, revision: str | None, token: str | None) -> Located:
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
+
+    try:
+        info = HfApi().model_info(repo, revision=revision, token=token)
+        names = needed_files([s.rfilename for s in info.siblings or []])
+        folder = snapshot_download(
+            repo, revision=info.sha, token=token, allow_patterns=[_literal(n) for n in names]
+        )
+        return Located(Path(folder), repo, info.sha)
+    except Exception as error:  # each version of the hub library has its own network errors
+        if (refusal := _refusal(error)) is not None:
+            raise CheckpointError(
+                "The hub refuses {repo} at {revision}: {reason}",
+                repo=repo,
+                revision=revision or "main",
+                reason=refusal,
+            ) from error
+        network = error
+    try:
+        folder = snapshot_download(repo, revision=revision, local_files_only=True)
+    except Exception:  # noqa: BLE001
+        raise CheckpointError(
+            "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
+            "in the hub's local cache: connect once, or name a folder.",
+            repo=repo,
+            reason=_first_line(network),
+        ) from network
+    return Located(Path(folder), repo, Path(folder).name)
+
+
+def needed_files(names: list[str]) -> list[str]:
+    """Of a repository's files those that an export reads: one form of the weights, never both."""
+    top = [name for name in names if "/" not in name]
+    weights: list[str] = []
+    for whole, index, shards in (
+        (SAFETENSORS, SAFETENSORS_INDEX, r"model-\d+-of-\d+\.safetensors"),
+        (PYTORCH, PYTORCH_INDEX, r"pytorch_model-\d+-of-\d+\.bin"),
+    ):
+        if whole in top:
+            weights = [whole]
+        elif index in top:
+            weights = [index, *(name for name in top if re.fullmatch(shards, name))]
+        if weights:
+            break
+    return [*(name for name in top if _SMALL.fullmatch(name)), *weights]
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the hub said, when it answered and the answer was no."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status is None or status >= 500:
+        return None
+    reason = {401: "it does not exist, or needs a token", 403: "access is not granted"}
+    return reason.get(status, _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)

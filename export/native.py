@@ -1,0 +1,94 @@
+"""issun's own route: the graph of `graph.py`, written one tensor at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from issun.export.calibrate import calibrate_kv, calibration_text
+from issun.export.checkpoint import Checkpoint
+from issun.export.graph import build_graph
+from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights, StoredWeights
+from issun.export.options import ExportOptions, Progress, Written
+from issun.runtime.manifest import Precision
+from issun.runtime.tokenizer import Tokenizer
+
+MODEL, MODEL_KV_INT8, DATA = "model.onnx", "model.kv-int8.onnx", "model.onnx.data"
+
+_INLINE_BYTES = 4096  # smaller tensors stay in the graph's own file
+_PAGE = 4096
+_WORKERS = 2
+_IN_FLIGHT_BYTES = 64 << 20
+
+
+class NativeRoute:
+    """Streams a checkpoint through the quantizer into the bundle's data file."""
+
+    def __init__(self, checkpoint: Checkpoint, options: ExportOptions) -> None:
+        self._checkpoint, self._options = checkpoint, options
+        self._weights = CheckpointWeights(checkpoint.config, checkpoint.tensors, options.precision)
+        self._model = build_graph(checkpoint.config, self._weights)
+
+    def disk_bytes(self) -> int:
+        """Bytes of all tensors, each on its own pages."""
+        sizes = [v.const_value.nbytes for v in self._initializers()]
+        return sum(-(-size // _PAGE) * _PAGE for size in sizes)
+
+    def write(self, folder: Path, progress: Progress) -> Written:
+        """Write `model.onnx` and its data; with an int8 KV cache a second graph over that data."""
+        total, done = sum(v.const_value.nbytes for v in self._initializers()), 0
+
+        def wrote(tensor: ir.TensorProtocol, _: Any) -> None:
+            nonlocal done
+            progress("write", done, total)
+            done += tensor.nbytes
+
+        ir.save(
+            self._model,
+            folder / MODEL,
+            external_data=DATA,
+            size_threshold_bytes=_INLINE_BYTES,
+            callback=wrote,
+            max_workers=_WORKERS,
+            max_in_flight_bytes=_IN_FLIGHT_BYTES,
+            alignment=_PAGE,
+            align_threshold=0,
+        )
+        progress("write", total, total)
+        precision = _describe(self._weights)
+        if self._options.kv_cache == "float32":
+            return Written({"float32": MODEL}, precision)
+        self._write_kv_int8(folder, progress)
+        return Written({"float32": MODEL, "int8": MODEL_KV_INT8}, precision)
+
+    def _write_kv_int8(self, folder: Path, progress: Progress) -> None:
+        config, source = self._checkpoint.config, self._checkpoint.tokenizer
+        tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
+        ids = tokenizer.encode(calibration_text())
+        scales = calibrate_kv(
+            config,
+            self._checkpoint.tensors,
+            ids,
+            lambda layer: progress("calibrate", layer, config.n_layer),
+        )
+        stored = StoredWeights(self._weights, ir.load(folder / MODEL))
+        ir.save(build_graph(config, stored, scales), folder / MODEL_KV_INT8)
+
+    def _initializers(self) -> list[Any]:
+        return list(self._model.graph.initializers.values())
+
+
+def _describe(weights: CheckpointWeights) -> Precision:
+    if weights.precision == "float32":
+        return Precision(name="float32", linears="float32", embedding="float32", head="float32")
+    embedding = f"8-bit blocks of {EMBEDDING_BLOCK}"
+    linears = {
+        "int8": "int8 weights per output channel, activations quantized row by row",
+        "int4": f"4-bit symmetric blocks of {weights.block}",
+    }[weights.precision]
+    return Precision(
+        name=weights.precision, linears=linears, embedding=embedding, head=embedding
+    )
+

@@ -1,0 +1,70 @@
+"""What an export is asked for, and what a route of it must do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from issun.export.lazy import PRECISIONS, Precision
+from issun.runtime.errors import ParameterError
+from issun.runtime.manifest import KVCacheType
+from issun.runtime.manifest import Precision as PrecisionInfo
+
+Via = Literal["issun", "optimum"]
+
+
+class Progress(Protocol):
+    """Is told how far an export is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` bytes of the stage with this name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What a bundle is to be; raises ParameterError for what cannot be made."""
+
+    precision: Precision = "int8"
+    kv_cache: KVCacheType = "float32"
+    via: Via = "issun"
+    template: Path | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and combinations."""
+        for name, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("kv_cache", self.kv_cache, ("float32", "int8")),
+            ("via", self.via, ("issun", "optimum")),
+        ):
+            if value not in known:
+                raise ParameterError(
+                    "{name} is {value!r}, it must be one of {known}.",
+                    name=name,
+                    value=value,
+                    known=", ".join(known),
+                )
+        if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
+            raise ParameterError(
+                "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",
+                value="int4" if self.precision == "int4" else "an int8 KV cache",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a route has written: the graph of each KV cache type, and the precision by part."""
+
+    graphs: dict[KVCacheType, str]
+    precision: PrecisionInfo
+
+
+class Route(Protocol):
+    """A way from checkpoint to graph files."""
+
+    def disk_bytes(self) -> int:
+        """Disk space that the writing needs at its peak."""
+
+    def write(self, folder: Path, progress: Progress) -> Written:
+        """Write the graphs and their data to `folder`."""

@@ -1,0 +1,143 @@
+"""Where a bundle is written: beside the target first, then put in its place whole."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from issun.export.errors import TargetError
+from issun.runtime.manifest import MANIFEST_NAME
+
+Notify = Callable[[str], None]
+
+
+def check_target(target: Path, source: Path | None, *, force: bool) -> None:
+    """Refuse a target that must not be written; done before any work.
+
+    `force` allows an empty folder and one that holds a bundle. Raises TargetError.
+    """
+    if target.is_symlink():
+        raise TargetError("{target} is a symbolic link: name the folder itself.", target=target)
+    if not target.absolute().parent.is_dir():
+        raise TargetError("There is no folder {parent}.", parent=target.absolute().parent)
+    real = target.resolve()
+    if source is not None and source.exists():
+        held = source.resolve()
+        if real == held or held in real.parents or real in held.parents:
+            raise TargetError(
+                "{target} is, holds or lies in the checkpoint {source}: choose another folder.",
+                target=target,
+                source=source,
+            )
+    if not target.exists():
+        return
+    if not force:
+        raise TargetError(
+            "{target} exists: choose another folder, or replace the bundle in it with --force.",
+            target=target,
+        )
+    is_bundle = (target / MANIFEST_NAME).is_file()
+    if not target.is_dir() or not (is_bundle or not any(target.iterdir())):
+        raise TargetError(
+            "{target} is not a bundle, so --force does not replace it: choose another folder.",
+            target=target,
+        )
+
+
+def check_space(target: Path, needed: int) -> None:
+    """Raise TargetError when fewer than `needed` bytes are free where `target` will be."""
+    free = shutil.disk_usage(target.absolute().parent).free
+    if free < needed:
+        raise TargetError(
+            "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
+            target=target,
+            needed=-(-needed // 10**6),
+            free=free // 10**6,
+        )
+
+
+@contextmanager
+def staged(target: Path, notify: Notify) -> Iterator[Path]:
+    """A folder beside `target` that takes its place when the block ends well.
+
+    An old bundle at `target` is renamed aside first and deleted last, so that after a crash at any
+    point one whole bundle is there; what a killed export has left is cleared up by the next one.
+    """
+    target = target.absolute()
+    clear_remains(target, notify)
+    name = f".{target.name}.{secrets.token_hex(4)}"
+    folder, aside = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
+    lock = FileLock(target.with_name(f"{name}.lock"))
+    with lock:
+        try:
+            folder.mkdir()
+            yield folder
+            _sync(folder)
+            _swap(folder, target, aside)
+        except OSError as error:
+            raise TargetError(
+                "{target} cannot be written: {reason}",
+                target=target,
+                reason=error.strerror or error,
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if target.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def clear_remains(target: Path, notify: Notify) -> None:
+    """Remove unfinished folders of exports of `target` that were killed; put an old bundle back."""
+    for lock_file in sorted(target.parent.glob(f".{target.name}.*.lock")):
+        lock = FileLock(lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue  # that export is still running
+        partial, aside = lock_file.with_suffix(".partial"), lock_file.with_suffix(".old")
+        if aside.exists():
+            if target.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(target)
+                notify(f"Put back {target}, which a killed export had set aside.")
+        if partial.exists():
+            shutil.rmtree(partial)
+            notify(f"Removed {partial}, left by an export that was killed.")
+        lock.release()
+        lock_file.unlink(missing_ok=True)
+
+
+def _swap(folder: Path, target: Path, aside: Path) -> None:
+    if target.exists():
+        target.rename(aside)
+    try:
+        folder.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    _sync_path(target.parent)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync_path(path)
+    _sync_path(folder)
+
+
+def _sync_path(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no handle to a folder that could be flushed
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

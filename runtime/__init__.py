@@ -1,0 +1,34 @@
+"""Bundle -> tokens -> text: load an exported model and talk with it."""
+
+from issun.runtime.conversation import Conversation
+from issun.runtime.errors import (
+    BundleError,
+    BusyError,
+    ContextError,
+    ConversationError,
+    IssunError,
+    ParameterError,
+    SamplingError,
+)
+from issun.runtime.generate import Segment, Timings
+from issun.runtime.model import Completion, Model, Stream
+from issun.runtime.prompt import Turn
+from issun.runtime.sampling import SamplingParams
+
+__all__ = [
+    "BundleError",
+    "BusyError",
+    "Completion",
+    "ContextError",
+    "Conversation",
+    "ConversationError",
+    "IssunError",
+    "Model",
+    "ParameterError",
+    "SamplingError",
+    "SamplingParams",
+    "Segment",
+    "Stream",
+    "Timings",
+    "Turn",
+]

@@ -1,0 +1,202 @@
+"""A conversation: a role, turns, and a KV cache that is kept between them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from issun.runtime.decoder import Cache
+from issun.runtime.errors import ConversationError
+from issun.runtime.model import Completion, Model, Stream
+from issun.runtime.prompt import Turn
+from issun.runtime.sampling import SamplingParams
+
+_FORMAT_VERSION = 1
+_MAX_FILE_BYTES = 16 << 20
+
+
+class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a saved conversation's JSON file holds."""
+
+    format: int
+    role: list[str]
+    turns: list[tuple[str, str]]
+
+
+class Conversation:
+    """Turns with a model, in the prompt format of its bundle.
+
+    Between turns the KV cache is kept, and only what changed in the prompt is computed. When the
+    context is full the oldest turns go first and the role stays; `Completion.dropped_turns` counts
+    them, `turns` keeps them. `role` is a list of lines as the template has them
+    (`User:...`, `Assistant:...`), or one text, which the template's system lines wrap.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        role: Sequence[str] | str = (),
+        *,
+        params: SamplingParams | None = None,
+    ) -> None:
+        self.model = model
+        self.role = self._role_lines(role)
+        self.turns: list[Turn] = []
+        self.params = params or model.default_params
+        self._cache: Cache = model.new_cache()
+        self._last: _Unfinished | None = None
+
+    def reply(self, message: str, params: SamplingParams | None = None) -> Completion:
+        """Answer `message` and add both to the turns; raises as `stream` does."""
+        return self.stream(message, params).finish()
+
+    def stream(self, message: str, params: SamplingParams | None = None) -> Stream:
+        """Answer `message` as it comes; the turn is added at the end, or at `cancel()`.
+
+        Raises ParameterError for an empty message, ContextError when role and message do not fit,
+        BusyError while the model answers elsewhere.
+        """
+        return self._ask(message, self.turns, params)
+
+    def resume(self, params: SamplingParams | None = None) -> Stream:
+        """Go on with the last answer, which ended with `length` or was cancelled.
+
+        The segments are what is added. Raises ConversationError when there is nothing to go on
+        with, ContextError when the context is full.
+        """
+        if self._last is None:
+            raise ConversationError("There is no cut answer to continue.")
+        return self._start(self._last, params or self.params)
+
+    def undo(self) -> Turn:
+        """Take the last turn back; raises ConversationError when there is none."""
+        self.model.check_free()
+        if not self.turns:
+            raise ConversationError("There is no turn to take back.")
+        self._last = None
+        return self.turns.pop()
+
+    def retry(self, params: SamplingParams | None = None) -> Stream:
+        """Answer the last message anew; the old answer stays until the new one has ended."""
+        if not self.turns:
+            raise ConversationError("There is no turn to answer anew.")
+        return self._ask(self.turns[-1].message, self.turns[:-1], params)
+
+    def reset(self, role: Sequence[str] | str | None = None) -> None:
+        """Forget all turns; with `role`, take on another one."""
+        self.model.check_free()
+        self.turns.clear()
+        self._last = None
+        if role is not None:
+            self.role = self._role_lines(role)
+
+    def save(self, path: str | Path) -> None:
+        """Write role and turns as JSON to a new file that only its owner can read.
+
+        Raises ConversationError when the file exists or cannot be written.
+        """
+        saved = SavedConversation(
+            _FORMAT_VERSION, self.role, [(t.message, t.reply) for t in self.turns]
+        )
+        text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
+        path = Path(path).expanduser()
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise ConversationError("{path} exists: choose another name.", path=path) from None
+        except OSError as error:
+            raise ConversationError(
+                "{path} cannot be written: {reason}", path=path, reason=error.strerror
+            ) from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(text)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise ConversationError(
+                "{path} cannot be written: {reason}", path=path, reason=error.strerror
+            ) from error
+
+    def load(self, path: str | Path) -> None:
+        """Take role and turns from a saved file; raises ConversationError and changes nothing."""
+        self.model.check_free()
+        path = Path(path).expanduser()
+        try:
+            if path.stat().st_size > _MAX_FILE_BYTES:
+                raise ConversationError("{path} is no saved conversation: too large.", path=path)
+            saved = msgspec.json.decode(path.read_bytes(), type=SavedConversation)
+        except OSError as error:
+            raise ConversationError(
+                "{path} cannot be read: {reason}", path=path, reason=error.strerror
+            ) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConversationError(
+                "{path} is no saved conversation: {reason}", path=path, reason=error
+            ) from error
+        if saved.format != _FORMAT_VERSION:
+            raise ConversationError(
+                "{path} has format {found}; this issun reads format {known}.",
+                path=path,
+                found=saved.format,
+                known=_FORMAT_VERSION,
+            )
+        self.role = saved.role
+        self.turns = [Turn(message, reply) for message, reply in saved.turns]
+        self._last = None
+
+    def _role_lines(self, role: Sequence[str] | str) -> list[str]:
+        if isinstance(role, str):
+            return self.model.prompts.system_lines(role) if role.strip() else []
+        return list(role)
+
+    def _ask(
+        self, message: str, earlier: Sequence[Turn], params: SamplingParams | None
+    ) -> Stream:
+        params = params or self.params
+        fitted = self.model.prompts.chat(
+            self.role, earlier, message, max_new_tokens=params.max_new_tokens
+        )
+        asked = _Unfinished(place=len(earlier), message=message, prompt=fitted.ids)
+        return self._start(asked, params, fitted.dropped_turns)
+
+    def _start(
+        self, unfinished: _Unfinished, params: SamplingParams, dropped_turns: int = 0
+    ) -> Stream:
+        def keep(completion: Completion) -> None:
+            reply = unfinished.reply + completion.text
+            answer = [*unfinished.answer, *completion.ids]
+            if answer:
+                self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
+            cut = answer and completion.finish_reason != "stop"
+            self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
+
+        before = [*self._cache.ids[0], -1]
+
+        def rewind() -> None:
+            """Leave what the cache held before, as far as the new prompt has not replaced it."""
+            self._cache.keep_common_prefix(before)
+
+        return self.model.start(
+            self._cache,
+            unfinished.prompt,
+            params,
+            answer=unfinished.answer,
+            dropped_turns=dropped_turns,
+            on_complete=keep,
+            on_abandon=rewind,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unfinished:
+    """An answer as far as it has come: its place in the turns, the question, ids and text."""
+
+    place: int
+    message: str
+    prompt: list[int]
+    answer: list[int] = field(default_factory=list)
+    reply: str = ""

@@ -1,0 +1,114 @@
+"""The one loop: prompt ids -> tokens, as a generator of small records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from issun.runtime.decoder import Cache, Decoder
+from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
+from issun.runtime.stream import TextStream
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Counts of tokens and seconds of one answer, up to its latest token."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    new_tokens: int = 0
+    time_to_first_token: float = 0.0
+    total_time: float = 0.0
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Prompt tokens that were computed, by the time to the first token."""
+        computed = self.prompt_tokens - self.reused_tokens
+        return computed / self.time_to_first_token if self.time_to_first_token else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens after the first, by the time after the first."""
+        seconds = self.total_time - self.time_to_first_token
+        return (self.new_tokens - 1) / seconds if self.new_tokens > 1 and seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """Raw log-probability of the drawn token, and of the likeliest ones by id."""
+
+    drawn: float
+    top: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One token of an answer: its id, the text that it made certain, and the end if it is one."""
+
+    id: int
+    text: str
+    finish_reason: FinishReason | None
+    timings: Timings
+    logprob: Logprob | None = None
+
+
+def generate(
+    decoder: Decoder,
+    cache: Cache,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    *,
+    sampler: Sampler,
+    text: TextStream,
+    eos: int | None,
+    answer: Sequence[int] = (),
+    clock: Clock = time.perf_counter,
+) -> Iterator[Segment]:
+    """Answer `prompt` token by token; closing the generator cancels.
+
+    `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
+    `answer` is the beginning of an answer that is to be continued. The last segment has the
+    finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
+    the end of the context. Raises ContextError before any work when no token fits.
+    """
+    started = clock()
+    ids = [*prompt, *answer]
+    if not ids:
+        raise ParameterError("The prompt is empty.")
+    if len(ids) >= decoder.n_positions:
+        raise ContextError(
+            "The prompt has {tokens:,} tokens, which leaves no room for an answer in the context "
+            "of {limit:,}.",
+            tokens=len(ids),
+            limit=decoder.n_positions,
+        )
+    shared = cache.keep_common_prefix(ids)
+    timings = Timings(prompt_tokens=len(ids), reused_tokens=shared)
+    limit = min(params.max_new_tokens, decoder.n_positions - len(ids))
+    drawn = list(answer)
+    logits = decoder.prefill(cache, ids[shared:])
+    for count in range(1, limit + 1):
+        token = sampler.sample(logits, prompt, drawn)
+        logprob = Logprob(*top_logprobs(logits, token, params.logprobs)) if params.logprobs else None
+        timings.new_tokens = count
+        timings.total_time = clock() - started
+        if count == 1:
+            timings.time_to_first_token = timings.total_time
+        if token == eos:
+            yield Segment(token, text.finish(), "stop", timings, logprob)
+            return
+        drawn.append(token)
+        new = text.push(token)
+        reason: FinishReason | None = "stop" if text.stopped else None
+        if count == limit and not text.stopped:
+            new, reason = new + text.finish(), "stop" if text.stopped else "length"
+        yield Segment(token, new, reason, timings, logprob)
+        if reason:
+            return
+        logits = decoder.step(cache, token)

@@ -1,0 +1,115 @@
+"""Instructions, roles, history and messages -> prompt ids, by the template in the manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.manifest import Template
+from issun.runtime.tokenizer import Tokenizer
+
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message and its answer."""
+
+    message: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """Prompt ids, and how many of the oldest turns were left out to make room."""
+
+    ids: list[int]
+    dropped_turns: int
+
+
+class PromptBuilder:
+    """Renders the template; special tokens count only where the template itself has them."""
+
+    def __init__(self, template: Template, tokenizer: Tokenizer, n_positions: int) -> None:
+        self.template, self._tokenizer, self._n_positions = template, tokenizer, n_positions
+        self._with_input = tokenizer.split(template.with_input)
+        self._without_input = tokenizer.split(template.without_input)
+
+    def instruction(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
+        """Ids of an instruction with or without an input; raises ParameterError for an empty one."""
+        if not instruction.strip():
+            raise ParameterError("The instruction is empty.")
+        return self._render(instruction, input or None)
+
+    def chat(
+        self, role: Sequence[str], turns: Sequence[Turn], message: str, *, max_new_tokens: int
+    ) -> FittedPrompt:
+        """Ids of the next turn of a conversation, less the oldest turns that do not fit.
+
+        Room is kept for the answer: the template's reserve, or `max_new_tokens` if that is less.
+        Raises ContextError when the role and the message alone do not fit, ParameterError for an
+        empty message.
+        """
+        if not message.strip():
+            raise ParameterError("The message is empty.")
+        reserve = min(self.template.chat.reserve, max_new_tokens)
+        for dropped in range(len(turns) + 1):
+            ids = self._chat_ids(role, turns[dropped:], message)
+            if len(ids) + reserve <= self._n_positions:
+                return FittedPrompt(ids, dropped)
+        raise ContextError(
+            "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
+            "answer: {over:,} more than the context of {limit:,}. Shorten the role or the message.",
+            tokens=len(ids),
+            reserve=reserve,
+            over=len(ids) + reserve - self._n_positions,
+            limit=self._n_positions,
+        )
+
+    def system_lines(self, text: str) -> list[str]:
+        """The role lines that a system text becomes."""
+        return [_fill(line, {"system": text}) for line in self.template.chat.system]
+
+    def _chat_ids(self, role: Sequence[str], turns: Sequence[Turn], message: str) -> list[int]:
+        rules = self.template.chat
+        lines = [
+            line
+            for turn in turns
+            for line in (
+                _fill(rules.user, {"message": self._on_one_line(turn.message)}),
+                _fill(rules.assistant, {"message": self._on_one_line(turn.reply)}),
+            )
+        ]
+        instruction = "".join(
+            _fill(rules.role_line, {"line": self._on_one_line(line)}) for line in role
+        )
+        instruction += rules.history_separator.join(lines)
+        return self._render(
+            instruction or rules.empty_instruction, _fill(rules.user, {"message": message})
+        )
+
+    def _render(self, instruction: str, input_text: str | None) -> list[int]:
+        parts = self._without_input if input_text is None else self._with_input
+        slots = {
+            "instruction": self._on_one_line(instruction),
+            "input": self._on_one_line(input_text or ""),
+        }
+        ids: list[int] = []
+        for part in parts:
+            # What fills a slot is encoded as text: it can never become a special token.
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                ids += self._tokenizer.encode(_fill(part, slots))
+        return ids
+
+    def _on_one_line(self, text: str) -> str:
+        """Spell newlines as the training data does; SentencePiece would lose them."""
+        return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", self.template.newline)
+
+
+def _fill(pattern: str, slots: Mapping[str, str]) -> str:
+    """Fill `{name}` slots in one pass, so that braces in what is filled in stay text."""
+    return _SLOT.sub(lambda match: slots.get(match[1], match[0]), pattern)

@@ -1,0 +1,312 @@
+"""Logits -> the next id: small pure functions, and the one order in which they are applied.
+
+Order: bans and the end token before `min_new_tokens`; logit bias; repetition, presence and
+frequency penalty; no-repeat n-gram; the caller's processors; then, unless greedy, temperature,
+top-k, top-p, min-p, typical-p; then the draw with one random number. This is the order of
+transformers' generate. An id that is out is at minus infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from issun.runtime.errors import ParameterError, SamplingError
+
+Vector = NDArray[np.float32]
+Processor = Callable[[Sequence[int], Vector], Vector]
+
+_OUT = np.float32(-np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen and when an answer ends; checked when it is made.
+
+    `temperature` 0 takes the likeliest token. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
+    `repetition_penalty` 1, `presence_penalty` 0, `frequency_penalty` 0 and `no_repeat_ngram_size`
+    0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
+    penalties at the answer. `banned_ids` None bans `<unk>`; rows beyond the tokenizer's pieces are
+    never drawn. `logprobs` n reports the raw log-probabilities of the drawn and the n likeliest
+    tokens. `processors` get the ids so far and the logits, and give logits. Raises ParameterError.
+    """
+
+    temperature: float = 0.7
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    banned_ids: tuple[int, ...] | None = None
+    min_new_tokens: int = 0
+    max_new_tokens: int = 100
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int = 0
+    processors: tuple[Processor, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value against its range."""
+        number, whole = (int, float), (int,)
+        _within("temperature", self.temperature, number, 0, 100)
+        _within("top_k", self.top_k, whole, 0, math.inf)
+        _within("top_p", self.top_p, number, 0, 1, above=True)
+        _within("min_p", self.min_p, number, 0, 1)
+        _within("typical_p", self.typical_p, number, 0, 1, above=True)
+        _within("repetition_penalty", self.repetition_penalty, number, 0, 100, above=True)
+        _within("presence_penalty", self.presence_penalty, number, -100, 100)
+        _within("frequency_penalty", self.frequency_penalty, number, -100, 100)
+        _within("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
+        _within("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
+        _within("min_new_tokens", self.min_new_tokens, whole, 0, self.max_new_tokens)
+        _within("logprobs", self.logprobs, whole, 0, math.inf)
+        if self.seed is not None:
+            _within("seed", self.seed, whole, 0, 2**64 - 1)
+        for token, bias in self.logit_bias.items():
+            _within(f"logit_bias[{token}]", bias, number, -math.inf, math.inf)
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise ParameterError(
+                "stop is {value!r}, it must be a tuple of strings that are not empty.",
+                value=self.stop,
+            )
+
+
+def _within(
+    name: str,
+    value: object,
+    types: tuple[type, ...],
+    low: float,
+    high: float,
+    *,
+    above: bool = False,
+) -> None:
+    good = (
+        isinstance(value, types)
+        and not isinstance(value, bool)
+        and not math.isnan(value)
+        and (low < value if above else low <= value)
+        and value <= high
+    )
+    if not good:
+        kind = "a whole number" if types == (int,) else "a number"
+        raise ParameterError(
+            "{name} is {value!r}, it must be {kind} {bounds}.",
+            name=name,
+            value=value,
+            kind=kind,
+            bounds=f"{'above' if above else 'from'} {low}"
+            + ("" if math.isinf(high) else f" {'and at most' if above else 'to'} {high}"),
+        )
+
+
+# --- filters: each takes logits (vocab,) and gives new ones of the same shape ---
+
+
+def ban(logits: Vector, ids: Iterable[int]) -> Vector:
+    """Put `ids` out."""
+    logits = logits.copy()
+    logits[list(ids)] = _OUT
+    return logits
+
+
+def add_bias(logits: Vector, bias: Mapping[int, float]) -> Vector:
+    """Add to the logits of single ids."""
+    logits = logits.copy()
+    logits[list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
+    return logits
+
+
+def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> Vector:
+    """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
+    ids = np.unique(np.asarray(seen, np.int64))
+    logits = logits.copy()
+    scores = logits[ids]
+    logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
+    return logits
+
+
+def penalize_presence_and_frequency(
+    logits: Vector, answer: Sequence[int], presence: float, frequency: float
+) -> Vector:
+    """Take `presence` once and `frequency` per occurrence from ids in the answer (OpenAI API)."""
+    ids, counts = np.unique(np.asarray(answer, np.int64), return_counts=True)
+    logits = logits.copy()
+    logits[ids] -= (presence + frequency * counts).astype(np.float32)
+    return logits
+
+
+def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> Vector:
+    """Put out every id that would repeat an n-gram of `size` ids."""
+    if len(seen) < size:
+        return logits
+    last = tuple(seen[len(seen) - size + 1 :])
+    again = [seen[i + size - 1] for i in _starts(seen, last, size)]
+    return ban(logits, again)
+
+
+def _starts(seen: Sequence[int], last: tuple[int, ...], size: int) -> Iterable[int]:
+    return (i for i in range(len(seen) - size + 1) if tuple(seen[i : i + size - 1]) == last)
+
+
+def scale_temperature(logits: Vector, temperature: float) -> Vector:
+    """Divide by the temperature, which is above 0."""
+    shifted = logits - logits.max()  # so that a tiny temperature cannot overflow
+    with np.errstate(over="ignore"):
+        scaled: Vector = shifted / np.float32(max(temperature, 1e-30))
+    return scaled
+
+
+def keep_top_k(logits: Vector, k: int) -> Vector:
+    """Keep the k largest (and what equals the k-th)."""
+    if k >= len(logits):
+        return logits
+    kth = np.partition(logits, len(logits) - k)[len(logits) - k]
+    return np.where(logits < kth, _OUT, logits)
+
+
+def keep_top_p(logits: Vector, p: float) -> Vector:
+    """Keep the fewest likeliest ids whose probabilities reach p (arXiv 1904.09751)."""
+    if p >= 1:
+        return logits
+    probabilities = softmax(logits)
+    # Ids below (1 - p) / vocab together hold less than 1 - p: only the others need sorting.
+    candidates = np.flatnonzero(probabilities >= (1 - p) / len(logits))
+    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
+    reached = np.searchsorted(np.cumsum(probabilities[order]), p) + 1
+    return _keep(logits, order[:reached])
+
+
+def keep_min_p(logits: Vector, p: float) -> Vector:
+    """Keep ids at least p times as likely as the likeliest."""
+    if p <= 0:
+        return logits
+    return np.where(logits < logits.max() + np.float32(math.log(p)), _OUT, logits)
+
+
+def keep_typical(logits: Vector, p: float) -> Vector:
+    """Keep the fewest ids of most typical surprise whose probabilities reach p (arXiv 2202.00666)."""
+    if p >= 1:
+        return logits
+    probabilities = softmax(logits)
+    alive = np.flatnonzero(probabilities > 0)
+    surprise = -np.log(probabilities[alive])
+    entropy = float(probabilities[alive] @ surprise)
+    order = alive[np.argsort(np.abs(surprise - entropy), kind="stable")]
+    reached = np.searchsorted(np.cumsum(probabilities[order]), p) + 1
+    return _keep(logits, order[:reached])
+
+
+def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
+    kept = np.full_like(logits, _OUT)
+    kept[ids] = logits[ids]
+    return kept
+
+
+def softmax(logits: Vector) -> NDArray[np.float64]:
+    """Probabilities in float64."""
+    exponentials: NDArray[np.float64] = np.exp((logits - logits.max()).astype(np.float64))
+    return exponentials / exponentials.sum()
+
+
+def draw(logits: Vector, uniform: float) -> int:
+    """The id at `uniform` (0 to 1) of the cumulated probabilities, in the order of ids."""
+    alive = np.flatnonzero(logits > _OUT)
+    cumulated = np.cumsum(softmax(logits[alive]))
+    place = np.searchsorted(cumulated, uniform * cumulated[-1], side="right")
+    return int(alive[min(place, len(alive) - 1)])
+
+
+# --- the sampler ---
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What sampling must know of the ids: rows of logits, real pieces, the end and unknown token."""
+
+    rows: int
+    pieces: int
+    eos: int | None
+    unk: int
+
+
+class Sampler:
+    """Draws the tokens of one answer; it owns the random numbers and nothing else."""
+
+    def __init__(
+        self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> None:
+        self._params, self._vocabulary, self._rng = params, vocabulary, rng
+        banned = (vocabulary.unk,) if params.banned_ids is None else params.banned_ids
+        _check_ids("banned_ids", banned, vocabulary.rows)
+        _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
+        self._banned = [*banned, *range(vocabulary.pieces, vocabulary.rows)]
+
+    def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
+        """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
+        if np.isnan(logits).any():
+            raise SamplingError("The model gave logits that are not numbers (NaN).")
+        logits = self._process(logits, prompt, answer)
+        if not np.isfinite(logits.max()):
+            raise SamplingError("No token is left to draw: all are banned.")
+        if self._params.temperature == 0:
+            return int(logits.argmax())
+        return draw(self._warp(logits), float(self._rng.random()))
+
+    def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
+        params, eos = self._params, self._vocabulary.eos
+        early_end = [eos] if eos is not None and len(answer) < params.min_new_tokens else []
+        logits = ban(logits, [*self._banned, *early_end])
+        if params.logit_bias:
+            logits = add_bias(logits, params.logit_bias)
+        if params.repetition_penalty != 1:
+            logits = penalize_repetition(logits, [*prompt, *answer], params.repetition_penalty)
+        if answer and (params.presence_penalty or params.frequency_penalty):
+            logits = penalize_presence_and_frequency(
+                logits, answer, params.presence_penalty, params.frequency_penalty
+            )
+        if params.no_repeat_ngram_size:
+            logits = no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
+        for processor in params.processors:
+            logits = processor([*prompt, *answer], logits)
+        return logits
+
+    def _warp(self, logits: Vector) -> Vector:
+        params = self._params
+        logits = scale_temperature(logits, params.temperature)
+        if params.top_k:
+            logits = keep_top_k(logits, params.top_k)
+        logits = keep_top_p(logits, params.top_p)
+        logits = keep_min_p(logits, params.min_p)
+        return keep_typical(logits, params.typical_p)
+
+
+def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
+    for token in ids:
+        if not 0 <= token < rows:
+            raise ParameterError(
+                "{name} holds the id {id}, which is out of range: the model has 0 to {last}.",
+                name=name,
+                id=token,
+                last=rows - 1,
+            )
+
+
+def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:
+    """Raw log-probability of `token`, and those of the `count` likeliest ids."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    logprobs = shifted - math.log(float(np.exp(shifted).sum()))
+    count = min(count, len(logits))
+    best = np.argpartition(-logprobs, count - 1)[:count]
+    best = best[np.argsort(-logprobs[best], kind="stable")]
+    return float(logprobs[token]), {int(i): float(logprobs[i]) for i in best}
+
+
+SAMPLING_NAMES = tuple(f.name for f in fields(SamplingParams))
