@@ -51,9 +51,7 @@ def calibrate_kv(
     return scales
 
 
-def _block(
-    config: GPT2Config, layer: int, x: Array, get: _Get
-) -> tuple[Array, Array, Array]:
+def _block(config: GPT2Config, layer: int, x: Array, get: _Get) -> tuple[Array, Array, Array]:
     """One transformer block; also gives its keys and values (window, head, position, head_dim)."""
     windows, length, width = x.shape
     normed = _layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)

@@ -29,7 +29,7 @@ class TokenizerSource:
     do_lower_case: bool
 
     def id_of(self, role: str) -> int | None:
-        """The id of the token with the role `bos`, `eos`, `unk`, `pad` or `sep`, if there is one."""
+        """The id of the token with the role `bos`, `eos`, `unk`, `pad` or `sep`, if any."""
         token = self.roles.get(role)
         return None if token is None else self.special[token]
 
@@ -131,7 +131,8 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
     beyond = {t: i for t, i in special.items() if i >= vocab_size}
     if pieces > vocab_size or beyond:
         raise CheckpointError(
-            "{path} does not fit config.json: it has {pieces} pieces{beyond}, vocab_size is {rows}.",
+            "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is "
+            "{rows}.",
             path=path,
             pieces=pieces,
             beyond="".join(f", {token} has the id {i}" for token, i in beyond.items()),

@@ -14,7 +14,7 @@ from issun.export.config import read_json
 from issun.export.errors import CheckpointError
 from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
-from issun.export.options import ExportOptions, Progress, Route, Written
+from issun.export.options import ExportOptions, Progress, Route
 from issun.export.target import check_space, check_target, staged
 from issun.export.template import ALPACA, check_template, load_template
 from issun.runtime.errors import ParameterError
@@ -24,7 +24,6 @@ from issun.runtime.manifest import (
     FileInfo,
     Manifest,
     Source,
-    Template,
     Tokens,
     combined_sha256,
     sha256_of,
@@ -131,7 +130,9 @@ def _default_sampling(folder: Path) -> dict[str, Any]:
     """The sampling that the checkpoint asks for, on issun's own defaults; checked."""
     path = folder / "generation_config.json"
     asked = read_json(path) if path.is_file() else {}
-    plain = {f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)}
+    plain = {
+        f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)
+    }
     chosen = {name: asked[name] for name in _SAMPLING_FIELDS if asked.get(name) is not None}
     try:
         SamplingParams(**chosen)

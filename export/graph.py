@@ -82,7 +82,7 @@ class _Builder:
             tokens = self.op("Gather", [self.weight("wte.weight"), self.input_ids])
         else:
             scales = self.op("Unsqueeze", [self.weight("wte.scale"), self.ints("last", [-1])])
-            # Rank 3 as the head has it: a reshaped copy of the blocks would cost its size in memory.
+            # Rank 3 as the head has it: a reshaped copy of the blocks would cost its size again.
             blocks = self.op(
                 "GatherBlockQuantized",
                 [self.weight("wte.weight"), self.input_ids, scales],
@@ -184,7 +184,7 @@ class _Builder:
         )
 
     def linear(self, x: ir.Value, name: str) -> ir.Value:
-        """x @ weight in the precision of the bundle; the bias is `bias`'s, but int4 has it inside."""
+        """x @ weight in the precision of the bundle; int4 adds the bias, else `bias` does."""
         weight = self.weight(f"{name}.weight")
         if self.weights.precision == "float32":
             return self.op("MatMul", [x, weight])
@@ -253,5 +253,3 @@ class _Builder:
 
     def scalar(self, name: str, value: np.generic) -> ir.Value:
         return self.constant(name, np.array(value))
-
-

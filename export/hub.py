@@ -33,7 +33,9 @@ def locate(source: str, *, revision: str | None = None, token: str | None = None
     folder = Path(source).expanduser()
     if folder.exists():
         if not folder.is_dir():
-            raise CheckpointError("{source} is a file; name the checkpoint's folder.", source=source)
+            raise CheckpointError(
+                "{source} is a file; name the checkpoint's folder.", source=source
+            )
         return Located(folder, folder.resolve().name, None)
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise CheckpointError(
@@ -63,7 +65,7 @@ def _download(repo: str, revision: str | None, token: str | None) -> Located:
         network = error
     try:
         folder = snapshot_download(repo, revision=revision, local_files_only=True)
-    except Exception:  # noqa: BLE001
+    except Exception:
         raise CheckpointError(
             "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
             "in the hub's local cache: connect once, or name a folder.",

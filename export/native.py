@@ -88,7 +88,4 @@ def _describe(weights: CheckpointWeights) -> Precision:
         "int8": "int8 weights per output channel, activations quantized row by row",
         "int4": f"4-bit symmetric blocks of {weights.block}",
     }[weights.precision]
-    return Precision(
-        name=weights.precision, linears=linears, embedding=embedding, head=embedding
-    )
-
+    return Precision(name=weights.precision, linears=linears, embedding=embedding, head=embedding)

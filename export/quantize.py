@@ -1,4 +1,4 @@
-"""Float weights -> 8-bit and 4-bit integers with scales; pure numpy, a part of a tensor at a time."""
+"""Float weights -> 8-bit and 4-bit integers with scales; numpy, a part of a tensor at a time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def quantize_columns(weight: Array) -> Quantized:
 
 
 def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int) -> Quantized:
-    """Symmetric blocks along the input axis, as MatMulNBits stores them: w ~ (values - zero) * scales.
+    """Symmetric blocks along the input axis, as MatMulNBits stores them.
+
+    A weight is about (value - zero) * scale.
 
     `rows(start, stop)` gives rows of the (out, in) weight of the given `shape`. Values are uint8
     (out, blocks, block * bits / 8), the low half of a byte first, zero is 128 or 8; scales are

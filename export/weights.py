@@ -171,7 +171,9 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
             path=path,
         ) from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except Exception as error:  # torch raises whatever its reader met
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(

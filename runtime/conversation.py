@@ -153,9 +153,7 @@ class Conversation:
             return self.model.prompts.system_lines(role) if role.strip() else []
         return list(role)
 
-    def _ask(
-        self, message: str, earlier: Sequence[Turn], params: SamplingParams | None
-    ) -> Stream:
+    def _ask(self, message: str, earlier: Sequence[Turn], params: SamplingParams | None) -> Stream:
         params = params or self.params
         fitted = self.model.prompts.chat(
             self.role, earlier, message, max_new_tokens=params.max_new_tokens

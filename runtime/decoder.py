@@ -53,9 +53,7 @@ class Decoder(ABC):
         """An empty cache for `slots` sequences."""
 
     @abstractmethod
-    def forward(
-        self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]
-    ) -> Logits:
+    def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
         """Read one chunk of ids a slot and give the logits of `rows`.
 
         `chunks` holds at least one id for every slot. `rows` count in the chunks padded to the
@@ -175,9 +173,7 @@ class IssunDecoder(Decoder):
         """An empty cache for `slots` sequences."""
         return KVCache(self.session, self._architecture, slots)
 
-    def forward(
-        self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]
-    ) -> Logits:
+    def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
         """Read one chunk a slot; see `Decoder.forward`."""
         if not isinstance(cache, KVCache):
             raise TypeError(type(cache))
@@ -201,9 +197,7 @@ class IssunDecoder(Decoder):
         }
         for name, array in feeds.items():
             cache.binding.bind_cpu_input(name, array)
-        cache.binding.bind_output(
-            "logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data
-        )
+        cache.binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         self.session.run_with_iobinding(cache.binding)
         for held, chunk in zip(cache.ids, chunks, strict=True):
             held.extend(chunk)

@@ -95,7 +95,9 @@ def generate(
     logits = decoder.prefill(cache, ids[shared:])
     for count in range(1, limit + 1):
         token = sampler.sample(logits, prompt, drawn)
-        logprob = Logprob(*top_logprobs(logits, token, params.logprobs)) if params.logprobs else None
+        logprob = (
+            Logprob(*top_logprobs(logits, token, params.logprobs)) if params.logprobs else None
+        )
         timings.new_tokens = count
         timings.total_time = clock() - started
         if count == 1:

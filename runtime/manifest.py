@@ -213,7 +213,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def verify_hashes(folder: Path, manifest: Manifest) -> None:
-    """Compare the content of every file with its hash; raises BundleError at the first that differs."""
+    """Compare every file with its hash; raises BundleError at the first that differs."""
     for name, info in manifest.files.items():
         if sha256_of(folder / name) != info.sha256:
             raise BundleError(

@@ -162,9 +162,7 @@ class Model:
     ) -> None:
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
-        self.prompts = PromptBuilder(
-            manifest.prompt, tokenizer, manifest.architecture.n_positions
-        )
+        self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
         self._clock = clock
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
@@ -317,5 +315,7 @@ def make_params(manifest: Manifest, **changes: object) -> SamplingParams:
     try:
         defaults = SamplingParams(**known)
     except (TypeError, ParameterError) as error:
-        raise BundleError("The manifest's default sampling is bad: {reason}", reason=error) from error
+        raise BundleError(
+            "The manifest's default sampling is bad: {reason}", reason=error
+        ) from error
     return replace(defaults, **changes) if changes else defaults

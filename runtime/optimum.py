@@ -49,9 +49,7 @@ class OptimumDecoder(Decoder):
             raise ParameterError("An Optimum graph serves 1 slot, not {slots}.", slots=slots)
         return GrowingCache(self._past_names, *self._heads)
 
-    def forward(
-        self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]
-    ) -> Logits:
+    def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
         """Read one chunk; see `Decoder.forward`."""
         if not isinstance(cache, GrowingCache):
             raise TypeError(type(cache))

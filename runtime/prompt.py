@@ -38,7 +38,7 @@ class PromptBuilder:
         self._without_input = tokenizer.split(template.without_input)
 
     def instruction(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
-        """Ids of an instruction with or without an input; raises ParameterError for an empty one."""
+        """Ids of an instruction, with or without an input; ParameterError for an empty one."""
         if not instruction.strip():
             raise ParameterError("The instruction is empty.")
         return self._render(instruction, input or None)

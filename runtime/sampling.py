@@ -192,7 +192,7 @@ def keep_min_p(logits: Vector, p: float) -> Vector:
 
 
 def keep_typical(logits: Vector, p: float) -> Vector:
-    """Keep the fewest ids of most typical surprise whose probabilities reach p (arXiv 2202.00666)."""
+    """Keep the fewest ids of most typical surprise that reach p together (arXiv 2202.00666)."""
     if p >= 1:
         return logits
     probabilities = softmax(logits)
@@ -229,7 +229,7 @@ def draw(logits: Vector, uniform: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What sampling must know of the ids: rows of logits, real pieces, the end and unknown token."""
+    """What sampling must know of the ids: logits rows, real pieces, end and unknown token."""
 
     rows: int
     pieces: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from issun.runtime.errors import BundleError, ParameterError
 
@@ -87,7 +88,7 @@ class Tokenizer:
         return ids
 
 
-def load_sentencepiece(path: str | Path):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def load_sentencepiece(path: str | Path) -> Any:
     """Open a SentencePiece model file; raises BundleError when it is none."""
     from sentencepiece import SentencePieceProcessor  # noqa: PLC0415
 
@@ -98,7 +99,7 @@ def load_sentencepiece(path: str | Path):  # type: ignore[no-untyped-def]  # noq
 
 
 def assign_special_ids(path: str | Path, tokens: Sequence[str]) -> dict[str, int]:
-    """Ids of `tokens` as T5Tokenizer gives them: the file's own, else new ones behind its pieces."""
+    """Ids of `tokens` as T5Tokenizer gives them: the file's own, else new ones behind these."""
     sp = load_sentencepiece(path)
     ids: dict[str, int] = {}
     next_id: int = sp.get_piece_size()
