@@ -7,7 +7,6 @@ from math import erf
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.weights import Array, Tensor
@@ -74,7 +73,8 @@ def _scale(config: GPT2Config, states: Array) -> Array:
     peak = np.abs(states).max(axis=(0, 2)) * np.float32(HEADROOM)
     scales = np.maximum(peak / np.float32(127), np.float32(1e-8))
     padding = config.kv_head_dim - config.head_dim
-    return np.pad(scales, [(0, 0), (0, padding)], constant_values=1)
+    padded: Array = np.pad(scales, [(0, 0), (0, padding)], constant_values=1)
+    return padded
 
 
 def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
@@ -86,7 +86,8 @@ def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 
 def _gelu(config: GPT2Config, x: Array) -> Array:
     if ACTIVATIONS[config.activation_function] == "Gelu":
-        exact: NDArray[np.float64] = np.vectorize(erf)(x / np.sqrt(2))
-        return (x * (1 + exact) / 2).astype(np.float32)
-    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
-    return x * (1 + np.tanh(inner)) / 2
+        gate = np.vectorize(erf, otypes=[np.float32])(x / np.float32(np.sqrt(2)))
+    else:
+        gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))
+    active: Array = x * (1 + gate) / 2
+    return active

@@ -68,11 +68,13 @@ class Decoder(ABC):
         self._check_room(cache, [ids])
         for chunk in cut(ids):
             logits = self.forward(cache, [chunk], [len(chunk) - 1])
-        return logits[-1]
+        last: Logits = logits[-1]
+        return last
 
     def step(self, cache: Cache, token: int) -> Logits:
         """Read one id behind what `cache` (one slot) holds; gives (vocab_size,) logits."""
-        return self.forward(cache, [[token]], [0])[0]
+        logits: Logits = self.forward(cache, [[token]], [0])[0]
+        return logits
 
     def score(self, cache: Cache, ids: Sequence[int]) -> Iterator[Logits]:
         """Read `ids` and give the logits of every position, (chunk, vocab_size) at a time."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -309,11 +309,10 @@ class Model:
         self.close()
 
 
-def make_params(manifest: Manifest, **changes: object) -> SamplingParams:
+def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     """The bundle's default sampling with `changes`; raises BundleError for a damaged default."""
-    known = {name: tuple(v) if isinstance(v, list) else v for name, v in manifest.sampling.items()}
     try:
-        defaults = SamplingParams(**known)
+        defaults = SamplingParams(**manifest.sampling)
     except (TypeError, ParameterError) as error:
         raise BundleError(
             "The manifest's default sampling is bad: {reason}", reason=error

@@ -89,7 +89,8 @@ def _within(
     above: bool = False,
 ) -> None:
     good = (
-        isinstance(value, types)
+        isinstance(value, int | float)
+        and isinstance(value, types)
         and not isinstance(value, bool)
         and not math.isnan(value)
         and (low < value if above else low <= value)
@@ -212,8 +213,9 @@ def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
 
 def softmax(logits: Vector) -> NDArray[np.float64]:
     """Probabilities in float64."""
-    exponentials: NDArray[np.float64] = np.exp((logits - logits.max()).astype(np.float64))
-    return exponentials / exponentials.sum()
+    exponentials = np.exp((logits - logits.max()).astype(np.float64))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
+    return probabilities
 
 
 def draw(logits: Vector, uniform: float) -> int:
