@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,7 @@ from issun.export.errors import CheckpointError
 from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
-from issun.export.target import check_space, check_target, staged
+from issun.export.target import Notify, check_space, check_target, staged
 from issun.export.template import ALPACA, check_template, load_template
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import (
@@ -45,13 +44,14 @@ def export(
     revision: str | None = None,
     token: str | None = None,
     progress: Progress = lambda stage, done, total: None,
-    notify: Callable[[str], None] = lambda text: None,
+    notify: Notify = lambda template, **values: None,
 ) -> Manifest:
     """Write the checkpoint `source` (a folder or a hub id) as a bundle to the folder `target`.
 
     Everything is checked before the long work: raises ParameterError, CheckpointError,
     MissingExtraError or TargetError, and leaves nothing half-made at the target. `progress` is
-    told bytes by stage, `notify` what a person should know.
+    told bytes by stage, `notify` what a person should know, as a template and
+    its values.
     """
     options = options or ExportOptions()
     target, local = Path(target).expanduser(), Path(source).expanduser()

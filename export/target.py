@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from issun.export.errors import TargetError
 from issun.runtime.manifest import MANIFEST_NAME
 
-Notify = Callable[[str], None]
+Notify = Callable[..., None]  # a template and its values, as issun.cli.language.note takes them
 
 
 def check_target(target: Path, source: Path | None, *, force: bool) -> None:
@@ -107,10 +107,10 @@ def clear_remains(target: Path, notify: Notify) -> None:
                 shutil.rmtree(aside)
             else:
                 aside.rename(target)
-                notify(f"Put back {target}, which a killed export had set aside.")
+                notify("Put back {target}, which a killed export had set aside.", target=target)
         if partial.exists():
             shutil.rmtree(partial)
-            notify(f"Removed {partial}, left by an export that was killed.")
+            notify("Removed {partial}, left by an export that was killed.", partial=partial)
         lock.release()
         lock_file.unlink(missing_ok=True)
 

@@ -97,14 +97,20 @@ def _within(
         and value <= high
     )
     if not good:
-        kind = "a whole number" if types == (int,) else "a number"
+        bounds = f"{low:g} {'<' if above else '<='} {name}"
+        bounds += "" if math.isinf(high) else f" <= {high:g}"
+        if types == (int,):
+            raise ParameterError(
+                "{name} is {value!r}, it must be a whole number with {bounds}.",
+                name=name,
+                value=value,
+                bounds=bounds,
+            )
         raise ParameterError(
-            "{name} is {value!r}, it must be {kind} {bounds}.",
+            "{name} is {value!r}, it must be a number with {bounds}.",
             name=name,
             value=value,
-            kind=kind,
-            bounds=f"{'above' if above else 'from'} {low}"
-            + ("" if math.isinf(high) else f" {'and at most' if above else 'to'} {high}"),
+            bounds=bounds,
         )
 
 

@@ -1,0 +1,132 @@
+"""`issun chat`: a conversation on a terminal, or with a pipe: one message a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast
+
+import typer
+
+from issun.cli import options as opt
+from issun.cli.commands import Commands
+from issun.cli.language import describe, note, printable, tr
+from issun.cli.stats import print_stats
+from issun.runtime import Conversation, Model, ParameterError, Stream
+from issun.runtime.errors import IssunError
+from issun.runtime.model import make_params
+
+
+@opt.with_sampling
+def run(
+    *,
+    bundle: opt.Bundle = None,
+    role: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help=tr("Who the model is to be, in your words.")),
+    ] = None,
+    role_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("A role as lines (User:..., Assistant:...).")),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option(help=tr("Keep the messages you type, for the arrow keys."))
+    ] = True,
+    stats: opt.Stats = False,
+    threads: opt.Threads = None,
+    kv_cache: opt.KVCache = None,
+    sampling: dict[str, Any],
+) -> None:
+    """Read messages and stream the answers to stdout until the input ends."""
+    lines = _role(role, role_file)
+    with Model.load(bundle, threads=threads, kv_cache=cast(Any, kv_cache)) as model:
+        conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
+        chat = Chat(conversation, stats=stats)
+        if sys.stdin.isatty():
+            _talk_on_terminal(chat, model, keep_history=history)
+        else:
+            for message in _lines_of_stdin():
+                chat.handle(message)
+
+
+class Chat:
+    """Answers messages and carries out commands; it prints, and owns nothing but its flags."""
+
+    def __init__(self, conversation: Conversation, *, stats: bool) -> None:
+        self.conversation, self.stats = conversation, stats
+        self._commands = Commands(conversation)
+
+    def handle(self, line: str) -> None:
+        """Carry out a command or answer a message; an empty line is ignored."""
+        if not line.strip():
+            return
+        if line.startswith("/"):
+            stream = self._commands.run(line)
+        else:
+            stream = self.conversation.stream(line)
+        if stream is not None:
+            self._print_answer(stream)
+
+    def _print_answer(self, stream: Stream) -> None:
+        if stream.dropped_turns:
+            note("[{count} old turns left out to make room]", count=stream.dropped_turns)
+        try:
+            for segment in stream:
+                print(printable(segment.text), end="", flush=True)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            stream.cancel()
+        finally:
+            print(flush=True)
+        completion = stream.finish()
+        if completion.finish_reason == "length":
+            note("[cut at {count} tokens; /continue goes on]", count=completion.timings.new_tokens)
+        elif completion.finish_reason == "cancelled":
+            note("[stopped; /continue goes on, /undo takes it back]")
+        if self.stats:
+            print_stats(completion)
+
+
+class _Reader(Protocol):
+    def read(self) -> str: ...
+
+
+def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
+    from issun.cli.terminal import Terminal  # noqa: PLC0415
+
+    terminal: _Reader = Terminal(keep_history=keep_history)
+    note(
+        "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.",
+        name=model.manifest.source.name,
+        precision=model.manifest.precision.name,
+    )
+    while True:
+        try:
+            chat.handle(terminal.read())
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            note("(Ctrl-D leaves)")
+        except IssunError as error:
+            note("error: {message}", message=describe(error))
+
+
+def _lines_of_stdin() -> Iterator[str]:
+    for number, raw in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ParameterError("Line {number} on stdin is not UTF-8.", number=number) from error
+
+
+def _role(text: str | None, path: Path | None) -> str | list[str]:
+    if text is not None and path is not None:
+        raise ParameterError("Give --role or --role-file, not both.")
+    if path is None:
+        return opt.utf8(text or "")
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError("{path} cannot be read: {reason}", path=path, reason=error) from error

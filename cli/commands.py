@@ -1,0 +1,98 @@
+"""The slash commands of `issun chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import get_type_hints
+
+from issun.cli.language import note, tr
+from issun.runtime import Conversation, ParameterError, SamplingParams, Stream
+
+_SETTABLE = {
+    name: kind for name, kind in get_type_hints(SamplingParams).items() if kind in (int, float)
+} | {"seed": int}
+
+
+class Commands:
+    """Carries out commands on a conversation; some of them answer."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._chat = conversation
+        self._table: dict[str, tuple[str, Callable[[str], Stream | None]]] = {
+            "/reset": ("forget all turns", self._reset),
+            "/role": ("show the role, or take on another: /role TEXT", self._role),
+            "/undo": ("take the last turn back", self._undo),
+            "/retry": ("answer the last message anew", lambda _: self._chat.retry()),
+            "/continue": ("go on with an answer that was cut", lambda _: self._chat.resume()),
+            "/save": ("write the conversation to a new file: /save FILE", self._save),
+            "/load": ("read a conversation: /load FILE", self._load),
+            "/set": ("show or change the sampling: /set temperature 0.5", self._set),
+            "/help": ("this list", self._help),
+        }
+
+    def run(self, line: str) -> Stream | None:
+        """Carry out the command on `line`; gives a stream where the model is to answer.
+
+        Raises ParameterError for an unknown command, and what the command raises.
+        """
+        name, _, argument = line.strip().partition(" ")
+        if name not in self._table:
+            raise ParameterError(
+                "{name} is no command; /help lists them. A message may not begin with a slash.",
+                name=name,
+            )
+        return self._table[name][1](argument.strip())
+
+    def _reset(self, _: str) -> None:
+        self._chat.reset()
+        note("[all turns forgotten]")
+
+    def _role(self, text: str) -> None:
+        if text:
+            self._chat.reset(text)
+            note("[new role, all turns forgotten]")
+            return
+        note("{text}", text="\n".join(self._chat.role) or tr("(no role)"))
+
+    def _undo(self, _: str) -> None:
+        turn = self._chat.undo()
+        note("[taken back: {message}]", message=turn.message)
+
+    def _save(self, path: str) -> None:
+        self._chat.save(_required(path, "/save FILE"))
+        note("[saved: {path}]", path=path)
+
+    def _load(self, path: str) -> None:
+        self._chat.load(_required(path, "/load FILE"))
+        note("[{count} turns read]", count=len(self._chat.turns))
+
+    def _set(self, argument: str) -> None:
+        name, _, text = argument.partition(" ")
+        if not name:
+            for known in _SETTABLE:
+                note("{text}", text=f"{known} {getattr(self._chat.params, known)}")
+            return
+        if name not in _SETTABLE:
+            raise ParameterError(
+                "{name} cannot be set; known are {known}.", name=name, known=", ".join(_SETTABLE)
+            )
+        try:
+            value = _SETTABLE[name](text)
+        except ValueError:
+            raise ParameterError(
+                "{name} is {value!r}, it must be a number.", name=name, value=text
+            ) from None
+        self._chat.params = replace(self._chat.params, **{name: value})
+        note("{text}", text=f"[{name} {value}]")
+
+    def _help(self, _: str) -> None:
+        for name, (text, _run) in self._table.items():
+            note("{text}", text=f"{name:<10} {tr(text)}")
+        note("Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.")
+
+
+def _required(path: str, usage: str) -> str:
+    if not path:
+        raise ParameterError("Name a file: {usage}", usage=usage)
+    return path

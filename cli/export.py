@@ -1,0 +1,115 @@
+"""`issun export`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from issun.cli.language import note, tr
+from issun.cli.options import utf8
+from issun.runtime.errors import IssunError
+
+if TYPE_CHECKING:
+    from issun.export.options import Progress
+
+
+def run(
+    *,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help=tr("Folder of a checkpoint, or a hub id."))
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder of the new bundle."))
+    ],
+    precision: Annotated[str, typer.Option(help="float32, int8, int4")] = "int8",
+    kv_cache: Annotated[
+        str,
+        typer.Option(help=tr("KV cache type that is used by default: float32 or int8.")),
+    ] = "float32",
+    via: Annotated[
+        str, typer.Option(help=tr("issun, or optimum for the reference export."))
+    ] = "issun",
+    template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=tr("A prompt template as JSON."))
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help=tr("Replace a bundle that is there."))
+    ] = False,
+) -> None:
+    """Export `source` and say what came out."""
+    try:
+        from issun.export import ExportOptions, export  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise IssunError(
+            "Exporting needs {module}: pip install 'issun[export]'", module=error.name
+        ) from error
+    options = ExportOptions(
+        precision=cast(Any, precision),
+        kv_cache=cast(Any, kv_cache),
+        via=cast(Any, via),
+        template=template,
+        force=force,
+    )
+    started = time.perf_counter()
+    with _progress() as progress:
+        manifest = export(
+            utf8(source),
+            output,
+            options,
+            revision=revision,
+            token=token,
+            progress=progress,
+            notify=note,
+        )
+    note(
+        "{output}: {precision}, {size:,.0f} MB, in {seconds:.1f} s. Next: issun chat {output}",
+        output=output,
+        precision=manifest.precision.name,
+        size=sum(f.size for f in manifest.files.values()) / 1e6,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _progress:  # noqa: N801
+    """A progress bar a stage on stderr, with bytes and time left; silent off a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _update(self, stage: str, done: int, total: int) -> None:
+        names = {"write": tr("writing"), "calibrate": tr("calibrating"), "hash": tr("hashing")}
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(names.get(stage, stage), total=total)
+        self._bar.update(self._tasks[stage], completed=done)

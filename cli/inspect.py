@@ -1,0 +1,71 @@
+"""`issun inspect`: what a bundle is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from issun.cli import options as opt
+from issun.cli.language import note, printable, tr
+from issun.runtime.errors import BundleError
+from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
+
+
+def run(
+    *,
+    bundle: opt.Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print the whole manifest."))] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help=tr("Compare every file with its hash."))
+    ] = False,
+) -> None:
+    """Print what the manifest says."""
+    if bundle is None:
+        raise BundleError(
+            "This version has no embedded model: name a bundle. "
+            "`issun export SOURCE -o DIR` makes one from a checkpoint."
+        )
+    manifest = read_manifest(bundle)
+    if verify:
+        verify_hashes(bundle, manifest)
+    if as_json:
+        described = {"id": manifest.bundle_id} | msgspec.to_builtins(manifest)
+        print(msgspec.json.format(msgspec.json.encode(described), indent=2).decode())
+    else:
+        for name, value in _lines(bundle, manifest):
+            print(printable(f"{tr(name)}: {value}"))
+    if verify:
+        note("Every file has the content that it was exported with.")
+
+
+def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    architecture, precision = manifest.architecture, manifest.precision
+    tokens = manifest.tokens
+    special = ", ".join(f"{token} {i}" for token, i in tokens.special.items())
+    kinds = [f"{k} (default)" if k == manifest.kv_cache else k for k in manifest.graphs]
+    return [
+        ("bundle", f"{bundle} ({manifest.bundle_id})"),
+        ("source", f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]})"),
+        ("exporter", f"{manifest.exporter}, graph {manifest.graph}"),
+        (
+            "network",
+            f"GPT-2, {architecture.n_layer} layers, width {architecture.n_embd}, "
+            f"{architecture.n_head} heads, context {architecture.n_positions:,}, "
+            f"{architecture.vocab_size:,} ids",
+        ),
+        ("precision", precision.name),
+        ("  linears", precision.linears),
+        ("  embedding", precision.embedding),
+        ("  head", precision.head),
+        ("KV cache", ", ".join(kinds)),
+        ("tokenizer", f"{tokens.pieces:,} pieces; {special}"),
+        ("prompt", manifest.prompt.name),
+        ("sampling", ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
+        *(
+            (f"  {name}", f"{info.size:,} B, sha256 {info.sha256[:16]}")
+            for name, info in manifest.files.items()
+        ),
+    ]

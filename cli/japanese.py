@@ -1,0 +1,380 @@
+"""The Japanese form of every message, by its English template."""
+
+JAPANESE: dict[str, str] = {
+    # --- help ---
+    "Run a Japanese GPT-2 model on this computer's CPU, offline.": (
+        "日本語 GPT-2 モデルを、このパソコンの CPU だけで、オフラインで動かします。"
+    ),
+    "Turn a checkpoint into a quantized bundle.": "チェックポイントを量子化してバンドルにします。",
+    "Talk with a bundle.": "バンドルと会話します。",
+    "Answer one instruction.": "一つの指示に答えます。",
+    "Say what a bundle is.": "バンドルの内容を表示します。",
+    "Print the version.": "版を表示します。",
+    "Folder of a bundle.": "バンドルのフォルダー。",
+    "Folder of a checkpoint, or a hub id.": "チェックポイントのフォルダー、または Hub の ID。",
+    "Folder of the new bundle.": "作成するバンドルのフォルダー。",
+    "KV cache type that is used by default: float32 or int8.": (
+        "既定の KV キャッシュの型: float32 または int8。"
+    ),
+    "KV cache type, one that the bundle has: float32 or int8.": (
+        "バンドルにある KV キャッシュの型: float32 または int8。"
+    ),
+    "issun, or optimum for the reference export.": "issun、または比較用の optimum。",
+    "A prompt template as JSON.": "プロンプトのひな形 (JSON)。",
+    "Revision on the hub.": "Hub のリビジョン。",
+    "Token for the hub.": "Hub のトークン。",
+    "Replace a bundle that is there.": "すでにあるバンドルを置き換えます。",
+    "Threads (default: physical cores).": "スレッド数 (既定: 物理コア数)。",
+    "Print speed and memory to stderr.": "速度とメモリーを標準エラーに表示します。",
+    "0 takes the likeliest token. Default: the bundle's.": (
+        "0 で最も確率の高い語を選びます。既定値はバンドルのもの。"
+    ),
+    "Keep the k likeliest tokens; 0 is off.": "確率の高い k 個だけを残します。0 で無効。",
+    "Keep the likeliest tokens up to this probability.": (
+        "確率の高い順に、合計がこの値になるまで残します。"
+    ),
+    "Keep tokens this likely beside the likeliest; 0 is off.": (
+        "最大の確率に対してこの割合以上のものを残します。0 で無効。"
+    ),
+    "Keep the most typical tokens up to this probability.": (
+        "典型的な順に、合計がこの値になるまで残します。"
+    ),
+    "Make tokens seen less likely; 1 is off.": "すでに出たトークンを出にくくします。1 で無効。",
+    "Taken once from tokens in the answer; 0 is off.": (
+        "答えに出たトークンから一度だけ引きます。0 で無効。"
+    ),
+    "Taken per occurrence in the answer; 0 is off.": ("答えに出た回数だけ引きます。0 で無効。"),
+    "Never repeat this many tokens in a row; 0 is off.": (
+        "この長さのトークン列を繰り返しません。0 で無効。"
+    ),
+    "The answer does not end before this many tokens.": "答えの最小トークン数。",
+    "Longest answer in tokens.": "答えの最大トークン数。",
+    "End before this text; may be given several times.": (
+        "この文字列の前で終えます。複数回指定できます。"
+    ),
+    "The same seed gives the same answer.": "同じ値なら同じ答えになります。",
+    "The instruction; - reads it from stdin.": "指示。- なら標準入力から読みます。",
+    "Text for it; - reads it from stdin.": "指示に添える文章。- なら標準入力から読みます。",
+    "Print the answer and its figures as JSON.": "答えと計測値を JSON で表示します。",
+    "Print the whole manifest.": "マニフェスト全体を表示します。",
+    "Compare every file with its hash.": "すべてのファイルをハッシュと照合します。",
+    "Who the model is to be, in your words.": "モデルの役割を自由な言葉で。",
+    "A role as lines (User:..., Assistant:...).": "役割の行 (User:…、Assistant:…) のファイル。",
+    "Keep the messages you type, for the arrow keys.": (
+        "入力した文を残し、矢印キーで呼び出せるようにします。"
+    ),
+    # --- chat ---
+    "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.": (
+        "{name} ({precision})。/help で命令の一覧、Ctrl-C で答えを中断、Ctrl-D で終了します。"
+    ),
+    "(Ctrl-D leaves)": "(Ctrl-D で終了します)",
+    "(no role)": "(役割なし)",
+    "[all turns forgotten]": "[会話を消しました]",
+    "[new role, all turns forgotten]": "[役割を変え、会話を消しました]",
+    "[taken back: {message}]": "[取り消しました: {message}]",
+    "[saved: {path}]": "[保存しました: {path}]",
+    "[{count} turns read]": "[{count} 回分の会話を読み込みました]",
+    "[{count} old turns left out to make room]": (
+        "[長さに収めるため、古い会話 {count} 回分を省きました]"
+    ),
+    "[cut at {count} tokens; /continue goes on]": (
+        "[{count} トークンで切りました。/continue で続きを書きます]"
+    ),
+    "[stopped; /continue goes on, /undo takes it back]": (
+        "[中断しました。/continue で続き、/undo で取り消し]"
+    ),
+    "[{new} tokens, {speed:.1f} tokens/s, first token {first:.2f} s, prompt {prompt} tokens "
+    "({reused} reused), memory {now:,.0f} MB, peak {peak:,.0f} MB]": (
+        "[{new} トークン、毎秒 {speed:.1f} トークン、最初の語まで {first:.2f} 秒、"
+        "プロンプト {prompt} トークン (再利用 {reused})、"
+        "メモリー {now:,.0f} MB、最大 {peak:,.0f} MB]"
+    ),
+    "forget all turns": "会話を消す",
+    "show the role, or take on another: /role TEXT": "役割を表示、または変更: /role 文",
+    "take the last turn back": "直前のやりとりを取り消す",
+    "answer the last message anew": "直前の文に答え直す",
+    "go on with an answer that was cut": "途中で切れた答えの続きを書く",
+    "write the conversation to a new file: /save FILE": "会話を新しいファイルに保存: /save ファイル",
+    "read a conversation: /load FILE": "会話を読み込む: /load ファイル",
+    "show or change the sampling: /set temperature 0.5": (
+        "生成の設定を表示、または変更: /set temperature 0.5"
+    ),
+    "this list": "この一覧",
+    "Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.": (
+        "Enter で送信、Alt-Enter で改行、Ctrl-C で答えを中断、Ctrl-D で終了します。"
+    ),
+    "The history is not kept: {reason}": "入力の履歴は保存されません: {reason}",
+    # --- export and inspect ---
+    "writing": "書き込み",
+    "calibrating": "較正",
+    "hashing": "照合値の計算",
+    "{output}: {precision}, {size:,.0f} MB, in {seconds:.1f} s. Next: issun chat {output}": (
+        "{output}: {precision}、{size:,.0f} MB、{seconds:.1f} 秒。次は: issun chat {output}"
+    ),
+    "Put back {target}, which a killed export had set aside.": (
+        "中断された書き出しが退避していた {target} を元に戻しました。"
+    ),
+    "Removed {partial}, left by an export that was killed.": (
+        "中断された書き出しが残した {partial} を削除しました。"
+    ),
+    "Every file has the content that it was exported with.": (
+        "すべてのファイルが書き出し時の内容と一致しています。"
+    ),
+    "bundle": "バンドル",
+    "source": "元のモデル",
+    "exporter": "書き出し",
+    "network": "構造",
+    "precision": "精度",
+    "  linears": "  線形層",
+    "  embedding": "  埋め込み",
+    "  head": "  出力層",
+    "KV cache": "KV キャッシュ",
+    "tokenizer": "トークナイザー",
+    "prompt": "プロンプト",
+    "sampling": "生成の設定",
+    # --- errors: the command line ---
+    "error: {message}": "エラー: {message}",
+    "Exporting needs {module}: pip install 'issun[export]'": (
+        "書き出しには {module} が必要です: pip install 'issun[export]'"
+    ),
+    "Give --role or --role-file, not both.": "--role と --role-file は片方だけ指定してください。",
+    "Only one of --instruction and --input can be read from stdin.": (
+        "標準入力から読めるのは --instruction か --input の片方だけです。"
+    ),
+    "The argument {value!r} is not UTF-8.": "引数 {value!r} は UTF-8 ではありません。",
+    "The text on stdin is not UTF-8 (byte {position}).": (
+        "標準入力の文章は UTF-8 ではありません ({position} バイト目)。"
+    ),
+    "Line {number} on stdin is not UTF-8.": "標準入力の {number} 行目は UTF-8 ではありません。",
+    "What was typed is not UTF-8; nothing was sent.": (
+        "入力は UTF-8 ではないため、送信しませんでした。"
+    ),
+    "{name} is no command; /help lists them. A message may not begin with a slash.": (
+        "{name} という命令はありません。/help で一覧を表示します。"
+        "文の先頭にスラッシュは使えません。"
+    ),
+    "{name} cannot be set; known are {known}.": "{name} は設定できません。設定できるのは {known}。",
+    "{name} is {value!r}, it must be a number.": (
+        "{name} は {value!r} ですが、数でなければなりません。"
+    ),
+    "Name a file: {usage}": "ファイル名を指定してください: {usage}",
+    # --- errors: values ---
+    "{name} is {value!r}, it must be a number with {bounds}.": (
+        "{name} は {value!r} ですが、{bounds} を満たす数でなければなりません。"
+    ),
+    "{name} is {value!r}, it must be a whole number with {bounds}.": (
+        "{name} は {value!r} ですが、{bounds} を満たす整数でなければなりません。"
+    ),
+    "{name} is {value!r}, it must be one of {known}.": (
+        "{name} は {value!r} ですが、{known} のいずれかでなければなりません。"
+    ),
+    "stop is {value!r}, it must be a tuple of strings that are not empty.": (
+        "stop は {value!r} ですが、空でない文字列のタプルでなければなりません。"
+    ),
+    "{name} holds the id {id}, which is out of range: the model has 0 to {last}.": (
+        "{name} の ID {id} は範囲外です。モデルの ID は 0 から {last} です。"
+    ),
+    "threads is {value}, it must be from 1 to {limit}.": (
+        "threads は {value} ですが、1 から {limit} でなければなりません。"
+    ),
+    "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.": (
+        "Optimum 経由で作れるのは float32 の KV キャッシュを持つ float32 と int8 で、"
+        "{value} は作れません。"
+    ),
+    # --- errors: reading and answering ---
+    "The instruction is empty.": "指示が空です。",
+    "The message is empty.": "文が空です。",
+    "The prompt is empty.": "プロンプトが空です。",
+    "There is nothing to read: the list of ids is empty.": "読むものがありません。ID の列が空です。",
+    "The id {id} is no token: the tokenizer has the ids 0 to {last}.": (
+        "ID {id} はトークンではありません。トークナイザーの ID は 0 から {last} です。"
+    ),
+    "The id {id} is out of range: the model has the ids 0 to {last}.": (
+        "ID {id} は範囲外です。モデルの ID は 0 から {last} です。"
+    ),
+    "The logits row {row} is out of range: there are the rows 0 to {last}.": (
+        "logits の行 {row} は範囲外です。行は 0 から {last} です。"
+    ),
+    "{tokens:,} tokens do not fit into the context of {limit:,}.": (
+        "{tokens:,} トークンは文脈長 {limit:,} に収まりません。"
+    ),
+    "The prompt has {tokens:,} tokens, which leaves no room for an answer in the context of "
+    "{limit:,}.": (
+        "プロンプトが {tokens:,} トークンあり、文脈長 {limit:,} に答えを書く余地がありません。"
+    ),
+    "The role and the message have {tokens:,} tokens and {reserve} are kept for the answer: "
+    "{over:,} more than the context of {limit:,}. Shorten the role or the message.": (
+        "役割と文で {tokens:,} トークン、答えのために {reserve} トークンを確保するので、"
+        "文脈長 {limit:,} を {over:,} トークン超えます。役割か文を短くしてください。"
+    ),
+    "Cannot rewind to {length}: the cache holds {held} tokens.": (
+        "{length} までは戻せません。キャッシュには {held} トークンあります。"
+    ),
+    "An Optimum graph serves 1 slot, not {slots}.": (
+        "Optimum のグラフが扱えるのは 1 系列で、{slots} 系列は扱えません。"
+    ),
+    "The model gave logits that are not numbers (NaN).": ("モデルの出力が数ではありません (NaN)。"),
+    "No token is left to draw: all are banned.": "選べるトークンがありません。すべて禁止されています。",
+    "The model is answering: finish, cancel or close that stream first.": (
+        "モデルは応答中です。先にその応答を終えるか、中断してください。"
+    ),
+    "The model is closed: load it again.": "モデルは閉じられています。読み込み直してください。",
+    "The stream was closed before its end.": "応答は途中で閉じられました。",
+    "There is no cut answer to continue.": "続きを書ける、途中で切れた答えはありません。",
+    "There is no turn to take back.": "取り消すやりとりがありません。",
+    "There is no turn to answer anew.": "答え直すやりとりがありません。",
+    "{path} exists: choose another name.": "{path} はすでにあります。別の名前にしてください。",
+    "{path} is no saved conversation: too large.": (
+        "{path} は保存された会話ではありません。大きすぎます。"
+    ),
+    "{path} is no saved conversation: {reason}": "{path} は保存された会話ではありません: {reason}",
+    "{path} has format {found}; this issun reads format {known}.": (
+        "{path} の形式は {found} です。この issun が読めるのは形式 {known} です。"
+    ),
+    # --- errors: bundles ---
+    "This version has no embedded model: name a bundle. `issun export SOURCE -o DIR` makes one "
+    "from a checkpoint.": (
+        "この版には内蔵モデルがありません。バンドルを指定してください。"
+        "`issun export SOURCE -o DIR` でチェックポイントから作れます。"
+    ),
+    "There is no folder {folder}.": "フォルダー {folder} がありません。",
+    "{folder} is not a bundle: it has no {name}. `issun export` makes a bundle from a "
+    "checkpoint.": (
+        "{folder} はバンドルではありません。{name} がありません。"
+        "`issun export` でチェックポイントからバンドルを作れます。"
+    ),
+    "{folder} has no graph with a {kind} KV cache; it has {known}. Export it again with "
+    "`--kv-cache {kind}`.": (
+        "{folder} に {kind} の KV キャッシュのグラフはありません (あるのは {known})。"
+        "`--kv-cache {kind}` を付けて書き出し直してください。"
+    ),
+    "{folder}: the manifest does not list {name}.": (
+        "{folder}: マニフェストに {name} がありません。"
+    ),
+    "{folder}: the manifest has no graph for its KV cache type {kind}.": (
+        "{folder}: マニフェストに KV キャッシュの型 {kind} のグラフがありません。"
+    ),
+    "{folder}: the manifest names {name!r}, which is not a file in the bundle.": (
+        "{folder}: マニフェストの {name!r} はバンドル内のファイルではありません。"
+    ),
+    "{path} has format {found}, this issun reads up to format {known}: update issun.": (
+        "{path} の形式は {found} です。この issun は形式 {known} まで読めます。"
+        "issun を更新してください。"
+    ),
+    "{path} has {found:,} bytes where the manifest says {expected:,}: the file is damaged or was "
+    "not copied whole.": (
+        "{path} は {found:,} バイトですが、マニフェストでは {expected:,} バイトです。"
+        "壊れているか、最後までコピーされていません。"
+    ),
+    "{path} is damaged ({reason}): export the bundle again.": (
+        "{path} は壊れています ({reason})。バンドルを書き出し直してください。"
+    ),
+    "{path} is larger than a manifest can be.": "{path} はマニフェストとしては大きすぎます。",
+    "{path} is missing: export the bundle again, or copy it whole.": (
+        "{path} がありません。バンドルを書き出し直すか、全体をコピーしてください。"
+    ),
+    "{path} does not have the content that it was exported with.": (
+        "{path} の内容が書き出し時と違います。"
+    ),
+    "{path} is not a SentencePiece model.": "{path} は SentencePiece のモデルではありません。",
+    "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
+    "The manifest's default sampling is bad: {reason}": (
+        "マニフェストの既定の生成設定が正しくありません: {reason}"
+    ),
+    # --- errors: checkpoints ---
+    "{path} cannot be read: {reason}": "{path} を読めません: {reason}",
+    "{path} cannot be written: {reason}": "{path} に書き込めません: {reason}",
+    "{path} is not a JSON object.": "{path} は JSON のオブジェクトではありません。",
+    "{path}: {reason}": "{path}: {reason}",
+    "{folder} has no config.json: it is no checkpoint.": (
+        "{folder} に config.json がありません。チェックポイントではありません。"
+    ),
+    "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).": (
+        "{path}: 構造は {found} です。issun が書き出せるのは gpt2 (GPT2LMHeadModel) です。"
+    ),
+    "{path}: add_cross_attention is set; issun exports models without it.": (
+        "{path}: add_cross_attention を持つモデルは書き出せません。"
+    ),
+    "{path}: n_embd {width} is not a multiple of n_head {heads}.": (
+        "{path}: n_embd {width} が n_head {heads} の倍数ではありません。"
+    ),
+    "{path}: the activation {name!r} is unknown; known are {known}.": (
+        "{path}: 活性化関数 {name!r} は使えません。使えるのは {known} です。"
+    ),
+    "{path}: {key} is {value!r}, it must be a whole number above 0.": (
+        "{path}: {key} は {value!r} ですが、0 より大きい整数でなければなりません。"
+    ),
+    "{folder} has no weights: expected {expected}.": (
+        "{folder} に重みがありません。必要なのは {expected} です。"
+    ),
+    "{folder} lacks {names}, which {index} names.": (
+        "{folder} に、{index} が挙げている {names} がありません。"
+    ),
+    "{path} has no weight_map.": "{path} に weight_map がありません。",
+    "{path} names {name!r}, which is not in its folder.": (
+        "{path} の {name!r} は同じフォルダーにありません。"
+    ),
+    "{folder} does not hold the weights that its config.json describes: {faults}{more}.": (
+        "{folder} の重みが config.json と合いません: {faults}{more}。"
+    ),
+    "{folder} has no SentencePiece tokenizer: expected {names}.": (
+        "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
+    ),
+    "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is {rows}.": (
+        "{path} が config.json と合いません: {pieces} 個{beyond}、vocab_size は {rows} です。"
+    ),
+    "{path} names no unknown token.": "{path} に未知語のトークンがありません。",
+    "{path} became shorter while it was read.": "{path} は読んでいる間に短くなりました。",
+    "{path} is damaged or was not downloaded whole: {reason}": (
+        "{path} は壊れているか、最後までダウンロードされていません: {reason}"
+    ),
+    "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), a "
+    "model.safetensors does not.": (
+        "{path} は pickle 形式なので、読むには torch が必要です (`pip install torch`)。"
+        "model.safetensors なら不要です。"
+    ),
+    "{path} is damaged, or holds more than weights and is refused: {reason}": (
+        "{path} は壊れているか、重み以外のものを含むため拒否しました: {reason}"
+    ),
+    "{path} does not hold a table of tensors.": "{path} の中身がテンソルの表ではありません。",
+    "{name} holds NaN or infinity.": "{name} に NaN または無限大があります。",
+    "{path} is no template: {reason}": "{path} はひな形ではありません: {reason}",
+    "The tokenizer has no {missing}, which the prompt template {name} needs: give another "
+    "template with `--template FILE`.": (
+        "トークナイザーに、ひな形 {name} が使う {missing} がありません。"
+        "`--template FILE` で別のひな形を指定してください。"
+    ),
+    "{source} is a file; name the checkpoint's folder.": (
+        "{source} はファイルです。チェックポイントのフォルダーを指定してください。"
+    ),
+    "There is no folder {source}, and it is no hub id (owner/name).": (
+        "フォルダー {source} はなく、Hub の ID (owner/name) でもありません。"
+    ),
+    "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not in the "
+    "hub's local cache: connect once, or name a folder.": (
+        "フォルダー {repo} はなく、Hub に接続できず ({reason})、"
+        "手元のキャッシュにもありません。一度接続するか、フォルダーを指定してください。"
+    ),
+    "The hub refuses {repo} at {revision}: {reason}": (
+        "Hub が {repo} ({revision}) を拒否しました: {reason}"
+    ),
+    # --- errors: targets ---
+    "There is no folder {parent}.": "フォルダー {parent} がありません。",
+    "{target} cannot be written: {reason}": "{target} に書き込めません: {reason}",
+    "{target} exists: choose another folder, or replace the bundle in it with --force.": (
+        "{target} はすでにあります。別のフォルダーにするか、--force でバンドルを置き換えてください。"
+    ),
+    "{target} is a symbolic link: name the folder itself.": (
+        "{target} はシンボリックリンクです。フォルダーそのものを指定してください。"
+    ),
+    "{target} is not a bundle, so --force does not replace it: choose another folder.": (
+        "{target} はバンドルではないので、--force でも置き換えません。"
+        "別のフォルダーにしてください。"
+    ),
+    "{target} is, holds or lies in the checkpoint {source}: choose another folder.": (
+        "{target} はチェックポイント {source} と重なっています。別のフォルダーにしてください。"
+    ),
+    "{target} needs {needed:,} MB of disk space and {free:,} MB are free.": (
+        "{target} には {needed:,} MB の空きが必要ですが、{free:,} MB しかありません。"
+    ),
+}

@@ -1,0 +1,86 @@
+"""Options that several subcommands share, declared once."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from issun.cli.language import tr
+from issun.runtime.errors import ParameterError
+from issun.runtime.sampling import SamplingParams
+
+Bundle = Annotated[
+    Path | None,
+    typer.Argument(metavar="BUNDLE", help=tr("Folder of a bundle."), show_default=False),
+]
+Threads = Annotated[
+    int | None, typer.Option(help=tr("Threads (default: physical cores)."), show_default=False)
+]
+KVCache = Annotated[
+    str | None,
+    typer.Option("--kv-cache", help=tr("KV cache type, one that the bundle has: float32 or int8.")),
+]
+Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
+
+# Every sampling parameter that the command line has: its type and what it does.
+_SAMPLING: dict[str, tuple[Any, str]] = {
+    "temperature": (float, tr("0 takes the likeliest token. Default: the bundle's.")),
+    "top_k": (int, tr("Keep the k likeliest tokens; 0 is off.")),
+    "top_p": (float, tr("Keep the likeliest tokens up to this probability.")),
+    "min_p": (float, tr("Keep tokens this likely beside the likeliest; 0 is off.")),
+    "typical_p": (float, tr("Keep the most typical tokens up to this probability.")),
+    "repetition_penalty": (float, tr("Make tokens seen less likely; 1 is off.")),
+    "presence_penalty": (float, tr("Taken once from tokens in the answer; 0 is off.")),
+    "frequency_penalty": (float, tr("Taken per occurrence in the answer; 0 is off.")),
+    "no_repeat_ngram_size": (int, tr("Never repeat this many tokens in a row; 0 is off.")),
+    "min_new_tokens": (int, tr("The answer does not end before this many tokens.")),
+    "max_new_tokens": (int, tr("Longest answer in tokens.")),
+    "stop": (list[str], tr("End before this text; may be given several times.")),
+    "seed": (int, tr("The same seed gives the same answer.")),
+}
+
+
+def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` an option for each sampling parameter; `sampling` holds those given.
+
+    Values are checked before the command runs, so that a slip is told before a model is loaded.
+    """
+    parameters = dict(inspect.signature(command, eval_str=True).parameters)
+    del parameters["sampling"]
+    for name, (kind, text) in _SAMPLING.items():
+        option = Annotated[kind | None, typer.Option(help=text, show_default=False)]
+        parameters[name] = inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
+        )
+
+    def run(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in _SAMPLING}
+        command(sampling=_chosen(given), **arguments)
+
+    run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+    return run
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    if "stop" in given:
+        given["stop"] = tuple(utf8(text) for text in given["stop"])
+    limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
+    SamplingParams(**(limits | given))
+    return given
+
+
+def utf8(argument: str) -> str:
+    """A command-line argument as UTF-8, whatever the locale; raises ParameterError if it is not."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ParameterError(
+            "The argument {value!r} is not UTF-8.", value=os.fsencode(argument)
+        ) from error

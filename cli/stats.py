@@ -1,0 +1,45 @@
+"""Speed and memory of an answer, for people who measure."""
+
+from __future__ import annotations
+
+import sys
+
+from issun.cli.language import note
+from issun.runtime import Completion
+
+
+def print_stats(completion: Completion) -> None:
+    """One line on stderr: tokens, speed, time to the first token, memory now and at its peak."""
+    timings = completion.timings
+    note(
+        "[{new} tokens, {speed:.1f} tokens/s, first token {first:.2f} s, prompt {prompt} tokens "
+        "({reused} reused), memory {now:,.0f} MB, peak {peak:,.0f} MB]",
+        new=timings.new_tokens,
+        speed=timings.tokens_per_second,
+        first=timings.time_to_first_token,
+        prompt=timings.prompt_tokens,
+        reused=timings.reused_tokens,
+        now=resident_bytes() / 1e6,
+        peak=peak_bytes() / 1e6,
+    )
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    import psutil  # noqa: PLC0415
+
+    resident: int = psutil.Process().memory_info().rss
+    return resident
+
+
+def peak_bytes() -> int:
+    """The largest resident memory that the kernel has seen of this process."""
+    if sys.platform == "win32":
+        import psutil  # noqa: PLC0415
+
+        peak: int = psutil.Process().memory_info().peak_wset
+        return peak
+    import resource  # noqa: PLC0415
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

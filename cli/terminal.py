@@ -1,0 +1,63 @@
+"""The line a person types: wide characters, IME, history, several lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import create_output
+
+from issun.cli.language import note
+from issun.runtime import ParameterError
+
+
+class Terminal:
+    """Reads messages from the terminal; the prompt never goes to a redirected stdout."""
+
+    def __init__(self, *, keep_history: bool) -> None:
+        history = _open_history() if keep_history else InMemoryHistory()
+        self._session: PromptSession[str] = PromptSession(
+            history=history,
+            key_bindings=_keys(),
+            multiline=True,
+            prompt_continuation="  ",
+            output=create_output(always_prefer_tty=True),
+        )
+
+    def read(self) -> str:
+        """The next message; raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
+        text = self._session.prompt("> ")
+        if any("\udc80" <= character <= "\udcff" for character in text):
+            raise ParameterError("What was typed is not UTF-8; nothing was sent.")
+        return text
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _send(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _newline(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys
+
+
+def _open_history() -> History:
+    """The history file, which only its owner can read; in memory where it cannot be written."""
+    from platformdirs import user_state_path  # noqa: PLC0415
+
+    path = user_state_path("issun", appauthor=False) / "history"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        return FileHistory(str(Path(path)))
+    except OSError as error:
+        note("The history is not kept: {reason}", reason=error)
+        return InMemoryHistory()

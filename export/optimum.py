@@ -1,0 +1,164 @@
+"""The reference route: the graph as Optimum exports it, quantized by ONNX Runtime's own tool."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx_ir as ir
+
+from issun.export.checkpoint import Checkpoint
+from issun.export.errors import CheckpointError, MissingExtraError
+from issun.export.options import ExportOptions, Progress, Written
+from issun.runtime.manifest import Precision
+
+MODEL, DATA = "model.onnx", "model.onnx.data"
+
+_NEEDED = ("torch", "transformers", "onnx", "optimum.exporters.onnx")
+_INLINE_BYTES = 4096  # smaller tensors stay in the graph's own file
+_PAGE = 4096
+
+
+class OptimumRoute:
+    """Exports with Optimum into a temporary folder, and writes the result as issun lays it out."""
+
+    def __init__(self, checkpoint: Checkpoint, options: ExportOptions) -> None:
+        """Raises MissingExtraError where torch, transformers or Optimum is not installed."""
+        if not all(map(_is_installed, _NEEDED)):
+            raise MissingExtraError(
+                "The Optimum route needs torch, transformers and optimum-onnx: "
+                "`pip install 'issun[optimum]'`."
+            )
+        self._checkpoint, self._precision = checkpoint, options.precision
+
+    def disk_bytes(self) -> int:
+        """Twice the float32 weights: Optimum's files lie beside what is written from them."""
+        config = self._checkpoint.config
+        sizes = [math.prod(tensor.shape) for tensor in self._checkpoint.tensors.values()]
+        head = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
+        return 2 * 4 * (sum(sizes) + head)
+
+    def write(self, folder: Path, progress: Progress) -> Written:
+        """Write `model.onnx` and its data; raises CheckpointError when Optimum fails."""
+        with TemporaryDirectory(dir=folder, prefix="optimum.") as work:
+            try:
+                with _quiet():
+                    path = self._export(Path(work), progress)
+            except (CheckpointError, OSError):
+                raise
+            except Exception as error:  # torch and Optimum raise whatever they met
+                raise CheckpointError(
+                    "Optimum cannot export {folder}: {reason}",
+                    folder=self._checkpoint.folder,
+                    reason=" ".join(str(error).split())[:200] or type(error).__name__,
+                ) from error
+            _lay_out(ir.load(path), folder, progress)
+        return Written({"float32": MODEL}, _describe(self._precision))
+
+    def _export(self, work: Path, progress: Progress) -> Path:
+        """The graph file in `work` in the wanted precision."""
+        stages = 2 if self._precision == "int8" else 1
+        progress("optimum", 0, stages)
+        path = _export_float32(self._checkpoint.folder, work)
+        progress("optimum", 1, stages)
+        if self._precision == "int8":
+            path = _quantize(path)
+            progress("optimum", 2, stages)
+        return path
+
+
+def _export_float32(source: Path, work: Path) -> Path:
+    import torch  # noqa: PLC0415
+    from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
+    from transformers import GPT2LMHeadModel  # noqa: PLC0415
+
+    model = GPT2LMHeadModel.from_pretrained(source, dtype=torch.float32, local_files_only=True)
+    # Optimum would copy the tokenizer from here; an empty folder has none that could fail to load.
+    model.config._name_or_path = str(work)
+    onnx_export_from_model(
+        model.eval(), work / "float32", task="text-generation-with-past", do_validation=False
+    )
+    return work / "float32" / MODEL
+
+
+def _quantize(path: Path) -> Path:
+    """Dynamic int8 with a scale per output channel; raises CheckpointError when a Gemm is left.
+
+    The embedding stays float32: the tool has only one scale for the whole of it.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
+
+    quantized = path.with_name("int8.onnx")
+    quantize_dynamic(
+        path,
+        quantized,
+        # torch makes each Conv1D of GPT-2 a Gemm, which a list of just MatMul would leave out.
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=True,
+    )
+    left = [node.name for node in ir.load(quantized).graph if node.op_type == "Gemm"]
+    if left:
+        raise CheckpointError(
+            "ONNX Runtime's quantizer has left {count} linears in float32: {names}.",
+            count=len(left),
+            names=", ".join(map(str, left[:8])),
+        )
+    return quantized
+
+
+def _lay_out(model: ir.Model, folder: Path, progress: Progress) -> None:
+    """Write the graph and one data file to `folder`, a tensor at a time."""
+    weights = [v.const_value for v in model.graph.initializers.values() if v.const_value]
+    total, done = sum(tensor.nbytes for tensor in weights), 0
+
+    def wrote(tensor: ir.TensorProtocol, _: object) -> None:
+        nonlocal done
+        progress("write", done, total)
+        done += tensor.nbytes
+
+    ir.save(
+        model,
+        folder / MODEL,
+        external_data=DATA,
+        size_threshold_bytes=_INLINE_BYTES,
+        callback=wrote,
+        alignment=_PAGE,
+        align_threshold=0,
+    )
+    progress("write", total, total)
+
+
+def _describe(precision: str) -> Precision:
+    if precision == "float32":
+        return Precision(name="float32", linears="float32", embedding="float32", head="float32")
+    linears = "int8 weights per output channel, activations quantized call by call"
+    return Precision(name="int8", linears=linears, embedding="float32", head=linears)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ImportError:  # a parent package is missing
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's and Optimum's notices off the terminal, and standard output clean."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
