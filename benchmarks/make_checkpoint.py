@@ -47,7 +47,7 @@ class Shape:
 SHAPES = {
     # inu-ai/alpaca-guanaco-japanese-gpt-1b
     "1b": Shape(n_layer=24, n_embd=2048, n_head=16, n_positions=1024, vocab_size=44928),
-    "tiny": Shape(n_layer=2, n_embd=64, n_head=4, n_positions=256, vocab_size=1024),
+    "tiny": Shape(n_layer=2, n_embd=64, n_head=4, n_positions=1024, vocab_size=1024),
 }
 
 
@@ -153,9 +153,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.folder.exists():
         parser.error(f"{args.folder} exists: choose another folder")
-    make_checkpoint(
-        args.folder, SHAPES[args.shape], tokenizer=args.tokenizer, seed=args.seed
-    )
+    make_checkpoint(args.folder, SHAPES[args.shape], tokenizer=args.tokenizer, seed=args.seed)
     print(args.folder, file=sys.stderr)
 
 

@@ -358,6 +358,15 @@ JAPANESE: dict[str, str] = {
     "The hub refuses {repo} at {revision}: {reason}": (
         "Hub が {repo} ({revision}) を拒否しました: {reason}"
     ),
+    "Optimum cannot export {folder}: {reason}": "Optimum で {folder} を書き出せません: {reason}",
+    "ONNX Runtime's quantizer has left {count} linears in float32: {names}.": (
+        "ONNX Runtime の量子化で {count} 個の線形層が float32 のまま残りました: {names}。"
+    ),
+    "The Optimum route needs torch, transformers and optimum-onnx: `pip install "
+    "'issun[optimum]'`.": (
+        "Optimum 経由の書き出しには torch、transformers、optimum-onnx が必要です: "
+        "`pip install 'issun[optimum]'`。"
+    ),
     # --- errors: targets ---
     "There is no folder {parent}.": "フォルダー {parent} がありません。",
     "{target} cannot be written: {reason}": "{target} に書き込めません: {reason}",

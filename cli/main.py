@@ -51,7 +51,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app()
+        app(prog_name="issun")
     except IssunError as error:
         note("error: {message}", message=describe(error))
         sys.exit(2)

@@ -40,10 +40,7 @@ class OptimumRoute:
 
     def disk_bytes(self) -> int:
         """Twice the float32 weights: Optimum's files lie beside what is written from them."""
-        config = self._checkpoint.config
-        sizes = [math.prod(tensor.shape) for tensor in self._checkpoint.tensors.values()]
-        head = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
-        return 2 * 4 * (sum(sizes) + head)
+        return 2 * self._float32_bytes()
 
     def write(self, folder: Path, progress: Progress) -> Written:
         """Write `model.onnx` and its data; raises CheckpointError when Optimum fails."""
@@ -64,14 +61,21 @@ class OptimumRoute:
 
     def _export(self, work: Path, progress: Progress) -> Path:
         """The graph file in `work` in the wanted precision."""
-        stages = 2 if self._precision == "int8" else 1
-        progress("optimum", 0, stages)
+        total = self._float32_bytes()
+        progress("optimum", 0, total)
         path = _export_float32(self._checkpoint.folder, work)
-        progress("optimum", 1, stages)
         if self._precision == "int8":
+            progress("optimum", total // 2, total)
             path = _quantize(path)
-            progress("optimum", 2, stages)
+        progress("optimum", total, total)
         return path
+
+    def _float32_bytes(self) -> int:
+        config = self._checkpoint.config
+        sizes = [math.prod(tensor.shape) for tensor in self._checkpoint.tensors.values()]
+        # Optimum's graph has its own copy of a tied head.
+        head = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
+        return 4 * (sum(sizes) + head)
 
 
 def _export_float32(source: Path, work: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -211,7 +212,11 @@ def _untouched_zeros(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDA
 
     numpy.zeros asks the kernel for huge pages, with which a few tokens take all of the memory.
     """
-    pages = mmap.mmap(-1, int(np.prod(shape)) * dtype.itemsize)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if sys.platform == "win32":
+        pages = mmap.mmap(-1, size)
+    else:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)

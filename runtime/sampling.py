@@ -70,9 +70,14 @@ class SamplingParams:
         _within("logprobs", self.logprobs, whole, 0, math.inf)
         if self.seed is not None:
             _within("seed", self.seed, whole, 0, 2**64 - 1)
+        for token in self.banned_ids or ():
+            _within("banned_ids", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
-            _within(f"logit_bias[{token}]", bias, number, -math.inf, math.inf)
-        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            _within("logit_bias", token, whole, 0, math.inf)
+            _within(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
+        if not isinstance(self.stop, tuple | list) or not all(
+            isinstance(s, str) and s for s in self.stop
+        ):
             raise ParameterError(
                 "stop is {value!r}, it must be a tuple of strings that are not empty.",
                 value=self.stop,

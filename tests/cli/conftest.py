@@ -1,0 +1,65 @@
+"""Runs the command line as a user's shell does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from issun.export import export
+from tests.scripted import write_scripted
+
+ANSWER = "富士山です。"
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment without the variables that choose a language."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k != "LANG"}
+    return kept | {"LANG": "C.UTF-8", "HF_HUB_OFFLINE": "1"} | changes
+
+
+def issun(*arguments: str | Path | bytes, stdin: str | bytes = b"", **changes: str) -> Result:
+    """Run `issun`; stdin is a pipe."""
+    command = [sys.executable, "-m", "issun.cli.main", *arguments]
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(
+        command, input=data, capture_output=True, env=environment(**changes), timeout=120
+    )
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture(scope="session")
+def make_scripted(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Callable[..., Path]:
+    """`make_scripted(answer, endless=False)`: a checkpoint and a bundle that answers with it."""
+
+    def make(answer: str, **options: bool | int) -> Path:
+        folder = tmp_path_factory.mktemp("scripted")
+        write_scripted(folder / "checkpoint", spiece, answer, **options)
+        export(folder / "checkpoint", folder / "bundle")
+        return folder / "bundle"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fuji(make_scripted: Callable[..., Path]) -> Path:
+    """A bundle that answers everything with 富士山です。"""
+    return make_scripted(ANSWER)
+
+
+@pytest.fixture(scope="session")
+def endless(make_scripted: Callable[..., Path]) -> Path:
+    """A bundle that never ends its answer."""
+    return make_scripted(ANSWER, endless=True, n_positions=1024)

@@ -1,0 +1,162 @@
+"""`issun chat` with a pipe: exact transcripts."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import environment, issun
+
+
+def test_one_answer_a_line_on_stdout(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="日本で一番高い山は?\n\n   \n世界で一番高い山は?\n")
+    assert result.out == "富士山です。\n富士山です。\n"
+    assert result.err == ""
+    assert result.code == 0
+
+
+def test_last_line_may_lack_its_newline(fuji: Path) -> None:
+    assert issun("chat", fuji, stdin="山は?".encode()).out == "富士山です。\n"
+
+
+def test_commands(fuji: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "会話.json"
+    script = f"""山は?
+/role 君は山に詳しい。
+/role
+谷は?
+/undo
+/set temperature 0
+/set temperature
+/save {saved}
+/save {saved}
+"""
+    result = issun("chat", fuji, stdin=script)
+    assert result.out == "富士山です。\n富士山です。\n"
+    assert result.err == (
+        "[new role, all turns forgotten]\n"
+        "User:君は山に詳しい。\nAssistant:了解しました。\n"
+        "[taken back: 谷は?]\n"
+        "[temperature 0.0]\n"
+        "error: temperature is '', it must be a number.\n"
+    )
+    assert result.code == 2
+    assert not saved.exists()
+
+
+def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "会話.json"
+    result = issun("chat", fuji, "--role", "先生", stdin=f"山は?\n/save {saved}\n/save {saved}\n")
+    assert result.err == f"[saved: {saved}]\nerror: {saved} exists: choose another name.\n"
+    assert result.code == 2
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert json.loads(saved.read_text(encoding="utf-8")) == {
+        "format": 1,
+        "role": ["User:先生", "Assistant:了解しました。"],
+        "turns": [["山は?", "富士山です。"]],
+    }
+    result = issun("chat", fuji, stdin=f"/load {saved}\n/retry\n/undo\n/role\n")
+    assert result.out == "富士山です。\n"
+    assert result.err == (
+        "[1 turns read]\n[taken back: 山は?]\nUser:先生\nAssistant:了解しました。\n"
+    )
+
+
+def test_continue_goes_on_where_the_answer_was_cut(fuji: Path) -> None:
+    result = issun("chat", fuji, "--max-new-tokens", "3", stdin="山は?\n/continue\n/continue\n")
+    assert result.out == "富士\n山です\n。\n"
+    assert result.err == "[cut at 3 tokens; /continue goes on]\n" * 2
+
+
+def test_unknown_command(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/nothing\n")
+    assert result.err == (
+        "error: /nothing is no command; /help lists them. A message may not begin with a slash.\n"
+    )
+    assert (result.code, result.out) == (2, "")
+
+
+def test_help_lists_every_command(fuji: Path) -> None:
+    names = [line.split()[0] for line in issun("chat", fuji, stdin="/help\n").err.splitlines()]
+    assert names[:-1] == ("/reset /role /undo /retry /continue /save /load /set /help".split())
+
+
+def test_stats_go_to_stderr(fuji: Path) -> None:
+    result = issun("chat", fuji, "--stats", stdin="山は?\n")
+    assert result.out == "富士山です。\n"
+    assert "tokens/s, first token" in result.err
+    assert "peak" in result.err
+
+
+def test_old_turns_are_dropped_and_told(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="山について、できるだけくわしく教えてください。\n" * 6)
+    assert result.out == "富士山です。\n" * 6
+    assert "old turns left out to make room]" in result.err
+
+
+def test_stop_string_and_length(fuji: Path) -> None:
+    assert issun("chat", fuji, "--stop", "です", stdin="山は?\n").out == "富士山\n"
+
+
+def test_japanese_messages_where_the_locale_is_japanese(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/undo\n", LANG="ja_JP.UTF-8")
+    assert result.err == "エラー: 取り消すやりとりがありません。\n"
+
+
+@pytest.mark.parametrize("language", ["C", "POSIX", "ja_JP.eucJP", "en_US.ISO-8859-1"])
+def test_utf8_whatever_the_locale(fuji: Path, language: str) -> None:
+    result = issun(
+        "chat", fuji, "--role", "先生", stdin="/role\n山は?\n", LC_ALL=language, PYTHONUTF8="0"
+    )
+    assert result.out == "富士山です。\n"
+    assert "User:先生" in result.err
+
+
+def test_reader_that_goes_away_is_no_error(endless: Path) -> None:
+    command = f"'{sys.executable}' -m issun.cli.main chat '{endless}' --max-new-tokens 800"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; printf '山は?\\n' | {command} | head -c 6"],
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert done.stdout.decode() == "富士"
+    assert b"Traceback" not in done.stderr
+
+
+def test_nothing_heavy_is_imported(fuji: Path) -> None:
+    script = (
+        "import sys, atexit\n"
+        "from issun.cli.main import main\n"
+        "heavy = 'torch transformers optimum onnx onnx_ir matplotlib rich prompt_toolkit'.split()\n"
+        "atexit.register(lambda: print([m for m in heavy if m in sys.modules]))\n"
+        f"sys.argv = ['issun', 'chat', {str(fuji)!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=b"a\n", capture_output=True, env=environment()
+    )
+    assert done.stdout.decode() == "富士山です。\n[]\n"
+
+
+def test_first_token_within_a_second(ja_small: "object") -> None:
+    bundle = ja_small("int8")  # type: ignore[operator]
+    seconds = []
+    for _ in range(5):  # the best of some: other work on the machine only ever adds
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, "-m", "issun.cli.main", "chat", bundle, "--min-new-tokens", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("日本の首都は?\n".encode())
+            process.stdin.close()
+            assert process.stdout.read(1)
+            seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 1.0, seconds

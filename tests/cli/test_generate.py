@@ -1,0 +1,74 @@
+"""`issun generate` and `issun inspect`: exact output."""
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import issun
+
+
+def test_answer_on_stdout(fuji: Path) -> None:
+    result = issun("generate", fuji, "--instruction", "山は?", "--input", "日本")
+    assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
+
+
+def test_json(fuji: Path) -> None:
+    result = issun("generate", fuji, "--instruction", "山は?", "--json")
+    answer = json.loads(result.out)
+    assert answer["text"] == "富士山です。"
+    assert "富士山" in result.out, "Japanese is not escaped"
+    assert answer["finish_reason"] == "stop"
+    assert len(answer["ids"]) + 1 == answer["timings"]["new_tokens"], "the end token is counted"
+    assert answer["timings"]["prompt_tokens"] > 10
+
+
+def test_length(fuji: Path) -> None:
+    result = issun("generate", fuji, "--instruction", "a", "--json", "--max-new-tokens", "3")
+    answer = json.loads(result.out)
+    assert (answer["text"], answer["finish_reason"]) == ("富士", "length")
+
+
+def test_texts_from_stdin(fuji: Path) -> None:
+    for option, other in (("--instruction", "--input"), ("--input", "--instruction")):
+        result = issun("generate", fuji, option, "-", other, "山は?", stdin="日本\n")
+        assert (result.code, result.out) == (0, "富士山です。\n")
+
+
+def test_same_seed_same_answer(ja_small: "object") -> None:
+    bundle = ja_small("int8")  # type: ignore[operator]
+    arguments = ("generate", bundle, "--instruction", "猫について書いてください。", "--seed")
+    first, again, other = (issun(*arguments, seed).out for seed in ("1", "1", "2"))
+    assert first == again
+    assert first != other
+    assert " ⁇ " not in first + other
+
+
+def test_inspect(fuji: Path) -> None:
+    result = issun("inspect", fuji, "--verify")
+    assert result.code == 0
+    lines = dict(line.split(": ", 1) for line in result.out.splitlines())
+    assert lines["source"].startswith("checkpoint (sha256 ")
+    assert lines["precision"] == "int8"
+    assert lines["KV cache"] == "float32 (default)"
+    assert lines["network"] == "GPT-2, 1 layers, width 512, 8 heads, context 256, 512 ids"
+    assert result.err == "Every file has the content that it was exported with.\n"
+
+
+def test_inspect_json_is_the_manifest(fuji: Path) -> None:
+    described = json.loads(issun("inspect", fuji, "--json").out)
+    assert len(described.pop("id")) == 32
+    assert described == json.loads((fuji / "issun.json").read_text(encoding="utf-8"))
+
+
+def test_no_bundle_named() -> None:
+    for command in (["chat"], ["inspect"], ["generate", "--instruction", "a"]):
+        result = issun(*command)
+        assert result.code == 2
+        assert result.err.startswith("error: This version has no embedded model: name a bundle.")
+
+
+def test_version_and_help() -> None:
+    assert issun("--version").out == "issun 0.1.0\n"
+    for command in ([], ["chat"], ["generate"], ["export"], ["inspect"]):
+        result = issun(*command, "--help")
+        assert result.code == 0
+        assert result.out.startswith("Usage: issun")

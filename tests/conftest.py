@@ -1,0 +1,82 @@
+"""Fixtures that several test files use: checkpoints, and bundles made once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from issun.benchmarks.make_checkpoint import train_tokenizer
+from issun.export import ExportOptions, export
+from tests.checkpoints import SHAPES, write_checkpoint
+
+ROOT = Path(__file__).parent.parent
+# (name or precision, ...) -> a bundle's folder
+Bundles = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of test data that is not part of the project."""
+    folder = (ROOT / os.environ.get("ISSUN_TEST_DATA", "../shared")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"there is no test data at {folder}: set ISSUN_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SentencePiece model of some 400 pieces with the ids of the 1b model's special tokens."""
+    path = tmp_path_factory.mktemp("tokenizer") / "spiece.model"
+    train_tokenizer(path, pieces=400)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Callable[[str], Path]:
+    """`checkpoint(name)`: the folder of the random checkpoint with that name in SHAPES."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def make(name: str) -> Path:
+        if not (folder / name).exists():
+            write_checkpoint(folder / name, SHAPES[name], spiece)
+        return folder / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[[str], Path]) -> Bundles:
+    """`bundle(name, precision="int8", kv_cache="float32")`: the bundle of a random checkpoint."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def make(name: str, precision: str = "int8", *, kv_cache: str = "float32") -> Path:
+        return _exported(checkpoint(name), folder, precision, kv_cache)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ja_small(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bundles:
+    """`ja_small(precision="int8", kv_cache="float32")`: the bundle of the small trained model.
+
+    With `kv_cache="int8"` the bundle has the graphs of both cache types, int8 as the default.
+    """
+    source = shared / "checkpoints" / "ja-small"
+    if not source.is_dir():
+        pytest.skip(f"there is no checkpoint at {source}")
+    folder = tmp_path_factory.mktemp("ja-small")
+
+    def make(precision: str = "int8", *, kv_cache: str = "float32") -> Path:
+        return _exported(source, folder, precision, kv_cache)
+
+    return make
+
+
+def _exported(source: Path, folder: Path, precision: str, kv_cache: str) -> Path:
+    target = folder / f"{source.name}-{precision}-{kv_cache}"
+    if not target.exists():
+        export(source, target, ExportOptions(precision=precision, kv_cache=kv_cache))
+    return target
