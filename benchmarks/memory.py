@@ -42,11 +42,15 @@ class MemoryReport:
         )
 
 
-def measure(command: list[str]) -> MemoryReport:
-    """Run `command` to its end and watch the resident memory of it and its children."""
+def measure(command: list[str], *, quiet: bool = False) -> MemoryReport:
+    """Run `command` to its end and watch the resident memory of it and its children.
+
+    `quiet` keeps its output off the terminal.
+    """
     report, peaks = MemoryReport(), dict[int, int]()
     started = time.perf_counter()
-    with subprocess.Popen(command) as process:
+    sink = subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             now = {"anonymous": 0, "file": 0, "shared": 0}

@@ -35,7 +35,12 @@ def issun(*arguments: str | Path | bytes, stdin: str | bytes = b"", **changes: s
     command = [sys.executable, "-m", "issun.cli.main", *arguments]
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(
-        command, input=data, capture_output=True, env=environment(**changes), timeout=120
+        command,
+        input=data,
+        capture_output=True,
+        env=environment(**changes),
+        timeout=120,
+        check=False,
     )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -62,4 +67,4 @@ def fuji(make_scripted: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def endless(make_scripted: Callable[..., Path]) -> Path:
     """A bundle that never ends its answer."""
-    return make_scripted(ANSWER, endless=True, n_positions=1024)
+    return make_scripted(ANSWER, endless=True, n_positions=16384)

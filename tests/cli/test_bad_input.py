@@ -130,11 +130,12 @@ def test_no_disk_space(fuji: Path, tmp_path: Path) -> None:
     )
     arguments = ["export", str(fuji.parent / "checkpoint"), "-o", str(tmp_path / "b")]
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, env=environment()
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        env=environment(),
+        check=False,
     )
-    refused(
-        Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "MB of disk space"
-    )
+    refused(Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "MB of disk space")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +148,10 @@ def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
     )
     arguments = ["export", str(fuji.parent / "checkpoint"), "-o", str(tmp_path / "b")]
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, env=environment()
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        env=environment(),
+        check=False,
     )
     refused(
         Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "cannot be written"
