@@ -110,6 +110,7 @@ class _progress:  # noqa: N801
 
     def _update(self, stage: str, done: int, total: int) -> None:
         names = {"write": tr("writing"), "calibrate": tr("calibrating"), "hash": tr("hashing")}
+        names["optimum"] = tr("exporting with Optimum")
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(names.get(stage, stage), total=total)
         self._bar.update(self._tasks[stage], completed=done)

@@ -107,6 +107,7 @@ JAPANESE: dict[str, str] = {
     # --- export and inspect ---
     "writing": "書き込み",
     "calibrating": "較正",
+    "exporting with Optimum": "Optimum で書き出し",
     "hashing": "照合値の計算",
     "{output}: {precision}, {size:,.0f} MB, in {seconds:.1f} s. Next: issun chat {output}": (
         "{output}: {precision}、{size:,.0f} MB、{seconds:.1f} 秒。次は: issun chat {output}"

@@ -12,8 +12,9 @@ from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.weights import Array, Tensor
 
 WINDOW = 256
-# Text seen later is a little wider than the calibration text; a value beyond the range is clipped.
-HEADROOM = 1.1
+# A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
+# divergence is 0.00060 at 1.1, 0.00003 at 1.3, 0.00002 at 1.6 and 2, 0.00006 at 3.
+HEADROOM = 1.6
 
 _Get = Callable[[str], Array]
 

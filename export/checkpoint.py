@@ -116,7 +116,7 @@ def _validate(
 def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
     """Find the SentencePiece file and the special tokens of the checkpoint in `folder`.
 
-    Raises CheckpointError when there is no file, no end token, or a token beyond the vocabulary.
+    Raises CheckpointError when there is no file, or a token is beyond the vocabulary.
     """
     path = next((folder / n for n in TOKENIZER_FILES if (folder / n).is_file()), None)
     if path is None:

@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError when the file holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
     if not isinstance(content, dict):
         raise CheckpointError("{path} is not a JSON object.", path=path)
@@ -75,6 +75,10 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
     _check_architecture(raw, path)
     n_embd = _whole(raw, "n_embd", path)
     n_inner = raw.get("n_inner")
+    try:
+        epsilon = float(raw.get("layer_norm_epsilon", 1e-5))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
     config = GPT2Config(
         n_layer=_whole(raw, "n_layer", path),
         n_embd=n_embd,
@@ -83,7 +87,7 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
         n_positions=_whole(raw, "n_positions", path),
         vocab_size=_whole(raw, "vocab_size", path),
         activation_function=str(raw.get("activation_function", "gelu_new")),
-        layer_norm_epsilon=float(raw.get("layer_norm_epsilon", 1e-5)),
+        layer_norm_epsilon=epsilon,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", True)),
         scale_attn_weights=bool(raw.get("scale_attn_weights", True)),
         scale_attn_by_inverse_layer_idx=bool(raw.get("scale_attn_by_inverse_layer_idx", False)),

@@ -14,7 +14,7 @@ from issun.export.errors import CheckpointError
 from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
-from issun.export.target import Notify, check_space, check_target, staged
+from issun.export.target import Notify, check_space, check_target, clear_remains, staged
 from issun.export.template import ALPACA, check_template, load_template
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import (
@@ -55,15 +55,17 @@ def export(
     """
     options = options or ExportOptions()
     target, local = Path(target).expanduser(), Path(source).expanduser()
+    clear_remains(target, notify)
     check_target(target, local if local.exists() else None, force=options.force)
     located = locate(str(source), revision=revision, token=token)
     checkpoint = open_checkpoint(located.folder)
     template = load_template(options.template) if options.template else ALPACA
     check_template(template, checkpoint.tokenizer.special)
     sampling = _default_sampling(checkpoint.folder)
+    tokens = _tokens(checkpoint)
     route = _route(checkpoint, options)
     check_space(target, route.disk_bytes() + _MARGIN_BYTES)
-    with staged(target, notify) as folder:
+    with staged(target) as folder:
         written = route.write(folder, progress)
         shutil.copyfile(checkpoint.tokenizer.path, folder / TOKENIZER)
         manifest = Manifest(
@@ -74,7 +76,7 @@ def export(
             precision=written.precision,
             kv_cache=options.kv_cache,
             graphs=written.graphs,
-            tokens=_tokens(checkpoint),
+            tokens=tokens,
             prompt=template,
             sampling=sampling,
             source=_source(checkpoint, located, progress),

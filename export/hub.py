@@ -45,15 +45,16 @@ def locate(source: str, *, revision: str | None = None, token: str | None = None
 
 
 def _download(repo: str, revision: str | None, token: str | None) -> Located:
-    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache  # noqa: PLC0415
 
     try:
         info = HfApi().model_info(repo, revision=revision, token=token)
         names = needed_files([s.rfilename for s in info.siblings or []])
-        folder = snapshot_download(
-            repo, revision=info.sha, token=token, allow_patterns=[_literal(n) for n in names]
+        # By its name and not as info.sha: the cache then knows the name, too, without the hub.
+        path = snapshot_download(
+            repo, revision=revision, token=token, allow_patterns=[_literal(n) for n in names]
         )
-        return Located(Path(folder), repo, info.sha)
+        return Located(Path(path), repo, Path(path).name)
     except Exception as error:  # each version of the hub library has its own network errors
         if (refusal := _refusal(error)) is not None:
             raise CheckpointError(
@@ -63,16 +64,17 @@ def _download(repo: str, revision: str | None, token: str | None) -> Located:
                 reason=refusal,
             ) from error
         network = error
-    try:
-        folder = snapshot_download(repo, revision=revision, local_files_only=True)
-    except Exception:
+    # snapshot_download would miss the files that were left out on purpose.
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(config, str):
         raise CheckpointError(
             "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
             "in the hub's local cache: connect once, or name a folder.",
             repo=repo,
             reason=_first_line(network),
         ) from network
-    return Located(Path(folder), repo, Path(folder).name)
+    folder = Path(config).parent
+    return Located(folder, repo, folder.name)
 
 
 def needed_files(names: list[str]) -> list[str]:
@@ -98,7 +100,8 @@ def _refusal(error: Exception) -> str | None:
     status = getattr(response, "status_code", None)
     if status is None or status >= 500:
         return None
-    reason = {401: "it does not exist, or needs a token", 403: "access is not granted"}
+    absent = "it does not exist, or needs a token"
+    reason = {401: absent, 403: "access is not granted", 404: absent}
     return reason.get(status, _first_line(error))
 
 

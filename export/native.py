@@ -45,17 +45,20 @@ class NativeRoute:
             progress("write", done, total)
             done += tensor.nbytes
 
-        ir.save(
-            self._model,
-            folder / MODEL,
-            external_data=DATA,
-            size_threshold_bytes=_INLINE_BYTES,
-            callback=wrote,
-            max_workers=_WORKERS,
-            max_in_flight_bytes=_IN_FLIGHT_BYTES,
-            alignment=_PAGE,
-            align_threshold=0,
-        )
+        try:
+            ir.save(
+                self._model,
+                folder / MODEL,
+                external_data=DATA,
+                size_threshold_bytes=_INLINE_BYTES,
+                callback=wrote,
+                max_workers=_WORKERS,
+                max_in_flight_bytes=_IN_FLIGHT_BYTES,
+                alignment=_PAGE,
+                align_threshold=0,
+            )
+        except ir.serde.SerdeError as error:
+            raise _first(error) from error
         progress("write", total, total)
         precision = _describe(self._weights)
         if self._options.kv_cache == "float32":
@@ -78,6 +81,13 @@ class NativeRoute:
 
     def _initializers(self) -> list[Any]:
         return list(self._model.graph.initializers.values())
+
+
+def _first(error: BaseException) -> BaseException:
+    """What was raised at first: onnx_ir wraps what a small tensor raises, once a level."""
+    while isinstance(error, ir.serde.SerdeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _describe(weights: CheckpointWeights) -> Precision:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from issun.export.checkpoint import Checkpoint
 from issun.export.errors import CheckpointError, MissingExtraError
@@ -63,12 +64,35 @@ class OptimumRoute:
         """The graph file in `work` in the wanted precision."""
         total = self._float32_bytes()
         progress("optimum", 0, total)
-        path = _export_float32(self._checkpoint.folder, work)
+        path = self._export_float32(work)
         if self._precision == "int8":
             progress("optimum", total // 2, total)
             path = _quantize(path)
         progress("optimum", total, total)
         return path
+
+    def _export_float32(self, work: Path) -> Path:
+        import torch  # noqa: PLC0415
+        from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
+        from transformers import GPT2LMHeadModel  # noqa: PLC0415
+        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
+        disable_progress_bar()
+        config = self._checkpoint.config
+        # The default, sdpa, ignores the fields of config.json that change the attention's scale.
+        plain = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx
+        model = GPT2LMHeadModel.from_pretrained(
+            self._checkpoint.folder,
+            dtype=torch.float32,
+            attn_implementation="sdpa" if plain else "eager",
+            local_files_only=True,
+        )
+        # Optimum would take a tokenizer from here, one that may not load: an empty folder has none.
+        model.config._name_or_path = str(work)
+        onnx_export_from_model(
+            model.eval(), work / "float32", task="text-generation-with-past", do_validation=False
+        )
+        return work / "float32" / MODEL
 
     def _float32_bytes(self) -> int:
         config = self._checkpoint.config
@@ -76,20 +100,6 @@ class OptimumRoute:
         # Optimum's graph has its own copy of a tied head.
         head = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
         return 4 * (sum(sizes) + head)
-
-
-def _export_float32(source: Path, work: Path) -> Path:
-    import torch  # noqa: PLC0415
-    from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
-    from transformers import GPT2LMHeadModel  # noqa: PLC0415
-
-    model = GPT2LMHeadModel.from_pretrained(source, dtype=torch.float32, local_files_only=True)
-    # Optimum would copy the tokenizer from here; an empty folder has none that could fail to load.
-    model.config._name_or_path = str(work)
-    onnx_export_from_model(
-        model.eval(), work / "float32", task="text-generation-with-past", do_validation=False
-    )
-    return work / "float32" / MODEL
 
 
 def _quantize(path: Path) -> Path:
@@ -121,6 +131,8 @@ def _quantize(path: Path) -> Path:
 
 def _lay_out(model: ir.Model, folder: Path, progress: Progress) -> None:
     """Write the graph and one data file to `folder`, a tensor at a time."""
+    # Both tools move constants to their data files, too; onnx_ir moves on initializers only.
+    LiftConstantsToInitializersPass(size_limit=0)(model)
     weights = [v.const_value for v in model.graph.initializers.values() if v.const_value]
     total, done = sum(tensor.nbytes for tensor in weights), 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -63,39 +64,48 @@ def check_space(target: Path, needed: int) -> None:
 
 
 @contextmanager
-def staged(target: Path, notify: Notify) -> Iterator[Path]:
+def staged(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its place when the block ends well.
 
     An old bundle at `target` is renamed aside first and deleted last, so that after a crash at any
-    point one whole bundle is there; what a killed export has left is cleared up by the next one.
+    point one whole bundle is there; `clear_remains` clears up what a killed export has left. What
+    another export has put at `target` meanwhile is not replaced. Raises TargetError.
     """
     target = target.absolute()
-    clear_remains(target, notify)
+    replaces = target.exists()
     name = f".{target.name}.{secrets.token_hex(4)}"
     folder, aside = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
     lock = FileLock(target.with_name(f"{name}.lock"))
-    with lock:
-        try:
-            folder.mkdir()
-            yield folder
-            _sync(folder)
-            _swap(folder, target, aside)
-        except OSError as error:
-            raise TargetError(
-                "{target} cannot be written: {reason}",
-                target=target,
-                reason=error.strerror or error,
-            ) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if target.exists():
-                shutil.rmtree(aside, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
+    try:
+        with lock:
+            try:
+                folder.mkdir()
+                yield folder
+                _sync(folder)
+                if replaces:
+                    target.rename(aside)
+                _put(folder, target, aside)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                if target.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except OSError as error:
+        raise TargetError(
+            "{target} cannot be written: {reason}",
+            target=target,
+            reason=error.strerror or error,
+        ) from error
 
 
 def clear_remains(target: Path, notify: Notify) -> None:
     """Remove unfinished folders of exports of `target` that were killed; put an old bundle back."""
-    for lock_file in sorted(target.parent.glob(f".{target.name}.*.lock")):
+    target = target.absolute()
+    if not target.parent.is_dir():
+        return
+    # The whole name, since that of another target may begin with this one's.
+    ours = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.lock")
+    for lock_file in sorted(p for p in target.parent.iterdir() if ours.fullmatch(p.name)):
         lock = FileLock(lock_file)
         try:
             lock.acquire(timeout=0)
@@ -115,9 +125,7 @@ def clear_remains(target: Path, notify: Notify) -> None:
         lock_file.unlink(missing_ok=True)
 
 
-def _swap(folder: Path, target: Path, aside: Path) -> None:
-    if target.exists():
-        target.rename(aside)
+def _put(folder: Path, target: Path, aside: Path) -> None:
     try:
         folder.rename(target)
     except OSError:

@@ -126,24 +126,15 @@ class Conversation:
         self.model.check_free()
         path = Path(path).expanduser()
         try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise ConversationError("{path} is no saved conversation: too large.", path=path)
-            saved = msgspec.json.decode(path.read_bytes(), type=SavedConversation)
+            with path.open("rb") as file:
+                raw = file.read(_MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ConversationError(
                 "{path} cannot be read: {reason}", path=path, reason=error.strerror
             ) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConversationError(
-                "{path} is no saved conversation: {reason}", path=path, reason=error
-            ) from error
-        if saved.format != _FORMAT_VERSION:
-            raise ConversationError(
-                "{path} has format {found}; this issun reads format {known}.",
-                path=path,
-                found=saved.format,
-                known=_FORMAT_VERSION,
-            )
+        if len(raw) > _MAX_FILE_BYTES:
+            raise ConversationError("{path} is no saved conversation: too large.", path=path)
+        saved = _parse(raw, path)
         self.role = saved.role
         self.turns = [Turn(message, reply) for message, reply in saved.turns]
         self._last = None
@@ -167,7 +158,7 @@ class Conversation:
         def keep(completion: Completion) -> None:
             reply = unfinished.reply + completion.text
             answer = [*unfinished.answer, *completion.ids]
-            if answer:
+            if answer or completion.finish_reason != "cancelled":
                 self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
             cut = answer and completion.finish_reason != "stop"
             self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
@@ -187,6 +178,27 @@ class Conversation:
             on_complete=keep,
             on_abandon=rewind,
         )
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def _parse(raw: bytes, path: Path) -> SavedConversation:
+    try:
+        version = msgspec.json.decode(raw, type=_FormatOnly).format
+        if version != _FORMAT_VERSION:
+            raise ConversationError(
+                "{path} has format {found}; this issun reads format {known}.",
+                path=path,
+                found=version,
+                known=_FORMAT_VERSION,
+            )
+        return msgspec.json.decode(raw, type=SavedConversation)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConversationError(
+            "{path} is no saved conversation: {reason}", path=path, reason=error
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

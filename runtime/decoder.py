@@ -85,6 +85,8 @@ class Decoder(ABC):
 
     def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]]) -> None:
         for held, chunk in zip(cache.ids, chunks, strict=True):
+            if not chunk:
+                raise ParameterError("There is nothing to read: the list of ids is empty.")
             if len(held) + len(chunk) > self.n_positions:
                 raise ContextError(
                     "{tokens:,} tokens do not fit into the context of {limit:,}.",
@@ -96,8 +98,6 @@ class Decoder(ABC):
         # The graph itself answers ids and rows out of range with wrong numbers, silently.
         self._check_room(cache, chunks)
         for chunk in chunks:
-            if not chunk:
-                raise ParameterError("There is nothing to read: the list of ids is empty.")
             for token in (min(chunk), max(chunk)):
                 if not 0 <= token < self.vocab_size:
                     raise ParameterError(

@@ -167,7 +167,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
                 known=FORMAT_VERSION,
             )
         return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(
             "{path} is damaged ({reason}): export the bundle again.", path=path, reason=error
         ) from error
@@ -180,7 +180,7 @@ class _FormatOnly(msgspec.Struct):
 def _check_files(folder: Path, manifest: Manifest) -> None:
     named = {*manifest.files, *manifest.graphs.values(), manifest.tokens.file}
     for name in sorted(named):
-        if Path(name).name != name or name in (".", "..") or "\\" in name:
+        if Path(name).name != name or name in ("", ".", "..") or "\\" in name:
             raise BundleError(
                 "{folder}: the manifest names {name!r}, which is not a file in the bundle.",
                 folder=folder,

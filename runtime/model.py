@@ -58,11 +58,12 @@ class Stream:
         segments: Iterator[Segment],
         *,
         eos: int | None,
+        held_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], None] | None = None,
         on_abandon: Callable[[], None] | None = None,
     ) -> None:
-        self._segments = segments
+        self._segments, self._held_text = segments, held_text
         self._eos, self._dropped_turns = eos, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
         self._pieces: list[str] = []
@@ -113,6 +114,7 @@ class Stream:
     def cancel(self) -> Completion:
         """End the answer here and keep what has come; its finish reason is `cancelled`."""
         if self.open:
+            self._pieces.append(self._held_text())
             self._end("cancelled")
         return self.finish()
 
@@ -223,10 +225,10 @@ class Model:
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
         """The answer to `prompt` as it comes; the segments' text joins to `generate`'s."""
+        self.check_free()
         if self._cache is None:
             self._cache = self.new_cache()
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        self.check_free()
         self._cache.rewind(0)  # the same call gives the same answer, whatever came before
         return self.start(self._cache, ids, params or self.default_params)
 
@@ -236,21 +238,23 @@ class Model:
         if self._cache is None:
             self._cache = self.new_cache()
         self._cache.rewind(0)
-        if not ids:
-            raise ParameterError("There is nothing to read: the list of ids is empty.")
         return np.concatenate(list(self.decoder.score(self._cache, ids)))
 
     def new_cache(self) -> Cache:
         """An empty KV cache for one sequence; it takes memory as it fills."""
+        self._check_open()
         return self.decoder.new_cache()
 
     def check_free(self) -> None:
         """Raise BusyError while a stream is open, ParameterError when the model is closed."""
-        if self._closed:
-            raise ParameterError("The model is closed: load it again.")
+        self._check_open()
         stream = self._stream() if self._stream else None
         if stream is not None and stream.open:
             raise BusyError("The model is answering: finish, cancel or close that stream first.")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ParameterError("The model is closed: load it again.")
 
     def start(
         self,
@@ -281,6 +285,7 @@ class Model:
         stream = Stream(
             segments,
             eos=self._vocabulary.eos,
+            held_text=text.finish,
             dropped_turns=dropped_turns,
             on_complete=on_complete,
             on_abandon=on_abandon,
@@ -290,6 +295,8 @@ class Model:
 
     def close(self) -> None:
         """Give the memory of the session and the cache back; the model cannot be used after."""
+        if self._closed:
+            return
         if self._stream and (stream := self._stream()):
             stream.close()
         self._cache, self._closed = None, True

@@ -40,6 +40,7 @@ class OptimumDecoder(Decoder):
         super().__init__(session, architecture)
         self._heads = (architecture.n_head, architecture.n_embd // architecture.n_head)
         names = [i.name for i in session.get_inputs()]
+        self._has_positions = "position_ids" in names  # not in every version's graphs
         self._past_names = [name for name in names if name.startswith("past_key_values.")]
         self._present_names = [n.replace("past_key_values", "present") for n in self._past_names]
 
@@ -59,9 +60,10 @@ class OptimumDecoder(Decoder):
         feeds = {
             "input_ids": np.array([chunk], np.int64),
             "attention_mask": np.ones((1, total), np.int64),
-            "position_ids": np.arange(len(held), total, dtype=np.int64)[None],
             **cache.past,
         }
+        if self._has_positions:
+            feeds["position_ids"] = np.arange(len(held), total, dtype=np.int64)[None]
         logits, *present = self.session.run(["logits", *self._present_names], feeds)
         cache.past = dict(zip(self._past_names, present, strict=True))
         held.extend(chunk)

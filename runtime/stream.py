@@ -64,20 +64,18 @@ class TextStream:
         if self.stopped:
             return ""
         self._raw += self._detokenizer.push(token)
-        self._replace_newlines(held=partial_suffix(self._raw, (self._newline,)))
+        self._replace_newlines()
         if self._cut_at_stop():
             return self._give(len(self._text.removesuffix("\n")))
-        held = partial_suffix(self._text, self._stop)
-        if not self._raw and self._text.endswith("\n"):
-            held = max(held, 1)
-        return self._give(len(self._text) - held)
+        certain = self._text[: len(self._text) - partial_suffix(self._text, self._stop)]
+        return self._give(len(certain.removesuffix("\n")))
 
     def skip(self, ids: Sequence[int]) -> None:
         """Begin behind `ids`, whose text a reader has seen to its end."""
         stop, self._stop = self._stop, ()
         for token in ids:
             self.push(token)
-        self.finish()
+        self._flush()  # but bytes of a character that `ids` cut may still become one
         self._stop = stop
 
     def finish(self) -> str:
@@ -85,13 +83,19 @@ class TextStream:
         if self.stopped:
             return ""
         self._raw += self._detokenizer.finish()
-        self._replace_newlines(held=0)
+        return self._flush()
+
+    def _flush(self) -> str:
+        self._replace_newlines(final=True)
         self._cut_at_stop()
         return self._give(len(self._text.removesuffix("\n")))
 
-    def _replace_newlines(self, held: int) -> None:
-        ready, self._raw = self._raw[: len(self._raw) - held], self._raw[len(self._raw) - held :]
-        self._text += ready.replace(self._newline, "\n") if self._newline else ready
+    def _replace_newlines(self, *, final: bool = False) -> None:
+        """Move what is decided from `_raw` to `_text`; unless `final`, half a spelling waits."""
+        *lines, rest = self._raw.split(self._newline) if self._newline else [self._raw]
+        held = 0 if final else partial_suffix(rest, (self._newline,))
+        self._raw = rest[len(rest) - held :]
+        self._text += "\n".join([*lines, rest[: len(rest) - held]])
 
     def _cut_at_stop(self) -> bool:
         """End the text before the stop string whose end comes first (of two, the longer)."""

@@ -43,6 +43,9 @@ class Tokenizer:
         """
         if not special:
             return self._encode_text(text)
+        if self.do_lower_case:
+            # The reference lowers first: "<S>" becomes "<s>", and that is special.
+            text = "".join(p if p in self.special else _lower(p) for p in self._split.split(text))
         ids: list[int] = []
         for part in self.split(text):
             ids += [part] if isinstance(part, int) else self._encode_text(part)
@@ -82,10 +85,14 @@ class Tokenizer:
         # Pairs of surrogates join; lone ones, which SentencePiece refuses, become U+FFFD.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if self.do_lower_case:
-            # Character by character as the reference does: "Σ" is never the final sigma.
-            text = "".join(map(str.lower, text))
+            text = _lower(text)
         ids: list[int] = self._sp.encode(text)
         return ids
+
+
+def _lower(text: str) -> str:
+    # Character by character as the reference does: "Σ" is never the final sigma.
+    return "".join(map(str.lower, text))
 
 
 def load_sentencepiece(path: str | Path) -> Any:

@@ -78,5 +78,6 @@ def ja_small(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bundles:
 def _exported(source: Path, folder: Path, precision: str, kv_cache: str) -> Path:
     target = folder / f"{source.name}-{precision}-{kv_cache}"
     if not target.exists():
-        export(source, target, ExportOptions(precision=precision, kv_cache=kv_cache))
+        options = ExportOptions(precision=precision, kv_cache=kv_cache)  # type: ignore[arg-type]
+        export(source, target, options)
     return target

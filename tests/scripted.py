@@ -29,15 +29,15 @@ def write_scripted(
     )
     tokenizer = Tokenizer(spiece, assign_special_ids(spiece, list(SPECIAL.values())))
     last = tokenizer.encode(ALPACA.with_input, special=True)[-1]
-    chain = [token for token in tokenizer.encode(answer)]
+    chain = tokenizer.encode(answer)
     if len({last, *chain}) != len(chain) + 1:
         raise ValueError(f"{answer!r} has a token twice: {chain}")
     successor = dict.fromkeys(range(shape.vocab_size), EOS)
     successor |= dict(zip([last, *chain], [*chain, chain[0] if endless else EOS], strict=True))
     weights = {name: np.zeros_like(array) for name, array in make_weights(shape).items()}
-    for name in weights:
+    for name, array in weights.items():
         if ".ln_" in name and name.endswith(".weight"):
-            weights[name][:] = 1
+            array[:] = 1
     weights["transformer.wte.weight"] = np.eye(shape.vocab_size, shape.n_embd, dtype=np.float32)
     # LayerNormalization takes the mean off the one-hot vector: its bias puts it back.
     mean = 1 / shape.n_embd

@@ -1,0 +1,130 @@
+"""Keys and values of the numpy forward against those that the float32 graph writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from issun.export import calibrate
+from issun.export.calibrate import HEADROOM, calibrate_kv, calibration_text
+from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.runtime import Model
+from issun.runtime.decoder import KVCache
+from issun.runtime.tokenizer import Tokenizer
+
+# Heads of odd width, the exact GELU, scales of its own a layer, float16 and shards of bfloat16.
+NAMES = ["head-17", "head-24-gelu", "scaled-by-layer", "unscaled", "float16", "bfloat16-sharded"]
+LENGTH = 100
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def opened(name: str, checkpoint: Callable[[str], Path]) -> Checkpoint:
+    return open_checkpoint(checkpoint(name))
+
+
+@pytest.fixture(scope="module")
+def cache(name: str, bundle: Callable[..., Path], opened: Checkpoint) -> KVCache:
+    """What the graph has written for the first ids of the calibration text."""
+    model = Model.load(bundle(name, "float32"), threads=1)
+    cache = model.new_cache()
+    assert isinstance(cache, KVCache)
+    model.decoder.prefill(cache, text_ids(opened)[:LENGTH])
+    return cache
+
+
+def text_ids(checkpoint: Checkpoint) -> list[int]:
+    source = checkpoint.tokenizer
+    return Tokenizer(source.path, source.special).encode(calibration_text())
+
+
+def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> list[Any]:
+    """The keys and values that calibration computes, a pair a layer."""
+    found = []
+    block = calibrate._block
+
+    def record(*arguments: Any) -> Any:
+        hidden, keys, values = block(*arguments)
+        found.append((keys, values))
+        return hidden, keys, values
+
+    monkeypatch.setattr(calibrate, "_block", record)
+    calibrate_kv(checkpoint.config, checkpoint.tensors, ids, lambda layer: None)
+    return found
+
+
+def test_keys_and_values_are_those_of_the_graph(
+    opened: Checkpoint, cache: KVCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = opened.config
+    found = states(opened, monkeypatch, text_ids(opened)[:LENGTH])
+    assert len(found) == config.n_layer
+    for layer, pair in enumerate(found):
+        for i, numbers in enumerate(pair):
+            written = cache.buffers[2 * layer + i][0, :, :LENGTH]
+            assert numbers.shape == (1, config.n_head, LENGTH, config.head_dim)
+            np.testing.assert_allclose(
+                numbers[0], written[..., : config.head_dim], rtol=1e-4, atol=1e-4
+            )
+            assert np.all(written[..., config.head_dim :] == 0)
+
+
+def test_scales_reach_to_the_largest_value_of_a_channel(opened: Checkpoint, cache: KVCache) -> None:
+    config, seen = opened.config, []
+    scales = calibrate_kv(config, opened.tensors, text_ids(opened)[:LENGTH], seen.append)
+    assert seen == list(range(1, config.n_layer + 1))
+    for layer, pair in enumerate(scales):
+        for i, found in enumerate(pair):
+            assert found.shape == (config.n_head, config.kv_head_dim)
+            assert found.dtype == np.float32
+            written = cache.buffers[2 * layer + i][0, :, :LENGTH, : config.head_dim]
+            expected = np.abs(written).max(axis=1) * HEADROOM / 127
+            np.testing.assert_allclose(found[:, : config.head_dim], expected, rtol=1e-3)
+            assert np.all(found[:, config.head_dim :] == 1)
+
+
+def test_windows_are_read_from_their_own_first_position(
+    opened: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "WINDOW", 16)
+    ids = text_ids(opened)[:40]
+    together = states(opened, monkeypatch, ids)
+    monkeypatch.undo()
+    for window in range(2):  # the 8 ids behind are no whole window
+        alone = states(opened, monkeypatch, ids[16 * window : 16 * window + 16])
+        monkeypatch.undo()
+        for pair, lone in zip(together, alone, strict=True):
+            assert pair[0].shape[0] == 2
+            for one, other in zip(pair, lone, strict=True):
+                np.testing.assert_allclose(one[window], other[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_scales_stand_in_the_int8_graph(
+    checkpoint: Callable[[str], Path], bundle: Callable[..., Path]
+) -> None:
+    opened = open_checkpoint(checkpoint("head-17"))
+    folder = bundle("head-17", "float32", kv_cache="int8")
+    initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
+    scales = calibrate_kv(opened.config, opened.tensors, text_ids(opened), lambda layer: None)
+    for layer, pair in enumerate(scales):
+        for part, expected in zip(("k", "v"), pair, strict=True):
+            stored = initializers[f"h.{layer}.attn.{part}_scale"].const_value
+            assert stored is not None
+            heads, width = expected.shape
+            assert np.array_equal(stored.numpy(), expected.reshape(1, heads, 1, width))
+
+
+def test_the_calibration_text_is_japanese_and_long_enough() -> None:
+    lines = calibration_text().splitlines()
+    assert len(lines) > 20
+    assert len(set(lines)) == len(lines)
+    assert sum("\u3040" <= c <= "\u30ff" for c in calibration_text()) > 500

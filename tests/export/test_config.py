@@ -1,0 +1,159 @@
+"""config.json: what is honoured, and what is refused with the field named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issun.export import CheckpointError
+from issun.export.config import ACTIVATIONS, GPT2Config, parse_config, read_config
+
+GOOD: dict[str, Any] = {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "n_layer": 2,
+    "n_embd": 48,
+    "n_head": 4,
+    "n_positions": 64,
+    "vocab_size": 100,
+}
+PATH = Path("folder/config.json")
+
+
+def parse(**changes: Any) -> GPT2Config:
+    return parse_config({**GOOD, **changes}, PATH)
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        parse(**changes)
+    message = str(caught.value)
+    assert message.startswith(f"{PATH}")
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    config = parse()
+    assert config == GPT2Config(
+        n_layer=2,
+        n_embd=48,
+        n_head=4,
+        n_inner=192,
+        n_positions=64,
+        vocab_size=100,
+        activation_function="gelu_new",
+        layer_norm_epsilon=1e-5,
+        tie_word_embeddings=True,
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+    )
+    assert parse(n_inner=None) == config
+
+
+def test_what_is_given_is_taken() -> None:
+    config = parse(n_inner=7, layer_norm_epsilon=1e-3, tie_word_embeddings=False)
+    assert (config.n_inner, config.layer_norm_epsilon, config.tie_word_embeddings) == (
+        7,
+        1e-3,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_head", "width", "padded"), [(6, 8, 8), (4, 12, 16), (2, 24, 24), (16, 3, 8)]
+)
+def test_heads_are_padded_to_a_multiple_of_8(n_head: int, width: int, padded: int) -> None:
+    config = parse(n_head=n_head)
+    assert (config.head_dim, config.kv_head_dim) == (width, padded)
+
+
+def test_the_scale_is_of_the_width_before_padding() -> None:
+    assert parse().attention_scale(1) == 1 / math.sqrt(12)
+    assert parse(scale_attn_weights=False).attention_scale(1) == 1
+    by_layer = parse(scale_attn_by_inverse_layer_idx=True)
+    assert by_layer.attention_scale(0) == 1 / math.sqrt(12)
+    assert by_layer.attention_scale(3) == pytest.approx(1 / math.sqrt(12) / 4)
+    neither = parse(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)
+    assert neither.attention_scale(1) == 0.5
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_known_activations(name: str) -> None:
+    assert parse(activation_function=name).activation_function == name
+
+
+def test_an_unknown_activation_prints_the_table() -> None:
+    message = refusal(activation_function="relu")
+    assert "'relu' is unknown; known are gelu, gelu_fast, gelu_new, gelu_pytorch_tanh" in message
+
+
+@pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "12", None, True, [1]])
+def test_counts_are_whole_numbers(key: str, value: object) -> None:
+    assert f"{key} is {value!r}, it must be a whole number above 0" in refusal(**{key: value})
+
+
+def test_n_inner_is_a_whole_number() -> None:
+    assert "n_inner is 0" in refusal(n_inner=0)
+
+
+def test_heads_divide_the_width() -> None:
+    assert "n_embd 48 is not a multiple of n_head 5" in refusal(n_head=5)
+
+
+@pytest.mark.parametrize("value", ["small", [], {}])
+def test_epsilon_is_a_number(value: object) -> None:
+    assert "float" in refusal(layer_norm_epsilon=value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"model_type": "gpt_neox"}, "gpt_neox (GPT2LMHeadModel)"),
+        ({"model_type": None}, "None"),
+        (
+            {"architectures": ["GPT2ForSequenceClassification"]},
+            "gpt2 (GPT2ForSequenceClassification)",
+        ),
+        (
+            {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
+            "llama (LlamaForCausalLM)",
+        ),
+    ],
+)
+def test_another_architecture_is_named(changes: dict[str, Any], found: str) -> None:
+    message = refusal(**changes)
+    assert f"the architecture is {found}" in message
+    assert "issun exports gpt2 (GPT2LMHeadModel)" in message
+
+
+def test_no_architectures_is_no_fault() -> None:
+    assert parse(architectures=None) == parse()
+
+
+def test_cross_attention_is_refused() -> None:
+    assert "add_cross_attention" in refusal(add_cross_attention=True)
+    assert parse(add_cross_attention=False) == parse()
+
+
+def test_read_config(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has no config\.json: it is no checkpoint"):
+        read_config(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    assert read_config(tmp_path) == parse()
+    path.write_text("[1]", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is not a JSON object"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_damaged_json(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        read_config(tmp_path)

@@ -1,0 +1,264 @@
+"""The exported graph against recorded outputs of transformers, and against itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.config import GPT2Config
+from issun.export.graph import build_graph
+from issun.export.lazy import CheckpointWeights
+from issun.export.weights import Array, Tensor
+from issun.runtime import Conversation, Model, SamplingParams, Turn
+from issun.runtime.decoder import Decoder, IssunDecoder, Logits
+from issun.runtime.manifest import read_manifest
+from issun.runtime.session import open_session
+from tests import recordings as rec
+from tests.checkpoints import SHAPES
+from tests.conftest import Bundles
+
+TOLERANCE = 1e-4
+SURE_GAP = 2e-4  # below it the second likeliest token may come first
+SAME = 1e-5
+NUM_TOKENS = 600
+
+
+def whole(decoder: Decoder, ids: Sequence[int]) -> Logits:
+    """Logits of every position from one forward pass."""
+    return decoder.forward(decoder.new_cache(), [ids], range(len(ids)))
+
+
+def in_chunks(decoder: Decoder, ids: Sequence[int], sizes: Sequence[int]) -> Logits:
+    """Logits of every position, read in chunks of `sizes`, again and again to the end."""
+    cache, rows, start, turn = decoder.new_cache(), [], 0, 0
+    while start < len(ids):
+        chunk = ids[start : start + sizes[turn % len(sizes)]]
+        rows.append(decoder.forward(cache, [chunk], range(len(chunk))))
+        start, turn = start + len(chunk), turn + 1
+    return np.concatenate(rows)
+
+
+def recorded_difference(decoder: Decoder, recording: rec.Recording) -> float:
+    return recording.difference(np.concatenate([whole(decoder, p) for p in recording.prompts]))
+
+
+def assert_greedy(decoder: Decoder, recording: rec.Recording) -> None:
+    cache = decoder.new_cache()
+    logits = decoder.prefill(cache, recording.prompts[-1])
+    assert len(recording.greedy) == rec.NUM_GREEDY
+    for token, gap in zip(recording.greedy, recording.gaps, strict=True):
+        assert int(logits.argmax()) == token or gap < SURE_GAP
+        logits = decoder.step(cache, token)
+
+
+# Against transformers
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_float32_has_the_logits_of_transformers(bundle: Bundles, name: str) -> None:
+    recording = rec.load_recording(name, SHAPES[name].vocab_size)
+    assert recording.prompts == rec.make_prompts(SHAPES[name].vocab_size)
+    assert recording.logits.std() >= 2
+    with Model.load(bundle(name, "float32")) as model:
+        assert recorded_difference(model.decoder, recording) <= TOLERANCE
+        assert_greedy(model.decoder, recording)
+
+
+def test_float32_of_the_trained_model_has_the_logits_of_transformers(ja_small: Bundles) -> None:
+    with Model.load(ja_small("float32")) as model:
+        recording = rec.load_recording("ja-small", model.decoder.vocab_size)
+        assert recorded_difference(model.decoder, recording) <= TOLERANCE
+        assert_greedy(model.decoder, recording)
+
+
+@pytest.mark.parametrize("name", rec.CHATS)
+def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str) -> None:
+    role, history = rec.CHATS[name]
+    turns = [Turn(u.removeprefix("User:"), a.removeprefix("Assistant:"))
+             for u, a in zip(history[::2], history[1::2], strict=True)]  # fmt: skip
+    recorded = json.loads((rec.RECORDED / "transcripts.json").read_text(encoding="utf-8"))[name]
+    params = SamplingParams(temperature=0, max_new_tokens=100)
+    with Model.load(ja_small("float32")) as model:
+        conversation = Conversation(model, role, params=params)
+        conversation.turns += turns
+        for question, expected in zip(rec.QUESTIONS, recorded, strict=True):
+            answer = conversation.reply(question)
+            assert answer.timings.prompt_tokens == expected["prompt_tokens"]
+            assert answer.ids == expected["ids"]
+            assert answer.text == expected["text"]
+            assert (answer.dropped_turns > 0) is (name == "long")
+
+
+# A wrong graph is seen to be wrong
+
+
+class Zeros(Tensor):
+    """A weight that somebody forgot."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        return np.zeros(self.shape, np.float32)[start:stop]
+
+
+def dropped(*names: str) -> Callable[[Checkpoint], Checkpoint]:
+    def change(checkpoint: Checkpoint) -> Checkpoint:
+        zeros = {name: Zeros(name, checkpoint.tensors[name].shape, "F32") for name in names}
+        return replace(checkpoint, tensors=checkpoint.tensors | zeros)
+
+    return change
+
+
+def configured(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
+    def change(checkpoint: Checkpoint) -> Checkpoint:
+        config: GPT2Config = replace(checkpoint.config, **fields)  # type: ignore[arg-type]
+        return replace(checkpoint, config=config)
+
+    return change
+
+
+def shifted(by: int, *names: str) -> Callable[[ir.Model], None]:
+    """Add `by` to the inputs `names` of the graph before anything else sees them."""
+
+    def edit(model: ir.Model) -> None:
+        first, tape = model.graph[0], ir.tape.Tape()
+        for value in [v for v in model.graph.inputs if v.name in names]:
+            users = list(value.uses())
+            constant = ir.tensor(np.array(by, value.dtype.numpy()), name=f"{value.name}.by")
+            moved = tape.op("Add", [value, tape.initializer(constant)])
+            for node, index in users:
+                node.replace_input_with(index, moved)
+        for initializer in tape.initializers:
+            model.graph.register_initializer(initializer)
+        model.graph.insert_before(first, tape.nodes)
+
+    return edit
+
+
+def unchanged(thing: object) -> object:
+    return thing
+
+
+BIASES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj", "ln_1", "ln_2")
+# Change of the checkpoint, change of the graph, and whether the result is wrong: the first two
+# change nothing, so that what is measured on the others comes from the mutation alone.
+MUTATIONS: dict[str, tuple[Callable[..., object], Callable[..., object], bool]] = {
+    "none": (unchanged, unchanged, False),
+    "shift of 0": (unchanged, shifted(0, "seqlens_k", "position_ids"), False),
+    "erf gelu": (configured(activation_function="gelu"), unchanged, True),
+    "epsilon 1e-6": (configured(layer_norm_epsilon=1e-6), unchanged, True),
+    "mask off by one": (unchanged, shifted(1, "seqlens_k", "total_sequence_length"), True),
+    "position off by one": (unchanged, shifted(1, "position_ids"), True),
+    **{
+        f"no {name} bias": (dropped(f"h.0.{name}.bias"), unchanged, True) for name in BIASES
+    },
+    "no ln_f bias": (dropped("ln_f.bias"), unchanged, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["head-8", "vocab-8011", "bfloat16-sharded", "scaled-by-layer"])
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_mutation_fails_the_tolerance(
+    checkpoint: Callable[[str], Path], bundle: Bundles, tmp_path: Path, name: str, mutation: str
+) -> None:
+    change, edit, wrong = MUTATIONS[mutation]
+    changed = change(open_checkpoint(checkpoint(name)))
+    assert isinstance(changed, Checkpoint)
+    weights = CheckpointWeights(changed.config, changed.tensors, "float32")
+    graph = build_graph(changed.config, weights)
+    edit(graph)
+    ir.save(graph, tmp_path / "model.onnx")
+    architecture = read_manifest(bundle(name, "float32")).architecture
+    decoder = IssunDecoder(open_session(tmp_path / "model.onnx"), architecture)
+    recording = rec.load_recording(name, architecture.vocab_size)
+    assert (recorded_difference(decoder, recording) > TOLERANCE) is wrong
+
+
+# Against itself
+
+
+@pytest.fixture(scope="module")
+def novel(shared: Path) -> str:
+    """The text on which fidelity is measured."""
+    text = (shared / "data" / "text" / "novel-eval.txt").read_bytes()[:20_000]
+    return text.decode("utf-8", "ignore")
+
+
+@pytest.mark.parametrize("name", [*SHAPES, "ja-small"])
+def test_float32_does_not_depend_on_how_ids_are_cut(
+    request: pytest.FixtureRequest, bundle: Bundles, name: str
+) -> None:
+    folder = (
+        request.getfixturevalue("ja_small")("float32")
+        if name == "ja-small"
+        else bundle(name, "float32")
+    )
+    with Model.load(folder) as model:
+        decoder = model.decoder
+        ids = np.random.RandomState(1).randint(0, decoder.vocab_size, 170).tolist()
+        expected = whole(decoder, ids)
+        for sizes in ((1,), (2,), (3, 1, 7), (127, 1), (128,), (1, 169), (33, 64, 5)):
+            assert np.abs(in_chunks(decoder, ids, sizes) - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("int8", 0.001), ("int4", 0.006)])
+def test_quantized_is_close_to_float32(
+    ja_small: Bundles, novel: str, precision: str, limit: float
+) -> None:
+    logits = []
+    for folder in (ja_small("float32"), ja_small(precision)):
+        with Model.load(folder) as model:
+            ids = model.tokenizer.encode(novel)
+            windows = [ids[i : i + 512] for i in range(0, len(ids), 512)]
+            logits.append(np.concatenate([whole(model.decoder, window) for window in windows]))
+    assert len(logits[0]) > 3000
+    assert 1e-6 < rec.mean_kl(*logits) <= limit
+
+
+@pytest.mark.parametrize("kv_cache", ["float32", "int8"])
+def test_int8_rows_do_not_depend_on_what_is_computed_beside_them(
+    ja_small: Bundles, novel: str, kv_cache: str
+) -> None:
+    with Model.load(ja_small("int8", kv_cache=kv_cache)) as model:
+        decoder = model.decoder
+        ids = model.tokenizer.encode(novel)[:300]
+        expected = whole(decoder, ids)
+        for sizes in ((2,), (128, 44), (7, 3, 30), (299 - 2, 3)):
+            assert np.abs(in_chunks(decoder, ids, sizes) - expected).max() <= SAME
+        steps = in_chunks(decoder, ids, (1,))
+        assert_slots_agree(decoder, ids, [(5, 2, 9), (3, 8, 2), (2, 2, 2)], expected)
+        assert_slots_agree(decoder, ids, [(1, 1, 1)] * 20, steps)
+
+
+def assert_slots_agree(
+    decoder: Decoder, ids: Sequence[int], chunks: Sequence[Sequence[int]], expected: Logits
+) -> None:
+    """Read `ids` in three slots at once, in chunks of these sizes a slot."""
+    cache = decoder.new_cache(3)
+    for sizes in chunks:
+        past, longest = [len(held) for held in cache.ids], max(sizes)
+        rows = [slot * longest + i for slot, size in enumerate(sizes) for i in range(size)]
+        parts = [ids[p : p + size] for p, size in zip(past, sizes, strict=True)]
+        logits = decoder.forward(cache, parts, rows)
+        wanted = [p + i for p, size in zip(past, sizes, strict=True) for i in range(size)]
+        assert np.abs(logits - expected[wanted]).max() <= SAME
+
+
+def test_one_row_steps_with_int8_kv_agree_with_prefill(ja_small: Bundles, novel: str) -> None:
+    with Model.load(ja_small("int8", kv_cache="int8")) as model:
+        ids = model.tokenizer.encode(novel)[:NUM_TOKENS]
+        steps = in_chunks(model.decoder, ids, (1,))
+        assert np.abs(steps - whole(model.decoder, ids)).max() <= SAME
+
+
+def test_one_row_steps_with_float32_kv_are_close_to_prefill(ja_small: Bundles, novel: str) -> None:
+    with Model.load(ja_small("int8")) as model:
+        ids = model.tokenizer.encode(novel)[:NUM_TOKENS]
+        steps, expected = in_chunks(model.decoder, ids, (1,)), whole(model.decoder, ids)
+        assert rec.mean_kl(expected, steps) <= 0.0003
+        assert (steps.argmax(axis=-1) != expected.argmax(axis=-1)).mean() <= 0.02

@@ -1,0 +1,41 @@
+"""What the Optimum route says where its packages are missing; the rest is in tests/parity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from issun.export import ExportOptions, MissingExtraError, export
+from issun.runtime import ParameterError
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers", "onnx", "optimum.exporters.onnx"])
+def test_missing_package_is_an_error_before_any_work(
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+) -> None:
+    def find(name: str) -> object:
+        if name == missing and "." in name:
+            raise ModuleNotFoundError(name.partition(".")[0])  # as find_spec does for a parent
+        return None if name == missing else find_spec("pytest")
+
+    monkeypatch.setattr("issun.export.optimum.find_spec", find)
+    with pytest.raises(MissingExtraError, match=r"pip install 'issun\[optimum\]'"):
+        export(
+            checkpoint("head-8"),
+            tmp_path / "bundle",
+            ExportOptions(precision="int8", via="optimum"),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int4_and_int8_kv_are_refused() -> None:
+    with pytest.raises(ParameterError, match="int4"):
+        ExportOptions(precision="int4", via="optimum")
+    with pytest.raises(ParameterError, match="int8 KV cache"):
+        ExportOptions(kv_cache="int8", via="optimum")

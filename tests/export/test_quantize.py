@@ -1,0 +1,185 @@
+"""Integers and scales by hand, and how far from the weights they may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from issun.export import quantize
+from issun.export.quantize import Quantized, quantize_blocks, quantize_columns
+
+Array = NDArray[np.float32]
+
+weights = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 7), st.integers(1, 40)),
+    elements=st.floats(-1000, 1000, width=32),
+)
+
+
+def matrix(*rows: list[float]) -> Array:
+    return np.array(rows, np.float32)
+
+
+def blocks_of(weight: Array, *, bits: int, block: int) -> Quantized:
+    """Quantize (out, in) rows, with an account of what was read."""
+    return quantize_blocks(
+        lambda start, stop: weight[start:stop], weight.shape, bits=bits, block=block
+    )
+
+
+def decode_blocks(quantized: Quantized, width: int, bits: int) -> NDArray[np.float64]:
+    """(out, in) weights as MatMulNBits reads them."""
+    codes: Any = quantized.values
+    if bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], -1)
+    steps = codes.astype(np.float64) - (8 if bits == 4 else 128)
+    decoded = steps * quantized.scales[..., None]
+    return decoded.reshape(len(decoded), -1)[:, :width]
+
+
+# --- by hand ---
+
+
+def test_columns() -> None:
+    got = quantize_columns(matrix([127, 1, 0], [-63.4, -254, 0], [0.6, 3, 0]))
+    assert got.values.dtype == np.int8
+    assert got.values.tolist() == [[127, 0, 0], [-63, -127, 0], [1, 2, 0]]
+    assert got.scales[:2].tolist() == [1, 2]
+    assert got.scales[2] > 0
+
+
+def test_8_bit_blocks() -> None:
+    got = blocks_of(matrix([127, -127, 0.4, 0.6, 254, 2, -3, 0]), bits=8, block=4)
+    assert got.values.dtype == np.uint8
+    # Halves are rounded to even: -1.5 becomes -2.
+    assert got.values.tolist() == [[[255, 1, 128, 129], [255, 129, 126, 128]]]
+    assert got.scales.tolist() == [[1, 2]]
+
+
+def test_4_bit_blocks_have_the_low_half_first() -> None:
+    # The largest is -8: the scale is 1, and the values are what is stored less 8.
+    got = blocks_of(matrix([-8, 7, 0, 1, -1, 3.4, -5, 2]), bits=4, block=8)
+    assert got.scales.tolist() == [[1]]
+    assert got.values.tolist() == [[[0 | 15 << 4, 8 | 9 << 4, 7 | 11 << 4, 3 | 10 << 4]]]
+
+
+def test_4_bit_scale_has_the_sign_that_makes_the_largest_minus_8() -> None:
+    got = blocks_of(matrix([4, -3.5, 0, 1]), bits=4, block=4)
+    assert got.scales.tolist() == [[-0.5]]
+    assert decode_blocks(got, 4, 4).tolist() == [[4, -3.5, 0, 1]]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_width_that_no_block_divides_is_padded_with_zeros(bits: int) -> None:
+    got = blocks_of(np.ones((3, 5), np.float32), bits=bits, block=4)
+    assert got.values.shape == (3, 2, 4 * bits // 8)
+    padded = decode_blocks(got, 8, bits)
+    assert padded[:, :5] == pytest.approx(1)
+    assert np.all(padded[:, 5:] == 0)
+
+
+@pytest.mark.parametrize("tiny", [0, 1e-38, 1e-45])
+def test_zeros_and_what_is_nearly_zero(tiny: float) -> None:
+    weight = np.full((4, 8), tiny, np.float32)
+    weight[0, 0] = -tiny
+    columns = quantize_columns(weight)
+    for got, steps in (
+        (columns, columns.values.astype(int)),
+        (blocks_of(weight, bits=8, block=4), None),
+        (blocks_of(weight, bits=4, block=4), None),
+    ):
+        assert np.all(np.isfinite(got.scales))
+        assert np.all(got.scales != 0)
+        if steps is not None:
+            assert np.all(np.abs(steps * got.scales) <= 1e-30)
+    for bits in (4, 8):
+        assert np.all(np.abs(decode_blocks(blocks_of(weight, bits=bits, block=4), 8, bits)) < 1e-30)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_nan_and_infinity_are_seen_in_the_scales(bits: int) -> None:
+    for bad in (np.nan, np.inf, -np.inf):
+        weight = np.ones((2, 8), np.float32)
+        weight[1, 5] = bad
+        with np.errstate(all="ignore"):
+            got = blocks_of(weight, bits=bits, block=4)
+        assert np.isfinite(got.scales).tolist() == [[True, True], [True, False]]
+
+
+# --- bounds ---
+
+
+@given(weights)
+def test_columns_are_within_half_a_step(weight: Array) -> None:
+    got = quantize_columns(weight)
+    error = np.abs(got.values.astype(np.float64) * got.scales - weight)
+    assert np.all(error <= got.scales * 0.5001)
+    assert got.values.min() >= -127
+    for column in np.flatnonzero(np.abs(weight).max(axis=0) > 1e-20):
+        assert np.abs(got.values[:, column].astype(int)).max() == 127
+
+
+@given(weights, st.sampled_from([2, 4, 16]))
+def test_8_bit_blocks_are_within_half_a_step(weight: Array, block: int) -> None:
+    got = blocks_of(weight, bits=8, block=block)
+    error = np.abs(decode_blocks(got, weight.shape[1], 8) - weight)
+    step = np.repeat(got.scales, block, axis=1)[:, : weight.shape[1]]
+    assert np.all(error <= step * 0.5001)
+    assert got.values.min() >= 1
+
+
+@given(weights, st.sampled_from([2, 4, 16]))
+def test_4_bit_blocks_are_within_half_a_step_but_for_the_far_end(weight: Array, block: int) -> None:
+    got = blocks_of(weight, bits=4, block=block)
+    decoded = decode_blocks(got, weight.shape[1], 4)
+    step = np.repeat(np.abs(got.scales), block, axis=1)[:, : weight.shape[1]]
+    error = np.abs(decoded - weight)
+    # -8 to 7: what is as large as the largest with the other sign is cut by one step.
+    assert np.all(error <= step * 1.0001)
+    far = np.abs(weight) > 7.5 * step
+    assert np.all((error <= step * 0.5001) | far)
+    # The largest of a block is exact.
+    for row in range(len(weight)):
+        for start in range(0, weight.shape[1], block):
+            part = slice(start, start + block)
+            top = np.abs(weight[row, part]).argmax()
+            if abs(weight[row, part][top]) > 1e-20:
+                assert decoded[row, part][top] == pytest.approx(weight[row, part][top], rel=1e-6)
+
+
+@given(weights, st.integers(1, 60))
+def test_parts_give_the_same_as_the_whole(weight: Array, values: int) -> None:
+    whole = [
+        quantize_columns(weight),
+        blocks_of(weight, bits=8, block=4),
+        blocks_of(weight, bits=4, block=4),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "_CHUNK_VALUES", values)
+        parts = [
+            quantize_columns(weight),
+            blocks_of(weight, bits=8, block=4),
+            blocks_of(weight, bits=4, block=4),
+        ]
+    for one, other in zip(whole, parts, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert np.array_equal(one.scales, other.scales)
+
+
+def test_no_more_rows_are_read_than_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "_CHUNK_VALUES", 64)
+    reads: list[tuple[int, int]] = []
+
+    def rows(start: int, stop: int) -> Array:
+        reads.append((start, stop))
+        return np.ones((stop - start, 16), np.float32)
+
+    quantize_blocks(rows, (10, 16), bits=8, block=16)
+    assert reads == [(0, 4), (4, 8), (8, 10)]

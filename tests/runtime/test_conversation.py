@@ -1,0 +1,515 @@
+"""Turns, the cache between them, cutting answers off and going on, and saved files."""
+
+from __future__ import annotations
+
+import gc
+import json
+import stat
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issun.runtime import (
+    BusyError,
+    ContextError,
+    Conversation,
+    ConversationError,
+    Model,
+    ParameterError,
+    SamplingParams,
+    Turn,
+)
+from issun.runtime.manifest import read_manifest
+from issun.runtime.tokenizer import Tokenizer
+from tests.runtime.decoders import Script, ScriptedDecoder, Ticks
+
+GREEDY = SamplingParams(temperature=0, max_new_tokens=12)
+ROLE = ["User:一寸", "Assistant:はい"]
+EOS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(bundle: Callable[..., Path]) -> Path:
+    return bundle("unscaled", "float32")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return Model.load(folder, threads=1)
+
+
+@pytest.fixture
+def chat(model: Model) -> Conversation:
+    return Conversation(model, ROLE, params=GREEDY)
+
+
+@pytest.fixture
+def scripted(folder: Path) -> Callable[..., Model]:
+    """`scripted(script)`: a model that says what the script gives."""
+    manifest = read_manifest(folder)
+    tokenizer = Tokenizer(folder / manifest.tokens.file, manifest.tokens.special)
+
+    def make(script: Script) -> Model:
+        decoder = ScriptedDecoder(script, n_positions=256, vocab_size=512)
+        return Model(decoder, tokenizer, manifest, clock=Ticks())
+
+    return make
+
+
+def prompt_of(model: Model, chat: Conversation, message: str) -> list[int]:
+    fitted = model.prompts.chat(chat.role, chat.turns, message, max_new_tokens=12)
+    return fitted.ids
+
+
+def common_prefix(one: list[int], other: list[int]) -> list[int]:
+    return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+
+
+def fresh(chat: Conversation, turns: list[Turn]) -> Conversation:
+    """A conversation with the same role and `turns` that has computed nothing yet."""
+    other = Conversation(chat.model, chat.role, params=chat.params)
+    other.turns = list(turns)
+    return other
+
+
+# --- turns and the cache ---
+
+
+def test_reply_adds_the_turn(chat: Conversation) -> None:
+    completion = chat.reply("山は?")
+    assert completion.text
+    assert str(completion) == completion.text
+    assert chat.turns == [Turn("山は?", completion.text)]
+
+
+def test_stream_joins_to_the_reply(chat: Conversation, model: Model) -> None:
+    stream = chat.stream("山は?")
+    text = "".join(segment.text for segment in stream)
+    assert stream.completion is not None
+    assert text == stream.completion.text == fresh(chat, []).reply("山は?").text
+    assert model.tokenizer.decode(stream.completion.ids).removesuffix(r"\n") == text
+
+
+def test_the_prefix_is_reused_and_gives_the_same_answer(chat: Conversation, model: Model) -> None:
+    assert chat.reply("山は?").timings.reused_tokens == 0
+    for message in ("川は?", "海は?"):
+        before, turns = list(chat._cache.ids[0]), list(chat.turns)
+        prompt = prompt_of(model, chat, message)
+        shared = len(common_prefix(before, prompt))
+        completion = chat.reply(message)
+        assert completion.timings.reused_tokens == shared > 40
+        assert completion.timings.prompt_tokens == len(prompt)
+        alone = fresh(chat, turns).reply(message)
+        assert alone.timings.reused_tokens == 0
+        assert (completion.text, completion.ids) == (alone.text, alone.ids)
+
+
+def test_role_as_one_text_takes_the_systems_lines(model: Model) -> None:
+    assert Conversation(model, "短く。").role == ["User:短く。", "Assistant:了解しました。"]
+    assert Conversation(model, " ").role == []
+    assert Conversation(model, ROLE).role == ROLE
+
+
+def test_dropped_turns_are_reported_and_kept(chat: Conversation) -> None:
+    dropped = []
+    for i in range(8):
+        completion = chat.reply(f"問{i}は何ですか?")
+        dropped.append(completion.dropped_turns)
+    assert dropped[0] == 0
+    assert dropped[-1] > 0
+    assert dropped == sorted(dropped)
+    assert [turn.message for turn in chat.turns] == [f"問{i}は何ですか?" for i in range(8)]
+    assert chat.stream("次").dropped_turns >= dropped[-1]
+
+
+def test_a_role_that_is_too_long_changes_nothing(chat: Conversation, model: Model) -> None:
+    chat.reply("山は?")
+    chat.role = ["User:" + "長い" * 300]
+    with pytest.raises(ContextError, match="context of 256"):
+        chat.reply("川は?")
+    assert len(chat.turns) == 1
+    model.check_free()
+
+
+@pytest.mark.parametrize("message", ["", "  ", "\n"])
+def test_an_empty_message_is_refused(chat: Conversation, model: Model, message: str) -> None:
+    with pytest.raises(ParameterError, match="message is empty"):
+        chat.reply(message)
+    assert chat.turns == []
+    model.check_free()
+
+
+def test_an_answer_that_ends_at_once_is_no_turn(scripted: Callable[..., Model]) -> None:
+    chat = Conversation(scripted(lambda ids: EOS), params=GREEDY)
+    completion = chat.reply("山は?")
+    assert (completion.text, completion.ids, completion.finish_reason) == ("", [], "stop")
+    assert chat.turns == []
+
+
+# --- one caller at a time, closing, forgetting, interrupting ---
+
+
+def test_busy_while_a_stream_is_open(chat: Conversation, model: Model, tmp_path: Path) -> None:
+    chat.reply("山は?")
+    other = Conversation(model, params=GREEDY)
+    saved = tmp_path / "saved.json"
+    chat.save(saved)
+    stream = chat.stream("川は?")
+    next(stream)
+    for call in (
+        lambda: chat.reply("海は?"),
+        lambda: other.reply("海は?"),
+        lambda: model.generate("海"),
+        lambda: model.stream([5]),
+        lambda: model.score([5]),
+        chat.undo,
+        chat.reset,
+        chat.retry,
+        lambda: chat.load(saved),
+    ):
+        with pytest.raises(BusyError):
+            call()
+    assert [turn.message for turn in chat.turns] == ["山は?"]
+    # Those who were refused have not disturbed the one who is served.
+    assert stream.finish().text == fresh(chat, chat.turns[:1]).reply("川は?").text
+    assert other.reply("海は?").text
+
+
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_a_stream_given_up_frees_the_model_and_rewinds(
+    chat: Conversation, model: Model, how: str
+) -> None:
+    chat.reply("山は?")
+    before, turns = list(chat._cache.ids[0]), list(chat.turns)
+    stream = chat.stream("川は?")
+    for _ in range(4):
+        next(stream)
+    during = list(chat._cache.ids[0])
+    if how == "close":
+        stream.close()
+        assert list(stream) == []
+        with pytest.raises(ParameterError, match="closed before its end"):
+            stream.finish()
+    else:
+        del stream
+        gc.collect()
+    model.check_free()
+    assert chat.turns == turns
+    kept = chat._cache.ids[0]
+    assert kept == common_prefix(before, during)
+    assert chat.reply("海は?").text == fresh(chat, turns).reply("海は?").text
+
+
+def test_a_stream_never_begun_frees_the_model(chat: Conversation, model: Model) -> None:
+    stream = chat.stream("川は?")
+    with pytest.raises(BusyError):
+        model.check_free()
+    stream.close()
+    model.check_free()
+
+
+def test_cancel_keeps_what_has_come(chat: Conversation, model: Model) -> None:
+    whole = fresh(chat, []).reply("山は?")
+    stream = chat.stream("山は?")
+    seen = [next(stream) for _ in range(3)]
+    completion = stream.cancel()
+    assert completion.finish_reason == "cancelled"
+    assert completion.ids == whole.ids[:3] == [s.id for s in seen]
+    assert completion.timings.new_tokens == 3
+    assert whole.text.startswith(completion.text)
+    assert chat.turns == [Turn("山は?", completion.text)]
+    assert stream.cancel() is completion
+    assert list(stream) == []
+    model.check_free()
+
+
+def test_cancel_before_the_first_token_adds_nothing(chat: Conversation) -> None:
+    completion = chat.stream("山は?").cancel()
+    assert (completion.text, completion.ids) == ("", [])
+    assert chat.turns == []
+
+
+def test_cancel_keeps_text_that_was_held_for_a_stop_string(
+    chat: Conversation, model: Model
+) -> None:
+    whole = fresh(chat, []).reply("山は?")
+    decode = model.tokenizer.decode
+    stop = decode(whole.ids[:4])[len(decode(whole.ids[:3])) :] + "続かない"
+    params = SamplingParams(temperature=0, max_new_tokens=12, stop=(stop,))
+    stream = chat.stream("山は?", params)
+    shown = "".join(next(stream).text for _ in range(4))
+    completion = stream.cancel()
+    assert shown == decode(whole.ids[:3])
+    assert completion.text == decode(whole.ids[:4]) != shown
+    chat.resume(SamplingParams(temperature=0, max_new_tokens=8)).finish()
+    assert chat.turns == [Turn("山は?", whole.text)]
+
+
+@pytest.mark.parametrize("tokens", [0, 2])
+def test_interrupted_then_cancelled(scripted: Callable[..., Model], tokens: int) -> None:
+    calls = 0
+
+    def script(ids: list[int]) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == tokens + 1:
+            raise KeyboardInterrupt
+        return 20 + calls
+
+    model = scripted(script)
+    chat = Conversation(model, params=GREEDY)
+    stream = chat.stream("山は?")
+    with pytest.raises(KeyboardInterrupt):
+        stream.finish()
+    assert stream.open
+    with pytest.raises(BusyError):
+        chat.reply("川は?")
+    completion = stream.cancel()
+    assert completion.finish_reason == "cancelled"
+    assert completion.ids == list(range(21, 21 + tokens))
+    assert [turn.reply for turn in chat.turns] == [completion.text] * (tokens > 0)
+    assert len(chat.reply("海は?").ids) == 12
+
+
+def test_an_error_in_the_middle_frees_the_model(scripted: Callable[..., Model]) -> None:
+    def script(ids: list[int]) -> int:
+        raise RuntimeError("a broken graph")
+
+    model = scripted(script)
+    chat = Conversation(model, params=GREEDY)
+    with pytest.raises(RuntimeError, match="broken"):
+        chat.reply("山は?")
+    assert chat.turns == []
+    model.check_free()
+
+
+def test_a_closed_model_says_so(folder: Path) -> None:
+    with Model.load(folder, threads=1) as model:
+        chat = Conversation(model, params=GREEDY)
+        stream = chat.stream("山は?")
+        next(stream)
+    assert not stream.open
+    for call in (
+        lambda: chat.reply("川は?"),
+        lambda: Conversation(model),
+        lambda: model.generate("川"),
+        lambda: model.score([5]),
+    ):
+        with pytest.raises(ParameterError, match="model is closed"):
+            call()
+    model.close()  # once more does no harm
+
+
+# --- resume, retry, undo, reset ---
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11])
+def test_resume_gives_the_uncut_answer(chat: Conversation, cut: int) -> None:
+    whole = fresh(chat, []).reply("山は?")
+    first = chat.reply("山は?", SamplingParams(temperature=0, max_new_tokens=cut))
+    assert first.finish_reason == "length"
+    rest = chat.resume(SamplingParams(temperature=0, max_new_tokens=12 - cut)).finish()
+    assert first.ids + rest.ids == whole.ids
+    assert first.text + rest.text == whole.text
+    assert chat.turns == [Turn("山は?", whole.text)]
+    # The prompt and all but the last token of the answer need not be read again.
+    assert rest.timings.reused_tokens == rest.timings.prompt_tokens - 1
+
+
+def test_resume_again_and_again(chat: Conversation) -> None:
+    whole = fresh(chat, []).reply("山は?")
+    one = SamplingParams(temperature=0, max_new_tokens=1)
+    texts = [chat.reply("山は?", one).text]
+    texts += [chat.resume(one).finish().text for _ in range(11)]
+    assert "".join(texts) == whole.text == chat.turns[0].reply
+    assert len(chat.turns) == 1
+
+
+def test_resume_after_cancel(chat: Conversation) -> None:
+    whole = fresh(chat, []).reply("山は?")
+    stream = chat.stream("山は?")
+    for _ in range(5):
+        next(stream)
+    first = stream.cancel()
+    rest = chat.resume(SamplingParams(temperature=0, max_new_tokens=7)).finish()
+    assert first.text + rest.text == whole.text == chat.turns[0].reply
+
+
+def test_resume_given_up_leaves_the_answer_as_it_was(chat: Conversation) -> None:
+    first = chat.reply("山は?", SamplingParams(temperature=0, max_new_tokens=4))
+    stream = chat.resume()
+    next(stream)
+    stream.close()
+    assert chat.turns == [Turn("山は?", first.text)]
+    whole = fresh(chat, []).reply("山は?", SamplingParams(temperature=0, max_new_tokens=16))
+    chat.resume().finish()
+    assert chat.turns == [Turn("山は?", whole.text)]
+
+
+def test_resume_needs_a_cut_answer(chat: Conversation, scripted: Callable[..., Model]) -> None:
+    with pytest.raises(ConversationError, match="no cut answer"):
+        chat.resume()
+    ended = Conversation(scripted(lambda ids: 21 if ids[-1] != 21 else EOS), params=GREEDY)
+    assert ended.reply("山は?").finish_reason == "stop"
+    with pytest.raises(ConversationError, match="no cut answer"):
+        ended.resume()
+
+
+@pytest.mark.parametrize("change", ["undo", "reset", "load"])
+def test_nothing_is_resumed_behind_a_change(
+    chat: Conversation, change: str, tmp_path: Path
+) -> None:
+    chat.reply("山は?")
+    chat.save(tmp_path / "saved.json")
+    {"undo": chat.undo, "reset": chat.reset, "load": lambda: chat.load(tmp_path / "saved.json")}[
+        change
+    ]()
+    with pytest.raises(ConversationError, match="no cut answer"):
+        chat.resume()
+
+
+def test_resume_in_a_full_context(chat: Conversation) -> None:
+    chat.params = SamplingParams(temperature=0, max_new_tokens=1000)
+    assert chat.reply("山は?").finish_reason == "length"
+    turns = list(chat.turns)
+    with pytest.raises(ContextError, match="no room"):
+        chat.resume().finish()
+    assert chat.turns == turns
+
+
+def test_retry_answers_the_last_message_anew(chat: Conversation) -> None:
+    chat.reply("山は?")
+    old = chat.reply("川は?")
+    turns = list(chat.turns)
+    assert chat.retry().finish().ids == old.ids
+    assert chat.turns == turns
+    hot = SamplingParams(temperature=50, seed=7, max_new_tokens=12)
+    stream = chat.retry(hot)
+    next(stream)
+    assert chat.turns == turns  # until the new one has ended
+    new = stream.finish()
+    assert new.text != old.text
+    assert chat.turns == [turns[0], Turn("川は?", new.text)]
+    assert new.text == fresh(chat, turns[:1]).reply("川は?", hot).text
+
+
+def test_retry_given_up_keeps_the_old_answer(chat: Conversation) -> None:
+    chat.reply("山は?")
+    turns = list(chat.turns)
+    stream = chat.retry()
+    next(stream)
+    stream.close()
+    assert chat.turns == turns
+
+
+def test_undo_takes_the_last_turn_back(chat: Conversation) -> None:
+    chat.reply("山は?")
+    turns = list(chat.turns)
+    chat.reply("川は?")
+    assert chat.undo().message == "川は?"
+    assert chat.turns == turns
+    assert chat.reply("海は?").text == fresh(chat, turns).reply("海は?").text
+
+
+def test_nothing_to_undo_or_retry(chat: Conversation) -> None:
+    with pytest.raises(ConversationError, match="no turn to take back"):
+        chat.undo()
+    with pytest.raises(ConversationError, match="no turn to answer anew"):
+        chat.retry()
+
+
+def test_reset(chat: Conversation) -> None:
+    first = chat.reply("山は?")
+    chat.reply("川は?")
+    chat.reset()
+    assert (chat.turns, chat.role) == ([], ROLE)
+    assert chat.reply("山は?").text == first.text
+    chat.reset(["User:別"])
+    assert (chat.turns, chat.role) == ([], ["User:別"])
+    chat.reset(())
+    assert chat.role == []
+
+
+# --- saved files ---
+
+
+def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None:
+    chat.reply("山は?\n川は?")
+    chat.turns.append(Turn("\x1b[31m</s>", '"\\n'))
+    path = tmp_path / "saved.json"
+    chat.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    other = Conversation(model, params=GREEDY)
+    other.load(path)
+    assert (other.role, other.turns) == (chat.role, chat.turns)
+    assert other.reply("海は?").text == chat.reply("海は?").text
+
+
+def test_save_refuses_an_existing_file(chat: Conversation, tmp_path: Path) -> None:
+    path = tmp_path / "saved.json"
+    path.write_text("mine")
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "elsewhere.json")
+    for taken in (path, link):
+        with pytest.raises(ConversationError, match="exists: choose another name"):
+            chat.save(taken)
+    assert path.read_text() == "mine"
+    assert not (tmp_path / "elsewhere.json").exists()
+
+
+def test_save_to_nowhere(chat: Conversation, tmp_path: Path) -> None:
+    with pytest.raises(ConversationError, match="cannot be written"):
+        chat.save(tmp_path / "no" / "saved.json")
+
+
+GOOD: dict[str, Any] = {"format": 1, "role": ["User:別"], "turns": [["問", "答"]]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no saved conversation"),
+        (b"{", "no saved conversation"),
+        (b"[]", "no saved conversation"),
+        (b"\xff\xfe", "no saved conversation"),
+        (b'{"format": 1, "role": "\xff"}', "no saved conversation"),
+        (json.dumps(GOOD)[:-1].encode(), "no saved conversation"),
+        (json.dumps({**GOOD, "role": "User:別"}).encode(), "no saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "no saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "no saved conversation"),
+        (json.dumps({**GOOD, "more": 1}).encode(), "no saved conversation"),
+        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "no saved conversation"),
+        (json.dumps({**GOOD, "format": 2}).encode(), "has format 2; .* reads format 1"),
+        (json.dumps({"format": 2, "chats": {}}).encode(), "has format 2; .* reads format 1"),
+        (b" " * (16 << 20) + json.dumps(GOOD).encode(), "too large"),
+    ],
+    ids=range(14),
+)
+def test_a_bad_file_changes_nothing(
+    chat: Conversation, tmp_path: Path, content: bytes, message: str
+) -> None:
+    chat.reply("山は?")
+    turns = list(chat.turns)
+    path = tmp_path / "saved.json"
+    path.write_bytes(content)
+    with pytest.raises(ConversationError, match=message) as caught:
+        chat.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (chat.role, chat.turns) == (ROLE, turns)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConversationError, match="cannot be read"):
+        chat.load(tmp_path / name)
+
+
+def test_an_endless_file_is_too_large(chat: Conversation) -> None:
+    if not Path("/dev/zero").exists():
+        pytest.skip("there is no /dev/zero")
+    with pytest.raises(ConversationError, match="too large"):
+        chat.load("/dev/zero")

@@ -1,0 +1,222 @@
+"""Rendered prompts against the published format, written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from issun.export.template import ALPACA
+from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.prompt import PromptBuilder, Turn
+from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+
+TOKENS = ["[CLS]", "<unk>", "<s>", "</s>", "[PAD]", "[SEP]", "[MASK]"]
+
+WITH_INPUT = (
+    r"<s>\n以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。要求を適切に満たす応答を書きなさい。"
+    r"\n[SEP]\n指示:\nINSTRUCTION\n[SEP]\n入力:\nINPUT\n[SEP]\n応答:\n"
+)
+WITHOUT_INPUT = (
+    r"<s>\n以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
+    r"\n[SEP]\n指示:\nINSTRUCTION\n[SEP]\n応答:\n"
+)
+ROLE = ["User:あなたは「ずんだもん」なのだ。", "Assistant:了解したのだ!"]
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer(path, assign_special_ids(path, TOKENS))
+
+
+@pytest.fixture(scope="module", params=["small", "google_sp"])
+def tokenizer(request: Any) -> Tokenizer:
+    if request.param == "small":
+        return open_tokenizer(request.getfixturevalue("spiece"))
+    shared = request.getfixturevalue("shared")
+    return open_tokenizer(shared / "data" / "tokenizers" / "google_sp.model")
+
+
+@pytest.fixture(scope="module")
+def build(tokenizer: Tokenizer) -> Callable[..., PromptBuilder]:
+    def make(n_positions: int = 4096, **chat: Any) -> PromptBuilder:
+        rules = msgspec.structs.replace(ALPACA.chat, **chat)
+        template = msgspec.structs.replace(ALPACA, chat=rules)
+        return PromptBuilder(template, tokenizer, n_positions)
+
+    return make
+
+
+Build = Callable[..., PromptBuilder]
+
+
+def whole(tokenizer: Tokenizer, instruction: str, text: str | None = None) -> list[int]:
+    """Ids of the rendered prompt encoded as one string, as the authors do it."""
+    rendered = WITHOUT_INPUT if text is None else WITH_INPUT
+    rendered = rendered.replace("INSTRUCTION", instruction).replace("INPUT", text or "")
+    return tokenizer.encode(rendered, special=True)
+
+
+def chat_ids(builder: PromptBuilder, role: list[str], turns: list[Turn], message: str) -> list[int]:
+    return builder.chat(role, turns, message, max_new_tokens=100).ids
+
+
+def test_instruction(tokenizer: Tokenizer, build: Build) -> None:
+    assert build().instruction("空はなぜ青いの?") == whole(tokenizer, "空はなぜ青いの?")
+
+
+def test_instruction_with_input(tokenizer: Tokenizer, build: Build) -> None:
+    ids = build().instruction("訳しなさい。", "今日は雨です。")
+    assert ids == whole(tokenizer, "訳しなさい。", "今日は雨です。")
+    assert ids.count(tokenizer.special["[SEP]"]) == 3
+
+
+def test_an_empty_input_is_none(build: Build) -> None:
+    assert build().instruction("訳しなさい。", "") == build().instruction("訳しなさい。")
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n\t　"])
+def test_nothing_to_ask_is_an_error(build: Build, empty: str) -> None:
+    with pytest.raises(ParameterError, match="instruction is empty"):
+        build().instruction(empty)
+    with pytest.raises(ParameterError, match="message is empty"):
+        build().chat(ROLE, [], empty, max_new_tokens=1)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_newlines_are_spelled_out(tokenizer: Tokenizer, build: Build, newline: str) -> None:
+    text = newline.join("一二三")
+    assert build().instruction(text, text) == whole(tokenizer, r"一\n二\n三", r"一\n二\n三")
+    turn = Turn(text, text)
+    expected = whole(tokenizer, r"User:一\n二\n三\nAssistant:一\n二\n三", r"User:一\n二\n三")
+    assert chat_ids(build(), [], [turn], text) == expected
+    # A newline at the end is one, too.
+    assert build().instruction("一" + newline) == whole(tokenizer, r"一\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a</s>b",
+        "[SEP]",
+        "<s><s>",
+        "{input}",
+        "{instruction}",
+        "{message}",
+        "{line}",
+        "{}",
+        "{0}",
+        "}{",
+    ],
+)
+def test_what_a_user_types_stays_text(tokenizer: Tokenizer, build: Build, text: str) -> None:
+    def rendered(*parts: str) -> list[int]:
+        ids = [tokenizer.special["<s>"]]
+        for part in parts:
+            ids += [*tokenizer.encode(part), tokenizer.special["[SEP]"]]
+        return ids[:-1]
+
+    head, *_ = WITHOUT_INPUT.removeprefix("<s>").split("[SEP]")
+    assert build().instruction(text) == rendered(head, rf"\n指示:\n{text}\n", r"\n応答:\n")
+    head, *_ = WITH_INPUT.removeprefix("<s>").split("[SEP]")
+    assert build().instruction(text, text) == rendered(
+        head, rf"\n指示:\n{text}\n", rf"\n入力:\n{text}\n", r"\n応答:\n"
+    )
+    assert chat_ids(build(), [text], [Turn(text, text)], text) == rendered(
+        head,
+        rf"\n指示:\n{text}\nUser:{text}\nAssistant:{text}\n",
+        rf"\n入力:\nUser:{text}\n",
+        r"\n応答:\n",
+    )
+
+
+def test_chat_as_its_authors_do_it(tokenizer: Tokenizer, build: Build) -> None:
+    turns = [Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"), Turn("山は?", "富士山なのだ!")]
+    expected = whole(
+        tokenizer,
+        r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n"
+        r"User:こんにちは!\nAssistant:ボクは何でも答えられるAIなのだ!\n"
+        r"User:山は?\nAssistant:富士山なのだ!",
+        "User:日本で一番広い湖は?",
+    )
+    fitted = build().chat(ROLE, turns, "日本で一番広い湖は?", max_new_tokens=100)
+    assert (fitted.ids, fitted.dropped_turns) == (expected, 0)
+
+
+def test_chat_without_role_or_history(tokenizer: Tokenizer, build: Build) -> None:
+    assert chat_ids(build(), [], [], "やあ") == whole(tokenizer, "", "User:やあ")
+    role_only = whole(
+        tokenizer, r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n", "User:やあ"
+    )
+    assert chat_ids(build(), ROLE, [], "やあ") == role_only
+    history_only = whole(tokenizer, r"User:山は?\nAssistant:富士山", "User:やあ")
+    assert chat_ids(build(), [], [Turn("山は?", "富士山")], "やあ") == history_only
+
+
+def test_empty_instruction_stands_in_for_role_and_history(
+    tokenizer: Tokenizer, build: Build
+) -> None:
+    builder = build(empty_instruction="答えなさい。")
+    assert chat_ids(builder, [], [], "やあ") == whole(tokenizer, "答えなさい。", "User:やあ")
+    assert chat_ids(builder, ["R"], [], "やあ") == whole(tokenizer, r"R\n", "User:やあ")
+
+
+def test_system_text_becomes_role_lines(build: Build) -> None:
+    lines = build().system_lines("語尾は{message}です。")
+    assert lines == ["User:語尾は{message}です。", "Assistant:了解しました。"]
+
+
+def test_the_oldest_turns_go_first(tokenizer: Tokenizer, build: Build) -> None:
+    turns = [Turn(f"問{i}", "答" * (i + 1)) for i in range(6)]
+    role = r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n"
+    for kept in range(7):
+        left = turns[len(turns) - kept :]
+        history = r"\n".join(rf"User:{t.message}\nAssistant:{t.reply}" for t in left)
+        expected = whole(tokenizer, role + history, "User:次")
+        room = len(expected) + 100
+        for n_positions in (room, room + 1):
+            fitted = build(n_positions).chat(ROLE, turns, "次", max_new_tokens=500)
+            assert (fitted.ids, fitted.dropped_turns) == (expected, 6 - kept)
+
+
+def test_the_reserve_is_no_larger_than_the_answer(build: Build) -> None:
+    turns = [Turn("問", "答")]
+    full = len(chat_ids(build(), [], turns, "次"))
+    assert build(full + 7).chat([], turns, "次", max_new_tokens=7).dropped_turns == 0
+    assert build(full + 7).chat([], turns, "次", max_new_tokens=8).dropped_turns == 1
+    assert build(full + 7, reserve=7).chat([], turns, "次", max_new_tokens=8).dropped_turns == 0
+
+
+def test_too_long_a_role_names_the_numbers(build: Build) -> None:
+    role = ["User:" + "長い" * 80]
+    tokens = len(chat_ids(build(), role, [], "やあ"))
+    with pytest.raises(ContextError) as caught:
+        build(tokens + 99).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
+    assert f"{tokens:,} tokens and 100 are kept" in str(caught.value)
+    assert f"1 more than the context of {tokens + 99:,}" in str(caught.value)
+    assert build(tokens + 100).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
+
+
+messages = st.text(max_size=8).filter(lambda text: text.strip())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(max_size=8), max_size=2),
+    st.lists(st.builds(Turn, messages, st.text(max_size=8)), max_size=4),
+    messages,
+    st.integers(200, 400),
+)
+def test_the_template_alone_has_special_tokens(
+    tokenizer: Tokenizer, role: list[str], turns: list[Turn], message: str, n_positions: int
+) -> None:
+    builder = PromptBuilder(ALPACA, tokenizer, n_positions)
+    fitted = builder.chat(role, turns, message, max_new_tokens=20)
+    assert len(fitted.ids) + 20 <= n_positions
+    special = [i for i in fitted.ids if i in tokenizer.special.values()]
+    sep, unk = tokenizer.special["[SEP]"], tokenizer.special["<unk>"]
+    assert [i for i in special if i != unk] == [tokenizer.special["<s>"], sep, sep, sep]

@@ -1,0 +1,529 @@
+"""Filters by numbers worked out by hand, and against naive implementations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.runtime import sampling
+from issun.runtime.errors import ParameterError, SamplingError
+from issun.runtime.sampling import Sampler, SamplingParams, Vector, Vocabulary
+
+OUT = -np.inf
+UNK, EOS = 0, 1
+
+
+def vector(*values: float) -> Vector:
+    return np.array(values, np.float32)
+
+
+def of(*probabilities: float) -> Vector:
+    """Logits whose softmax is `probabilities`."""
+    return np.log(np.array(probabilities)).astype(np.float32)
+
+
+def alive(logits: Vector) -> list[int]:
+    return [int(i) for i in np.flatnonzero(logits > OUT)]
+
+
+class FixedRandom:
+    """A random generator that gives the numbers it was made with."""
+
+    def __init__(self, *numbers: float) -> None:
+        self.numbers = list(numbers)
+
+    def random(self) -> float:
+        return self.numbers.pop(0)
+
+
+def sampler(
+    *numbers: float, rows: int = 5, pieces: int | None = None, eos: int | None = EOS, **params: Any
+) -> Sampler:
+    vocabulary = Vocabulary(rows=rows, pieces=pieces or rows, eos=eos, unk=UNK)
+    return Sampler(SamplingParams(**params), vocabulary, FixedRandom(*numbers))  # type: ignore[arg-type]
+
+
+def probabilities_of(one: Sampler, logits: Vector) -> list[float]:
+    """What `one` would draw from, rounded to four places."""
+    warped = one._warp(one._process(logits, [], []))
+    return [round(float(p), 4) for p in sampling.softmax(warped)]
+
+
+# --- filters by hand ---
+
+
+def test_ban() -> None:
+    logits = vector(1, 2, 3)
+    assert sampling.ban(logits, [0, 2]).tolist() == [OUT, 2, OUT]
+    assert logits.tolist() == [1, 2, 3]
+
+
+def test_add_bias() -> None:
+    logits = vector(1, 2, 3, 4)
+    assert sampling.add_bias(logits, {1: -0.5, 3: 10}).tolist() == [1, 1.5, 3, 14]
+    assert logits.tolist() == [1, 2, 3, 4]
+
+
+def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
+    logits = vector(4, -4, 0, 3, OUT)
+    got = sampling.penalize_repetition(logits, [0, 1, 2, 4, 0, 0], 2.0)
+    assert got.tolist() == [2, -8, 0, 3, OUT]
+    assert logits.tolist() == [4, -4, 0, 3, OUT]
+
+
+def test_presence_counts_once_and_frequency_every_time() -> None:
+    got = sampling.penalize_presence_and_frequency(vector(5, 5, 5), [0, 0, 0, 2], 1.0, 0.5)
+    assert got.tolist() == [5 - 1 - 1.5, 5, 5 - 1 - 0.5]
+
+
+@pytest.mark.parametrize(
+    ("seen", "size", "out"),
+    [
+        ([0, 1, 2, 0, 1], 3, [2]),  # "0 1" was followed by 2
+        ([0, 1, 2, 0, 1], 2, [2]),
+        ([0, 1, 0, 2, 0], 2, [1, 2]),
+        ([3, 3], 2, [3]),
+        ([3, 4], 1, [3, 4]),  # single tokens may not come again
+        ([0, 1], 3, []),  # too short to hold a trigram
+        ([], 1, []),
+        ([0, 1, 2, 3], 3, []),
+    ],
+)
+def test_no_repeat_ngram(seen: list[int], size: int, out: list[int]) -> None:
+    got = sampling.no_repeat_ngram(vector(1, 2, 3, 4, 5), seen, size)
+    assert alive(got) == [i for i in range(5) if i not in out]
+
+
+def test_temperature_divides_differences() -> None:
+    got = sampling.scale_temperature(vector(1, 3, 2), 0.5)
+    assert (got - got.max()).tolist() == [-4, 0, -2]
+
+
+def test_tiny_temperature_neither_overflows_nor_divides_by_zero() -> None:
+    got = sampling.scale_temperature(vector(80, 100, 100, OUT), 5e-324)
+    assert sampling.softmax(got).tolist() == [0, 0.5, 0.5, 0]
+    assert got[3] == OUT
+
+
+def test_top_k() -> None:
+    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 2)) == [1, 3]
+    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 4)) == [0, 1, 2, 3]
+    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 10**9)) == [0, 1, 2, 3]
+    assert alive(sampling.keep_top_k(vector(1, 4, 2, 2), 2)) == [1, 2, 3]  # equals the second
+
+
+@pytest.mark.parametrize(
+    ("p", "kept"),
+    [(0.49, [1]), (0.51, [1, 2]), (0.79, [1, 2]), (0.81, [0, 1, 2]), (1.0, [0, 1, 2, 3])],
+)
+def test_top_p(p: float, kept: list[int]) -> None:
+    assert alive(sampling.keep_top_p(of(0.1, 0.5, 0.3, 0.1), p)) == kept
+
+
+def test_top_p_stops_where_it_is_reached_exactly() -> None:
+    assert alive(sampling.keep_top_p(vector(0, 0, 0, 0), 0.5)) == [0, 1]
+    assert alive(sampling.keep_typical(vector(0, 0, 0, 0), 0.5)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("p", "kept"), [(0, [0, 1, 2]), (0.19, [0, 1, 2]), (0.21, [1, 2]), (1, [1])]
+)
+def test_min_p_is_a_share_of_the_likeliest(p: float, kept: list[int]) -> None:
+    assert alive(sampling.keep_min_p(of(0.1, 0.5, 0.4), p)) == kept
+
+
+def test_typical_prefers_the_mean_surprise_to_the_likeliest() -> None:
+    # Surprises are 0.69, 1.20, 1.61 and the entropy is 1.03: the middle one is nearest to it.
+    logits = of(0.5, 0.3, 0.2)
+    assert alive(sampling.keep_typical(logits, 0.2)) == [1]
+    assert alive(sampling.keep_typical(logits, 0.31)) == [0, 1]
+    assert alive(sampling.keep_typical(logits, 0.81)) == [0, 1, 2]
+    assert alive(sampling.keep_typical(logits, 1.0)) == [0, 1, 2]
+
+
+def test_softmax() -> None:
+    assert sampling.softmax(vector(0, OUT, 0)).tolist() == [0.5, 0, 0.5]
+    assert sampling.softmax(vector(1e30, 1e30)).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("uniform", "token"),
+    [
+        (0.0, 1),
+        (math.nextafter(0.25, 0), 1),
+        (0.25, 2),
+        (0.5, 4),
+        (math.nextafter(0.75, 0), 4),
+        (0.75, 5),
+        (math.nextafter(1, 0), 5),
+    ],
+)
+def test_draw_takes_the_place_of_the_random_number(uniform: float, token: int) -> None:
+    assert sampling.draw(vector(OUT, 0, 0, OUT, 0, 0, OUT), uniform) == token
+
+
+def test_draw_never_gives_an_id_without_probability() -> None:
+    # The last id is not out, but its probability is 0 in float64, as is the first one's.
+    logits = vector(-1e4, 0, -1e4)
+    assert sampling.draw(logits, 0.0) == 1
+    assert sampling.draw(logits, math.nextafter(1, 0)) == 1
+
+
+def test_top_logprobs_are_of_the_raw_distribution() -> None:
+    drawn, top = sampling.top_logprobs(of(0.1, 0.6, 0.3), 0, 2)
+    assert drawn == pytest.approx(math.log(0.1), abs=1e-6)
+    assert list(top) == [1, 2]
+    assert list(top.values()) == pytest.approx([math.log(0.6), math.log(0.3)], abs=1e-6)
+    assert list(sampling.top_logprobs(of(0.1, 0.6, 0.3), 0, 99)[1]) == [1, 2, 0]
+
+
+# --- the sampler: order, bans, seeds, errors ---
+
+
+def test_greedy_takes_the_likeliest_without_a_random_number() -> None:
+    one = sampler(temperature=0, top_k=2, top_p=0.1)
+    assert one.sample(vector(0, 1, 5, 2, 3), [], []) == 2
+
+
+def test_greedy_takes_the_first_of_equals() -> None:
+    assert sampler(temperature=0).sample(vector(0, 1, 7, 2, 7), [], []) == 2
+
+
+def test_unk_is_banned_by_default_and_free_when_nothing_is_banned() -> None:
+    logits = vector(9, 1, 2, 3, 4)
+    assert sampler(temperature=0).sample(logits, [], []) == 4
+    assert sampler(temperature=0, banned_ids=()).sample(logits, [], []) == UNK
+    assert sampler(temperature=0, banned_ids=(0, 4)).sample(logits, [], []) == 3
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 100))
+def test_rows_beyond_the_pieces_are_never_drawn(uniform: float, temperature: float) -> None:
+    one = sampler(uniform, rows=6, pieces=4, temperature=temperature, logit_bias={5: 100})
+    assert one.sample(vector(1, 1, 1, 1, 50, 50), [], []) in (1, 2, 3)
+
+
+def test_end_token_is_banned_before_min_new_tokens() -> None:
+    one = sampler(temperature=0, min_new_tokens=2)
+    logits = vector(0, 9, 1, 2, 3)
+    assert one.sample(logits, [7], []) == 4
+    assert one.sample(logits, [7], [4]) == 4
+    assert one.sample(logits, [7], [4, 4]) == EOS
+
+
+def test_model_without_an_end_token() -> None:
+    assert (
+        sampler(temperature=0, min_new_tokens=2, eos=None).sample(vector(0, 9, 1, 2, 3), [], [])
+        == 1
+    )
+
+
+def test_repetition_and_ngrams_see_the_prompt_and_penalties_only_the_answer() -> None:
+    logits = vector(0, 1, 2, 3, 4)
+    assert sampler(temperature=0, repetition_penalty=4).sample(logits, [4], []) == 3
+    assert sampler(temperature=0, no_repeat_ngram_size=1).sample(logits, [4], [3]) == 2
+    assert sampler(temperature=0, presence_penalty=2).sample(logits, [4], []) == 4
+    assert sampler(temperature=0, presence_penalty=2).sample(logits, [], [4]) == 3
+    assert sampler(temperature=0, frequency_penalty=0.9).sample(logits, [], [4]) == 4
+    assert sampler(temperature=0, frequency_penalty=0.9).sample(logits, [], [4, 4]) == 3
+
+
+def test_bias_comes_before_the_repetition_penalty() -> None:
+    # (2 + 4) / 2 = 3 is below 4; were the bias last, 2 / 2 + 4 = 5 would win.
+    one = sampler(temperature=0, logit_bias={2: 4}, repetition_penalty=2)
+    assert one.sample(vector(0, 0, 2, 4, 0), [2], []) == 3
+
+
+def test_repetition_comes_before_presence() -> None:
+    # 6 / 2 - 1 = 2 is below 2.2; were presence first, (6 - 1) / 2 = 2.5 would win.
+    one = sampler(temperature=0, repetition_penalty=2, presence_penalty=1)
+    assert one.sample(vector(0, 0, 6, 2.2, 0), [], [2]) == 3
+
+
+def test_processors_see_all_ids_and_the_penalised_logits_and_come_last() -> None:
+    seen: list[tuple[list[int], list[float]]] = []
+
+    def double(ids: Sequence[int], logits: Vector) -> Vector:
+        seen.append((list(ids), logits.tolist()))
+        return logits * 2
+
+    def spare(ids: Sequence[int], logits: Vector) -> Vector:
+        seen.append((list(ids), logits.tolist()))
+        return sampling.ban(logits, [4])
+
+    one = sampler(temperature=0, repetition_penalty=2, processors=(double, spare))
+    assert one.sample(vector(0, 1, 2, 3, 4), [4], [3]) == 2
+    assert seen == [([4, 3], [OUT, 1, 2, 1.5, 2]), ([4, 3], [OUT, 2, 4, 3, 4])]
+
+
+def test_temperature_comes_before_top_p() -> None:
+    # At temperature 0.5 the shares 0.5, 0.25, 0.125, 0.125 become 8/11, 2/11, .5/11, .5/11.
+    logits = np.concatenate([vector(OUT), of(0.5, 0.25, 0.125, 0.125)])
+    assert probabilities_of(sampler(temperature=0.5, top_p=0.6), logits) == [0, 1, 0, 0, 0]
+    assert probabilities_of(sampler(temperature=1, top_p=0.6), logits) == [0, 0.6667, 0.3333, 0, 0]
+
+
+def test_top_k_comes_before_top_p_and_the_rest_is_normalised() -> None:
+    # The best two have 4/7 and 3/7 of what top-k leaves, so top-p 0.55 needs only the first;
+    # of all of it that has 0.4 and two would be needed.
+    logits = np.concatenate([vector(OUT), of(0.4, 0.3, 0.2, 0.1)])
+    assert probabilities_of(sampler(temperature=1, top_k=2, top_p=0.55), logits) == [0, 1, 0, 0, 0]
+    assert probabilities_of(sampler(temperature=1, top_p=0.55), logits) == [0, 0.5714, 0.4286, 0, 0]
+
+
+def test_top_p_comes_before_typical() -> None:
+    # Among all, 0.2 is the most typical (entropy 1.28); top-p 0.8 leaves 0.5 and 0.3, whose
+    # entropy of 0.66 makes the first the most typical.
+    logits = np.concatenate([vector(OUT), of(0.4, 0.3, 0.2, 0.1)])
+    alone = sampler(temperature=1, typical_p=0.01)
+    assert probabilities_of(alone, logits) == [0, 0, 1, 0, 0]
+    behind = sampler(temperature=1, top_p=0.69, typical_p=0.01)
+    assert probabilities_of(behind, logits) == [0, 1, 0, 0, 0]
+
+
+def test_min_p_comes_before_typical() -> None:
+    # min-p leaves 0.5 and 0.3 (entropy 0.66): the likeliest is typical, not the middle one.
+    logits = np.concatenate([vector(OUT, OUT), of(0.5, 0.3, 0.2)])
+    assert probabilities_of(sampler(temperature=1, typical_p=0.1), logits) == [0, 0, 0, 1, 0]
+    both = sampler(temperature=1, min_p=0.5, typical_p=0.1)
+    assert probabilities_of(both, logits) == [0, 0, 1, 0, 0]
+
+
+def test_one_random_number_a_token() -> None:
+    one = sampler(0.0, 0.99, temperature=1)
+    logits = vector(0, 1, 1, 1, 1)
+    assert [one.sample(logits, [], []), one.sample(logits, [], [])] == [1, 4]
+
+
+def test_seeds_repeat() -> None:
+    def run(seed: int) -> list[int]:
+        vocabulary = Vocabulary(rows=50, pieces=50, eos=1, unk=0)
+        one = Sampler(SamplingParams(), vocabulary, np.random.default_rng(seed))
+        return [one.sample(np.zeros(50, np.float32), [], []) for _ in range(20)]
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_nan_is_an_error(temperature: float) -> None:
+    with pytest.raises(SamplingError, match="NaN"):
+        sampler(0.5, temperature=temperature).sample(vector(1, math.nan, 2, 3, 4), [], [])
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_nothing_left_is_an_error(temperature: float) -> None:
+    one = sampler(0.5, temperature=temperature, banned_ids=(0, 1, 2, 3, 4))
+    with pytest.raises(SamplingError, match="all are banned"):
+        one.sample(vector(1, 2, 3, 4, 5), [], [])
+    with pytest.raises(SamplingError, match="all are banned"):
+        sampler(0.5, temperature=temperature).sample(np.full(5, OUT, np.float32), [], [])
+
+
+@pytest.mark.parametrize("token", [5, 10**20])
+def test_ids_out_of_range_are_named(token: int) -> None:
+    for params in ({"banned_ids": (2, token)}, {"logit_bias": {2: 1.0, token: 1.0}}):
+        with pytest.raises(ParameterError, match=rf"{next(iter(params))}.* {token}, .*0 to 4"):
+            sampler(**params)
+
+
+# --- the ranges of the parameters ---
+
+BAD = [
+    (
+        "temperature",
+        (-1, -1e-9, 100.1, math.nan, math.inf, True, "1", None),
+        "0 <= temperature <= 100",
+    ),
+    ("top_k", (-1, 1.5, True, math.nan, None, "5"), "0 <= top_k"),
+    ("top_p", (0, 2, -0.1, 1.0001, math.nan, math.inf, True), "0 < top_p <= 1"),
+    ("min_p", (-0.1, 1.1, math.nan, True), "0 <= min_p <= 1"),
+    ("typical_p", (0, -1, 1.1, math.nan, True), "0 < typical_p <= 1"),
+    ("repetition_penalty", (0, -1, 101, math.nan, math.inf), "0 < repetition_penalty <= 100"),
+    ("presence_penalty", (-101, 101, math.nan, math.inf), "-100 <= presence_penalty <= 100"),
+    ("frequency_penalty", (-101, 101, math.nan, True), "-100 <= frequency_penalty <= 100"),
+    ("no_repeat_ngram_size", (-1, 2.0, True, None), "0 <= no_repeat_ngram_size"),
+    ("max_new_tokens", (0, -5, 1.0, True, None), "1 <= max_new_tokens"),
+    ("min_new_tokens", (-1, 101, 1.0, True), "0 <= min_new_tokens <= 100"),
+    ("logprobs", (-1, 0.5, True), "0 <= logprobs"),
+    ("seed", (-1, 2**64, 1.0, True, "1"), "0 <= seed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bounds"),
+    [(name, value, bounds) for name, values, bounds in BAD for value in values],
+)
+def test_bad_value_is_named_with_its_range(name: str, value: object, bounds: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"{name} is {value!r}, ")
+    assert bounds in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"temperature": 0},
+        {"temperature": 100},
+        {"top_k": 0},
+        {"top_p": 1},
+        {"top_p": 1e-9},
+        {"min_p": 1},
+        {"typical_p": 1e-9},
+        {"repetition_penalty": 100},
+        {"presence_penalty": -100},
+        {"max_new_tokens": 1},
+        {"min_new_tokens": 100},
+        {"seed": 2**64 - 1},
+        {"stop": ()},
+        {"stop": ["a"]},
+        {"logit_bias": {1: -math.inf}},
+    ],
+)
+def test_ends_of_the_ranges_are_allowed(good: dict[str, Any]) -> None:
+    params = SamplingParams(**good)
+    assert getattr(params, next(iter(good))) == next(iter(good.values()))
+
+
+@pytest.mark.parametrize("stop", ["。", ("",), (1,), ("a", None), None, 5, b"a"])
+def test_stop_is_a_tuple_of_strings(stop: object) -> None:
+    with pytest.raises(ParameterError) as caught:
+        SamplingParams(stop=stop)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"stop is {stop!r}, ")
+
+
+@pytest.mark.parametrize("bias", [{1: math.nan}, {1: math.inf}, {1: 1e39}, {1: True}, {1: "2"}])
+def test_bad_bias_is_named(bias: dict[int, Any]) -> None:
+    with pytest.raises(ParameterError) as caught:
+        SamplingParams(logit_bias=bias)
+    assert str(caught.value).startswith(f"logit_bias[1] is {bias[1]!r}, ")
+
+
+@pytest.mark.parametrize(
+    "ids", [{"banned_ids": ("a",)}, {"banned_ids": (-1,)}, {"logit_bias": {1.5: 1}}]
+)
+def test_ids_are_whole_numbers(ids: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(ids))):
+        SamplingParams(**ids)
+
+
+# --- against naive implementations ---
+
+some_logits = st.lists(
+    st.one_of(st.floats(-20, 20, width=32), st.just(OUT)), min_size=2, max_size=30
+).filter(lambda values: max(values) > OUT)
+shares = st.floats(0.01, 0.99)
+
+
+def naive_softmax(logits: Sequence[float]) -> list[float]:
+    weights = [math.exp(v - max(logits)) for v in logits]
+    return [w / math.fsum(weights) for w in weights]
+
+
+def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> bool:
+    """False where rounding decides whether a sum reaches p."""
+    sums = np.cumsum([probabilities[i] for i in order])
+    return bool(np.all(np.abs(sums - p) > 1e-9))
+
+
+@given(some_logits, st.integers(1, 40))
+def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
+    logits = vector(*values)
+    kth = sorted(logits.tolist(), reverse=True)[min(k, len(values)) - 1]
+    assert alive(sampling.keep_top_k(logits, k)) == [
+        i for i, v in enumerate(logits.tolist()) if v >= kth and v > OUT
+    ]
+
+
+@given(some_logits, shares)
+def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
+    logits = vector(*values)
+    probabilities = naive_softmax(logits.tolist())
+    order = sorted(range(len(values)), key=lambda i: -probabilities[i])
+    kept, reached = [], 0.0
+    for i in order:
+        if reached >= p:
+            break
+        kept.append(i)
+        reached += probabilities[i]
+    if far_from(p, order, probabilities):
+        assert alive(sampling.keep_top_p(logits, p)) == sorted(kept)
+
+
+@given(some_logits, shares)
+def test_min_p_by_definition(values: list[float], p: float) -> None:
+    logits = vector(*values)
+    probabilities = naive_softmax(logits.tolist())
+    least = p * max(probabilities)
+    near = {i for i, q in enumerate(probabilities) if abs(q - least) <= 1e-5 * least}
+    got = set(alive(sampling.keep_min_p(logits, p)))
+    assert got - near == {i for i, q in enumerate(probabilities) if q >= least} - near
+
+
+@given(some_logits, shares)
+def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
+    logits = vector(*values)
+    probabilities = naive_softmax(logits.tolist())
+    living = [i for i, q in enumerate(probabilities) if q > 0]
+    entropy = -math.fsum(probabilities[i] * math.log(probabilities[i]) for i in living)
+    distance = {i: abs(-math.log(probabilities[i]) - entropy) for i in living}
+    order = sorted(living, key=lambda i: distance[i])
+    kept, reached = [], 0.0
+    for i in order:
+        if reached >= p:
+            break
+        kept.append(i)
+        reached += probabilities[i]
+    gaps = np.diff([distance[i] for i in order])
+    if far_from(p, order, probabilities) and np.all(gaps > 1e-9):
+        assert alive(sampling.keep_typical(logits, p)) == sorted(kept)
+
+
+@given(some_logits, st.lists(st.integers(0, 1), max_size=20), st.floats(0.1, 10))
+def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penalty: float) -> None:
+    expected = vector(*values)
+    for i in set(seen):
+        expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
+    got = sampling.penalize_repetition(vector(*values), seen, penalty)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@given(st.lists(st.integers(0, 3), max_size=25), st.integers(1, 4))
+def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
+    def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
+        return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+
+    left = alive(sampling.no_repeat_ngram(np.zeros(4, np.float32), seen, size))
+    for token in range(4):
+        new = ngrams([*seen, token])[-1:]
+        assert (token in left) == (not new or new[0] not in ngrams(seen))
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=5, max_size=5),
+    st.floats(0, 1, exclude_max=True),
+    st.floats(0.05, 5),
+    st.integers(0, 5),
+    shares,
+    st.floats(0, 1),
+    shares,
+)
+def test_something_is_always_left_to_draw(  # noqa: PLR0917
+    values: list[float],
+    uniform: float,
+    temperature: float,
+    k: int,
+    p: float,
+    min_p: float,
+    typical_p: float,
+) -> None:
+    one = sampler(
+        uniform, temperature=temperature, top_k=k, top_p=p, min_p=min_p, typical_p=typical_p
+    )
+    assert one.sample(vector(*values), [], []) in (1, 2, 3, 4)

@@ -1,0 +1,158 @@
+"""ONNX Runtime refuses what must not be opened; the package imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from issun.export.saturation import COLUMNS, DEPTH, ROWS, saturation_graph
+from issun.runtime import BundleError, ParameterError, session
+from issun.runtime.session import integer_matmul_saturates, open_session, physical_cores
+
+
+@pytest.fixture
+def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    return shutil.copytree(bundle("head-8", "float32"), tmp_path / "bundle")
+
+
+def move_data(folder: Path, location: str) -> None:
+    """Let the graph look for its data elsewhere."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    moved = 0
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+                moved += 1
+    assert moved
+    onnx.save(model, folder / "model.onnx")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        open_session(folder / "model.onnx", threads=1)
+    message = str(caught.value)
+    assert message.startswith(f"ONNX Runtime cannot open {folder / 'model.onnx'}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_a_sound_graph(folder: Path) -> None:
+    inputs = {i.name for i in open_session(folder / "model.onnx", threads=1).get_inputs()}
+    assert {"input_ids", "logit_rows", "past_key_values.2.value"} <= inputs
+
+
+@pytest.mark.parametrize("where", ["../outside.data", "absolute"])
+def test_data_outside_the_folder_is_refused(folder: Path, where: str) -> None:
+    outside = folder.parent / "outside.data"
+    shutil.copy(folder / "model.onnx.data", outside)
+    move_data(folder, str(outside) if where == "absolute" else where)
+    refusal(folder)
+
+
+def test_data_inside_the_folder_under_another_name_is_accepted(folder: Path) -> None:
+    # So that the test above fails for no other reason than the place.
+    shutil.move(folder / "model.onnx.data", folder / "inside.data")
+    move_data(folder, "inside.data")
+    open_session(folder / "model.onnx", threads=1)
+
+
+def test_truncated_data_is_refused(folder: Path) -> None:
+    path = folder / "model.onnx.data"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    refusal(folder)
+
+
+def test_missing_data_is_refused(folder: Path) -> None:
+    (folder / "model.onnx.data").unlink()
+    refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x0a\xff\xff"])
+def test_a_damaged_graph_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "model.onnx").write_bytes(content)
+    refusal(folder)
+
+
+def test_a_missing_graph_is_refused(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    refusal(folder)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_threads_have_a_range(folder: Path, threads: int) -> None:
+    with pytest.raises(ParameterError, match=rf"threads is {threads}, .* from 1 to 1024"):
+        open_session(folder / "model.onnx", threads=threads)
+
+
+def test_physical_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 2)
+    assert physical_cores() == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    assert physical_cores() == 1
+
+
+def test_the_committed_saturation_graph_is_the_generated_one() -> None:
+    committed = Path(session.__file__).with_name("saturation.onnx").read_bytes()
+    assert committed == ir.to_proto(saturation_graph()).SerializeToString()
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_saturation_is_seen_in_the_sums(monkeypatch: pytest.MonkeyPatch, saturates: bool) -> None:
+    class Kernel:
+        """Multiplies exactly, or adds pairs of products in 16 bits as AVX2 does."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def get_inputs(self) -> list[ir.Value]:
+            return list(saturation_graph().graph.inputs)
+
+        def run(self, _: object, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            products = feeds["values"].astype(np.int32)[:, :, None] * np.full((DEPTH, COLUMNS), 127)
+            pairs = products.reshape(ROWS, DEPTH // 2, 2, COLUMNS).sum(axis=2)
+            if saturates:
+                pairs = np.clip(pairs, -(2**15), 2**15 - 1)
+            return [pairs.sum(axis=1)]
+
+    monkeypatch.setattr(session.ort, "InferenceSession", Kernel)
+    integer_matmul_saturates.cache_clear()
+    try:
+        assert integer_matmul_saturates() is saturates
+    finally:
+        integer_matmul_saturates.cache_clear()
+
+
+def test_loading_and_answering_import_nothing_heavy(folder: Path) -> None:
+    code = """
+import json, sys
+from issun.runtime import Conversation, Model, SamplingParams
+model = Model.load(sys.argv[1], threads=1)
+Conversation(model).reply("山は?", SamplingParams(max_new_tokens=2))
+print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, check=True, text=True
+    )
+    imported = set(json.loads(done.stdout))
+    heavy = {
+        *("torch", "transformers", "optimum", "onnx", "onnx_ir", "matplotlib", "rich", "typer"),
+        *("safetensors", "huggingface_hub", "prompt_toolkit", "ml_dtypes", "google"),
+    }
+    assert imported & heavy == set()
+    assert {"onnxruntime", "sentencepiece", "numpy"} <= imported
+    # issun.runtime rests on no other part of issun.
+    code = "import sys, issun.runtime; print(*(m for m in sys.modules if m.startswith('issun.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert all(name.startswith("issun.runtime") for name in done.stdout.split())

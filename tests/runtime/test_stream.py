@@ -1,0 +1,306 @@
+"""Streamed pieces join to what decoding the whole gives, however it is cut."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from issun.export.calibrate import calibration_text
+from issun.runtime.stream import Detokenizer, TextStream, partial_suffix
+from issun.runtime.tokenizer import Tokenizer
+
+Opened = Callable[[str], Tokenizer]
+
+relaxed = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+class Pieces:
+    """A tokenizer whose token i is the i-th of some strings."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(self.pieces[i] for i in ids)
+
+    def is_byte(self, token: int) -> bool:
+        return False
+
+
+def train(path: Path, **options: Any) -> Path:
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(calibration_text().splitlines()),
+        model_writer=model,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **options,
+    )
+    path.write_bytes(model.getvalue())
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, spiece: Path, request: Any) -> Opened:
+    """`opened(name)`: one of the tokenizers that the tests go through."""
+    folder = tmp_path_factory.mktemp("stream")
+
+    @cache
+    def open_tokenizer(name: str) -> Tokenizer:
+        special = {"<unk>": 0, "<s>": 1, "</s>": 2}
+        if name == "small":
+            return Tokenizer(spiece, {"[CLS]": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "[SEP]": 5})
+        if name == "bytes":
+            path = train(
+                folder / name, vocab_size=1000, byte_fallback=True, character_coverage=0.98
+            )
+            return Tokenizer(path, special)
+        if name == "spaces":  # keeps all white space, and puts none in front
+            path = train(
+                folder / name,
+                vocab_size=1000,
+                byte_fallback=True,
+                add_dummy_prefix=False,
+                remove_extra_whitespaces=False,
+                normalization_rule_name="identity",
+                user_defined_symbols=["\n", "\ufffd", "▁▁"],
+            )
+            return Tokenizer(path, special)
+        shared = request.getfixturevalue("shared")
+        return Tokenizer(shared / "data" / "tokenizers" / f"{name}.model", special)
+
+    return open_tokenizer
+
+
+every_tokenizer = pytest.mark.parametrize(
+    "name", ["small", "bytes", "spaces", "test_ja_model", "google_sp"]
+)
+
+
+def draw_ids(data: st.DataObject, tokenizer: Tokenizer) -> list[int]:
+    """Random ids, many of them bytes and what is special; or ids of a text, cut anywhere."""
+    if data.draw(st.booleans()):
+        text = data.draw(st.text(max_size=12) | st.text("あ😀 \nが日本é\ufffd▁", max_size=12))
+        ids = tokenizer.encode(text)
+        return ids[: data.draw(st.integers(0, len(ids)))]
+    ordinary = st.integers(0, tokenizer.num_pieces - 1)
+    return data.draw(st.lists(ordinary | st.sampled_from(odd_ids(tokenizer)), max_size=16))
+
+
+@cache
+def odd_ids(tokenizer: Tokenizer) -> list[int]:
+    """Bytes, and pieces that give no text by themselves."""
+    return [
+        i for i in range(tokenizer.num_pieces) if tokenizer.is_byte(i) or not tokenizer.decode([i])
+    ]
+
+
+def stream_all(stream: TextStream, ids: Sequence[int]) -> list[str]:
+    return [*(stream.push(i) for i in ids), stream.finish()]
+
+
+def whole_text(text: str, newline: str = "", stop: Sequence[str] = ()) -> tuple[str, bool]:
+    """What TextStream's docstring says of a whole decoded text, and whether a stop ended it."""
+    if newline:
+        text = text.replace(newline, "\n")
+    for end in range(len(text) + 1):
+        ended = [s for s in stop if text[:end].endswith(s)]
+        if ended:
+            return text[: end - max(map(len, ended))].removesuffix("\n"), True
+    return text.removesuffix("\n"), False
+
+
+# --- Detokenizer ---
+
+
+@every_tokenizer
+@relaxed
+@given(data=st.data())
+def test_pieces_join_to_the_whole(opened: Opened, name: str, data: st.DataObject) -> None:
+    tokenizer = opened(name)
+    ids = draw_ids(data, tokenizer)
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [*(detokenizer.push(i) for i in ids), detokenizer.finish()]
+    assert "".join(pieces) == tokenizer.decode(ids)
+
+
+@every_tokenizer
+@relaxed
+@given(data=st.data())
+def test_what_is_given_is_never_taken_back(opened: Opened, name: str, data: st.DataObject) -> None:
+    tokenizer = opened(name)
+    ids = draw_ids(data, tokenizer)
+    detokenizer, given_out = Detokenizer(tokenizer), ""
+    for count, token in enumerate(ids, 1):
+        given_out += detokenizer.push(token)
+        now = tokenizer.decode(ids[:count])
+        assert now.startswith(given_out)
+        # Nothing but the bytes of a character that is not complete is held back.
+        assert set(now[len(given_out) :]) <= {"\ufffd"}
+
+
+def test_a_character_of_several_bytes_comes_whole(opened: Opened) -> None:
+    tokenizer = opened("bytes")
+    ids = tokenizer.encode("猫😀猫")
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [detokenizer.push(i) for i in ids]
+    assert sum(tokenizer.is_byte(i) for i in ids) >= 4
+    assert "😀" in pieces
+    assert "\ufffd" not in "".join(pieces)
+    assert "".join(pieces) == "猫😀猫"
+
+
+def test_a_character_cut_off_is_given_at_the_end(opened: Opened) -> None:
+    tokenizer = opened("bytes")
+    ids = tokenizer.encode("😀")[:-1]
+    detokenizer = Detokenizer(tokenizer)
+    assert "".join(detokenizer.push(i) for i in ids) == ""
+    assert detokenizer.finish() == tokenizer.decode(ids)
+    assert set(tokenizer.decode(ids)) == {"\ufffd"}
+
+
+def test_spaces_inside_stay_and_the_first_goes(opened: Opened) -> None:
+    tokenizer = opened("small")
+    ids = tokenizer.encode("User: a b")
+    detokenizer = Detokenizer(tokenizer)
+    assert "".join(detokenizer.push(i) for i in ids) == "User: a b"
+
+
+# --- TextStream ---
+
+# Few letters, so that newline spellings, stop strings and cuts overlap often.
+letters = st.text("ab\\n\n", min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=1500)
+@given(st.lists(letters, max_size=12), letters | st.just(""), st.lists(letters, max_size=3))
+def test_segments_join_to_the_whole_text(pieces: list[str], newline: str, stop: list[str]) -> None:
+    stream = TextStream(Pieces(*pieces), newline, stop)  # type: ignore[arg-type]
+    segments = stream_all(stream, range(len(pieces)))
+    assert ("".join(segments), stream.stopped) == whole_text("".join(pieces), newline, stop)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(letters, max_size=12), st.lists(letters, max_size=3))
+def test_a_stop_ends_the_answer_at_the_token_that_completes_it(
+    pieces: list[str], stop: list[str]
+) -> None:
+    stream = TextStream(Pieces(*pieces), "", stop)  # type: ignore[arg-type]
+    for count in range(len(pieces)):
+        stream.push(count)
+        assert stream.stopped == whole_text("".join(pieces[: count + 1]), "", stop)[1]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(letters, max_size=10), letters | st.just(""), st.lists(letters, max_size=2))
+def test_nothing_is_given_that_an_end_or_more_text_could_change(
+    pieces: list[str], newline: str, stop: list[str]
+) -> None:
+    stream = TextStream(Pieces(*pieces), newline, stop)  # type: ignore[arg-type]
+    given_out = ""
+    for count in range(len(pieces)):
+        given_out += stream.push(count)
+        for more in range(count + 1, len(pieces) + 1):
+            final, _ = whole_text("".join(pieces[:more]), newline, stop)
+            assert final.startswith(given_out)
+
+
+@every_tokenizer
+@relaxed
+@given(data=st.data())
+def test_segments_join_with_real_tokenizers(opened: Opened, name: str, data: st.DataObject) -> None:
+    tokenizer = opened(name)
+    ids = draw_ids(data, tokenizer)
+    text = tokenizer.decode(ids)
+    cuts = st.tuples(st.integers(0, len(text)), st.integers(1, 4))
+    parts = st.lists(cuts.map(lambda cut: text[cut[0] : cut[0] + cut[1]]), max_size=3)
+    newline = data.draw(st.sampled_from([r"\n", "", "<br>"]))
+    stop = [part for part in data.draw(parts) if part]
+    stream = TextStream(tokenizer, newline, stop)
+    segments = stream_all(stream, ids)
+    assert ("".join(segments), stream.stopped) == whole_text(text, newline, stop)
+    assert "".join(segments).count("\ufffd") <= text.count("\ufffd")
+
+
+def test_text_that_may_begin_a_stop_string_is_held_back() -> None:
+    stream = TextStream(Pieces("ab", "S", "T", "x", "STOP", "more"), "", ["STOP"])  # type: ignore[arg-type]
+    assert [stream.push(i) for i in range(3)] == ["ab", "", ""]
+    assert stream.push(3) == "STx"
+    assert stream.push(4) == ""
+    assert stream.stopped
+    assert stream.push(5) == ""
+    assert stream.finish() == ""
+
+
+def test_the_stop_string_that_is_complete_first_ends_the_text() -> None:
+    text = TextStream(Pieces("xabcde"), "", ["bcde", "abc", "c"])  # type: ignore[arg-type]
+    assert text.push(0) == "x"  # "abc" and "c" end first, and "abc" is the longer
+
+
+def test_newline_spelling_over_token_borders() -> None:
+    stream = TextStream(Pieces("一", "\\", "n", "二", "\\", "\\n"), r"\n")  # type: ignore[arg-type]
+    assert [stream.push(i) for i in range(6)] == ["一", "", "", "\n二", "", "\\"]
+    assert stream.finish() == ""  # the newline at the end of a record is not part of the answer
+
+
+def test_newline_before_a_stop_string_is_not_part_of_the_answer() -> None:
+    stream = TextStream(Pieces("一", r"\n", "Us", "er:"), r"\n", ["User:"])  # type: ignore[arg-type]
+    assert [stream.push(i) for i in range(4)] == ["一", "", "", ""]
+    assert stream.stopped
+
+
+def test_half_a_newline_spelling_at_the_end_is_text() -> None:
+    stream = TextStream(Pieces("一", "\\"), r"\n")  # type: ignore[arg-type]
+    assert stream_all(stream, range(2)) == ["一", "", "\\"]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(["a", "b", r"\n", "ab", "b\\n"]), max_size=10), st.data())
+def test_skip_goes_on_where_a_reader_stands(pieces: list[str], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(pieces)))
+    tokenizer: Any = Pieces(*pieces)
+    before, behind = TextStream(tokenizer, r"\n"), TextStream(tokenizer, r"\n")
+    seen = "".join(stream_all(before, range(cut)))
+    behind.skip(range(cut))
+    rest = "".join(stream_all(behind, range(cut, len(pieces))))
+    assert seen + rest == whole_text("".join(pieces), r"\n")[0]
+
+
+def test_skip_looks_for_no_stop_string_in_what_was_seen() -> None:
+    stream = TextStream(Pieces("aSTOPb", "c", "STOP"), "", ["STOP"])  # type: ignore[arg-type]
+    stream.skip([0])
+    assert not stream.stopped
+    assert [stream.push(1), stream.push(2)] == ["c", ""]
+    assert stream.stopped
+
+
+def test_nothing_is_lost_behind_a_character_that_was_cut(opened: Opened) -> None:
+    tokenizer = opened("bytes")
+    ids = tokenizer.encode("猫😀猫は犬")
+    first = next(i for i, token in enumerate(ids) if tokenizer.is_byte(token))
+    for cut in range(first + 1, first + 4):
+        stream = TextStream(tokenizer)
+        stream.skip(ids[:cut])
+        assert "".join(stream_all(stream, ids[cut:])).endswith("猫は犬")
+
+
+@given(st.text("ab", max_size=8), st.lists(st.text("ab", max_size=4), max_size=3))
+def test_partial_suffix_by_definition(text: str, wanted: list[str]) -> None:
+    lengths = [
+        n
+        for w in wanted
+        for n in range(1, len(w))
+        if n <= len(text) and text[len(text) - n :] == w[:n]
+    ]
+    assert partial_suffix(text, wanted) == max(lengths, default=0)
