@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,10 +56,16 @@ class PromptBuilder:
         if not message.strip():
             raise ParameterError("The message is empty.")
         reserve = min(self.template.chat.reserve, max_new_tokens)
-        for dropped in range(len(turns) + 1):
+
+        def fits(dropped: int) -> bool:
             ids = self._chat_ids(role, turns[dropped:], message)
-            if len(ids) + reserve <= self._n_positions:
-                return FittedPrompt(ids, dropped)
+            return len(ids) + reserve <= self._n_positions
+
+        # Found by halving: a long conversation is not encoded once for each turn that it lost.
+        dropped = bisect_left(range(len(turns) + 1), True, key=fits)
+        ids = self._chat_ids(role, turns[dropped:], message)
+        if dropped <= len(turns):
+            return FittedPrompt(ids, dropped)
         raise ContextError(
             "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
             "answer: {over:,} more than the context of {limit:,}. Shorten the role or the message.",

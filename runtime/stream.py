@@ -23,16 +23,16 @@ class Detokenizer:
     def push(self, token: int) -> str:
         """The text that `token` completes."""
         self._window.append(token)
-        text = self._tokenizer.decode(self._window)
-        whole = not self._tokenizer.is_byte(token)
+        text, alone = self._tokenizer.decode(self._window), self._tokenizer.decode([token])
+        # A byte, or a control token behind one, does not say yet what becomes of the bytes before.
+        whole = alone != "" and not self._tokenizer.is_byte(token)
         if not whole:
             text = text.rstrip(_REPLACEMENT)
         new = text[self._given :]
         self._given = max(self._given, len(text))
-        if whole and self._given:
+        if whole:
             # The last piece stays as the anchor: behind it nothing is stripped from a piece.
-            self._window = [token] if self._tokenizer.decode([token]) else self._window
-            self._given = len(self._tokenizer.decode(self._window))
+            self._window, self._given = [token], len(alone)
         return new
 
     def finish(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -116,6 +116,7 @@ def test_nan_and_infinity_are_seen_in_the_scales(bits: int) -> None:
 # --- bounds ---
 
 
+@settings(deadline=None)
 @given(weights)
 def test_columns_are_within_half_a_step(weight: Array) -> None:
     got = quantize_columns(weight)
@@ -126,6 +127,7 @@ def test_columns_are_within_half_a_step(weight: Array) -> None:
         assert np.abs(got.values[:, column].astype(int)).max() == 127
 
 
+@settings(deadline=None)
 @given(weights, st.sampled_from([2, 4, 16]))
 def test_8_bit_blocks_are_within_half_a_step(weight: Array, block: int) -> None:
     got = blocks_of(weight, bits=8, block=block)
@@ -135,6 +137,7 @@ def test_8_bit_blocks_are_within_half_a_step(weight: Array, block: int) -> None:
     assert got.values.min() >= 1
 
 
+@settings(deadline=None)
 @given(weights, st.sampled_from([2, 4, 16]))
 def test_4_bit_blocks_are_within_half_a_step_but_for_the_far_end(weight: Array, block: int) -> None:
     got = blocks_of(weight, bits=4, block=block)
@@ -154,6 +157,7 @@ def test_4_bit_blocks_are_within_half_a_step_but_for_the_far_end(weight: Array, 
                 assert decoded[row, part][top] == pytest.approx(weight[row, part][top], rel=1e-6)
 
 
+@settings(deadline=None)
 @given(weights, st.integers(1, 60))
 def test_parts_give_the_same_as_the_whole(weight: Array, values: int) -> None:
     whole = [

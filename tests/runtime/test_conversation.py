@@ -142,11 +142,11 @@ def test_an_empty_message_is_refused(chat: Conversation, model: Model, message: 
     model.check_free()
 
 
-def test_an_answer_that_ends_at_once_is_no_turn(scripted: Callable[..., Model]) -> None:
+def test_an_answer_that_ends_at_once_is_an_empty_turn(scripted: Callable[..., Model]) -> None:
     chat = Conversation(scripted(lambda ids: EOS), params=GREEDY)
     completion = chat.reply("山は?")
     assert (completion.text, completion.ids, completion.finish_reason) == ("", [], "stop")
-    assert chat.turns == []
+    assert chat.turns == [Turn("山は?", "")]
 
 
 # --- one caller at a time, closing, forgetting, interrupting ---

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import ContextError, Model, ParameterError
@@ -34,6 +34,7 @@ def tolerance(model: Model) -> float:
 # --- cutting a prompt ---
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_chunks_join_and_none_but_a_lone_id_has_one_row(length: int) -> None:
     chunks = list(cut(range(length)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime.errors import ContextError, ParameterError, SamplingError
@@ -214,6 +214,7 @@ def test_nan_ends_with_an_error() -> None:
         next(run(decoder, [2]))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=12),
     st.lists(st.text("STOP。\n", min_size=1, max_size=3), max_size=2),

@@ -170,6 +170,15 @@ def test_a_character_cut_off_is_given_at_the_end(opened: Opened) -> None:
     assert set(tokenizer.decode(ids)) == {"\ufffd"}
 
 
+def test_a_control_token_between_bytes_is_nothing(opened: Opened) -> None:
+    tokenizer = opened("bytes")
+    ids = tokenizer.encode("😀")
+    ids.insert(-1, tokenizer.special["<s>"])
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [*(detokenizer.push(i) for i in ids), detokenizer.finish()]
+    assert "".join(pieces) == tokenizer.decode(ids) == "😀"
+
+
 def test_spaces_inside_stay_and_the_first_goes(opened: Opened) -> None:
     tokenizer = opened("small")
     ids = tokenizer.encode("User: a b")
@@ -277,6 +286,12 @@ def test_skip_goes_on_where_a_reader_stands(pieces: list[str], data: st.DataObje
     assert seen + rest == whole_text("".join(pieces), r"\n")[0]
 
 
+def test_half_a_newline_spelling_that_was_seen_is_not_given_again() -> None:
+    stream = TextStream(Pieces("一\\", "n二"), r"\n")  # type: ignore[arg-type]
+    stream.skip([0])
+    assert stream.push(1) == "n二"
+
+
 def test_skip_looks_for_no_stop_string_in_what_was_seen() -> None:
     stream = TextStream(Pieces("aSTOPb", "c", "STOP"), "", ["STOP"])  # type: ignore[arg-type]
     stream.skip([0])
@@ -295,6 +310,7 @@ def test_nothing_is_lost_behind_a_character_that_was_cut(opened: Opened) -> None
         assert "".join(stream_all(stream, ids[cut:])).endswith("猫は犬")
 
 
+@settings(deadline=None)
 @given(st.text("ab", max_size=8), st.lists(st.text("ab", max_size=4), max_size=3))
 def test_partial_suffix_by_definition(text: str, wanted: list[str]) -> None:
     lengths = [
