@@ -40,8 +40,10 @@ def score_emulated(cpu: str, bundle: Path, out: Path, option: str) -> str:
     # Editable installs are found through .pth files, which only site packages have.
     start = "import site, sys; [site.addsitedir(p) for p in sys.path if 'site-packages' in p]\n"
     done = subprocess.run(
-        ["qemu-x86_64", "-cpu", cpu, interpreter, "-c", start + SCRIPT.format(ids=IDS)]
-        + [str(bundle), str(out), option],
+        [
+            *("qemu-x86_64", "-cpu", cpu, interpreter, "-c", start + SCRIPT.format(ids=IDS)),
+            *(str(bundle), str(out), option),
+        ],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         timeout=240,
