@@ -1,4 +1,4 @@
-"""int8 on a CPU without VNNI, emulated: right with the option that the runtime sets, wrong without."""
+"""int8 on an emulated CPU without VNNI: right with the runtime's option, wrong without."""
 
 import os
 import platform
