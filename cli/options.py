@@ -53,7 +53,7 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["sampling"]
     for name, (kind, text) in _SAMPLING.items():
-        option = Annotated[kind | None, typer.Option(help=text, show_default=False)]
+        option: Any = Annotated[kind | None, typer.Option(help=text, show_default=False)]
         parameters[name] = inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
         )
