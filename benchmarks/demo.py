@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from issun.benchmarks.make_checkpoint import SHAPES, make_checkpoint
-from issun.export import export
+from issun.export import ExportOptions, export
 from issun.runtime import Conversation, Model
 
 ROLE = (
@@ -30,8 +29,7 @@ def main() -> None:
     parser.add_argument("--test-data", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("demo"))
     args = parser.parse_args()
-    shutil.rmtree(args.folder, ignore_errors=True)
-    args.folder.mkdir()
+    args.folder.mkdir(exist_ok=True)
     checkpoint = args.test_data / "checkpoints" / "ja-small"
     if checkpoint.is_dir():
         print(f"Exporting {checkpoint}: a small trained model that answers, often wrongly.")
@@ -39,9 +37,10 @@ def main() -> None:
         checkpoint = args.folder / "checkpoint"
         print("No trained checkpoint is at hand: exporting a tiny one with random weights, which")
         print("answers with random words. It shows that everything runs, nothing else.")
-        make_checkpoint(checkpoint, SHAPES["tiny"])
+        if not checkpoint.exists():
+            make_checkpoint(checkpoint, SHAPES["tiny"])
     bundle = args.folder / "bundle"
-    export(checkpoint, bundle)
+    export(checkpoint, bundle, ExportOptions(force=True))
     with Model.load(bundle) as model:
         chat = Conversation(model, ROLE)
         for question in QUESTIONS:

@@ -15,6 +15,7 @@ from issun.cli.language import describe, note, printable, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
 from issun.runtime.errors import IssunError
+from issun.runtime.files import reason_of, user_path
 from issun.runtime.model import make_params
 
 
@@ -61,7 +62,7 @@ class Chat:
         """Carry out a command or answer a message; an empty line is ignored."""
         if not line.strip():
             return
-        if line.startswith("/"):
+        if line.startswith(("/", "／")):
             stream = self._commands.run(line)
         else:
             stream = self.conversation.stream(line)
@@ -83,6 +84,8 @@ class Chat:
         completion = stream.finish()
         if completion.finish_reason == "length":
             note("[cut at {count} tokens; /continue goes on]", count=completion.timings.new_tokens)
+        elif completion.finish_reason == "cancelled" and not completion.ids:
+            note("[stopped before the answer began]")
         elif completion.finish_reason == "cancelled":
             note("[stopped; /continue goes on, /undo takes it back]")
         if self.stats:
@@ -127,6 +130,12 @@ def _role(text: str | None, path: Path | None) -> str | list[str]:
     if path is None:
         return opt.utf8(text or "")
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [
+            line
+            for line in user_path(path).read_text(encoding="utf-8-sig").splitlines()
+            if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise ParameterError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from typing import get_type_hints
@@ -10,7 +11,9 @@ from issun.cli.language import note, tr
 from issun.runtime import Conversation, ParameterError, SamplingParams, Stream
 
 _SETTABLE = {
-    name: kind for name, kind in get_type_hints(SamplingParams).items() if kind in (int, float)
+    name: kind
+    for name, kind in get_type_hints(SamplingParams).items()
+    if kind in (int, float) and name != "logprobs"
 } | {"seed": int}
 
 
@@ -36,7 +39,9 @@ class Commands:
 
         Raises ParameterError for an unknown command, and what the command raises.
         """
-        name, _, argument = line.strip().partition(" ")
+        # As an IME leaves it: a full-width slash or space is as good.
+        name, *rest = line.split(maxsplit=1)
+        name, argument = unicodedata.normalize("NFKC", name), "".join(rest)
         if name not in self._table:
             raise ParameterError(
                 "{name} is no command; /help lists them. A message may not begin with a slash.",
@@ -68,7 +73,8 @@ class Commands:
         note("[{count} turns read]", count=len(self._chat.turns))
 
     def _set(self, argument: str) -> None:
-        name, _, text = argument.partition(" ")
+        name, *rest = argument.split(maxsplit=1) or [""]
+        text = "".join(rest)
         if not name:
             for known in _SETTABLE:
                 note("{text}", text=f"{known} {getattr(self._chat.params, known)}")

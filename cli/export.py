@@ -59,7 +59,7 @@ def run(
         force=force,
     )
     started = time.perf_counter()
-    with _progress() as progress:
+    with _Bars() as progress:
         manifest = export(
             utf8(source),
             output,
@@ -78,7 +78,7 @@ def run(
     )
 
 
-class _progress:  # noqa: N801
+class _Bars:
     """A progress bar a stage on stderr, with bytes and time left; silent off a terminal."""
 
     def __init__(self) -> None:
@@ -109,8 +109,12 @@ class _progress:  # noqa: N801
         self._bar.stop()
 
     def _update(self, stage: str, done: int, total: int) -> None:
-        names = {"write": tr("writing"), "calibrate": tr("calibrating"), "hash": tr("hashing")}
-        names["optimum"] = tr("exporting with Optimum")
+        names = {
+            "write": tr("writing"),
+            "calibrate": tr("calibrating"),
+            "hash": tr("hashing"),
+            "optimum": tr("exporting with Optimum"),
+        }
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(names.get(stage, stage), total=total)
         self._bar.update(self._tasks[stage], completed=done)

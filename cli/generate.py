@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from issun.cli import options as opt
-from issun.cli.language import printable, tr
+from issun.cli.language import printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.model import make_params
@@ -48,7 +48,7 @@ def run(
         )
         if as_json:
             completion = stream.finish()
-            print(json.dumps(_figures(completion), ensure_ascii=False, indent=2))
+            print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
         else:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)
@@ -62,7 +62,7 @@ def _text(argument: str) -> str:
     if argument != "-":
         return opt.utf8(argument)
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\n")
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise ParameterError(
             "The text on stdin is not UTF-8 (byte {position}).", position=error.start

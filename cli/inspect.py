@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from issun.cli import options as opt
-from issun.cli.language import note, printable, tr
-from issun.runtime.errors import BundleError
+from issun.cli.language import note, printable, printable_json, tr
 from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
+from issun.runtime.model import bundle_folder
 
 
 def run(
@@ -23,19 +23,16 @@ def run(
     ] = False,
 ) -> None:
     """Print what the manifest says."""
-    if bundle is None:
-        raise BundleError(
-            "This version has no embedded model: name a bundle. "
-            "`issun export SOURCE -o DIR` makes one from a checkpoint."
-        )
-    manifest = read_manifest(bundle)
+    folder = bundle_folder(bundle)
+    manifest = read_manifest(folder)
     if verify:
-        verify_hashes(bundle, manifest)
+        verify_hashes(folder, manifest)
     if as_json:
         described = {"id": manifest.bundle_id} | msgspec.to_builtins(manifest)
-        print(msgspec.json.format(msgspec.json.encode(described), indent=2).decode())
+        text = msgspec.json.format(msgspec.json.encode(described), indent=2).decode()
+        print(printable_json(text))
     else:
-        for name, value in _lines(bundle, manifest):
+        for name, value in _lines(folder, manifest):
             print(printable(f"{tr(name)}: {value}"))
     if verify:
         note("Every file has the content that it was exported with.")

@@ -49,8 +49,8 @@ JAPANESE: dict[str, str] = {
     ),
     "The answer does not end before this many tokens.": "答えの最小トークン数。",
     "Longest answer in tokens.": "答えの最大トークン数。",
-    "End before this text; may be given several times.": (
-        "この文字列の前で終えます。複数回指定できます。"
+    r"End before this text (\n: a newline); may be given several times.": (
+        r"この文字列の前で終えます (\n は改行)。複数回指定できます。"
     ),
     "The same seed gives the same answer.": "同じ値なら同じ答えになります。",
     "The instruction; - reads it from stdin.": "指示。- なら標準入力から読みます。",
@@ -80,6 +80,7 @@ JAPANESE: dict[str, str] = {
     "[cut at {count} tokens; /continue goes on]": (
         "[{count} トークンで切りました。/continue で続きを書きます]"
     ),
+    "[stopped before the answer began]": "[答えが始まる前に中断しました]",
     "[stopped; /continue goes on, /undo takes it back]": (
         "[中断しました。/continue で続き、/undo で取り消し]"
     ),
@@ -175,12 +176,19 @@ JAPANESE: dict[str, str] = {
     "{name} holds the id {id}, which is out of range: the model has 0 to {last}.": (
         "{name} の ID {id} は範囲外です。モデルの ID は 0 から {last} です。"
     ),
-    "threads is {value}, it must be from 1 to {limit}.": (
-        "threads は {value} ですが、1 から {limit} でなければなりません。"
+    "threads is {value!r}, it must be from 1 to {limit}.": (
+        "threads は {value!r} ですが、1 から {limit} でなければなりません。"
     ),
     "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.": (
         "Optimum 経由で作れるのは float32 の KV キャッシュを持つ float32 と int8 で、"
         "{value} は作れません。"
+    ),
+    "{path!r} is no path.": "{path!r} はパスではありません。",
+    "logit_bias is {value!r}, it must map ids to numbers.": (
+        "logit_bias は {value!r} ですが、ID から数への対応でなければなりません。"
+    ),
+    "min_new_tokens is {low}, it must be at most max_new_tokens, which is {high}.": (
+        "min_new_tokens は {low} ですが、max_new_tokens の {high} 以下でなければなりません。"
     ),
     # --- errors: reading and answering ---
     "The instruction is empty.": "指示が空です。",
@@ -190,8 +198,8 @@ JAPANESE: dict[str, str] = {
     "The id {id} is no token: the tokenizer has the ids 0 to {last}.": (
         "ID {id} はトークンではありません。トークナイザーの ID は 0 から {last} です。"
     ),
-    "The id {id} is out of range: the model has the ids 0 to {last}.": (
-        "ID {id} は範囲外です。モデルの ID は 0 から {last} です。"
+    "The id {id!r} is out of range: the model has the ids 0 to {last}.": (
+        "ID {id!r} は範囲外です。モデルの ID は 0 から {last} です。"
     ),
     "The logits row {row} is out of range: there are the rows 0 to {last}.": (
         "logits の行 {row} は範囲外です。行は 0 から {last} です。"
@@ -271,8 +279,8 @@ JAPANESE: dict[str, str] = {
         "{path} は壊れています ({reason})。バンドルを書き出し直してください。"
     ),
     "{path} is larger than a manifest can be.": "{path} はマニフェストとしては大きすぎます。",
-    "{path} is missing: export the bundle again, or copy it whole.": (
-        "{path} がありません。バンドルを書き出し直すか、全体をコピーしてください。"
+    "{path} is missing or a link: export the bundle again, or copy it whole.": (
+        "{path} がないか、リンクです。バンドルを書き出し直すか、全体をコピーしてください。"
     ),
     "{path} does not have the content that it was exported with.": (
         "{path} の内容が書き出し時と違います。"
@@ -281,6 +289,9 @@ JAPANESE: dict[str, str] = {
     "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
     "The manifest's default sampling is bad: {reason}": (
         "マニフェストの既定の生成設定が正しくありません: {reason}"
+    ),
+    "{folder}: the manifest does not fit the bundle: {faults}.": (
+        "{folder}: マニフェストがバンドルと合いません: {faults}。"
     ),
     # --- errors: checkpoints ---
     "{path} cannot be read: {reason}": "{path} を読めません: {reason}",
@@ -302,8 +313,14 @@ JAPANESE: dict[str, str] = {
     "{path}: the activation {name!r} is unknown; known are {known}.": (
         "{path}: 活性化関数 {name!r} は使えません。使えるのは {known} です。"
     ),
-    "{path}: {key} is {value!r}, it must be a whole number above 0.": (
-        "{path}: {key} は {value!r} ですが、0 より大きい整数でなければなりません。"
+    "{path}: {key} is {value!r}, it must be a whole number from 1 to {limit:,}.": (
+        "{path}: {key} は {value!r} ですが、1 から {limit:,} の整数でなければなりません。"
+    ),
+    "{path}: {key} is {value!r}, it must be true or false.": (
+        "{path}: {key} は {value!r} ですが、true か false でなければなりません。"
+    ),
+    "{path}: layer_norm_epsilon is {value!r}, it must be a number between 0 and 1.": (
+        "{path}: layer_norm_epsilon は {value!r} ですが、0 と 1 の間の数でなければなりません。"
     ),
     "{folder} has no weights: expected {expected}.": (
         "{folder} に重みがありません。必要なのは {expected} です。"
@@ -340,10 +357,10 @@ JAPANESE: dict[str, str] = {
     "{path} does not hold a table of tensors.": "{path} の中身がテンソルの表ではありません。",
     "{name} holds NaN or infinity.": "{name} に NaN または無限大があります。",
     "{path} is no template: {reason}": "{path} はひな形ではありません: {reason}",
-    "The tokenizer has no {missing}, which the prompt template {name} needs: give another "
-    "template with `--template FILE`.": (
-        "トークナイザーに、ひな形 {name} が使う {missing} がありません。"
-        "`--template FILE` で別のひな形を指定してください。"
+    "The prompt template {name} does not work: {faults}. Mend it, or give another with "
+    "`--template FILE`.": (
+        "ひな形 {name} は使えません: {faults}。"
+        "直すか、`--template FILE` で別のひな形を指定してください。"
     ),
     "{source} is a file; name the checkpoint's folder.": (
         "{source} はファイルです。チェックポイントのフォルダーを指定してください。"

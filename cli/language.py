@@ -43,6 +43,11 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or not _is_control(c))
 
 
+def printable_json(text: str) -> str:
+    """JSON with control characters escaped, for the same reason."""
+    return "".join(f"\\u{ord(c):04x}" if c != "\n" and _is_control(c) else c for c in text)
+
+
 def _is_control(character: str) -> bool:
     # C0 and C1 controls, and the marks that reorder a line.
     code = ord(character)

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from issun.cli import chat, export, generate, inspect
 from issun.cli.language import describe, note, tr
 from issun.runtime.errors import IssunError
+from issun.runtime.files import reason_of
 
 app = typer.Typer(
     name="issun",
@@ -47,20 +49,37 @@ def _options(
 
 def main() -> None:
     """Run the command line: 0 well, 2 for a user's mistake, 130 for Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    _open_streams()
     try:
         app(prog_name="issun")
     except IssunError as error:
         note("error: {message}", message=describe(error))
         sys.exit(2)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        note("error: {message}", message=named + reason_of(error))
+        _discard_output()
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone; the interpreter must not try to flush to it.
+
+
+def _open_streams() -> None:
+    """UTF-8 whatever the locale; a stream that the caller has closed reads and takes nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from failing again over output that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 if __name__ == "__main__":

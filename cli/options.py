@@ -28,7 +28,7 @@ KVCache = Annotated[
 Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
 
 # Every sampling parameter that the command line has: its type and what it does.
-_SAMPLING: dict[str, tuple[Any, str]] = {
+SAMPLING: dict[str, tuple[Any, str]] = {
     "temperature": (float, tr("0 takes the likeliest token. Default: the bundle's.")),
     "top_k": (int, tr("Keep the k likeliest tokens; 0 is off.")),
     "top_p": (float, tr("Keep the likeliest tokens up to this probability.")),
@@ -40,7 +40,7 @@ _SAMPLING: dict[str, tuple[Any, str]] = {
     "no_repeat_ngram_size": (int, tr("Never repeat this many tokens in a row; 0 is off.")),
     "min_new_tokens": (int, tr("The answer does not end before this many tokens.")),
     "max_new_tokens": (int, tr("Longest answer in tokens.")),
-    "stop": (list[str], tr("End before this text; may be given several times.")),
+    "stop": (list[str], tr(r"End before this text (\n: a newline); may be given several times.")),
     "seed": (int, tr("The same seed gives the same answer.")),
 }
 
@@ -52,14 +52,14 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
     """
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["sampling"]
-    for name, (kind, text) in _SAMPLING.items():
+    for name, (kind, text) in SAMPLING.items():
         option: Any = Annotated[kind | None, typer.Option(help=text, show_default=False)]
         parameters[name] = inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
         )
 
     def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _SAMPLING}
+        given = {name: arguments.pop(name) for name in SAMPLING}
         command(sampling=_chosen(given), **arguments)
 
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
@@ -70,7 +70,7 @@ def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if "stop" in given:
-        given["stop"] = tuple(utf8(text) for text in given["stop"])
+        given["stop"] = tuple(utf8(text).replace("\\n", "\n") for text in given["stop"])
     limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
     SamplingParams(**(limits | given))
     return given

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
+from issun.runtime.files import reason_of
 
 # transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
 ACTIVATIONS = {
@@ -17,6 +18,8 @@ ACTIVATIONS = {
     "gelu_new": "FastGelu",
     "gelu_pytorch_tanh": "FastGelu",
 }
+
+_MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise CheckpointError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError("{path} is not a JSON object.", path=path)
     return content
@@ -75,10 +80,13 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
     _check_architecture(raw, path)
     n_embd = _whole(raw, "n_embd", path)
     n_inner = raw.get("n_inner")
-    try:
-        epsilon = float(raw.get("layer_norm_epsilon", 1e-5))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
+    epsilon = raw.get("layer_norm_epsilon", 1e-5)
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise CheckpointError(
+            "{path}: layer_norm_epsilon is {value!r}, it must be a number between 0 and 1.",
+            path=path,
+            value=epsilon,
+        )
     config = GPT2Config(
         n_layer=_whole(raw, "n_layer", path),
         n_embd=n_embd,
@@ -88,9 +96,11 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
         vocab_size=_whole(raw, "vocab_size", path),
         activation_function=str(raw.get("activation_function", "gelu_new")),
         layer_norm_epsilon=epsilon,
-        tie_word_embeddings=bool(raw.get("tie_word_embeddings", True)),
-        scale_attn_weights=bool(raw.get("scale_attn_weights", True)),
-        scale_attn_by_inverse_layer_idx=bool(raw.get("scale_attn_by_inverse_layer_idx", False)),
+        tie_word_embeddings=_flag(raw, "tie_word_embeddings", path, default=True),
+        scale_attn_weights=_flag(raw, "scale_attn_weights", path, default=True),
+        scale_attn_by_inverse_layer_idx=_flag(
+            raw, "scale_attn_by_inverse_layer_idx", path, default=False
+        ),
     )
     if config.n_embd % config.n_head:
         raise CheckpointError(
@@ -111,13 +121,15 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
 
 def _check_architecture(raw: dict[str, Any], path: Path) -> None:
     architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
+    if not isinstance(architectures, list):
+        architectures = [architectures]
     if raw.get("model_type") != "gpt2" or "GPT2LMHeadModel" not in architectures:
         raise CheckpointError(
             "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
             path=path,
             found=f"{raw.get('model_type')} ({', '.join(map(str, architectures))})",
         )
-    if raw.get("add_cross_attention"):
+    if _flag(raw, "add_cross_attention", path, default=False):
         raise CheckpointError(
             "{path}: add_cross_attention is set; issun exports models without it.", path=path
         )
@@ -125,9 +137,23 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
 
 def _whole(raw: dict[str, Any], key: str, path: Path) -> int:
     value = raw.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    limit = _MAX_LAYERS if key == "n_layer" else _MAX_SIZE
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number above 0.",
+            "{path}: {key} is {value!r}, it must be a whole number from 1 to {limit:,}.",
+            path=path,
+            key=key,
+            value=value,
+            limit=limit,
+        )
+    return value
+
+
+def _flag(raw: dict[str, Any], key: str, path: Path, *, default: bool) -> bool:
+    value = raw.get(key, default)
+    if not isinstance(value, bool):
+        raise CheckpointError(
+            "{path}: {key} is {value!r}, it must be true or false.",
             path=path,
             key=key,
             value=value,

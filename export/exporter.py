@@ -14,9 +14,17 @@ from issun.export.errors import CheckpointError
 from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
-from issun.export.target import Notify, check_space, check_target, clear_remains, staged
+from issun.export.target import (
+    Notify,
+    check_space,
+    check_target,
+    clear_remains,
+    real_target,
+    staged,
+)
 from issun.export.template import ALPACA, check_template, load_template
 from issun.runtime.errors import ParameterError
+from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,
     Architecture,
@@ -54,7 +62,7 @@ def export(
     its values.
     """
     options = options or ExportOptions()
-    target, local = Path(target).expanduser(), Path(source).expanduser()
+    target, local = real_target(target), user_path(source)
     clear_remains(target, notify)
     check_target(target, local if local.exists() else None, force=options.force)
     located = locate(str(source), revision=revision, token=token)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from issun.export.errors import CheckpointError
 from issun.export.weights import PYTORCH, PYTORCH_INDEX, SAFETENSORS, SAFETENSORS_INDEX
+from issun.runtime.files import user_path
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SMALL = re.compile(
@@ -30,7 +31,7 @@ def locate(source: str, *, revision: str | None = None, token: str | None = None
     Raises CheckpointError when there is neither, or the hub cannot be reached and nothing is in
     its cache.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if folder.exists():
         if not folder.is_dir():
             raise CheckpointError(

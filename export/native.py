@@ -70,11 +70,12 @@ class NativeRoute:
         config, source = self._checkpoint.config, self._checkpoint.tokenizer
         tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
         ids = tokenizer.encode(calibration_text())
+        total = sum(v.const_value.nbytes for v in self._initializers())
         scales = calibrate_kv(
             config,
             self._checkpoint.tensors,
             ids,
-            lambda layer: progress("calibrate", layer, config.n_layer),
+            lambda layer: progress("calibrate", layer * total // config.n_layer, total),
         )
         stored = StoredWeights(self._weights, ir.load(folder / MODEL))
         ir.save(build_graph(config, stored, scales), folder / MODEL_KV_INT8)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from issun.export.lazy import PRECISIONS, Precision
-from issun.runtime.errors import ParameterError
-from issun.runtime.manifest import KVCacheType
+from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.manifest import Precision as PrecisionInfo
 
 Via = Literal["issun", "optimum"]
@@ -35,16 +35,10 @@ class ExportOptions:
         """Refuse unknown names and combinations."""
         for name, value, known in (
             ("precision", self.precision, PRECISIONS),
-            ("kv_cache", self.kv_cache, ("float32", "int8")),
+            ("kv_cache", self.kv_cache, KV_CACHE_TYPES),
             ("via", self.via, ("issun", "optimum")),
         ):
-            if value not in known:
-                raise ParameterError(
-                    "{name} is {value!r}, it must be one of {known}.",
-                    name=name,
-                    value=value,
-                    known=", ".join(known),
-                )
+            check_choice(name, value, known)
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
             raise ParameterError(
                 "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",

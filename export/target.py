@@ -13,9 +13,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from issun.export.errors import TargetError
+from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import MANIFEST_NAME
 
 Notify = Callable[..., None]  # a template and its values, as issun.cli.language.note takes them
+
+
+def real_target(target: str | Path) -> Path:
+    """`target` as an absolute path without `..`; what it names itself is not followed."""
+    path = user_path(target)
+    if path.name in ("", ".."):
+        return path.resolve()
+    return path.parent.resolve() / path.name
 
 
 def check_target(target: Path, source: Path | None, *, force: bool) -> None:
@@ -25,8 +34,8 @@ def check_target(target: Path, source: Path | None, *, force: bool) -> None:
     """
     if target.is_symlink():
         raise TargetError("{target} is a symbolic link: name the folder itself.", target=target)
-    if not target.absolute().parent.is_dir():
-        raise TargetError("There is no folder {parent}.", parent=target.absolute().parent)
+    if not target.parent.is_dir():
+        raise TargetError("There is no folder {parent}.", parent=target.parent)
     real = target.resolve()
     if source is not None and source.exists():
         held = source.resolve()
@@ -53,7 +62,7 @@ def check_target(target: Path, source: Path | None, *, force: bool) -> None:
 
 def check_space(target: Path, needed: int) -> None:
     """Raise TargetError when fewer than `needed` bytes are free where `target` will be."""
-    free = shutil.disk_usage(target.absolute().parent).free
+    free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise TargetError(
             "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
@@ -71,7 +80,6 @@ def staged(target: Path) -> Iterator[Path]:
     point one whole bundle is there; `clear_remains` clears up what a killed export has left. What
     another export has put at `target` meanwhile is not replaced. Raises TargetError.
     """
-    target = target.absolute()
     replaces = target.exists()
     name = f".{target.name}.{secrets.token_hex(4)}"
     folder, aside = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
@@ -84,23 +92,22 @@ def staged(target: Path) -> Iterator[Path]:
                 _sync(folder)
                 if replaces:
                     target.rename(aside)
-                _put(folder, target, aside)
+                folder.rename(target)
+                _sync_path(target.parent)
             finally:
+                _settle(target, aside)
                 shutil.rmtree(folder, ignore_errors=True)
-                if target.exists():
-                    shutil.rmtree(aside, ignore_errors=True)
                 Path(lock.lock_file).unlink(missing_ok=True)
     except OSError as error:
         raise TargetError(
             "{target} cannot be written: {reason}",
             target=target,
-            reason=error.strerror or error,
+            reason=reason_of(error),
         ) from error
 
 
 def clear_remains(target: Path, notify: Notify) -> None:
     """Remove unfinished folders of exports of `target` that were killed; put an old bundle back."""
-    target = target.absolute()
     if not target.parent.is_dir():
         return
     # The whole name, since that of another target may begin with this one's.
@@ -112,12 +119,8 @@ def clear_remains(target: Path, notify: Notify) -> None:
         except Timeout:
             continue  # that export is still running
         partial, aside = lock_file.with_suffix(".partial"), lock_file.with_suffix(".old")
-        if aside.exists():
-            if target.exists():
-                shutil.rmtree(aside)
-            else:
-                aside.rename(target)
-                notify("Put back {target}, which a killed export had set aside.", target=target)
+        if _settle(target, aside):
+            notify("Put back {target}, which a killed export had set aside.", target=target)
         if partial.exists():
             shutil.rmtree(partial)
             notify("Removed {partial}, left by an export that was killed.", partial=partial)
@@ -125,14 +128,15 @@ def clear_remains(target: Path, notify: Notify) -> None:
         lock_file.unlink(missing_ok=True)
 
 
-def _put(folder: Path, target: Path, aside: Path) -> None:
-    try:
-        folder.rename(target)
-    except OSError:
-        if aside.exists():
-            aside.rename(target)
-        raise
-    _sync_path(target.parent)
+def _settle(target: Path, aside: Path) -> bool:
+    """Delete the bundle set aside, or put it back where nothing has taken its place."""
+    if not aside.exists():
+        return False
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        return False
+    aside.rename(target)
+    return True
 
 
 def _sync(folder: Path) -> None:

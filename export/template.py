@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 
 from issun.export.errors import CheckpointError
+from issun.runtime.checks import template_faults
+from issun.runtime.files import reason_of
 from issun.runtime.manifest import ChatRules, Template
 
 # The alpaca format of inu-ai's Japanese models, a newline spelled as backslash + n.
@@ -39,23 +41,19 @@ def load_template(path: Path) -> Template:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Template)
     except OSError as error:
-        raise CheckpointError("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise CheckpointError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CheckpointError("{path} is no template: {reason}", path=path, reason=error) from error
 
 
 def check_template(template: Template, special: dict[str, int]) -> None:
-    """Raise CheckpointError when the tokenizer lacks a special token that the template has.
-
-    A special token is what stands in the template as `<...>` or `[...]`.
-    """
-    text = template.with_input + template.without_input
-    wanted = {"[SEP]", "<s>", "</s>", "[CLS]", "[PAD]", "[MASK]"}
-    missing = sorted(token for token in wanted if token in text and token not in special)
-    if missing:
+    """Raise CheckpointError for slots or special tokens that would not work."""
+    if faults := template_faults(template, special):
         raise CheckpointError(
-            "The tokenizer has no {missing}, which the prompt template {name} needs: "
-            "give another template with `--template FILE`.",
-            missing=", ".join(missing),
+            "The prompt template {name} does not work: {faults}. "
+            "Mend it, or give another with `--template FILE`.",
             name=template.name,
+            faults="; ".join(faults),
         )

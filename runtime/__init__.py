@@ -1,5 +1,6 @@
 """Bundle -> tokens -> text: load an exported model and talk with it."""
 
+from issun.runtime.answer import Completion, Stream
 from issun.runtime.conversation import Conversation
 from issun.runtime.errors import (
     BundleError,
@@ -11,7 +12,7 @@ from issun.runtime.errors import (
     SamplingError,
 )
 from issun.runtime.generate import Segment, Timings
-from issun.runtime.model import Completion, Model, Stream
+from issun.runtime.model import Model
 from issun.runtime.prompt import Turn
 from issun.runtime.sampling import SamplingParams
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from issun.runtime.answer import Completion, Stream
 from issun.runtime.decoder import Cache
 from issun.runtime.errors import ConversationError
-from issun.runtime.model import Completion, Model, Stream
+from issun.runtime.files import reason_of, user_path
+from issun.runtime.model import Model
 from issun.runtime.prompt import Turn
 from issun.runtime.sampling import SamplingParams
 
@@ -103,14 +105,14 @@ class Conversation:
             _FORMAT_VERSION, self.role, [(t.message, t.reply) for t in self.turns]
         )
         text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
-        path = Path(path).expanduser()
+        path = user_path(path)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             raise ConversationError("{path} exists: choose another name.", path=path) from None
         except OSError as error:
             raise ConversationError(
-                "{path} cannot be written: {reason}", path=path, reason=error.strerror
+                "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
             ) from error
         try:
             with os.fdopen(handle, "wb") as file:
@@ -118,19 +120,19 @@ class Conversation:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise ConversationError(
-                "{path} cannot be written: {reason}", path=path, reason=error.strerror
+                "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
             ) from error
 
     def load(self, path: str | Path) -> None:
         """Take role and turns from a saved file; raises ConversationError and changes nothing."""
         self.model.check_free()
-        path = Path(path).expanduser()
+        path = user_path(path)
         try:
             with path.open("rb") as file:
                 raw = file.read(_MAX_FILE_BYTES + 1)
         except OSError as error:
             raise ConversationError(
-                "{path} cannot be read: {reason}", path=path, reason=error.strerror
+                "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
             ) from error
         if len(raw) > _MAX_FILE_BYTES:
             raise ConversationError("{path} is no saved conversation: too large.", path=path)
@@ -156,19 +158,17 @@ class Conversation:
         self, unfinished: _Unfinished, params: SamplingParams, dropped_turns: int = 0
     ) -> Stream:
         def keep(completion: Completion) -> None:
+            if completion.finish_reason == "cancelled" and not completion.ids:
+                return  # stopped before anything came: nothing has changed
             reply = unfinished.reply + completion.text
             answer = [*unfinished.answer, *completion.ids]
-            if answer or completion.finish_reason != "cancelled":
-                self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
+            self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
             cut = answer and completion.finish_reason != "stop"
             self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
 
+        self.model.check_free()
+        # What the cache held before, as far as the new prompt does not replace it.
         before = [*self._cache.ids[0], -1]
-
-        def rewind() -> None:
-            """Leave what the cache held before, as far as the new prompt has not replaced it."""
-            self._cache.keep_common_prefix(before)
-
         return self.model.start(
             self._cache,
             unfinished.prompt,
@@ -176,7 +176,7 @@ class Conversation:
             answer=unfinished.answer,
             dropped_turns=dropped_turns,
             on_complete=keep,
-            on_abandon=rewind,
+            on_abandon=lambda: self._cache.keep_common_prefix(before),
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
+
 
 class IssunError(Exception):
     """Base of every error that issun raises on purpose.
@@ -15,6 +18,10 @@ class IssunError(Exception):
         super().__init__(template.format(**values))
         self.template = template
         self.values = values
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by template and values, since the message alone may hold braces."""
+        return partial(type(self), self.template, **self.values), ()
 
 
 class BundleError(IssunError):
@@ -39,3 +46,14 @@ class BusyError(IssunError):
 
 class ConversationError(IssunError):
     """The conversation cannot do this now, or a saved one cannot be read or written."""
+
+
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
+    """Raise ParameterError unless `value` is one of `known`."""
+    if value not in known:
+        raise ParameterError(
+            "{name} is {value!r}, it must be one of {known}.",
+            name=name,
+            value=value,
+            known=", ".join(known),
+        )

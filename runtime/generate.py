@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Counts of tokens and seconds of one answer, up to its latest token."""
 
@@ -75,10 +75,25 @@ def generate(
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
     `answer` is the beginning of an answer that is to be continued. The last segment has the
     finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
-    the end of the context. Raises ContextError before any work when no token fits.
+    the end of the context. Raises ContextError when no token fits, ParameterError for ids out of
+    range, both at the call.
     """
-    started = clock()
     ids = [*prompt, *answer]
+    _check(decoder, ids)
+    return _tokens(
+        decoder,
+        cache,
+        prompt,
+        params,
+        sampler=sampler,
+        text=text,
+        eos=eos,
+        answer=answer,
+        clock=clock,
+    )
+
+
+def _check(decoder: Decoder, ids: Sequence[int]) -> None:
     if not ids:
         raise ParameterError("The prompt is empty.")
     if len(ids) >= decoder.n_positions:
@@ -88,20 +103,36 @@ def generate(
             tokens=len(ids),
             limit=decoder.n_positions,
         )
-    shared = cache.keep_common_prefix(ids)
-    timings = Timings(prompt_tokens=len(ids), reused_tokens=shared)
-    limit = min(params.max_new_tokens, decoder.n_positions - len(ids))
+    decoder.check_ids(ids)
+
+
+def _tokens(
+    decoder: Decoder,
+    cache: Cache,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    *,
+    sampler: Sampler,
+    text: TextStream,
+    eos: int | None,
+    answer: Sequence[int],
+    clock: Clock,
+) -> Iterator[Segment]:
+    started = clock()
     drawn = list(answer)
+    ids = [*prompt, *answer]
+    shared = cache.keep_common_prefix(ids)
+    limit = min(params.max_new_tokens, decoder.n_positions - len(ids))
     logits = decoder.prefill(cache, ids[shared:])
+    first = 0.0
     for count in range(1, limit + 1):
         token = sampler.sample(logits, prompt, drawn)
         logprob = (
             Logprob(*top_logprobs(logits, token, params.logprobs)) if params.logprobs else None
         )
-        timings.new_tokens = count
-        timings.total_time = clock() - started
-        if count == 1:
-            timings.time_to_first_token = timings.total_time
+        now = clock() - started
+        first = first or now
+        timings = Timings(len(ids), shared, count, first, now)
         if token == eos:
             yield Segment(token, text.finish(), "stop", timings, logprob)
             return
@@ -109,7 +140,7 @@ def generate(
         new = text.push(token)
         reason: FinishReason | None = "stop" if text.stopped else None
         if count == limit and not text.stopped:
-            new, reason = new + text.finish(), "stop" if text.stopped else "length"
+            new, reason = new + text.pause(), "length"
         yield Segment(token, new, reason, timings, logprob)
         if reason:
             return

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -19,18 +19,23 @@ _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
 
 KVCacheType = Literal["float32", "int8"]
+KV_CACHE_TYPES: tuple[KVCacheType, ...] = ("float32", "int8")
+
+# Bounds that keep a damaged manifest from asking for absurd amounts of memory.
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**7)]
+Id = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of the network, named as in config.json; `kv_head_dim` is the padded head width."""
 
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_inner: int
-    n_positions: int
-    vocab_size: int
-    kv_head_dim: int
+    n_layer: Count
+    n_embd: Count
+    n_head: Count
+    n_inner: Count
+    n_positions: Count
+    vocab_size: Count
+    kv_head_dim: Count
     activation_function: str
     layer_norm_epsilon: float
     tie_word_embeddings: bool
@@ -49,14 +54,14 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     """Ids that have a meaning, and how text is cut into the others."""
 
     file: str
-    pieces: int
+    pieces: Count
     do_lower_case: bool
-    special: dict[str, int]
-    bos: int | None
-    eos: int | None
-    unk: int
-    pad: int | None
-    sep: int | None
+    special: dict[str, Id]
+    bos: Id | None
+    eos: Id | None
+    unk: Id
+    pad: Id | None
+    sep: Id | None
 
 
 class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +110,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of `issun.json`."""
 
-    format: int
+    format: Count
     exporter: str
     graph: Literal["issun", "optimum"]
     architecture: Architecture
@@ -123,7 +128,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def bundle_id(self) -> str:
         """A hash over the files and all fields that change results (fidelity figures do not)."""
         described = msgspec.to_builtins(self)
-        for key in ("fidelity", "exporter", "source", "sampling"):
+        for key in ("fidelity", "exporter", "source"):
             described.pop(key)
         text = msgspec.json.encode(described, order="deterministic")
         return hashlib.sha256(text).hexdigest()[:32]
@@ -174,7 +179,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
 
 
 class _FormatOnly(msgspec.Struct):
-    format: int
+    format: Count
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -200,7 +205,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if not path.is_file() or path.is_symlink():
             raise BundleError(
-                "{path} is missing: export the bundle again, or copy it whole.", path=path
+                "{path} is missing or a link: export the bundle again, or copy it whole.", path=path
             )
         if (size := path.stat().st_size) != info.size:
             raise BundleError(

@@ -21,15 +21,14 @@ class GrowingCache(Cache):
         empty = np.zeros((1, n_head, 0, head_dim), np.float32)
         self.past: dict[str, NDArray[np.float32]] = dict.fromkeys(names, empty)
 
+    def close(self) -> None:
+        """Give the memory back; the cache cannot be used after."""
+        super().close()
+        self.past = {}
+
     def rewind(self, length: int, slot: int = 0) -> None:
         """Forget all tokens from position `length` on."""
-        if not 0 <= length <= len(self.ids[slot]):
-            raise ParameterError(
-                "Cannot rewind to {length}: the cache holds {held} tokens.",
-                length=length,
-                held=len(self.ids[slot]),
-            )
-        del self.ids[slot][length:]
+        super().rewind(length, slot)
         self.past = {name: array[:, :, :length] for name, array in self.past.items()}
 
 

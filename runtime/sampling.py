@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +57,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check every value against its range."""
-        number, whole = (int, float), (int,)
+        number, whole = Real, Integral
         _within("temperature", self.temperature, number, 0, 100)
         _within("top_k", self.top_k, whole, 0, math.inf)
         _within("top_p", self.top_p, number, 0, 1, above=True)
@@ -66,11 +68,21 @@ class SamplingParams:
         _within("frequency_penalty", self.frequency_penalty, number, -100, 100)
         _within("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
         _within("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
-        _within("min_new_tokens", self.min_new_tokens, whole, 0, self.max_new_tokens)
+        _within("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ParameterError(
+                "min_new_tokens is {low}, it must be at most max_new_tokens, which is {high}.",
+                low=self.min_new_tokens,
+                high=self.max_new_tokens,
+            )
         _within("logprobs", self.logprobs, whole, 0, math.inf)
         if self.seed is not None:
             _within("seed", self.seed, whole, 0, 2**64 - 1)
-        for token in self.banned_ids or ():
+        if not isinstance(self.logit_bias, Mapping):
+            raise ParameterError(
+                "logit_bias is {value!r}, it must map ids to numbers.", value=self.logit_bias
+            )
+        for token in self.banned_ids if self.banned_ids is not None else ():
             _within("banned_ids", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
             _within("logit_bias", token, whole, 0, math.inf)
@@ -85,26 +97,19 @@ class SamplingParams:
 
 
 def _within(
-    name: str,
-    value: object,
-    types: tuple[type, ...],
-    low: float,
-    high: float,
-    *,
-    above: bool = False,
+    name: str, value: Any, kind: type, low: float, high: float, *, above: bool = False
 ) -> None:
     good = (
-        isinstance(value, int | float)
-        and isinstance(value, types)
+        isinstance(value, Real)
+        and isinstance(value, kind)
         and not isinstance(value, bool)
-        and not math.isnan(value)
-        and (low < value if above else low <= value)
+        and (low < value if above else low <= value)  # false for NaN
         and value <= high
     )
     if not good:
         bounds = f"{low:g} {'<' if above else '<='} {name}"
         bounds += "" if math.isinf(high) else f" <= {high:g}"
-        if types == (int,):
+        if kind is Integral:
             raise ParameterError(
                 "{name} is {value!r}, it must be a whole number with {bounds}.",
                 name=name,
@@ -264,10 +269,10 @@ class Sampler:
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
-        if np.isnan(logits).any():
-            raise SamplingError("The model gave logits that are not numbers (NaN).")
         logits = self._process(logits, prompt, answer)
-        if not np.isfinite(logits.max()):
+        if np.isnan(logits).any() or logits.max() == np.inf:
+            raise SamplingError("The model gave logits that are not numbers (NaN).")
+        if logits.max() == _OUT:
             raise SamplingError("No token is left to draw: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
@@ -288,7 +293,7 @@ class Sampler:
         if params.no_repeat_ngram_size:
             logits = no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
         for processor in params.processors:
-            logits = processor([*prompt, *answer], logits)
+            logits = ban(processor([*prompt, *answer], logits), self._banned)
         return logits
 
     def _warp(self, logits: Vector) -> Vector:
@@ -320,6 +325,3 @@ def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[in
     best = np.argpartition(-logprobs, count - 1)[:count]
     best = best[np.argsort(-logprobs[best], kind="stable")]
     return float(logprobs[token]), {int(i): float(logprobs[i]) for i in best}
-
-
-SAMPLING_NAMES = tuple(f.name for f in fields(SamplingParams))

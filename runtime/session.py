@@ -40,9 +40,9 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
 
 
 def _options(threads: int) -> ort.SessionOptions:
-    if not 1 <= threads <= _MAX_THREADS:
+    if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
         raise ParameterError(
-            "threads is {value}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
+            "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

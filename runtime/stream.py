@@ -49,7 +49,8 @@ class TextStream:
     The segments of `push` and `finish` join to the text of the whole answer: its decoded text
     with the template's newline spelling replaced, ended before the stop string that is complete
     first, and less one newline at the end. Text that may become something else is held back: half
-    a newline spelling, a newline that may be the last, the start of a stop string.
+    a newline spelling, a newline that may be the last, the start of a stop string. An answer that
+    is cut, by its length or by the reader, ends with `pause`.
     """
 
     def __init__(self, tokenizer: Tokenizer, newline: str = "", stop: Sequence[str] = ()) -> None:
@@ -71,24 +72,24 @@ class TextStream:
         return self._give(len(certain.removesuffix("\n")))
 
     def skip(self, ids: Sequence[int]) -> None:
-        """Begin behind `ids`, whose text a reader has seen to its end."""
+        """Begin behind `ids`, whose text a reader has seen as far as `pause` gave it."""
         stop, self._stop = self._stop, ()
         for token in ids:
             self.push(token)
-        self._flush()  # but bytes of a character that `ids` cut may still become one
         self._stop = stop
+
+    def pause(self) -> str:
+        """The rest of the text when it is cut here, but no half of a character or newline."""
+        return self._give(len(self._text.removesuffix("\n")))
 
     def finish(self) -> str:
         """The rest of the text, when no more tokens come."""
         if self.stopped:
             return ""
         self._raw += self._detokenizer.finish()
-        return self._flush()
-
-    def _flush(self) -> str:
         self._replace_newlines(final=True)
         self._cut_at_stop()
-        return self._give(len(self._text.removesuffix("\n")))
+        return self.pause()
 
     def _replace_newlines(self, *, final: bool = False) -> None:
         """Move what is decided from `_raw` to `_text`; unless `final`, half a spelling waits."""

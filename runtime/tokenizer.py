@@ -34,6 +34,7 @@ class Tokenizer:
         self._silent = frozenset(
             i for i in range(self.num_pieces) if self._sp.is_control(i) or self._sp.is_unknown(i)
         ) | frozenset(self.special.values())
+        self._reserved = frozenset(self.special.values()) - {self._sp.unk_id()}
         self._bytes = frozenset(i for i in range(self.num_pieces) if self._sp.is_byte(i))
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -87,7 +88,19 @@ class Tokenizer:
         if self.do_lower_case:
             text = _lower(text)
         ids: list[int] = self._sp.encode(text)
-        return ids
+        return ids if self._reserved.isdisjoint(ids) else self._encode_apart(text)
+
+    def _encode_apart(self, text: str) -> list[int]:
+        """Ids where the file knows special tokens as pieces of text: what spells one is cut.
+
+        What only normalization makes one is read as unknown.
+        """
+        cuts = [match.start() + 1 for match in self._split.finditer(text)]
+        parts = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        unknown: int = self._sp.unk_id()
+        return [
+            unknown if i in self._reserved else i for part in parts for i in self._sp.encode(part)
+        ]
 
 
 def _lower(text: str) -> str:

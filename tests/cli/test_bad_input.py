@@ -271,3 +271,34 @@ def test_bad_saved_conversation(fuji: Path, tmp_path: Path) -> None:
         path = tmp_path / "saved.json"
         path.write_text(content, encoding="utf-8")
         refused(issun("chat", fuji, stdin=f"/load {path}\n"), "saved.json")
+
+
+def test_numbers_without_end(fuji: Path) -> None:
+    huge = "9" * 400
+    refused(issun("generate", fuji, "--instruction", "a", "--seed", huge), "seed is 999")
+    refused(issun("chat", fuji, stdin=f"/set seed {huge}\n"), "seed is 999")
+    refused(issun("chat", fuji, "--min-new-tokens", "200"), "at most max_new_tokens, which is 100")
+
+
+def test_paths_that_are_none(fuji: Path, tmp_path: Path) -> None:
+    refused(issun("chat", fuji, stdin="/save ~nosuch/x\n"), "~nosuch/x cannot be written")
+    refused(issun("chat", fuji, stdin="/load a\0b\n"), "is no path")
+    refused(issun("export", "", "-o", tmp_path / "b"), "is no path")
+    refused(issun("export", "x" * 300, "-o", tmp_path / "b"))
+    refused(issun("chat", "x" * 300))
+
+
+def test_closed_and_full_streams(fuji: Path) -> None:
+    command = f"'{sys.executable}' -m issun.cli.main"
+    for line, code, err in (
+        (f"{command} chat '{fuji}' <&-", 0, ""),
+        (f"{command} generate '{fuji}' --instruction a > /dev/full", 2, "error: No space left"),
+        (f"{command} chat /nope 2>&-", 2, ""),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, env=environment(), check=False
+        )
+        assert done.returncode == code, (line, done)
+        assert done.stdout == b""
+        assert done.stderr.decode().startswith(err)
+        assert b"Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from issun.cli.options import SAMPLING, with_sampling
 from tests.cli.conftest import environment, issun
 
 
@@ -69,6 +70,29 @@ def test_continue_goes_on_where_the_answer_was_cut(fuji: Path) -> None:
     result = issun("chat", fuji, "--max-new-tokens", "3", stdin="山は?\n/continue\n/continue\n")
     assert result.out == "富士\n山です\n。\n"
     assert result.err == "[cut at 3 tokens; /continue goes on]\n" * 2
+
+
+def test_commands_as_an_ime_leaves_them(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="／ｓｅｔ\u3000temperature\u30000.5\n/set\u3000top_k 3\n")
+    assert result.err == "[temperature 0.5]\n[top_k 3]\n"
+
+
+def test_a_newline_as_a_stop_string() -> None:
+    seen = []
+
+    def command(*, sampling: dict[str, object]) -> None:
+        seen.append(sampling)
+
+    with_sampling(command)(**dict.fromkeys(SAMPLING) | {"stop": [r"\n", "です"]})
+    assert seen == [{"stop": ("\n", "です")}]
+
+
+def test_windows_line_ends(fuji: Path) -> None:
+    counts = [
+        json.loads(issun("generate", fuji, "--json", "--instruction", "-", stdin=text).out)
+        for text in ("山は?", "山は?\n", "山は?\r\n")
+    ]
+    assert len({answer["timings"]["prompt_tokens"] for answer in counts}) == 1
 
 
 def test_unknown_command(fuji: Path) -> None:

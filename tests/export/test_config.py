@@ -95,7 +95,7 @@ def test_an_unknown_activation_prints_the_table() -> None:
 @pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "12", None, True, [1]])
 def test_counts_are_whole_numbers(key: str, value: object) -> None:
-    assert f"{key} is {value!r}, it must be a whole number above 0" in refusal(**{key: value})
+    assert f"{key} is {value!r}, it must be a whole number from 1 to " in refusal(**{key: value})
 
 
 def test_n_inner_is_a_whole_number() -> None:
@@ -106,9 +106,23 @@ def test_heads_divide_the_width() -> None:
     assert "n_embd 48 is not a multiple of n_head 5" in refusal(n_head=5)
 
 
-@pytest.mark.parametrize("value", ["small", [], {}])
-def test_epsilon_is_a_number(value: object) -> None:
-    assert "float" in refusal(layer_norm_epsilon=value)
+@pytest.mark.parametrize("value", ["small", [], {}, 0, -1.0, float("nan"), 10**400, 2.0])
+def test_epsilon_is_a_small_number(value: object) -> None:
+    assert "must be a number between 0 and 1" in refusal(layer_norm_epsilon=value)
+
+
+@pytest.mark.parametrize("value", ["false", 1, None])
+@pytest.mark.parametrize("key", ["scale_attn_weights", "tie_word_embeddings"])
+def test_flags_are_true_or_false(key: str, value: object) -> None:
+    assert f"{key} is {value!r}, it must be true or false" in refusal(**{key: value})
+
+
+def test_sizes_are_bounded() -> None:
+    assert "n_layer is 3000000" in refusal(n_layer=3_000_000)
+
+
+def test_architectures_may_be_anything() -> None:
+    assert "(5)" in refusal(architectures=5)
 
 
 @pytest.mark.parametrize(

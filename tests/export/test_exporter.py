@@ -256,12 +256,31 @@ def test_no_template_file(source: Path) -> None:
 def test_a_token_of_the_template_that_the_tokenizer_lacks(source: Path) -> None:
     change(source / "tokenizer_config.json", sep_token=None)
     message = refusal(source)
-    assert "The tokenizer has no [SEP], which the prompt template alpaca-japanese needs" in message
+    assert "template alpaca-japanese does not work: the tokenizer has no [SEP]." in message
     assert "--template FILE" in message
     path = write(
-        source.parent / "mine.json", template(with_input="{instruction}", without_input="{input}")
+        source.parent / "mine.json",
+        template(with_input="{instruction}:{input}", without_input="{instruction}"),
     )
     export(source, source.parent / "bundle", ExportOptions(template=path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"with_input": "{instruction}"}, "with_input lacks {input}"),
+        ({"without_input": "{instrucion}"}, "without_input has {instrucion}"),
+        ({"without_input": "<|user|>{instruction}"}, "the tokenizer has no <|user|>"),
+        ({"without_input": "{instruction}[EOS]"}, "the tokenizer has no [EOS]"),
+        ({"chat": {"user": "User"}}, "chat.user lacks {message}"),
+        ({"chat": {"reserve": 0}}, "chat.reserve is 0, below 1"),
+    ],
+)
+def test_a_template_that_cannot_work(source: Path, changes: dict[str, Any], fault: str) -> None:
+    content = template()
+    content["chat"] |= changes.pop("chat", {})
+    path = write(source.parent / "mine.json", content | changes)
+    assert fault in refusal(source, template=path)
 
 
 def test_a_special_id_beyond_the_vocabulary(source: Path) -> None:

@@ -297,15 +297,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["gpt", "./some/one", "../one", "a/b/c", "/no/where", "", "a b/c", "https://h.co/a"]
+    "source", ["gpt", "./some/one", "../one", "a/b/c", "/no/where", "a b/c", "https://h.co/a"]
 )
 def test_neither_a_folder_nor_a_hub_id(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if source == "":
-        assert locate(source).folder == Path()
-        return
     with pytest.raises(CheckpointError, match=r"no folder .*no hub id \(owner/name\)"):
         locate(source)
 

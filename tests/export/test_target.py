@@ -15,7 +15,7 @@ import pytest
 
 from issun.export import CheckpointError, ExportOptions, TargetError, export
 from issun.export.target import check_space, check_target
-from issun.runtime import Model
+from issun.runtime import Model, ParameterError
 from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
 
 NAME = "vocab-8011"
@@ -210,7 +210,8 @@ def test_what_appeared_meanwhile_is_not_replaced(source: Path, tmp_path: Path) -
 
 _EXPORT = """
 import resource, shutil, sys
-from issun.export import ExportOptions, export, target as places
+from pathlib import Path
+from issun.export import ExportOptions, export
 
 where, source, target = sys.argv[1:]
 
@@ -225,7 +226,8 @@ def progress(stage, done, total):
 if where == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 if where == "aside":
-    places._put = lambda *_: pause()
+    rename = Path.rename
+    Path.rename = lambda path, to: pause() if path.suffix == ".partial" else rename(path, to)
 if where == "done":
     rmtree = shutil.rmtree
     shutil.rmtree = lambda path, **_: pause() if path.suffix == ".old" else rmtree(path, **_)
@@ -368,3 +370,39 @@ def test_a_write_error_leaves_nothing(source: Path, tmp_path: Path, old: Path) -
         assert done.stdout.startswith(f"TargetError {target} cannot be written: File too large")
         assert "Traceback" not in done.stderr
         assert everything(tmp_path) == before
+
+
+@posix
+def test_interrupted_between_the_two_renames(
+    source: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = everything(old), Path.rename
+
+    def interrupted(path: Path, to: Path) -> Path:
+        if path.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(source, old, ExportOptions(force=True))
+    assert everything(old) == before
+    assert hidden(old.parent) == []
+
+
+def test_a_target_named_through_itself(source: Path, old: Path) -> None:
+    export(source, old / ".." / old.name, ExportOptions(force=True))
+    assert check_whole(old).architecture.vocab_size == 8011
+    assert hidden(old.parent) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\0b"])
+def test_no_path(source: Path, name: str) -> None:
+    with pytest.raises(ParameterError, match="is no path"):
+        export(source, name)
+
+
+def test_a_name_that_is_too_long(source: Path, tmp_path: Path) -> None:
+    with pytest.raises((TargetError, OSError), match="too long"):
+        export(source, tmp_path / ("b" * 300))
+    assert list(tmp_path.glob(".*")) == []

@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import json
 import stat
+import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from issun.runtime import (
@@ -513,3 +517,52 @@ def test_an_endless_file_is_too_large(chat: Conversation) -> None:
         pytest.skip("there is no /dev/zero")
     with pytest.raises(ConversationError, match="too large"):
         chat.load("/dev/zero")
+
+
+def test_stopped_before_the_answer_began_changes_nothing(chat: Conversation) -> None:
+    chat.reply("一つ目", replace(GREEDY, max_new_tokens=2))
+    turns = list(chat.turns)
+    for start in (lambda: chat.stream("二つ目"), chat.retry):
+        completion = start().cancel()
+        assert (completion.text, completion.finish_reason) == ("", "cancelled")
+        assert chat.turns == turns
+    assert chat.resume().finish().ids  # the cut answer can still be continued
+
+
+def test_scores_of_two_threads_are_right_or_refused(folder: Path) -> None:
+    with Model.load(folder, threads=1) as model:
+        ids = list(range(20, 140))
+        expected = model.score(ids)
+        results: list[bool | None] = []
+
+        def work() -> None:
+            for _ in range(20):
+                try:
+                    results.append(bool(np.array_equal(model.score(ids), expected)))
+                except BusyError:
+                    results.append(None)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 40
+        assert False not in results
+        assert True in results
+
+
+def test_segments_keep_their_own_timings(chat: Conversation) -> None:
+    counts = [segment.timings.new_tokens for segment in chat.stream("山は?")]
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) > 1
+
+
+def test_closing_the_model_frees_a_conversation_s_session(folder: Path) -> None:
+    model = Model.load(folder, threads=1)
+    chat = Conversation(model, params=GREEDY)
+    chat.reply("山は?")
+    session = weakref.ref(model.decoder.session)
+    model.close()
+    gc.collect()
+    assert session() is None

@@ -228,5 +228,6 @@ def test_exactly_the_last_segment_has_a_reason(
     assert segments[-1].finish_reason in ("stop", "length")
     whole = TextStream(Letters(), r"\n", stop)  # type: ignore[arg-type]
     ids = [s.id for s in segments if s.id != EOS]
-    expected = "".join([*(whole.push(i) for i in ids), whole.finish()])
+    end = whole.finish if segments[-1].finish_reason == "stop" else whole.pause
+    expected = "".join([*(whole.push(i) for i in ids), end()])
     assert "".join(s.text for s in segments) == expected

@@ -350,9 +350,10 @@ BAD = [
     ("frequency_penalty", (-101, 101, math.nan, True), "-100 <= frequency_penalty <= 100"),
     ("no_repeat_ngram_size", (-1, 2.0, True, None), "0 <= no_repeat_ngram_size"),
     ("max_new_tokens", (0, -5, 1.0, True, None), "1 <= max_new_tokens"),
-    ("min_new_tokens", (-1, 101, 1.0, True), "0 <= min_new_tokens <= 100"),
+    ("min_new_tokens", (-1, 1.0, True), "0 <= min_new_tokens"),
+    ("min_new_tokens", (101, 10**400), "at most max_new_tokens, which is 100"),
     ("logprobs", (-1, 0.5, True), "0 <= logprobs"),
-    ("seed", (-1, 2**64, 1.0, True, "1"), "0 <= seed"),
+    ("seed", (-1, 2**64, 10**400, 1.0, True, "1"), "0 <= seed"),
 ]
 
 
@@ -536,3 +537,25 @@ def test_something_is_always_left_to_draw(  # noqa: PLR0917
         uniform, temperature=temperature, top_k=k, top_p=p, min_p=min_p, typical_p=typical_p
     )
     assert one.sample(vector(*values), [], []) in (1, 2, 3, 4)
+
+
+def test_processors_cannot_bring_banned_ids_back() -> None:
+    params = SamplingParams(temperature=0, processors=(lambda ids, logits: -logits,))
+    vocabulary = Vocabulary(rows=5, pieces=4, eos=None, unk=1)
+    drawn = Sampler(params, vocabulary, np.random.default_rng(0)).sample(
+        np.float32([3, -9, 2, 4, -9]), [0], []
+    )
+    assert drawn == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_a_processor_breaks_is_told(value: float) -> None:
+    params = SamplingParams(processors=(lambda ids, logits: logits + value,))
+    one = Sampler(params, Vocabulary(5, 5, None, 1), np.random.default_rng(0))
+    with pytest.raises(SamplingError, match="not numbers"):
+        one.sample(np.float32([1, 2, 3, 4, 5]), [0], [])
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    params = SamplingParams(temperature=np.float32(0.5), top_k=np.int64(3))
+    assert (params.temperature, params.top_k) == (0.5, 3)

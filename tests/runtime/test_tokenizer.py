@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issun.export.calibrate import calibration_text
 from issun.runtime import BundleError, ParameterError
 from issun.runtime.tokenizer import SPECIAL_ROLES, Tokenizer, assign_special_ids
 from tests import recordings as rec
@@ -165,3 +167,21 @@ def test_file_that_is_no_sentencepiece_model_is_an_error(tmp_path: Path) -> None
     path.write_text("not a model")
     with pytest.raises(BundleError, match="not a SentencePiece model"):
         Tokenizer(path, {})
+
+
+def test_special_tokens_that_the_file_knows_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "spiece.model"
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(calibration_text().splitlines()),
+            model_writer=file,
+            vocab_size=400,
+            hard_vocab_limit=False,
+            user_defined_symbols=["[SEP]"],
+            minloglevel=2,
+        )
+    sep = sentencepiece.SentencePieceProcessor(model_file=str(path)).piece_to_id("[SEP]")
+    tokenizer = Tokenizer(path, {"[SEP]": sep})
+    for text in ("あ[SEP]い", "[SEP]", "[SEP][SEP]", "［ＳＥＰ］"):
+        assert sep not in tokenizer.encode(text)
+    assert tokenizer.encode("あ[SEP]い", special=True).count(sep) == 1

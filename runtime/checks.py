@@ -1,0 +1,90 @@
+"""A bundle's parts against each other: what does not fit together would answer wrongly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnxruntime as ort
+
+from issun.runtime.errors import BundleError
+from issun.runtime.manifest import Manifest, Template
+
+# The slots of each text of a template.
+_SLOTS = {
+    "with_input": {"instruction", "input"},
+    "without_input": {"instruction"},
+    "chat.role_line": {"line"},
+    "chat.user": {"message"},
+    "chat.assistant": {"message"},
+    "chat.system": {"system"},
+}
+_SLOT = re.compile(r"\{(\w+)\}")
+# What looks like a special token: <s>, </s>, <|user|>, [SEP], [EOS].
+_SPECIAL = re.compile(r"</?\|?\w+\|?>|\[[A-Z]+\]")
+
+
+def template_faults(template: Template, special: dict[str, int]) -> list[str]:
+    """What is wrong with a template, given the tokenizer's special tokens."""
+    chat = template.chat
+    texts = {
+        "with_input": template.with_input,
+        "without_input": template.without_input,
+        "chat.role_line": chat.role_line,
+        "chat.user": chat.user,
+        "chat.assistant": chat.assistant,
+        "chat.system": "".join(chat.system),
+    }
+    faults = []
+    for name, text in texts.items():
+        found = set(_SLOT.findall(text))
+        faults += [f"{name} lacks {{{slot}}}" for slot in sorted(_SLOTS[name] - found)]
+        faults += [f"{name} has {{{slot}}}" for slot in sorted(found - _SLOTS[name])]
+    tokens = set(_SPECIAL.findall(template.with_input + template.without_input))
+    faults += [f"the tokenizer has no {token}" for token in sorted(tokens - set(special))]
+    if chat.reserve < 1:
+        faults.append(f"chat.reserve is {chat.reserve}, below 1")
+    return faults
+
+
+def check_manifest(folder: Path, manifest: Manifest, pieces: int) -> None:
+    """Raise BundleError unless tokens and template fit the network and the tokenizer's `pieces`."""
+    tokens, rows = manifest.tokens, manifest.architecture.vocab_size
+    faults = template_faults(manifest.prompt, tokens.special)
+    if tokens.pieces != pieces or pieces > rows:
+        faults.append(f"pieces is {tokens.pieces}; the tokenizer has {pieces}, the network {rows}")
+    ids = {"bos": tokens.bos, "eos": tokens.eos, "unk": tokens.unk, **tokens.special}
+    faults += [f"{n} is {i}" for n, i in ids.items() if i is not None and not 0 <= i < rows]
+    if "" in tokens.special:
+        faults.append("a special token is empty")
+    _raise(folder, faults)
+
+
+def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession) -> None:
+    """Raise BundleError unless the graph has the shapes that the manifest describes."""
+    described, kind = manifest.architecture, manifest.graph
+    past = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
+    names = {i.name for i in session.get_inputs()}
+    logits = next((o for o in session.get_outputs() if o.name == "logits"), None)
+    faults = []
+    if ("logit_rows" in names) != (kind == "issun") or logits is None:
+        faults.append(f"the graph is none of the kind {kind}")
+    elif logits.shape[-1] not in (described.vocab_size, "vocab_size"):
+        faults.append(f"the graph has {logits.shape[-1]} ids, not {described.vocab_size}")
+    if len(past) != 2 * described.n_layer:
+        faults.append(f"the graph has {len(past) // 2} layers, not {described.n_layer}")
+    shape = (described.n_head, described.kv_head_dim)
+    for entry in past[:1]:
+        found = (entry.shape[1], entry.shape[3])
+        if all(isinstance(n, int) for n in found) and found != shape:
+            faults.append(f"the graph has heads of {found}, not {shape}")
+    _raise(folder, faults)
+
+
+def _raise(folder: Path, faults: list[str]) -> None:
+    if faults:
+        raise BundleError(
+            "{folder}: the manifest does not fit the bundle: {faults}.",
+            folder=folder,
+            faults="; ".join(faults),
+        )
