@@ -100,8 +100,7 @@ def _within(
     name: str, value: Any, kind: type, low: float, high: float, *, above: bool = False
 ) -> None:
     good = (
-        isinstance(value, Real)
-        and isinstance(value, kind)
+        isinstance(value, kind)
         and not isinstance(value, bool)
         and (low < value if above else low <= value)  # false for NaN
         and value <= high
