@@ -97,7 +97,7 @@ class SamplingParams:
 
 
 def _within(
-    name: str, value: Any, kind: type, low: float, high: float, *, above: bool = False
+    name: str, value: Any, kind: Any, low: float, high: float, *, above: bool = False
 ) -> None:
     good = (
         isinstance(value, kind)

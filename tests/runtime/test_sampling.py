@@ -550,7 +550,7 @@ def test_processors_cannot_bring_banned_ids_back() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_a_processor_breaks_is_told(value: float) -> None:
-    params = SamplingParams(processors=(lambda ids, logits: logits + value,))
+    params = SamplingParams(processors=(lambda ids, logits: np.full_like(logits, value),))
     one = Sampler(params, Vocabulary(5, 5, None, 1), np.random.default_rng(0))
     with pytest.raises(SamplingError, match="not numbers"):
         one.sample(np.float32([1, 2, 3, 4, 5]), [0], [])
