@@ -108,9 +108,3 @@ def load_recording(name: str, vocab_size: int) -> Recording:
             greedy=stored["greedy"].tolist(),
             gaps=stored["gaps"].tolist(),
         )
-
-
-def mean_kl(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """KL divergence of the second from the first distribution: nats, mean over rows."""
-    first, second = (x.astype(np.float64) - log_sum_exp(x)[:, None] for x in (reference, logits))
-    return float((np.exp(first) * (first - second)).sum(axis=-1).mean())

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from issun.benchmarks.fidelity import mean_kl, score_windows
 from issun.export import CheckpointError, ExportOptions, export
 from issun.runtime import Model
 from tests import recordings as rec
@@ -80,13 +81,8 @@ def test_int8_is_close_to_float32(ja_small: Bundles, optimum: Bundles, shared: P
     for bundle in (ja_small("float32"), optimum("ja-small", "int8")):
         with Model.load(bundle) as model:
             ids = model.tokenizer.encode(text.decode("utf-8", "ignore"))
-            windows = [ids[i : i + 512] for i in range(0, len(ids), 512)]
-            rows = [
-                model.decoder.forward(model.new_cache(), [window], range(len(window)))
-                for window in windows
-            ]
-            logits.append(np.concatenate(rows))
-    assert 1e-6 < rec.mean_kl(*logits) <= 0.002
+            logits.append(score_windows(model, ids))
+    assert 1e-6 < mean_kl(*logits) <= 0.002
 
 
 def test_conversation_goes_on_behind_the_context(optimum: Bundles) -> None:
