@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,32 +26,44 @@ import numpy as np
 
 from issun.benchmarks.memory import MemoryReport, measure
 from issun.runtime import Model
+from issun.runtime.manifest import KV_CACHE_TYPES
 from issun.runtime.session import physical_cores
 
 _ISSUN = [sys.executable, "-m", "issun.cli.main"]
-_PROMPT, _STEPS, _ROUNDS = 128, 32, 5
+_PREFILLS, _DEPTHS, _STEPS, _ROUNDS = (128, 512), (128, 900), 16, 5
 PRECISIONS = ("int8", "int4")
 QUESTION = "日本で一番高い山は何ですか。"
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """Load in seconds; prefill and decode in tokens a second by prompt length and by depth."""
+
+    load: float
+    prefill: dict[int, float]
+    decode: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one precision; seconds, tokens a second, bytes."""
+    """The figures of one kind of bundle; `size` in bytes."""
 
     precision: str
+    kv_cache: str
     size: int
     export: MemoryReport
-    load: float
-    prefill: float
-    decode: float
+    speed: Speed
     answer: MemoryReport
 
 
-def measure_precision(checkpoint: Path, precision: str, folder: Path) -> Row:
+def measure_bundle(checkpoint: Path, precision: str, kv_cache: str, folder: Path) -> Row:
     """Export `checkpoint` into `folder`, then answer and step with the bundle."""
-    bundle = folder / precision
+    bundle = folder / f"{precision}-{kv_cache}"
     export = _checked(
-        [*_ISSUN, "export", str(checkpoint), "-o", str(bundle), "--precision", precision]
+        [
+            *(*_ISSUN, "export", str(checkpoint), "-o", str(bundle)),
+            *("--precision", precision, "--kv-cache", kv_cache),
+        ]
     )
     answer = _checked(
         [
@@ -58,29 +71,37 @@ def measure_precision(checkpoint: Path, precision: str, folder: Path) -> Row:
             *("--min-new-tokens", "100", "--max-new-tokens", "100", "--json"),
         ]
     )
-    load, prefill, decode = measure_speed(bundle)
     size = sum(path.stat().st_size for path in bundle.iterdir())
-    return Row(precision, size, export, load, prefill, decode, answer)
+    row = Row(precision, kv_cache, size, export, measure_speed(bundle), answer)
+    shutil.rmtree(bundle)
+    return row
 
 
-def measure_speed(bundle: Path) -> tuple[float, float, float]:
-    """Load time in seconds; prefill of 128 tokens and decode behind them in tokens a second."""
+def measure_speed(bundle: Path) -> Speed:
+    """Load `bundle`, read prompts of random ids, and decode behind them."""
     started = time.perf_counter()
     model = Model.load(bundle)
     load = time.perf_counter() - started
-    ids = np.random.default_rng(0).integers(7, model.manifest.tokens.pieces, _PROMPT).tolist()
+    pieces = model.manifest.tokens.pieces
+    ids = np.random.default_rng(0).integers(7, pieces, max(_DEPTHS)).tolist()
     cache = model.new_cache()
 
-    def prefill() -> None:
+    def prefill(length: int) -> None:
         cache.rewind(0)
-        model.decoder.prefill(cache, ids)
+        model.decoder.prefill(cache, ids[:length])
 
-    def decode() -> None:
-        cache.rewind(_PROMPT)
+    def decode(depth: int) -> None:
+        cache.rewind(depth)
         for token in ids[:_STEPS]:
             model.decoder.step(cache, token)
 
-    return load, _PROMPT / _median_time(prefill), _STEPS / _median_time(decode)
+    prefills, decodes = {}, {}
+    for length in _PREFILLS:
+        prefills[length] = length / _median_time(partial(prefill, length))
+    for depth in _DEPTHS:
+        prefill(depth)
+        decodes[depth] = _STEPS / _median_time(partial(decode, depth))
+    return Speed(load, prefills, decodes)
 
 
 def _median_time(work: Callable[[], None]) -> float:
@@ -103,21 +124,26 @@ def _checked(command: list[str]) -> MemoryReport:
 def markdown(rows: list[Row]) -> str:
     """The table, dated, with the machine's name."""
     cpu = _cpu_name()
+    columns = ["precision", "KV cache", "bundle", "export", "its peak memory", "load"]
+    columns += [f"prefill {length}" for length in _PREFILLS]
+    columns += [f"decode after {depth}" for depth in _DEPTHS]
+    columns += ["peak memory of a 100-token answer"]
     lines = [
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {cpu}, {physical_cores()} threads, "
-        f"onnxruntime {version('onnxruntime')}, Python {platform.python_version()}.",
+        f"onnxruntime {version('onnxruntime')}, Python {platform.python_version()}. "
+        "Prefill and decode in tokens a second.",
         "",
-        "| precision | bundle | export | export's peak memory | load | prefill 128 | "
-        "decode after 128 | peak memory of a 100-token answer |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
-    lines += [
-        f"| {row.precision} | {row.size / 1e6:,.0f} MB | {row.export.seconds:.0f} s | "
-        f"{row.export.peak / 1e6:,.0f} MB | {row.load:.1f} s | {row.prefill:,.0f} tok/s | "
-        f"{row.decode:,.1f} tok/s | {row.answer.peak / 1e6:,.0f} MB (anonymous "
-        f"{row.answer.anonymous / 1e6:,.0f}) |"
-        for row in rows
-    ]
+    for row in rows:
+        speeds = [*row.speed.prefill.values(), *row.speed.decode.values()]
+        cells = [row.precision, row.kv_cache, f"{row.size / 1e6:,.0f} MB"]
+        cells += [f"{row.export.seconds:.0f} s", f"{row.export.peak / 1e6:,.0f} MB"]
+        cells += [f"{row.speed.load:.1f} s", *(f"{speed:,.1f}" for speed in speeds)]
+        answer = row.answer
+        cells += [f"{answer.peak / 1e6:,.0f} MB (anonymous {answer.anonymous / 1e6:,.0f})"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -138,7 +164,8 @@ def main() -> None:
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     try:
-        print(markdown([measure_precision(args.checkpoint, p, folder) for p in PRECISIONS]))
+        kinds = [(p, k) for p in PRECISIONS for k in KV_CACHE_TYPES]
+        print(markdown([measure_bundle(args.checkpoint, p, k, folder) for p, k in kinds]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
