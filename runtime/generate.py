@@ -75,52 +75,12 @@ def generate(
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
     `answer` is the beginning of an answer that is to be continued. The last segment has the
     finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
-    the end of the context. Raises ContextError when no token fits, ParameterError for ids out of
-    range, both at the call.
+    the end of the context. Raises as `check_prompt` does, before any work.
     """
-    ids = [*prompt, *answer]
-    _check(decoder, ids)
-    return _tokens(
-        decoder,
-        cache,
-        prompt,
-        params,
-        sampler=sampler,
-        text=text,
-        eos=eos,
-        answer=answer,
-        clock=clock,
-    )
-
-
-def _check(decoder: Decoder, ids: Sequence[int]) -> None:
-    if not ids:
-        raise ParameterError("The prompt is empty.")
-    if len(ids) >= decoder.n_positions:
-        raise ContextError(
-            "The prompt has {tokens:,} tokens, which leaves no room for an answer in the context "
-            "of {limit:,}.",
-            tokens=len(ids),
-            limit=decoder.n_positions,
-        )
-    decoder.check_ids(ids)
-
-
-def _tokens(
-    decoder: Decoder,
-    cache: Cache,
-    prompt: Sequence[int],
-    params: SamplingParams,
-    *,
-    sampler: Sampler,
-    text: TextStream,
-    eos: int | None,
-    answer: Sequence[int],
-    clock: Clock,
-) -> Iterator[Segment]:
     started = clock()
     drawn = list(answer)
     ids = [*prompt, *answer]
+    check_prompt(decoder, ids)
     shared = cache.keep_common_prefix(ids)
     limit = min(params.max_new_tokens, decoder.n_positions - len(ids))
     logits = decoder.prefill(cache, ids[shared:])
@@ -145,3 +105,17 @@ def _tokens(
         if reason:
             return
         logits = decoder.step(cache, token)
+
+
+def check_prompt(decoder: Decoder, ids: Sequence[int]) -> None:
+    """Raise ContextError when no token fits behind `ids`, ParameterError for ids out of range."""
+    if not ids:
+        raise ParameterError("The prompt is empty.")
+    if len(ids) >= decoder.n_positions:
+        raise ContextError(
+            "The prompt has {tokens:,} tokens, which leaves no room for an answer in the context "
+            "of {limit:,}.",
+            tokens=len(ids),
+            limit=decoder.n_positions,
+        )
+    decoder.check_ids(ids)

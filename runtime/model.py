@@ -19,7 +19,7 @@ from issun.runtime.checks import check_graph, check_manifest
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder
 from issun.runtime.errors import BundleError, BusyError, ParameterError, check_choice
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, generate
+from issun.runtime.generate import Clock, check_prompt, generate
 from issun.runtime.manifest import (
     KV_CACHE_TYPES,
     KVCacheType,
@@ -161,6 +161,7 @@ class Model:
         """
         self._take()
         try:
+            check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
             text = TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
