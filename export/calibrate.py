@@ -10,6 +10,9 @@ import numpy as np
 
 from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.weights import Array, Tensor
+from issun.runtime.manifest import Template
+from issun.runtime.prompt import PromptBuilder
+from issun.runtime.tokenizer import Tokenizer
 
 WINDOW = 256
 # A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
@@ -22,6 +25,21 @@ _Get = Callable[[str], Array]
 def calibration_text() -> str:
     """The shipped text: short Japanese dialogues and prose, one paragraph a line."""
     return Path(__file__).with_name("calibration.txt").read_text(encoding="utf-8")
+
+
+def calibration_ids(config: GPT2Config, tokenizer: Tokenizer, template: Template) -> list[int]:
+    """Windows of the shipped text, every other one behind a prompt as users' texts are.
+
+    The start token and the special tokens have keys and values like no other.
+    """
+    prompts = PromptBuilder(template, tokenizer, config.n_positions)
+    length = min(WINDOW, config.n_positions)
+    text, lines = tokenizer.encode(calibration_text()), calibration_text().splitlines()
+    ids: list[int] = []
+    for number, start in enumerate(range(0, len(text), length)):
+        prompt = [] if number % 2 else prompts.instruction(lines[number % len(lines)])
+        ids += [*prompt, *text[start : start + length]][:length]
+    return ids
 
 
 def calibrate_kv(

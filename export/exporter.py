@@ -31,6 +31,7 @@ from issun.runtime.manifest import (
     FileInfo,
     Manifest,
     Source,
+    Template,
     Tokens,
     combined_sha256,
     sha256_of,
@@ -71,7 +72,7 @@ def export(
     check_template(template, checkpoint.tokenizer.special)
     sampling = _default_sampling(checkpoint.folder)
     tokens = _tokens(checkpoint)
-    route = _route(checkpoint, options)
+    route = _route(checkpoint, options, template)
     check_space(target, route.disk_bytes() + _MARGIN_BYTES)
     with staged(target) as folder:
         written = route.write(folder, progress)
@@ -94,12 +95,12 @@ def export(
     return manifest
 
 
-def _route(checkpoint: Checkpoint, options: ExportOptions) -> Route:
+def _route(checkpoint: Checkpoint, options: ExportOptions, template: Template) -> Route:
     if options.via == "optimum":
         from issun.export.optimum import OptimumRoute  # noqa: PLC0415
 
         return OptimumRoute(checkpoint, options)
-    return NativeRoute(checkpoint, options)
+    return NativeRoute(checkpoint, options, template)
 
 
 def _architecture(checkpoint: Checkpoint, options: ExportOptions) -> Architecture:

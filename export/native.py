@@ -7,12 +7,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from issun.export.calibrate import calibrate_kv, calibration_text
+from issun.export.calibrate import calibrate_kv, calibration_ids
 from issun.export.checkpoint import Checkpoint
 from issun.export.graph import build_graph
 from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights, StoredWeights
 from issun.export.options import ExportOptions, Progress, Written
-from issun.runtime.manifest import Precision
+from issun.runtime.manifest import Precision, Template
 from issun.runtime.tokenizer import Tokenizer
 
 MODEL, MODEL_KV_INT8, DATA = "model.onnx", "model.kv-int8.onnx", "model.onnx.data"
@@ -26,8 +26,8 @@ _IN_FLIGHT_BYTES = 64 << 20
 class NativeRoute:
     """Streams a checkpoint through the quantizer into the bundle's data file."""
 
-    def __init__(self, checkpoint: Checkpoint, options: ExportOptions) -> None:
-        self._checkpoint, self._options = checkpoint, options
+    def __init__(self, checkpoint: Checkpoint, options: ExportOptions, template: Template) -> None:
+        self._checkpoint, self._options, self._template = checkpoint, options, template
         self._weights = CheckpointWeights(checkpoint.config, checkpoint.tensors, options.precision)
         self._model = build_graph(checkpoint.config, self._weights)
 
@@ -69,12 +69,11 @@ class NativeRoute:
     def _write_kv_int8(self, folder: Path, progress: Progress) -> None:
         config, source = self._checkpoint.config, self._checkpoint.tokenizer
         tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
-        ids = tokenizer.encode(calibration_text())
         total = sum(v.const_value.nbytes for v in self._initializers())
         scales = calibrate_kv(
             config,
             self._checkpoint.tensors,
-            ids,
+            calibration_ids(config, tokenizer, self._template),
             lambda layer: progress("calibrate", layer * total // config.n_layer, total),
         )
         stored = StoredWeights(self._weights, ir.load(folder / MODEL))

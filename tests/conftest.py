@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from issun.benchmarks.make_checkpoint import train_tokenizer
 from issun.export import ExportOptions, export
 from tests.checkpoints import SHAPES, write_checkpoint
 
 ROOT = Path(__file__).parent.parent
+
+# Sessions are opened inside properties, which no deadline suits; CI tries the same examples again.
+settings.register_profile("issun", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("issun")
 # (name or precision, ...) -> a bundle's folder
 Bundles = Callable[..., Path]
 

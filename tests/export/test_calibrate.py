@@ -11,8 +11,9 @@ import onnx_ir as ir
 import pytest
 
 from issun.export import calibrate
-from issun.export.calibrate import HEADROOM, calibrate_kv, calibration_text
+from issun.export.calibrate import HEADROOM, calibrate_kv, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.template import ALPACA
 from issun.runtime import Model
 from issun.runtime.decoder import KVCache
 from issun.runtime.tokenizer import Tokenizer
@@ -114,7 +115,9 @@ def test_the_scales_stand_in_the_int8_graph(
     opened = open_checkpoint(checkpoint("head-17"))
     folder = bundle("head-17", "float32", kv_cache="int8")
     initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
-    scales = calibrate_kv(opened.config, opened.tensors, text_ids(opened), lambda layer: None)
+    tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
+    ids = calibration_ids(opened.config, tokenizer, ALPACA)
+    scales = calibrate_kv(opened.config, opened.tensors, ids, lambda layer: None)
     for layer, pair in enumerate(scales):
         for part, expected in zip(("k", "v"), pair, strict=True):
             stored = initializers[f"h.{layer}.attn.{part}_scale"].const_value
@@ -128,3 +131,12 @@ def test_the_calibration_text_is_japanese_and_long_enough() -> None:
     assert len(lines) > 20
     assert len(set(lines)) == len(lines)
     assert sum("\u3040" <= c <= "\u30ff" for c in calibration_text()) > 500
+
+
+def test_every_other_window_begins_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
+    opened = open_checkpoint(checkpoint("head-17"))
+    tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
+    ids = calibration_ids(opened.config, tokenizer, ALPACA)
+    begins = [ids[i] == tokenizer.special["<s>"] for i in range(0, len(ids), 256)]
+    assert begins[:3] == [True, False, True]
+    assert ids.count(tokenizer.special["[SEP]"]) >= 2 * 2

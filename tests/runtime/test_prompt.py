@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.export.template import ALPACA
@@ -204,7 +204,6 @@ def test_too_long_a_role_names_the_numbers(build: Build) -> None:
 messages = st.text(max_size=8).filter(lambda text: text.strip())
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text(max_size=8), max_size=2),
     st.lists(st.builds(Turn, messages, st.text(max_size=8)), max_size=4),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.runtime import sampling
@@ -202,7 +202,6 @@ def test_unk_is_banned_by_default_and_free_when_nothing_is_banned() -> None:
     assert sampler(temperature=0, banned_ids=(0, 4)).sample(logits, [], []) == 3
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 100))
 def test_rows_beyond_the_pieces_are_never_drawn(uniform: float, temperature: float) -> None:
     one = sampler(uniform, rows=6, pieces=4, temperature=temperature, logit_bias={5: 100})
@@ -435,7 +434,6 @@ def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> 
     return bool(np.all(np.abs(sums - p) > 1e-9))
 
 
-@settings(deadline=None)
 @given(some_logits, st.integers(1, 40))
 def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     logits = vector(*values)
@@ -445,7 +443,6 @@ def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     ]
 
 
-@settings(deadline=None)
 @given(some_logits, shares)
 def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
     logits = vector(*values)
@@ -461,7 +458,6 @@ def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
         assert alive(sampling.keep_top_p(logits, p)) == sorted(kept)
 
 
-@settings(deadline=None)
 @given(some_logits, shares)
 def test_min_p_by_definition(values: list[float], p: float) -> None:
     logits = vector(*values)
@@ -472,7 +468,6 @@ def test_min_p_by_definition(values: list[float], p: float) -> None:
     assert got - near == {i for i, q in enumerate(probabilities) if q >= least} - near
 
 
-@settings(deadline=None)
 @given(some_logits, shares)
 def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
     logits = vector(*values)
@@ -492,7 +487,6 @@ def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
         assert alive(sampling.keep_typical(logits, p)) == sorted(kept)
 
 
-@settings(deadline=None)
 @given(some_logits, st.lists(st.integers(0, 1), max_size=20), st.floats(0.1, 10))
 def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penalty: float) -> None:
     expected = vector(*values)
@@ -502,7 +496,6 @@ def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penal
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=25), st.integers(1, 4))
 def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
     def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
@@ -514,7 +507,6 @@ def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
         assert (token in left) == (not new or new[0] not in ngrams(seen))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-20, 20, width=32), min_size=5, max_size=5),
     st.floats(0, 1, exclude_max=True),
