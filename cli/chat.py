@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -92,14 +92,10 @@ class Chat:
             print_stats(completion)
 
 
-class _Reader(Protocol):
-    def read(self) -> str: ...
-
-
 def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
     from issun.cli.terminal import Terminal  # noqa: PLC0415
 
-    terminal: _Reader = Terminal(keep_history=keep_history)
+    terminal = Terminal(keep_history=keep_history)
     note(
         "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.",
         name=model.manifest.source.name,

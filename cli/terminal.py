@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -57,7 +55,7 @@ def _open_history() -> History:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.chmod(0o600)
-        return FileHistory(str(Path(path)))
+        return FileHistory(str(path))
     except OSError as error:
         note("The history is not kept: {reason}", reason=error)
         return InMemoryHistory()

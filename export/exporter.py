@@ -65,7 +65,7 @@ def export(
     options = options or ExportOptions()
     target, local = real_target(target), user_path(source)
     clear_remains(target, notify)
-    check_target(target, local if local.exists() else None, force=options.force)
+    check_target(target, local, force=options.force)
     located = locate(str(source), revision=revision, token=token)
     checkpoint = open_checkpoint(located.folder)
     template = load_template(options.template) if options.template else ALPACA

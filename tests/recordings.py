@@ -10,25 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.benchmarks import demo
+
 RECORDED = Path(__file__).parent / "recorded"
 NUM_COLUMNS = 48
 NUM_GREEDY = 64
 LENGTHS = (1, 6, 40)  # of the random prompts; the last one is continued greedily
 BLOCK = 100  # generated strings a digest
 
-ROLE = (
-    "User:あなたは「ずんだもん」なのだ。語尾に「なのだ」を付けてしゃべるのだ。",
-    "Assistant:了解したのだ!",
-)
+ROLE, QUESTIONS = demo.ROLE, demo.QUESTIONS
 HISTORY = ("User:こんにちは!", "Assistant:ボクは何でも答えられるAIなのだ!")
-QUESTIONS = (
-    "日本で一番高い山は?",
-    "日本で一番広い湖は?",
-    "世界で一番高い山は?",
-    "世界で一番広い湖は?",
-    "最初の質問は何ですか?",
-    "今何問目?",
-)
 # So much that the oldest turns have to go.
 LONG_HISTORY = ("User:今日の天気は?", "Assistant:晴れなのだ!") * 40
 # Role and history of each recorded transcript.

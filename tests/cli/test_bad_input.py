@@ -120,42 +120,33 @@ def test_target_exists(fuji: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "link"]
 
 
-def test_no_disk_space(fuji: Path, tmp_path: Path) -> None:
-    script = (
-        "import collections, shutil, sys\n"
-        "usage = collections.namedtuple('usage', 'total used free')(10**9, 10**9, 10**6)\n"
-        "shutil.disk_usage = lambda path: usage\n"
-        "from issun.cli.main import main\n"
-        "main()\n"
-    )
-    arguments = ["export", str(fuji.parent / "checkpoint"), "-o", str(tmp_path / "b")]
+def export_after(setup: str, source: Path, target: Path) -> Result:
+    """Run `issun export` in a process that has run `setup` before."""
+    script = f"import sys\n{setup}\nfrom issun.cli.main import main\nmain()\n"
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-c", script, "export", source, "-o", target],
         capture_output=True,
         env=environment(),
         check=False,
     )
-    refused(Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "MB of disk space")
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_no_disk_space(fuji: Path, tmp_path: Path) -> None:
+    setup = (
+        "import collections, shutil\n"
+        "usage = collections.namedtuple('usage', 'total used free')(10**9, 10**9, 10**6)\n"
+        "shutil.disk_usage = lambda path: usage\n"
+    )
+    result = export_after(setup, fuji.parent / "checkpoint", tmp_path / "b")
+    refused(result, "MB of disk space")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
-    script = (
-        "import resource\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
-        "from issun.cli.main import main\n"
-        "main()\n"
-    )
-    arguments = ["export", str(fuji.parent / "checkpoint"), "-o", str(tmp_path / "b")]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        capture_output=True,
-        env=environment(),
-        check=False,
-    )
-    refused(
-        Result(done.returncode, done.stdout.decode(), done.stderr.decode()), "cannot be written"
-    )
+    setup = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    result = export_after(setup, fuji.parent / "checkpoint", tmp_path / "b")
+    refused(result, "cannot be written")
     assert list(tmp_path.iterdir()) == []
 
 
