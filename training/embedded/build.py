@@ -1,0 +1,89 @@
+"""Makes the embedded model: corpus, tokenizer, training, checkpoint, bundle, evaluation.
+
+`python -m issun.training.embedded.build DIR` repeats all of it on 2 CPU cores. DIR gets
+`checkpoint`, `bundle` (int8) and `evaluation.json`; `--install` puts the bundle into the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from issun.export import ExportOptions, export
+from issun.export.lazy import Precision
+from issun.training.embedded.corpus import corpus
+from issun.training.embedded.evaluation import evaluate_bundle, print_rates
+from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
+from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
+
+PACKAGED = Path(__file__).parents[2] / "runtime" / "embedded"
+_VOCABULARY_SEED, _VOCABULARY_RECORDS = 7, 40_000
+_PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "int4")
+
+
+def build(folder: Path, options: PretrainOptions) -> None:
+    """Make the model in `folder`, or go on with it there; says on stderr how far it is."""
+    started = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - started:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    checkpoint = folder / "checkpoint"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    vocabulary = checkpoint / "spiece.model"
+    if not vocabulary.exists():
+        sample = islice(corpus(_VOCABULARY_SEED), _VOCABULARY_RECORDS)
+        train_vocabulary(map(record, sample), vocabulary)
+        say("tokenizer trained")
+    model = pretrain(
+        vocabulary,
+        options,
+        folder / "state.pt",
+        lambda step, loss: say(f"step {step:,} of {options.steps:,}: loss {loss:.4f}"),
+    )
+    model.save_pretrained(checkpoint, safe_serialization=True)
+    roles = dict(zip(("cls", "unk", "bos", "eos", "pad", "sep", "mask"), SPECIAL, strict=True))
+    (checkpoint / "tokenizer_config.json").write_text(
+        json.dumps({f"{role}_token": token for role, token in roles.items()}, indent=2) + "\n"
+    )
+    (folder / "recipe.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
+    say(f"checkpoint of {model.num_parameters():,} parameters")
+    rates = {}
+    for precision in _PRECISIONS:
+        bundle = folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
+        export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))
+        rates[precision] = evaluate_bundle(bundle)
+        say(f"{precision} evaluated")
+    (folder / "evaluation.json").write_text(json.dumps(rates, ensure_ascii=False, indent=1) + "\n")
+    print_rates(rates)
+
+
+def install(bundle: Path) -> None:
+    """Put `bundle` in the place of the packaged one."""
+    if PACKAGED.exists():
+        shutil.rmtree(PACKAGED)
+    shutil.copytree(bundle, PACKAGED)
+
+
+def main() -> None:
+    """Read the command line and build."""
+    defaults = PretrainOptions()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--install", action="store_true")
+    args = parser.parse_args()
+    build(args.folder, PretrainOptions(steps=args.steps, seed=args.seed))
+    if args.install:
+        install(args.folder / "bundle")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The corpus: records with one question, and conversations in a role with history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from issun.runtime.prompt import Turn
+from issun.training.embedded import questions
+from issun.training.embedded.questions import Ask
+from issun.training.embedded.reading import arithmetic, reading
+from issun.training.embedded.styles import NO_ROLE, POLITE, Role, Split, draw_role
+
+Kind = Callable[[Random, Split], Ask]
+
+# What single questions are about, and how often.
+KINDS: dict[Kind, int] = {
+    questions.capital: 16,
+    questions.capital_of: 3,
+    questions.continent: 10,
+    questions.seat: 8,
+    questions.seat_of: 3,
+    questions.region: 7,
+    questions.superlative: 16,
+    questions.unknown: 12,
+    arithmetic: 14,
+    questions.identity: 4,
+    questions.chatter: 3,
+    questions.greeting: 4,
+}
+_KINDS, _WEIGHTS = list(KINDS), list(KINDS.values())
+
+_FIRST = (
+    "最初の質問は何ですか?", "最初の質問は?", "最初の質問は何?", "最初の質問は何だった?", "最初の質問を教えて",
+    "最初に何を聞いた?", "最初に何を質問しましたか?", "私の最初の質問は?", "一番最初の質問は何でしたか?",
+    "一つ目の質問は何?", "はじめの質問は何ですか?", "最初に聞いたことは何?", "1問目は何だった?",
+    "最初の質問は何でしたか?", "最初に質問したことは?", "最初に聞いた質問は何ですか?", "1つ目の質問を教えて",
+    "最初の質問を覚えていますか?", "私が最初にした質問は何ですか?", "最初の問いは何だった?",
+)  # fmt: skip
+_LAST = (
+    "さっきの質問は何ですか?", "さっき何を聞いた?", "さっき何を質問しましたか?", "直前の質問は何?", "前の質問は何でしたか?",
+    "一つ前の質問は?", "今さっき聞いたことは何?", "さっきの質問は?", "直前の質問を教えて", "私は今何を聞きましたか?",
+    "一つ前に何を聞いた?", "前の質問を教えて", "さっき聞いたのは何だっけ?", "直前に何を聞きましたか?",
+    "前の質問を覚えてる?", "ついさっきの質問は何だった?", "私がさっき聞いたことは何ですか?",
+)  # fmt: skip
+_NUMBER = (
+    "今何問目?", "今何問目ですか?", "今は何問目?", "これは何問目?", "これは何問目ですか?", "何問目?", "今ので何問目?",
+    "今何問目かな?", "この質問は何問目?", "何個目の質問?", "何個目の質問ですか?", "今何個目の質問?", "質問はこれで何問目?",
+    "これで何問目になる?", "今何問目か教えて", "今の質問は何問目ですか?", "いま何問目?",
+    "何問目の質問か教えてください。", "今は何問目でしょうか?",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A role, past turns, and the last question with its answer as it is to be said."""
+
+    role: Role
+    turns: tuple[Turn, ...]
+    ask: Ask
+    answer: str
+
+
+def single(rng: Random, split: Split) -> Ask:
+    """One question without history, in one of the two instruction formats."""
+    if rng.random() < 0.14:
+        return reading(rng, split, inline=rng.random() < 0.2)
+    ask = draw_kind(rng)(rng, split)
+    if ask.category == "identity" and rng.random() < 0.2:
+        ask = questions.name(rng, split, None)
+    return questions.with_input(rng, split, ask) if rng.random() < 0.15 else ask
+
+
+def draw_kind(rng: Random) -> Kind:
+    """One of the kinds of questions, as often as it is to occur."""
+    return rng.choices(_KINDS, _WEIGHTS)[0]
+
+
+def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue:
+    """A conversation whose past is worded as in training; `last` is what is asked at its end."""
+    role = draw_role(rng, split) if rng.random() < 0.8 else NO_ROLE
+    length = rng.choices((1, 2, 3, 4, 6, 8, 11, 14), (3, 4, 4, 4, 4, 4, 2, 1))[0]
+    length = max(1, length - rng.randint(0, 1 + length // 4))
+    messages: list[str] = []
+    turns: list[Turn] = []
+    while True:
+        final = len(turns) + 1 == length
+        side = split if final else "train"
+        if not turns and length > 1 and rng.random() < 0.4:
+            ask = questions.greeting(rng, side)
+        elif final and last:
+            ask = last(rng, side)
+        else:
+            ask = _turn(rng, side, role, messages)
+        answer = role.style.say(ask.answer)
+        if final:
+            return Dialogue(role, tuple(turns), ask, answer)
+        if ask.counts:
+            messages.append(ask.message)
+        turns.append(Turn(ask.message, answer))
+
+
+def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
+    kind = rng.random()
+    if kind < 0.27:
+        return about_conversation(rng, split, asked)
+    if kind < 0.30:
+        return questions.name(rng, split, role.name)
+    if kind < 0.35:
+        return reading(rng, split, inline=True)
+    return draw_kind(rng)(rng, split)
+
+
+def about_conversation(rng: Random, split: Split, asked: list[str]) -> Ask:
+    """The first question, the last one, or the number of this one, given those `asked` so far."""
+    forms = rng.choice((_FIRST, _FIRST, _LAST, _NUMBER, _NUMBER, _NUMBER))
+    message = rng.choice(forms[-2:] if split == "held_out" else forms[:-2])
+    if forms is _NUMBER:
+        number = len(asked) + 1
+        return Ask("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
+    if not asked:
+        return Ask("conversation", message, "これが最初の質問{です}", ("これが最初の質問",))
+    topic, question = ("最初", asked[0]) if forms is _FIRST else ("前", asked[-1])
+    answer = f"{topic}の質問は「{question}」{{です}}"
+    return Ask("conversation", message, answer, (f"「{question}」",))
+
+
+def corpus(seed: int, split: Split = "train") -> Iterator[Ask | Dialogue]:
+    """Endless records: half of them single questions, half conversations."""
+    rng = Random(seed)  # noqa: S311 - a corpus that can be made again
+    while True:
+        yield single(rng, split) if rng.random() < 0.5 else dialogue(rng, split)

@@ -1,0 +1,212 @@
+"""Trains the embedded model from scratch on the endless corpus: one pass, fresh records only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from issun.export.template import ALPACA
+from issun.runtime.tokenizer import Tokenizer, load_sentencepiece
+from issun.training.embedded.corpus import Dialogue, corpus
+from issun.training.embedded.questions import Ask
+from issun.training.embedded.styles import POLITE
+from issun.training.embedded.vocabulary import SPECIAL
+from issun.training.records import chat_record, instruction_record
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GPT2LMHeadModel
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainOptions:
+    """Shape of the model and length of the training."""
+
+    n_layer: int = 6
+    n_embd: int = 256
+    n_head: int = 8
+    n_positions: int = 512
+    vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
+    steps: int = 2600
+    batch_tokens: int = 4096  # padding counts
+    learning_rate: float = 2e-3
+    muon: bool = True
+    warmup_steps: int = 100
+    decay: float = 0.5  # share of the steps in which the rate falls
+    sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
+    seed: int = 1
+
+
+def record(item: Ask | Dialogue) -> str:
+    """The training record of one item of the corpus."""
+    if isinstance(item, Ask):
+        return instruction_record(item.message, item.input, POLITE.say(item.answer))
+    return chat_record(item.role.lines, item.turns, item.ask.message, item.answer)
+
+
+class Encoder:
+    """Records -> ids and which of them are answers, in history and at the end."""
+
+    def __init__(self, path: Path, options: PretrainOptions) -> None:
+        self._sp = load_sentencepiece(path)
+        self._tokenizer = Tokenizer(path, SPECIAL)
+        self._sampled = options.sampled
+        self._rng = Random(options.seed)  # noqa: S311 - a training that can be made again
+        (self._assistant,) = self._piece("Assistant:")
+        (self._newline,) = self._piece(ALPACA.newline)
+        (self._response,) = self._piece(r"\n応答:\n")
+
+    def _piece(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text)
+
+    def __call__(self, text: str) -> tuple[Ids, NDArray[np.bool_]]:
+        """Ids, and a mask of those to be learnt: answers alone, not what users say."""
+        sampled = self._rng.random() < self._sampled
+        ids: list[int] = []
+        parts = self._tokenizer.split(text)
+        for index, part in enumerate(parts):
+            if isinstance(part, int):
+                ids.append(part)
+            elif sampled and index < len(parts) - 2:
+                ids += self._sp.encode(part, enable_sampling=True, nbest_size=-1, alpha=0.3)
+            else:
+                ids += self._tokenizer.encode(part)
+        learnt = np.zeros(len(ids), bool)
+        answering = final = False
+        for position, token in enumerate(ids):
+            learnt[position] = final or (answering and not sampled)
+            if token == self._response:
+                final = True
+            elif token == self._assistant:
+                answering = True
+            elif token == self._newline:
+                answering = False
+        return np.array(ids, np.int64), learnt
+
+
+def batches(encode: Encoder, options: PretrainOptions) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
+    """Endless (batch, sequence) ids and masks; records of like length go together."""
+    rng = Random(options.seed)  # noqa: S311
+    records = corpus(options.seed)
+    while True:
+        pool = [encode(record(item)) for item in islice(records, 768)]
+        pool = sorted(
+            (p for p in pool if len(p[0]) <= options.n_positions), key=lambda p: len(p[0])
+        )
+        cut: list[list[tuple[Ids, NDArray[np.bool_]]]] = [[]]
+        for pair in pool:
+            if len(pair[0]) * (len(cut[-1]) + 1) > options.batch_tokens:
+                cut.append([])
+            cut[-1].append(pair)
+        rng.shuffle(cut)
+        for rows in cut:
+            width = max(len(ids) for ids, _ in rows)
+            ids = np.full((len(rows), width), SPECIAL["[PAD]"], np.int64)
+            learnt = np.zeros(ids.shape, bool)
+            for row, (some, mask) in enumerate(rows):
+                ids[row, : len(some)], learnt[row, : len(some)] = some, mask
+            yield ids, learnt
+
+
+def pretrain(
+    vocabulary: Path,
+    options: PretrainOptions,
+    state: Path,
+    report: Callable[[int, float], object],
+) -> GPT2LMHeadModel:
+    """A model trained for `options.steps` steps; `report` gets a step and the loss since the last.
+
+    Every 100 steps all is written to the file `state`; where it exists, training goes on from it.
+    """
+    import torch  # noqa: PLC0415
+    from torch.nn.functional import cross_entropy  # noqa: PLC0415
+
+    torch.manual_seed(options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = _model(options).to(device).train()
+    optimizers = _optimizers(model, options)
+    parts = [model, *optimizers]
+    done, losses = 0, []
+    if state.exists():
+        done, *saved = torch.load(state, map_location=device, weights_only=True)
+        for part, values in zip(parts, saved, strict=True):
+            part.load_state_dict(values)
+    stream = islice(batches(Encoder(vocabulary, options), options), done, options.steps)
+    for step, (ids, learnt) in enumerate(stream, done + 1):
+        rate = options.learning_rate * rate_share(step, options)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        rows = torch.from_numpy(ids).to(device)
+        target = torch.from_numpy(learnt[:, 1:]).to(device)
+        # Padding stands behind the text: causal attention never looks at it.
+        hidden = model.transformer(input_ids=rows, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1][target])
+        loss = cross_entropy(logits, rows[:, 1:][target])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if step % 100 == 0 or step == options.steps:
+            report(step, fmean(losses))
+            losses.clear()
+            beside = state.with_suffix(".new")
+            torch.save([step, *(part.state_dict() for part in parts)], beside)
+            beside.replace(state)
+    return model.cpu().eval()
+
+
+def rate_share(step: int, options: PretrainOptions) -> float:
+    """The share of the full learning rate: up, level, then down to nothing in a straight line."""
+    falling = (options.steps - step) / (options.steps * options.decay)
+    return min(1.0, step / options.warmup_steps, falling + 1e-3)
+
+
+def _model(options: PretrainOptions) -> GPT2LMHeadModel:
+    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=options.vocab_size,
+            n_positions=options.n_positions,
+            n_embd=options.n_embd,
+            n_layer=options.n_layer,
+            n_head=options.n_head,
+            activation_function="gelu_pytorch_tanh",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=2,
+            eos_token_id=3,
+        )
+    )
+
+
+def _optimizers(model: GPT2LMHeadModel, options: PretrainOptions) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan 2024) for the matrices of the layers, AdamW for the rest."""
+    import torch  # noqa: PLC0415
+
+    from issun.training.embedded.muon import Muon  # noqa: PLC0415
+
+    matrices = [p for n, p in model.named_parameters() if ".h." in n and p.ndim == 2]
+    if not options.muon:
+        matrices = []
+    held = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in held]
+    common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": 0.02}
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, betas=(0.9, 0.98), **common)]
+    if matrices:
+        optimizers.append(Muon(matrices, **common))
+    return optimizers

@@ -1,0 +1,237 @@
+"""Short made-up texts with questions about them, and small sums: new ones from every seed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from issun.training.embedded.questions import Ask
+from issun.training.embedded.styles import Split
+
+_PEOPLE = (
+    "太郎 花子 健太 美咲 一郎 次郎 さくら 翔太 結衣 大輔 直子 真由美 陽子 由美 浩 正夫 良子 千夏 拓也 "
+    "優子 先生 祖母 祖父 母 父 兄 姉 妹 弟 田中さん 佐藤さん 鈴木さん 高橋さん 山田さん 中村さん 小林さん "
+    "加藤さん 木村さん 林さん 清水さん 山口さん 森さん 店長 社長 医者 校長"
+).split()
+_PEOPLE_HELD_OUT = "和也 奈々 渡辺さん 石井さん 悟 春香 隣の人 部長".split()
+_THINGS = (
+    "傘 帽子 本 自転車 時計 鞄 靴 花 ケーキ パン りんご みかん 手紙 辞書 カメラ 机 椅子 眼鏡 財布 人形 "
+    "絵 ノート 鉛筆 切符 お茶 お菓子 地図 ギター 毛布 手袋 マフラー コート お弁当 風船 写真 電池 卵 牛乳 "
+    "魚 ぶどう 雑誌 箱 皿 コップ 石鹸 鏡"
+).split()
+_THINGS_HELD_OUT = "扇子 水筒 ピアノ 消しゴム 桃 望遠鏡 枕".split()
+_COLOURS = "赤い 青い 白い 黒い 黄色い 緑の 茶色い 大きな 小さな 新しい 古い 丸い".split()
+_PLACES = (
+    "公園 駅 図書館 学校 店 市場 病院 海 山 川 動物園 美術館 映画館 郵便局 銀行 空港 港 神社 寺 広場 "
+    "食堂 本屋 花屋 パン屋 台所 庭 教室 会社 体育館 温泉 京都 大阪 東京 名古屋 札幌 福岡 仙台 横浜 神戸 沖縄"
+).split()
+_PLACES_HELD_OUT = "博物館 牧場 遊園地 城 金沢 長崎 魚屋".split()
+_TIMES = (
+    "昨日 今日 今朝 先週 先月 去年 月曜日 火曜日 水曜日 木曜日 金曜日 土曜日 日曜日 春 夏 秋 冬 朝 夕方 "
+    "お正月 夏休み 誕生日"
+).split()
+_ANIMALS = "猫 犬 うさぎ 鳥 馬 牛 羊 金魚 亀 豚 猿 狐".split()
+# Past form, and the form before のは.
+_ACTS = (
+    ("買いました", "買った"), ("見つけました", "見つけた"), ("もらいました", "もらった"),
+    ("売りました", "売った"), ("借りました", "借りた"), ("拾いました", "拾った"),
+    ("忘れました", "忘れた"), ("なくしました", "なくした"), ("選びました", "選んだ"),
+    ("落としました", "落とした"), ("壊しました", "壊した"), ("使いました", "使った"),
+)  # fmt: skip
+_ASKED_PAST = ("ましたか?", "ましたか", "たの?", "た?")
+
+
+class _Fact(NamedTuple):
+    """One sentence of a text, and its questions: (question, canonical topic, answer)."""
+
+    sentence: str
+    questions: list[tuple[str, str, str]]
+
+
+def _act(rng: Random, draw: Callable[..., str]) -> _Fact:
+    who, what, where, when = draw("who"), draw("what"), draw("where"), draw("when")
+    if rng.random() < 0.4:
+        what = rng.choice(_COLOURS) + what
+    polite, plain = rng.choice(_ACTS)
+    ask = rng.choice((f"{polite}か?", f"{plain}の?", f"{plain}?", f"{polite}か"))
+    # Each part may be missing; the order varies.
+    at, on = f"{where}で", f"{when}、"
+    has_where, has_when = rng.random() < 0.7, rng.random() < 0.5
+    middle = at if has_where else ""
+    form = rng.randrange(3)
+    if form == 0:
+        sentence = f"{on if has_when else ''}{who}は{middle}{what}を{polite}。"
+    elif form == 1:
+        sentence = f"{who}は{on if has_when else ''}{middle}{what}を{polite}。"
+    else:
+        sentence = f"{middle}{who}が{what}を{polite}。"
+        has_when = False
+    questions = [
+        (f"{who}は何を{ask}", f"{who}が{plain}のは", what),
+        (f"{who}が{plain}ものは何ですか?", f"{who}が{plain}のは", what),
+        (f"誰が{what}を{ask}", f"{what}を{plain}のは", who),
+        (f"{what}を{plain}のは誰ですか?", f"{what}を{plain}のは", who),
+    ]
+    if has_where:
+        questions += [
+            (f"{who}はどこで{what}を{ask}", f"{who}が{what}を{plain}のは", where),
+            (f"{who}が{what}を{plain}場所はどこ?", f"{who}が{what}を{plain}のは", where),
+        ]
+    if has_when:
+        questions.append((f"{who}はいつ{what}を{ask}", f"{who}が{what}を{plain}のは", when))
+    return _Fact(sentence, questions)
+
+
+def _count(rng: Random, draw: Callable[..., str]) -> _Fact:
+    where, animal, number = draw("where"), rng.choice(_ANIMALS), rng.randint(2, 12)
+    sentence = rng.choice(
+        (f"{where}に{animal}が{number}匹います。", f"{where}には{animal}が{number}匹いました。")
+    )
+    return _Fact(
+        sentence,
+        [
+            (f"{where}に{animal}は何匹いますか?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{animal}は何匹?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{animal}はどこにいますか?", f"{animal}がいるのは", where),
+            (f"{where}にいるのは何?", f"{where}にいるのは", animal),
+        ],
+    )
+
+
+def _price(rng: Random, draw: Callable[..., str]) -> _Fact:
+    what, price = draw("what"), rng.randint(1, 99) * 10
+    return _Fact(
+        rng.choice((f"{what}は{price}円です。", f"{what}の値段は{price}円です。")),
+        [
+            (f"{what}はいくらですか?", f"{what}の値段は", f"{price}円"),
+            (f"{what}の値段は?", f"{what}の値段は", f"{price}円"),
+            (f"{what}は何円?", f"{what}の値段は", f"{price}円"),
+        ],
+    )
+
+
+def _liking(rng: Random, draw: Callable[..., str]) -> _Fact:
+    who, what = draw("who"), rng.choice((draw("what"), rng.choice(_ANIMALS)))
+    return _Fact(
+        rng.choice((f"{who}は{what}が好きです。", f"{who}が好きなのは{what}です。")),
+        [
+            (f"{who}は何が好きですか?", f"{who}が好きなのは", what),
+            (f"{who}が好きなものは?", f"{who}が好きなのは", what),
+            (f"{what}が好きなのは誰?", f"{what}が好きなのは", who),
+        ],
+    )
+
+
+def _living(rng: Random, draw: Callable[..., str]) -> _Fact:
+    who, where = draw("who"), draw("where")
+    near = rng.choice(("", "の近く"))
+    return _Fact(
+        f"{who}は{where}{near}に住んでいます。",
+        [
+            (f"{who}はどこに住んでいますか?", f"{who}が住んでいるのは", f"{where}{near}"),
+            (f"{who}が住んでいる場所は?", f"{who}が住んでいるのは", f"{where}{near}"),
+            (f"{where}{near}に住んでいるのは誰?", f"{where}{near}に住んでいるのは", who),
+        ],
+    )
+
+
+_FACTS = (_act, _act, _act, _count, _price, _liking, _living)
+_ORDERS = (
+    "{q}", "{q}", "{q}", "次の文章を読んで答えてください。{q}", "文章を読んで質問に答えて。{q}", "入力によると、{q}",
+    "この文について答えて。{q}", "文章から答えてください。{q}",
+    "以下の文に基づいて答えてください。{q}",
+)  # fmt: skip
+_INLINE = (
+    "「{t}」{q}",
+    "「{t}」という文で、{q}",
+    "{t}{q}",
+    "{t}では、{q}",
+    "次の文を読んで。{t}{q}",
+)
+
+NOT_WRITTEN = "それは文章に書いて{いません|ない}"
+
+
+def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
+    """A question about a text of one to three sentences; `inline` puts the text in the message."""
+    held = split == "held_out"
+    used: set[str] = set()
+
+    def draw(kind: str) -> str:
+        words, extra = {
+            "who": (_PEOPLE, _PEOPLE_HELD_OUT),
+            "what": (_THINGS, _THINGS_HELD_OUT),
+            "where": (_PLACES, _PLACES_HELD_OUT),
+            "when": (_TIMES, _TIMES),
+        }[kind]
+        pool = [w for w in (extra if held and rng.random() < 0.3 else words) if w not in used]
+        word = rng.choice(pool or words)
+        used.add(word)
+        return word
+
+    facts = [rng.choice(_FACTS)(rng, draw) for _ in range(rng.choices((1, 2, 3), (5, 4, 2))[0])]
+    asked = rng.choice(facts)
+    question, topic, answer = rng.choice(asked.questions)
+    text = "".join(fact.sentence for fact in facts)
+    said, right, wrong = f"{topic}{answer}{{です}}", (answer,), ()
+    if rng.random() < 0.08:
+        stranger = draw("who")
+        question = rng.choice(
+            (
+                f"{stranger}は何をしましたか?",
+                f"{stranger}はどこにいますか?",
+                f"{stranger}が好きなものは?",
+            )
+        )
+        said, right = NOT_WRITTEN, ("書いていません", "書いてない")
+    if inline:
+        form = _INLINE[-1] if held else rng.choice(_INLINE[:-1])
+        return Ask("reading", form.format(t=text, q=question), said, right, wrong)
+    form = _ORDERS[-1] if held and rng.random() < 0.5 else rng.choice(_ORDERS[:-1])
+    return Ask("reading", form.format(q=question), said, right, wrong, input=text)
+
+
+_SUMS = (
+    "{s}は?", "{s}は?", "{s}", "{s}=", "{s}=?", "{s}は", "{s}はいくつ?", "{s}はいくつですか?", "{s}の答えは?",
+    "{s}を計算して", "{s}を計算してください。", "{s}は何?", "{s}は何ですか?", "{s}の答えを教えて", "{s}って何?",
+    "計算して。{s}", "次の計算をして。{s}", "{s}はいくら?", "{s}の計算結果は?", "{s}を教えて", "{s}はいくつになる?",
+    "{s}を解いて", "{s}の結果を教えてください。", "{s}はいくつでしょう?",
+)  # fmt: skip
+
+
+def arithmetic(rng: Random, split: Split) -> Ask:
+    """A sum, difference or product of small numbers; one pair in eight is held out."""
+    while True:
+        sign = rng.choices("+-×", (5, 4, 3))[0]
+        top = 9 if sign == "×" else rng.choice((9, 20, 20, 50))
+        a, b = rng.randint(1, top), rng.randint(1, top)
+        if sign == "-":
+            a, b = max(a, b), min(a, b)
+        # Products are a table to know by heart: none of it can be held out.
+        kept = sign != "×" and zlib.crc32(f"{a}{sign}{b}".encode()) % 8 == 0
+        if sign == "×" or kept == (split == "held_out"):
+            break
+    result = {"+": a + b, "-": a - b, "×": a * b}[sign]
+    words = {
+        "+": ("+", "+", "足す", "たす", "プラス"),
+        "-": ("-", "-", "引く", "ひく", "マイナス"),
+        "×": ("×", "×", "かける", "掛ける", "*"),
+    }[sign]
+    expression = f"{a}{rng.choice(words)}{b}"
+    if rng.random() < 0.1:
+        expression = (
+            expression.replace(str(a), f"{a} ", 1).replace(str(b), f" {b}", 1)
+            if a != b
+            else expression
+        )
+    forms = _SUMS[-3:] if split == "held_out" and rng.random() < 0.5 else _SUMS[:-3]
+    message = rng.choice(forms).format(s=expression)
+    answer = f"{a}{sign}{b}は{result}{{です}}"
+    return Ask(
+        "arithmetic",
+        message,
+        answer,
+        (f"は{result}で", f"は{result}な", f"は{result}や", f"は{result}だ"),
+    )
