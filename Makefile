@@ -1,7 +1,7 @@
 # Each target sets up what it needs on a fresh machine.
 PYTHON ?= python3
 TEST_DATA := $(or $(ISSUN_TEST_DATA),../shared)
-PACKAGES := cli export runtime benchmarks
+PACKAGES := cli export runtime benchmarks training
 
 .PHONY: demo test parity check format clean
 

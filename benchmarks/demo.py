@@ -1,56 +1,57 @@
-"""`make demo`: exports a checkpoint and asks it the questions of the model's chat sample."""
+"""`make demo`: asks the embedded model the six questions of the published chat sample."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from issun.benchmarks.make_checkpoint import SHAPES, make_checkpoint
-from issun.export import ExportOptions, export
-from issun.runtime import Conversation, Model
+from issun.benchmarks.accuracy import judge
+from issun.runtime import Conversation, Model, Turn
+from issun.runtime.model import make_params
 
 ROLE = (
     "User:あなたは「ずんだもん」なのだ。語尾に「なのだ」を付けてしゃべるのだ。",
     "Assistant:了解したのだ!",
 )
-QUESTIONS = (
-    "日本で一番高い山は?",
-    "日本で一番広い湖は?",
-    "世界で一番高い山は?",
-    "世界で一番広い湖は?",
-    "最初の質問は何ですか?",
-    "今何問目?",
-)
+HISTORY = (Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"),)
+# Each question with the words of which a right answer has one.
+QUESTIONS = {
+    "日本で一番高い山は?": ("富士山",),
+    "日本で一番広い湖は?": ("琵琶湖", "びわ湖"),
+    "世界で一番高い山は?": ("エベレスト",),
+    "世界で一番広い湖は?": ("カスピ海",),
+    "最初の質問は何ですか?": ("日本で一番高い山は",),
+    "今何問目?": ("6問目", "六問目"),
+}
+MANNER = "なのだ"
 
 
 def main() -> None:
-    """Export ja-small, or a tiny random checkpoint where it is not at hand, and chat."""
+    """Chat with a bundle, by default the embedded model, and count the right answers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--test-data", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
+    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    args.folder.mkdir(exist_ok=True)
-    checkpoint = args.test_data / "checkpoints" / "ja-small"
-    if checkpoint.is_dir():
-        print(f"Exporting {checkpoint}: a small trained model that answers, often wrongly.")
-    else:
-        checkpoint = args.folder / "checkpoint"
-        print("No trained checkpoint is at hand: exporting a tiny one with random weights, which")
-        print("answers with random words. It shows that everything runs, nothing else.")
-        if not checkpoint.exists():
-            make_checkpoint(checkpoint, SHAPES["tiny"])
-    bundle = args.folder / "bundle"
-    export(checkpoint, bundle, ExportOptions(force=True))
-    with Model.load(bundle) as model:
-        chat = Conversation(model, ROLE)
-        for question in QUESTIONS:
+    with Model.load(args.bundle) as model:
+        right = ask_all(model, args.seed)
+    print(f"\n{right} of {len(QUESTIONS)} answers are right and in the role's way of speaking.")
+    print("Talk with it yourself: .venv/bin/issun chat")
+
+
+def ask_all(model: Model, seed: int, *, quiet: bool = False) -> int:
+    """Ask the questions one after the other; gives how many are answered right, in manner."""
+    chat = Conversation(model, ROLE, params=make_params(model.manifest, seed=seed))
+    chat.turns += HISTORY
+    right = 0
+    for question, words in QUESTIONS.items():
+        stream = chat.stream(question)
+        if not quiet:
             print(f"\n> {question}")
-            stream = chat.stream(question)
             for segment in stream:
                 print(segment.text, end="", flush=True)
-            timings = stream.finish().timings
-            print(f"\n[{timings.new_tokens} tokens, {timings.tokens_per_second:.0f} tokens/s]")
-    print(f"\nTalk with it yourself: .venv/bin/issun chat {bundle}")
+            print()
+        answer = stream.finish().text
+        right += judge(answer, words)[0] and MANNER in answer
+    return right
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ def run(
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if sys.stdin.isatty():
+            if bundle is None:
+                note(
+                    "The embedded model is a small demonstration: Japanese and world geography, "
+                    "small sums, short texts. `issun export` makes a bundle of a large model."
+                )
             _talk_on_terminal(chat, model, keep_history=history)
         else:
             for message in _lines_of_stdin():

@@ -9,6 +9,20 @@ JAPANESE: dict[str, str] = {
     "Talk with a bundle.": "バンドルと会話します。",
     "Answer one instruction.": "一つの指示に答えます。",
     "Say what a bundle is.": "バンドルの内容を表示します。",
+    "Ask many times, and count the right answers.": "何度も質問し、正答の割合を数えます。",
+    "Let a checkpoint learn from instructions and chats.": "指示や会話をチェックポイントに学習させます。",
+    "Instructions or chats as JSON or JSONL, or one record a line as .txt.": "指示や会話の JSON・JSONL、または 1 行 1 レコードの .txt。",
+    "Folder of the new run.": "学習結果を置く新しいフォルダー。",
+    "How often all records are gone through.": "全レコードを学習する回数 (エポック数)。",
+    "Learning rate, the same at every step.": "学習率。全ステップで一定です。",
+    "Records in a batch of each device.": "装置ごとのバッチのレコード数。",
+    "Batches in a step.": "1 ステップのバッチ数 (勾配の累積)。",
+    "Longest record in tokens (default: the model's context).": "レコードの最大トークン数 (既定: モデルの文脈長)。",
+    "Cut longer records instead of refusing them.": "長すぎるレコードを断らずに切り詰めます。",
+    "The same seed gives the same run.": "同じ値なら同じ学習になります。",
+    "Questions that each epoch is asked, as TOML.": "エポックごとに尋ねる質問の表 (TOML)。",
+    "Ask each epoch questions.": "エポックごとに質問して評価します。",
+    "Go on with the run in DIR, started alike.": "DIR にある同じ設定の学習を再開します。",
     "Print the version.": "版を表示します。",
     "Folder of a bundle.": "バンドルのフォルダー。",
     "Folder of a checkpoint, or a hub id.": "チェックポイントのフォルダー、または Hub の ID。",
@@ -56,6 +70,17 @@ JAPANESE: dict[str, str] = {
     "The instruction; - reads it from stdin.": "指示。- なら標準入力から読みます。",
     "Text for it; - reads it from stdin.": "指示に添える文章。- なら標準入力から読みます。",
     "Print the answer and its figures as JSON.": "答えと計測値を JSON で表示します。",
+    "Questions as TOML; by default two that come along.": (
+        "質問の表 (TOML)。省略時は付属の 2 問。"
+    ),
+    "How often each question is asked.": "一つの質問を繰り返す回数。",
+    "0 takes the likeliest token.": "0 で最も確率の高い語を選びます。",
+    "The same seed gives the same answers.": "同じ値なら同じ答えになります。",
+    "short (no history), chat or both.": "short (履歴なし)、chat、または both (両方)。",
+    "How many answers are written at a time.": "同時に生成する答えの数。",
+    "Write all figures as JSON; - is stdout.": (
+        "すべての結果を JSON で書き込みます。- なら標準出力。"
+    ),
     "Print the whole manifest.": "マニフェスト全体を表示します。",
     "Compare every file with its hash.": "すべてのファイルをハッシュと照合します。",
     "Who the model is to be, in your words.": "モデルの役割を自由な言葉で。",
@@ -134,6 +159,17 @@ JAPANESE: dict[str, str] = {
     "tokenizer": "トークナイザー",
     "prompt": "プロンプト",
     "sampling": "生成の設定",
+    # --- evaluate ---
+    "At temperature 0 every answer is the same: each question is asked once.": (
+        "temperature 0 では答えが変わらないので、質問は 1 回ずつです。"
+    ),
+    "[stopped: {rows} rows were done]": "[中断しました: {rows} 行が終わっていました]",
+    "format  right   95 % interval    raw     question -> right word": (
+        "形式    正答率  95 % 区間        含有率  質問 -> 正しい語"
+    ),
+    "{category}: {rate:.1%}": "{category}: {rate:.1%}",
+    "mean of {rows} rows ({formats}): {rate:.1%}": "{rows} 行の平均 ({formats}): {rate:.1%}",
+    "asking": "質問中",
     # --- errors: the command line ---
     "error: {message}": "エラー: {message}",
     "Exporting needs {module}: pip install 'issun[export]'": (
@@ -241,11 +277,6 @@ JAPANESE: dict[str, str] = {
         "{path} の形式は {found} です。この issun が読めるのは形式 {known} です。"
     ),
     # --- errors: bundles ---
-    "This version has no embedded model: name a bundle. `issun export SOURCE -o DIR` makes one "
-    "from a checkpoint.": (
-        "この版には内蔵モデルがありません。バンドルを指定してください。"
-        "`issun export SOURCE -o DIR` でチェックポイントから作れます。"
-    ),
     "There is no folder {folder}.": "フォルダー {folder} がありません。",
     "{folder} is not a bundle: it has no {name}. `issun export` makes a bundle from a "
     "checkpoint.": (
@@ -385,6 +416,46 @@ JAPANESE: dict[str, str] = {
         "Optimum 経由の書き出しには torch、transformers、optimum-onnx が必要です: "
         "`pip install 'issun[optimum]'`。"
     ),
+    # --- errors: evaluate ---
+    "{path} is a folder, or lies in none: name a file.": (
+        "{path} はフォルダーか、存在しないフォルダーの中です。ファイルを指定してください。"
+    ),
+    "{path} is no table: {reason}": "{path} は質問の表ではありません: {reason}",
+    "{path} has no questions.": "{path} に質問がありません。",
+    "{path}, row {row}: {reason}": "{path} の {row} 行目: {reason}",
+    "{path}, row {row}: `question` is empty.": "{path} の {row} 行目: `question` が空です。",
+    "{path}, row {row}: `right` is empty.": "{path} の {row} 行目: `right` が空です。",
+    "{path}, row {row}: a word of `{field}` is empty.": (
+        "{path} の {row} 行目: `{field}` に空の語があります。"
+    ),
+    "{path}, row {row}: `input` goes with the short format, `role` and `history` with the "
+    "chat format: a row cannot have both.": (
+        "{path} の {row} 行目: `input` は short 形式、`role` と `history` は chat 形式のものです。"
+        "両方は書けません。"
+    ),
+    "{path}, row {row}: `wrong` has {wrong!r}, which is in the right word {right!r}: no answer "
+    "with that could be right.": (
+        "{path} の {row} 行目: `wrong` の {wrong!r} は正しい語 {right!r} に含まれています。"
+        "この語を含む答えは決して正答になりません。"
+    ),
+    "samples is {value!r}, it must be 1 or more.": (
+        "samples は {value!r} ですが、1 以上でなければなりません。"
+    ),
+    "slots is {value!r}, it must be 1 or more.": (
+        "slots は {value!r} ですが、1 以上でなければなりません。"
+    ),
+    "seed is {value!r}, it must be from 0 to {last}.": (
+        "seed は {value!r} ですが、0 から {last} まででなければなりません。"
+    ),
+    "No question of the table has the format {names}.": ("表に {names} 形式の質問がありません。"),
+    "The prompts are one text: give a list of texts.": (
+        "プロンプトが一つの文です。文のリストを渡してください。"
+    ),
+    "There are {prompts} prompts and {params} sampling parameters: give one for all prompts, or "
+    "one for each.": (
+        "プロンプトが {prompts} 個、生成の設定が {params} 個あります。"
+        "設定は全体に一つか、プロンプトごとに一つ渡してください。"
+    ),
     # --- errors: targets ---
     "There is no folder {parent}.": "フォルダー {parent} がありません。",
     "{target} cannot be written: {reason}": "{target} に書き込めません: {reason}",
@@ -404,4 +475,36 @@ JAPANESE: dict[str, str] = {
     "{target} needs {needed:,} MB of disk space and {free:,} MB are free.": (
         "{target} には {needed:,} MB の空きが必要ですが、{free:,} MB しかありません。"
     ),
+    # --- fine-tuning ---
+    "Fine-tuning needs {module}: pip install 'issun[train]'": "学習には {module} が必要です: pip install 'issun[train]'",
+    "Fine-tuning needs torch, transformers and accelerate: `pip install 'issun[train]'`.": "学習には torch、transformers、accelerate が必要です: `pip install 'issun[train]'`。",
+    "Stopped. Go on with: {command}": "中断しました。再開するには: {command}",
+    "{output}: loss {first:.4f} in epoch 1, {last:.4f} in epoch {epochs}. Next: issun export {folder} -o BUNDLE": "{output}: 損失はエポック 1 で {first:.4f}、エポック {epochs} で {last:.4f}。次は: issun export {folder} -o BUNDLE",
+    "epoch    loss   right": "epoch    loss   正答",
+    "best": "最良",
+    "training": "学習中",
+    "evaluating": "評価中",
+    "Base: {rate:.1%} right.": "学習前: 正答 {rate:.1%}。",
+    "Epoch {epoch}: loss {loss:.4f}.": "エポック {epoch}: 損失 {loss:.4f}。",
+    "Epoch {epoch}: loss {loss:.4f}, {rate:.1%} right.": "エポック {epoch}: 損失 {loss:.4f}、正答 {rate:.1%}。",
+    "Optimizer: {name}, as asked.": "オプティマイザー: {name} (指定による)。",
+    "Optimizer: adamw_bnb_8bit, since there are a GPU and bitsandbytes.": "オプティマイザー: adamw_bnb_8bit (GPU と bitsandbytes があるため)。",
+    "Optimizer: adamw, since the {needed:.1f} GB that it needs fit into the {free:.1f} GB of free memory.": "オプティマイザー: adamw (必要な {needed:.1f} GB が空きメモリー {free:.1f} GB に収まるため)。",
+    "Optimizer: adafactor, since adamw needs {needed:.1f} GB and {free:.1f} GB of memory are free.": "オプティマイザー: adafactor (adamw には {needed:.1f} GB 必要で、空きメモリーは {free:.1f} GB のため)。",
+    "{count:,} of {total:,} records are cut to {limit:,} tokens.": "{total:,} 件中 {count:,} 件のレコードを {limit:,} トークンに切り詰めます。",
+    "No record can be made: {reason}": "レコードにできません: {reason}",
+    "{path} is empty.": "{path} は空です。",
+    "{path} holds no record.": "{path} にレコードがありません。",
+    "{path}: {bad:,} of {total:,} records cannot be used: {faults}.": "{path}: {total:,} 件中 {bad:,} 件のレコードが使えません: {faults}。",
+    "{path}: {count:,} of {total:,} records have more than {limit:,} tokens ({lines}): shorten them, or cut them with --truncate.": "{path}: {total:,} 件中 {count:,} 件のレコードが {limit:,} トークンを超えています ({lines})。短くするか、--truncate で切り詰めてください。",
+    "max_length is {value:,}, it must be at most the model's context of {context:,}.": "max_length は {value:,} ですが、モデルの文脈長 {context:,} 以下にしてください。",
+    "{folder}: records end with {eos}, which is not the end token of this tokenizer.": "{folder}: レコードの末尾 {eos} が、このトークナイザーの終了トークンではありません。",
+    "{target} exists: choose another folder, or go on with a run in it with --resume.": "{target} はすでにあります。別のフォルダーにするか、--resume で中の学習を再開してください。",
+    "Another process is training in {folder}.": "別のプロセスが {folder} で学習中です。",
+    "{folder} holds no fine-tuning run: start one without --resume.": "{folder} に学習の記録がありません。--resume なしで始めてください。",
+    "{path} cannot be read ({reason}): start a run in another folder.": "{path} を読めません ({reason})。別のフォルダーで始めてください。",
+    "{folder} was started otherwise: {differences}. Resume it as it was started, or start another run.": "{folder} は別の設定で始められています: {differences}。始めたときと同じ設定で再開するか、別に始めてください。",
+    "The optimizer adamw_bnb_8bit needs an NVIDIA GPU and bitsandbytes: choose adamw or adafactor.": "オプティマイザー adamw_bnb_8bit には NVIDIA の GPU と bitsandbytes が必要です。adamw か adafactor を選んでください。",
+    "The loss of step {step} is {loss}: try a lower --learning-rate.": "ステップ {step} の損失が {loss} になりました。--learning-rate を下げてください。",
+    "The memory is not enough for batches of {size} records: try --batch-size 1 --gradient-accumulation {steps}, a smaller --max-length, or --optimizer adafactor.": "{size} レコードのバッチにはメモリーが足りません。--batch-size 1 --gradient-accumulation {steps}、小さい --max-length、または --optimizer adafactor を試してください。",
 }

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from issun.cli import chat, export, generate, inspect
+from issun.cli import chat, evaluate, export, finetune, generate, inspect
 from issun.cli.language import describe, note, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
@@ -26,8 +26,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("export", help=tr("Turn a checkpoint into a quantized bundle."))(export.run)
+app.command("finetune", help=tr("Let a checkpoint learn from instructions and chats."))(
+    finetune.run
+)
 app.command("chat", help=tr("Talk with a bundle."))(chat.run)
 app.command("generate", help=tr("Answer one instruction."))(generate.run)
+app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
 app.command("inspect", help=tr("Say what a bundle is."))(inspect.run)
 
 

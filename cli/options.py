@@ -16,7 +16,11 @@ from issun.runtime.sampling import SamplingParams
 
 Bundle = Annotated[
     Path | None,
-    typer.Argument(metavar="BUNDLE", help=tr("Folder of a bundle."), show_default=False),
+    typer.Argument(
+        metavar="BUNDLE",
+        help=tr("Folder of a bundle (default: the embedded demonstration model)."),
+        show_default=False,
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(help=tr("Threads (default: physical cores)."), show_default=False)

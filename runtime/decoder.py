@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from issun.runtime.errors import ContextError, ParameterError
-from issun.runtime.manifest import Architecture
+from issun.runtime.manifest import Architecture, KVCacheType
 
 Logits = NDArray[np.float32]
 
@@ -22,6 +22,8 @@ PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one c
 
 class Cache:
     """The tokens that the model has read, one sequence a slot, with their keys and values."""
+
+    positions = sys.maxsize  # tokens that a slot has room for, where that is less than the context
 
     def __init__(self, slots: int) -> None:
         self.ids: list[list[int]] = [[] for _ in range(slots)]
@@ -56,6 +58,8 @@ class Cache:
 class Decoder(ABC):
     """A graph that continues token sequences; `forward` is all that its kinds differ in."""
 
+    kv_cache: KVCacheType = "float32"
+
     def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
         self.session = session
         self.n_positions = architecture.n_positions
@@ -67,10 +71,10 @@ class Decoder(ABC):
 
     @abstractmethod
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
-        """Read one chunk of ids a slot and give the logits of `rows`.
+        """Read one chunk of ids a slot, in the first slots, and give the logits of `rows`.
 
-        `chunks` holds at least one id for every slot. `rows` count in the chunks padded to the
-        longest and laid one behind the other. Gives (len(rows), vocab_size) float32. Raises
+        Every chunk has at least one id. `rows` count in the chunks padded to the longest and laid
+        one behind the other. Gives (len(rows), vocab_size) float32. Raises
         ContextError past the context and ParameterError for an id or a row out of range, both
         before anything is computed.
         """
@@ -108,12 +112,14 @@ class Decoder(ABC):
                 )
 
     def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]]) -> None:
-        for held, chunk in zip(cache.ids, chunks, strict=True):
-            if len(held) + len(chunk) > self.n_positions:
+        limit = min(self.n_positions, cache.positions)
+        for slot, chunk in enumerate(chunks):
+            held = cache.ids[slot]
+            if len(held) + len(chunk) > limit:
                 raise ContextError(
                     "{tokens:,} tokens do not fit into the context of {limit:,}.",
                     tokens=len(held) + len(chunk),
-                    limit=self.n_positions,
+                    limit=limit,
                 )
 
     def _check(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
@@ -153,22 +159,38 @@ class KVCache(Cache):
     """
 
     def __init__(
-        self, session: ort.InferenceSession, architecture: Architecture, slots: int
+        self, session: ort.InferenceSession, architecture: Architecture, slots: int, positions: int
     ) -> None:
         super().__init__(slots)
+        self.positions = positions
         # A chunk is written at its padded length, so there must be room for one past the end.
-        capacity = architecture.n_positions + PREFILL_CHUNK
-        names = [i.name for i in session.get_inputs() if i.name.startswith("past_key_values.")]
-        int8 = session.get_inputs()[-1].type == "tensor(int8)"
-        self.dtype = np.dtype(np.int8 if int8 else np.float32)
+        capacity = positions + PREFILL_CHUNK
+        self._names = [
+            i.name for i in session.get_inputs() if i.name.startswith("past_key_values.")
+        ]
+        self.dtype = np.dtype(kv_cache_type(session))
         # (layers x 2, slots, head, position, head_dim)
-        shape = (len(names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
+        shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
         self.buffers = _untouched_zeros(shape, self.dtype)
         self.binding = session.io_binding()
-        for name, buffer in zip(names, self.buffers, strict=True):
-            place = ("cpu", 0, self.dtype, buffer.shape, buffer.ctypes.data)
-            self.binding.bind_input(name, *place)
-            self.binding.bind_output(name.replace("past_key_values", "present"), *place)
+        self._bound = 0
+
+    def bind(self, slots: int) -> ort.IOBinding:
+        """The binding of the first `slots` slots, a batch of as many sequences."""
+        if slots != self._bound:
+            for name, buffer in zip(self._names, self.buffers, strict=True):
+                shape = (slots, *buffer.shape[1:])
+                place = ("cpu", 0, self.dtype, shape, buffer.ctypes.data)
+                self.binding.bind_input(name, *place)
+                self.binding.bind_output(name.replace("past_key_values", "present"), *place)
+            self._bound = slots
+        return self.binding
+
+    def copy(self, source: KVCache, source_slot: int, slot: int) -> None:
+        """Make `slot` hold what `source_slot` of `source` (this cache, or one like it) holds."""
+        self.ids[slot] = list(source.ids[source_slot])
+        held = len(self.ids[slot])
+        self.buffers[:, slot, :, :held] = source.buffers[:, source_slot, :, :held]
 
     def close(self) -> None:
         """Give the buffers back, and the session that the binding holds."""
@@ -181,19 +203,21 @@ class IssunDecoder(Decoder):
 
     def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
         super().__init__(session, architecture)
+        self.kv_cache = kv_cache_type(session)
         self._architecture = architecture
 
-    def new_cache(self, slots: int = 1) -> KVCache:
-        """An empty cache for `slots` sequences."""
-        return KVCache(self.session, self._architecture, slots)
+    def new_cache(self, slots: int = 1, positions: int | None = None) -> KVCache:
+        """An empty cache for `slots` sequences of up to `positions` tokens (default: all)."""
+        return KVCache(self.session, self._architecture, slots, positions or self.n_positions)
 
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
         """Read one chunk a slot; see `Decoder.forward`."""
         if not isinstance(cache, KVCache):
             raise TypeError(type(cache))
         self._check(cache, chunks, rows)
+        slots = cache.ids[: len(chunks)]
         lengths = np.array([len(chunk) for chunk in chunks], np.int32)
-        past = np.array([len(held) for held in cache.ids], np.int32)
+        past = np.array([len(held) for held in slots], np.int32)
         shape = (len(chunks), int(lengths.max()))
         input_ids, position_ids = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for slot, chunk in enumerate(chunks):
@@ -209,13 +233,19 @@ class IssunDecoder(Decoder):
             "total_sequence_length": np.array(totals.max(), np.int32),
             "logit_rows": np.array(rows, np.int64),
         }
+        binding = cache.bind(len(chunks))
         for name, array in feeds.items():
-            cache.binding.bind_cpu_input(name, array)
-        cache.binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        self.session.run_with_iobinding(cache.binding)
-        for held, chunk in zip(cache.ids, chunks, strict=True):
+            binding.bind_cpu_input(name, array)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self.session.run_with_iobinding(binding)
+        for held, chunk in zip(slots, chunks, strict=True):
             held.extend(chunk)
         return logits
+
+
+def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:
+    """What keys and values are kept as in a graph of issun's."""
+    return "int8" if session.get_inputs()[-1].type == "tensor(int8)" else "float32"
 
 
 def _untouched_zeros(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:

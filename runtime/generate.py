@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from issun.runtime.decoder import Cache, Decoder
 from issun.runtime.errors import ContextError, ParameterError
-from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
+from issun.runtime.sampling import Sampler, SamplingParams, Vector, top_logprobs
 from issun.runtime.stream import TextStream
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -58,6 +58,51 @@ class Segment:
     logprob: Logprob | None = None
 
 
+class Writer:
+    """One answer as it grows: logits in, a segment out, until one has a finish reason."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        sampler: Sampler,
+        text: TextStream,
+        eos: int | None,
+        n_positions: int,
+        answer: Sequence[int] = (),
+        reused: int = 0,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._prompt, self._drawn, self._params = prompt, list(answer), params
+        self._sampler, self._text, self.eos, self._clock = sampler, text, eos, clock
+        read = len(prompt) + len(answer)
+        self._limit = min(params.max_new_tokens, n_positions - read)
+        self._timings = Timings(prompt_tokens=read, reused_tokens=reused)
+        self._started = clock()
+
+    def add(self, logits: Vector) -> Segment:
+        """Draw the token behind what was read, and say what it makes of the text."""
+        token = self._sampler.sample(logits, self._prompt, self._drawn)
+        wanted = self._params.logprobs
+        logprob = Logprob(*top_logprobs(logits, token, wanted)) if wanted else None
+        now = self._clock() - self._started
+        timings = self._timings = replace(
+            self._timings,
+            new_tokens=self._timings.new_tokens + 1,
+            time_to_first_token=self._timings.time_to_first_token or now,
+            total_time=now,
+        )
+        if token == self.eos:
+            return Segment(token, self._text.finish(), "stop", timings, logprob)
+        self._drawn.append(token)
+        new = self._text.push(token)
+        reason: FinishReason | None = "stop" if self._text.stopped else None
+        if timings.new_tokens == self._limit and not self._text.stopped:
+            new, reason = new + self._text.pause(), "length"
+        return Segment(token, new, reason, timings, logprob)
+
+
 def generate(
     decoder: Decoder,
     cache: Cache,
@@ -77,34 +122,25 @@ def generate(
     finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
     the end of the context. Raises as `check_prompt` does, before any work.
     """
-    started = clock()
-    drawn = list(answer)
     ids = [*prompt, *answer]
     check_prompt(decoder, ids)
     shared = cache.keep_common_prefix(ids)
-    limit = min(params.max_new_tokens, decoder.n_positions - len(ids))
-    logits = decoder.prefill(cache, ids[shared:])
-    first = 0.0
-    for count in range(1, limit + 1):
-        token = sampler.sample(logits, prompt, drawn)
-        logprob = (
-            Logprob(*top_logprobs(logits, token, params.logprobs)) if params.logprobs else None
-        )
-        now = clock() - started
-        first = first or now
-        timings = Timings(len(ids), shared, count, first, now)
-        if token == eos:
-            yield Segment(token, text.finish(), "stop", timings, logprob)
-            return
-        drawn.append(token)
-        new = text.push(token)
-        reason: FinishReason | None = "stop" if text.stopped else None
-        if count == limit and not text.stopped:
-            new, reason = new + text.pause(), "length"
-        yield Segment(token, new, reason, timings, logprob)
-        if reason:
-            return
-        logits = decoder.step(cache, token)
+    writer = Writer(
+        prompt,
+        params,
+        sampler=sampler,
+        text=text,
+        eos=eos,
+        n_positions=decoder.n_positions,
+        answer=answer,
+        reused=shared,
+        clock=clock,
+    )
+    segment = writer.add(decoder.prefill(cache, ids[shared:]))
+    yield segment
+    while segment.finish_reason is None:
+        segment = writer.add(decoder.step(cache, segment.id))
+        yield segment
 
 
 def check_prompt(decoder: Decoder, ids: Sequence[int]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
+from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_graph, check_manifest
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder
 from issun.runtime.errors import BundleError, BusyError, ParameterError, check_choice
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, check_prompt, generate
+from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.manifest import (
     KV_CACHE_TYPES,
     KVCacheType,
@@ -32,6 +34,8 @@ from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.session import open_session
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
+
+EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
 class Model:
@@ -70,6 +74,8 @@ class Model:
         kv_cache: KVCacheType | None = None,
     ) -> Self:
         """Open the bundle at `path` with `threads` threads (default: physical cores).
+
+        Without a path it opens the embedded model, which the package holds.
 
         `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
         Raises BundleError when there is no sound bundle or it has no such graph.
@@ -112,9 +118,43 @@ class Model:
         Raises ContextError when no token fits behind the prompt, ParameterError for ids out of
         range, BusyError while another stream is open.
         """
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         # Nothing is reused: the same call gives the same answer, whatever came before.
-        return self.start(self._own_cache(), ids, params or self.default_params, reuse=False)
+        params = params or self.default_params
+        return self.start(self._own_cache(), self._ids(prompt), params, reuse=False)
+
+    def generate_many(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        slots: int = 16,
+        on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
+    ) -> list[Completion]:
+        """The whole answers to all `prompts`, up to `slots` at a time, each as it is alone.
+
+        In int4 they are rounded otherwise than alone, so the text may differ. `params` are for all
+        prompts, or one for each. `on_complete` gets the place of a prompt and its answer when that
+        has ended. Optimum's graphs answer one after the other. Raises as `stream` does, before any
+        work.
+        """
+        self.check_free()
+        if isinstance(prompts, str):
+            raise ParameterError("The prompts are one text: give a list of texts.")
+        jobs = make_jobs(
+            self.decoder,
+            [self._ids(prompt) for prompt in prompts],
+            self.default_params if params is None else params,
+        )
+        if not isinstance(slots, int) or slots < 1:
+            raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
+        for job in jobs:
+            self._sampler(job.params)  # refuses ids out of range
+        completions: dict[int, Completion] = {}
+        with closing(self._answer(jobs, slots)) as answers:
+            for place, completion in answers:
+                completions[place] = completion
+                on_complete(place, completion)
+        return [completions[job.place] for job in jobs]
 
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
@@ -164,14 +204,14 @@ class Model:
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
-            text = TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
+            text = self._text(params)
             text.skip(answer)
             segments = generate(
                 self.decoder,
                 cache,
                 prompt,
                 params,
-                sampler=Sampler(params, self._vocabulary, np.random.default_rng(params.seed)),
+                sampler=self._sampler(params),
                 text=text,
                 eos=self._vocabulary.eos,
                 answer=answer,
@@ -204,6 +244,40 @@ class Model:
         self._cache = None
         del self.decoder
 
+    def _answer(
+        self, jobs: Sequence[Job], slots: int
+    ) -> Generator[tuple[int, Completion], None, None]:
+        if not isinstance(self.decoder, IssunDecoder):
+            for job in jobs:
+                yield job.place, self.generate(job.prompt, job.params)
+            return
+        self._take()
+        try:
+            yield from generate_batch(self.decoder, jobs, self._writer, slots=slots)
+        finally:
+            self._busy.release()
+
+    def _writer(self, job: Job, reused: int) -> Writer:
+        return Writer(
+            job.prompt,
+            job.params,
+            sampler=self._sampler(job.params),
+            text=self._text(job.params),
+            eos=self._vocabulary.eos,
+            n_positions=self.decoder.n_positions,
+            reused=reused,
+            clock=self._clock,
+        )
+
+    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+
+    def _sampler(self, params: SamplingParams) -> Sampler:
+        return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
+
+    def _text(self, params: SamplingParams) -> TextStream:
+        return TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
+
     def _own_cache(self) -> Cache:
         if self._cache is None:
             self._cache = self.new_cache()
@@ -233,13 +307,8 @@ class Model:
 
 
 def bundle_folder(path: str | Path | None) -> Path:
-    """The folder of a bundle as a user names it; raises BundleError where none is named."""
-    if path is None:
-        raise BundleError(
-            "This version has no embedded model: name a bundle. "
-            "`issun export SOURCE -o DIR` makes one from a checkpoint."
-        )
-    return user_path(path)
+    """The folder of a bundle as a user names it, or of the embedded model where none is named."""
+    return EMBEDDED if path is None else user_path(path)
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:

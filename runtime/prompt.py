@@ -1,4 +1,4 @@
-"""Instructions, roles, history and messages -> prompt ids, by the template in the manifest."""
+"""Instructions, roles, history and messages -> prompt text and ids, by the manifest's template."""
 
 from __future__ import annotations
 
@@ -77,32 +77,14 @@ class PromptBuilder:
 
     def system_lines(self, text: str) -> list[str]:
         """The role lines that a system text becomes."""
-        return [_fill(line, {"system": text}) for line in self.template.chat.system]
+        return system_lines(self.template, text)
 
     def _chat_ids(self, role: Sequence[str], turns: Sequence[Turn], message: str) -> list[int]:
-        rules = self.template.chat
-        lines = [
-            line
-            for turn in turns
-            for line in (
-                _fill(rules.user, {"message": self._on_one_line(turn.message)}),
-                _fill(rules.assistant, {"message": self._on_one_line(turn.reply)}),
-            )
-        ]
-        instruction = "".join(
-            _fill(rules.role_line, {"line": self._on_one_line(line)}) for line in role
-        )
-        instruction += rules.history_separator.join(lines)
-        return self._render(
-            instruction or rules.empty_instruction, _fill(rules.user, {"message": message})
-        )
+        return self._render(*chat_slots(self.template, role, turns, message))
 
     def _render(self, instruction: str, input_text: str | None) -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
-        slots = {
-            "instruction": self._on_one_line(instruction),
-            "input": self._on_one_line(input_text or ""),
-        }
+        slots = _slots(self.template, instruction, input_text)
         ids: list[int] = []
         for part in parts:
             # What fills a slot is encoded as text: it can never become a special token.
@@ -112,9 +94,51 @@ class PromptBuilder:
                 ids += self._tokenizer.encode(_fill(part, slots))
         return ids
 
-    def _on_one_line(self, text: str) -> str:
-        """Spell newlines as the training data does; SentencePiece would lose them."""
-        return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", self.template.newline)
+
+def render(template: Template, instruction: str, input_text: str | None) -> str:
+    """The whole prompt as one text; encoded with its special tokens it has PromptBuilder's ids.
+
+    That holds for slots without a special token: here one would count as such.
+    """
+    pattern = template.without_input if input_text is None else template.with_input
+    return _fill(pattern, _slots(template, instruction, input_text))
+
+
+def chat_slots(
+    template: Template, role: Sequence[str], turns: Sequence[Turn], message: str
+) -> tuple[str, str]:
+    """The instruction and the input that a role, turns and the next message become."""
+    rules = template.chat
+    lines = [
+        line
+        for turn in turns
+        for line in (
+            _fill(rules.user, {"message": on_one_line(template, turn.message)}),
+            _fill(rules.assistant, {"message": on_one_line(template, turn.reply)}),
+        )
+    ]
+    instruction = "".join(
+        _fill(rules.role_line, {"line": on_one_line(template, line)}) for line in role
+    )
+    instruction += rules.history_separator.join(lines)
+    return instruction or rules.empty_instruction, _fill(rules.user, {"message": message})
+
+
+def system_lines(template: Template, text: str) -> list[str]:
+    """The role lines that a system text becomes."""
+    return [_fill(line, {"system": text}) for line in template.chat.system]
+
+
+def on_one_line(template: Template, text: str) -> str:
+    """Spell newlines as the training data does; SentencePiece would lose them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", template.newline)
+
+
+def _slots(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+    return {
+        "instruction": on_one_line(template, instruction),
+        "input": on_one_line(template, input_text or ""),
+    }
 
 
 def _fill(pattern: str, slots: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ TRANSLATED_CALLS = ("tr", "note", "notify")
 
 
 def templates() -> Iterator[str]:
-    for package in ("cli", "runtime", "export"):
+    for package in ("cli", "runtime", "export", "benchmarks", "training"):
         for path in sorted((ROOT / package).glob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):

@@ -1,7 +1,7 @@
 """Makes the embedded model: corpus, tokenizer, training, checkpoint, bundle, evaluation.
 
 `python -m issun.training.embedded.build DIR` repeats all of it on 2 CPU cores. DIR gets
-`checkpoint`, `bundle` (int8) and `evaluation.json`; `--install` puts the bundle into the package.
+the checkpoint `issun-embedded`, `bundle` (int8) and `evaluation.json`; `--install` puts the bundle into the package.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
 from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
 
 PACKAGED = Path(__file__).parents[2] / "runtime" / "embedded"
+NAME = "issun-embedded"  # of the checkpoint, and so of the source in the manifest
 _VOCABULARY_SEED, _VOCABULARY_RECORDS = 7, 40_000
 _PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "int4")
 
@@ -34,7 +35,7 @@ def build(folder: Path, options: PretrainOptions) -> None:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.0f} s] {text}", file=sys.stderr, flush=True)
 
-    checkpoint = folder / "checkpoint"
+    checkpoint = folder / NAME
     checkpoint.mkdir(parents=True, exist_ok=True)
     vocabulary = checkpoint / "spiece.model"
     if not vocabulary.exists():

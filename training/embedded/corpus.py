@@ -24,10 +24,10 @@ KINDS: dict[Kind, int] = {
     questions.region: 7,
     questions.superlative: 16,
     questions.unknown: 12,
-    arithmetic: 14,
-    questions.identity: 4,
-    questions.chatter: 3,
-    questions.greeting: 4,
+    arithmetic: 20,
+    questions.identity: 7,
+    questions.chatter: 4,
+    questions.greeting: 6,
 }
 _KINDS, _WEIGHTS = list(KINDS), list(KINDS.values())
 
@@ -64,7 +64,7 @@ class Dialogue:
 
 def single(rng: Random, split: Split) -> Ask:
     """One question without history, in one of the two instruction formats."""
-    if rng.random() < 0.14:
+    if rng.random() < 0.18:
         return reading(rng, split, inline=rng.random() < 0.2)
     ask = draw_kind(rng)(rng, split)
     if ask.category == "identity" and rng.random() < 0.2:
@@ -107,7 +107,7 @@ def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
         return about_conversation(rng, split, asked)
     if kind < 0.30:
         return questions.name(rng, split, role.name)
-    if kind < 0.35:
+    if kind < 0.38:
         return reading(rng, split, inline=True)
     return draw_kind(rng)(rng, split)
 

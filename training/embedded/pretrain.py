@@ -37,12 +37,12 @@ class PretrainOptions:
     n_head: int = 8
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
-    steps: int = 2600
-    batch_tokens: int = 4096  # padding counts
+    steps: int = 2800
+    batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
     warmup_steps: int = 100
-    decay: float = 0.5  # share of the steps in which the rate falls
+    decay: float = 0.8  # share of the steps in which the rate falls
     sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
     seed: int = 1
 

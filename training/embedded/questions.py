@@ -171,6 +171,20 @@ def _open(rng: Random, split: Split, message: str) -> str:
     return rng.choice(OPENINGS) + message
 
 
+def _blur(rng: Random, split: Split, message: str) -> str:
+    """Now and then in training, noise around a question: what matters are the words it is about.
+
+    Without it the model takes any word that it does not know for a sign of not knowing.
+    """
+    chance = rng.random()
+    if split == "held_out" or chance > 0.14:
+        return message
+    noise = "".join(rng.choices(_HIRAGANA, k=rng.randint(2, 7)))
+    if chance < 0.04:
+        return f"{noise}{rng.choice('、。')}{message}"
+    return message.rstrip("?。") + noise + rng.choice(("?", "。", ""))
+
+
 def _others(rng: Random, values: Sequence[str], *mentioned: str) -> tuple[str, ...]:
     """A few wrong answers: none is part of what is mentioned, nor the other way round."""
     text = "|".join(mentioned)
@@ -198,7 +212,12 @@ def capital(rng: Random, split: Split, country: Country | None = None) -> Ask:
     message = _asked(rng, split, f"{x}の{a}", x, [form.format(x=x, a=a)], where=True)
     wrong = _others(rng, [k.capital for k in COUNTRIES], x, c)
     return Ask(
-        "capital", _open(rng, split, message), f"{x}の首都は{c}{{です}}", (c,), wrong, subject=x
+        "capital",
+        _blur(rng, split, _open(rng, split, message)),
+        f"{x}の首都は{c}{{です}}",
+        (c,),
+        wrong,
+        subject=x,
     )
 
 
@@ -207,7 +226,13 @@ def capital_of(rng: Random, split: Split) -> Ask:
     x, c, _ = rng.choice([k for k in COUNTRIES if k.name != k.capital])
     message = _wording(rng, split, *_last(_CAPITAL_OF, 2), c).format(c=c)
     wrong = _others(rng, [k.name for k in COUNTRIES], x, c)
-    return Ask("capital", _open(rng, split, message), f"{c}は{x}の首都{{です}}", (x,), wrong)
+    return Ask(
+        "capital",
+        _blur(rng, split, _open(rng, split, message)),
+        f"{c}は{x}の首都{{です}}",
+        (x,),
+        wrong,
+    )
 
 
 def continent(rng: Random, split: Split, country: Country | None = None) -> Ask:
@@ -217,7 +242,7 @@ def continent(rng: Random, split: Split, country: Country | None = None) -> Ask:
     wrong = _others(rng, [k.continent for k in COUNTRIES], x, place)
     return Ask(
         "continent",
-        _open(rng, split, message),
+        _blur(rng, split, _open(rng, split, message)),
         f"{x}は{place}の国{{です}}",
         (place,),
         wrong,
@@ -235,7 +260,14 @@ def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> Ask
     message = _asked(rng, split, f"{x}の{a}", p.name, sentences, where=True)
     wrong = _others(rng, [k.seat for k in PREFECTURES], p.name, p.seat, a)
     answer = f"{p.name}の{p.seat_word}は{p.seat}{{です}}"
-    return Ask("seat", _open(rng, split, message), answer, (p.seat,), wrong, subject=p.name)
+    return Ask(
+        "seat",
+        _blur(rng, split, _open(rng, split, message)),
+        answer,
+        (p.seat,),
+        wrong,
+        subject=p.name,
+    )
 
 
 def seat_of(rng: Random, split: Split) -> Ask:
@@ -244,7 +276,7 @@ def seat_of(rng: Random, split: Split) -> Ask:
     message = _wording(rng, split, *_last(_SEAT_OF, 2), p.seat).format(c=p.seat)
     wrong = _others(rng, [k.name for k in PREFECTURES], p.name, p.seat)
     answer = f"{p.seat}は{p.name}の{p.seat_word}{{です}}"
-    return Ask("seat", _open(rng, split, message), answer, (p.name,), wrong)
+    return Ask("seat", _blur(rng, split, _open(rng, split, message)), answer, (p.name,), wrong)
 
 
 def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> Ask:
@@ -254,7 +286,14 @@ def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> A
     message = _wording(rng, split, *_last(_REGION, 3), p.name).format(x=x)
     wrong = _others(rng, [k.region for k in PREFECTURES], p.name, p.region)
     answer = f"{p.name}は{p.region}{{です}}"
-    return Ask("region", _open(rng, split, message), answer, (p.region,), wrong, subject=p.name)
+    return Ask(
+        "region",
+        _blur(rng, split, _open(rng, split, message)),
+        answer,
+        (p.region,),
+        wrong,
+        subject=p.name,
+    )
 
 
 def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> Ask:
@@ -286,7 +325,9 @@ def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> A
     rivals = [k.answers[0] for k in SUPERLATIVES if k.nouns[0] == s.nouns[0]]
     wrong = _others(rng, rivals, *s.answers, *s.also, topic)
     answer = f"{s.canonical}は{s.answers[0]}{{です}}"
-    return Ask("superlative", _open(rng, split, message), answer, s.answers, wrong)
+    return Ask(
+        "superlative", _blur(rng, split, _open(rng, split, message)), answer, s.answers, wrong
+    )
 
 
 def _said(rng: Random, split: Split, talk: Talk) -> str:
@@ -297,26 +338,27 @@ def _said(rng: Random, split: Split, talk: Talk) -> str:
 def identity(rng: Random, split: Split) -> Ask:
     """Who the model is, what it can do, how to get the large one."""
     talk = rng.choice(list(IDENTITY.values()))
-    return Ask("identity", _said(rng, split, talk), talk.answers[0], talk.right)
+    message = _open(rng, "train", _said(rng, split, talk))
+    return Ask("identity", _blur(rng, split, message), talk.answer, talk.right)
 
 
 def name(rng: Random, split: Split, given: str | None) -> Ask:
     """The name that the role gives; without one, issun's."""
     own = given or "issun"
-    answer = NAME.answers[0].replace("{name}", own)
-    return Ask("identity", _said(rng, split, NAME), answer, (own,))
+    return Ask("identity", _said(rng, split, NAME), NAME.answer.replace("{name}", own), (own,))
 
 
 def greeting(rng: Random, split: Split) -> Ask:
     """A greeting, thanks or a remark: no question."""
     talk = rng.choice(GREETINGS)
-    return Ask("smalltalk", _said(rng, split, talk), talk.answers[0], talk.right, counts=False)
+    message = _said(rng, split, talk) + rng.choice(("", "", "!", "。", "!!", "〜"))
+    return Ask("smalltalk", message, talk.answer, talk.right, counts=False)
 
 
 def chatter(rng: Random, split: Split) -> Ask:
     """A question in small talk."""
     talk = rng.choice(CHATTER)
-    return Ask("smalltalk", _said(rng, split, talk), talk.answers[0], talk.right)
+    return Ask("smalltalk", _said(rng, split, talk), talk.answer, talk.right)
 
 
 _KATAKANA = [chr(code) for code in range(0x30A2, 0x30F4)]
@@ -354,7 +396,7 @@ def unknown(rng: Random, split: Split) -> Ask:
         scope = rng.choice(_SCOPES[rng.choice(("日本", "世界"))])
         message = f"{scope}{rng.choice(_RANKS['一番'])}{odd}"
         message += _wording(rng, split, TAILS, TAILS_HELD_OUT, odd)
-    return Ask("unknown", _open(rng, split, message), UNKNOWN, UNKNOWN_RIGHT)
+    return Ask("unknown", _blur(rng, split, _open(rng, split, message)), UNKNOWN, UNKNOWN_RIGHT)
 
 
 _GENERIC = (

@@ -205,7 +205,7 @@ def arithmetic(rng: Random, split: Split) -> Ask:
     """A sum, difference or product of small numbers; one pair in eight is held out."""
     while True:
         sign = rng.choices("+-×", (5, 4, 3))[0]
-        top = 9 if sign == "×" else rng.choice((9, 20, 20, 50))
+        top = 9 if sign == "×" else rng.choice((9, 20, 30))
         a, b = rng.randint(1, top), rng.randint(1, top)
         if sign == "-":
             a, b = max(a, b), min(a, b)

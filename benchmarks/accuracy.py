@@ -1,0 +1,271 @@
+"""How often a bundle answers right: every question of a table is asked many times.
+
+The seeds are fixed, so that two bundles are asked with the same random numbers and a run can be
+repeated. An answer is right when a right word is in it and no wrong one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import count
+from statistics import fmean
+from typing import Any
+
+from issun.benchmarks.errors import TableError
+from issun.benchmarks.questions import FORMATS, Format, Question, Table, plain, read_table
+from issun.runtime import Completion, Model, ParameterError, SamplingParams
+from issun.runtime.errors import check_choice
+
+__all__ = [
+    "FORMATS",
+    "EvaluationStopped",
+    "Format",
+    "Question",
+    "Report",
+    "Row",
+    "Table",
+    "evaluate",
+    "judge",
+    "read_table",
+    "wilson",
+]
+
+Progress = Callable[[int, int], object]  # answers so far, and in all
+_Z = 1.959963984540054  # 95 %
+_SEED_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one question in one format: counts of answers, and every distinct one."""
+
+    question: Question
+    format: Format
+    asked: int
+    right: int
+    raw: int
+    answers: dict[str, int]
+
+    @property
+    def rate(self) -> float:
+        """The share of right answers."""
+        return self.right / self.asked
+
+    @property
+    def raw_rate(self) -> float:
+        """The share of answers with a right word, wrong words ignored."""
+        return self.raw / self.asked
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The rate's 95 % interval."""
+        return wilson(self.right, self.asked)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON has it."""
+        return {
+            "question": self.question.question,
+            "input": self.question.input,
+            "right": self.question.right,
+            "wrong": self.question.wrong,
+            "category": self.question.category,
+            "format": self.format,
+            "asked": self.asked,
+            "right_answers": self.right,
+            "raw_answers": self.raw,
+            "rate": self.rate,
+            "raw_rate": self.raw_rate,
+            "interval": self.interval,
+            "answers": self.answers,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run found, and all that it takes to repeat it; less than all rows after Ctrl-C."""
+
+    rows: list[Row]
+    complete: bool
+    samples: int
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    bundle: str
+    precision: str
+    kv_cache: str
+    versions: dict[str, str]
+    date: str
+
+    @property
+    def counted(self) -> list[Row]:
+        """The rows that `rate` is the mean of: those of the short format, or all without these."""
+        return _counted(self.rows)
+
+    @property
+    def rate(self) -> float:
+        """Mean rate of the counted rows; NaN where there are none."""
+        return _mean_rate(self.rows)
+
+    def by_category(self) -> dict[str, float]:
+        """The same mean for the rows of each category, in the order of the table."""
+        names = dict.fromkeys(row.question.category for row in self.rows)
+        return {
+            name: _mean_rate([row for row in self.rows if row.question.category == name])
+            for name in names
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON has it."""
+        return {
+            "bundle": self.bundle,
+            "precision": self.precision,
+            "kv_cache": self.kv_cache,
+            "versions": self.versions,
+            "date": self.date,
+            "complete": self.complete,
+            "samples": self.samples,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_new_tokens": self.max_new_tokens,
+            "rate": self.rate if self.rows else None,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
+class EvaluationStopped(KeyboardInterrupt):
+    """Ctrl-C came; `report` has the rows that were complete."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def evaluate(
+    model: Model,
+    table: Table,
+    *,
+    samples: int = 100,
+    temperature: float = 0.7,
+    formats: Sequence[Format] = FORMATS,
+    seed: int = 0,
+    max_new_tokens: int = 100,
+    slots: int = 16,
+    progress: Progress | None = None,
+) -> Report:
+    """Ask every question `samples` times in every format that it has; once at temperature 0.
+
+    The i-th ask of any question has the same seed. Raises ParameterError for a value out of
+    range, TableError when no question has one of `formats`, ContextError for a question that does
+    not fit, EvaluationStopped at Ctrl-C.
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise ParameterError("samples is {value!r}, it must be 1 or more.", value=samples)
+    if not isinstance(seed, int) or not 0 <= seed < 1 << _SEED_BITS:
+        raise ParameterError(
+            "seed is {value!r}, it must be from 0 to {last}.",
+            value=seed,
+            last=(1 << _SEED_BITS) - 1,
+        )
+    for name in formats:
+        check_choice("format", name, FORMATS)
+    params = [
+        SamplingParams(
+            temperature=temperature, max_new_tokens=max_new_tokens, seed=(seed << _SEED_BITS) + ask
+        )
+        for ask in range(samples if temperature else 1)
+    ]
+    asked = [(q, f) for q in table.questions for f in formats if f in q.formats]
+    if not asked:
+        raise TableError(
+            "No question of the table has the format {names}.", names=", ".join(formats)
+        )
+    prompts = [_prompt(model, table, *pair, max_new_tokens) for pair in asked]
+    answers: list[list[str]] = [[] for _ in asked]
+    total, done = len(asked) * len(params), count(1)
+
+    def keep(place: int, completion: Completion) -> None:
+        answers[place // len(params)].append(completion.text)
+        if progress:
+            progress(next(done), total)
+
+    complete = True
+    try:
+        model.generate_many(
+            [prompt for prompt in prompts for _ in params],
+            params * len(asked),
+            slots=slots,
+            on_complete=keep,
+        )
+    except KeyboardInterrupt:
+        complete = False
+    report = Report(
+        rows=[
+            _judged(*pair, texts)
+            for pair, texts in zip(asked, answers, strict=True)
+            if len(texts) == len(params)
+        ],
+        complete=complete,
+        samples=len(params),
+        temperature=temperature,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        bundle=model.manifest.bundle_id,
+        precision=model.manifest.precision.name,
+        kv_cache=model.decoder.kv_cache,
+        versions={name: version(name) for name in ("issun", "onnxruntime", "numpy")},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if not complete:
+        raise EvaluationStopped(report)
+    return report
+
+
+def _prompt(
+    model: Model, table: Table, question: Question, kind: Format, max_new_tokens: int
+) -> list[int]:
+    if kind == "short":
+        return model.prompt(question.question, question.input)
+    role = table.role if question.role is None else question.role
+    history = table.history if question.history is None else question.history
+    return model.prompts.chat(role, history, question.question, max_new_tokens=max_new_tokens).ids
+
+
+def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
+    verdicts = [judge(text, question.right, question.wrong) for text in texts]
+    return Row(
+        question,
+        kind,
+        asked=len(texts),
+        right=sum(right for right, _ in verdicts),
+        raw=sum(raw for _, raw in verdicts),
+        answers=dict(Counter(texts).most_common()),
+    )
+
+
+def judge(answer: str, right: Sequence[str], wrong: Sequence[str] = ()) -> tuple[bool, bool]:
+    """Whether the answer is right, and whether a right word is in it at all."""
+    answer = plain(answer)
+    raw = any(plain(word) in answer for word in right)
+    return raw and not any(plain(word) in answer for word in wrong), raw
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % score interval of a rate (Wilson 1927)."""
+    middle = hits + _Z**2 / 2
+    half = _Z * math.sqrt(hits * (total - hits) / total + _Z**2 / 4)
+    low = (middle - half) / (total + _Z**2) if hits else 0.0
+    high = (middle + half) / (total + _Z**2) if hits < total else 1.0
+    return low, high
+
+
+def _counted(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.format == "short"] or rows
+
+
+def _mean_rate(rows: list[Row]) -> float:
+    return fmean(row.rate for row in _counted(rows)) if rows else math.nan

@@ -1,0 +1,153 @@
+"""Tables of questions: what is asked, which words make an answer right, and which wrong."""
+
+from __future__ import annotations
+
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from issun.benchmarks.errors import TableError
+from issun.runtime import Turn
+from issun.runtime.files import reason_of, user_path
+
+Format = Literal["short", "chat"]
+FORMATS: tuple[Format, ...] = ("short", "chat")
+PACKAGED = Path(__file__).with_name("questions.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question: any of `right` must be in the answer, and none of `wrong`.
+
+    `input` goes with the short format alone. Its own `role` or `history` take the table's place
+    and leave it to the chat format.
+    """
+
+    question: str
+    right: tuple[str, ...]
+    wrong: tuple[str, ...] = ()
+    input: str | None = None
+    role: tuple[str, ...] | None = None
+    history: tuple[Turn, ...] | None = None
+    category: str = ""
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The formats in which it can be asked."""
+        if self.role is not None or self.history is not None:
+            return ("chat",)
+        return FORMATS if self.input is None else ("short",)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Questions, and the role and history that the chat format puts before them."""
+
+    questions: tuple[Question, ...]
+    role: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A question as TOML spells it."""
+
+    question: str
+    right: str | list[str]
+    wrong: str | list[str] = []
+    input: str | None = None
+    role: list[str] | None = None
+    history: list[tuple[str, str]] | None = None
+    category: str = ""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """A table as TOML spells it."""
+
+    questions: list[dict[str, Any]]
+    role: list[str] = []
+    history: list[tuple[str, str]] = []
+
+
+def read_table(path: str | Path | None = None) -> Table:
+    """Read a TOML table, by default the packaged one; raises TableError with row and field."""
+    path = PACKAGED if path is None else user_path(path)
+    try:
+        with path.open("rb") as file:
+            read = msgspec.convert(tomllib.load(file), _File)
+    except OSError as error:
+        raise TableError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise TableError("{path} is no table: {reason}", path=path, reason=error) from error
+    if not read.questions:
+        raise TableError("{path} has no questions.", path=path)
+    rows = tuple(_question(path, place, row) for place, row in enumerate(read.questions, start=1))
+    return Table(rows, tuple(read.role), _turns(read.history))
+
+
+def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
+    try:
+        row = msgspec.convert(values, _Row)
+    except msgspec.ValidationError as error:
+        raise TableError(
+            "{path}, row {row}: {reason}", path=path, row=place, reason=error
+        ) from error
+    question = Question(
+        row.question,
+        _words(row.right),
+        _words(row.wrong),
+        row.input,
+        None if row.role is None else tuple(row.role),
+        None if row.history is None else _turns(row.history),
+        row.category,
+    )
+    _check(question, path, place)
+    return question
+
+
+def _check(question: Question, path: Path, place: int) -> None:
+    """Refuse what would be judged otherwise than it was meant."""
+    where = {"path": path, "row": place}
+    if not question.question.strip():
+        raise TableError("{path}, row {row}: `question` is empty.", **where)
+    if not question.right:
+        raise TableError("{path}, row {row}: `right` is empty.", **where)
+    for name, words in (("right", question.right), ("wrong", question.wrong)):
+        if not all(word.strip() for word in words):
+            raise TableError(
+                "{path}, row {row}: a word of `{field}` is empty.", field=name, **where
+            )
+    if question.input is not None and "chat" in question.formats:
+        raise TableError(
+            "{path}, row {row}: `input` goes with the short format, `role` and `history` with the "
+            "chat format: a row cannot have both.",
+            **where,
+        )
+    for right in question.right:
+        for wrong in question.wrong:
+            if plain(wrong) in plain(right):
+                raise TableError(
+                    "{path}, row {row}: `wrong` has {wrong!r}, which is in the right word "
+                    "{right!r}: no answer with that could be right.",
+                    wrong=wrong,
+                    right=right,
+                    **where,
+                )
+
+
+def _words(words: str | list[str]) -> tuple[str, ...]:
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _turns(pairs: list[tuple[str, str]]) -> tuple[Turn, ...]:
+    return tuple(Turn(message, reply) for message, reply in pairs)
+
+
+def plain(text: str) -> str:
+    """The text in the form in which answers and words are compared (NFKC)."""
+    return unicodedata.normalize("NFKC", text)

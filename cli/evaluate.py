@@ -1,0 +1,150 @@
+"""`issun evaluate`: how often a bundle answers the questions of a table right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Self, cast
+
+import typer
+
+from issun.benchmarks.accuracy import FORMATS, EvaluationStopped, Format, Report, evaluate
+from issun.benchmarks.questions import read_table
+from issun.cli import options as opt
+from issun.cli.language import note, printable, printable_json, tr
+from issun.runtime import Model, ParameterError
+from issun.runtime.errors import check_choice
+from issun.runtime.files import user_path
+
+
+def run(
+    *,
+    bundle: opt.Bundle = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("Questions as TOML; by default two that come along.")),
+    ] = None,
+    samples: Annotated[int, typer.Option(help=tr("How often each question is asked."))] = 100,
+    temperature: Annotated[float, typer.Option(help=tr("0 takes the likeliest token."))] = 0.7,
+    seed: Annotated[int, typer.Option(help=tr("The same seed gives the same answers."))] = 0,
+    formats: Annotated[
+        str, typer.Option("--format", help=tr("short (no history), chat or both."))
+    ] = "both",
+    max_new_tokens: Annotated[int, typer.Option(help=tr("Longest answer in tokens."))] = 100,
+    slots: Annotated[int, typer.Option(help=tr("How many answers are written at a time."))] = 16,
+    threads: opt.Threads = None,
+    kv_cache: opt.KVCache = None,
+    as_json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help=tr("Write all figures as JSON; - is stdout.")),
+    ] = None,
+) -> None:
+    """Ask every question many times, and print how often the answer was right."""
+    check_choice("format", formats, (*FORMATS, "both"))
+    output = _output(as_json)
+    questions = read_table(table)
+    with Model.load(bundle, threads=threads, kv_cache=cast(Any, kv_cache)) as model:
+        if temperature == 0 and samples > 1:
+            note("At temperature 0 every answer is the same: each question is asked once.")
+        try:
+            with _Bar() as bar:
+                report = evaluate(
+                    model,
+                    questions,
+                    samples=samples,
+                    temperature=temperature,
+                    formats=FORMATS if formats == "both" else (cast(Format, formats),),
+                    seed=seed,
+                    max_new_tokens=max_new_tokens,
+                    slots=slots,
+                    progress=bar.update,
+                )
+        except EvaluationStopped as stopped:
+            note("[stopped: {rows} rows were done]", rows=len(stopped.report.rows))
+            _show(stopped.report, output)
+            raise
+    _show(report, output)
+
+
+def _output(name: str | None) -> Path | None:
+    """The file for the JSON, `-` for stdout; raises ParameterError before the long work."""
+    if name is None or name == "-":
+        return None if name is None else Path(name)
+    path = user_path(opt.utf8(name))
+    if path.is_dir() or not path.parent.is_dir():
+        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=path)
+    return path
+
+
+def _show(report: Report, output: Path | None) -> None:
+    """The report as a table, as JSON, or as both."""
+    text = printable_json(json.dumps(report.to_dict(), ensure_ascii=False, indent=2))
+    if output == Path("-"):
+        print(text)
+        return
+    _print_table(report)
+    if output:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+def _print_table(report: Report) -> None:
+    if not report.rows:
+        return
+    print(tr("format  right   95 % interval    raw     question -> right word"))
+    for row in report.rows:
+        low, high = row.interval
+        print(
+            f"{row.format:<8}{row.rate:6.1%}  {low:6.1%} - {high:6.1%}  {row.raw_rate:6.1%}  "
+            + printable(f"{row.question.question} -> {row.question.right[0]}")
+        )
+    categories = report.by_category()
+    for name, rate in categories.items() if len(categories) > 1 else ():
+        print(tr("{category}: {rate:.1%}").format(category=printable(name) or "-", rate=rate))
+    formats = ", ".join(dict.fromkeys(row.format for row in report.counted))
+    print(
+        tr("mean of {rows} rows ({formats}): {rate:.1%}").format(
+            rows=len(report.counted), formats=formats, rate=report.rate
+        )
+    )
+
+
+class _Bar:
+    """A progress bar on stderr, with answers and time left; silent off a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(tr("asking"), total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` answers are there."""
+        self._bar.update(self._task, completed=done, total=total)

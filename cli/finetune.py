@@ -1,0 +1,212 @@
+"""`issun finetune`: a checkpoint learns from instructions and chats."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from issun.cli.language import note, printable, tr
+from issun.cli.options import utf8
+from issun.runtime.errors import IssunError, ParameterError
+from issun.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from issun.benchmarks.accuracy import Report, Table
+    from issun.export.options import Progress
+    from issun.runtime import Model
+    from issun.training.finetune import Outcome
+
+_DEFAULT = Recipe()
+_SAMPLES = 100
+
+
+def run(
+    *,
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help=tr("Folder of a checkpoint, or a hub id."))
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help=tr("Instructions or chats as JSON or JSONL, or one record a line as .txt."),
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder of the new run."))
+    ],
+    epochs: Annotated[
+        int, typer.Option(help=tr("How often all records are gone through."))
+    ] = _DEFAULT.epochs,
+    learning_rate: Annotated[
+        float, typer.Option(help=tr("Learning rate, the same at every step."))
+    ] = _DEFAULT.learning_rate,
+    batch_size: Annotated[
+        int, typer.Option(help=tr("Records in a batch of each device."))
+    ] = _DEFAULT.batch_size,
+    gradient_accumulation: Annotated[
+        int, typer.Option(help=tr("Batches in a step."))
+    ] = _DEFAULT.gradient_accumulation,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help=tr("Longest record in tokens (default: the model's context).")),
+    ] = _DEFAULT.max_length,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help=tr("Cut longer records instead of refusing them."))
+    ] = _DEFAULT.truncate,
+    optimizer: Annotated[
+        str, typer.Option(help="auto, adamw, adamw_bnb_8bit, adafactor")
+    ] = _DEFAULT.optimizer,
+    seed: Annotated[
+        int, typer.Option(help=tr("The same seed gives the same run."))
+    ] = _DEFAULT.seed,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("Questions that each epoch is asked, as TOML.")),
+    ] = None,
+    samples: Annotated[int, typer.Option(help=tr("How often each question is asked."))] = _SAMPLES,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help=tr("Ask each epoch questions."))
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help=tr("Go on with the run in DIR, started alike."))
+    ] = False,
+    revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
+    ] = None,
+) -> None:
+    """Fine-tune `base`; the table of the epochs goes to stdout."""
+    recipe = Recipe(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        gradient_accumulation=gradient_accumulation,
+        max_length=max_length,
+        truncate=truncate,
+        optimizer=optimizer,
+        seed=seed,
+    )
+    try:
+        from issun.training.finetune import finetune  # noqa: PLC0415
+        from issun.training.run import is_run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise IssunError(
+            "Fine-tuning needs {module}: pip install 'issun[train]'", module=error.name
+        ) from error
+    accuracy = Accuracy(table, samples) if evaluate else None
+    try:
+        with _Bars() as progress:
+            outcome = finetune(
+                utf8(base),
+                data,
+                output,
+                recipe,
+                evaluation=accuracy,
+                resume=resume,
+                revision=revision,
+                token=token,
+                progress=progress,
+                notify=note,
+            )
+    except KeyboardInterrupt:
+        if is_run(output):
+            note("Stopped. Go on with: {command}", command=_resuming_command())
+        raise
+    _print_table(outcome)
+    first, last = outcome.epochs[0], outcome.epochs[-1]
+    note(
+        "{output}: loss {first:.4f} in epoch 1, {last:.4f} in epoch {epochs}. "
+        "Next: issun export {folder} -o BUNDLE",
+        output=output,
+        first=first["loss"],
+        last=last["loss"],
+        epochs=last["epoch"],
+        folder=output / f"epoch-{outcome.best or last['epoch']}",
+    )
+
+
+class Accuracy:
+    """The evaluation with a table of questions, as `issun evaluate` does it."""
+
+    def __init__(self, table: Path | None, samples: int) -> None:
+        """Read the table at once; raises TableError or ParameterError."""
+        from issun.benchmarks.accuracy import read_table  # noqa: PLC0415
+
+        if samples < 1:
+            raise ParameterError(
+                "{name} is {value!r}, it must be a whole number with {bounds}.",
+                name="samples",
+                value=samples,
+                bounds="1 <= samples",
+            )
+        self.table: Table = read_table(table)
+        self.samples = samples
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a resumed run must have alike."""
+        digest = hashlib.sha256(repr(self.table).encode()).hexdigest()
+        return {"table": digest[:16], "samples": self.samples}
+
+    def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report:
+        """Ask the model all questions."""
+        from issun.benchmarks.accuracy import evaluate  # noqa: PLC0415
+
+        return evaluate(model, self.table, samples=self.samples, progress=progress)
+
+
+def _print_table(outcome: Outcome) -> None:
+    print(tr("epoch    loss   right"))
+    for entry in outcome.epochs:
+        rate = "-" if entry["rate"] is None else f"{entry['rate']:.1%}"
+        mark = f"  {tr('best')}" if entry["epoch"] == outcome.best else ""
+        print(f"{entry['epoch']:>5}  {entry['loss']:>6.4f}  {rate:>6}{mark}")
+
+
+def _resuming_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return printable(shlex.join(["issun", *arguments, "--resume"]))
+
+
+class _Bars:
+    """A progress bar a stage on stderr, with counts and time left; silent off a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _update(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            names = {"train": tr("training"), "evaluate": tr("evaluating")}
+            self._tasks[stage] = self._bar.add_task(names[stage], total=total)
+        self._bar.update(self._tasks[stage], completed=done, total=total)

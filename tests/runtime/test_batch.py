@@ -1,0 +1,278 @@
+"""Many prompts at once: each answer is the one that its prompt gets alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from issun.runtime import (
+    BusyError,
+    Completion,
+    ContextError,
+    IssunError,
+    Model,
+    ParameterError,
+    SamplingParams,
+)
+from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder, KVCache
+from issun.runtime.manifest import read_manifest
+from tests.runtime.decoders import ScriptedDecoder, saying
+
+EOS = 3
+Load = Callable[..., Model]
+
+
+@pytest.fixture(scope="module")
+def load(bundle: Callable[..., Path]) -> Load:
+    """`load(precision, kv_cache)`: the tiny model with 512 ids and a context of 256."""
+
+    @cache
+    def make(precision: str = "int8", kv_cache: str = "float32") -> Model:
+        return Model.load(bundle("unscaled", precision, kv_cache=kv_cache), threads=1)
+
+    return make
+
+
+def ids_of(count: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(5, 512, count).tolist()
+
+
+def said(completion: Completion) -> tuple[Any, ...]:
+    """All of an answer but its times."""
+    return completion.text, completion.ids, completion.finish_reason, completion.logprobs
+
+
+# --- the rows of a batch ---
+
+
+@pytest.mark.parametrize("kv_cache", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_row_does_not_depend_on_the_rows_beside_it(
+    load: Load, precision: str, kv_cache: str
+) -> None:
+    decoder = load(precision, kv_cache).decoder
+    assert isinstance(decoder, IssunDecoder)
+    assert decoder.kv_cache == kv_cache
+    batch = decoder.new_cache(slots=5, positions=220)
+    alone = [decoder.new_cache() for _ in range(5)]
+    for slot, (one, length) in enumerate(zip(alone, (200, 1, 129, 2, 77), strict=True)):
+        decoder.prefill(one, ids_of(length, seed=slot))
+        batch.copy(one, 0, slot)
+    for step, size in enumerate((5, 4, 1, 3, 2, 1)):
+        tokens = ids_of(size, seed=step + 10)
+        rows = decoder.forward(batch, [[token] for token in tokens], range(size))
+        for slot, token in enumerate(tokens):
+            assert np.array_equal(rows[slot], decoder.step(alone[slot], token))
+    assert batch.ids == [one.ids[0] for one in alone]
+
+
+def test_a_cache_is_as_long_as_it_must_be(load: Load) -> None:
+    decoder = load().decoder
+    assert isinstance(decoder, IssunDecoder)
+    cache = decoder.new_cache(slots=3, positions=20)
+    assert cache.buffers.shape[1:4] == (3, 7, 20 + PREFILL_CHUNK)
+    decoder.forward(cache, [[5] * 20, [6] * 19], [])
+    with pytest.raises(ContextError, match="21 tokens do not fit into the context of 20"):
+        decoder.forward(cache, [[5], [6]], [])
+
+
+# --- answers ---
+
+
+@st.composite
+def asks(draw: st.DrawFn) -> tuple[list[list[int]], list[SamplingParams]]:
+    """Prompts of all lengths, some equal, and parameters that end answers in every way."""
+    pool = [ids_of(n, seed=n) for n in draw(st.lists(st.integers(1, 255), min_size=1, max_size=4))]
+    prompts = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=7))
+    params = st.builds(
+        SamplingParams,
+        temperature=st.sampled_from([0, 0.7, 1.5]),
+        max_new_tokens=st.integers(1, 30),
+        seed=st.integers(0, 2**64 - 1),
+        top_k=st.sampled_from([0, 3]),
+        repetition_penalty=st.sampled_from([1.0, 1.3]),
+        logit_bias=st.sampled_from([{}, {EOS: 30.0}]),
+        stop=st.sampled_from([(), ("の",), ("い", "し")]),
+        logprobs=st.sampled_from([0, 2]),
+    )
+    return prompts, [draw(params) for _ in prompts]
+
+
+@pytest.mark.parametrize(
+    ("precision", "kv_cache"), [("int8", "float32"), ("int8", "int8"), ("float32", "float32")]
+)
+@settings(max_examples=15)
+@given(ask=asks(), slots=st.integers(1, 5))
+def test_each_answer_is_the_one_that_it_is_alone(
+    load: Load,
+    precision: str,
+    kv_cache: str,
+    ask: tuple[list[list[int]], list[SamplingParams]],
+    slots: int,
+) -> None:
+    model = load(precision, kv_cache)
+    prompts, params = ask
+    ended: dict[int, Completion] = {}
+    many = model.generate_many(prompts, params, slots=slots, on_complete=ended.__setitem__)
+    alone = [model.generate(*one) for one in zip(prompts, params, strict=True)]
+    assert list(map(said, many)) == list(map(said, alone))
+    assert [ended[place] for place in range(len(prompts))] == many
+    for one, other in zip(many, alone, strict=True):
+        assert one.timings.prompt_tokens == other.timings.prompt_tokens
+        assert one.timings.new_tokens == other.timings.new_tokens
+
+
+def test_answers_of_every_kind_were_compared(load: Load) -> None:
+    """The property above would hold for answers that are all cut at once, too."""
+    reasons = {
+        load()
+        .generate(ids_of(n, seed=n), SamplingParams(seed=n, logit_bias={EOS: 6.0}))
+        .finish_reason
+        for n in range(1, 250, 12)
+    }
+    assert reasons == {"stop", "length"}
+
+
+def test_one_slot_in_int4(load: Load) -> None:
+    """The 4-bit kernels round one row otherwise than several; alone they have one."""
+    model, params = load("int4"), [SamplingParams(seed=seed) for seed in range(4)]
+    prompts = [ids_of(9), ids_of(9), ids_of(140), ids_of(30)]
+    many = model.generate_many(prompts, params, slots=1)
+    alone = [model.generate(*one) for one in zip(prompts, params, strict=True)]
+    assert list(map(said, many)) == list(map(said, alone))
+
+
+@pytest.mark.parametrize("kv_cache", ["float32", "int8"])
+def test_a_trained_model(ja_small: Callable[..., Path], kv_cache: str) -> None:
+    with Model.load(ja_small("int8", kv_cache="int8"), threads=1, kv_cache=kv_cache) as model:
+        texts = ("日本で一番広い湖は?", "猫について書いてください。", "こんにちは!")
+        prompts = [model.prompt(text) for text in texts for _ in range(8)]
+        params = [SamplingParams(seed=seed, max_new_tokens=24) for seed in range(len(prompts))]
+        alone = [said(model.generate(*one)) for one in zip(prompts, params, strict=True)]
+        assert len({text for text, *_ in alone}) > 10
+        for slots in (3, 16):
+            assert list(map(said, model.generate_many(prompts, params, slots=slots))) == alone
+
+
+def test_texts_and_one_set_of_parameters(load: Load) -> None:
+    model, params = load(), SamplingParams(seed=5, max_new_tokens=8)
+    many = model.generate_many(["日本", "山は"], params)
+    assert [c.text for c in many] == [model.generate(t, params).text for t in ("日本", "山は")]
+    assert len(model.generate_many(["日本"])) == 1
+    assert model.generate_many([]) == []
+
+
+# --- work and memory ---
+
+
+def test_equal_prompts_are_read_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = load(), []
+    prefill = model.decoder.prefill
+    monkeypatch.setattr(
+        model.decoder, "prefill", lambda cache, ids: (read.append(len(ids)), prefill(cache, ids))[1]
+    )
+    one, other = ids_of(20), ids_of(30)
+    many = model.generate_many(
+        [one, list(one), one, other, other, one], SamplingParams(max_new_tokens=5), slots=2
+    )
+    assert read == [20, 30, 20]
+    assert [c.timings.reused_tokens for c in many] == [0, 20, 20, 0, 30, 0]
+    assert [c.timings.prompt_tokens for c in many] == [20, 20, 20, 30, 30, 20]
+
+
+def test_slots_stay_full_and_no_larger_than_needed(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sizes, caches = load(), [], []
+    decoder = model.decoder
+    assert isinstance(decoder, IssunDecoder)
+    forward, new_cache = decoder.forward, decoder.new_cache
+
+    def count(cache: KVCache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Any:
+        sizes.append(len(chunks))
+        return forward(cache, chunks, rows)
+
+    def make(slots: int = 1, positions: int | None = None) -> KVCache:
+        caches.append((slots, positions))
+        return new_cache(slots, positions)
+
+    monkeypatch.setattr(decoder, "forward", count)
+    monkeypatch.setattr(decoder, "new_cache", make)
+    prompt = ids_of(20)
+    lengths = (5, 2, 4, 1, 3)
+    params = [SamplingParams(max_new_tokens=n, seed=n, banned_ids=(1, EOS)) for n in lengths]
+    many = model.generate_many([prompt] * 5, params, slots=3)
+    assert [c.timings.new_tokens for c in many] == list(lengths)
+    # The prompt; then 5, 2, 4 start; 2 ends after its second, and 3 joins, as 1 ends at once.
+    assert sizes == [1, 3, 3, 3, 1]
+    assert caches == [(3, 25), (1, 25)]
+    caches.clear()
+    model.generate_many([prompt], SamplingParams(max_new_tokens=10**6))
+    assert caches == [(1, 256), (1, 256)]
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompts": [[5], ids_of(256)]}, ContextError, "prompt has 256 tokens, which leaves no"),
+        ({"prompts": [[5], []]}, ParameterError, "The prompt is empty."),
+        ({"prompts": [[5], [512]]}, ParameterError, "The id 512 is out of range"),
+        ({"prompts": "山"}, ParameterError, "give a list of texts"),
+        ({"params": [SamplingParams()]}, ParameterError, "2 prompts and 1 sampling parameters"),
+        ({"params": []}, ParameterError, "2 prompts and 0 sampling parameters"),
+        ({"params": SamplingParams(banned_ids=(999,))}, ParameterError, "holds the id 999"),
+        ({"slots": 0}, ParameterError, "slots is 0, it must be 1 or more."),
+        ({"slots": 1.5}, ParameterError, "slots is 1.5, it must be 1 or more."),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    error: type[IssunError],
+    message: str,
+) -> None:
+    model = load()
+    monkeypatch.setattr(model.decoder, "forward", lambda *_: pytest.fail("the graph ran"))
+    with pytest.raises(error, match=message):
+        model.generate_many(**{"prompts": [[5], [6]], **options})
+    model.check_free()
+
+
+def test_one_caller_at_a_time(load: Load) -> None:
+    model = load()
+    stream = model.stream([5, 6])
+    with pytest.raises(BusyError):
+        model.generate_many([[5]])
+    stream.close()
+
+    def call_again(place: int, completion: Completion) -> None:
+        model.generate([5])
+
+    with pytest.raises(BusyError):
+        model.generate_many([[5], [6]], on_complete=call_again)
+    model.check_free()
+
+
+def test_a_graph_without_slots_answers_one_after_the_other(bundle: Callable[..., Path]) -> None:
+    manifest = read_manifest(bundle("unscaled"))
+    tokenizer = Model.load(bundle("unscaled"), threads=1).tokenizer
+    decoder = ScriptedDecoder(saying(7, 8, EOS, after=2), n_positions=256, vocab_size=512)
+    model = Model(decoder, tokenizer, manifest)
+    many = model.generate_many([[5, 6], [6, 5]], SamplingParams(temperature=0), slots=2)
+    assert [c.ids for c in many] == [[7, 8], [7, 8]]
+    assert decoder.calls == [[5, 6], [7], [8], [6, 5], [7], [8]]
+    stream = model.stream([5, 6])
+    with pytest.raises(BusyError):
+        model.generate_many([])
+    stream.close()

@@ -1,0 +1,202 @@
+"""The corpus of the embedded model: true, made again by its seed, and apart from the held out."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from random import Random
+
+import pytest
+
+from issun.runtime import Turn
+from issun.training.embedded import questions
+from issun.training.embedded.corpus import Dialogue, about_conversation, corpus, dialogue
+from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
+from issun.training.embedded.held_out import chat_table, short_table
+from issun.training.embedded.pretrain import PretrainOptions, rate_share, record
+from issun.training.embedded.questions import Ask
+from issun.training.embedded.reading import arithmetic, reading
+from issun.training.embedded.styles import FRIEND, KANSAI, NANODA, POLITE, SAMURAI, draw_role
+
+MANY = 6000
+
+
+@pytest.fixture(scope="module")
+def trained() -> list[Ask | Dialogue]:
+    return list(islice(corpus(3), MANY))
+
+
+@pytest.fixture(scope="module")
+def messages(trained: list[Ask | Dialogue]) -> set[str]:
+    """All that users say in a part of the corpus."""
+    said = set()
+    for item in trained:
+        if isinstance(item, Ask):
+            said.add(item.message)
+        else:
+            said |= {item.ask.message, *(turn.message for turn in item.turns)}
+    return said
+
+
+def test_the_same_seed_makes_the_same_records() -> None:
+    first, again, other = (
+        [record(item) for item in islice(corpus(seed), 200)] for seed in (5, 5, 6)
+    )
+    assert first == again != other
+
+
+def test_the_facts_are_as_many_as_promised() -> None:
+    assert len({p.name for p in PREFECTURES}) == 47
+    assert len({p.region for p in PREFECTURES}) == 8
+    assert len({c.name for c in COUNTRIES}) >= 60
+    assert len({c.continent for c in COUNTRIES}) == 6
+    known = {s.canonical: s.answers[0] for s in SUPERLATIVES}
+    assert len(known) == len(SUPERLATIVES)
+    assert known["日本で一番広い湖"] == "琵琶湖"
+    assert known["世界で一番高い山"] == "エベレスト"
+
+
+@pytest.mark.parametrize(
+    ("style", "said"),
+    [
+        (POLITE, "私はモデルです。それは分かりません。いい夜ですね。"),
+        (NANODA, "ボクはモデルなのだ!それは分からないのだ!いい夜なのだ!"),
+        (KANSAI, "うちはモデルやで。それは分からないで。いい夜やなあ。"),
+        (FRIEND, "ぼくはモデルだよ。それは分からないよ。いい夜だね。"),
+        (SAMURAI, "拙者はモデルでござる。それは分からないでござる。いい夜でござるな。"),
+    ],
+)
+def test_ways_of_speaking(style: object, said: str) -> None:
+    marked = "{私}はモデル{です}それは{分かりません|分からない}いい夜{ね}"
+    assert style.say(marked) == said  # type: ignore[attr-defined]
+
+
+def test_no_mark_is_left_in_a_record(trained: list[Ask | Dialogue]) -> None:
+    for item in trained:
+        text = record(item)
+        assert not re.search(r"[{}|]", text), text
+        assert text.startswith("<s>")
+        assert text.endswith(r"\n</s>")
+        assert "\n" not in text
+
+
+def test_held_out_wordings_never_occur_in_training(messages: set[str]) -> None:
+    held = {w for w in questions.TAILS_HELD_OUT + questions.WHERE_HELD_OUT if len(w) > 4}
+    assert not [m for m in messages for tail in held if m.endswith(tail)]
+    openings = questions.OPENINGS_HELD_OUT
+    assert not [m for m in messages if m.startswith(openings)]
+    assert not {m for m in messages if "経営学" in m or "ブロックチェーン" in m}
+
+
+def test_held_out_combinations_never_occur_in_training(messages: set[str]) -> None:
+    kept = [
+        f"{c.name}の首都{tail}"
+        for c in COUNTRIES
+        for tail in questions.TAILS + questions.WHERE
+        if questions.withheld(tail, c.name)
+    ]
+    assert len(kept) > 500
+    assert not [m for m in messages if m.endswith(tuple(kept))]
+
+
+def test_most_held_out_questions_are_new(messages: set[str]) -> None:
+    """Greetings and products are few; all else differs from every message of training."""
+    rows = [
+        row for row in short_table(1).questions if row.category not in ("smalltalk", "arithmetic")
+    ]
+    seen = [row.question for row in rows if row.question in messages and row.input is None]
+    assert len(seen) < len(rows) / 50
+
+
+def test_sums_are_right_and_held_out_pairs_are_apart() -> None:
+    pairs: dict[str, set[str]] = {}
+    for split in ("train", "held_out"):
+        rng = Random(1)
+        for _ in range(2000):
+            ask = arithmetic(rng, split)  # type: ignore[arg-type]
+            found = re.fullmatch(r"(\d+)([-+×])(\d+)は(\d+)\{です\}", ask.answer)
+            assert found
+            a, sign, b, result = found.groups()
+            assert (
+                int(result)
+                == {
+                    "+": int(a) + int(b),
+                    "-": int(a) - int(b),
+                    "×": int(a) * int(b),
+                }[sign]
+            )
+            if sign != "×":
+                pairs.setdefault(split, set()).add(a + sign + b)
+    assert pairs["train"].isdisjoint(pairs["held_out"])
+
+
+def test_what_is_read_is_in_the_text() -> None:
+    rng = Random(2)
+    unwritten = 0
+    for _ in range(1000):
+        ask = reading(rng, "held_out")
+        assert ask.input
+        if "書いて" in ask.answer:
+            unwritten += 1
+        else:
+            assert ask.right[0] in ask.input
+            assert ask.right[0] in ask.answer
+    assert 20 < unwritten < 200
+
+
+def test_questions_about_the_conversation() -> None:
+    rng = Random(4)
+    asked = ["フランスの首都は?", "1+1は?"]
+    answers = {about_conversation(rng, "train", asked).answer for _ in range(200)}
+    assert answers == {
+        "今は3問目{です}",
+        "最初の質問は「フランスの首都は?」{です}",
+        "前の質問は「1+1は?」{です}",
+    }
+    nothing = {about_conversation(rng, "train", []).answer for _ in range(200)}
+    assert nothing == {"今は1問目{です}", "これが最初の質問{です}"}
+
+
+def test_a_greeting_is_no_question() -> None:
+    """The count that a conversation ends with leaves greetings out."""
+    rng = Random(8)
+    found = 0
+    while found < 20:
+        talk = dialogue(rng, "train")
+        number = re.fullmatch(r"今は(\d+)問目\{です\}", talk.ask.answer)
+        if number is None:
+            continue
+        found += 1
+        greetings = sum(_is_greeting(turn) for turn in talk.turns)
+        assert int(number[1]) == len(talk.turns) - greetings + 1
+
+
+def _is_greeting(turn: Turn) -> bool:
+    from issun.training.embedded.smalltalk import GREETINGS
+
+    return any(turn.message in talk.said for talk in GREETINGS)
+
+
+def test_a_role_gives_its_name_and_its_lines() -> None:
+    rng = Random(5)
+    for _ in range(300):
+        role = draw_role(rng, "train")
+        user, assistant = role.lines
+        assert user.startswith("User:")
+        assert assistant.startswith("Assistant:")
+        assert role.name is None or role.name in user
+
+
+def test_chat_rows_demand_the_way_of_speaking() -> None:
+    for row in chat_table(1, each=50).questions:
+        assert row.role is not None
+        if row.role and "なのだ" in row.role[0]:
+            assert row.right[0].endswith(("なのだ", "のだ"))
+
+
+def test_the_rate_rises_holds_and_falls() -> None:
+    options = PretrainOptions(steps=1000, warmup_steps=100, decay=0.5)
+    assert rate_share(50, options) == 0.5
+    assert rate_share(100, options) == rate_share(500, options) == 1
+    assert rate_share(750, options) == pytest.approx(0.501)
+    assert rate_share(1000, options) == pytest.approx(0.001)

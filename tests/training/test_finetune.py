@@ -1,0 +1,294 @@
+"""What of a fine-tuning needs no torch: its recipe, its folder, the optimizer, and refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from issun.runtime.errors import ParameterError
+from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.training.data import Record
+from issun.training.errors import DataError, RunError, TrainingError
+from issun.training.finetune import encode_records
+from issun.training.machine import Machine, choose_optimizer
+from issun.training.recipe import Recipe
+from issun.training.records import SPECIAL_TOKENS, instruction_record
+from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
+from tests.cli.conftest import Result, issun
+
+SETTINGS = {"base": "12ab", "learning_rate": 1e-4, "max_length": None}
+
+
+def entry(epoch: int, rate: float | None, loss: float) -> dict[str, Any]:
+    return {"epoch": epoch, "rate": rate, "loss": loss}
+
+
+def test_defaults_are_those_of_the_published_model() -> None:
+    recipe = Recipe()
+    assert (recipe.epochs, recipe.learning_rate, recipe.batch_size) == (4, 1e-7, 8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"gradient_accumulation": -1},
+        {"max_length": 1},
+        {"seed": -1},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": 2.0},
+        {"optimizer": "sgd"},
+    ],
+)
+def test_recipe_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is"):
+        Recipe(**wrong)
+
+
+CPU = Machine(
+    device="cpu", devices=1, bf16=False, tf32=False, free_bytes=16_000, bitsandbytes=False
+)
+GPU = Machine(device="cuda", devices=1, bf16=True, tf32=True, free_bytes=16_000, bitsandbytes=True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "parameters", "chosen", "reason"),
+    [
+        (CPU, "auto", 1000, "adamw", "0.0 GB that it needs fit"),
+        (CPU, "auto", 1001, "adafactor", "since adamw needs"),
+        (GPU, "auto", 10**9, "adamw_bnb_8bit", "since there are a GPU and bitsandbytes"),
+        (CPU, "adamw", 10**9, "adamw", "as asked"),
+        (CPU, "adafactor", 1, "adafactor", "as asked"),
+        (GPU, "adamw_bnb_8bit", 1, "adamw_bnb_8bit", "as asked"),
+    ],
+)
+def test_optimizer_and_its_reason(
+    machine: Machine, asked: str, parameters: int, chosen: str, reason: str
+) -> None:
+    told: list[str] = []
+    found = choose_optimizer(asked, parameters, machine, lambda t, **v: told.append(t.format(**v)))
+    assert found == chosen
+    assert len(told) == 1
+    assert reason in told[0]
+    assert told[0].startswith(f"Optimizer: {chosen}, ")
+
+
+def test_8_bit_optimizer_needs_its_hardware() -> None:
+    with pytest.raises(TrainingError, match="needs an NVIDIA GPU and bitsandbytes"):
+        choose_optimizer("adamw_bnb_8bit", 1, CPU, lambda t, **v: None)
+
+
+def test_long_records_are_refused_or_cut(spiece: Path) -> None:
+    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
+    records = [Record(n, instruction_record("a", None, "b" * n)) for n in (1, 50, 51, 90)]
+    ids = [tokenizer.encode(record.text, special=True) for record in records]
+    told: list[str] = []
+
+    def encode(limit: int, **options: Any) -> list[list[int]]:
+        return encode_records(
+            records,
+            tokenizer,
+            limit,
+            Recipe(**options),
+            path=Path("x"),
+            notify=lambda template, **values: told.append(template.format(**values)),
+        )
+
+    assert encode(len(ids[-1])) == ids
+    with pytest.raises(DataError, match=r"3 of 4 records have more than .* \(lines 50-51, 90\)"):
+        encode(len(ids[0]))
+    assert told == []
+    assert encode(len(ids[0]), truncate=True) == [row[: len(ids[0])] for row in ids]
+    assert told == [f"3 of 4 records are cut to {len(ids[0])} tokens."]
+
+
+def test_best_epoch_answers_best_and_then_has_the_lowest_loss() -> None:
+    assert best_epoch([]) is None
+    assert best_epoch([entry(1, None, 1.0)]) is None
+    assert best_epoch([entry(1, 0.5, 3.0), entry(2, 0.7, 2.0), entry(3, 0.6, 1.0)]) == 2
+    assert best_epoch([entry(1, 0.7, 3.0), entry(2, 0.7, 2.0), entry(3, 0.7, 2.5)]) == 2
+
+
+def test_epochs_are_recorded_and_the_best_is_linked(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with opened_run(target, SETTINGS, resume=False) as run:
+        for recorded in (entry(1, 0.5, 3.0), entry(2, 0.7, 2.0), entry(3, 0.6, 1.0)):
+            with run.aside(f"epoch-{recorded['epoch']}") as folder:
+                (folder / "model").write_text("weights")
+            run.record_epoch(recorded)
+    found = json.loads((target / "epochs.json").read_text(encoding="utf-8"))
+    assert (found["best"], found["best_linked"]) == (2, True)
+    assert [recorded["epoch"] for recorded in found["epochs"]] == [1, 2, 3]
+    assert (target / "best").is_symlink()
+    assert (target / "best").readlink() == Path("epoch-2")
+    assert (target / "best" / "model").read_text() == "weights"
+
+
+def test_without_symbolic_links_the_best_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+        run.record_epoch(entry(1, 0.5, 3.0))
+    found = json.loads((tmp_path / "run" / "epochs.json").read_text(encoding="utf-8"))
+    assert (found["best"], found["best_linked"]) == (1, False)
+
+
+def write_step(run: Run, step: int) -> Path:
+    folder = run.steps / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text(str(step))
+    run.log(step=step, epoch=1, loss=1.0, tokens=10)
+    return folder
+
+
+def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with opened_run(target, SETTINGS, resume=False) as run:
+        assert run.checkpoint() is None
+        for step in (1, 9, 10):
+            run.complete(write_step(run, step))
+            assert [path.name for path in run.steps.iterdir()] == [f"checkpoint-{step}"]
+        write_step(run, 11)
+        (target / ".aside-12345678").mkdir()
+    with opened_run(target, SETTINGS, resume=True) as run:
+        last = run.checkpoint()
+        assert last is not None
+        assert last.name == "checkpoint-10"
+        assert [path.name for path in run.steps.iterdir()] == ["checkpoint-10"]
+        assert not (target / ".aside-12345678").exists()
+        run.rewind_log(10)
+        assert [line["step"] for line in run.logged()] == [1, 9, 10]
+
+
+def test_log_that_was_cut_and_epochs_that_were_not_recorded_are_rewound(tmp_path: Path) -> None:
+    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+        for step in (1, 2, 3):
+            write_step(run, step)
+        run.log(epoch=1, loss=1.0, rate=None)
+        run.log(epoch=2, loss=1.0, rate=None)
+        run.record_epoch(entry(1, None, 1.0))
+        with (run.folder / "log.jsonl").open("a") as file:
+            file.write('{"step": 4, "lo')
+        run.rewind_log(2)
+        assert [(line.get("step"), line["epoch"]) for line in run.logged()] == [
+            (1, 1),
+            (2, 1),
+            (None, 1),
+        ]
+
+
+def test_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False):
+        assert is_run(target)
+        raise TrainingError("no")
+    assert not target.exists()
+    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False) as run:
+        run.complete(write_step(run, 1))
+        raise TrainingError("no")
+    assert is_run(target)
+    with pytest.raises(KeyboardInterrupt), opened_run(tmp_path / "b", SETTINGS, resume=False):
+        raise KeyboardInterrupt
+    assert is_run(tmp_path / "b")
+
+
+def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with pytest.raises(RunError, match="holds no fine-tuning run"):
+        read_settings(target)
+    with opened_run(target, SETTINGS, resume=False):
+        pass
+    assert read_settings(target) == SETTINGS
+    other = {**SETTINGS, "learning_rate": 1e-5, "base": "34cd"}
+    with (
+        pytest.raises(RunError) as caught,
+        opened_run(target, other, resume=True),
+    ):
+        pass
+    assert "base is 34cd, it was 12ab; learning_rate is 1e-05, it was 0.0001" in str(caught.value)
+    with (
+        FileLock(target / ".lock"),
+        pytest.raises(RunError, match="Another process"),
+        opened_run(target, SETTINGS, resume=True),
+    ):
+        pass
+    for text in ("{", '{"format": 2, "issun": "9", "settings": {}}'):
+        (target / "run.json").write_text(text)
+        with pytest.raises(RunError, match="cannot be read"):
+            read_settings(target)
+
+
+def refused(result: Result, *words: str) -> None:
+    assert result.code == 2, result
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1, result.err
+    for word in words:
+        assert word in result.err, (word, result.err)
+
+
+@pytest.fixture
+def stub_torch(tmp_path: Path) -> str:
+    """A PYTHONPATH on which the packages that fine-tuning asks for are found, but are empty."""
+    for name in ("torch", "transformers", "accelerate"):
+        (tmp_path / "stub" / name).mkdir(parents=True)
+        (tmp_path / "stub" / name / "__init__.py").touch()
+    return str(tmp_path / "stub")
+
+
+def test_command_line_refuses_before_any_work(
+    tmp_path: Path, checkpoint: Callable[[str], Path], stub_torch: str
+) -> None:
+    base, data, target = checkpoint("head-8"), tmp_path / "a.jsonl", tmp_path / "run"
+    data.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n')
+    (tmp_path / "empty.jsonl").touch()
+    no_sep = tmp_path / "no-sep"
+    shutil.copytree(base, no_sep)
+    (no_sep / "tokenizer_config.json").write_text("{}")
+
+    def finetune(base: Path = base, data: Path = data, *more: str | Path) -> Result:
+        arguments = ["finetune", base, "--data", data, "-o", target, "--no-evaluate", *more]
+        return issun(*arguments, PYTHONPATH=stub_torch)
+
+    refused(finetune(), "1 of 2 records", "line 2: `output` is missing")
+    refused(finetune(base, tmp_path / "empty.jsonl"), "empty.jsonl is empty")
+    refused(finetune(base, tmp_path / "none.jsonl"), "cannot be read: No such file")
+    refused(finetune(tmp_path / "nowhere"), "There is no folder")
+    refused(finetune(no_sep), "the tokenizer has no [SEP]")
+    refused(finetune(base, data, "--epochs", "0"), "epochs is 0")
+    refused(finetune(base, data, "--max-length", "193"), "at most the model's context of 192")
+    refused(finetune(base, data, "--optimizer", "sgd"), "optimizer is 'sgd'")
+    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    assert not target.exists()
+    target.mkdir()
+    refused(finetune(), "exists: choose another folder, or go on with a run in it with --resume")
+    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    refused(
+        issun("finetune", base, "--data", data, "-o", base / "run", PYTHONPATH=stub_torch),
+        "is, holds or lies in the checkpoint",
+    )
+
+
+def test_missing_extra_is_one_line(tmp_path: Path, checkpoint: Callable[[str], Path]) -> None:
+    # None in sys.modules hides a package, whether it is installed or not.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('torch', 'transformers'):\n    sys.modules[name] = None\n"
+    )
+    result = issun(
+        *("finetune", checkpoint("head-8"), "--data", tmp_path / "a", "-o", tmp_path / "run"),
+        PYTHONPATH=str(tmp_path),
+    )
+    refused(result, "pip install 'issun[train]'")

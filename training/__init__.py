@@ -1,0 +1,1 @@
+"""Data -> records -> a checkpoint: fine-tuning on instructions and chats."""

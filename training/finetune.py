@@ -1,0 +1,273 @@
+"""Base checkpoint and data -> a checkpoint an epoch, each evaluated as the bundle it becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from issun.export import CheckpointError, MissingExtraError, export
+from issun.export.checkpoint import Checkpoint, expected_shapes, open_checkpoint
+from issun.export.hub import locate
+from issun.export.options import Progress
+from issun.export.target import Notify, check_space, check_target, real_target
+from issun.export.template import ALPACA, check_template
+from issun.runtime import Model
+from issun.runtime.errors import ParameterError
+from issun.runtime.files import user_path
+from issun.runtime.manifest import combined_sha256, sha256_of
+from issun.runtime.tokenizer import Tokenizer
+from issun.training.data import Record, line_numbers, read_records
+from issun.training.errors import DataError, RunError
+from issun.training.machine import Machine, choose_optimizer, find_machine
+from issun.training.recipe import Recipe
+from issun.training.records import EOS, SPECIAL_TOKENS
+from issun.training.run import Run, best_epoch, opened_run, read_settings
+
+_NEEDED = ("torch", "transformers", "accelerate")
+_DIGITS = 16  # of a hash, as it is shown and compared
+
+
+class Report(Protocol):
+    """What an evaluation found; `rate` is the share of right answers."""
+
+    @property
+    def rate(self) -> float: ...  # noqa: D102
+    def to_dict(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Evaluation(Protocol):
+    """Judges an epoch by its bundle; `settings` say how, for a resumed run must do the same."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The entries of `epochs.json`, and the best epoch where they were evaluated."""
+
+    epochs: list[dict[str, Any]]
+    best: int | None
+
+
+def finetune(
+    base: str | Path,
+    data: Path,
+    target: Path,
+    recipe: Recipe | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    resume: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    notify: Notify = lambda template, **values: None,
+) -> Outcome:
+    """Fine-tune the checkpoint `base` (a folder or a hub id) on `data`, in the folder `target`.
+
+    `target` gets `epoch-1` ... as complete checkpoints, `epochs.json`, `log.jsonl` and the link
+    `best`. After a crash, `resume` goes on behind the last step that was saved: every step, unless
+    the time since the last save is below three times what that took. Before the training the base
+    itself is exported and evaluated: it is what the epochs are compared with, and what does not
+    work fails at once. Raises ParameterError, MissingExtraError, DataError,
+    CheckpointError, RunError, TargetError or TrainingError.
+    """
+    recipe = recipe or Recipe()
+    if not all(find_spec(name) for name in _NEEDED):
+        raise MissingExtraError(
+            "Fine-tuning needs torch, transformers and accelerate: `pip install 'issun[train]'`."
+        )
+    target, data = real_target(target), user_path(data)
+    if resume:
+        read_settings(target)
+    else:
+        _check_new(target, user_path(base))
+    checkpoint = _open_base(str(base), revision, token)
+    limit = _limit(recipe, checkpoint)
+    special = checkpoint.tokenizer.special
+    records = read_records(data, special=[*SPECIAL_TOKENS, *special])
+    tokenizer = Tokenizer(
+        checkpoint.tokenizer.path, special, do_lower_case=checkpoint.tokenizer.do_lower_case
+    )
+    rows = encode_records(records, tokenizer, limit, recipe, path=data, notify=notify)
+    machine = find_machine()
+    optimizer = _optimizer(recipe, checkpoint, machine, target if resume else None, notify)
+    if not resume:
+        check_space(target, _disk_bytes(checkpoint, recipe))
+    settings = {
+        "base": _base_hash(checkpoint),
+        "data": sha256_of(data)[:_DIGITS],
+        "records": len(rows),
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "batch_size": recipe.batch_size,
+        "gradient_accumulation": recipe.gradient_accumulation,
+        "max_length": limit,
+        "truncate": recipe.truncate,
+        "optimizer": optimizer,
+        "seed": recipe.seed,
+        "device": f"{machine.device} x {machine.devices}",
+        "precision": machine.precision,
+        **({"evaluation": None} if evaluation is None else evaluation.settings),
+    }
+    with opened_run(target, settings, resume=resume) as run:
+        if len(run.epochs()) < recipe.epochs:
+            from issun.training.trainer import Job, train  # noqa: PLC0415 - it imports torch
+
+            if run.results()["base"] is None:
+                _try_base(run, checkpoint.folder, evaluation, progress, notify)
+            job = Job(
+                base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer
+            )
+
+            def finish(epoch: int) -> None:
+                _finish_epoch(run, epoch, evaluation, progress, notify)
+
+            train(run, job, finish, progress)
+        run.finish()
+        entries = run.epochs()
+    return Outcome(entries, best_epoch(entries))
+
+
+def encode_records(
+    records: list[Record],
+    tokenizer: Tokenizer,
+    limit: int,
+    recipe: Recipe,
+    *,
+    path: Path,
+    notify: Notify,
+) -> list[list[int]]:
+    """The ids of each record; those of more than `limit` tokens are refused, or cut if allowed."""
+    rows = [tokenizer.encode(record.text, special=True) for record in records]
+    long = [record.line for record, row in zip(records, rows, strict=True) if len(row) > limit]
+    if not long:
+        return rows
+    if not recipe.truncate:
+        raise DataError(
+            "{path}: {count:,} of {total:,} records have more than {limit:,} tokens ({lines}): "
+            "shorten them, or cut them with --truncate.",
+            path=path,
+            count=len(long),
+            total=len(records),
+            limit=limit,
+            lines=line_numbers(long),
+        )
+    notify(
+        "{count:,} of {total:,} records are cut to {limit:,} tokens.",
+        count=len(long),
+        total=len(records),
+        limit=limit,
+    )
+    return [row[:limit] for row in rows]
+
+
+def _check_new(target: Path, base: Path) -> None:
+    if target.exists():
+        raise RunError(
+            "{target} exists: choose another folder, or go on with a run in it with --resume.",
+            target=target,
+        )
+    check_target(target, base, force=False)
+
+
+def _open_base(base: str, revision: str | None, token: str | None) -> Checkpoint:
+    checkpoint = open_checkpoint(locate(base, revision=revision, token=token).folder)
+    check_template(ALPACA, checkpoint.tokenizer.special)
+    if checkpoint.tokenizer.roles.get("eos") != EOS:
+        raise CheckpointError(
+            "{folder}: records end with {eos}, which is not the end token of this tokenizer.",
+            folder=checkpoint.folder,
+            eos=EOS,
+        )
+    return checkpoint
+
+
+def _limit(recipe: Recipe, checkpoint: Checkpoint) -> int:
+    context = checkpoint.config.n_positions
+    if recipe.max_length is not None and recipe.max_length > context:
+        raise ParameterError(
+            "max_length is {value:,}, it must be at most the model's context of {context:,}.",
+            value=recipe.max_length,
+            context=context,
+        )
+    return recipe.max_length or context
+
+
+def _optimizer(
+    recipe: Recipe, checkpoint: Checkpoint, machine: Machine, resumed: Path | None, notify: Notify
+) -> str:
+    """The optimizer; a resumed run keeps the one that was chosen at its start."""
+    asked = recipe.optimizer
+    if resumed is not None and asked == "auto":
+        asked = str(read_settings(resumed).get("optimizer"))
+    return choose_optimizer(asked, _parameters(checkpoint), machine, notify)
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(math.prod(shape) for shape in expected_shapes(checkpoint.config).values())
+
+
+def _disk_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
+    """An epoch each, two rolling checkpoints with Adam's state, and a bundle."""
+    return _parameters(checkpoint) * (4 * recipe.epochs + 2 * 12 + 2)
+
+
+def _base_hash(checkpoint: Checkpoint) -> str:
+    files = [*checkpoint.files, checkpoint.folder / "config.json"]
+    return combined_sha256({path.name: sha256_of(path) for path in files})[:_DIGITS]
+
+
+def _try_base(
+    run: Run,
+    folder: Path,
+    evaluation: Evaluation | None,
+    progress: Progress,
+    notify: Notify,
+) -> None:
+    found = _evaluate(run, folder, evaluation, progress)
+    run.record_base(found)
+    if evaluation is not None:
+        notify("Base: {rate:.1%} right.", rate=found["rate"])
+
+
+def _finish_epoch(
+    run: Run, epoch: int, evaluation: Evaluation | None, progress: Progress, notify: Notify
+) -> None:
+    """Evaluate and record an epoch, unless that is done."""
+    if any(entry["epoch"] == epoch for entry in run.epochs()):
+        return
+    steps = [line for line in run.logged() if "step" in line and line["epoch"] == epoch]
+    tokens = sum(line["tokens"] for line in steps)
+    loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
+    found = _evaluate(run, run.epoch_folder(epoch), evaluation, progress)
+    run.log(epoch=epoch, loss=loss, rate=found["rate"])
+    described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
+    run.record_epoch(described | found)
+    if evaluation is None:
+        notify("Epoch {epoch}: loss {loss:.4f}.", epoch=epoch, loss=loss)
+    else:
+        notify(
+            "Epoch {epoch}: loss {loss:.4f}, {rate:.1%} right.",
+            epoch=epoch,
+            loss=loss,
+            rate=found["rate"],
+        )
+
+
+def _evaluate(
+    run: Run, checkpoint: Path, evaluation: Evaluation | None, progress: Progress
+) -> dict[str, Any]:
+    """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
+    with run.scratch() as scratch:
+        export(checkpoint, scratch / "bundle")
+        with Model.load(scratch / "bundle") as model:
+            if evaluation is None:
+                return {"rate": None, "evaluation": None}
+            report = evaluation(model, lambda done, total: progress("evaluate", done, total))
+            return {"rate": report.rate, "evaluation": report.to_dict()}

@@ -1,0 +1,58 @@
+"""What a fine-tuning is asked for; the defaults are those of the published model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from issun.runtime.errors import ParameterError, check_choice
+
+# The names of the Trainer.
+OPTIMIZERS = {
+    "adamw": "adamw_torch",
+    "adamw_bnb_8bit": "adamw_bnb_8bit",
+    "adafactor": "adafactor",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The numbers of a fine-tuning; raises ParameterError for what cannot be meant.
+
+    `batch_size` is in records for each device. `max_length` is in tokens, by default the model's
+    context; a longer record is refused unless `truncate` allows to cut it.
+    """
+
+    epochs: int = 4
+    learning_rate: float = 1e-7
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    max_length: int | None = None
+    truncate: bool = False
+    optimizer: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range and unknown names."""
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("gradient_accumulation", 1),
+            ("max_length", 2),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value < 2**32:
+                raise ParameterError(
+                    "{name} is {value!r}, it must be a whole number with {bounds}.",
+                    name=name,
+                    value=value,
+                    bounds=f"{low} <= {name} < 2**32",
+                )
+        if not 0 < self.learning_rate <= 1:
+            raise ParameterError(
+                "{name} is {value!r}, it must be a number with {bounds}.",
+                name="learning_rate",
+                value=self.learning_rate,
+                bounds="0 < learning_rate <= 1",
+            )
+        check_choice("optimizer", self.optimizer, ("auto", *OPTIMIZERS))

@@ -1,0 +1,228 @@
+"""transformers' Trainer with issun's checkpoints; imports torch, so it is imported when needed.
+
+As run_clm does it, the loss is over the whole record, prompt and answer alike. Unlike run_clm, a
+row is one record, and the padding behind it is masked out: nothing is learnt across records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, logging
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.trainer_callback import PrinterCallback
+
+from issun.export.checkpoint import Checkpoint
+from issun.export.config import read_json
+from issun.export.options import Progress
+from issun.export.weights import SAFETENSORS
+from issun.training.errors import TrainingError
+from issun.training.machine import Machine
+from issun.training.recipe import OPTIMIZERS, Recipe
+from issun.training.run import Run
+
+# A rolling checkpoint waits until this many times its own duration has passed since the last one.
+_SAVE_PAUSE = 3
+_NO_LABEL = -100
+_KEPT_FILES = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_MEMORY_WORDS = ("out of memory", "can't allocate memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is trained: the base checkpoint, the ids of each record, and how."""
+
+    base: Checkpoint
+    rows: list[list[int]]
+    recipe: Recipe
+    machine: Machine
+    optimizer: str
+
+
+def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Progress) -> None:
+    """Train from the run's rolling checkpoint, or from the base, to the end.
+
+    `finish_epoch` is called after each epoch, once more when the run was killed within it.
+    Raises TrainingError when the loss is no number or the memory is full.
+    """
+    logging.set_verbosity_error()
+    keeper = _Keeper(run, job, finish_epoch, progress)
+    last = run.checkpoint()
+    run.rewind_log(0 if last is None else int(last.name.rpartition("-")[2]))
+    try:
+        trainer = _Trainer(
+            model=_load(job.base),
+            args=_arguments(run, job),
+            train_dataset=job.rows,  # type: ignore[arg-type, unused-ignore]
+            data_collator=lambda rows: _collate(rows, job.base.tokenizer.id_of("pad") or 0),
+            compute_loss_func=keeper.loss,
+            callbacks=[keeper],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.base = job.base
+        keeper.model = trainer.model
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(
+            word in str(error).lower() for word in _MEMORY_WORDS
+        ):
+            raise
+        raise TrainingError(
+            "The memory is not enough for batches of {size} records: try --batch-size 1 "
+            "--gradient-accumulation {steps}, a smaller --max-length, or --optimizer adafactor.",
+            size=job.recipe.batch_size,
+            steps=job.recipe.batch_size * job.recipe.gradient_accumulation,
+        ) from error
+
+
+def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
+    """Write `model` as a checkpoint with the configuration and the tokenizer of `base`."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if base.config.tie_word_embeddings:
+        del state["lm_head.weight"]
+    save_file(state, folder / SAFETENSORS, metadata={"format": "pt"})
+    (folder / SAFETENSORS).chmod(0o644)  # as the other files, not the owner's alone
+    config = read_json(base.folder / "config.json")
+    config = {name: value for name, value in config.items() if name != "dtype"}
+    config |= {"torch_dtype": "float32"}
+    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    for path in [base.tokenizer.path, *(base.folder / name for name in _KEPT_FILES)]:
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+class _Trainer(Trainer):
+    """Writes weights as they were read: transformers refuses some published configurations."""
+
+    base: Checkpoint
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(self.model, self.base, folder)
+
+
+class _Keeper(TrainerCallback):
+    """Logs every step, decides when a rolling checkpoint is due, and ends epochs."""
+
+    def __init__(
+        self, run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Progress
+    ) -> None:
+        self.run, self.job = run, job
+        self.finish_epoch, self.progress = finish_epoch, progress
+        self.model: Any = None
+        self._losses: list[Any] = []
+        self._tokens = 0
+        self._began = self._saved = self._pause = 0.0
+
+    def loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        """The sum of the losses of a part of a batch over the predicted tokens of the batch."""
+        loss = ForCausalLMLoss(
+            outputs.logits, labels, self.job.base.config.vocab_size, num_items_in_batch
+        )
+        self._losses.append(loss.detach())
+        self._tokens = int(num_items_in_batch)
+        return loss
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """End the epoch at whose end the run was killed."""
+        per_epoch = state.max_steps // self.job.recipe.epochs
+        self.progress("train", state.global_step, state.max_steps)
+        if state.global_step and state.global_step % per_epoch == 0:
+            self._end_epoch(state.global_step // per_epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Log the step; ask for a checkpoint at the end of an epoch and where one is due."""
+        step, per_epoch = state.global_step, state.max_steps // self.job.recipe.epochs
+        loss = math.fsum(float(part) for part in self._losses)
+        self._losses.clear()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                "The loss of step {step} is {loss}: try a lower --learning-rate.",
+                step=step,
+                loss=loss,
+            )
+        self.run.log(step=step, epoch=(step - 1) // per_epoch + 1, loss=loss, tokens=self._tokens)
+        self.progress("train", step, state.max_steps)
+        self._began = time.perf_counter()
+        due = self._began - self._saved >= self._pause
+        control.should_save = due or step % per_epoch == 0
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Let the checkpoint that the Trainer has written count."""
+        self.run.complete(self.run.steps / f"checkpoint-{state.global_step}")
+        self._saved = time.perf_counter()
+        self._pause = _SAVE_PAUSE * (self._saved - self._began)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the epoch's checkpoint and have it evaluated."""
+        self._end_epoch(state.global_step // (state.max_steps // self.job.recipe.epochs))
+
+    def _end_epoch(self, epoch: int) -> None:
+        folder = self.run.epoch_folder(epoch)
+        if not folder.exists():
+            with self.run.aside(folder.name) as aside:
+                write_checkpoint(self.model, self.job.base, aside)
+        self.finish_epoch(epoch)
+
+
+def _load(base: Checkpoint) -> Any:
+    config = base.config
+    # Other attention ignores these two.
+    odd = not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx
+    model = GPT2LMHeadModel.from_pretrained(
+        base.folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        attn_implementation="eager" if odd else "sdpa",
+    )
+    model.config.use_cache = False  # no use beside gradient checkpointing
+    return model
+
+
+def _arguments(run: Run, job: Job) -> Any:
+    recipe, machine = job.recipe, job.machine
+    return TrainingArguments(
+        output_dir=str(run.steps),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        optim=OPTIMIZERS[job.optimizer],
+        bf16=machine.bf16,
+        tf32=machine.tf32 or None,
+        seed=recipe.seed,
+        use_cpu=machine.device == "cpu",
+        dataloader_pin_memory=machine.device == "cuda",
+        remove_unused_columns=False,
+        save_strategy="no",  # the callback asks for checkpoints
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _collate(rows: list[list[int]], pad: int) -> dict[str, Any]:
+    """Rows padded to the longest; padding is neither seen nor predicted, nor is the first id."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), pad)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    labels = ids.masked_fill(mask == 0, _NO_LABEL)
+    labels[:, 0] = _NO_LABEL  # so that the Trainer counts just the ids that are predicted
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
