@@ -24,7 +24,14 @@ JAPANESE: dict[str, str] = {
     "Ask each epoch questions.": "エポックごとに質問して評価します。",
     "Go on with the run in DIR, started alike.": "DIR にある同じ設定の学習を再開します。",
     "Print the version.": "版を表示します。",
-    "Folder of a bundle.": "バンドルのフォルダー。",
+    "Folder of a bundle (default: the embedded demonstration model).": (
+        "バンドルのフォルダー（省略時は内蔵のデモ用モデル）。"
+    ),
+    "The embedded model is a small demonstration: Japanese and world geography, small sums, short "
+    "texts. `issun export` makes a bundle of a large model.": (
+        "内蔵モデルは小さなデモ用です。日本と世界の地理、簡単な計算、短い文章に答えます。"
+        "大きなモデルのバンドルは `issun export` で作れます。"
+    ),
     "Folder of a checkpoint, or a hub id.": "チェックポイントのフォルダー、または Hub の ID。",
     "Folder of the new bundle.": "作成するバンドルのフォルダー。",
     "KV cache type that is used by default: float32 or int8.": (

@@ -10,7 +10,7 @@ from issun.runtime.prompt import Turn
 from issun.training.embedded import questions
 from issun.training.embedded.questions import Ask
 from issun.training.embedded.reading import arithmetic, reading
-from issun.training.embedded.styles import NO_ROLE, POLITE, Role, Split, draw_role
+from issun.training.embedded.styles import NO_ROLE, Role, Split, draw_role
 
 Kind = Callable[[Random, Split], Ask]
 

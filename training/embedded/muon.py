@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -12,8 +13,9 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan et al., Muon (2024): a quintic th
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrix updates are made orthogonal, with the step size of AdamW.
 
-    Source: Jordan et al., "Muon" (2024); the factor 0.2 sqrt(max(rows, columns)) is Moonshot's
-    ("Muon is scalable for LLM training", 2025).
+    Matrices of one shape are worked on together, which keeps several threads busy. Source: Jordan
+    et al., "Muon" (2024); the factor 0.2 sqrt(max(rows, columns)) is Moonshot's ("Muon is scalable
+    for LLM training", 2025).
     """
 
     def __init__(
@@ -30,23 +32,36 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of all matrices."""
         for group in self.param_groups:
+            same: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
             for matrix in group["params"]:
-                state = self.state[matrix]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(matrix)
-                average = state["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonalize(matrix.grad.lerp(average, group["momentum"]))
-                size = 0.2 * max(matrix.shape) ** 0.5
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * size)
+                same.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
+            for shape, matrices in same.items():
+                self._update(matrices, group, 0.2 * max(shape) ** 0.5)
+
+    def _update(
+        self, matrices: list[torch.nn.Parameter], group: dict[str, Any], size: float
+    ) -> None:
+        moved = []
+        for matrix in matrices:
+            gradient, state = matrix.grad, self.state[matrix]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(matrix)
+            average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            update = gradient.lerp(average, group["momentum"])
+            moved.append(update.T if _tall(matrix) else update)
+        for matrix, update in zip(matrices, orthogonalize(torch.stack(moved)), strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(update.T if _tall(matrix) else update, alpha=-group["lr"] * size)
 
 
-def orthogonalize(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The matrix (rows, columns) with all singular values near 1, by Newton-Schulz iteration."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def _tall(matrix: torch.Tensor) -> bool:
+    return matrix.shape[0] > matrix.shape[1]
+
+
+def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The (count, rows, columns) matrices with all singular values near 1, by Newton-Schulz."""
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return x
