@@ -1,18 +1,20 @@
 # Each target sets up what it needs on a fresh machine.
 PYTHON ?= python3
-TEST_DATA := $(or $(ISSUN_TEST_DATA),../shared)
 PACKAGES := cli export runtime benchmarks training
 
-.PHONY: demo test parity check format clean
+.PHONY: demo test parity embedded check format clean
 
-demo: .venv/ready-demo            ## export a checkpoint and ask it six questions
-	.venv/bin/python -m issun.benchmarks.demo --test-data "$(TEST_DATA)"
+demo: .venv/ready-demo            ## ask the embedded model six questions
+	.venv/bin/python -m issun.benchmarks.demo
 
 test: .venv/ready-test            ## light tests: no torch
 	.venv/bin/python -m pytest -m "not parity"
 
 parity: .venv-parity/ready        ## live comparison with torch and transformers
 	.venv-parity/bin/python -m pytest -m parity tests/parity
+
+embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: an hour on 2 cores
+	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
 
 check: .venv/ready-test           ## format, lint, types
 	.venv/bin/ruff format --check .
@@ -31,7 +33,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/ready-demo: .venv/bin/pip pyproject.toml
-	.venv/bin/pip install -q -e '.[export]'
+	.venv/bin/pip install -q -e .
 	touch $@
 
 .venv/ready-test: .venv/bin/pip pyproject.toml

@@ -206,6 +206,7 @@ def _optimizer(
     asked = recipe.optimizer
     if resumed is not None and asked == "auto":
         asked = str(read_settings(resumed).get("optimizer"))
+        notify = lambda template, **values: None  # noqa: E731 - nothing is chosen
     return choose_optimizer(asked, _parameters(checkpoint), machine, notify)
 
 

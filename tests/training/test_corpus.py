@@ -9,14 +9,18 @@ from random import Random
 import pytest
 
 from issun.runtime import Turn
+from issun.runtime.model import EMBEDDED
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.embedded import questions
 from issun.training.embedded.corpus import Dialogue, about_conversation, corpus, dialogue
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
 from issun.training.embedded.held_out import chat_table, short_table
-from issun.training.embedded.pretrain import PretrainOptions, rate_share, record
+from issun.training.embedded.pretrain import Encoder, PretrainOptions, rate_share, record
 from issun.training.embedded.questions import Ask
 from issun.training.embedded.reading import arithmetic, reading
 from issun.training.embedded.styles import FRIEND, KANSAI, NANODA, POLITE, SAMURAI, draw_role
+from issun.training.embedded.vocabulary import SPECIAL
+from issun.training.records import chat_record
 
 MANY = 6000
 
@@ -200,3 +204,15 @@ def test_the_rate_rises_holds_and_falls() -> None:
     assert rate_share(100, options) == rate_share(500, options) == 1
     assert rate_share(750, options) == pytest.approx(0.501)
     assert rate_share(1000, options) == pytest.approx(0.001)
+
+
+def test_only_answers_are_learnt() -> None:
+    """Every answer, in history and at the end, and no word of a user."""
+    vocabulary = EMBEDDED / "spiece.model"
+    encode = Encoder(vocabulary, PretrainOptions(sampled=0))
+    tokenizer = Tokenizer(vocabulary, SPECIAL)
+    ids, learnt = encode(chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"))
+    assert tokenizer.decode([int(i) for i in ids[learnt]]) == r"2です。\nissunです。\n"
+    assert list(ids) == tokenizer.encode(
+        chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"), special=True
+    )

@@ -1,0 +1,345 @@
+"""Fine-tuning with torch: what it learns, and that a killed run ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from issun.export import CheckpointError, export
+from issun.runtime import Model, SamplingParams
+from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.training.data import read_records
+from issun.training.errors import RunError, TrainingError
+from issun.training.finetune import Outcome, finetune
+from issun.training.recipe import Recipe
+from issun.training.records import SPECIAL_TOKENS
+from tests.cli.conftest import environment
+
+pytestmark = pytest.mark.parity
+
+# 13 records, 7 batches of 2, 4 steps an epoch: the last batch and the last step are short.
+FAST = Recipe(epochs=3, learning_rate=1e-3, batch_size=2, gradient_accumulation=2)
+STEPS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_is_there(ref: ModuleType) -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    lines = [
+        {"instruction": f"{n}の次は?", "output": f"{n + 1}です。" * (n % 4 + 1)} for n in range(13)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(checkpoint: Callable[[str], Path]) -> Path:
+    return checkpoint("head-20-width-100")
+
+
+@dataclass
+class Scripted:
+    """An evaluation whose rates are given, in the order of its calls; the base comes first."""
+
+    rates: Iterator[float]
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"table": "scripted"}
+
+    def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Rate:
+        self.asked.append(model.manifest.source.name)
+        progress(1, 1)
+        return Rate(next(self.rates))
+
+
+@dataclass
+class Rate:
+    rate: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rate": self.rate}
+
+
+def interrupt_at(step: int) -> Callable[[str, int, int], None]:
+    """A progress that is stopped when so many steps are done."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "train" and done == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def weights_of(run: Path) -> list[bytes]:
+    files = sorted(run.glob("epoch-*/model.safetensors"))
+    assert [file.parent.name for file in files] == ["epoch-1", "epoch-2", "epoch-3"]
+    return [file.read_bytes() for file in files]
+
+
+def command(base: Path, data: Path, target: Path, *more: str) -> list[str | Path]:
+    return [
+        *(sys.executable, "-m", "issun.cli.main", "finetune", base, "--data", data),
+        *("-o", target, "--no-evaluate", "--epochs", "3", "--learning-rate", "1e-3"),
+        *("--batch-size", "2", "--gradient-accumulation", "2", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the command line that nothing has disturbed, on one thread."""
+    target = tmp_path_factory.mktemp("whole") / "run"
+    done = subprocess.run(
+        command(base, data, target),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment(OMP_NUM_THREADS="1"),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "epoch    loss   right"
+    assert len(done.stdout.splitlines()) == 4
+    *told, last = done.stderr.splitlines()
+    assert told[0].startswith("Optimizer: adamw, since")
+    assert [line.partition(":")[0] for line in told[1:]] == ["Epoch 1", "Epoch 2", "Epoch 3"]
+    assert last.startswith(f"{target}: loss ")
+    return target
+
+
+def test_run_leaves_what_it_says(whole: Path, base: Path) -> None:
+    names = {path.name for path in whole.iterdir()} - {".lock"}
+    assert names == {"run.json", "log.jsonl", "epochs.json", "epoch-1", "epoch-2", "epoch-3"}
+    log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in log if "step" in line]
+    assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
+    assert [line["epoch"] for line in steps] == [1] * 4 + [2] * 4 + [3] * 4
+    results = json.loads((whole / "epochs.json").read_text())
+    assert results["best"] is None
+    losses = [entry["loss"] for entry in results["epochs"]]
+    assert losses[2] < 0.9 * losses[0]
+    mine = [line for line in steps if line["epoch"] == 1]
+    tokens = sum(line["tokens"] for line in mine)
+    mean = sum(line["loss"] * line["tokens"] for line in mine) / tokens
+    assert losses[0] == pytest.approx(mean)
+    files = {path.name for path in (whole / "epoch-1").iterdir()}
+    assert files == {path.name for path in base.iterdir()}
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.0005)
+
+
+def is_saving(run: Path, since: int) -> bool:
+    """True while a rolling checkpoint behind the step `since` is on its way to the disk."""
+    folders = list((run / "steps").glob("checkpoint-*")) if (run / "steps").exists() else []
+    return any(
+        int(folder.name.partition("-")[2]) > since and not (folder / "complete").exists()
+        for folder in folders
+    )
+
+
+def test_run_that_was_killed_ends_as_one_that_was_not(
+    base: Path, data: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def logged() -> int:
+        log = run / "log.jsonl"
+        return log.read_text().count('"step"') if log.exists() else 0
+
+    # While a checkpoint behind others is being written, and then by Ctrl-C.
+    moments: list[tuple[Callable[[], bool], int]] = [
+        (lambda: is_saving(run, since=2), signal.SIGKILL),
+        (lambda: logged() >= 9, signal.SIGINT),
+    ]
+    reached = []
+    for happened, sign in moments:
+        resume = ["--resume"] if run.exists() else []
+        process = subprocess.Popen(
+            command(base, data, run, *resume),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=environment(OMP_NUM_THREADS="1"),
+        )
+        wait_for(process, happened)
+        process.send_signal(sign)
+        _, err = process.communicate(timeout=60)
+        reached.append(logged())
+        if sign == signal.SIGINT:
+            assert process.returncode == 130
+            assert "Traceback" not in err
+            last = err.splitlines()[-1]
+            assert last.startswith("Stopped. Go on with: issun finetune ")
+            assert last.endswith(" --resume")
+        else:
+            assert process.returncode == -sign
+    assert 3 <= reached[0] <= reached[1] <= STEPS
+    finetune(base, data, run, FAST, resume=True)
+    assert weights_of(run) == weights_of(whole)
+    for name in ("log.jsonl", "epochs.json"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+# In the midst of an epoch, at the end of one, and at the very end.
+@pytest.mark.parametrize(
+    ("optimizer", "stop"), [("adamw", 4), ("adamw", 6), ("adamw", 12), ("adafactor", 6)]
+)
+def test_stop_at_any_step(
+    base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str, stop: int
+) -> None:
+    recipe = replace(FAST, optimizer=optimizer)
+    reference = tmp_path_factory.getbasetemp() / f"whole-{optimizer}"
+    if not reference.exists():
+        finetune(base, data, reference, recipe)
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(base, data, run, recipe, progress=interrupt_at(stop))
+    finetune(base, data, run, recipe, resume=True)
+    assert weights_of(run) == weights_of(reference)
+
+
+def test_each_epoch_is_evaluated_and_the_best_is_named(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def rates() -> Iterator[float]:
+        yield from (0.1, 0.5)
+        raise KeyboardInterrupt
+
+    first = Scripted(rates())
+    with pytest.raises(KeyboardInterrupt):
+        finetune(base, data, run, FAST, evaluation=first)
+    assert first.asked == [base.name, "epoch-1", "epoch-2"]
+    second = Scripted(iter((0.75, 0.5)))
+    outcome = finetune(base, data, run, FAST, evaluation=second, resume=True)
+    assert second.asked == ["epoch-2", "epoch-3"]
+    assert (outcome.best, [entry["rate"] for entry in outcome.epochs]) == (2, [0.5, 0.75, 0.5])
+    results = json.loads((run / "epochs.json").read_text())
+    assert results["base"] == {"rate": 0.1, "evaluation": {"rate": 0.1}}
+    assert (run / "best").readlink() == Path("epoch-2")
+    assert not list(run.glob(".aside-*"))
+    assert finetune(base, data, run, FAST, evaluation=Scripted(iter(())), resume=True) == outcome
+    export(run / "best", tmp_path / "bundle")
+    with Model.load(tmp_path / "bundle") as model:
+        assert model.generate(model.prompt("3の次は?"), SamplingParams(max_new_tokens=5)).ids
+
+
+def test_loss_is_that_of_transformers_over_whole_records(
+    ref: ModuleType, base: Path, data: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    config = json.loads((source / "config.json").read_text())
+    still = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    (source / "config.json").write_text(json.dumps(config | still))
+    # In one batch or in parts: the step is the same.
+    losses = []
+    for size in (13, 4):
+        recipe = Recipe(epochs=1, batch_size=size, gradient_accumulation=-(-13 // size))
+        finetune(source, data, tmp_path / f"run-{size}", recipe)
+        line = (tmp_path / f"run-{size}" / "log.jsonl").read_text().splitlines()[0]
+        losses.append(json.loads(line))
+    spiece = source / "spiece.model"
+    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
+    model, total, count = ref.load_model(source), 0.0, 0
+    for record in read_records(data):
+        ids = torch.tensor([tokenizer.encode(record.text, special=True)])
+        with torch.no_grad():
+            mean = model(input_ids=ids, labels=ids).loss
+        total, count = total + float(mean) * (ids.shape[1] - 1), count + ids.shape[1] - 1
+    for found in losses:
+        assert found["tokens"] == count
+        assert found["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    weights = load_file(source / "model.safetensors")
+    for name, array in weights.items():
+        if "ln_" in name and name.endswith("weight"):
+            weights[name] = array * 1e38
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match="The loss of step 1 is nan"):
+        finetune(source, data, tmp_path / "run", FAST)
+    assert not (tmp_path / "run").exists()
+
+
+def test_base_that_cannot_be_exported_fails_before_the_training(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text('{"temperature": -1}')
+    with pytest.raises(CheckpointError, match="generation_config"):
+        finetune(source, data, tmp_path / "run", FAST, progress=interrupt_at(0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_that_was_started_otherwise_is_not_resumed(
+    base: Path, data: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def resumed(data: Path = data, **changes: Any) -> Outcome:
+        return finetune(base, data, run, replace(FAST, **changes), resume=True)
+
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(data.read_bytes() + b"\n")
+    with pytest.raises(RunError, match=r"learning_rate is 1e-07, it was 0\.001"):
+        resumed(learning_rate=1e-7)
+    with pytest.raises(RunError, match=r"otherwise: data is .*, it was"):
+        resumed(other)
+    with pytest.raises(RunError, match="optimizer is adafactor, it was adamw"):
+        resumed(optimizer="adafactor")
+    assert len(resumed().epochs) == 3
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_published_configuration_that_transformers_would_not_save(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "base"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text('{"temperature": 0.7, "top_k": 40}')
+    recipe = Recipe(epochs=1, batch_size=13)
+    finetune(source, data, tmp_path / "run", recipe)
+    kept = tmp_path / "run" / "epoch-1"
+    assert (kept / "generation_config.json").read_bytes() == (
+        source / "generation_config.json"
+    ).read_bytes()
+    before = json.loads((source / "config.json").read_text())
+    assert json.loads((kept / "config.json").read_text()) == before | {"torch_dtype": "float32"}
+    assert os.access(kept / "model.safetensors", os.R_OK)

@@ -1,0 +1,56 @@
+"""The recipe of the embedded model, in small."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from issun.runtime.model import EMBEDDED
+from issun.training.embedded.corpus import corpus
+from issun.training.embedded.pretrain import Encoder, PretrainOptions, batches, pretrain, record
+from issun.training.embedded.vocabulary import train_vocabulary
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
+
+SMALL = PretrainOptions(n_layer=1, n_embd=32, n_head=2, steps=40, batch_tokens=1024, warmup_steps=4)
+VOCABULARY = EMBEDDED / "spiece.model"
+
+
+def test_orthogonalize() -> None:
+    """All singular values come near 1, and the directions stay."""
+    from issun.training.embedded.muon import orthogonalize
+
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 16, 48)
+    u, _, v = torch.linalg.svd(orthogonalize(matrices), full_matrices=False)
+    values = torch.linalg.svdvals(orthogonalize(matrices))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    whole = torch.linalg.svd(matrices, full_matrices=False)
+    assert torch.allclose(u @ v, whole.U @ whole.Vh, atol=1e-3)
+
+
+def test_training_learns_and_its_state_is_kept(tmp_path: Path) -> None:
+    losses: list[tuple[int, float]] = []
+    first = pretrain(
+        VOCABULARY, SMALL, tmp_path / "state.pt", lambda step, loss: losses.append((step, loss))
+    )
+    assert [step for step, _ in losses] == [40]
+    again = pretrain(VOCABULARY, SMALL, tmp_path / "state.pt", lambda step, loss: None)
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    ids, learnt = next(batches(Encoder(VOCABULARY, SMALL), SMALL))
+    with torch.no_grad():
+        logits = first(torch.from_numpy(ids)).logits[:, :-1][torch.from_numpy(learnt[:, 1:])]
+    wanted = torch.from_numpy(ids[:, 1:][learnt[:, 1:]])
+    assert torch.nn.functional.cross_entropy(logits, wanted) < 6  # ln 4,736 is 8.5
+
+
+def test_the_tokenizer_comes_out_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.model", tmp_path / "b.model"]
+    for path in paths:
+        train_vocabulary(map(record, islice(corpus(7), 20_000)), path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
