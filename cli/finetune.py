@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -171,8 +172,14 @@ def _print_table(outcome: Outcome) -> None:
 
 
 def _resuming_command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return printable(shlex.join(["issun", *arguments, "--resume"]))
+    """This command with --resume, and without a token, which is not to be shown."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    shown = [
+        word
+        for before, word in pairwise(["", *words])
+        if "--token" not in (before, word) and not word.startswith("--token=")
+    ]
+    return printable(shlex.join(["issun", *shown, "--resume"]))
 
 
 class _Bars:

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from issun.export import CheckpointError, MissingExtraError, export
+from issun.export import CheckpointError, MissingExtraError
 from issun.export.checkpoint import Checkpoint, expected_shapes, open_checkpoint
 from issun.export.hub import locate
 from issun.export.options import Progress
 from issun.export.target import Notify, check_space, check_target, real_target
 from issun.export.template import ALPACA, check_template
-from issun.runtime import Model
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import combined_sha256, sha256_of
 from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Record, line_numbers, read_records
+from issun.training.epochs import Evaluation, finish_epoch, try_base
 from issun.training.errors import DataError, RunError
 from issun.training.machine import Machine, choose_optimizer, find_machine
 from issun.training.recipe import Recipe
 from issun.training.records import EOS, SPECIAL_TOKENS
-from issun.training.run import Run, best_epoch, opened_run, read_settings
+from issun.training.run import best_epoch, opened_run, read_settings
 
 _NEEDED = ("torch", "transformers", "accelerate")
 _DIGITS = 16  # of a hash, as it is shown and compared
-
-
-class Report(Protocol):
-    """What an evaluation found; `rate` is the share of right answers."""
-
-    @property
-    def rate(self) -> float: ...  # noqa: D102
-    def to_dict(self) -> dict[str, Any]: ...  # noqa: D102
-
-
-class Evaluation(Protocol):
-    """Judges an epoch by its bundle; `settings` say how, for a resumed run must do the same."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
-    def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +103,13 @@ def finetune(
             from issun.training.trainer import Job, train  # noqa: PLC0415 - it imports torch
 
             if run.results()["base"] is None:
-                _try_base(run, checkpoint.folder, evaluation, progress, notify)
+                try_base(run, checkpoint.folder, evaluation, progress, notify)
             job = Job(
                 base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer
             )
 
             def finish(epoch: int) -> None:
-                _finish_epoch(run, epoch, evaluation, progress, notify)
+                finish_epoch(run, epoch, evaluation, progress, notify)
 
             train(run, job, finish, progress)
         run.finish()
@@ -222,53 +205,3 @@ def _disk_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
 def _base_hash(checkpoint: Checkpoint) -> str:
     files = [*checkpoint.files, checkpoint.folder / "config.json"]
     return combined_sha256({path.name: sha256_of(path) for path in files})[:_DIGITS]
-
-
-def _try_base(
-    run: Run,
-    folder: Path,
-    evaluation: Evaluation | None,
-    progress: Progress,
-    notify: Notify,
-) -> None:
-    found = _evaluate(run, folder, evaluation, progress)
-    run.record_base(found)
-    if evaluation is not None:
-        notify("Base: {rate:.1%} right.", rate=found["rate"])
-
-
-def _finish_epoch(
-    run: Run, epoch: int, evaluation: Evaluation | None, progress: Progress, notify: Notify
-) -> None:
-    """Evaluate and record an epoch, unless that is done."""
-    if any(entry["epoch"] == epoch for entry in run.epochs()):
-        return
-    steps = [line for line in run.logged() if "step" in line and line["epoch"] == epoch]
-    tokens = sum(line["tokens"] for line in steps)
-    loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
-    found = _evaluate(run, run.epoch_folder(epoch), evaluation, progress)
-    run.log(epoch=epoch, loss=loss, rate=found["rate"])
-    described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
-    run.record_epoch(described | found)
-    if evaluation is None:
-        notify("Epoch {epoch}: loss {loss:.4f}.", epoch=epoch, loss=loss)
-    else:
-        notify(
-            "Epoch {epoch}: loss {loss:.4f}, {rate:.1%} right.",
-            epoch=epoch,
-            loss=loss,
-            rate=found["rate"],
-        )
-
-
-def _evaluate(
-    run: Run, checkpoint: Path, evaluation: Evaluation | None, progress: Progress
-) -> dict[str, Any]:
-    """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
-    with run.scratch() as scratch:
-        export(checkpoint, scratch / "bundle")
-        with Model.load(scratch / "bundle") as model:
-            if evaluation is None:
-                return {"rate": None, "evaluation": None}
-            report = evaluation(model, lambda done, total: progress("evaluate", done, total))
-            return {"rate": report.rate, "evaluation": report.to_dict()}

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from issun.cli.finetune import Accuracy, _resuming_command
+from issun.export import export
+from issun.runtime import Model
 from issun.runtime.errors import ParameterError
 from issun.runtime.tokenizer import Tokenizer, assign_special_ids
 from issun.training.data import Record
@@ -22,6 +25,7 @@ from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS, instruction_record
 from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
 from tests.cli.conftest import Result, issun
+from tests.scripted import write_scripted
 
 SETTINGS = {"base": "12ab", "learning_rate": 1e-4, "max_length": None}
 
@@ -292,3 +296,29 @@ def test_missing_extra_is_one_line(tmp_path: Path, checkpoint: Callable[[str], P
         PYTHONPATH=str(tmp_path),
     )
     refused(result, "pip install 'issun[train]'")
+
+
+def test_table_and_samples_are_what_an_evaluation_is_known_by(tmp_path: Path, spiece: Path) -> None:
+    write_scripted(tmp_path / "checkpoint", spiece, "富士山です。")
+    export(tmp_path / "checkpoint", tmp_path / "bundle")
+    tables = [tmp_path / "a.toml", tmp_path / "b.toml"]
+    for path, right in zip(tables, ("富士山", "琵琶湖"), strict=True):
+        path.write_text(f'[[questions]]\nquestion = "山は?"\nright = "{right}"\n', encoding="utf-8")
+    known = [Accuracy(tables[0], 2), Accuracy(tables[1], 2), Accuracy(tables[0], 3)]
+    assert len({str(accuracy.settings) for accuracy in known}) == 3
+    assert Accuracy(tables[0], 2).settings == known[0].settings
+    told: list[tuple[int, int]] = []
+    with Model.load(tmp_path / "bundle") as model:
+        report = known[0](model, lambda done, total: told.append((done, total)))
+        assert report.rate == 1
+        assert known[1](model, lambda done, total: None).rate == 0
+    assert told[-1][0] == told[-1][1] > 0
+    json.dumps(report.to_dict())
+    with pytest.raises(ParameterError, match="samples is 0"):
+        Accuracy(None, 0)
+
+
+def test_command_to_resume_shows_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["issun", "finetune", "a b", "--token", "hf_x", "--resume", "--token=hf_y", "-o", "d"]
+    monkeypatch.setattr("sys.argv", given)
+    assert _resuming_command() == "issun finetune 'a b' -o d --resume"

@@ -1,0 +1,81 @@
+"""What an epoch gave: its loss, and how often the bundle that it becomes answers right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from issun.export import export
+from issun.export.options import Progress
+from issun.export.target import Notify
+from issun.runtime import Model
+from issun.training.run import Run
+
+
+class Report(Protocol):
+    """What an evaluation found; `rate` is the share of right answers."""
+
+    @property
+    def rate(self) -> float: ...  # noqa: D102
+    def to_dict(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Evaluation(Protocol):
+    """Judges an epoch by its bundle; `settings` say how, for a resumed run must do the same."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report: ...  # noqa: D102
+
+
+def try_base(
+    run: Run,
+    folder: Path,
+    evaluation: Evaluation | None,
+    progress: Progress,
+    notify: Notify,
+) -> None:
+    """Export and evaluate the base checkpoint in `folder`, and record that."""
+    found = _evaluate(run, folder, evaluation, progress)
+    run.record_base(found)
+    if evaluation is not None:
+        notify("Base: {rate:.1%} right.", rate=found["rate"])
+
+
+def finish_epoch(
+    run: Run, epoch: int, evaluation: Evaluation | None, progress: Progress, notify: Notify
+) -> None:
+    """Evaluate and record an epoch, unless that is done."""
+    if any(entry["epoch"] == epoch for entry in run.epochs()):
+        return
+    steps = [line for line in run.logged() if "step" in line and line["epoch"] == epoch]
+    tokens = sum(line["tokens"] for line in steps)
+    loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
+    found = _evaluate(run, run.epoch_folder(epoch), evaluation, progress)
+    run.log(epoch=epoch, loss=loss, rate=found["rate"])
+    described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
+    run.record_epoch(described | found)
+    if evaluation is None:
+        notify("Epoch {epoch}: loss {loss:.4f}.", epoch=epoch, loss=loss)
+    else:
+        notify(
+            "Epoch {epoch}: loss {loss:.4f}, {rate:.1%} right.",
+            epoch=epoch,
+            loss=loss,
+            rate=found["rate"],
+        )
+
+
+def _evaluate(
+    run: Run, checkpoint: Path, evaluation: Evaluation | None, progress: Progress
+) -> dict[str, Any]:
+    """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
+    with run.scratch() as scratch:
+        export(checkpoint, scratch / "bundle")
+        with Model.load(scratch / "bundle") as model:
+            if evaluation is None:
+                return {"rate": None, "evaluation": None}
+            report = evaluation(model, lambda done, total: progress("evaluate", done, total))
+            return {"rate": report.rate, "evaluation": report.to_dict()}
