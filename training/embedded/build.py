@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from issun.export import ExportOptions, export
 from issun.export.lazy import Precision
@@ -56,7 +57,7 @@ def build(folder: Path, options: PretrainOptions) -> None:
     )
     (folder / "recipe.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
     say(f"checkpoint of {model.num_parameters():,} parameters")
-    rates = {}
+    rates: dict[str, dict[str, Any]] = {}
     for precision in _PRECISIONS:
         bundle = folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
         export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))

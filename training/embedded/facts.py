@@ -55,7 +55,9 @@ def _prefectures(table: str) -> tuple[Prefecture, ...]:
 def _countries(table: str) -> tuple[Country, ...]:
     rows = (line.split() for line in table.strip().splitlines())
     return tuple(
-        Country(*pair.split("="), continent) for continent, *pairs in rows for pair in pairs
+        Country(name, capital, continent)
+        for continent, *pairs in rows
+        for name, capital in (pair.split("=") for pair in pairs)
     )
 
 

@@ -28,15 +28,15 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One update of all matrices."""
         for group in self.param_groups:
             same: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
             for matrix in group["params"]:
                 same.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
             for shape, matrices in same.items():
-                self._update(matrices, group, 0.2 * max(shape) ** 0.5)
+                with torch.no_grad():
+                    self._update(matrices, group, 0.2 * max(shape) ** 0.5)
 
     def _update(
         self, matrices: list[torch.nn.Parameter], group: dict[str, Any], size: float
@@ -55,7 +55,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def _tall(matrix: torch.Tensor) -> bool:
-    return matrix.shape[0] > matrix.shape[1]
+    rows, columns = matrix.shape
+    return bool(rows > columns)
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:

@@ -414,7 +414,8 @@ _OF_INPUT = {
 
 def with_input(rng: Random, split: Split, ask: Ask) -> Ask:
     """The same question in the format with an input; the last of each list is held out."""
-    forms, text = _GENERIC, ask.message
+    forms: tuple[str, ...] = _GENERIC
+    text = ask.message
     if ask.subject and rng.random() < 0.5:
         forms, text = _OF_INPUT[ask.category], ask.subject
     form = forms[-1] if split == "held_out" else rng.choice(forms[:-1])

@@ -175,7 +175,8 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
     asked = rng.choice(facts)
     question, topic, answer = rng.choice(asked.questions)
     text = "".join(fact.sentence for fact in facts)
-    said, right, wrong = f"{topic}{answer}{{です}}", (answer,), ()
+    said = f"{topic}{answer}{{です}}"
+    right: tuple[str, ...] = (answer,)
     if rng.random() < 0.08:
         stranger = draw("who")
         question = rng.choice(
@@ -188,9 +189,9 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
         said, right = NOT_WRITTEN, ("書いていません", "書いてない")
     if inline:
         form = _INLINE[-1] if held else rng.choice(_INLINE[:-1])
-        return Ask("reading", form.format(t=text, q=question), said, right, wrong)
+        return Ask("reading", form.format(t=text, q=question), said, right)
     form = _ORDERS[-1] if held and rng.random() < 0.5 else rng.choice(_ORDERS[:-1])
-    return Ask("reading", form.format(q=question), said, right, wrong, input=text)
+    return Ask("reading", form.format(q=question), said, right, input=text)
 
 
 _SUMS = (
