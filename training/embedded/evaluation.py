@@ -1,7 +1,11 @@
-"""How well a bundle does on the questions kept for evaluation, and on the published two."""
+"""How well a bundle does on the questions kept for evaluation, and on the published two.
+
+`python -m issun.training.embedded.evaluation [BUNDLE ...]` prints it for any bundle.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +53,38 @@ def _rates(report: Report) -> dict[str, Any]:
 
 
 def print_rates(rates: dict[str, dict[str, Any]]) -> None:
-    """Print what `evaluate_bundle` gave for several precisions, one row a figure."""
-    print(f"{'':44}" + "".join(f"{name:>10}" for name in rates))
+    """Print what `evaluate_bundle` gave, as a Markdown table with a column a bundle."""
     rows: dict[str, list[float]] = {}
     for found in rates.values():
+        for row in found["published"]["rows"]:
+            rows.setdefault(f"{row['question']} {row['format']} format", []).append(row["rate"])
         for split in ("held out", "trained"):
             for form, part in found[split].items():
-                rows.setdefault(f"{split}, {form}", []).append(part["rate"])
+                name = f"{split}, {form} format ({part['questions']} questions)"
+                rows.setdefault(name, []).append(part["rate"])
                 for category, rate in part["by category"].items():
-                    rows.setdefault(f"  {split}, {form}: {category}", []).append(rate)
-        for row in found["published"]["rows"]:
-            rows.setdefault(f"{row['question']} ({row['format']})", []).append(row["rate"])
+                    rows.setdefault(f"{split}, {form}: {category}", []).append(rate)
+    print("| | " + " | ".join(rates) + " |")
+    print("|---" * (1 + len(rates)) + "|")
     for name, values in rows.items():
-        print(f"{name:44}" + "".join(f"{value:10.1%}" for value in values))
+        print(f"| {name} | " + " | ".join(f"{value:.1%}" for value in values) + " |")
+
+
+def main() -> None:
+    """Evaluate the bundles of the command line, by default the embedded model's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="*", type=Path)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the questions")
+    parser.add_argument("--samples", type=int, default=1000, help="of the published questions")
+    args = parser.parse_args()
+    bundles = {str(path): path for path in args.bundles} or {"embedded": None}
+    print_rates(
+        {
+            name: evaluate_bundle(path, seed=args.seed, samples=args.samples)
+            for name, path in bundles.items()
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
