@@ -59,11 +59,10 @@ def test_inspect_json_is_the_manifest(fuji: Path) -> None:
     assert described == json.loads((fuji / "issun.json").read_text(encoding="utf-8"))
 
 
-def test_no_bundle_named() -> None:
-    for command in (["chat"], ["inspect"], ["generate", "--instruction", "a"]):
-        result = issun(*command)
-        assert result.code == 2
-        assert result.err.startswith("error: This version has no embedded model: name a bundle.")
+def test_no_bundle_means_the_embedded_model() -> None:
+    result = issun("generate", "--instruction", "日本で一番高い山は?", "--temperature", "0")
+    assert (result.code, result.out) == (0, "日本で一番高い山は富士山です。\n")
+    assert "issun-embedded" in issun("inspect").out
 
 
 def test_version_and_help() -> None:

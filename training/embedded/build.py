@@ -10,17 +10,16 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from issun.export import ExportOptions, export
 from issun.export.lazy import Precision
 from issun.training.embedded.corpus import corpus
-from issun.training.embedded.evaluation import evaluate_bundle, print_rates
 from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
 from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
 
@@ -57,14 +56,18 @@ def build(folder: Path, options: PretrainOptions) -> None:
     )
     (folder / "recipe.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
     say(f"checkpoint of {model.num_parameters():,} parameters")
-    rates: dict[str, dict[str, Any]] = {}
-    for precision in _PRECISIONS:
-        bundle = folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
+    bundles = [
+        folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
+        for precision in _PRECISIONS
+    ]
+    for precision, bundle in zip(_PRECISIONS, bundles, strict=True):
         export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))
-        rates[precision] = evaluate_bundle(bundle)
-        say(f"{precision} evaluated")
-    (folder / "evaluation.json").write_text(json.dumps(rates, ensure_ascii=False, indent=1) + "\n")
-    print_rates(rates)
+    say("exported")
+    # In a process of its own: torch's threads, which do not sleep, would stand in its way.
+    command = [sys.executable, "-m", "issun.training.embedded.evaluation", *map(str, bundles)]
+    command += ["--json", str(folder / "evaluation.json")]
+    subprocess.run(command, check=True)
+    say("evaluated")
 
 
 def install(bundle: Path) -> None:

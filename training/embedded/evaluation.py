@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,16 @@ def main() -> None:
     parser.add_argument("bundles", metavar="BUNDLE", nargs="*", type=Path)
     parser.add_argument("--seed", type=int, default=SEED, help="of the questions")
     parser.add_argument("--samples", type=int, default=1000, help="of the published questions")
+    parser.add_argument("--json", type=Path, help="file for all figures and wrong answers")
     args = parser.parse_args()
-    bundles = {str(path): path for path in args.bundles} or {"embedded": None}
-    print_rates(
-        {
-            name: evaluate_bundle(path, seed=args.seed, samples=args.samples)
-            for name, path in bundles.items()
-        }
-    )
+    bundles = {path.name: path for path in args.bundles} or {"embedded": None}
+    rates = {
+        name: evaluate_bundle(path, seed=args.seed, samples=args.samples)
+        for name, path in bundles.items()
+    }
+    if args.json:
+        args.json.write_text(json.dumps(rates, ensure_ascii=False, indent=1) + "\n")
+    print_rates(rates)
 
 
 if __name__ == "__main__":
