@@ -49,7 +49,11 @@ class Superlative(NamedTuple):
 
 def _prefectures(table: str) -> tuple[Prefecture, ...]:
     rows = (line.split() for line in table.strip().splitlines())
-    return tuple(Prefecture(*pair.split("="), region) for region, *pairs in rows for pair in pairs)
+    return tuple(
+        Prefecture(name, seat, region)
+        for region, *pairs in rows
+        for name, seat in (pair.split("=") for pair in pairs)
+    )
 
 
 def _countries(table: str) -> tuple[Country, ...]:
