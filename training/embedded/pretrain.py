@@ -58,6 +58,9 @@ class Encoder:
     """Records -> ids and which of them are answers, in history and at the end."""
 
     def __init__(self, path: Path, options: PretrainOptions) -> None:
+        from sentencepiece import set_random_generator_seed  # noqa: PLC0415
+
+        set_random_generator_seed(options.seed)
         self._sp = load_sentencepiece(path)
         self._tokenizer = Tokenizer(path, SPECIAL)
         self._sampled = options.sampled
