@@ -87,6 +87,9 @@ class OptimumRoute:
             attn_implementation="sdpa" if plain else "eager",
             local_files_only=True,
         )
+        # With accelerate installed Optimum would merge a tied head with the embedding, and the
+        # quantizer would leave it out.
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
         # Optimum would take a tokenizer from here, one that may not load: an empty folder has none.
         model.config._name_or_path = str(work)
         onnx_export_from_model(
