@@ -23,8 +23,8 @@ KINDS: dict[Kind, int] = {
     questions.seat_of: 3,
     questions.region: 7,
     questions.superlative: 16,
-    questions.unknown: 12,
-    arithmetic: 20,
+    questions.unknown: 14,
+    arithmetic: 24,
     questions.identity: 7,
     questions.chatter: 4,
     questions.greeting: 6,
@@ -64,7 +64,7 @@ class Dialogue:
 
 def single(rng: Random, split: Split) -> Ask:
     """One question without history, in one of the two instruction formats."""
-    if rng.random() < 0.18:
+    if rng.random() < 0.24:
         return reading(rng, split, inline=rng.random() < 0.2)
     ask = draw_kind(rng)(rng, split)
     if ask.category == "identity" and rng.random() < 0.2:
@@ -80,6 +80,7 @@ def draw_kind(rng: Random) -> Kind:
 def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue:
     """A conversation whose past is worded as in training; `last` is what is asked at its end."""
     role = draw_role(rng, split) if rng.random() < 0.8 else NO_ROLE
+    drill = draw_drill(rng) if split == "train" else None
     length = rng.choices((1, 2, 3, 4, 6, 8, 11, 14), (3, 4, 4, 4, 4, 4, 2, 1))[0]
     length = max(1, length - rng.randint(0, 1 + length // 4))
     messages: list[str] = []
@@ -91,6 +92,8 @@ def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue
             ask = questions.greeting(rng, side)
         elif final and last:
             ask = last(rng, side)
+        elif drill and rng.random() < 0.9:
+            ask = drill(rng, side)
         else:
             ask = _turn(rng, side, role, messages)
         answer = role.style.say(ask.answer)
@@ -101,6 +104,19 @@ def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue
         turns.append(Turn(ask.message, answer))
 
 
+def draw_drill(rng: Random) -> Kind | None:
+    """What a conversation is all about: mostly nothing in particular, or what takes practice."""
+    kind = rng.random()
+    if kind < 0.14:
+        return arithmetic
+    return inline if kind < 0.24 else None
+
+
+def inline(rng: Random, split: Split) -> Ask:
+    """A text and a question about it in one message."""
+    return reading(rng, split, inline=True)
+
+
 def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
     kind = rng.random()
     if kind < 0.27:
@@ -108,7 +124,7 @@ def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
     if kind < 0.30:
         return questions.name(rng, split, role.name)
     if kind < 0.38:
-        return reading(rng, split, inline=True)
+        return inline(rng, split)
     return draw_kind(rng)(rng, split)
 
 

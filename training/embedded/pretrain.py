@@ -37,7 +37,7 @@ class PretrainOptions:
     n_head: int = 8
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
-    steps: int = 2200
+    steps: int = 3400
     batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
@@ -178,9 +178,10 @@ def rate_share(step: int, options: PretrainOptions) -> float:
 
 
 def _model(options: PretrainOptions) -> GPT2LMHeadModel:
+    import torch  # noqa: PLC0415
     from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
 
-    return GPT2LMHeadModel(
+    model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=options.vocab_size,
             n_positions=options.n_positions,
@@ -195,6 +196,21 @@ def _model(options: PretrainOptions) -> GPT2LMHeadModel:
             eos_token_id=3,
         )
     )
+    with torch.no_grad():
+        model.transformer.wpe.weight.copy_(torch.from_numpy(waves(options)))
+    return model
+
+
+def waves(options: PretrainOptions) -> NDArray[np.float32]:
+    """Positions to begin with, (n_positions, n_embd): sines and cosines, in the embeddings' size.
+
+    From these "the token before" is one rotation at every position, so that copying out of a text
+    is learnt sooner than from random positions. Source: Vaswani et al., "Attention is all you need" (2017).
+    """
+    frequencies = 10_000.0 ** -np.linspace(0, 1, options.n_embd // 2, endpoint=False)
+    angles = np.arange(options.n_positions)[:, None] * frequencies
+    both = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    return (0.03 * both).astype(np.float32)
 
 
 def _optimizers(model: GPT2LMHeadModel, options: PretrainOptions) -> list[torch.optim.Optimizer]:

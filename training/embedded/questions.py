@@ -20,6 +20,7 @@ from issun.training.embedded.facts import (
     Prefecture,
     Superlative,
 )
+from issun.training.embedded.made_up import made_up, made_up_noun, noise
 from issun.training.embedded.smalltalk import (
     ATTRIBUTES,
     ATTRIBUTES_HELD_OUT,
@@ -38,7 +39,6 @@ from issun.training.embedded.smalltalk import (
     Talk,
 )
 from issun.training.embedded.styles import Split
-from issun.training.embedded.vocabulary import KANJI
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +179,9 @@ def _blur(rng: Random, split: Split, message: str) -> str:
     chance = rng.random()
     if split == "held_out" or chance > 0.14:
         return message
-    noise = "".join(rng.choices(_HIRAGANA, k=rng.randint(2, 7)))
     if chance < 0.04:
-        return f"{noise}{rng.choice('、。')}{message}"
-    return message.rstrip("?。") + noise + rng.choice(("?", "。", ""))
+        return f"{noise(rng)}{rng.choice('、。')}{message}"
+    return message.rstrip("?。") + noise(rng) + rng.choice(("?", "。", ""))
 
 
 def _others(rng: Random, values: Sequence[str], *mentioned: str) -> tuple[str, ...]:
@@ -361,18 +360,6 @@ def chatter(rng: Random, split: Split) -> Ask:
     return Ask("smalltalk", _said(rng, split, talk), talk.answer, talk.right)
 
 
-_KATAKANA = [chr(code) for code in range(0x30A2, 0x30F4)]
-_HIRAGANA = [chr(code) for code in range(0x3042, 0x3093)]
-
-
-def made_up(rng: Random) -> str:
-    """A word that there is not: it teaches that an unknown word means not knowing."""
-    letters, size = rng.choice(
-        ((KANJI, (1, 4)), (KANJI, (2, 2)), (_KATAKANA, (2, 6)), (_HIRAGANA, (2, 5)))
-    )
-    return "".join(rng.choices(letters, k=rng.randint(*size)))
-
-
 def unknown(rng: Random, split: Split) -> Ask:
     """Something that the model does not know, and must say so."""
     held = split == "held_out"
@@ -385,7 +372,10 @@ def unknown(rng: Random, split: Split) -> Ask:
         message = form.format(x=topic)
     elif kind < 0.7:
         place = rng.choice([*[c.name for c in COUNTRIES], *[p.name for p in PREFECTURES]])
-        message = f"{place}の{rng.choice(ATTRIBUTES_HELD_OUT if held else ATTRIBUTES)}"
+        attribute = rng.choice(ATTRIBUTES_HELD_OUT if held else ATTRIBUTES)
+        if not held and rng.random() < 0.4:
+            attribute = made_up_noun(rng)
+        message = f"{place}の{attribute}"
         message += _wording(rng, split, TAILS, TAILS_HELD_OUT, place)
     elif kind < 0.85:
         place = made_up(rng) if held or rng.random() < 0.8 else rng.choice(NOT_PLACES)
@@ -393,6 +383,9 @@ def unknown(rng: Random, split: Split) -> Ask:
         message += _wording(rng, split, TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT, "")
     else:
         odd = rng.choice(ODD_SUPERLATIVES[-4:] if held else ODD_SUPERLATIVES[:-4])
+        if not held and rng.random() < 0.6:
+            adjective = rng.choice(rng.choice(SUPERLATIVES).adjectives)
+            odd = adjective + (made_up_noun(rng) if rng.random() < 0.5 else rng.choice(TOPICS))
         scope = rng.choice(_SCOPES[rng.choice(("日本", "世界"))])
         message = f"{scope}{rng.choice(_RANKS['一番'])}{odd}"
         message += _wording(rng, split, TAILS, TAILS_HELD_OUT, odd)

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+from issun.training.embedded.facts import COUNTRIES, PREFECTURES
+from issun.training.embedded.made_up import made_up_noun, noise
 from issun.training.embedded.questions import Ask
-from issun.training.embedded.styles import Split
+from issun.training.embedded.smalltalk import TOPICS
+from issun.training.embedded.styles import NAMES, Split
 
 _PEOPLE = (
     "太郎 花子 健太 美咲 一郎 次郎 さくら 翔太 結衣 大輔 直子 真由美 陽子 由美 浩 正夫 良子 千夏 拓也 "
     "優子 先生 祖母 祖父 母 父 兄 姉 妹 弟 田中さん 佐藤さん 鈴木さん 高橋さん 山田さん 中村さん 小林さん "
-    "加藤さん 木村さん 林さん 清水さん 山口さん 森さん 店長 社長 医者 校長"
+    "加藤さん 木村さん 林さん 清水さん 山口さん 森さん 店長 社長 医者 校長 向かいの人 若い人 子ども 妻 夫 "
+    "友だち 運転手 駅員 大家さん 課長 いとこ おじ おば"
 ).split()
 _PEOPLE_HELD_OUT = "和也 奈々 渡辺さん 石井さん 悟 春香 隣の人 部長".split()
 _THINGS = (
@@ -28,6 +32,14 @@ _PLACES = (
     "食堂 本屋 花屋 パン屋 台所 庭 教室 会社 体育館 温泉 京都 大阪 東京 名古屋 札幌 福岡 仙台 横浜 神戸 沖縄"
 ).split()
 _PLACES_HELD_OUT = "博物館 牧場 遊園地 城 金沢 長崎 魚屋".split()
+# Any word at all may stand in a text: what is asked for is to be copied, not known.
+_MORE = {
+    "who": NAMES,
+    "what": TOPICS,
+    "where": [*(c.capital for c in COUNTRIES), *(p.name for p in PREFECTURES)],
+    "when": [],
+}
+_MADE_UP = {"who": ("{}", "{}", "{}さん"), "what": ("{}",), "where": ("{}", "{}", "{}屋", "{}市")}
 _TIMES = (
     "昨日 今日 今朝 先週 先月 去年 月曜日 火曜日 水曜日 木曜日 金曜日 土曜日 日曜日 春 夏 秋 冬 朝 夕方 "
     "お正月 夏休み 誕生日"
@@ -138,18 +150,22 @@ def _living(rng: Random, draw: Callable[..., str]) -> _Fact:
 
 
 _FACTS = (_act, _act, _act, _count, _price, _liking, _living)
+# The last of each list is held out.
 _ORDERS = (
-    "{q}", "{q}", "{q}", "次の文章を読んで答えてください。{q}", "文章を読んで質問に答えて。{q}", "入力によると、{q}",
-    "この文について答えて。{q}", "文章から答えてください。{q}",
+    "{q}", "{q}", "{q}", "{q}", "次の文章を読んで答えてください。{q}", "文章を読んで質問に答えて。{q}", "入力によると、{q}",
+    "この文について答えて。{q}", "文章から答えてください。{q}", "入力された文を読み、質問に答えなさい。{q}",
+    "下の文章を読んでください。{q}", "{q}文章から探してください。", "{q}入力から答えて", "文章の内容について質問です。{q}",
+    "次の文の中から答えを見つけて。{q}", "与えられた文章によれば、{q}", "以下を読んで。{q}", "読解問題です。{q}",
+    "この文章では、{q}", "以下の文章について、質問に回答してください。{q}", "次の文をもとに答えなさい。{q}",
+    "文を読んで、{q}", "この文章に書かれていることから答えてください。{q}", "本文を参考に回答して。{q}", "質問:{q}",
     "以下の文に基づいて答えてください。{q}",
 )  # fmt: skip
 _INLINE = (
-    "「{t}」{q}",
-    "「{t}」という文で、{q}",
-    "{t}{q}",
-    "{t}では、{q}",
+    "「{t}」{q}", "「{t}」という文で、{q}", "{t}{q}", "{t}では、{q}", "次の文章を読んで答えて。{t}{q}", "「{t}」について、{q}",
+    "文章「{t}」{q}", "{t}さて問題、{q}", "読んでください。「{t}」{q}", "文:{t}質問:{q}", "{t}ここで質問です。{q}",
+    "「{t}」を読んで答えて。{q}", "この文から答えて。{t}{q}",
     "次の文を読んで。{t}{q}",
-)
+)  # fmt: skip
 
 NOT_WRITTEN = "それは文章に書いて{いません|ない}"
 
@@ -168,6 +184,12 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
         }[kind]
         pool = [w for w in (extra if held and rng.random() < 0.3 else words) if w not in used]
         word = rng.choice(pool or words)
+        if not held and kind != "when" and rng.random() < 0.6:
+            word = rng.choice(_MORE[kind])
+            if rng.random() < 0.7:
+                word = rng.choice(_MADE_UP[kind]).format(made_up_noun(rng))
+            if word in used or word in extra:
+                return draw(kind)
         used.add(word)
         return word
 
@@ -191,6 +213,8 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
         form = _INLINE[-1] if held else rng.choice(_INLINE[:-1])
         return Ask("reading", form.format(t=text, q=question), said, right)
     form = _ORDERS[-1] if held and rng.random() < 0.5 else rng.choice(_ORDERS[:-1])
+    if not held and rng.random() < 0.1:
+        form = noise(rng) + "。" + form
     return Ask("reading", form.format(q=question), said, right, input=text)
 
 

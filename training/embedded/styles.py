@@ -116,7 +116,7 @@ _ASKED = {
     ),
 }
 
-_NAMES = (
+NAMES = (
     "ずんだもん さくら たろう はなこ ミケ ポチ アオイ ユウ そら ひかり コタロウ モモ リン "
     "ハル 太郎 花子 健太 美咲 一郎 クロ シロ マル ココ ルナ レオ カイ ナナ ミント しずく "
     "つばさ あかり こはる いっすん 助手 博士 先生 もちこ 小次郎 弥助 金太郎 メロン きなこ"
@@ -149,7 +149,7 @@ def draw_role(rng: Random, split: Split) -> Role:
     style = rng.choices(STYLES, (2, 5, 3, 2, 2))[0]
     forms = _ASKED[style.name]
     form = forms[-1] if split == "held_out" else rng.choice(forms[:-1])
-    name = rng.choice(_NAMES) if rng.random() < 0.7 else "".join(rng.choices(_KANA, k=3))
+    name = rng.choice(NAMES) if rng.random() < 0.7 else "".join(rng.choices(_KANA, k=3))
     asked = form.replace("{name}", name)
     if rng.random() < 0.2:
         first, dot, rest = asked.partition("。")
