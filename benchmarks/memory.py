@@ -1,79 +1,123 @@
-"""Runs a command and reports its memory, anonymous and file-backed pages apart (Linux).
+"""Runs a command and watches its memory, anonymous and file-backed pages apart; can set a limit.
 
-`python -m issun.benchmarks.memory [--json FILE] -- COMMAND ...`
+`python -m issun.benchmarks.memory [--json FILE] [--limit 1.2GB] -- COMMAND ...`
 
 Anonymous pages are memory that the process has made; file pages are clean copies of files, which
-the kernel may drop under pressure. Peak is the kernel's own, summed over the process tree.
+the kernel may drop under pressure. All figures are of the whole process tree.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import IO
 
+import msgspec
 import psutil
 
-_INTERVAL = 0.02
-_FIELDS = {"VmHWM": "peak", "RssAnon": "anonymous", "RssFile": "file", "RssShmem": "shared"}
+from issun.benchmarks.results import Memory, Moment
+from issun.benchmarks.sizes import gigabytes, parse_size
+
+INTERVAL = 0.02  # seconds between two looks
+_LINUX = sys.platform.startswith("linux")
+_FIELDS = {"VmHWM:": "peak", "RssAnon:": "anonymous", "RssFile:": "file", "RssShmem:": "shared"}
 
 
 @dataclass(slots=True)
-class MemoryReport:
-    """Peaks in bytes, wall time in seconds, exit code of the command."""
+class Watched:
+    """What became of a command: its memory, exit code (negative: a signal), and stderr's end."""
 
-    peak: int = 0
-    anonymous: int = 0
-    file: int = 0
-    shared: int = 0
-    seconds: float = 0.0
+    memory: Memory = field(default_factory=Memory)
     exit_code: int = 0
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        return (
-            f"peak {self.peak / 1e6:,.0f} MB (anonymous {self.anonymous / 1e6:,.0f}, "
-            f"file {self.file / 1e6:,.0f}, shared {self.shared / 1e6:,.0f} at their own peaks), "
-            f"{self.seconds:.1f} s"
-        )
+    over_limit: bool = False
+    complaint: str = ""
 
 
-def measure(command: list[str], *, quiet: bool = False) -> MemoryReport:
-    """Run `command` to its end and watch the resident memory of it and its children.
+def watch(
+    command: list[str],
+    *,
+    on_line: Callable[[str], str | None] | None = None,
+    limit: int | None = None,
+    keep_moments: bool = False,
+) -> Watched:
+    """Run `command` to its end.
 
-    `quiet` keeps its output off the terminal.
+    `on_line` gets each line of its stdout and may name a mark for it; without it, stdout and stderr
+    go where ours go. The command is killed once its tree holds more than `limit` bytes.
     """
-    report, peaks = MemoryReport(), dict[int, int]()
+    found, peaks = Watched(), dict[int, int]()
     started = time.perf_counter()
-    sink = subprocess.DEVNULL if quiet else None
-    with subprocess.Popen(command, stdout=sink, stderr=sink) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            now = {"anonymous": 0, "file": 0, "shared": 0}
-            for pid in _tree(watched):
-                for name, value in _status(pid).items():
-                    if name == "peak":
-                        peaks[pid] = value
-                    else:
-                        now[name] += value
-            for name, value in now.items():
-                setattr(report, name, max(getattr(report, name), value))
-            report.peak = max(report.peak, sum(peaks.values()))
-            time.sleep(_INTERVAL)
-        report.exit_code = process.returncode
-    report.seconds = time.perf_counter() - started
-    return report
+    piped = PIPE if on_line else None
+    with Popen(command, stdout=piped, stderr=piped, text=True, encoding="utf-8") as process:
+        tails: list[str] = []
+        readers = []
+        if on_line and process.stdout and process.stderr:
+
+            def take(line: str) -> None:
+                if mark := on_line(line):
+                    found.memory.marks.append((time.perf_counter() - started, mark))
+
+            readers = [_reader(process.stdout, take), _reader(process.stderr, tails.append)]
+        try:
+            _follow(process, found, peaks, started, limit, keep_moments=keep_moments)
+        except BaseException:
+            _kill(process)
+            raise
+        for reader in readers:
+            reader.join()
+    found.exit_code = process.returncode
+    found.memory.seconds = time.perf_counter() - started
+    found.complaint = "".join(tails)[-2000:]
+    return found
 
 
-def _tree(process: psutil.Process) -> list[int]:
+def _follow(
+    process: Popen[str],
+    found: Watched,
+    peaks: dict[int, int],
+    started: float,
+    limit: int | None,
+    *,
+    keep_moments: bool,
+) -> None:
+    memory, largest = found.memory, -1
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        now = _moment(watched, peaks, time.perf_counter() - started)
+        if now.total > largest:
+            largest = now.total
+            memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
+        # The kernel's own peak sees what falls between two looks.
+        memory.peak = max(memory.peak, now.total, sum(peaks.values()))
+        if now.total:
+            memory.steady = now
+            if keep_moments:
+                memory.moments.append(now)
+        if limit is not None and now.total > limit:
+            found.over_limit = True
+            _kill(process)
+        time.sleep(INTERVAL)
+
+
+def _moment(process: psutil.Process, peaks: dict[int, int], seconds: float) -> Moment:
+    sums = {"anonymous": 0, "file": 0, "shared": 0}
     try:
-        return [process.pid, *(child.pid for child in process.children(recursive=True))]
+        tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return []
+        tree = []
+    for member in tree:
+        for name, value in (_status(member.pid) if _LINUX else _portable(member)).items():
+            if name == "peak":
+                peaks[member.pid] = value
+            else:
+                sums[name] += value
+    return Moment(seconds, **sums)
 
 
 def _status(pid: int) -> dict[str, int]:
@@ -81,24 +125,69 @@ def _status(pid: int) -> dict[str, int]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return {}
-    split = (line.split(":", 1) for line in lines if ":" in line)
-    return {_FIELDS[key]: int(value.split()[0]) * 1024 for key, value in split if key in _FIELDS}
+    split = (line.split() for line in lines)
+    return {_FIELDS[s[0]]: int(s[1]) * 1024 for s in split if s and s[0] in _FIELDS}
+
+
+def _portable(process: psutil.Process) -> dict[str, int]:
+    """What psutil can tell elsewhere: pages of the process alone count as anonymous."""
+    try:
+        info = process.memory_full_info()
+    except psutil.Error:
+        return {}
+    peak = getattr(info, "peak_wset", info.rss)
+    return {"peak": peak, "anonymous": info.uss, "file": max(0, info.rss - info.uss)}
+
+
+def _kill(process: Popen[str]) -> None:
+    try:
+        tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for member in tree:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _reader(stream: IO[str], take: Callable[[str], object]) -> threading.Thread:
+    def read() -> None:
+        for line in stream:
+            take(line)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def describe(memory: Memory) -> str:
+    """One line for a person."""
+    return (
+        f"peak {gigabytes(memory.peak)} (at the largest sample: anonymous "
+        f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)}, shared "
+        f"{gigabytes(memory.shared)}), {memory.seconds:.1f} s"
+    )
 
 
 def main() -> int:
-    """Read the command line, run the command, report to stderr."""
+    """Read the command line, run the command, report to stderr; 137 when the limit was passed."""
     parser = argparse.ArgumentParser(description=__doc__, prog="memory")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--limit", type=parse_size, help="kill it above this much, such as 1.2GB")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if not command or not sys.platform.startswith("linux"):
-        parser.error("name a command to run" if not command else "this needs Linux's /proc")
-    report = measure(command)
-    print(report, file=sys.stderr)
+    if not command:
+        parser.error("name a command to run")
+    found = watch(command, limit=args.limit)
+    print(describe(found.memory), file=sys.stderr)
     if args.json:
-        args.json.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    return report.exit_code
+        args.json.write_bytes(msgspec.json.encode(found.memory) + b"\n")
+    if found.over_limit:
+        print(f"killed: it held more than {gigabytes(args.limit)}", file=sys.stderr)
+        return 137
+    return found.exit_code
 
 
 if __name__ == "__main__":

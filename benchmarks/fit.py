@@ -1,0 +1,76 @@
+"""Which engines and contexts fit a machine's memory, by measured peaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.results import EngineResult, Results, speed
+from issun.benchmarks.sizes import gigabytes
+
+RESERVE = 500_000_000  # bytes left to the system and other programs
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """An engine, the longest context that fits (0: none does), and its peak at the full context."""
+
+    engine: EngineResult
+    context: int
+    full: float  # bytes
+
+
+def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
+    """Every engine with measured memory, those with the longest context and then the fastest first.
+
+    Between and beyond two measured contexts, memory grows in a straight line, as the KV cache does.
+    Raises BenchError where no engine has two measured contexts.
+    """
+    found = []
+    for engine in results.engines:
+        if len(engine.memory) >= 2:
+            full, each = _line(engine, results.shape["n_positions"])
+            room = ram - reserve - (full - each * results.shape["n_positions"])
+            context = (
+                room // each if each > 0 else (results.shape["n_positions"] if room >= 0 else 0)
+            )
+            limited = max(0, min(int(context), results.shape["n_positions"]))
+            found.append(Fit(engine, limited, full))
+    if not found:
+        raise BenchError("The results have no engine whose memory was measured at two contexts.")
+    return sorted(found, key=lambda f: (-f.context, -(_decode(f.engine) or 0)))
+
+
+def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESERVE) -> str:
+    """The table for a person, and one sentence of advice."""
+    usable = f"{gigabytes(ram)}, of which {gigabytes(reserve)} stay free for the rest"
+    whole = results.shape["n_positions"]
+    width = max(len(f.engine.label) for f in fits)
+    lines = [f"Memory: {usable}. Measured {results.date[:10]} on {results.machine.cpu}.", ""]
+    lines.append(f"{'engine':<{width}}  context that fits  peak at {whole:,}  decode after 128")
+    for f in fits:
+        rate = _decode(f.engine)
+        shown = f"{f.context:,}" if f.context else "does not fit"
+        decode = f"{rate:.1f} tokens/s" if rate else "-"
+        lines.append(
+            f"{f.engine.label:<{width}}  {shown:>17}  {gigabytes(f.full):>13}  {decode:>16}"
+        )
+    best = fits[0]
+    lines.append("")
+    if best.context:
+        lines.append(f"Take {best.engine.label}: a context of {best.context:,} tokens fits.")
+    else:
+        lines.append("Nothing that was measured fits.")
+    return "\n".join(lines)
+
+
+def _decode(engine: EngineResult) -> float | None:
+    return speed(engine, "decode-128")
+
+
+def _line(engine: EngineResult, context: int) -> tuple[float, float]:
+    """The peak at `context` and the bytes a token, on the line through the outermost two."""
+    short, long = min(engine.memory), max(engine.memory)
+    low, high = engine.memory[short].peak, engine.memory[long].peak
+    each = (high - low) / (long - short)
+    return high + each * (context - long), each

@@ -1,0 +1,154 @@
+"""The memory-limited proof: issun answers where the float32 baseline is killed.
+
+`python -m issun.benchmarks.limited CHECKPOINT [--work DIR]` exports the checkpoint to int4 and
+int8, lets each answer under a limit (1.2 and 1.8 GB), and starts the torch baseline under the
+larger one.
+
+The limit is a memory cgroup where one can be made, else a user scope of systemd, else a watcher
+that sums the resident memory of the process tree every 20 ms and kills it above the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from issun.benchmarks.engines.registry import engine_class, missing_packages
+from issun.benchmarks.memory import watch
+from issun.benchmarks.sizes import gigabytes, parse_size
+from issun.benchmarks.worker import Job
+from issun.export import ExportOptions, export
+from issun.export.config import read_config
+
+QUESTION = "日本で一番高い山は何ですか。"
+LIMITS = {"int4": "1.2GB", "int8": "1.8GB"}
+BASELINE, BASELINE_LIMIT = "torch-float32", "1.8GB"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command under a limit, and what held it there."""
+
+    name: str
+    limit: int
+    means: str
+    exit_code: int
+    peak: int
+
+    @property
+    def killed(self) -> bool:
+        """Whether the limit ended it."""
+        return self.exit_code in (-9, 137)
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        fate = "killed" if self.killed else "answered" if self.exit_code == 0 else "failed"
+        return (
+            f"{self.name:<14} limit {gigabytes(self.limit):<8} {fate:<9} peak "
+            f"{gigabytes(self.peak):<8} ({self.means})"
+        )
+
+
+def run_limited(name: str, command: list[str], limit: int) -> Outcome:
+    """Run `command` with at most `limit` bytes of memory."""
+    with _cgroup(limit) as group:
+        if group is not None:
+            joined = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
+            done = watch(joined)
+            return Outcome(name, limit, f"cgroup {group.parent}", done.exit_code, done.memory.peak)
+    if _systemd_works():
+        scope = ["systemd-run", "--user", "--scope", "-q", "-p", f"MemoryMax={limit}"]
+        done = watch([*scope, "-p", "MemorySwapMax=0", *command])
+        return Outcome(name, limit, "systemd scope", done.exit_code, done.memory.peak)
+    done = watch(command, limit=limit)
+    return Outcome(name, limit, "watched every 20 ms", done.exit_code, done.memory.peak)
+
+
+@contextmanager
+def _cgroup(limit: int) -> Iterator[Path | None]:
+    """A new memory cgroup with this limit and no swap; None where none can be made."""
+    for root, name in ((_CGROUP / "memory", "memory.limit_in_bytes"), (_CGROUP, "memory.max")):
+        group = root / f"issun-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / name).write_text(str(limit))
+        except OSError:
+            group.rmdir()
+            continue
+        try:
+            yield group
+        finally:
+            group.rmdir()
+        return
+    yield None
+
+
+def _systemd_works() -> bool:
+    if shutil.which("systemd-run") is None:
+        return False
+    probe = ["systemd-run", "--user", "--scope", "-q", "-p", "MemoryMax=100M", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
+    """Export and answer under each limit, then start the baseline."""
+    for precision, limit in LIMITS.items():
+        bundle = work / precision
+        if not bundle.exists():
+            export(checkpoint, bundle, ExportOptions(precision=precision))  # type: ignore[arg-type]
+        command = [sys.executable, "-m", "issun.cli.main", "generate", str(bundle)]
+        command += ["--instruction", QUESTION, "--seed", "1"]
+        command += ["--min-new-tokens", "32", "--max-new-tokens", "32"]
+        yield run_limited(f"issun {precision}", command, parse_size(limit))
+    missing = missing_packages(engine_class(BASELINE))
+    if missing:
+        print(f"{BASELINE}: skipped, not installed: {', '.join(missing)}")
+        return
+    job = Job(
+        work="memory",
+        engine=BASELINE,
+        checkpoint=str(checkpoint),
+        folder=str(work),
+        context=64,
+        new_tokens=32,
+        vocab_size=read_config(checkpoint).vocab_size,
+    )
+    command = [sys.executable, "-m", "issun.benchmarks.worker", msgspec.json.encode(job).decode()]
+    yield run_limited(BASELINE, command, parse_size(BASELINE_LIMIT))
+
+
+def main() -> int:
+    """Read the command line, prove; 1 where issun did not answer or the baseline was not killed."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="limited")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--work", type=Path, help="where bundles go and stay (default: temporary)")
+    args = parser.parse_args()
+    temporary = None if args.work else tempfile.mkdtemp()
+    sound = True
+    try:
+        for outcome in prove(args.checkpoint.resolve(), args.work or Path(str(temporary))):
+            print(outcome, flush=True)
+            wanted_killed = outcome.name == BASELINE
+            sound &= outcome.killed if wanted_killed else outcome.exit_code == 0
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What a benchmark run found, samples in seconds and memory in bytes, and how to repeat it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from issun.benchmarks.errors import BenchError
+
+FORMAT_VERSION = 1
+PUBLISHED = Path(__file__).with_name("results") / "1b.json"  # of the 1.3 B shape, beside all peers
+Status = Literal["measured", "skipped", "failed", "crashed"]
+
+
+class Moment(NamedTuple):
+    """Resident memory at one time: seconds since the start, bytes by kind of page."""
+
+    seconds: float
+    anonymous: int
+    file: int
+    shared: int
+
+    @property
+    def total(self) -> int:
+        """All resident bytes."""
+        return self.anonymous + self.file + self.shared
+
+
+class Memory(msgspec.Struct, kw_only=True):
+    """Memory of a process and its children over its life, in bytes.
+
+    `peak` is the kernel's own, `anonymous`, `file` and `shared` are sampled at the moment of the
+    largest sum; `steady` is the resident memory behind the work, before the end. `marks` name
+    moments: (seconds, what had just been done).
+    """
+
+    peak: int = 0
+    anonymous: int = 0
+    file: int = 0
+    shared: int = 0
+    steady: Moment | None = None
+    seconds: float = 0.0
+    moments: list[Moment] = []
+    marks: list[tuple[float, str]] = []
+
+
+class EngineResult(msgspec.Struct, kw_only=True):
+    """One engine with one number of threads.
+
+    `samples` are seconds by test: `load-first` (files not in the page cache), `load`, `cold-N` and
+    `prefill-N` (first and later readings of N tokens in a process), `decode-N` (each of the tokens
+    decoded behind N), `turn-fresh` and `turn-reuse` (a chat turn's first token).
+    `memory` is by context length in tokens.
+    """
+
+    name: str
+    label: str
+    threads: int
+    settings: str = ""
+    versions: dict[str, str] = {}
+    status: Status = "measured"
+    reason: str = ""
+    bundle: str = ""
+    disk_bytes: int = 0
+    weight_bytes: int = 0  # read for each token decoded
+    kv_bytes: int = 0  # of each token in the cache, read for each token decoded
+    conversion: Memory | None = None
+    memory: dict[int, Memory] = {}
+    rounds: int = 0
+    samples: dict[str, list[float]] = {}
+
+
+class Machine(msgspec.Struct, kw_only=True):
+    """Where it ran."""
+
+    cpu: str
+    flags: list[str]  # those that matter to matrix products
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """A whole run; `bandwidth` has bytes a second by number of threads."""
+
+    format: int = FORMAT_VERSION
+    date: str
+    issun: str
+    commit: str
+    machine: Machine
+    checkpoint: str
+    parameters: int
+    shape: dict[str, int]
+    seed: int
+    bandwidth: dict[int, list[float]] = {}
+    engines: list[EngineResult] = []
+
+    def engine(self, name: str, threads: int) -> EngineResult | None:
+        """The result with this name and this number of threads, if there is one."""
+        return next((e for e in self.engines if (e.name, e.threads) == (name, threads)), None)
+
+
+class Stats(NamedTuple):
+    """Of some samples; `deviation` is the sample standard deviation, 0 for a single one."""
+
+    number: int
+    mean: float
+    median: float
+    deviation: float
+    minimum: float
+
+
+def stats(samples: Sequence[float]) -> Stats:
+    """Mean, median, standard deviation and minimum of one or more samples."""
+    spread = statistics.stdev(samples) if len(samples) > 1 else 0.0
+    return Stats(
+        len(samples), statistics.fmean(samples), statistics.median(samples), spread, min(samples)
+    )
+
+
+def speed(engine: EngineResult, test: str) -> float | None:
+    """Tokens a second of `prefill-N`, `cold-N` or `decode-N` by the median, if measured."""
+    samples = engine.samples.get(test)
+    if not samples:
+        return None
+    kind, _, size = test.rpartition("-")
+    return (1 if kind == "decode" else int(size)) / stats(samples).median
+
+
+def token_bytes(engine: EngineResult, depth: int) -> int:
+    """Bytes of weights and cache that decoding a token behind `depth` others reads."""
+    return engine.weight_bytes + depth * engine.kv_bytes
+
+
+def share_of_limit(results: Results, engine: EngineResult, depth: int) -> float | None:
+    """Which share of the measured read bandwidth decoding behind `depth` tokens reaches."""
+    rate = speed(engine, f"decode-{depth}")
+    limits = results.bandwidth.get(engine.threads)
+    if rate is None or not limits or not engine.weight_bytes:
+        return None
+    return rate * token_bytes(engine, depth) / stats(limits).median
+
+
+def depths(engine: EngineResult, kind: str) -> list[int]:
+    """The sizes N of the tests `kind-N` that were measured, smallest first."""
+    prefix = f"{kind}-"
+    sizes = [name.removeprefix(prefix) for name in engine.samples if name.startswith(prefix)]
+    return sorted(int(size) for size in sizes if size.isdigit())
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Put the file in place whole: a stop at any time leaves the old one or the new one."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    beside.replace(path)
+
+
+def read_results(path: Path) -> Results:
+    """Read what `write_results` wrote; raises BenchError for anything else."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Results)
+    except OSError as error:
+        raise BenchError(
+            "{path} cannot be read: {reason}", path=path, reason=error.strerror
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BenchError("{path} holds no results: {reason}", path=path, reason=error) from error
+    if found.format != FORMAT_VERSION:
+        raise BenchError(
+            "{path} has format {found}; this issun reads format {known}.",
+            path=path,
+            found=found.format,
+            known=FORMAT_VERSION,
+        )
+    return found

@@ -1,0 +1,198 @@
+"""What is asked for becomes a plan: targets, sizes that fit, and a file of results to fill."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from issun.benchmarks.engines.registry import ENGINES
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.machine import commit, this_machine
+from issun.benchmarks.results import Results, read_results, write_results
+from issun.benchmarks.runner import Plan, Runner, Target
+from issun.export.config import GPT2Config, read_config
+from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
+from issun.runtime.model import bundle_folder
+from issun.runtime.session import physical_cores
+
+PREFILLS = (32, 128, 512, 900)
+DEPTHS = (0, 128, 512, 900)
+CONTEXTS = (256, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks for; None stands for the default, as far as it fits the context."""
+
+    bundles: list[Path]
+    checkpoint: Path | None
+    engines: tuple[str, ...]
+    threads: tuple[int, ...] | None
+    kv_caches: tuple[str | None, ...]
+    rounds: int
+    prefills: tuple[int, ...] | None
+    depths: tuple[int, ...] | None
+    contexts: tuple[int, ...] | None
+    new_tokens: int
+    turn: bool
+    seed: int
+
+
+def run(
+    request: Request,
+    output: Path,
+    work: Path | None,
+    *,
+    resume: bool,
+    say: Callable[[str], object],
+) -> Results:
+    """Measure what `request` asks for, store it in `output`, and give it.
+
+    Conversions go to `work` and stay there; by default they go beside `output` and are deleted at
+    the end. Raises ParameterError and BenchError before any work.
+    """
+    folder = work or output.with_suffix(".work")
+    targets = _targets(request, folder)
+    shape = _shape(request)
+    plan = _plan(request, targets, shape)
+    results = _results(request, output, shape, resume=resume)
+    write_results(output, results)
+    Runner(plan, results, output, say).run()
+    if work is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return results
+
+
+def _targets(request: Request, folder: Path) -> list[Target]:
+    targets = []
+    bundles: list[Path | None] = [*request.bundles]
+    if not bundles and request.checkpoint is None:
+        bundles = [None]
+    for named in bundles:
+        bundle = bundle_folder(named).resolve()
+        for kind in request.kv_caches:
+            if kind is not None:
+                check_choice("kv_cache", kind, KV_CACHE_TYPES)
+            read_manifest(bundle)  # refuses what is no bundle
+            name = bundle.name + (f", {kind} KV" if kind else "")
+            targets.append(Target(name, bundle, kv_cache=kind))
+    if request.checkpoint is not None:
+        names = tuple(ENGINES) if request.engines == ("all",) else request.engines
+        for name in names:
+            check_choice("engines", name, ENGINES)
+            targets.append(Target(name, folder.resolve() / name, engine=name))
+    names_given = [target.name for target in targets]
+    if len(set(names_given)) < len(names_given):
+        raise ParameterError("Two of the bundles or engines have the same name: rename a folder.")
+    return targets
+
+
+def _shape(request: Request) -> Architecture | GPT2Config:
+    if request.checkpoint is not None:
+        return read_config(request.checkpoint)
+    return read_manifest(
+        bundle_folder(request.bundles[0] if request.bundles else None)
+    ).architecture
+
+
+def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Config) -> Plan:
+    limit = shape.n_positions
+    new = request.new_tokens
+    return Plan(
+        targets=targets,
+        checkpoint=request.checkpoint.resolve() if request.checkpoint else None,
+        threads=request.threads or (physical_cores(),),
+        vocab_size=shape.vocab_size,
+        rounds=request.rounds,
+        prefills=_fitting("prefill", request.prefills, PREFILLS, limit - 1),
+        depths=_fitting("decode", request.depths, DEPTHS, limit - new - 1),
+        contexts=_contexts(request, limit),
+        new_tokens=new,
+        turn=request.turn,
+        seed=request.seed,
+    )
+
+
+def _contexts(request: Request, limit: int) -> tuple[int, ...]:
+    least = request.new_tokens + 1
+    if request.contexts is None:
+        if least <= min(CONTEXTS) and max(CONTEXTS) < limit:
+            return CONTEXTS
+        return tuple(dict.fromkeys(max(least, size) for size in (limit // 4, limit - 24)))
+    found = _fitting("memory", request.contexts, (), limit - 1)
+    if min(found) < least:
+        raise ParameterError(
+            "memory is {value!r}: a context holds the prompt and {new} new tokens.",
+            value=min(found),
+            new=request.new_tokens,
+        )
+    return found
+
+
+def _fitting(
+    name: str, asked: tuple[int, ...] | None, default: tuple[int, ...], limit: int
+) -> tuple[int, ...]:
+    if asked is None:
+        return tuple(size for size in default if size <= limit)
+    if max(asked) > limit:
+        raise ParameterError(
+            "{name} is {value!r}: the context leaves room for {limit:,}.",
+            name=name,
+            value=max(asked),
+            limit=limit,
+        )
+    return asked
+
+
+def _results(
+    request: Request, output: Path, shape: Architecture | GPT2Config, *, resume: bool
+) -> Results:
+    named = request.checkpoint or bundle_folder(request.bundles[0] if request.bundles else None)
+    sizes = {
+        name: getattr(shape, name)
+        for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
+    }
+    if output.is_dir() or not output.parent.is_dir():
+        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
+    machine = this_machine()
+    if output.exists():
+        if not resume:
+            raise BenchError(
+                "{path} exists: go on with it by --resume, or name another file.", path=output
+            )
+        results = read_results(output)
+        same = (results.machine.cpu, results.shape, results.seed)
+        if same != (machine.cpu, sizes, request.seed):
+            raise BenchError(
+                "{path} was measured on another machine, model or seed: name another file.",
+                path=output,
+            )
+        for engine in results.engines:  # what went wrong is tried again
+            if engine.status != "measured":
+                engine.status, engine.reason = "measured", ""
+        return results
+    if resume:
+        raise BenchError("There is no run to go on with at {path}.", path=output)
+    return Results(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        issun=version("issun"),
+        commit=commit(),
+        machine=machine,
+        checkpoint=named.resolve().name,
+        parameters=_parameters(sizes),
+        shape=sizes,
+        seed=request.seed,
+    )
+
+
+def _parameters(shape: dict[str, int]) -> int:
+    """Weights of a GPT-2 with a tied head."""
+    width, inner = shape["n_embd"], shape["n_inner"]
+    layer = 4 * width * width + 2 * width * inner + 9 * width + inner
+    rows = shape["vocab_size"] + shape["n_positions"]
+    return rows * width + shape["n_layer"] * layer + 2 * width

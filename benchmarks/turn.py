@@ -1,0 +1,49 @@
+"""The first token of a chat turn, with what the cache kept and without."""
+
+from __future__ import annotations
+
+import time
+
+from issun.runtime import Conversation, Model, SamplingParams, Turn
+
+HISTORY, ANSWER, MESSAGE = 800, 100, 30  # tokens
+_SENTENCE = "日本で一番高い山は富士山です。"
+
+
+def measure_turn(model: Model) -> dict[str, float]:
+    """Seconds to the first token of a turn: `turn-reuse` behind the one before, `turn-fresh` anew.
+
+    The history has about 800 tokens, the answer before 100, the message 30; all are in proportion
+    smaller for a context below 1,024.
+    """
+    share = min(1.0, model.decoder.n_positions / 1024)
+    answer = SamplingParams(
+        temperature=0, min_new_tokens=round(share * ANSWER), max_new_tokens=round(share * ANSWER)
+    )
+    first = SamplingParams(temperature=0, max_new_tokens=1)
+    message = _text(model, round(share * MESSAGE))
+    turn = Turn(_text(model, round(share * 30)), _text(model, round(share * 70)))
+    kept = Conversation(model)
+    while _tokens(model, [*kept.turns, turn], message) < share * HISTORY:
+        kept.turns.append(turn)
+    kept.reply(message, answer)
+    fresh = Conversation(model)
+    fresh.turns += kept.turns
+    found = {}
+    for name, chat in (("turn-reuse", kept), ("turn-fresh", fresh)):
+        started = time.perf_counter()
+        chat.reply(message, first)
+        found[name] = time.perf_counter() - started
+    return found
+
+
+def _tokens(model: Model, turns: list[Turn], message: str) -> int:
+    return len(model.prompts.chat([], turns, message, max_new_tokens=1).ids)
+
+
+def _text(model: Model, tokens: int) -> str:
+    """Text of about so many tokens."""
+    text = _SENTENCE
+    while len(model.tokenizer.encode(text)) < tokens:
+        text += _SENTENCE
+    return text

@@ -1,0 +1,127 @@
+"""The process that an engine lives in: does one job, told as JSON, and prints what it measures.
+
+Each line of stdout is JSON: `{"test": name, "seconds": [...]}`, `{"mark": what was just done}`, or
+`{"about": {...}}`. Libraries that print go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import msgspec
+import numpy as np
+
+from issun.benchmarks.engines.base import Engine
+from issun.benchmarks.engines.registry import engine_class
+
+Work = Literal["convert", "speed", "memory"]
+
+_REST = 0.5  # seconds: what an engine gives back after its work, it has given back by then
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """What a worker does with which engine, named as the registry has it."""
+
+    work: Work
+    engine: str
+    kv_cache: str | None = None
+    checkpoint: str
+    folder: str
+    threads: int = 1
+    load_name: str = "load"
+    prefills: list[int] = []
+    depths: list[int] = []
+    new_tokens: int = 64
+    turn: bool = False
+    context: int = 0
+    vocab_size: int = 0
+    seed: int = 0
+
+    def make_engine(self) -> Engine:
+        """The engine, not yet loaded."""
+        return engine_class(self.engine)(Path(self.checkpoint), Path(self.folder), self.kv_cache)
+
+    def ids(self, count: int) -> list[int]:
+        """The same random ids for every engine."""
+        made = np.random.default_rng(self.seed).integers(7, self.vocab_size, count)
+        return [int(token) for token in made]
+
+
+def main() -> None:
+    """Do the job of the command line."""
+    job = msgspec.json.decode(sys.argv[1], type=Job)
+    report = Reporter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # whatever a library prints is not a measurement
+    engine = job.make_engine()
+    if job.work == "convert":
+        Path(job.folder).mkdir(parents=True, exist_ok=True)
+        engine.convert()
+    elif job.work == "speed":
+        measure_speed(engine, job, report)
+    else:
+        measure_memory(engine, job, report)
+
+
+class Reporter:
+    """Writes a JSON object a line, at once."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __call__(self, **content: Any) -> None:
+        """Write `content`."""
+        print(json.dumps(content), file=self._stream, flush=True)
+
+
+def measure_speed(engine: Engine, job: Job, report: Reporter) -> None:
+    """Load, then read and decode at every size, each size cold before it is warm."""
+    started = time.perf_counter()
+    engine.load(job.threads)
+    report(test=job.load_name, seconds=[time.perf_counter() - started])
+    weights, cache = engine.reads()
+    report(about={"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()})
+    for size in sorted({*job.prefills, *job.depths}):
+        ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
+        if size in job.prefills:
+            report(test=f"cold-{size}", seconds=seconds_by_token(engine.generate(ids, 1)))
+        count = 1 + job.new_tokens if size in job.depths else 1
+        first, *rest = seconds_by_token(engine.generate(ids, count))
+        if size in job.prefills:
+            report(test=f"prefill-{size}", seconds=[first])
+        if rest:
+            report(test=f"decode-{size}", seconds=rest)
+    for test, seconds in (engine.turn() if job.turn else {}).items():
+        report(test=test, seconds=[seconds])
+
+
+def seconds_by_token(tokens: Iterator[None]) -> list[float]:
+    """The time that each token took."""
+    times = [time.perf_counter()]
+    for _ in tokens:
+        times.append(time.perf_counter())
+    return [after - before for before, after in pairwise(times)]
+
+
+def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:
+    """Load, read a prompt and answer until the context holds `job.context` tokens."""
+    report(mark="started")
+    engine.load(job.threads)
+    report(mark="loaded")
+    tokens = engine.generate(job.ids(job.context - job.new_tokens), job.new_tokens)
+    next(tokens)
+    report(mark="first token")
+    for _ in tokens:
+        pass
+    report(mark="answered")
+    time.sleep(_REST)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""`issun bench`: how fast and how large; `report` and `fit` read what it found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from issun.cli.language import note, tr
+from issun.runtime import ParameterError
+from issun.runtime.errors import IssunError, check_choice
+from issun.runtime.files import user_path
+
+if TYPE_CHECKING:
+    from issun.benchmarks.results import Results
+
+
+class _RunByDefault(TyperGroup):
+    """`issun bench BUNDLE` means `issun bench run BUNDLE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, "-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_RunByDefault, help=tr("Measure speed and memory."), rich_markup_mode=None)
+
+Results_ = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RESULTS", help=tr("A file that a run has written."), show_default=False
+    ),
+]
+Sizes = tuple[int, ...]
+_FORMATS = ("terminal", "markdown", "csv", "json")
+
+
+def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
+    """`128,512` as numbers; raises ParameterError for anything else or out of range."""
+    try:
+        values = tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        values = ()
+    if not values or min(values) < low or (high is not None and max(values) > high):
+        raise ParameterError(
+            "{name} is {value!r}: give numbers from {low} to {high}, with commas between them.",
+            name=name,
+            value=text,
+            low=low,
+            high="∞" if high is None else f"{high:,}",
+        )
+    return values
+
+
+@app.command("run", help=tr("Measure bundles, and with --checkpoint every engine at hand."))
+def run(
+    *,
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[BUNDLE]...", help=tr("Bundles (default: the embedded model).")),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=tr("A checkpoint that each engine converts and runs.")),
+    ] = None,
+    engines: Annotated[
+        str,
+        typer.Option(
+            help=tr("Engines for the checkpoint, with commas between them: all, or {names}.")
+        ),
+    ] = "all",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help=tr("Where all figures go."))
+    ] = Path("issun-bench.json"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help=tr("Go on with the run in the output file."))
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help=tr("Where conversions go and stay (default: beside the output).")
+        ),
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help=tr("Numbers of threads (default: physical cores)."))
+    ] = None,
+    kv_cache: Annotated[
+        str | None,
+        typer.Option(help=tr("KV caches of the bundles: float32, int8 or both with a comma.")),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help=tr("Rounds, with every engine in each."))] = 5,
+    prefill: Annotated[
+        str | None,
+        typer.Option(help=tr("Prompt lengths (default: 32,128,512,900 as far as they fit).")),
+    ] = None,
+    decode: Annotated[
+        str | None, typer.Option(help=tr("Contexts to decode behind (default: 0,128,512,900)."))
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(help=tr("Tokens decoded behind each context."))] = 64,
+    memory: Annotated[
+        str | None, typer.Option(help=tr("Contexts of the memory runs (default: 256,1000)."))
+    ] = None,
+    turn: Annotated[bool, typer.Option(help=tr("Measure a chat turn too."))] = True,
+    seed: Annotated[int, typer.Option(help=tr("Of the prompts' ids."))] = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv, json")
+    ] = "terminal",
+    compare: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=tr("Print ratios to these older results."))
+    ] = None,
+) -> None:
+    """Measure, store, print."""
+    check_choice("format", form, _FORMATS)
+    with _needs_extra():
+        from issun.benchmarks import suite  # noqa: PLC0415
+        from issun.benchmarks.results import read_results  # noqa: PLC0415
+    older = read_results(user_path(compare)) if compare else None
+    request = suite.Request(
+        bundles=[user_path(bundle) for bundle in bundles or []],
+        checkpoint=user_path(checkpoint) if checkpoint else None,
+        engines=tuple(name.strip() for name in engines.split(",")),
+        threads=_list("threads", threads, 1, 1024) if threads else None,
+        kv_caches=tuple(kv_cache.split(",")) if kv_cache else (None,),
+        rounds=_list("rounds", str(rounds), 1)[0],
+        prefills=_list("prefill", prefill, 1) if prefill else None,
+        depths=_list("decode", decode, 0) if decode else None,
+        contexts=_list("memory", memory, 1) if memory else None,
+        new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
+        turn=turn,
+        seed=seed,
+    )
+    output = user_path(output)
+    try:
+        found = suite.run(
+            request, output, work and user_path(work), resume=resume, say=note_plainly
+        )
+    except KeyboardInterrupt:
+        note("[stopped: what was measured is in {path}; --resume goes on]", path=output)
+        raise
+    _show(found, form, older)
+    note("All figures are in {path}.", path=output)
+
+
+def note_plainly(text: str) -> None:
+    """Say how far a run is."""
+    note("{text}", text=text)
+
+
+def _show(found: Results, form: str, older: Results | None) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from issun.benchmarks import tables  # noqa: PLC0415
+
+    shown: dict[str, Callable[[], str]] = {
+        "terminal": lambda: tables.terminal(found),
+        "markdown": lambda: tables.markdown(found),
+        "csv": lambda: tables.csv_text(found),
+        "json": lambda: msgspec.json.format(msgspec.json.encode(found), indent=1).decode(),
+    }
+    print(shown[form]().rstrip("\n"))
+    if older:
+        print(
+            tables.compare(found, older).rstrip("\n"),
+            file=sys.stderr if form != "terminal" else None,
+        )
+
+
+@app.command("report", help=tr("Write a page with plots from a run's results."))
+def report(
+    *,
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help=tr("A file that a run has written."))
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for page and plots."))
+    ] = Path("report"),
+    table: Annotated[
+        bool, typer.Option("--table", help=tr("Only print the table as Markdown."))
+    ] = False,
+) -> None:
+    """Write `report.html` and the plots, or print the README's table."""
+    with _needs_extra():
+        from issun.benchmarks.report import write_report  # noqa: PLC0415
+        from issun.benchmarks.results import read_results  # noqa: PLC0415
+        from issun.benchmarks.tables import markdown  # noqa: PLC0415
+    found = read_results(user_path(results))
+    if table:
+        print(markdown(found))
+        return
+    print(write_report(found, user_path(output)))
+
+
+@app.command("fit", help=tr("Say which precision and context fit a machine's memory."))
+def fit(
+    *,
+    results: Results_ = None,
+    ram: Annotated[str, typer.Option(help=tr("The machine's memory, such as 2GB."))],
+    reserve: Annotated[
+        str, typer.Option(help=tr("What the system and other programs keep."))
+    ] = "500MB",
+) -> None:
+    """Say what fits, by measured peaks; without results, by those of the 1.3 B shape."""
+    from issun.benchmarks import fit as fitting  # noqa: PLC0415
+    from issun.benchmarks.results import PUBLISHED, read_results  # noqa: PLC0415
+    from issun.benchmarks.sizes import parse_size  # noqa: PLC0415
+
+    memory, kept = parse_size(ram), parse_size(reserve)
+    found = read_results(user_path(results) if results else PUBLISHED)
+    print(fitting.describe(found, memory, fitting.fit(found, memory, reserve=kept), reserve=kept))
+
+
+class _needs_extra:  # noqa: N801 - read as a word of the `with`
+    """Turns a missing library into the error that names the extra."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            raise IssunError(
+                "Benchmarks need {module}: pip install 'issun[bench]'", module=error.name
+            ) from error

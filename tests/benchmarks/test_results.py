@@ -1,0 +1,161 @@
+"""Figures out of samples, by hand, and the file that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.benchmarks import fit as fitting
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.results import (
+    EngineResult,
+    Machine,
+    Memory,
+    Results,
+    depths,
+    read_results,
+    share_of_limit,
+    speed,
+    stats,
+    token_bytes,
+    write_results,
+)
+from issun.benchmarks.sizes import gigabytes, parse_size
+from issun.runtime import ParameterError
+
+
+def made_up(*engines: EngineResult) -> Results:
+    machine = Machine(
+        cpu="<b>CPU</b>", flags=["avx2"], cores=2, memory_bytes=8 * 10**9, system="x", python="3"
+    )
+    shape = {"n_layer": 2, "n_embd": 8, "n_head": 2, "n_inner": 32, "n_positions": 1000}
+    return Results(
+        date="2026-01-02T03:04:05+00:00",
+        issun="1",
+        commit="abc",
+        machine=machine,
+        checkpoint="c",
+        parameters=1,
+        shape=shape | {"vocab_size": 10},
+        seed=0,
+        bandwidth={2: [9e9, 10e9, 11e9]},
+        engines=list(engines),
+    )
+
+
+def engine(name: str = "a", **more: object) -> EngineResult:
+    return EngineResult(name=name, label=name, threads=2, **more)  # type: ignore[arg-type]
+
+
+def test_stats_by_hand() -> None:
+    assert stats([4, 1, 2, 9]) == (4, 4.0, 3.0, pytest.approx((38 / 3) ** 0.5), 1)
+    assert stats([5]) == (1, 5, 5, 0, 5)
+
+
+def test_speeds_are_tokens_by_the_median() -> None:
+    measured = engine(
+        samples={"prefill-128": [2, 1, 4], "cold-128": [8], "decode-0": [0.5, 0.1, 1]}
+    )
+    assert speed(measured, "prefill-128") == 64
+    assert speed(measured, "cold-128") == 16
+    assert speed(measured, "decode-0") == 2
+    assert speed(measured, "decode-128") is None
+    assert depths(measured, "decode") == [0]
+    assert depths(measured, "prefill") == [128]
+
+
+def test_the_share_of_the_limit() -> None:
+    """At 4 tokens/s each reading 1 GB and 100 tokens of 5 MB: 6 of 10 GB/s."""
+    measured = engine(
+        samples={"decode-100": [0.25]}, weight_bytes=1_000_000_000, kv_bytes=5_000_000
+    )
+    assert token_bytes(measured, 100) == 1_500_000_000
+    assert share_of_limit(made_up(), measured, 100) == pytest.approx(0.6)
+    assert share_of_limit(made_up(), engine(samples={"decode-100": [1]}), 100) is None
+
+
+def test_a_file_comes_back_whole(tmp_path: Path) -> None:
+    found = made_up(engine(memory={256: Memory(peak=5)}, samples={"load": [1.5]}))
+    path = tmp_path / "r.json"
+    write_results(path, found)
+    assert read_results(path) == found
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"format": 1}', b"{"])
+def test_what_is_no_results_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=r"r\.json holds no results"):
+        read_results(path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, msgspec.structs.replace(made_up(), format=9))
+    with pytest.raises(BenchError, match="format 9"):
+        read_results(path)
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_results(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2 * 10**9), ("1.5 gib", 3 * 2**29), ("800MB", 8 * 10**8), ("7", 7), ("1KiB", 1024)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9"])
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(ParameterError, match="no amount of memory"):
+        parse_size(text)
+
+
+@given(st.integers(1, 10**13))
+def test_a_shown_size_is_near(size: int) -> None:
+    shown = parse_size(gigabytes(size).replace(",", "")) if size >= 10**6 else size
+    assert shown == pytest.approx(size, rel=0.5)
+
+
+def two_contexts(name: str, short: int, long: int, decode: float = 0.1) -> EngineResult:
+    memory = {200: Memory(peak=short), 700: Memory(peak=long)}
+    return engine(name, memory=memory, samples={"decode-128": [decode]})
+
+
+def test_what_fits_is_on_the_measured_line() -> None:
+    """1 MB a token on 800 MB: 1,000 tokens take 1.8 GB, 1.5 GB less 0.2 leave 500."""
+    found = made_up(two_contexts("a", 1000 * 10**6, 1500 * 10**6))
+    (one,) = fitting.fit(found, 1500 * 10**6, reserve=200 * 10**6)
+    assert one.full == pytest.approx(1800 * 10**6)
+    assert one.context == 500
+
+
+def test_the_longest_context_comes_first_then_the_fastest() -> None:
+    small, fast = (
+        two_contexts("small", 10**8, 10**8 + 500),
+        two_contexts("fast", 10**8, 10**8, 0.01),
+    )
+    huge = two_contexts("huge", 5 * 10**9, 6 * 10**9)
+    found = made_up(huge, small, fast, engine("unmeasured"))
+    fits = fitting.fit(found, 2 * 10**9)
+    assert [(f.engine.name, f.context) for f in fits] == [
+        ("fast", 1000),
+        ("small", 1000),
+        ("huge", 0),
+    ]
+    text = fitting.describe(found, 2 * 10**9, fits)
+    assert "does not fit" in text
+    assert text.endswith("Take fast: a context of 1,000 tokens fits.")
+
+
+def test_nothing_fits_or_nothing_is_known() -> None:
+    found = made_up(two_contexts("huge", 5 * 10**9, 6 * 10**9))
+    assert "Nothing" in fitting.describe(found, 10**9, fitting.fit(found, 10**9))
+    with pytest.raises(BenchError, match="two contexts"):
+        fitting.fit(made_up(engine()), 10**9)

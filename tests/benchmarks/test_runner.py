@@ -1,0 +1,322 @@
+"""Runs of the harness: rounds, stops, failures, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issun.benchmarks import runner, suite
+from issun.benchmarks.bandwidth import read_bandwidth
+from issun.benchmarks.engines.registry import ENGINES
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.memory import Watched, watch
+from issun.benchmarks.results import Memory, Results, depths, read_results
+from issun.benchmarks.worker import Job
+from issun.runtime import ParameterError
+from issun.runtime.model import EMBEDDED
+
+
+def request(**changes: Any) -> suite.Request:
+    asked: dict[str, Any] = {
+        "bundles": [],
+        "checkpoint": None,
+        "engines": ("all",),
+        "threads": (1,),
+        "kv_caches": (None,),
+        "rounds": 2,
+        "prefills": (8, 32),
+        "depths": (0, 32),
+        "contexts": (20, 60),
+        "new_tokens": 4,
+        "turn": False,
+        "seed": 3,
+    }
+    return suite.Request(**(asked | changes))
+
+
+@pytest.fixture(autouse=True)
+def quick_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "read_bandwidth", lambda threads: [1e9] * threads)
+
+
+def run(output: Path, *, resume: bool = False, **changes: Any) -> tuple[Results, list[str]]:
+    said: list[str] = []
+    found = suite.run(request(**changes), output, None, resume=resume, say=said.append)
+    assert read_results(output) == found
+    assert not output.with_suffix(".work").exists()
+    return found, said
+
+
+def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
+    found, said = run(tmp_path / "r.json", turn=True)
+    (entry,) = found.engines
+    assert (entry.name, entry.status, entry.rounds) == ("embedded", "measured", 2)
+    assert {name: len(samples) for name, samples in entry.samples.items()} == {
+        "load-first": 1,
+        "load": 1,
+        **{"cold-8": 2, "cold-32": 2, "prefill-8": 2, "prefill-32": 2},
+        **{"decode-0": 8, "decode-32": 8, "turn-reuse": 2, "turn-fresh": 2},
+    }
+    assert all(second > 0 for samples in entry.samples.values() for second in samples)
+    assert entry.bundle
+    assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
+    assert entry.kv_bytes == 6 * 2 * 256 * 4
+    assert said[:3] == [
+        "read bandwidth, 1 threads",
+        "round 1 of 2: embedded, 1 threads",
+        "round 2 of 2: embedded, 1 threads",
+    ]
+
+
+def test_memory_has_kinds_marks_and_moments(tmp_path: Path) -> None:
+    found, _ = run(tmp_path / "r.json", rounds=1)
+    memories = found.engines[0].memory
+    assert set(memories) == {20, 60}
+    for memory in memories.values():
+        assert [mark for _, mark in memory.marks] == [
+            "started",
+            "loaded",
+            "first token",
+            "answered",
+        ]
+        assert memory.steady is not None
+        assert memory.peak >= memory.steady.total > 2**20
+        assert memory.peak >= memory.anonymous + memory.file + memory.shared > 2**20
+        assert 1 < len(memory.moments) <= 400
+
+
+def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> None:
+    both = bundle("head-8", kv_cache="int8")
+    found, _ = run(
+        tmp_path / "r.json", bundles=[both], kv_caches=("float32", "int8"), threads=(1, 2), rounds=1
+    )
+    entries = {(e.name, e.threads): e for e in found.engines}
+    names = {f"{both.name}, {kind} KV" for kind in ("float32", "int8")}
+    assert set(entries) == {(name, threads) for name in names for threads in (1, 2)}
+    wide, narrow = (entries[f"{both.name}, {kind} KV", 1].kv_bytes for kind in ("float32", "int8"))
+    assert wide == 4 * narrow > 0
+    assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
+
+
+def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> None:
+    names = ("issun-int8", "issun-int4-kv8")
+    work = tmp_path / "kept"
+    source = checkpoint("head-8")
+    asked = request(checkpoint=source, engines=names, rounds=1, prefills=(8,), depths=(8,))
+    found = suite.run(asked, tmp_path / "r.json", work, resume=False, say=lambda text: None)
+    assert [e.name for e in found.engines] == list(names)
+    for entry in found.engines:
+        assert entry.conversion is not None
+        assert entry.conversion.seconds > 0
+        assert entry.conversion.peak > 2**20
+        assert entry.disk_bytes > 0
+        assert "issun export" in entry.settings
+    assert (work / "issun-int8" / "issun.json").exists()
+
+
+def test_each_round_begins_with_another_engine(tmp_path: Path, bundle: Any) -> None:
+    both = [bundle("head-8"), bundle("head-17")]
+    _, said = run(tmp_path / "r.json", bundles=both, contexts=(20,))
+    rounds = [line.split(": ")[1].split(",")[0] for line in said if line.startswith("round")]
+    assert rounds == [both[0].name, both[1].name, both[1].name, both[0].name]
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in its second piece of work; the first is not measured again."""
+    real, calls = runner.watch, []
+
+    def stopping(command: list[str], **options: Any) -> Watched:
+        calls.append(command)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(command, **options)
+
+    monkeypatch.setattr(runner, "watch", stopping)
+    output = tmp_path / "r.json"
+    with pytest.raises(KeyboardInterrupt):
+        run(output)
+    kept = read_results(output).engines[0]
+    assert (kept.rounds, len(kept.samples["prefill-32"])) == (1, 1)
+    found, said = run(output, resume=True)
+    (entry,) = found.engines
+    assert entry.samples["prefill-32"][0] == kept.samples["prefill-32"][0]
+    assert (entry.rounds, len(entry.samples["prefill-32"])) == (2, 2)
+    assert said[0] == "round 2 of 2: embedded, 1 threads"
+
+
+def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
+    damaged, sound = tmp_path / "damaged", bundle("head-8")
+    shutil.copytree(sound, damaged)
+    data = damaged / "model.onnx.data"
+    data.write_bytes(b"\xff" * data.stat().st_size)
+    (damaged / "model.onnx").write_bytes(b"\xff" * (damaged / "model.onnx").stat().st_size)
+    output = tmp_path / "r.json"
+    found, said = run(output, bundles=[damaged, sound], rounds=1, contexts=(20,))
+    broken, whole = found.engines
+    assert (broken.status, broken.samples, broken.memory) == ("failed", {}, {})
+    assert "ONNX Runtime cannot open" in broken.reason
+    assert f"damaged: failed: {broken.reason}" in said
+    assert (whole.status, whole.rounds) == ("measured", 1)
+    assert whole.memory
+    shutil.copytree(sound, damaged, dirs_exist_ok=True)
+    again, _ = run(output, resume=True, bundles=[damaged, sound], rounds=1, contexts=(20,))
+    assert again.engines[0].status == "measured"
+    assert again.engines[0].rounds == 1
+
+
+def test_one_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
+    real = runner.watch
+    monkeypatch.setattr(runner, "watch", lambda command, **options: real(crash, **options))
+    found, said = run(tmp_path / "r.json")
+    (entry,) = found.engines
+    assert (entry.status, entry.reason) == ("crashed", "killed by SIGSEGV")
+    assert said[-1] == "embedded: crashed: killed by SIGSEGV"
+
+
+def test_one_that_is_not_installed_is_skipped(
+    tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "missing_packages", lambda kind: ["ctranslate2"])
+    found, said = run(tmp_path / "r.json", checkpoint=checkpoint("head-8"), engines=("issun-int8",))
+    assert (found.engines[0].status, found.engines[0].samples) == ("skipped", {})
+    assert said == ["read bandwidth, 1 threads", "issun int8: not installed: ctranslate2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prefills": (512,)}, "prefill is 512: the context leaves room for 511"),
+        ({"depths": (508,)}, "decode is 508: the context leaves room for 507"),
+        ({"contexts": (512,)}, "memory is 512: the context leaves room for 511"),
+        ({"contexts": (4,)}, "memory is 4: a context holds the prompt and 4 new tokens"),
+        ({"kv_caches": ("int4",)}, "kv_cache is 'int4'"),
+        ({"checkpoint": EMBEDDED, "engines": ("gpu",)}, "engines is 'gpu', it must be one of"),
+        ({"bundles": [EMBEDDED, EMBEDDED]}, "the same name"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_first(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        run(tmp_path / "r.json", **changes)
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
+    output = tmp_path / "r.json"
+    with pytest.raises(BenchError, match="no run to go on with"):
+        run(output, resume=True)
+    run(output, rounds=1, contexts=(20,))
+    before = output.read_bytes()
+    with pytest.raises(BenchError, match="exists: go on with it by --resume"):
+        run(output)
+    with pytest.raises(BenchError, match="another machine, model or seed"):
+        run(output, resume=True, seed=4)
+    with pytest.raises(ParameterError, match="name a file"):
+        run(tmp_path)
+    assert output.read_bytes() == before
+
+
+def test_the_worker_leaves_other_engines_unburdened() -> None:
+    """What it imports counts in every engine's memory."""
+    code = "import sys, issun.benchmarks.worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"onnxruntime", "torch", "sentencepiece", "matplotlib", "psutil", "rich"}
+
+
+def test_every_engine_gets_the_same_ids() -> None:
+    jobs = [
+        Job(work="speed", engine=name, checkpoint="", folder="", vocab_size=100, seed=5)
+        for name in ENGINES
+    ]
+    first, *others = [job.ids(50) for job in jobs]
+    assert all(ids == first for ids in others)
+    assert min(first) >= 7
+    assert max(first) < 100
+    assert first[:20] == jobs[0].ids(20)
+
+
+def test_the_bandwidth_probe_reads_all_with_every_kernel() -> None:
+    found = read_bandwidth(2, size=1 << 22, rounds=3)
+    assert len(found) == 3
+    assert all(10**7 < rate < 10**13 for rate in found)
+
+
+def _python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_memory_of_children_counts() -> None:
+    """A parent that does nothing and a child that holds 64 MB."""
+    child = "import time; held = b'x' * 64_000_000; time.sleep(0.4)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    done = watch(_python(code))
+    assert done.exit_code == 0
+    assert done.memory.peak > 64_000_000
+    assert done.memory.anonymous > 64_000_000
+
+
+def test_mapped_files_are_file_pages(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 50_000_000)
+    code = (
+        "import mmap, sys, time; f = open(sys.argv[1], 'rb');"
+        "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); sum(m[::4096]); time.sleep(0.3)"
+    )
+    memory = watch([*_python(code), str(path)]).memory
+    assert memory.file > 50_000_000
+    assert memory.anonymous < 50_000_000
+
+
+def test_the_limit_kills_the_tree() -> None:
+    code = "import time; held = b'x' * 100_000_000; time.sleep(30); print('lived')"
+    done = watch(_python(code), limit=60_000_000, on_line=lambda line: None)
+    assert done.over_limit
+    assert done.exit_code == -9
+    assert done.memory.seconds < 20
+
+
+def test_lines_become_marks_and_complaints_are_kept() -> None:
+    code = "import sys; print('one', flush=True); print('oh no', file=sys.stderr); sys.exit(3)"
+    done = watch(_python(code), on_line=lambda line: line.strip().upper())
+    assert [mark for _, mark in done.memory.marks] == ["ONE"]
+    assert (done.exit_code, done.complaint) == (3, "oh no\n")
+
+
+def test_moments_are_thinned_to_what_a_plot_shows() -> None:
+    from issun.benchmarks.results import Moment
+    from issun.benchmarks.runner import _thinned
+
+    many = Memory(moments=[Moment(i, i, 0, 0) for i in range(1001)])
+    kept = _thinned(many).moments
+    assert len(kept) <= 400
+    assert kept[:2] == [Moment(0, 0, 0, 0), Moment(3, 3, 0, 0)]
+
+
+def test_the_memory_command(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    command = [sys.executable, "-m", "issun.benchmarks.memory", "--json", str(path)]
+    done = subprocess.run(
+        [*command, "--", sys.executable, "-c", "print('answer'); raise SystemExit(4)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (4, "answer\n")
+    assert done.stderr.startswith("peak ")
+    assert json.loads(path.read_text())["peak"] > 2**20
+
+
+def test_sizes_by_kind_of_test() -> None:
+    from tests.benchmarks.test_results import engine
+
+    measured = engine(samples={"cold-9": [1], "cold-100": [1], "decode-0": [1], "load": [1]})
+    assert depths(measured, "cold") == [9, 100]
