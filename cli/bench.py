@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from issun.cli.language import note, tr
+from issun.benchmarks.engines.registry import ENGINES
+from issun.cli.language import note, printable, tr
 from issun.runtime import ParameterError
 from issun.runtime.errors import IssunError, check_choice
 from issun.runtime.files import user_path
@@ -62,7 +63,7 @@ def run(
     *,
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[BUNDLE]...", help=tr("Bundles (default: the embedded model).")),
+        typer.Argument(metavar="BUNDLE", help=tr("Bundles (default: the embedded model).")),
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -71,7 +72,9 @@ def run(
     engines: Annotated[
         str,
         typer.Option(
-            help=tr("Engines for the checkpoint, with commas between them: all, or {names}.")
+            help=tr("Engines for the checkpoint: all, or some of {names}.").format(
+                names=", ".join(ENGINES)
+            )
         ),
     ] = "all",
     output: Annotated[
@@ -136,9 +139,7 @@ def run(
     )
     output = user_path(output)
     try:
-        found = suite.run(
-            request, output, work and user_path(work), resume=resume, say=note_plainly
-        )
+        found = suite.run(request, output, work and user_path(work), resume=resume, say=_say)
     except KeyboardInterrupt:
         note("[stopped: what was measured is in {path}; --resume goes on]", path=output)
         raise
@@ -146,9 +147,8 @@ def run(
     note("All figures are in {path}.", path=output)
 
 
-def note_plainly(text: str) -> None:
-    """Say how far a run is."""
-    note("{text}", text=text)
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _show(found: Results, form: str, older: Results | None) -> None:

@@ -16,15 +16,15 @@ Kind = Callable[[Random, Split], Ask]
 
 # What single questions are about, and how often.
 KINDS: dict[Kind, int] = {
-    questions.capital: 16,
+    questions.capital: 12,
     questions.capital_of: 3,
-    questions.continent: 10,
+    questions.continent: 8,
     questions.seat: 8,
     questions.seat_of: 3,
     questions.region: 7,
-    questions.superlative: 16,
-    questions.unknown: 14,
-    arithmetic: 24,
+    questions.superlative: 12,
+    questions.unknown: 12,
+    arithmetic: 30,
     questions.identity: 7,
     questions.chatter: 4,
     questions.greeting: 6,
@@ -64,7 +64,7 @@ class Dialogue:
 
 def single(rng: Random, split: Split) -> Ask:
     """One question without history, in one of the two instruction formats."""
-    if rng.random() < 0.24:
+    if rng.random() < 0.36:
         return reading(rng, split, inline=rng.random() < 0.2)
     ask = draw_kind(rng)(rng, split)
     if ask.category == "identity" and rng.random() < 0.2:
@@ -109,7 +109,7 @@ def draw_drill(rng: Random) -> Kind | None:
     kind = rng.random()
     if kind < 0.14:
         return arithmetic
-    return inline if kind < 0.24 else None
+    return inline if kind < 0.34 else None
 
 
 def inline(rng: Random, split: Split) -> Ask:
@@ -123,7 +123,7 @@ def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
         return about_conversation(rng, split, asked)
     if kind < 0.30:
         return questions.name(rng, split, role.name)
-    if kind < 0.38:
+    if kind < 0.44:
         return inline(rng, split)
     return draw_kind(rng)(rng, split)
 

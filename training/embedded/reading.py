@@ -184,9 +184,9 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
         }[kind]
         pool = [w for w in (extra if held and rng.random() < 0.3 else words) if w not in used]
         word = rng.choice(pool or words)
-        if not held and kind != "when" and rng.random() < 0.6:
+        if not held and kind != "when" and rng.random() < 0.5:
             word = rng.choice(_MORE[kind])
-            if rng.random() < 0.7:
+            if rng.random() < 0.6:
                 word = rng.choice(_MADE_UP[kind]).format(made_up_noun(rng))
             if word in used or word in extra:
                 return draw(kind)
