@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from issun.benchmarks.engines.base import Engine
+from issun.benchmarks.engines.greedy import Greedy
 from issun.benchmarks.turn import measure_turn
 from issun.runtime import Model
 from issun.runtime.decoder import Cache
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HOW = "onnxruntime session as `issun chat` opens it; prompts in chunks of 128."
 
 
-class Bundle(Engine):
+class Bundle(Greedy):
     """A bundle with one of its KV caches, driven through the runtime's own decoder."""
 
     label = "bundle"
@@ -36,15 +36,13 @@ class Bundle(Engine):
         self.model = Model.load(self.folder, threads=threads, kv_cache=kind)
         self._cache = self.model.new_cache()
 
-    def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
-        """Prefill, then single steps."""
-        decoder, cache = self.model.decoder, self._cache
-        cache.rewind(0)
-        token = int(decoder.prefill(cache, ids).argmax())
-        yield
-        for _ in range(count - 1):
-            token = int(decoder.step(cache, token).argmax())
-            yield
+    def reset(self) -> None:
+        """Rewind the cache to nothing."""
+        self._cache.rewind(0)
+
+    def next_token(self, ids: Sequence[int]) -> int:
+        """A prompt in chunks, or a single step."""
+        return int(self.model.decoder.prefill(self._cache, ids).argmax())
 
     def reads(self) -> tuple[int, int]:
         """All weights but the positions and an untied embedding; keys and values of every layer."""
