@@ -1,0 +1,212 @@
+"""Results as text: Markdown for a README, CSV, a table for the terminal, ratios to an older run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from issun.benchmarks.results import (
+    EngineResult,
+    Memory,
+    Results,
+    depths,
+    share_of_limit,
+    speed,
+    stats,
+)
+from issun.benchmarks.sizes import gigabytes
+
+_DASH = "-"
+
+
+def heading(results: Results) -> str:
+    """When, where and with what it was measured, in a line."""
+    machine = results.machine
+    threads = ", ".join(str(n) for n in dict.fromkeys(e.threads for e in results.engines))
+    versions = {name: v for e in results.engines for name, v in e.versions.items()}
+    ort = f"onnxruntime {versions['onnxruntime']}, " if "onnxruntime" in versions else ""
+    limits = [
+        f"reads {stats(found).median / 1e9:.1f} GB/s with {count} threads"
+        for count, found in results.bandwidth.items()
+    ]
+    return (
+        f"{results.date[:10]}, {machine.cpu} ({', '.join(machine.flags)}), {threads} threads, "
+        f"{ort}Python {machine.python}; the machine {' and '.join(limits) or 'was not probed'}."
+    )
+
+
+def markdown(results: Results) -> str:
+    """The README's table, dated, a row an engine; prefill and decode in tokens a second."""
+    several = len({engine.threads for engine in results.engines}) > 1
+    prefills = [n for n in (128, 512) if _any(results, f"prefill-{n}")]
+    behind = sorted({n for e in results.engines for n in depths(e, "decode")})
+    columns = ["engine", *(["threads"] if several else []), "on disk", "converted in", "its peak"]
+    columns += ["load first / later", *(f"prefill {n}" for n in prefills)]
+    columns += [*(f"decode after {n}" for n in behind), "of the limit", "peak memory (anonymous)"]
+    lines = [heading(results), "", _row(columns), "|---" * len(columns) + "|"]
+    for engine in results.engines:
+        first = [engine.label, *([str(engine.threads)] if several else [])]
+        if engine.status != "measured":
+            told = f"{engine.status}: {engine.reason}".replace("|", "\\|")
+            lines.append(_row([*first, told, *[""] * (len(columns) - len(first) - 1)]))
+            continue
+        share = share_of_limit(results, engine, 128)
+        cells = [gigabytes(engine.disk_bytes) if engine.disk_bytes else _DASH, *_converted(engine)]
+        cells += [_load(engine)]
+        cells += [_rate(engine, f"prefill-{n}") for n in prefills]
+        cells += [_rate(engine, f"decode-{n}") for n in behind]
+        cells += [f"{share:.0%}" if share else _DASH, _peak(engine)]
+        lines.append(_row(first + cells))
+    return "\n".join(lines)
+
+
+def _any(results: Results, test: str) -> bool:
+    return any(test in engine.samples for engine in results.engines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rate(engine: EngineResult, test: str) -> str:
+    rate = speed(engine, test)
+    return _DASH if rate is None else f"{rate:,.1f}"
+
+
+def _converted(engine: EngineResult) -> list[str]:
+    done = engine.conversion
+    # torch reads the checkpoint itself: what took a moment was starting a process.
+    if done is None or (done.seconds < 3 and engine.name.startswith("torch")):
+        return [_DASH, _DASH]
+    return [f"{done.seconds:.0f} s", gigabytes(done.peak)]
+
+
+def _load(engine: EngineResult) -> str:
+    times = [engine.samples.get(name) for name in ("load-first", "load")]
+    return " / ".join(f"{stats(t).median:.1f} s" if t else _DASH for t in times)
+
+
+def _peak(engine: EngineResult) -> str:
+    memory = largest(engine)
+    if memory is None:
+        return _DASH
+    return f"{gigabytes(memory.peak)} ({gigabytes(memory.anonymous)})"
+
+
+def largest(engine: EngineResult) -> Memory | None:
+    """The memory at the longest context that was measured."""
+    return engine.memory[max(engine.memory)] if engine.memory else None
+
+
+def csv_text(results: Results) -> str:
+    """A line a test: engine, threads, test, unit, number of samples and what they come to."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = ("engine", "threads", "test", "unit", "samples")
+    writer.writerow([*columns, "mean", "median", "deviation", "minimum"])
+    for engine in results.engines:
+        start = [engine.name, engine.threads]
+        for test, samples in engine.samples.items():
+            writer.writerow([*start, test, "s", *stats(samples)])
+        for test, unit, value in _single(engine):
+            writer.writerow([*start, test, unit, 1, value, value, 0, value])
+    return out.getvalue()
+
+
+def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
+    """The figures of which there is one each."""
+    yield "disk", "bytes", engine.disk_bytes
+    if engine.conversion:
+        yield "conversion", "s", engine.conversion.seconds
+        yield "conversion-peak", "bytes", engine.conversion.peak
+    for context, memory in engine.memory.items():
+        for name in ("peak", "anonymous", "file", "shared"):
+            yield f"memory-{name}-{context}", "bytes", getattr(memory, name)
+
+
+def terminal(results: Results) -> str:
+    """Every test of every engine, median and spread, for a terminal."""
+    lines = [heading(results)]
+    for engine in results.engines:
+        lines += ["", f"{engine.label}, {engine.threads} threads"]
+        if engine.status != "measured":
+            lines.append(f"  {engine.status}: {engine.reason}")
+        for test, samples in sorted(engine.samples.items(), key=_order):
+            lines.append(f"  {test:<14} {_measured(engine, test, samples)}")
+        share = share_of_limit(results, engine, 128)
+        if share:
+            lines.append(f"  {'of the limit':<14} {share:>9.0%} of the bandwidth in decode-128")
+        for context, memory in sorted(engine.memory.items()):
+            lines.append(
+                f"  {f'memory-{context}':<14} {gigabytes(memory.peak):>9} peak (anonymous "
+                f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)})"
+            )
+    return "\n".join(lines)
+
+
+def _order(item: tuple[str, list[float]]) -> tuple[int, int]:
+    kinds = ("load-first", "load", "cold", "prefill", "decode", "turn-reuse", "turn-fresh")
+    kind, _, size = item[0].rpartition("-")
+    if not size.isdigit():
+        kind, size = item[0], "0"
+    return kinds.index(kind), int(size)
+
+
+def _measured(engine: EngineResult, test: str, samples: list[float]) -> str:
+    found = stats(samples)
+    spread = found.deviation / found.mean if found.mean else 0.0
+    tail = f"± {spread:4.0%}  ({found.number} samples, best {found.minimum * 1e3:,.1f} ms)"
+    rate = speed(engine, test) if test.rpartition("-")[2].isdigit() else None
+    shown = f"{rate:>9,.1f} tokens/s" if rate else f"{found.median * 1e3:>9,.0f} ms      "
+    return f"{shown} {tail}"
+
+
+def compare(new: Results, old: Results) -> str:
+    """Speeds and peaks of both with the ratio new / old, and how far engines moved to each other.
+
+    The last line is the largest change of a ratio between two engines in one test, which is what a
+    repeated run on a noisy machine must keep.
+    """
+    lines = [f"new {new.date[:16]} against old {old.date[:16]}: tokens/s, new / old"]
+    moved: dict[str, dict[str, float]] = {}
+    for engine in new.engines:
+        before = old.engine(engine.name, engine.threads)
+        if before is None:
+            lines.append(f"{engine.label}, {engine.threads} threads: only in the new results")
+            continue
+        for test in sorted(set(engine.samples) | set(before.samples)):
+            if not test.rpartition("-")[2].isdigit():
+                continue
+            now, then = speed(engine, test), speed(before, test)
+            name = f"{engine.label}, {engine.threads} threads, {test}"
+            if now is None or then is None:
+                lines.append(f"{name}: only in the {'old' if now is None else 'new'} results")
+                continue
+            lines.append(f"{name}: {now:,.1f} / {then:,.1f} = {now / then:.3f}")
+            moved.setdefault(test, {})[engine.label] = now / then
+        for context in sorted(engine.memory.keys() & before.memory.keys()):
+            now, then = engine.memory[context].peak, before.memory[context].peak
+            lines.append(
+                f"{engine.label}, memory at {context}: {gigabytes(now)} / {gigabytes(then)} = "
+                f"{now / then:.3f}"
+            )
+    for engine in old.engines:
+        if new.engine(engine.name, engine.threads) is None:
+            lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
+    return "\n".join([*lines, *_largest_move(moved)])
+
+
+def _largest_move(moved: dict[str, dict[str, float]]) -> Iterator[str]:
+    found = [
+        (max(ratios.values()) / min(ratios.values()) - 1, test, ratios)
+        for test, ratios in moved.items()
+        if len(ratios) > 1
+    ]
+    if found:
+        change, test, ratios = max(found, key=lambda item: item[0])
+        ends = (min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__))
+        yield (
+            f"Largest change of a ratio between engines: {change:.1%} ({test}, {ends[1]} to "
+            f"{ends[0]})."
+        )

@@ -1,0 +1,158 @@
+"""Tables and ratios on made-up samples, with figures worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from issun.benchmarks import tables
+from issun.benchmarks.results import EngineResult, Memory, Moment, Results
+from tests.benchmarks.test_results import made_up
+
+
+def fast(**changes: object) -> EngineResult:
+    return msgspec.structs.replace(
+        EngineResult(
+            name="issun-int8",
+            label="issun int8",
+            threads=2,
+            settings="`issun export`; <b>bold</b>",
+            versions={"onnxruntime": "1.32.0"},
+            disk_bytes=1_300_000_000,
+            weight_bytes=1_000_000_000,
+            conversion=Memory(seconds=24.4, peak=272_000_000),
+            memory={
+                256: Memory(peak=1_500_000_000, anonymous=1_300_000_000),
+                1000: Memory(
+                    peak=1_600_000_000,
+                    anonymous=1_400_000_000,
+                    moments=[Moment(0.0, 10**8, 10**7, 0), Moment(1.0, 14 * 10**8, 2 * 10**8, 0)],
+                    marks=[(0.5, "loaded"), (0.9, "first token")],
+                ),
+            },
+            samples={
+                "load-first": [3.0],
+                "load": [1.0, 2.0, 1.0],
+                "cold-128": [1.0],
+                "prefill-128": [0.5, 0.25, 0.25],
+                "decode-0": [0.1],
+                "decode-128": [0.2, 0.1, 0.3],
+                "turn-reuse": [0.5],
+            },
+        ),
+        **changes,
+    )
+
+
+def slow(**changes: object) -> EngineResult:
+    return msgspec.structs.replace(
+        EngineResult(
+            name="torch-float32",
+            label="torch float32",
+            threads=2,
+            versions={"torch": "2.13.0"},
+            disk_bytes=5_200_000_000,
+            conversion=Memory(seconds=0.2, peak=30_000_000),
+            memory={1000: Memory(peak=6_400_000_000, anonymous=6_000_000_000)},
+            samples={"prefill-128": [2.0], "decode-128": [0.4]},
+        ),
+        **changes,
+    )
+
+
+def crashed() -> EngineResult:
+    return EngineResult(
+        name="llama.cpp-q8_0",
+        label="llama.cpp Q8_0",
+        threads=2,
+        status="crashed",
+        reason="killed by SIGILL | <b>AMX</b>",
+    )
+
+
+def found() -> Results:
+    return made_up(fast(), slow(), crashed())
+
+
+def test_markdown_by_hand() -> None:
+    lines = tables.markdown(found()).splitlines()
+    assert lines[0] == (
+        "2026-01-02, <b>CPU</b> (avx2), 2 threads, onnxruntime 1.32.0, Python 3; "
+        "the machine reads 10.0 GB/s with 2 threads."
+    )
+    header, _, *rows = lines[2:]
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    first = dict(zip(columns, (c.strip() for c in rows[0].strip("|").split("|")), strict=True))
+    assert first == {
+        "engine": "issun int8",
+        "on disk": "1.30 GB",
+        "converted in": "24 s",
+        "its peak": "272 MB",
+        "load first / later": "3.0 s / 1.0 s",
+        "prefill 128": "512.0",
+        "decode after 0": "10.0",
+        "decode after 128": "5.0",
+        "of the limit": "50%",
+        "peak memory (anonymous)": "1.60 GB (1.40 GB)",
+    }
+    assert rows[1].startswith("| torch float32 | 5.20 GB | - | - | - / - | 64.0 | - | 2.5 | - |")
+    assert rows[2].startswith("| llama.cpp Q8_0 | crashed: killed by SIGILL \\| <b>AMX</b> |")
+    assert len(rows) == 3
+
+
+def test_threads_are_a_column_only_where_they_differ() -> None:
+    assert "| threads |" not in tables.markdown(found())
+    assert "| threads |" in tables.markdown(made_up(fast(), fast(threads=1)))
+
+
+def test_csv_comes_back() -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.csv_text(found()))))
+    by_test = {(row["engine"], row["test"]): row for row in rows}
+    decode = by_test["issun-int8", "decode-128"]
+    assert decode["unit"] == "s"
+    assert decode["samples"] == "3"
+    assert float(decode["mean"]) == float(decode["median"]) == 0.2
+    assert round(float(decode["deviation"]), 12) == 0.1
+    assert float(decode["minimum"]) == 0.1
+    assert by_test["issun-int8", "memory-peak-1000"]["median"] == "1600000000"
+    assert by_test["issun-int8", "conversion"]["median"] == "24.4"
+    assert by_test["llama.cpp-q8_0", "disk"]["median"] == "0"
+
+
+def test_the_terminal_shows_every_test_and_every_failure() -> None:
+    text = tables.terminal(found())
+    assert "  prefill-128        512.0 tokens/s ±  43%  (3 samples, best 250.0 ms)" in text
+    assert "  load                 1,000 ms" in text
+    assert "  of the limit         50% of the bandwidth in decode-128" in text
+    assert "  crashed: killed by SIGILL" in text
+    assert max(map(len, text.splitlines()[1:])) <= 100
+
+
+def test_an_empty_engine_has_dashes() -> None:
+    text = tables.markdown(made_up(EngineResult(name="x", label="x", threads=2)))
+    assert text.splitlines()[-1] == "| x | - | - | - | - / - | - | - |"
+
+
+def test_ratios_to_an_older_run() -> None:
+    """issun twice as fast as before, torch 1.6 times: the ratio between them moved by 25 %."""
+    old = made_up(
+        fast(samples={"decode-128": [0.4], "prefill-128": [0.25], "prefill-512": [1.0]}),
+        slow(samples={"decode-128": [0.64]}),
+        EngineResult(name="gone", label="gone", threads=2),
+    )
+    new = made_up(fast(samples={"decode-128": [0.2], "prefill-128": [0.25]}), slow(), crashed())
+    text = tables.compare(new, old)
+    assert "issun int8, 2 threads, decode-128: 5.0 / 2.5 = 2.000" in text
+    assert "torch float32, 2 threads, decode-128: 2.5 / 1.6 = 1.600" in text
+    assert "issun int8, 2 threads, prefill-128: 512.0 / 512.0 = 1.000" in text
+    assert "issun int8, 2 threads, prefill-512: only in the old results" in text
+    assert "torch float32, 2 threads, prefill-128: only in the new results" in text
+    assert "issun int8, memory at 1000: 1.60 GB / 1.60 GB = 1.000" in text
+    assert "llama.cpp Q8_0, 2 threads: only in the new results" in text
+    assert "gone, 2 threads: only in the old results" in text
+    assert text.endswith(
+        "Largest change of a ratio between engines: 25.0% "
+        "(decode-128, issun int8 to torch float32)."
+    )

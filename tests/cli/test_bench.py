@@ -1,0 +1,180 @@
+"""`issun bench`: what it prints and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from issun.benchmarks.results import read_results, write_results
+from tests.benchmarks.test_results import made_up, two_contexts
+from tests.benchmarks.test_tables import found
+from tests.cli.conftest import environment, issun
+
+QUICK = (
+    *("--rounds", "1", "--prefill", "8", "--decode", "0,8", "--memory", "20,40"),
+    *("--new-tokens", "2", "--threads", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def measured(fuji: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "r.json"
+    result = issun("bench", fuji, *QUICK, "-o", path)
+    assert result.code == 0, result.err
+    return path
+
+
+def test_a_bundle_is_measured_and_kept(measured: Path) -> None:
+    (entry,) = read_results(measured).engines
+    assert (entry.name, entry.status) == ("bundle", "measured")
+    assert set(entry.memory) == {20, 40}
+    assert len(entry.samples["decode-8"]) == 2
+
+
+def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(measured.read_bytes())
+    quick = (
+        "2" if part == "1" and QUICK[i - 1] == "--rounds" else part for i, part in enumerate(QUICK)
+    )
+    result = issun("bench", "run", fuji, *quick, "-o", path, "--resume", "--format", "csv")
+    assert result.code == 0, result.err
+    rows = {row["test"]: row for row in csv.DictReader(io.StringIO(result.out))}
+    assert rows["prefill-8"]["samples"] == "2"
+    assert result.err == (f"round 2 of 2: bundle, 1 threads\nAll figures are in {path}.\n")
+
+
+def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
+    before = measured.read_bytes()
+    result = issun("bench", fuji, *QUICK, "-o", measured)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: {measured} exists: go on with it by --resume, or name another file.\n"
+    )
+    assert measured.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing/here",), "There is no bundle"),
+        (("--prefill", "many"), "prefill is 'many': give numbers from 1 to ∞"),
+        (("--decode", "-1"), "decode is '-1': give numbers from 0"),
+        (("--prefill", "512"), "prefill is 512: the context leaves room for 511."),
+        (("--threads", "0"), "threads is '0': give numbers from 1 to 1,024"),
+        (("--rounds", "0"), "rounds is '0'"),
+        (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json."),
+        (("--compare", "nothing.json"), "nothing.json cannot be read"),
+        (("--checkpoint", "nothing"), "nothing"),
+        (("-o", "no/such/folder/r.json"), "name a file"),
+    ],
+)
+def test_refusals(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    output = () if "-o" in arguments else ("-o", str(tmp_path / "r.json"))
+    result = issun("bench", *arguments, *output)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    quick = (
+        "9" if part == "1" and QUICK[i - 1] == "--rounds" else part for i, part in enumerate(QUICK)
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "issun.cli.main", "bench", fuji, *quick, "-o", path],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round 3"):
+            break
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(30) == 130
+    assert f"[stopped: what was measured is in {path}; --resume goes on]" in rest
+    assert "Traceback" not in rest
+    assert read_results(path).engines[0].rounds == 2
+
+
+def test_ratios_to_an_older_run(fuji: Path, measured: Path, tmp_path: Path) -> None:
+    old = read_results(measured)
+    for samples in old.engines[0].samples.values():
+        samples[:] = [2 * value for value in samples]
+    write_results(tmp_path / "old.json", old)
+    path = tmp_path / "r.json"
+    path.write_bytes(measured.read_bytes())
+    result = issun(
+        *("bench", fuji, *QUICK, "-o", path, "--resume", "--compare", tmp_path / "old.json")
+    )
+    assert result.code == 0
+    ratios = [line for line in result.out.splitlines() if "prefill-8: " in line]
+    assert len(ratios) == 1
+    assert ratios[0].endswith(" = 2.000")
+
+
+def test_report_and_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, found())
+    result = issun("bench", "report", path, "-o", tmp_path / "out")
+    assert (result.code, result.out) == (0, f"{tmp_path / 'out' / 'report.html'}\n")
+    assert (tmp_path / "out" / "plots" / "decode.svg").exists()
+    table = issun("bench", "report", path, "--table")
+    assert "| issun int8 | 1.30 GB | 24 s |" in table.out
+    bad = issun("bench", "report", tmp_path)
+    assert (bad.code, bad.err.count("\n")) == (2, 1)
+
+
+def test_what_fits(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, made_up(two_contexts("small", 400 * 10**6, 900 * 10**6)))
+    result = issun("bench", "fit", path, "--ram", "1GB")
+    assert result.code == 0
+    assert result.out == (
+        "Memory: 1.00 GB, of which 500 MB stay free for the rest. "
+        "Measured 2026-01-02 on <b>CPU</b>.\n"
+        "\n"
+        "engine  context that fits  peak at 1,000  decode after 128\n"
+        "small                 300        1.20 GB     10.0 tokens/s\n"
+        "\n"
+        "Take small: a context of 300 tokens fits.\n"
+    )
+    assert "does not fit" in issun("bench", "fit", path, "--ram", "600MB").out
+    bad = issun("bench", "fit", path, "--ram", "lots")
+    assert (bad.code, bad.err) == (2, "error: 'lots' is no amount of memory: write it like 2GB.\n")
+
+
+def test_what_fits_by_the_published_figures() -> None:
+    result = issun("bench", "fit", "--ram", "2GB")
+    assert result.code == 0
+    assert "issun int4" in result.out
+
+
+def test_japanese_messages(tmp_path: Path) -> None:
+    result = issun("bench", "fit", tmp_path / "x", "--ram", "lots", ISSUN_LANG="ja")
+    assert result.err == (
+        "error: 'lots' はメモリーの量ではありません。2GB のように書いてください。\n"
+    )
+
+
+def test_json_is_the_file(measured: Path, fuji: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_bytes(measured.read_bytes())
+    result = issun("bench", fuji, *QUICK, "-o", path, "--resume", "--format", "json")
+    assert msgspec.json.decode(result.out) == msgspec.json.decode(path.read_bytes())
