@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO
 
 import msgspec
@@ -45,8 +46,9 @@ def watch(
     on_line: Callable[[str], str | None] | None = None,
     limit: int | None = None,
     keep_moments: bool = False,
+    interval: float = INTERVAL,
 ) -> Watched:
-    """Run `command` to its end.
+    """Run `command` to its end and look at its memory every `interval` seconds.
 
     `on_line` gets each line of its stdout and may name a mark for it; without it, stdout and stderr
     go where ours go. The command is killed once its tree holds more than `limit` bytes.
@@ -65,7 +67,14 @@ def watch(
 
             readers = [_reader(process.stdout, take), _reader(process.stderr, tails.append)]
         try:
-            _follow(process, found, peaks, started, limit, keep_moments=keep_moments)
+            while process.poll() is None:
+                _look(process, found, peaks, time.perf_counter() - started, keep=keep_moments)
+                if limit is not None and found.memory.steady and not found.over_limit:
+                    found.over_limit = found.memory.steady.total > limit
+                if found.over_limit:
+                    _kill(process)
+                with suppress(TimeoutExpired):
+                    process.wait(interval)
         except BaseException:
             _kill(process)
             raise
@@ -77,32 +86,23 @@ def watch(
     return found
 
 
-def _follow(
-    process: Popen[str],
-    found: Watched,
-    peaks: dict[int, int],
-    started: float,
-    limit: int | None,
-    *,
-    keep_moments: bool,
+def _look(
+    process: Popen[str], found: Watched, peaks: dict[int, int], seconds: float, *, keep: bool
 ) -> None:
-    memory, largest = found.memory, -1
-    watched = psutil.Process(process.pid)
-    while process.poll() is None:
-        now = _moment(watched, peaks, time.perf_counter() - started)
-        if now.total > largest:
-            largest = now.total
-            memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
-        # The kernel's own peak sees what falls between two looks.
-        memory.peak = max(memory.peak, now.total, sum(peaks.values()))
-        if now.total:
-            memory.steady = now
-            if keep_moments:
-                memory.moments.append(now)
-        if limit is not None and now.total > limit:
-            found.over_limit = True
-            _kill(process)
-        time.sleep(INTERVAL)
+    """Add what the tree holds now; `peaks` has the kernel's own of each process so far."""
+    try:
+        now = _moment(psutil.Process(process.pid), peaks, seconds)
+    except psutil.NoSuchProcess:
+        return
+    memory = found.memory
+    if now.total > memory.anonymous + memory.file + memory.shared:
+        memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
+    # The kernel's own peak sees what falls between two looks.
+    memory.peak = max(memory.peak, now.total, sum(peaks.values()))
+    if now.total:
+        memory.steady = now
+        if keep:
+            memory.moments.append(now)
 
 
 def _moment(process: psutil.Process, peaks: dict[int, int], seconds: float) -> Moment:

@@ -200,7 +200,8 @@ def memory_over_time(results: Results) -> Figure:
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.12, 0.5), fontsize=8, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.12, 0.5), fontsize=8, frameon=False)
 
 
 PLOTS: dict[str, tuple[Callable[[Results], Figure], str]] = {
