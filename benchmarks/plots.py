@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ _COLOURS = {
     "llama.cpp": "#CC79A7",
 }
 _OTHER = "#D55E00"  # a bundle that the user named is issun too
-_STYLES = ("-", "--", "-.", ":")
+_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
 def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
@@ -38,8 +39,15 @@ def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
         for kind in ("png", "svg"):
             figure.savefig(folder / f"{name}.{kind}", dpi=150, bbox_inches="tight")
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
-        made.append((svg[svg.index("<svg") :], caption))
+        made.append((_inline(svg, name), caption))
     return made
+
+
+def _inline(svg: str, name: str) -> str:
+    """The `<svg>` for a page that has others: ids of its own, and no vocabularies' addresses."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    return re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
 def _axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, Axes]:
@@ -66,7 +74,7 @@ def _colour(engine: EngineResult) -> str:
     return next((c for name, c in _COLOURS.items() if engine.name.startswith(name)), _OTHER)
 
 
-def _style(results: Results, engine: EngineResult) -> str:
+def _style(results: Results, engine: EngineResult) -> Any:
     """Engines of one family differ by their lines."""
     family = [e for e in _measured(results) if _colour(e) == _colour(engine)]
     return _STYLES[family.index(engine) % len(_STYLES)]
@@ -74,7 +82,8 @@ def _style(results: Results, engine: EngineResult) -> str:
 
 def _name(results: Results, engine: EngineResult) -> str:
     several = len({e.threads for e in results.engines}) > 1
-    return f"{engine.label}, {engine.threads} threads" if several else engine.label
+    name = f"{engine.label}, {engine.threads} threads" if several else engine.label
+    return name.replace("$", r"\$")  # a bundle's name is no formula
 
 
 def memory_against_speed(results: Results) -> Figure:
@@ -91,25 +100,50 @@ def memory_against_speed(results: Results) -> Figure:
         if rate and memory:
             points.append((memory.peak / 1e9, rate, engine))
     for x, y, engine in points:
-        axes.scatter(x, y, s=70, color=_colour(engine), zorder=3)
+        axes.scatter(x, y, s=60, color=_colour(engine), zorder=3)
     axes.set_xlim(left=0, right=1.25 * max([x for x, _, _ in points], default=1))
     axes.set_ylim(bottom=0, top=1.15 * max([y for _, y, _ in points], default=1))
-    low, high = axes.get_ylim()
-    above = low - high
-    for x, y, engine in sorted(points, key=lambda point: point[1]):
-        # Labels stand right of their points and are pushed up where two would lie on each other.
-        height = max(y, above + 0.035 * (high - low))
-        above = height
-        axes.annotate(
-            _name(results, engine),
-            (x, y),
-            xytext=(x + 0.015 * axes.get_xlim()[1], height),
-            va="center",
-            fontsize=9,
-            color=_colour(engine),
-            arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6},
-        )
+    figure.draw_without_rendering()  # or places on the page are not known
+    _label_points(axes, [(x, y, _name(results, e), _colour(e)) for x, y, e in points])
     return figure
+
+
+def _label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> None:
+    """A name at each point, at the nearest of some places where it lies on no other."""
+    from matplotlib.text import Text  # noqa: PLC0415
+    from matplotlib.transforms import Bbox  # noqa: PLC0415
+
+    unit = axes.figure.dpi / 72
+    spots = axes.transData.transform([(x, y) for x, y, *_ in points] or [(0, 0)])
+    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in spots]
+    for x, y, name, colour in sorted(points, key=lambda point: -point[1]):
+        for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
+            for side in (1, -1):
+                text = axes.annotate(
+                    name,
+                    (x, y),
+                    xytext=(9 * side, 9 * step),
+                    textcoords="offset points",
+                    ha="left" if side > 0 else "right",
+                    va="center",
+                    fontsize=9,
+                    color=colour,
+                    arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6}
+                    if step
+                    else None,
+                )
+                text.get_window_extent()  # puts it in its place, and would count its line
+                box = Text.get_window_extent(text)
+                inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+                if inside and not any(box.overlaps(other) for other in taken):
+                    break
+                text.remove()
+            else:
+                continue
+            taken.append(box)
+            break
+        else:
+            axes.annotate(name, (x, y), fontsize=9, color=colour)  # too many to part
 
 
 def prefill_bars(results: Results) -> Figure:
@@ -120,13 +154,19 @@ def prefill_bars(results: Results) -> Figure:
     figure, axes = _axes("Reading a prompt (prefill, warm)", "tokens/s", "", height)
     width = 0.8 / max(1, len(sizes))
     for place, size in enumerate(sizes):
-        rates = [speed(engine, f"prefill-{size}") or 0 for engine in engines]
+        rates = [speed(engine, f"prefill-{size}") for engine in engines]
         where = [row + place * width for row in range(len(engines))]
         shade = 0.35 + 0.65 * (place + 1) / len(sizes)
         bars = axes.barh(
-            where, rates, width, color=[_colour(e) for e in engines], alpha=shade, label=f"{size}"
+            where,
+            [rate or 0 for rate in rates],
+            width,
+            color=[_colour(e) for e in engines],
+            alpha=shade,
+            label=f"{size}",
         )
-        axes.bar_label(bars, [f"{rate:,.0f}  ({size})" for rate in rates], padding=3, fontsize=7)
+        shown = [f"{rate:,.0f}  ({size})" if rate else f"-  ({size})" for rate in rates]
+        axes.bar_label(bars, shown, padding=3, fontsize=7)
     axes.set_yticks([row + 0.4 - width / 2 for row in range(len(engines))])
     axes.set_yticklabels([_name(results, engine) for engine in engines])
     axes.invert_yaxis()
@@ -138,11 +178,11 @@ def decode_by_depth(results: Results) -> Figure:
     """Lines over the context, with the limit that the machine's bandwidth sets to issun."""
     figure, axes = _axes("Decoding behind a context", "tokens of context", "tokens/s", 5.6)
     for engine in _measured(results):
-        behind = depths(engine, "decode")
-        rates = [speed(engine, f"decode-{n}") for n in behind]
+        rates = {n: speed(engine, f"decode-{n}") or 0.0 for n in depths(engine, "decode")}
+        behind = list(rates)
         axes.plot(
             behind,
-            rates,
+            list(rates.values()),
             marker="o",
             markersize=4,
             color=_colour(engine),
@@ -153,16 +193,12 @@ def decode_by_depth(results: Results) -> Figure:
         if engine.weight_bytes and limit and behind:
             bound = [stats(limit).median / token_bytes(engine, n) for n in behind]
             axes.plot(
-                behind, bound, color="#888888", linewidth=0.8, linestyle=_style(results, engine)
-            )
-            axes.annotate(
-                f"limit of {engine.label}",
-                (behind[-1], bound[-1]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=7,
-                color="#666666",
-                va="center",
+                behind,
+                bound,
+                color="#777777",
+                linewidth=1,
+                linestyle=_style(results, engine),
+                label=f"limit of {_name(results, engine)}",
             )
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
@@ -201,7 +237,7 @@ def memory_over_time(results: Results) -> Figure:
 
 def _legend(axes: Any) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="center left", bbox_to_anchor=(1.12, 0.5), fontsize=8, frameon=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
 
 
 PLOTS: dict[str, tuple[Callable[[Results], Figure], str]] = {

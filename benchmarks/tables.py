@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterator
 
 from issun.benchmarks.results import (
@@ -18,6 +19,7 @@ from issun.benchmarks.results import (
 from issun.benchmarks.sizes import gigabytes
 
 _DASH = "-"
+_WIDTH = 110  # columns of a terminal
 
 
 def heading(results: Results) -> str:
@@ -127,11 +129,12 @@ def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
 
 def terminal(results: Results) -> str:
     """Every test of every engine, median and spread, for a terminal."""
-    lines = [heading(results)]
+    lines = textwrap.wrap(heading(results), _WIDTH)
     for engine in results.engines:
         lines += ["", f"{engine.label}, {engine.threads} threads"]
         if engine.status != "measured":
-            lines.append(f"  {engine.status}: {engine.reason}")
+            told = f"{engine.status}: {engine.reason}"
+            lines += textwrap.wrap(told, _WIDTH, initial_indent="  ", subsequent_indent="    ")
         for test, samples in sorted(engine.samples.items(), key=_order):
             lines.append(f"  {test:<14} {_measured(engine, test, samples)}")
         share = share_of_limit(results, engine, 128)
@@ -150,7 +153,7 @@ def _order(item: tuple[str, list[float]]) -> tuple[int, int]:
     kind, _, size = item[0].rpartition("-")
     if not size.isdigit():
         kind, size = item[0], "0"
-    return kinds.index(kind), int(size)
+    return kinds.index(kind) if kind in kinds else len(kinds), int(size)
 
 
 def _measured(engine: EngineResult, test: str, samples: list[float]) -> str:
@@ -169,6 +172,7 @@ def compare(new: Results, old: Results) -> str:
     repeated run on a noisy machine must keep.
     """
     lines = [f"new {new.date[:16]} against old {old.date[:16]}: tokens/s, new / old"]
+    # By test and threads: engines are compared to each other with as many threads alone.
     moved: dict[str, dict[str, float]] = {}
     for engine in new.engines:
         before = old.engine(engine.name, engine.threads)
@@ -184,17 +188,24 @@ def compare(new: Results, old: Results) -> str:
                 lines.append(f"{name}: only in the {'old' if now is None else 'new'} results")
                 continue
             lines.append(f"{name}: {now:,.1f} / {then:,.1f} = {now / then:.3f}")
-            moved.setdefault(test, {})[engine.label] = now / then
-        for context in sorted(engine.memory.keys() & before.memory.keys()):
-            now, then = engine.memory[context].peak, before.memory[context].peak
-            lines.append(
-                f"{engine.label}, memory at {context}: {gigabytes(now)} / {gigabytes(then)} = "
-                f"{now / then:.3f}"
-            )
+            key = f"{test}, {engine.threads} threads"
+            moved.setdefault(key, {})[engine.label] = now / then
+        lines += _memory_lines(engine, before)
     for engine in old.engines:
         if new.engine(engine.name, engine.threads) is None:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
     return "\n".join([*lines, *_largest_move(moved)])
+
+
+def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:
+    for context in sorted(engine.memory.keys() | before.memory.keys()):
+        name = f"{engine.label}, {engine.threads} threads, memory at {context}"
+        now, then = engine.memory.get(context), before.memory.get(context)
+        if now is None or then is None or not then.peak:
+            yield f"{name}: only in the {'old' if now is None else 'new'} results"
+            continue
+        ratio = now.peak / then.peak
+        yield f"{name}: {gigabytes(now.peak)} / {gigabytes(then.peak)} = {ratio:.3f}"
 
 
 def _largest_move(moved: dict[str, dict[str, float]]) -> Iterator[str]:

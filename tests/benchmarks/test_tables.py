@@ -156,10 +156,35 @@ def test_ratios_to_an_older_run() -> None:
     assert "issun int8, 2 threads, prefill-128: 512.0 / 512.0 = 1.000" in text
     assert "issun int8, 2 threads, prefill-512: only in the old results" in text
     assert "torch float32, 2 threads, prefill-128: only in the new results" in text
-    assert "issun int8, memory at 1000: 1.60 GB / 1.60 GB = 1.000" in text
+    assert "issun int8, 2 threads, memory at 1000: 1.60 GB / 1.60 GB = 1.000" in text
     assert "llama.cpp Q8_0, 2 threads: only in the new results" in text
     assert "gone, 2 threads: only in the old results" in text
     assert text.endswith(
         "Largest change of a ratio between engines: 25.0% "
-        "(decode-128, issun int8 to torch float32)."
+        "(decode-128, 2 threads, issun int8 to torch float32)."
     )
+
+
+def test_threads_are_not_compared_with_each_other() -> None:
+    """With 1 thread issun takes twice as long as before, and nothing else changed: 100 %."""
+    old = made_up(fast(threads=1), slow(threads=1), fast(), slow())
+    halved = fast(threads=1, samples={"decode-128": [0.4]})
+    text = tables.compare(made_up(halved, slow(threads=1), fast(), slow()), old)
+    assert text.endswith(
+        "Largest change of a ratio between engines: 100.0% "
+        "(decode-128, 1 threads, torch float32 to issun int8)."
+    )
+
+
+def test_memory_of_one_run_alone_is_named() -> None:
+    old = fast(memory={256: Memory(peak=1), 1000: Memory()})
+    text = tables.compare(made_up(fast(memory={1000: Memory(peak=5)})), made_up(old))
+    assert "issun int8, 2 threads, memory at 256: only in the old results" in text
+    assert "issun int8, 2 threads, memory at 1000: only in the new results" in text
+
+
+def test_a_long_reason_and_an_unknown_test_fit_a_terminal() -> None:
+    broken = fast(status="crashed", reason="word " * 100, samples={"other": [1.0]})
+    text = tables.terminal(made_up(broken))
+    assert max(map(len, text.splitlines())) <= 110
+    assert "  other " in text

@@ -37,7 +37,7 @@ class PretrainOptions:
     n_head: int = 8
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
-    steps: int = 2400
+    steps: int = 4600
     batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
