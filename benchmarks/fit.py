@@ -45,7 +45,7 @@ def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESE
     """The table for a person, and one sentence of advice."""
     usable = f"{gigabytes(ram)}, of which {gigabytes(reserve)} stay free for the rest"
     whole = results.shape["n_positions"]
-    width = max(len(f.engine.label) for f in fits)
+    width = max(len("engine"), *(len(f.engine.label) for f in fits))
     lines = [f"Memory: {usable}. Measured {results.date[:10]} on {results.machine.cpu}.", ""]
     lines.append(f"{'engine':<{width}}  context that fits  peak at {whole:,}  decode after 128")
     for f in fits:

@@ -53,7 +53,7 @@ def watch(
     `on_line` gets each line of its stdout and may name a mark for it; without it, stdout and stderr
     go where ours go. The command is killed once its tree holds more than `limit` bytes.
     """
-    found, peaks = Watched(), dict[int, int]()
+    found = Watched()
     started = time.perf_counter()
     piped = PIPE if on_line else None
     with Popen(command, stdout=piped, stderr=piped, text=True, encoding="utf-8") as process:
@@ -68,7 +68,7 @@ def watch(
             readers = [_reader(process.stdout, take), _reader(process.stderr, tails.append)]
         try:
             while process.poll() is None:
-                _look(process, found, peaks, time.perf_counter() - started, keep=keep_moments)
+                _look(process, found, time.perf_counter() - started, keep=keep_moments)
                 if limit is not None and found.memory.steady and not found.over_limit:
                     found.over_limit = found.memory.steady.total > limit
                 if found.over_limit:
@@ -86,38 +86,38 @@ def watch(
     return found
 
 
-def _look(
-    process: Popen[str], found: Watched, peaks: dict[int, int], seconds: float, *, keep: bool
-) -> None:
-    """Add what the tree holds now; `peaks` has the kernel's own of each process so far."""
+def _look(process: Popen[str], found: Watched, seconds: float, *, keep: bool) -> None:
+    """Add what the tree holds now."""
     try:
-        now = _moment(psutil.Process(process.pid), peaks, seconds)
+        now, peak = _moment(psutil.Process(process.pid), seconds)
     except psutil.NoSuchProcess:
         return
     memory = found.memory
     if now.total > memory.anonymous + memory.file + memory.shared:
         memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
     # The kernel's own peak sees what falls between two looks.
-    memory.peak = max(memory.peak, now.total, sum(peaks.values()))
+    memory.peak = max(memory.peak, now.total, peak)
     if now.total:
         memory.steady = now
         if keep:
             memory.moments.append(now)
 
 
-def _moment(process: psutil.Process, peaks: dict[int, int], seconds: float) -> Moment:
-    sums = {"anonymous": 0, "file": 0, "shared": 0}
+def _moment(process: psutil.Process, seconds: float) -> tuple[Moment, int]:
+    """What the living processes of the tree hold, and the sum of their own peaks.
+
+    Those that have ended do not count any more: their memory is free again.
+    """
+    sums = {"peak": 0, "anonymous": 0, "file": 0, "shared": 0}
     try:
         tree = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         tree = []
     for member in tree:
         for name, value in (_status(member.pid) if _LINUX else _portable(member)).items():
-            if name == "peak":
-                peaks[member.pid] = value
-            else:
-                sums[name] += value
-    return Moment(seconds, **sums)
+            sums[name] += value
+    peak = sums.pop("peak")
+    return Moment(seconds, **sums), peak
 
 
 def _status(pid: int) -> dict[str, int]:

@@ -264,6 +264,14 @@ def test_memory_of_children_counts() -> None:
     assert done.memory.anonymous > 64_000_000
 
 
+def test_children_one_after_the_other_do_not_add_up() -> None:
+    child = "import time; held = b'x' * 64_000_000; time.sleep(0.2)"
+    one = f"subprocess.run([sys.executable, '-c', {child!r}])"
+    code = f"import subprocess, sys; [{one} for _ in '123']"
+    memory = watch(_python(code)).memory
+    assert 64_000_000 < memory.peak < 2 * 64_000_000
+
+
 def test_mapped_files_are_file_pages(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 50_000_000)

@@ -66,7 +66,7 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing/here",), "There is no bundle"),
+        (("nothing/here",), "There is no folder"),
         (("--prefill", "many"), "prefill is 'many': give numbers from 1 to ∞"),
         (("--decode", "-1"), "decode is '-1': give numbers from 0"),
         (("--prefill", "512"), "prefill is 512: the context leaves room for 511."),
@@ -169,7 +169,7 @@ def test_what_fits_by_the_published_figures() -> None:
 def test_japanese_messages(tmp_path: Path) -> None:
     result = issun("bench", "fit", tmp_path / "x", "--ram", "lots", ISSUN_LANG="ja")
     assert result.err == (
-        "error: 'lots' はメモリーの量ではありません。2GB のように書いてください。\n"
+        "エラー: 'lots' はメモリーの量ではありません。2GB のように書いてください。\n"
     )
 
 
