@@ -4,8 +4,9 @@
 int8, lets each answer under a limit (1.2 and 1.8 GB), and starts the torch baseline under the
 larger one.
 
-The limit is a memory cgroup where one can be made, else a user scope of systemd, else a watcher
-that sums the resident memory of the process tree every 20 ms and kills it above the limit.
+A watcher sums the resident memory of the process tree every 20 ms and kills it above the limit.
+Where one can be made, a memory cgroup or a user scope of systemd sets the same limit; alone it
+would not do, since it does not count pages of files that others have read before.
 """
 
 from __future__ import annotations
@@ -65,14 +66,16 @@ def run_limited(name: str, command: list[str], limit: int) -> Outcome:
     with _cgroup(limit) as group:
         if group is not None:
             joined = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
-            done = watch(joined)
-            return Outcome(name, limit, f"cgroup {group.parent}", done.exit_code, done.memory.peak)
+            done = watch(joined, limit=limit)
+            means = f"cgroup {group.parent}, and watched"
+            return Outcome(name, limit, means, done.exit_code, done.memory.peak)
     if _systemd_works():
         scope = ["systemd-run", "--user", "--scope", "-q", "-p", f"MemoryMax={limit}"]
-        done = watch([*scope, "-p", "MemorySwapMax=0", *command])
-        return Outcome(name, limit, "systemd scope", done.exit_code, done.memory.peak)
+        done = watch([*scope, "-p", "MemorySwapMax=0", *command], limit=limit)
+        means = "systemd scope, and watched"
+        return Outcome(name, limit, means, done.exit_code, done.memory.peak)
     done = watch(command, limit=limit)
-    return Outcome(name, limit, "watched every 20 ms", done.exit_code, done.memory.peak)
+    return Outcome(name, limit, "watched", done.exit_code, done.memory.peak)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ def _axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, Axes
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise BenchError("Plots need matplotlib: pip install 'issun[bench]'") from error
+        raise BenchError(
+            "Benchmarks need {module}: pip install 'issun[bench]'", module=error.name
+        ) from error
     figure = Figure(figsize=(9, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontweight="bold")
