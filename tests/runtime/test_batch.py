@@ -46,7 +46,17 @@ def ids_of(count: int, seed: int = 0) -> list[int]:
 
 def said(completion: Completion) -> tuple[Any, ...]:
     """All of an answer but its times."""
-    return completion.text, completion.ids, completion.finish_reason, completion.logprobs
+    logprobs = [[entry.drawn, entry.top] for entry in completion.logprobs]
+    return completion.text, completion.ids, completion.finish_reason, logprobs
+
+
+def expected(completion: Completion) -> tuple[Any, ...]:
+    """The same as `said`, log-probabilities within what a CPU's kernels for one row differ."""
+    *rest, logprobs = said(completion)
+    near = [
+        [pytest.approx(drawn, abs=1e-4), pytest.approx(top, abs=1e-4)] for drawn, top in logprobs
+    ]
+    return *rest, near
 
 
 # --- the rows of a batch ---
@@ -69,7 +79,10 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(
         tokens = ids_of(size, seed=step + 10)
         rows = decoder.forward(batch, [[token] for token in tokens], range(size))
         for slot, token in enumerate(tokens):
-            assert np.array_equal(rows[slot], decoder.step(alone[slot], token))
+            # Exact on some CPUs; on others int8 kernels for one row round the last bit otherwise.
+            single = decoder.step(alone[slot], token)
+            limit = 0 if precision == "float32" else 5e-6
+            assert np.allclose(rows[slot], single, rtol=0, atol=limit)
     assert batch.ids == [one.ids[0] for one in alone]
 
 
@@ -122,7 +135,7 @@ def test_each_answer_is_the_one_that_it_is_alone(
     ended: dict[int, Completion] = {}
     many = model.generate_many(prompts, params, slots=slots, on_complete=ended.__setitem__)
     alone = [model.generate(*one) for one in zip(prompts, params, strict=True)]
-    assert list(map(said, many)) == list(map(said, alone))
+    assert list(map(said, many)) == list(map(expected, alone))
     assert [ended[place] for place in range(len(prompts))] == many
     for one, other in zip(many, alone, strict=True):
         assert one.timings.prompt_tokens == other.timings.prompt_tokens
@@ -146,7 +159,7 @@ def test_one_slot_in_int4(load: Load) -> None:
     prompts = [ids_of(9), ids_of(9), ids_of(140), ids_of(30)]
     many = model.generate_many(prompts, params, slots=1)
     alone = [model.generate(*one) for one in zip(prompts, params, strict=True)]
-    assert list(map(said, many)) == list(map(said, alone))
+    assert list(map(said, many)) == list(map(expected, alone))
 
 
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
