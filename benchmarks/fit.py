@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.results import EngineResult, Results, speed
+from issun.benchmarks.measured import EngineResult, Results, speed
 from issun.benchmarks.sizes import gigabytes
 
 RESERVE = 500_000_000  # bytes left to the system and other programs

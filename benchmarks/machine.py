@@ -7,7 +7,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from issun.benchmarks.results import Machine
+from issun.benchmarks.measured import Machine
 from issun.runtime.session import physical_cores
 
 # What decides which kernels of a matrix product run.

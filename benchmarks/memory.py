@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 import psutil
 
-from issun.benchmarks.results import Memory, Moment
+from issun.benchmarks.measured import Memory, Moment
 from issun.benchmarks.sizes import gigabytes, parse_size
 
 INTERVAL = 0.02  # seconds between two looks

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.results import EngineResult, Results, depths, speed, stats, token_bytes
+from issun.benchmarks.measured import EngineResult, Results, depths, speed, stats, token_bytes
 from issun.benchmarks.tables import largest
 
 if TYPE_CHECKING:

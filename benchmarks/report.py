@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from issun.benchmarks.measured import EngineResult, Results, speed
 from issun.benchmarks.plots import save_plots
-from issun.benchmarks.results import EngineResult, Results, speed
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.tables import heading, largest, markdown
 

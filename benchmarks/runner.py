@@ -21,8 +21,8 @@ from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import BUNDLE, engine_class, missing_packages, version_of
 from issun.benchmarks.machine import forget_pages
+from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
 from issun.benchmarks.memory import INTERVAL, Watched, watch
-from issun.benchmarks.results import EngineResult, Memory, Results, write_results
 from issun.benchmarks.worker import Job, Work
 
 Say = Callable[[str], object]

@@ -7,7 +7,7 @@ import io
 import textwrap
 from collections.abc import Iterator
 
-from issun.benchmarks.results import (
+from issun.benchmarks.measured import (
     EngineResult,
     Memory,
     Results,

@@ -17,7 +17,7 @@ from issun.runtime.errors import IssunError, check_choice
 from issun.runtime.files import user_path
 
 if TYPE_CHECKING:
-    from issun.benchmarks.results import Results
+    from issun.benchmarks.measured import Results
 
 
 class _RunByDefault(TyperGroup):
@@ -121,7 +121,7 @@ def run(
     check_choice("format", form, _FORMATS)
     with _needs_extra():
         from issun.benchmarks import suite  # noqa: PLC0415
-        from issun.benchmarks.results import read_results  # noqa: PLC0415
+        from issun.benchmarks.measured import read_results  # noqa: PLC0415
     older = read_results(user_path(compare)) if compare else None
     request = suite.Request(
         bundles=[user_path(bundle) for bundle in bundles or []],
@@ -185,8 +185,8 @@ def report(
 ) -> None:
     """Write `report.html` and the plots, or print the README's table."""
     with _needs_extra():
+        from issun.benchmarks.measured import read_results  # noqa: PLC0415
         from issun.benchmarks.report import write_report  # noqa: PLC0415
-        from issun.benchmarks.results import read_results  # noqa: PLC0415
         from issun.benchmarks.tables import markdown  # noqa: PLC0415
     found = read_results(user_path(results))
     if table:
@@ -206,7 +206,7 @@ def fit(
 ) -> None:
     """Say what fits, by measured peaks; without results, by those of the 1.3 B shape."""
     from issun.benchmarks import fit as fitting  # noqa: PLC0415
-    from issun.benchmarks.results import PUBLISHED, read_results  # noqa: PLC0415
+    from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
     from issun.benchmarks.sizes import parse_size  # noqa: PLC0415
 
     memory, kept = parse_size(ram), parse_size(reserve)

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.measured import EngineResult, Memory
 from issun.benchmarks.plots import (
     PLOTS,
     decode_by_depth,
@@ -19,7 +20,6 @@ from issun.benchmarks.plots import (
     prefill_bars,
 )
 from issun.benchmarks.report import headline, write_report
-from issun.benchmarks.results import EngineResult, Memory
 from tests.benchmarks.test_results import made_up
 from tests.benchmarks.test_tables import crashed, fast, found, slow
 

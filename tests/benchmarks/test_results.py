@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from issun.benchmarks import fit as fitting
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.results import (
+from issun.benchmarks.measured import (
     EngineResult,
     Machine,
     Memory,

@@ -15,8 +15,8 @@ from issun.benchmarks import runner, suite
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.measured import Memory, Results, depths, read_results
 from issun.benchmarks.memory import Watched, watch
-from issun.benchmarks.results import Memory, Results, depths, read_results
 from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
@@ -300,7 +300,7 @@ def test_lines_become_marks_and_complaints_are_kept() -> None:
 
 
 def test_moments_are_thinned_to_what_a_plot_shows() -> None:
-    from issun.benchmarks.results import Moment
+    from issun.benchmarks.measured import Moment
     from issun.benchmarks.runner import _thinned
 
     many = Memory(moments=[Moment(i, i, 0, 0) for i in range(1001)])

@@ -9,7 +9,7 @@ import re
 import msgspec
 
 from issun.benchmarks import tables
-from issun.benchmarks.results import EngineResult, Memory, Moment, Results
+from issun.benchmarks.measured import EngineResult, Memory, Moment, Results
 from tests.benchmarks.test_results import made_up
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from issun.benchmarks.results import read_results, write_results
+from issun.benchmarks.measured import read_results, write_results
 from tests.benchmarks.test_results import made_up, two_contexts
 from tests.benchmarks.test_tables import found
 from tests.cli.conftest import environment, issun
