@@ -53,19 +53,19 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is measured; sizes are in tokens. Defaults of the command line are these."""
+    """What is measured; sizes are in tokens."""
 
     targets: list[Target]
     checkpoint: Path | None
     threads: tuple[int, ...]
     vocab_size: int
-    rounds: int = 5
-    prefills: tuple[int, ...] = (32, 128, 512, 900)
-    depths: tuple[int, ...] = (0, 128, 512, 900)
-    new_tokens: int = 64
-    contexts: tuple[int, ...] = (256, 1000)  # of the memory runs
-    turn: bool = True
-    seed: int = 0
+    rounds: int
+    prefills: tuple[int, ...]
+    depths: tuple[int, ...]
+    new_tokens: int
+    contexts: tuple[int, ...]  # of the memory runs
+    turn: bool
+    seed: int
 
 
 @dataclass(slots=True)
@@ -116,8 +116,6 @@ class Runner:
             self._store()
             return
         for entry in entries:
-            if entry.status == "skipped":  # installed since
-                entry.status, entry.reason = "measured", ""
             entry.versions = {name: version_of(name) or "" for name in target.kind.packages}
         whole = target.folder.with_name(target.folder.name + ".whole")
         if target.engine != BUNDLE and not whole.exists() and entries[0].status == "measured":
