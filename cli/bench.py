@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from issun.benchmarks.engines.registry import ENGINES
+from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
 from issun.runtime import ParameterError
-from issun.runtime.errors import IssunError, check_choice
+from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ Results_ = Annotated[
     ),
 ]
 Sizes = tuple[int, ...]
+_NEEDS = "Benchmarks need {module}: pip install 'issun[bench]'"
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 
@@ -119,7 +121,7 @@ def run(
 ) -> None:
     """Measure, store, print."""
     check_choice("format", form, _FORMATS)
-    with _needs_extra():
+    with needs_extra(_NEEDS):
         from issun.benchmarks import suite  # noqa: PLC0415
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
     older = read_results(user_path(compare)) if compare else None
@@ -184,7 +186,7 @@ def report(
     ] = False,
 ) -> None:
     """Write `report.html` and the plots, or print the README's table."""
-    with _needs_extra():
+    with needs_extra(_NEEDS):
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
         from issun.benchmarks.report import write_report  # noqa: PLC0415
         from issun.benchmarks.tables import markdown  # noqa: PLC0415
@@ -212,16 +214,3 @@ def fit(
     memory, kept = parse_size(ram), parse_size(reserve)
     found = read_results(user_path(results) if results else PUBLISHED)
     print(fitting.describe(found, memory, fitting.fit(found, memory, reserve=kept), reserve=kept))
-
-
-class _needs_extra:  # noqa: N801 - read as a word of the `with`
-    """Turns a missing library into the error that names the extra."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, ModuleNotFoundError):
-            raise IssunError(
-                "Benchmarks need {module}: pip install 'issun[bench]'", module=error.name
-            ) from error

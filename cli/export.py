@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from issun.cli.extras import needs_extra
 from issun.cli.language import note, tr
 from issun.cli.options import utf8
-from issun.runtime.errors import IssunError
 
 if TYPE_CHECKING:
     from issun.export.options import Progress
@@ -45,12 +45,8 @@ def run(
     ] = False,
 ) -> None:
     """Export `source` and say what came out."""
-    try:
+    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise IssunError(
-            "Exporting needs {module}: pip install 'issun[export]'", module=error.name
-        ) from error
     options = ExportOptions(
         precision=cast(Any, precision),
         kv_cache=cast(Any, kv_cache),

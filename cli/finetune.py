@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
 from issun.cli.options import utf8
-from issun.runtime.errors import IssunError, ParameterError
+from issun.runtime.errors import ParameterError
 from issun.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -94,13 +95,9 @@ def run(
         optimizer=optimizer,
         seed=seed,
     )
-    try:
+    with needs_extra("Fine-tuning needs {module}: pip install 'issun[train]'"):
         from issun.training.finetune import finetune  # noqa: PLC0415
         from issun.training.run import is_run  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise IssunError(
-            "Fine-tuning needs {module}: pip install 'issun[train]'", module=error.name
-        ) from error
     accuracy = Accuracy(table, samples) if evaluate else None
     try:
         with _Bars() as progress:

@@ -12,7 +12,7 @@ from issun.cli.japanese import JAPANESE
 from issun.runtime import ContextError
 
 ROOT = Path(__file__).parent.parent.parent
-TRANSLATED_CALLS = ("tr", "note", "notify")
+TRANSLATED_CALLS = ("tr", "note", "notify", "needs_extra")
 
 
 def templates() -> Iterator[str]:
