@@ -253,6 +253,7 @@ def test_each_epoch_is_evaluated_and_the_best_is_named(
 
 @pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 5e-3)])
 def test_loss_is_that_of_transformers_over_whole_records(
+    *,
     ref: ModuleType,
     base: Path,
     data: Path,
