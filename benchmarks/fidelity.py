@@ -71,7 +71,7 @@ def main() -> None:
             bundle = Path(folder) / precision
             export(args.checkpoint, bundle, ExportOptions(precision=precision, kv_cache="int8"))
             for kv_cache in KV_CACHE_TYPES:
-                with Model.load(bundle, kv_cache=kv_cache) as model:
+                with Model.load(bundle, kv_cache=kv_cache, keep_packed=False) as model:
                     ids = model.tokenizer.encode(text)
                     logits = score_windows(model, ids)
                     steps = score_one_by_one(model, ids[:WINDOW])

@@ -129,9 +129,8 @@ class Runner:
             if entries[0].status == "measured":
                 whole.touch()
         if entries[0].status == "measured":
-            files = self._weights(target)
             for entry in entries:
-                entry.disk_bytes = sum(path.stat().st_size for path in files)
+                entry.disk_bytes = self._disk(target)
         self._store()
 
     def _round(self, target: Target, threads: int, number: int) -> None:
@@ -156,6 +155,7 @@ class Runner:
             for line in self._lines:
                 self._keep(entry, line)
             entry.rounds += 1
+            entry.disk_bytes = self._disk(target)  # with what the first load has written
         self._store()
 
     def _memory(self, target: Target, threads: int, context: int) -> None:
@@ -224,6 +224,9 @@ class Runner:
 
     def _weights(self, target: Target) -> list[Path]:
         return target.kind(self.plan.checkpoint or target.folder, target.folder).weights()
+
+    def _disk(self, target: Target) -> int:
+        return sum(path.stat().st_size for path in self._weights(target))
 
     def _entry(self, target: Target, threads: int) -> EngineResult:
         entry = self.results.engine(target.name, threads)

@@ -41,7 +41,8 @@ def run(
 ) -> None:
     """Read messages and stream the answers to stdout until the input ends."""
     lines = _role(role, role_file)
-    with Model.load(bundle, threads=threads, kv_cache=cast(Any, kv_cache)) as model:
+    kind = cast(Any, kv_cache)
+    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if sys.stdin.isatty():

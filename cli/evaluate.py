@@ -45,7 +45,8 @@ def run(
     check_choice("format", formats, (*FORMATS, "both"))
     output = _output(as_json)
     questions = read_table(table)
-    with Model.load(bundle, threads=threads, kv_cache=cast(Any, kv_cache)) as model:
+    kind = cast(Any, kv_cache)
+    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
         if temperature == 0 and samples > 1:
             note("At temperature 0 every answer is the same: each question is asked once.")
         try:

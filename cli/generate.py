@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from issun.cli import options as opt
-from issun.cli.language import printable, printable_json, tr
+from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.model import make_params
@@ -42,7 +42,8 @@ def run(
     input_text = None if input_text is None else _text(input_text)
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
-    with Model.load(bundle, threads=threads, kv_cache=cast(Any, kv_cache)) as model:
+    kind = cast(Any, kv_cache)
+    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
         stream = model.stream(
             model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
         )

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from issun.cli import bench, chat, evaluate, export, finetune, generate, inspect
+from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect
 from issun.cli.language import describe, note, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
@@ -33,6 +33,7 @@ app.command("chat", help=tr("Talk with a bundle."))(chat.run)
 app.command("generate", help=tr("Answer one instruction."))(generate.run)
 app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
 app.add_typer(bench.app, name="bench")
+app.command("cache", help=tr("List, check or clear the weights packed for this CPU."))(cache.run)
 app.command("inspect", help=tr("Say what a bundle is."))(inspect.run)
 
 

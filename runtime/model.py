@@ -31,9 +31,9 @@ from issun.runtime.manifest import (
 from issun.runtime.optimum import OptimumDecoder
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
-from issun.runtime.session import open_session
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.weight_cache import Notify, default_cache, open_weights
 
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
@@ -72,12 +72,16 @@ class Model:
         *,
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
+        keep_packed: bool = True,
+        notify: Notify = lambda template, **values: None,
     ) -> Self:
         """Open the bundle at `path` with `threads` threads (default: physical cores).
 
         Without a path it opens the embedded model, which the package holds.
 
         `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
+        With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
+        `notify` is told, as a template and its values, what takes long or goes otherwise.
         Raises BundleError when there is no sound bundle or it has no such graph.
         """
         folder = bundle_folder(path)
@@ -97,7 +101,9 @@ class Model:
             folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
         )
         check_manifest(folder, manifest, tokenizer.num_pieces)
-        session = open_session(folder / manifest.graphs[kind], threads=threads)
+        graph = folder / manifest.graphs[kind]
+        cache = default_cache() if keep_packed else None
+        session = open_weights(graph, manifest, cache, threads=threads, notify=notify)
         check_graph(folder, manifest, session)
         make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder
         return cls(make_decoder(session, manifest.architecture), tokenizer, manifest)

@@ -21,13 +21,16 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
 
     Raises BundleError when ONNX Runtime refuses the file, ParameterError for a bad thread count.
     """
-    options = _options(physical_cores() if threads is None else threads)
-    if integer_matmul_saturates():
-        # Without VNNI the u8 x s8 kernel adds pairs in 16 bits and saturates: int8 would be wrong.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    return create_session(path, make_options(threads))
+
+
+def create_session(
+    path: Path, options: ort.SessionOptions, *, content: bytes | None = None
+) -> ort.InferenceSession:
+    """Open the graph at `path`, or its `content` where that was changed after reading."""
     try:
         return ort.InferenceSession(
-            str(path),
+            content or str(path),
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=_SLOW_FUSIONS,
@@ -37,6 +40,15 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
         raise BundleError(
             "ONNX Runtime cannot open {path}: {reason}", path=path, reason=reason
         ) from error
+
+
+def make_options(threads: int | None = None) -> ort.SessionOptions:
+    """Options for `threads` threads (default: physical cores); raises ParameterError."""
+    options = _options(physical_cores() if threads is None else threads)
+    if integer_matmul_saturates():
+        # Without VNNI the u8 x s8 kernel adds pairs in 16 bits and saturates: int8 would be wrong.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
 
 
 def _options(threads: int) -> ort.SessionOptions:

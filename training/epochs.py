@@ -74,7 +74,7 @@ def _evaluate(
     """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
     with run.scratch() as scratch:
         export(checkpoint, scratch / "bundle")
-        with Model.load(scratch / "bundle") as model:
+        with Model.load(scratch / "bundle", keep_packed=False) as model:
             if evaluation is None:
                 return {"rate": None, "evaluation": None}
             report = evaluation(model, lambda done, total: progress("evaluate", done, total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -11,11 +12,12 @@ from issun.benchmarks.turn import measure_turn
 from issun.runtime import Model
 from issun.runtime.decoder import Cache
 from issun.runtime.manifest import KVCacheType
+from issun.runtime.weight_cache import VARIABLE
 
 if TYPE_CHECKING:
     from issun.export.lazy import Precision
 
-_HOW = "onnxruntime session as `issun chat` opens it; prompts in chunks of 128."
+_HOW = "as `issun chat` opens it: weights packed at the first load, then mapped; chunks of 128."
 
 
 class Bundle(Greedy):
@@ -85,6 +87,11 @@ class _Exported(Bundle):
             precision=self.precision, kv_cache=self.exported_kv_cache, force=True
         )
         export(self.checkpoint, self.folder, options)
+
+    def load(self, threads: int) -> None:
+        """Load, with packed weights beside the bundle: they count, and go with it."""
+        os.environ[VARIABLE] = str(self.folder / "packed")
+        super().load(threads)
 
 
 class Float32(_Exported):

@@ -1,0 +1,48 @@
+"""`issun cache`: the packed weights that loads map."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from issun.cli.language import note, printable
+from issun.runtime.errors import IssunError, check_choice
+from issun.runtime.weight_cache import VARIABLE, WeightCache, default_cache
+
+_ACTIONS = ("list", "verify", "clear")
+
+
+def run(
+    *,
+    action: Annotated[str, typer.Argument(metavar="[list|verify|clear]")] = "list",
+) -> None:
+    """List the entries, compare them with their hashes, or remove all."""
+    check_choice("action", action, _ACTIONS)
+    cache = default_cache()
+    if cache is None:
+        raise IssunError("{name} is empty: there is no cache.", name=VARIABLE)
+    if action == "clear":
+        note("Freed {size:,.1f} MB in {folder}.", size=cache.clear() / 1e6, folder=cache.folder)
+        return
+    _list(cache)
+    if action == "verify":
+        damaged = [entry.bundle for entry in cache.damaged()]
+        if damaged:
+            raise IssunError(
+                "Damaged: {bundles}. `issun cache clear` removes all packed weights.",
+                bundles=", ".join(damaged),
+            )
+        note("All packed weights have the content that was written.")
+
+
+def _list(cache: WeightCache) -> None:
+    entries = cache.entries()
+    for entry in entries:
+        print(printable(f"{entry.packed.size / 1e6:9,.1f} MB  {entry.bundle}"))
+    note(
+        "{count} in {folder}, {size:,.1f} MB together.",
+        count=len(entries),
+        folder=cache.folder,
+        size=sum(entry.packed.size for entry in entries) / 1e6,
+    )

@@ -1,0 +1,221 @@
+"""The folder of packed weights: one entry for a bundle, a CPU and a version of ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import onnxruntime as ort
+import platformdirs
+from filelock import FileLock, Timeout
+
+from issun.runtime.errors import BundleError
+from issun.runtime.files import reason_of, user_path
+from issun.runtime.manifest import Manifest, sha256_of
+from issun.runtime.packing import Packed, open_packed, pack
+from issun.runtime.pages import drop_file_pages
+from issun.runtime.session import integer_matmul_saturates, open_session
+
+Notify = Callable[..., None]  # a template and its values, as issun.cli.language.note takes them
+
+VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
+LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones give way
+LEAST = 64 * 10**6  # bytes of a bundle's files; a smaller one is packed faster than looked for
+
+_INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
+_NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
+_MAX_INDEX = 1 << 20
+# Saved on the way are originals and packed weights, which are then copied.
+_ROOM = 3.5
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """The packed weights of one bundle; its index is written last, so what has one is whole."""
+
+    key: str
+    bundle: str  # where the bundle lay
+    packed: Packed
+
+
+class WeightCache:
+    """Entries in one folder, which belongs to the user alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(
+        self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
+    ) -> ort.InferenceSession:
+        """A session over `graph` with mapped weights; where there can be none, with its own.
+
+        `notify` is told when weights are packed, which takes a while, and why they are not kept.
+        """
+        try:
+            entry = self._entry(graph, manifest, threads, notify)
+            session = entry and self._map(entry, graph, threads)
+            if entry and not session:
+                self._remove(entry.key)
+                notify("The packed weights in {path} were damaged: removed.", path=self.folder)
+        except (OSError, ValueError) as error:
+            session = None
+            notify("Packed weights are not used: {reason}", reason=reason_of(error))
+        return session or open_session(graph, threads=threads)
+
+    def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
+        """A session over the entry's weights; None where they are not this graph's on this CPU."""
+        folder = self.folder / entry.key
+        os.utime(folder / _INDEX)  # used now
+        try:
+            return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
+        except BundleError:
+            return None
+
+    def entries(self) -> list[Entry]:
+        """All that are whole, the most recently used one first."""
+        if not self.folder.is_dir():
+            return []
+        found = [(path, entry) for path in self.folder.iterdir() if (entry := _read(path))]
+        found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
+        return [entry for _, entry in found]
+
+    def clear(self) -> int:
+        """Remove all entries and what killed processes have left; gives the bytes."""
+        freed = 0
+        for path in self._own():
+            freed += sum(file.stat().st_size for file in path.iterdir())
+            shutil.rmtree(path)
+        return freed
+
+    def damaged(self) -> Iterator[Entry]:
+        """Entries whose data do not have the hash that they were written with."""
+        for entry in self.entries():
+            if sha256_of(self.folder / entry.key / _DATA) != entry.packed.sha256:
+                yield entry
+
+    def _entry(
+        self, graph: Path, manifest: Manifest, threads: int | None, notify: Notify
+    ) -> Entry | None:
+        key = _key(manifest)
+        self._prepare()
+        entry = _read(self.folder / key)
+        if entry is not None:
+            return entry
+        size = sum(info.size for info in manifest.files.values())
+        free = shutil.disk_usage(self.folder).free
+        if free < _ROOM * size:
+            notify(
+                "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, "
+                "and {free:,} MB are free.",
+                needed=int(_ROOM * size / 1e6),
+                free=free // 10**6,
+            )
+            return None
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return self._make(key, graph, threads, notify)
+        except Timeout:  # another process packs, and this one need not wait
+            return None
+
+    def _make(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
+        for left in self.folder.glob(f"*{_PARTIAL}"):  # nobody writes but who has the lock
+            shutil.rmtree(left)
+        notify("Packing the weights for this CPU, which later starts need not do …")
+        folder = self.folder / (key + _PARTIAL)
+        folder.mkdir(mode=0o700)
+        try:
+            packed = pack(graph, folder / _DATA, threads=threads)
+            entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
+            (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
+            self._make_room(packed.size)
+            self._remove(key)  # the remains of a damaged one
+            folder.rename(self.folder / key)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return entry
+
+    def _make_room(self, size: int) -> None:
+        kept = 0
+        for entry in self.entries():
+            kept += entry.packed.size
+            if kept + size > LIMIT:
+                self._remove(entry.key)
+
+    def _remove(self, key: str) -> None:
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        """Make the folder; raises PermissionError where others could put something into it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name == "posix":
+            found = self.folder.stat()
+            if found.st_uid != os.getuid() or found.st_mode & 0o022:
+                raise PermissionError(f"{self.folder} can be written by others")
+
+    def _own(self) -> Iterator[Path]:
+        """Folders that this class has made, whole or not; others' files are left alone."""
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if _NAME.fullmatch(path.name) and path.is_dir():
+                yield path
+
+
+def open_weights(
+    graph: Path,
+    manifest: Manifest,
+    cache: WeightCache | None,
+    *,
+    threads: int | None,
+    notify: Notify,
+) -> ort.InferenceSession:
+    """A session over a bundle's `graph`, with mapped weights where `cache` is worth it."""
+    size = sum(info.size for info in manifest.files.values())
+    if cache is None or manifest.graph != "issun" or size < LEAST:
+        session = open_session(graph, threads=threads)
+    else:
+        session = cache.open(graph.resolve(), manifest, threads=threads, notify=notify)
+    for name in manifest.files:
+        drop_file_pages(graph.resolve().with_name(name))
+    return session
+
+
+def default_cache() -> WeightCache | None:
+    """The user's cache, or the one that ISSUN_CACHE names; None where that is empty."""
+    named = os.environ.get(VARIABLE)
+    if named is None:
+        return WeightCache(platformdirs.user_cache_path("issun") / "weights")
+    return WeightCache(user_path(named).resolve()) if named.strip() else None
+
+
+def _key(manifest: Manifest) -> str:
+    parts = (manifest.bundle_id, ort.__version__, _cpu(), str(integer_matmul_saturates()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _cpu() -> str:
+    """What tells CPUs apart; ONNX Runtime itself refuses what another one has packed."""
+    described = [platform.machine(), platform.processor()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for name in ("model name", "flags", "Features"):
+        described += [line for line in lines if line.startswith(name)][:1]
+    return "\n".join(described)
+
+
+def _read(folder: Path) -> Entry | None:
+    """The entry in `folder`, where there is a whole one."""
+    index, data = folder / _INDEX, folder / _DATA
+    try:
+        if index.stat().st_size > _MAX_INDEX:
+            return None
+        entry = msgspec.json.decode(index.read_bytes(), type=Entry)
+        whole = entry.key == folder.name and entry.packed.size == data.stat().st_size
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return entry if whole else None

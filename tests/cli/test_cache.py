@@ -1,0 +1,45 @@
+"""`issun cache` lists, checks and clears; the notices of a first load are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from issun.runtime import Model, weight_cache
+from tests.cli.conftest import issun
+
+
+@pytest.fixture
+def cache(tmp_path: Path, fuji: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    Model.load(fuji).close()
+    return tmp_path / "cache"
+
+
+def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
+    (data,) = cache.glob("*/packed.data")
+    megabytes = f"{data.stat().st_size / 1e6:.1f}"
+    for action in ([], ["list"], ["verify"]):
+        done = issun("cache", *action)
+        assert (done.code, done.out) == (0, f"{megabytes:>9} MB  {fuji}\n")
+        assert f"1 in {cache}, {megabytes} MB together.\n" in done.err
+    data.write_bytes(b"x" * data.stat().st_size)
+    done = issun("cache", "verify")
+    assert done.code == 2
+    assert done.err.endswith(
+        f"error: Damaged: {fuji}. `issun cache clear` removes all packed weights.\n"
+    )
+    done = issun("cache", "clear")
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith(f"Freed {megabytes} MB in ")
+    assert issun("cache").err == f"0 in {cache}, 0.0 MB together.\n"
+
+
+def test_no_cache_and_a_wrong_action() -> None:
+    done = issun("cache", ISSUN_CACHE="")
+    assert (done.code, done.err) == (2, "error: ISSUN_CACHE is empty: there is no cache.\n")
+    done = issun("cache", "purge")
+    assert done.code == 2
+    assert "'purge'" in done.err

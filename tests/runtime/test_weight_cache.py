@@ -1,0 +1,317 @@
+"""Packed weights: mapped, shared, and never computed with when they are not this bundle's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from issun.runtime import BundleError, Model, weight_cache
+from issun.runtime.weight_cache import WeightCache
+
+IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
+Notes = list[str]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
+    monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    found = weight_cache.default_cache()
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    return shutil.copytree(bundle("head-20-width-100"), tmp_path / "bundle")
+
+
+def load(folder: Path, notes: Notes | None = None, **options: object) -> Model:
+    told = [] if notes is None else notes
+    return Model.load(
+        folder,
+        threads=1,
+        notify=lambda template, **values: told.append(template.format(**values)),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def logits(folder: Path, notes: Notes | None = None, **options: object) -> NDArray[np.float32]:
+    """Of several rows together, and of one row behind them."""
+    with load(folder, notes, **options) as model:
+        several = model.score(IDS)
+        held = model.new_cache()
+        model.decoder.prefill(held, IDS)
+        return np.concatenate([several, model.decoder.step(held, 9)[None]])
+
+
+def exact(folder: Path) -> NDArray[np.float32]:
+    return logits(folder, keep_packed=False)
+
+
+def mapped() -> int:
+    """Bytes of packed weights that this process maps."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux says what is mapped")
+    lines = maps.read_text(encoding="utf-8").splitlines()
+    places = [line.split()[0].split("-") for line in lines if line.endswith("packed.data")]
+    return sum(int(end, 16) - int(start, 16) for start, end in places)
+
+
+def the_entry(cache: WeightCache) -> Path:
+    (entry,) = cache.entries()
+    return cache.folder / entry.key
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("name", ["head-20-width-100", "head-40-untied", "vocab-8011"])
+def test_logits_and_all_embeddings_are_the_bundle_s(
+    bundle: Callable[..., Path], cache: WeightCache, name: str, precision: str
+) -> None:
+    folder = bundle(name, precision)
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert [note[:19] for note in notes] == ["Packing the weights"]
+    notes.clear()
+    with load(folder, notes) as packed, load(folder, keep_packed=False) as plain:
+        assert not notes
+        (entry,) = cache.entries()
+        assert mapped() > 0.9 * entry.packed.size
+        width = plain.manifest.architecture.n_positions
+        rows = plain.manifest.architecture.vocab_size
+        for start in range(0, rows, width):
+            ids = list(range(start, min(start + width, rows)))
+            assert np.array_equal(packed.score(ids), plain.score(ids))
+
+
+def test_both_kv_caches_share_an_entry(bundle: Callable[..., Path], cache: WeightCache) -> None:
+    folder = bundle("head-20-width-100", kv_cache="int8")
+    for kind in ("float32", "int8"):
+        assert np.array_equal(
+            logits(folder, kv_cache=kind), logits(folder, kv_cache=kind, keep_packed=False)
+        )
+    (entry,) = cache.entries()
+    with load(folder, kv_cache="int8"), load(folder, kv_cache="float32"):
+        assert mapped() > 1.8 * entry.packed.size
+
+
+def test_the_entry_holds_packed_weights_alone(folder: Path, cache: WeightCache) -> None:
+    logits(folder)
+    entry = the_entry(cache)
+    assert sorted(path.name for path in entry.iterdir()) == ["index.json", "packed.data"]
+    packed = cache.entries()[0].packed
+    blobs = [blob.split(";") for weight in packed.weights for blob in weight.split("|")[1:]]
+    carrier = min(int(offset) for offset, _, _ in blobs)
+    assert packed.size < carrier + sum(int(length) + 4096 for _, length, _ in blobs)
+    graph = onnx.load(folder / "model.onnx", load_external_data=False)
+    (kept,) = (t for t in graph.graph.initializer if t.name == packed.carrier)
+    assert carrier < 4 * int(np.prod(kept.dims)) + 4096
+    assert entry.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("place", ["carrier", "weight", "end"])
+def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -> None:
+    expected = logits(folder)
+    data = the_entry(cache) / "packed.data"
+    content = bytearray(data.read_bytes())
+    content[{"carrier": 1, "weight": len(content) // 2, "end": -9}[place]] ^= 1
+    data.write_bytes(content)
+    assert [entry.bundle for entry in cache.damaged()] == [str(folder)]
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), expected)
+    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert cache.entries() == []
+    assert np.array_equal(logits(folder), expected)
+    assert list(cache.damaged()) == []
+    assert len(cache.entries()) == 1
+
+
+def change(index: Path, **packed: object) -> None:
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content["packed"] |= packed
+    index.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_what_another_cpu_has_packed_is_not_used(folder: Path, cache: WeightCache) -> None:
+    expected = logits(folder)
+    index = the_entry(cache) / "index.json"
+    weights = json.loads(index.read_text(encoding="utf-8"))["packed"]["weights"]
+    change(index, weights=[weight.replace("|", "7|", 1) for weight in weights])  # other hashes
+    assert np.array_equal(logits(folder), expected)
+
+
+@pytest.mark.parametrize("part", ["index.json", "packed.data"])
+@pytest.mark.parametrize("fault", ["missing", "short", "garbage"])
+def test_half_an_entry_is_made_anew(
+    folder: Path, cache: WeightCache, part: str, fault: str
+) -> None:
+    expected = logits(folder)
+    path = the_entry(cache) / part
+    if fault == "missing":
+        path.unlink()
+    elif fault == "short":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    for _ in range(2):  # garbage of the right size is first found by ONNX Runtime
+        assert np.array_equal(logits(folder), expected)
+    with load(folder):
+        assert mapped() > 0
+
+
+def test_an_index_that_points_elsewhere_is_not_followed(folder: Path, cache: WeightCache) -> None:
+    expected = logits(folder)
+    index = the_entry(cache) / "index.json"
+    weights = json.loads(index.read_text(encoding="utf-8"))["packed"]["weights"]
+    name, blob = weights[0].split("|")[:2]
+    change(index, weights=[f"{name}|{10**12};{blob.split(';')[1]};0"])
+    assert np.array_equal(logits(folder), expected)
+
+
+def test_another_version_or_cpu_has_its_own_entry(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder)
+    monkeypatch.setattr(weight_cache, "_cpu", lambda: "another")
+    logits(folder)
+    monkeypatch.setattr("onnxruntime.__version__", "0.1")
+    logits(folder)
+    assert len(cache.entries()) == 3
+
+
+def test_a_cache_deleted_while_answering(folder: Path, cache: WeightCache) -> None:
+    expected = exact(folder)[:-1]
+    logits(folder)
+    with load(folder) as model:
+        shutil.rmtree(cache.folder)
+        assert np.array_equal(model.score(IDS), expected)
+
+
+def test_the_least_recently_used_gives_way(
+    bundle: Callable[..., Path], cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [bundle(name) for name in ("head-17", "inner-90", "unscaled")]
+    for folder in folders:
+        logits(folder)
+    entries = {entry.bundle: entry for entry in cache.entries()}
+    first, second, third = (entries[str(folder)] for folder in folders)
+    shutil.rmtree(cache.folder / third.key)
+    for age, entry in enumerate((first, second)):
+        os.utime(cache.folder / entry.key / "index.json", (1000 - age, 1000 + age))
+    logits(folders[0])  # now the second is the one that was used longest ago
+    monkeypatch.setattr(weight_cache, "LIMIT", first.packed.size + third.packed.size)
+    logits(folders[2])
+    assert [entry.bundle for entry in cache.entries()] == [third.bundle, first.bundle]
+
+
+def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))  # type: ignore[attr-defined]
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert notes[0].startswith("Packed weights are not kept: that takes ")
+    assert cache.entries() == []
+
+
+def test_a_disk_that_fills_up(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weight_cache, "pack", full)
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert notes[-1] == "Packed weights are not used: No space left on device"
+    assert list(cache.folder.glob("*.partial")) == []
+
+
+def test_a_folder_that_cannot_be_made(folder: Path, tmp_path: Path, cache: WeightCache) -> None:
+    cache.folder.write_text("a file", encoding="utf-8")
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert notes == ["Packed weights are not used: File exists"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are those of POSIX")
+def test_a_folder_that_others_can_write_is_refused(folder: Path, cache: WeightCache) -> None:
+    cache.folder.mkdir()
+    cache.folder.chmod(0o770)
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert notes == [f"Packed weights are not used: {cache.folder} can be written by others"]
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_goes(folder: Path, cache: WeightCache) -> None:
+    left = cache.folder / ("0" * 32 + ".partial")
+    left.mkdir(parents=True, mode=0o700)
+    cache.folder.chmod(0o700)
+    (left / "saved.data").write_bytes(b"half")
+    logits(folder)
+    assert not left.exists()
+    left.mkdir()
+    other = cache.folder / "somebody's"
+    other.mkdir()
+    cache.clear()
+    assert [path.name for path in sorted(cache.folder.iterdir())] == [".lock", "somebody's"]
+
+
+def test_data_outside_the_bundle_is_refused_as_without_a_cache(
+    folder: Path, cache: WeightCache
+) -> None:
+    logits(folder)
+    outside = folder.parent / "outside.data"
+    shutil.copy(folder / "model.onnx.data", outside)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for field in tensor.external_data:
+            if field.key == "location":
+                field.value = "../outside.data"
+    onnx.save(model, folder / "model.onnx")
+    manifest = json.loads((folder / "issun.json").read_text(encoding="utf-8"))
+    manifest["files"]["model.onnx"]["size"] = (folder / "model.onnx").stat().st_size
+    (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(BundleError, match="ONNX Runtime cannot open"):
+        load(folder)
+
+
+def test_small_bundles_and_an_empty_variable_pack_nothing(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder, keep_packed=False)
+    monkeypatch.setattr(weight_cache, "LEAST", 10**7)
+    logits(folder)
+    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setenv("ISSUN_CACHE", "")
+    logits(folder)
+    assert not cache.folder.exists()
+
+
+LOADS = """
+import sys
+from issun.runtime import Model, weight_cache
+weight_cache.LEAST = 0
+with Model.load(sys.argv[1], threads=1) as model:
+    print(model.score([9, 8, 7]).sum())
+"""
+
+
+def test_two_processes_at_the_first_load(folder: Path, cache: WeightCache) -> None:
+    command = [sys.executable, "-c", LOADS, str(folder)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = {process.communicate(timeout=60)[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert len(said) == 1
+    assert len(cache.entries()) == 1
+    assert not list(cache.folder.glob("*.partial"))
