@@ -23,6 +23,8 @@ Vector = NDArray[np.float32]
 Processor = Callable[[Sequence[int], Vector], Vector]
 
 _OUT = np.float32(-np.inf)
+_BLOCK = 256  # ids that are looked at together
+_FEW = 1024  # ids that mostly hold as much of the probability as counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +128,10 @@ def _within(
 # --- filters: each takes logits (vocab,) and gives new ones of the same shape ---
 
 
-def ban(logits: Vector, ids: Iterable[int]) -> Vector:
+def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> Vector:
     """Put `ids` out."""
     logits = logits.copy()
-    logits[list(ids)] = _OUT
+    logits[np.asarray(ids, np.int64)] = _OUT
     return logits
 
 
@@ -142,7 +144,7 @@ def add_bias(logits: Vector, bias: Mapping[int, float]) -> Vector:
 
 def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> Vector:
     """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
-    ids = np.unique(np.asarray(seen, np.int64))
+    ids = np.fromiter(set(seen), np.int64)
     logits = logits.copy()
     scores = logits[ids]
     logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
@@ -163,13 +165,12 @@ def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> Vector:
     """Put out every id that would repeat an n-gram of `size` ids."""
     if len(seen) < size:
         return logits
-    last = tuple(seen[len(seen) - size + 1 :])
-    again = [seen[i + size - 1] for i in _starts(seen, last, size)]
-    return ban(logits, again)
-
-
-def _starts(seen: Sequence[int], last: tuple[int, ...], size: int) -> Iterable[int]:
-    return (i for i in range(len(seen) - size + 1) if tuple(seen[i : i + size - 1]) == last)
+    ids = np.asarray(seen, np.int64)
+    starts = len(ids) - size + 1
+    same = np.ones(starts, bool)
+    for place in range(size - 1):
+        same &= ids[place : place + starts] == ids[starts + place]
+    return ban(logits, ids[size - 1 :][same])
 
 
 def scale_temperature(logits: Vector, temperature: float) -> Vector:
@@ -184,20 +185,31 @@ def keep_top_k(logits: Vector, k: int) -> Vector:
     """Keep the k largest (and what equals the k-th)."""
     if k >= len(logits):
         return logits
-    kth = np.partition(logits, len(logits) - k)[len(logits) - k]
-    return np.where(logits < kth, _OUT, logits)
+    kept = np.full_like(logits, _OUT)
+    ids = _candidates(logits, k)
+    kth = np.partition(logits[ids], len(ids) - k)[len(ids) - k]
+    ids = ids[logits[ids] >= kth]
+    kept[ids] = logits[ids]
+    return kept
+
+
+def _candidates(logits: Vector, k: int) -> NDArray[np.intp]:
+    """A few ids that hold the k largest, in order; all of them where blocks do not help.
+
+    The k-th largest of the blocks' maxima is not above the k-th largest of all.
+    """
+    blocks = len(logits) // _BLOCK
+    if k > blocks:
+        return np.arange(len(logits))
+    maxima = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    return np.flatnonzero(logits >= np.partition(maxima, blocks - k)[blocks - k])
 
 
 def keep_top_p(logits: Vector, p: float) -> Vector:
     """Keep the fewest likeliest ids whose probabilities reach p (arXiv 1904.09751)."""
     if p >= 1:
         return logits
-    probabilities = softmax(logits)
-    # Ids below (1 - p) / vocab together hold less than 1 - p: only the others need sorting.
-    candidates = np.flatnonzero(probabilities >= (1 - p) / len(logits))
-    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
-    reached = np.searchsorted(np.cumsum(probabilities[order]), p) + 1
-    return _keep(logits, order[:reached])
+    return _keep(logits, _fewest(-logits, softmax(logits), p))
 
 
 def keep_min_p(logits: Vector, p: float) -> Vector:
@@ -213,11 +225,24 @@ def keep_typical(logits: Vector, p: float) -> Vector:
         return logits
     probabilities = softmax(logits)
     alive = np.flatnonzero(probabilities > 0)
-    surprise = -np.log(probabilities[alive])
-    entropy = float(probabilities[alive] @ surprise)
-    order = alive[np.argsort(np.abs(surprise - entropy), kind="stable")]
-    reached = np.searchsorted(np.cumsum(probabilities[order]), p) + 1
-    return _keep(logits, order[:reached])
+    probabilities = probabilities[alive]
+    surprise = -np.log(probabilities)
+    distance = np.abs(surprise - float(probabilities @ surprise))
+    return _keep(logits, alive[_fewest(distance, probabilities, p)])
+
+
+def _fewest(
+    keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
+) -> NDArray[np.intp]:
+    """Places of the smallest `keys`, as many as reach `p`; of equal ones the first."""
+    count = min(_FEW, len(keys))
+    while True:  # sorting all takes ten times as long, and is hardly ever needed
+        near = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])
+        order = near[np.argsort(keys[near], kind="stable")]
+        cumulated = np.cumsum(probabilities[order])
+        if cumulated[-1] >= p or len(near) == len(keys):
+            return order[: np.searchsorted(cumulated, p) + 1]
+        count = len(keys)
 
 
 def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
@@ -227,18 +252,30 @@ def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
 
 
 def softmax(logits: Vector) -> NDArray[np.float64]:
-    """Probabilities in float64."""
-    exponentials = np.exp((logits - logits.max()).astype(np.float64))
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum()
+    """Probabilities: exponentials in float32, which is much faster, and their sum in float64."""
+    exponentials = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(dtype=np.float64)
     return probabilities
 
 
 def draw(logits: Vector, uniform: float) -> int:
     """The id at `uniform` (0 to 1) of the cumulated probabilities, in the order of ids."""
-    alive = np.flatnonzero(logits > _OUT)
-    cumulated = np.cumsum(softmax(logits[alive]))
-    place = np.searchsorted(cumulated, uniform * cumulated[-1], side="right")
-    return int(alive[min(place, len(alive) - 1)])
+    weights = np.zeros(-(-len(logits) // _BLOCK) * _BLOCK, np.float32)
+    np.exp(logits - logits.max(), out=weights[: len(logits)])
+    # By blocks first: cumulating all of them takes longer than all the rest.
+    blocks = weights.reshape(-1, _BLOCK)
+    sums = np.cumsum(blocks.sum(axis=1, dtype=np.float64))
+    point = uniform * sums[-1]
+    block = _first_above(sums, point)
+    before = sums[block - 1] if block else 0.0
+    within = before + np.cumsum(blocks[block], dtype=np.float64)
+    return int(block * _BLOCK + _first_above(within, point))
+
+
+def _first_above(cumulated: NDArray[np.float64], point: float) -> int:
+    """The first place above `point`; where rounding leaves none, the first that reaches the end."""
+    above = np.searchsorted(cumulated, point, side="right")
+    return int(min(above, np.searchsorted(cumulated, cumulated[-1])))
 
 
 # --- the sampler ---
@@ -264,7 +301,8 @@ class Sampler:
         banned = (vocabulary.unk,) if params.banned_ids is None else params.banned_ids
         _check_ids("banned_ids", banned, vocabulary.rows)
         _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
-        self._banned = [*banned, *range(vocabulary.pieces, vocabulary.rows)]
+        beyond = range(vocabulary.pieces, vocabulary.rows)
+        self._banned = np.array([*banned, *beyond], np.int64)
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
@@ -275,12 +313,15 @@ class Sampler:
             raise SamplingError("No token is left to draw: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
-        return draw(self._warp(logits), float(self._rng.random()))
+        logits, ids = self._warp(logits)
+        place = draw(logits, float(self._rng.random()))
+        return place if ids is None else int(ids[place])
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
         params, eos = self._params, self._vocabulary.eos
-        early_end = [eos] if eos is not None and len(answer) < params.min_new_tokens else []
-        logits = ban(logits, [*self._banned, *early_end])
+        logits = ban(logits, self._banned)
+        if eos is not None and len(answer) < params.min_new_tokens:
+            logits[eos] = _OUT
         if params.logit_bias:
             logits = add_bias(logits, params.logit_bias)
         if params.repetition_penalty != 1:
@@ -295,14 +336,17 @@ class Sampler:
             logits = ban(processor([*prompt, *answer], logits), self._banned)
         return logits
 
-    def _warp(self, logits: Vector) -> Vector:
-        params = self._params
+    def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
+        """Temperature and filters; logits of all ids, or of those that are given beside them."""
+        params, ids = self._params, None
         logits = scale_temperature(logits, params.temperature)
-        if params.top_k:
+        if 0 < params.top_k < len(logits):
             logits = keep_top_k(logits, params.top_k)
+            ids = np.flatnonzero(logits > _OUT)  # what follows need not look at the others
+            logits = logits[ids]
         logits = keep_top_p(logits, params.top_p)
         logits = keep_min_p(logits, params.min_p)
-        return keep_typical(logits, params.typical_p)
+        return keep_typical(logits, params.typical_p), ids
 
 
 def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
