@@ -53,7 +53,8 @@ class EngineResult(msgspec.Struct, kw_only=True):
 
     `samples` are seconds by test: `load-first` (files not in the page cache), `load`, `cold-N` and
     `prefill-N` (first and later readings of N tokens in a process), `decode-N` (each of the tokens
-    decoded behind N), `turn-fresh` and `turn-reuse` (a chat turn's first token).
+    decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
+    `turn-reading` (what was read ahead for the last).
     `memory` is by context length in tokens.
     """
 

@@ -149,7 +149,8 @@ def terminal(results: Results) -> str:
 
 
 def _order(item: tuple[str, list[float]]) -> tuple[int, int]:
-    kinds = ("load-first", "load", "cold", "prefill", "decode", "turn-reuse", "turn-fresh")
+    turns = ("turn-ahead", "turn-reading", "turn-reuse", "turn-fresh")
+    kinds = ("load-first", "load", "cold", "prefill", "decode", *turns)
     kind, _, size = item[0].rpartition("-")
     if not size.isdigit():
         kind, size = item[0], "0"

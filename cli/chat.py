@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -109,13 +111,33 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
     )
     while True:
         try:
-            chat.handle(terminal.read())
+            with _reading_ahead(chat.conversation):
+                line = terminal.read()
+            chat.handle(line)
         except EOFError:
             return
         except KeyboardInterrupt:
             note("(Ctrl-D leaves)")
         except IssunError as error:
             note("error: {message}", message=describe(error))
+
+
+@contextmanager
+def _reading_ahead(conversation: Conversation) -> Iterator[None]:
+    """Read what the next prompt begins with, in a thread, for as long as nobody waits for it."""
+    stop = threading.Event()
+
+    def read() -> None:
+        with suppress(IssunError):  # what is wrong is told when the message is answered
+            conversation.read_ahead(stop.is_set)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _lines_of_stdin() -> Iterator[str]:

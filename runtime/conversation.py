@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,6 +63,20 @@ class Conversation:
         BusyError while the model answers elsewhere.
         """
         return self._ask(message, self.turns, params)
+
+    def read_ahead(self, stop: Callable[[], bool] = lambda: False) -> int:
+        """Read what the next prompt begins with: role and turns, the last in its form as history.
+
+        Meant for the time in which the user reads and types, in a thread of its own: `stop()` is
+        asked before each chunk of a prefill, and what was read until then is of use. Gives the
+        number of tokens that were read. Raises BusyError while the model answers.
+        """
+        prompts = self.model.prompts
+        known = prompts.before_message(self.role, self.turns)
+        reserve = min(prompts.template.chat.reserve, self.params.max_new_tokens)
+        if len(known) + reserve >= self.model.decoder.n_positions:
+            return 0  # turns will be dropped, and how many depends on the message
+        return self.model.read(self._cache, known, stop)
 
     def resume(self, params: SamplingParams | None = None) -> Stream:
         """Go on with the last answer, which ended with `length` or was cancelled.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_graph, check_manifest
-from issun.runtime.decoder import Cache, Decoder, IssunDecoder
+from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, BusyError, ParameterError, check_choice
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
@@ -237,6 +237,28 @@ class Model:
         )
         self._stream = weakref.ref(stream)
         return stream
+
+    def read(
+        self, cache: Cache, ids: Sequence[int], stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Read `ids` into the caller's own cache, until `stop()` is true before a chunk.
+
+        What the cache shares with them is kept. Gives how many tokens were read. Raises as
+        `stream` does.
+        """
+        self._take()
+        try:
+            check_prompt(self.decoder, ids)
+            shared = cache.keep_common_prefix(ids)
+            rest = ids[shared:]
+            # A lone row is left to be read with what follows: attention rounds it otherwise.
+            for chunk in cut(rest) if len(rest) > 1 else ():
+                if stop():
+                    break
+                self.decoder.forward(cache, [chunk], [])
+            return len(cache.ids[0]) - shared
+        finally:
+            self._busy.release()
 
     def close(self) -> None:
         """Give the memory of the session and the caches back; the model cannot be used after."""

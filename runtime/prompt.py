@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.manifest import Template
@@ -74,6 +75,14 @@ class PromptBuilder:
             over=len(ids) + reserve - self._n_positions,
             limit=self._n_positions,
         )
+
+    def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
+        """Ids with which the next prompt of a conversation begins, whatever the message is."""
+        first, second = (self._chat_ids(role, turns, message) for message in ("あ", "い"))
+        return [
+            i
+            for i, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+        ]
 
     def system_lines(self, text: str) -> list[str]:
         """The role lines that a system text becomes."""

@@ -62,6 +62,7 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
         "load": 1,
         **{"cold-8": 2, "cold-32": 2, "prefill-8": 2, "prefill-32": 2},
         **{"decode-0": 8, "decode-32": 8, "turn-reuse": 2, "turn-fresh": 2},
+        **{"turn-ahead": 2, "turn-reading": 2},
     }
     assert all(second > 0 for samples in entry.samples.values() for second in samples)
     assert entry.bundle
