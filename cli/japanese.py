@@ -564,4 +564,10 @@ JAPANESE: dict[str, str] = {
     "Damaged: {bundles}. `issun cache clear` removes all packed weights.": "壊れています: {bundles}。`issun cache clear` で並べ替え済みの重みをすべて削除できます。",
     "All packed weights have the content that was written.": "並べ替え済みの重みはすべて、書いたときの内容のままです。",
     "{count} in {folder}, {size:,.1f} MB together.": "{folder} に {count} 件、合計 {size:,.1f} MB。",
+    "lookup is {value!r}, it must be True or False.": (
+        "lookup は {value!r} ですが、True か False でなければなりません。"
+    ),
+    "Read ahead what the text has said before (default), or do not.": (
+        "前に出てきた語句の続きを先読みする (既定)、またはしない。"
+    ),
 }

@@ -46,6 +46,7 @@ SAMPLING: dict[str, tuple[Any, str]] = {
     "max_new_tokens": (int, tr("Longest answer in tokens.")),
     "stop": (list[str], tr(r"End before this text (\n: a newline); may be given several times.")),
     "seed": (int, tr("The same seed gives the same answer.")),
+    "lookup": (bool, tr("Read ahead what the text has said before (default), or do not.")),
 }
 
 

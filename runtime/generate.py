@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from issun.runtime.decoder import Cache, Decoder
 from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.lookup import Lookup
 from issun.runtime.sampling import Sampler, SamplingParams, Vector, top_logprobs
 from issun.runtime.stream import TextStream
 
@@ -81,6 +82,11 @@ class Writer:
         self._timings = Timings(prompt_tokens=read, reused_tokens=reused)
         self._started = clock()
 
+    @property
+    def room(self) -> int:
+        """How many tokens the answer may still get."""
+        return self._limit - self._timings.new_tokens
+
     def add(self, logits: Vector) -> Segment:
         """Draw the token behind what was read, and say what it makes of the text."""
         token = self._sampler.sample(logits, self._prompt, self._drawn)
@@ -113,9 +119,12 @@ def generate(
     text: TextStream,
     eos: int | None,
     answer: Sequence[int] = (),
+    row_cost: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> Iterator[Segment]:
     """Answer `prompt` token by token; closing the generator cancels.
+
+    With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
 
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
     `answer` is the beginning of an answer that is to be continued. The last segment has the
@@ -136,11 +145,45 @@ def generate(
         reused=shared,
         clock=clock,
     )
+    lookup = Lookup(ids, row_cost) if row_cost is not None else None
     segment = writer.add(decoder.prefill(cache, ids[shared:]))
     yield segment
     while segment.finish_reason is None:
-        segment = writer.add(decoder.step(cache, segment.id))
-        yield segment
+        if lookup:
+            segment = yield from _read_ahead(decoder, cache, writer, lookup, segment.id)
+        else:
+            segment = writer.add(decoder.step(cache, segment.id))
+            yield segment
+
+
+def _read_ahead(
+    decoder: Decoder, cache: Cache, writer: Writer, lookup: Lookup, token: int
+) -> Generator[Segment, None, Segment]:
+    """Read `token` and a draft of what follows it; gives segments as far as they agree, and one.
+
+    Each token is drawn from the logits that it would be drawn from alone, with the next random
+    number, so a draft decides on nothing but speed.
+    """
+    lookup.add(token)
+    held = len(cache.ids[0])
+    draft = lookup.draft(min(writer.room - 1, decoder.n_positions - held - 1))
+    logits = decoder.forward(cache, [[token, *draft]], range(len(draft) + 1))
+    accepted = 0
+    try:
+        while True:
+            segment = writer.add(logits[accepted])
+            goes_on = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
+            if not goes_on:
+                break
+            accepted += 1
+            lookup.add(segment.id)
+            yield segment
+    finally:
+        cache.rewind(held + 1 + accepted)  # also where the answer is cancelled among these tokens
+    if draft:
+        lookup.learn(len(draft), accepted)
+    yield segment
+    return segment
 
 
 def check_prompt(decoder: Decoder, ids: Sequence[int]) -> None:

@@ -22,6 +22,7 @@ from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, BusyError, ParameterError, check_choice
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
+from issun.runtime.lookup import ROW_COST
 from issun.runtime.manifest import (
     KV_CACHE_TYPES,
     KVCacheType,
@@ -221,6 +222,7 @@ class Model:
                 text=text,
                 eos=self._vocabulary.eos,
                 answer=answer,
+                row_cost=self._row_cost(params),
                 clock=self._clock,
             )
         except BaseException:
@@ -296,6 +298,10 @@ class Model:
             reused=reused,
             clock=self._clock,
         )
+
+    def _row_cost(self, params: SamplingParams) -> float | None:
+        ours = isinstance(self.decoder, IssunDecoder) and params.lookup
+        return ROW_COST.get(self.manifest.precision.name) if ours else None
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)

@@ -36,7 +36,9 @@ class SamplingParams:
     0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
     penalties at the answer. `banned_ids` None bans `<unk>`; rows beyond the tokenizer's pieces are
     never drawn. `logprobs` n reports the raw log-probabilities of the drawn and the n likeliest
-    tokens. `processors` get the ids so far and the logits, and give logits. Raises ParameterError.
+    tokens. `processors` get the ids so far and the logits, and give logits. With `lookup` what the
+    text has said before is read ahead, as long as that makes the answer faster; every token is
+    drawn as without. Raises ParameterError.
     """
 
     temperature: float = 0.7
@@ -55,6 +57,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int = 0
+    lookup: bool = True
     processors: tuple[Processor, ...] = ()
 
     def __post_init__(self) -> None:
@@ -78,6 +81,10 @@ class SamplingParams:
                 high=self.max_new_tokens,
             )
         _within("logprobs", self.logprobs, whole, 0, math.inf)
+        if not isinstance(self.lookup, bool):
+            raise ParameterError(
+                "lookup is {value!r}, it must be True or False.", value=self.lookup
+            )
         if self.seed is not None:
             _within("seed", self.seed, whole, 0, 2**64 - 1)
         if not isinstance(self.logit_bias, Mapping):

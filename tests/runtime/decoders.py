@@ -40,10 +40,13 @@ class ScriptedDecoder(Decoder):
         self._check(cache, chunks, rows)
         (chunk,) = chunks
         self.calls.append(list(chunk))
-        token = self.script([*cache.ids[0], *chunk])
+        read = [*cache.ids[0], *chunk]
+        held = len(cache.ids[0])
+        tokens = [self.script(read[: held + row + 1]) for row in rows or [len(chunk) - 1]]
         cache.ids[0].extend(chunk)
         logits = np.zeros((len(rows), self.vocab_size), np.float32)
-        logits[:, token] = 10
+        for row, token in zip(logits, tokens, strict=False):
+            row[token] = 10
         return logits
 
 

@@ -1,0 +1,228 @@
+"""Speculation by lookup: drafts, their balance, and answers that they do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from issun.runtime import Conversation, Model, ParameterError, SamplingParams
+from issun.runtime.generate import Segment, generate
+from issun.runtime.lookup import Lookup
+from issun.runtime.sampling import Sampler, Vocabulary
+from issun.runtime.stream import TextStream
+from tests.runtime.decoders import Script, ScriptedDecoder, saying
+from tests.runtime.test_generate import EOS, UNK, Letters
+
+
+def test_the_longest_run_that_agrees_is_followed() -> None:
+    lookup = Lookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
+    assert lookup.draft(2) == [7, 2]  # behind 1 2 3, not behind the later 2 3
+    assert Lookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]  # the latest of equals
+    assert Lookup([1, 2, 3], 0.01).draft(2) == []
+    assert Lookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # one token alone says nothing
+    assert Lookup([], 0.01).draft(2) == []
+
+
+def test_a_run_may_go_on_in_itself() -> None:
+    lookup = Lookup([4, 4, 4, 4, 4], 0.01)
+    lookup.learn(2, 2)
+    lookup.learn(4, 4)
+    assert lookup.draft(8) == [4]  # the latest run: one token of it is known
+
+
+def test_drafts_grow_with_what_comes_and_shrink_with_what_does_not() -> None:
+    text = [*range(30), 0, 1]
+    lookup = Lookup(text, 0.01)
+    lengths = []
+    for accepted in (2, 4, 8, 15, 15, 6, 0):
+        drafted = len(lookup.draft(100))
+        lengths.append(drafted)
+        lookup.learn(drafted, min(accepted, drafted))
+    lengths.append(len(lookup.draft(100)))
+    assert lengths == [2, 4, 8, 15, 15, 15, 7, 2]
+    assert lookup.draft(0) == []
+    assert lookup.draft(1) == [2]
+
+
+def test_drafts_that_do_not_pay_end() -> None:
+    lookup = Lookup([*range(30), 0, 1], 0.05)
+    tries = 0
+    while drafted := len(lookup.draft(100)):
+        lookup.learn(drafted, 0)
+        tries += 1
+    assert tries == 5  # half a step, two rows at a time
+    # What was gained may be lost again, but not without limit.
+    lookup = Lookup([*range(30), 0, 1], 0.05)
+    for _ in range(50):
+        lookup.learn(15, 15)
+    tries = 0
+    while drafted := len(lookup.draft(100)):
+        lookup.learn(drafted, 0)
+        tries += 1
+    assert tries == 13  # 15 rows once, then 2 at a time out of 2 - 0.75 steps
+    assert Lookup([*range(30), 0, 1], 0.3).draft(100) == []  # too dear from the start
+
+
+def answer(
+    script: Script, prompt: Sequence[int], row_cost: float | None, **params: Any
+) -> tuple[list[Segment], ScriptedDecoder, list[int]]:
+    decoder = ScriptedDecoder(script, n_positions=params.pop("n_positions", 64))
+    cache = decoder.new_cache()
+    chosen = SamplingParams(**params)
+    segments = generate(
+        decoder,
+        cache,
+        prompt,
+        chosen,
+        sampler=Sampler(
+            chosen, Vocabulary(rows=10, pieces=10, eos=EOS, unk=UNK), np.random.default_rng(3)
+        ),
+        text=TextStream(Letters(), r"\n", chosen.stop),  # type: ignore[arg-type]
+        eos=EOS,
+        row_cost=row_cost,
+    )
+    stop_after = params.pop("stop_after", None)
+    found = list(segments) if stop_after is None else [next(segments) for _ in range(stop_after)]
+    return found, decoder, cache.ids[0]
+
+
+def test_what_is_quoted_is_read_in_few_steps() -> None:
+    quoted = [2, 3, 4, 5, 6, 7, 8, 4, 6, 3, EOS]
+    prompt = [*quoted[:-1], 9]
+    script = saying(*quoted, after=len(prompt))
+    alone, steps, held = answer(script, prompt, None, temperature=0)
+    ahead, fewer, held_ahead = answer(script, prompt, 0.03, temperature=0)
+    assert [s.id for s in ahead] == [s.id for s in alone] == quoted
+    assert [s.text for s in ahead] == [s.text for s in alone]
+    assert held == held_ahead
+    assert len(steps.calls) == 11
+    # Two tokens must agree; then drafts of 2 and 4 that come, and one of 8 that does not.
+    assert [len(call) for call in fewer.calls[1:]] == [1, 3, 5, 9]
+
+
+@settings(max_examples=200)
+@given(
+    prompt=st.lists(st.integers(2, 5), min_size=1, max_size=12),
+    said=st.lists(st.integers(1, 5), min_size=1, max_size=30),
+    temperature=st.sampled_from([0.0, 3.0, 20.0]),
+    stop=st.sampled_from([(), ("あい",), ("うST",)]),
+    most=st.integers(1, 40),
+    n_positions=st.integers(14, 50),
+)
+def test_the_answer_is_the_same(
+    *,
+    prompt: list[int],
+    said: list[int],
+    temperature: float,
+    stop: tuple[str, ...],
+    most: int,
+    n_positions: int,
+) -> None:
+    script = saying(*said, after=len(prompt))
+    options: dict[str, Any] = {
+        "temperature": temperature,
+        "stop": stop,
+        "max_new_tokens": most,
+        "n_positions": n_positions,
+    }
+    alone, _, held = answer(script, prompt, None, **options)
+    ahead, decoder, held_ahead = answer(script, prompt, 0.001, **options)
+    assert [(s.id, s.text, s.finish_reason) for s in ahead] == [
+        (s.id, s.text, s.finish_reason) for s in alone
+    ]
+    assert held == held_ahead
+    assert all(len(call) <= n_positions for call in decoder.calls)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_an_answer_that_is_given_up_leaves_nothing_unread_in_the_cache(count: int) -> None:
+    quoted = [2, 3, 4, 2, 9, 4, 3, 9, 2, 2, 3, 3]
+    prompt = [*quoted, 9, 9]
+    decoder = ScriptedDecoder(saying(*quoted, after=len(prompt)))
+    cache = decoder.new_cache()
+    chosen = SamplingParams(temperature=0)
+    segments: Iterator[Segment] = generate(
+        decoder,
+        cache,
+        prompt,
+        chosen,
+        sampler=Sampler(
+            chosen, Vocabulary(rows=10, pieces=10, eos=EOS, unk=UNK), np.random.default_rng(3)
+        ),
+        text=TextStream(Letters(), r"\n", ()),  # type: ignore[arg-type]
+        eos=EOS,
+        row_cost=0.001,
+    )
+    for _ in range(count):
+        next(segments)
+    segments.close()  # type: ignore[attr-defined]
+    held = cache.ids[0]
+    assert held == [*prompt, *quoted][: len(held)]
+    assert len(prompt) + count - 1 <= len(held) <= len(prompt) + count
+
+
+def test_lookup_is_true_or_false() -> None:
+    with pytest.raises(ParameterError, match="lookup is 1, it must be True or False"):
+        SamplingParams(lookup=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
+    ja_small: Callable[..., Path], temperature: float
+) -> None:
+    """int8 with an int8 KV cache: one row and several agree within 1e-5."""
+    text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
+    drafted = 0
+    with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:
+        for seed in range(6):
+            params = SamplingParams(temperature=temperature, max_new_tokens=60, seed=seed)
+            prompt = model.prompt("次の文を写してください。", text)
+            calls = _count_rows(model)
+            ahead = model.generate(prompt, params)
+            drafted += sum(rows - 1 for rows in calls)
+            alone = model.generate(prompt, SamplingParams(**_changed(params, lookup=False)))
+            assert (ahead.ids, ahead.text) == (alone.ids, alone.text)
+            assert ahead.finish_reason == alone.finish_reason
+    assert drafted > 0
+
+
+def _changed(params: SamplingParams, **changes: Any) -> dict[str, Any]:
+    return {name: getattr(params, name) for name in params.__slots__} | changes
+
+
+def _count_rows(model: Model) -> list[int]:
+    """The rows of each step from now on."""
+    calls: list[int] = []
+    forward = model.decoder.forward
+
+    def counted(cache: Any, chunks: Any, rows: Any) -> Any:
+        if len(rows) >= 1 and len(rows) == len(chunks[0]):
+            calls.append(len(rows))
+        return forward(cache, chunks, rows)
+
+    model.decoder.forward = counted  # type: ignore[method-assign]
+    return calls
+
+
+def test_a_conversation_goes_on_behind_an_answer_that_was_cancelled_in_a_draft(
+    ja_small: Callable[..., Path],
+) -> None:
+    with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:
+        texts = []
+        for lookup in (True, False):
+            chat = Conversation(model)
+            params = SamplingParams(
+                temperature=0, min_new_tokens=20, max_new_tokens=24, lookup=lookup
+            )
+            stream = chat.stream("猫 猫 猫 猫 猫 猫", params)
+            for _ in range(7):
+                next(stream)
+            stream.cancel()
+            texts.append((chat.turns, chat.reply("もう一度", params).text))
+        assert texts[0] == texts[1]
