@@ -188,13 +188,14 @@ def _model_type() -> Any:
     fields = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="issun.proto", package="issun")
     # Message -> (field, its number, its message; "" for strings, None for one string)
-    for name, described in {
+    schema: dict[str, list[tuple[str, int, str | None]]] = {
         "Entry": [("key", 1, None), ("value", 2, None)],
         "Tensor": [("name", 8, None), ("external_data", 13, "Entry")],
         "Node": [("input", 1, "")],
         "Graph": [("node", 1, "Node"), ("initializer", 5, "Tensor")],
         "Model": [("graph", 7, "Graph")],
-    }.items():
+    }
+    for name, described in schema.items():
         message = file.message_type.add(name=name)
         for field, number, kind in described:
             one = kind in (None, "Graph")  # not repeated

@@ -99,7 +99,6 @@ def test_held_out_categories(held_out: Report, category: str) -> None:
     assert held_out.by_category()[category] >= 0.90
 
 
-@pytest.mark.xfail(reason="it reaches 83 %: reading and quoting fall short", strict=True)
 def test_held_out_chats_in_the_role_s_way_of_speaking(model: Model) -> None:
     report = evaluate(model, chat_table(77, each=150), formats=("chat",), temperature=0)
     assert report.rate >= 0.90, report.by_category()
