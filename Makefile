@@ -13,7 +13,7 @@ test: .venv/ready-test            ## light tests: no torch
 parity: .venv-parity/ready        ## live comparison with torch and transformers
 	.venv-parity/bin/python -m pytest -m parity tests/parity
 
-embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: an hour on 2 cores
+embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
 
 check: .venv/ready-test           ## format, lint, types

@@ -16,7 +16,14 @@ from issun.training.embedded.vocabulary import train_vocabulary
 pytestmark = pytest.mark.parity
 
 SMALL = PretrainOptions(
-    n_layer=1, n_embd=64, n_head=2, steps=60, batch_tokens=1024, warmup_steps=4, learning_rate=6e-3
+    n_layer=1,
+    n_embd=64,
+    n_head=2,
+    steps=60,
+    chat_steps=10,
+    batch_tokens=1024,
+    warmup_steps=4,
+    learning_rate=6e-3,
 )
 VOCABULARY = EMBEDDED / "spiece.model"
 
@@ -45,7 +52,7 @@ def test_training_learns_and_its_state_is_kept(torch: ModuleType, tmp_path: Path
     first = pretrain(
         VOCABULARY, SMALL, tmp_path / "state.pt", lambda step, loss: losses.append((step, loss))
     )
-    assert [step for step, _ in losses] == [60]
+    assert [step for step, _ in losses] == [60, 70]
     again = pretrain(VOCABULARY, SMALL, tmp_path / "state.pt", lambda step, loss: None)
     for one, other in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -198,12 +198,22 @@ def test_chat_rows_demand_the_way_of_speaking() -> None:
             assert row.right[0].endswith(("なのだ", "のだ"))
 
 
-def test_the_rate_rises_holds_and_falls() -> None:
-    options = PretrainOptions(steps=1000, warmup_steps=100, decay=0.5)
+def test_the_rate_rises_holds_and_falls_twice() -> None:
+    options = PretrainOptions(
+        steps=1000, warmup_steps=100, decay=0.5, chat_steps=200, chat_rate=0.3
+    )
     assert rate_share(50, options) == 0.5
     assert rate_share(100, options) == rate_share(500, options) == 1
     assert rate_share(750, options) == pytest.approx(0.501)
     assert rate_share(1000, options) == pytest.approx(0.001)
+    assert rate_share(1100, options) == pytest.approx(0.151)
+    assert rate_share(1200, options) == pytest.approx(0.001)
+
+
+def test_more_or_fewer_conversations() -> None:
+    for chats in (0.0, 0.25, 1.0):
+        found = [isinstance(item, Dialogue) for item in islice(corpus(3, chats=chats), 2000)]
+        assert sum(found) / len(found) == pytest.approx(chats, abs=0.03)
 
 
 def test_only_answers_are_learnt() -> None:

@@ -43,11 +43,12 @@ def build(folder: Path, options: PretrainOptions) -> None:
         sample = islice(corpus(_VOCABULARY_SEED), _VOCABULARY_RECORDS)
         train_vocabulary(map(record, sample), vocabulary)
         say("tokenizer trained")
+    total = options.steps + options.chat_steps
     model = pretrain(
         vocabulary,
         options,
         folder / "state.pt",
-        lambda step, loss: say(f"step {step:,} of {options.steps:,}: loss {loss:.4f}"),
+        lambda step, loss: say(f"step {step:,} of {total:,}: loss {loss:.4f}"),
     )
     model.save_pretrained(checkpoint, safe_serialization=True)
     roles = dict(zip(("cls", "unk", "bos", "eos", "pad", "sep", "mask"), SPECIAL, strict=True))
@@ -83,12 +84,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path)
     parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--chat-steps", type=int, default=defaults.chat_steps)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--install", action="store_true")
     args = parser.parse_args()
     # Threads that sleep between small operations cost four times the time; read at torch's import.
     os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")
-    build(args.folder, PretrainOptions(steps=args.steps, seed=args.seed))
+    options = PretrainOptions(steps=args.steps, chat_steps=args.chat_steps, seed=args.seed)
+    build(args.folder, options)
     if args.install:
         install(args.folder / "bundle")
 

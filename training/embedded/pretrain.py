@@ -38,11 +38,13 @@ class PretrainOptions:
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
     steps: int = 4600
+    chat_steps: int = 800  # steps more, mostly over conversations, which are learnt last
     batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
     warmup_steps: int = 100
     decay: float = 0.8  # share of the steps in which the rate falls
+    chat_rate: float = 0.4  # share of the rate that the chat steps begin with
     sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
     seed: int = 1
 
@@ -97,10 +99,13 @@ class Encoder:
         return np.array(ids, np.int64), learnt
 
 
-def batches(encode: Encoder, options: PretrainOptions) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
+def batches(
+    encode: Encoder, options: PretrainOptions, *, chats: float = 0.5, seed: int | None = None
+) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
     """Endless (batch, sequence) ids and masks; records of like length go together."""
-    rng = Random(options.seed)  # noqa: S311
-    records = corpus(options.seed)
+    seed = options.seed if seed is None else seed
+    rng = Random(seed)  # noqa: S311
+    records = corpus(seed, chats=chats)
     while True:
         pool = [encode(record(item)) for item in islice(records, 768)]
         pool = sorted(
@@ -127,7 +132,7 @@ def pretrain(
     state: Path,
     report: Callable[[int, float], object],
 ) -> GPT2LMHeadModel:
-    """A model trained for `options.steps` steps; `report` gets a step and the loss since the last.
+    """A model trained for all steps; `report` gets a step and the loss since the last.
 
     Every 100 steps all is written to the file `state`; where it exists, training goes on from it.
     """
@@ -144,8 +149,7 @@ def pretrain(
         done, *saved = torch.load(state, map_location=device, weights_only=True)
         for part, values in zip(parts, saved, strict=True):
             part.load_state_dict(values)
-    stream = islice(batches(Encoder(vocabulary, options), options), done, options.steps)
-    for step, (ids, learnt) in enumerate(stream, done + 1):
+    for step, (ids, learnt) in enumerate(_stream(vocabulary, options, done), done + 1):
         rate = options.learning_rate * rate_share(step, options)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -162,7 +166,7 @@ def pretrain(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
-        if step % 100 == 0 or step == options.steps:
+        if step % 100 == 0 or step in (options.steps, options.steps + options.chat_steps):
             report(step, fmean(losses))
             losses.clear()
             beside = state.with_suffix(".new")
@@ -171,8 +175,25 @@ def pretrain(
     return model.cpu().eval()
 
 
+def _stream(
+    vocabulary: Path, options: PretrainOptions, done: int
+) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
+    """The batches of all steps behind the first `done`."""
+    encode, total = Encoder(vocabulary, options), options.steps + options.chat_steps
+    if done < options.steps:
+        yield from islice(batches(encode, options), done, options.steps)
+    chats = batches(encode, options, chats=0.75, seed=options.seed + 1)
+    yield from islice(chats, max(0, done - options.steps), total - options.steps)
+
+
 def rate_share(step: int, options: PretrainOptions) -> float:
-    """The share of the full learning rate: up, level, then down to nothing in a straight line."""
+    """The share of the full learning rate: up, level, then down to nothing in a straight line.
+
+    Once more down, from a part of it, in the chat steps.
+    """
+    if step > options.steps:
+        left = options.steps + options.chat_steps - step
+        return options.chat_rate * left / options.chat_steps + 1e-3
     falling = (options.steps - step) / (options.steps * options.decay)
     return min(1.0, step / options.warmup_steps, falling + 1e-3)
 
