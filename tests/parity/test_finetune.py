@@ -263,8 +263,11 @@ def test_loss_is_that_of_transformers_over_whole_records(
     tolerance: float,
 ) -> None:
     import torch
+    from accelerate.state import AcceleratorState
 
-    # Either kind of machine, whichever this is.
+    # Either kind of machine, whichever this is; accelerate keeps what a process began with.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if bf16 else "no")
     machine = replace(find_machine(), bf16=bf16)
     monkeypatch.setattr("issun.training.finetune.find_machine", lambda: machine)
     source = tmp_path / "base"
