@@ -15,7 +15,6 @@ from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
 from issun.export.target import (
-    Notify,
     check_space,
     check_target,
     clear_remains,
@@ -23,7 +22,7 @@ from issun.export.target import (
     staged,
 )
 from issun.export.template import ALPACA, check_template, load_template
-from issun.runtime.errors import ParameterError
+from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,

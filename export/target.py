@@ -6,17 +6,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from issun.export.errors import TargetError
+from issun.runtime.errors import Notify
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import MANIFEST_NAME
-
-Notify = Callable[..., None]  # a template and its values, as issun.cli.language.note takes them
 
 
 def real_target(target: str | Path) -> Path:

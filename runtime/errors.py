@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
+
+Notify = Callable[..., None]  # gets a template and its values, as an error has them
 
 
 class IssunError(Exception):

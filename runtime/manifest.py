@@ -125,6 +125,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fidelity: dict[str, Any] = {}
 
     @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(info.size for info in self.files.values())
+
+    @property
     def bundle_id(self) -> str:
         """A hash over the files and all fields that change results (fidelity figures do not)."""
         described = msgspec.to_builtins(self)

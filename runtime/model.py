@@ -19,7 +19,7 @@ from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_graph, check_manifest
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut
-from issun.runtime.errors import BundleError, BusyError, ParameterError, check_choice
+from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError, check_choice
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.lookup import ROW_COST
@@ -34,7 +34,7 @@ from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
-from issun.runtime.weight_cache import Notify, default_cache, open_weights
+from issun.runtime.weight_cache import default_cache, open_weights
 
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 

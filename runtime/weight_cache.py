@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,14 +15,12 @@ import onnxruntime as ort
 import platformdirs
 from filelock import FileLock, Timeout
 
-from issun.runtime.errors import BundleError
+from issun.runtime.errors import BundleError, Notify
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
 from issun.runtime.pages import drop_file_pages
 from issun.runtime.session import integer_matmul_saturates, open_session
-
-Notify = Callable[..., None]  # a template and its values, as issun.cli.language.note takes them
 
 VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
 LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones give way
@@ -106,7 +104,7 @@ class WeightCache:
         entry = _read(self.folder / key)
         if entry is not None:
             return entry
-        size = sum(info.size for info in manifest.files.values())
+        size = manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < _ROOM * size:
             notify(
@@ -173,13 +171,12 @@ def open_weights(
     notify: Notify,
 ) -> ort.InferenceSession:
     """A session over a bundle's `graph`, with mapped weights where `cache` is worth it."""
-    size = sum(info.size for info in manifest.files.values())
-    if cache is None or manifest.graph != "issun" or size < LEAST:
+    graph = graph.resolve()
+    if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
         session = open_session(graph, threads=threads)
     else:
-        session = cache.open(graph.resolve(), manifest, threads=threads, notify=notify)
-    for name in manifest.files:
-        drop_file_pages(graph.resolve().with_name(name))
+        session = cache.open(graph, manifest, threads=threads, notify=notify)
+    drop_file_pages({graph.with_name(name) for name in manifest.files})
     return session
 
 
@@ -198,11 +195,12 @@ def _key(manifest: Manifest) -> str:
 
 def _cpu() -> str:
     """What tells CPUs apart; ONNX Runtime itself refuses what another one has packed."""
-    described = [platform.machine(), platform.processor()]
+    described = [platform.machine()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
+        described.append(platform.processor())  # on Linux this would start a process
     for name in ("model name", "flags", "Features"):
         described += [line for line in lines if line.startswith(name)][:1]
     return "\n".join(described)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from issun.export import export
 from issun.export.options import Progress
-from issun.export.target import Notify
 from issun.runtime import Model
+from issun.runtime.errors import Notify
 from issun.training.run import Run
 
 

@@ -12,9 +12,9 @@ from issun.export import CheckpointError, MissingExtraError
 from issun.export.checkpoint import Checkpoint, expected_shapes, open_checkpoint
 from issun.export.hub import locate
 from issun.export.options import Progress
-from issun.export.target import Notify, check_space, check_target, real_target
+from issun.export.target import check_space, check_target, real_target
 from issun.export.template import ALPACA, check_template
-from issun.runtime.errors import ParameterError
+from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import combined_sha256, sha256_of
 from issun.runtime.tokenizer import Tokenizer

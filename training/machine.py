@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from issun.export.target import Notify
+from issun.runtime.errors import Notify
 from issun.training.errors import TrainingError
 
 _WEIGHT_AND_GRADIENT, _ADAM_STATE = 4 + 4, 8  # bytes a parameter

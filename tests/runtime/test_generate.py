@@ -36,6 +36,7 @@ def run(
     *,
     cache: Any = None,
     answer: Sequence[int] = (),
+    row_cost: float | None = None,
     **params: Any,
 ) -> Iterator[Segment]:
     chosen = SamplingParams(**{"temperature": 0, **params})
@@ -52,6 +53,7 @@ def run(
         text=text,
         eos=EOS,
         answer=answer,
+        row_cost=row_cost,
         clock=Ticks(),
     )
 

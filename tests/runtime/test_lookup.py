@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams
-from issun.runtime.generate import Segment, generate
+from issun.runtime.generate import Segment
 from issun.runtime.lookup import Lookup
-from issun.runtime.sampling import Sampler, Vocabulary
-from issun.runtime.stream import TextStream
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
-from tests.runtime.test_generate import EOS, UNK, Letters
+from tests.runtime.test_generate import EOS, run
 
 
 def test_the_longest_run_that_agrees_is_followed() -> None:
@@ -74,21 +71,7 @@ def answer(
 ) -> tuple[list[Segment], ScriptedDecoder, list[int]]:
     decoder = ScriptedDecoder(script, n_positions=params.pop("n_positions", 64))
     cache = decoder.new_cache()
-    chosen = SamplingParams(**params)
-    segments = generate(
-        decoder,
-        cache,
-        prompt,
-        chosen,
-        sampler=Sampler(
-            chosen, Vocabulary(rows=10, pieces=10, eos=EOS, unk=UNK), np.random.default_rng(3)
-        ),
-        text=TextStream(Letters(), r"\n", chosen.stop),  # type: ignore[arg-type]
-        eos=EOS,
-        row_cost=row_cost,
-    )
-    stop_after = params.pop("stop_after", None)
-    found = list(segments) if stop_after is None else [next(segments) for _ in range(stop_after)]
+    found = list(run(decoder, prompt, cache=cache, row_cost=row_cost, **params))
     return found, decoder, cache.ids[0]
 
 
@@ -146,19 +129,7 @@ def test_an_answer_that_is_given_up_leaves_nothing_unread_in_the_cache(count: in
     prompt = [*quoted, 9, 9]
     decoder = ScriptedDecoder(saying(*quoted, after=len(prompt)))
     cache = decoder.new_cache()
-    chosen = SamplingParams(temperature=0)
-    segments: Iterator[Segment] = generate(
-        decoder,
-        cache,
-        prompt,
-        chosen,
-        sampler=Sampler(
-            chosen, Vocabulary(rows=10, pieces=10, eos=EOS, unk=UNK), np.random.default_rng(3)
-        ),
-        text=TextStream(Letters(), r"\n", ()),  # type: ignore[arg-type]
-        eos=EOS,
-        row_cost=0.001,
-    )
+    segments = run(decoder, prompt, cache=cache, row_cost=0.001)
     for _ in range(count):
         next(segments)
     segments.close()  # type: ignore[attr-defined]

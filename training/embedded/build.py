@@ -43,12 +43,11 @@ def build(folder: Path, options: PretrainOptions) -> None:
         sample = islice(corpus(_VOCABULARY_SEED), _VOCABULARY_RECORDS)
         train_vocabulary(map(record, sample), vocabulary)
         say("tokenizer trained")
-    total = options.steps + options.chat_steps
     model = pretrain(
         vocabulary,
         options,
         folder / "state.pt",
-        lambda step, loss: say(f"step {step:,} of {total:,}: loss {loss:.4f}"),
+        lambda step, loss: say(f"step {step:,} of {options.total_steps:,}: loss {loss:.4f}"),
     )
     model.save_pretrained(checkpoint, safe_serialization=True)
     roles = dict(zip(("cls", "unk", "bos", "eos", "pad", "sep", "mask"), SPECIAL, strict=True))

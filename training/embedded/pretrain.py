@@ -44,9 +44,14 @@ class PretrainOptions:
     muon: bool = True
     warmup_steps: int = 100
     decay: float = 0.8  # share of the steps in which the rate falls
-    chat_rate: float = 0.4  # share of the rate that the chat steps begin with
+    chat_rate: float = 0.25  # share of the rate that the chat steps begin with
     sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
     seed: int = 1
+
+    @property
+    def total_steps(self) -> int:
+        """All steps, the last ones over conversations."""
+        return self.steps + self.chat_steps
 
 
 def record(item: Ask | Dialogue) -> str:
@@ -166,7 +171,7 @@ def pretrain(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
-        if step % 100 == 0 or step in (options.steps, options.steps + options.chat_steps):
+        if step % 100 == 0 or step in (options.steps, options.total_steps):
             report(step, fmean(losses))
             losses.clear()
             beside = state.with_suffix(".new")
@@ -179,11 +184,11 @@ def _stream(
     vocabulary: Path, options: PretrainOptions, done: int
 ) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
     """The batches of all steps behind the first `done`."""
-    encode, total = Encoder(vocabulary, options), options.steps + options.chat_steps
+    encode = Encoder(vocabulary, options)
     if done < options.steps:
         yield from islice(batches(encode, options), done, options.steps)
     chats = batches(encode, options, chats=0.75, seed=options.seed + 1)
-    yield from islice(chats, max(0, done - options.steps), total - options.steps)
+    yield from islice(chats, max(0, done - options.steps), options.chat_steps)
 
 
 def rate_share(step: int, options: PretrainOptions) -> float:
@@ -192,7 +197,7 @@ def rate_share(step: int, options: PretrainOptions) -> float:
     Once more down, from a part of it, in the chat steps.
     """
     if step > options.steps:
-        left = options.steps + options.chat_steps - step
+        left = options.total_steps - step
         return options.chat_rate * left / options.chat_steps + 1e-3
     falling = (options.steps - step) / (options.steps * options.decay)
     return min(1.0, step / options.warmup_steps, falling + 1e-3)

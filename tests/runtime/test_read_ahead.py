@@ -1,0 +1,63 @@
+"""What a conversation reads while nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from issun.runtime import BusyError, Conversation, Model, Turn
+from tests.runtime.test_conversation import GREEDY, ROLE
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Callable[..., Path]) -> Model:
+    return Model.load(bundle("unscaled", "float32"), threads=1)
+
+
+@pytest.fixture
+def chat(model: Model) -> Conversation:
+    return Conversation(model, ROLE, params=GREEDY)
+
+
+def test_what_was_read_ahead_is_not_read_again(model: Model, chat: Conversation) -> None:
+    for message in ("山", "川", "海"):
+        # The role before the first message; then the last turn in its form as history too.
+        assert chat.read_ahead() > 0
+        assert chat.read_ahead() == 0
+        known = len(chat._cache.ids[0])
+        fresh = Conversation(model, ROLE, params=GREEDY)
+        fresh.turns += chat.turns
+        completion = chat.reply(message)
+        assert completion.timings.reused_tokens >= known - 1
+        computed = completion.timings.prompt_tokens - completion.timings.reused_tokens
+        assert computed <= len(model.tokenizer.encode(f"User:{message}\\n応答:\\n")) + 3
+        assert completion.ids == fresh.reply(message).ids
+
+
+def test_reading_ahead_stops_between_chunks(model: Model) -> None:
+    role = next(
+        text
+        for text in ("山と川の話。" * n for n in range(1, 99))
+        if len(model.prompts.before_message(model.prompts.system_lines(text), [])) > 140
+    )
+    chat = Conversation(model, role, params=GREEDY)
+    asked = iter((False, True))
+    first = chat.read_ahead(lambda: next(asked))
+    assert first == 128
+    assert chat.read_ahead(lambda: True) == 0
+    assert chat.read_ahead() > 0
+
+
+def test_reading_ahead_while_answering_is_refused(chat: Conversation) -> None:
+    stream = chat.stream("山")
+    with pytest.raises(BusyError):
+        chat.read_ahead()
+    stream.close()
+
+
+def test_nothing_is_read_ahead_where_turns_will_be_dropped(model: Model) -> None:
+    chat = Conversation(model, ROLE, params=GREEDY)
+    chat.turns += [Turn("山" * 10, "川" * 10)] * 20
+    assert chat.read_ahead() == 0
