@@ -37,14 +37,14 @@ class PretrainOptions:
     n_head: int = 8
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
-    steps: int = 4600
-    chat_steps: int = 800  # steps more, mostly over conversations, which are learnt last
+    steps: int = 4000
+    chat_steps: int = 1400  # steps more, mostly over conversations, which are learnt last
     batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
     warmup_steps: int = 100
     decay: float = 0.8  # share of the steps in which the rate falls
-    chat_rate: float = 0.25  # share of the rate that the chat steps begin with
+    chat_rate: float = 0.4  # share of the rate that the chat steps begin with
     sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
     seed: int = 1
 
@@ -183,11 +183,10 @@ def pretrain(
 def _stream(
     vocabulary: Path, options: PretrainOptions, done: int
 ) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
-    """The batches of all steps behind the first `done`."""
-    encode = Encoder(vocabulary, options)
+    """The batches of all steps behind the first `done`: the same, stopped in between or not."""
     if done < options.steps:
-        yield from islice(batches(encode, options), done, options.steps)
-    chats = batches(encode, options, chats=0.75, seed=options.seed + 1)
+        yield from islice(batches(Encoder(vocabulary, options), options), done, options.steps)
+    chats = batches(Encoder(vocabulary, options), options, chats=0.75, seed=options.seed + 1)
     yield from islice(chats, max(0, done - options.steps), options.chat_steps)
 
 
