@@ -105,6 +105,9 @@ JAPANESE: dict[str, str] = {
     "[new role, all turns forgotten]": "[役割を変え、会話を消しました]",
     "[taken back: {message}]": "[取り消しました: {message}]",
     "[saved: {path}]": "[保存しました: {path}]",
+    "[and what /load need not read again: {path}, {size:,.1f} MB]": (
+        "[/load で計算し直さずに済む KV キャッシュ: {path}、{size:,.1f} MB]"
+    ),
     "[{count} turns read]": "[{count} 回分の会話を読み込みました]",
     "[{count} old turns left out to make room]": (
         "[長さに収めるため、古い会話 {count} 回分を省きました]"
@@ -334,6 +337,9 @@ JAPANESE: dict[str, str] = {
     # --- errors: checkpoints ---
     "{path} cannot be read: {reason}": "{path} を読めません: {reason}",
     "{path} cannot be written: {reason}": "{path} に書き込めません: {reason}",
+    "{path} is written, but not the KV cache {beside}: {reason}": (
+        "{path} は保存しましたが、KV キャッシュ {beside} は書き込めませんでした: {reason}"
+    ),
     "{path} is not a JSON object.": "{path} は JSON のオブジェクトではありません。",
     "{path}: {reason}": "{path}: {reason}",
     "{folder} has no config.json: it is no checkpoint.": (
