@@ -269,6 +269,11 @@ JAPANESE: dict[str, str] = {
         "Optimum のグラフが扱えるのは 1 系列で、{slots} 系列は扱えません。"
     ),
     "The model gave logits that are not numbers (NaN).": ("モデルの出力が数ではありません (NaN)。"),
+    "There is not enough memory for {tokens:,} more tokens: close other programs, or take a smaller "
+    "precision or a shorter context.": (
+        "あと {tokens:,} トークン分のメモリーがありません。ほかのプログラムを閉じるか、"
+        "より小さい精度か短い会話にしてください。"
+    ),
     "No token is left to draw: all are banned.": "選べるトークンがありません。すべて禁止されています。",
     "The model is answering: finish, cancel or close that stream first.": (
         "モデルは応答中です。先にその応答を終えるか、中断してください。"
