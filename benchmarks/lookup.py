@@ -2,7 +2,7 @@
 
 `python -m issun.benchmarks.lookup BUNDLE [--records FILE] [--text FILE]` measures what a step over
 1 to 16 tokens takes in the bundle, and then goes through answers as if the model drew them: a draft
-is accepted as far as the answer has the same tokens. FILE is JSONL of instruction, input and output;
+is accepted as far as the answer has the same tokens. FILE is JSONL of instruction, input, output;
 from the paragraphs of a text it makes answers that quote their input (a sentence is picked out, a
 word is replaced). Answers that loop (less than 0.7 of their 4-grams are distinct) do not count.
 """

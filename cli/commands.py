@@ -72,7 +72,11 @@ class Commands:
         beside = kv_path(user_path(path))
         if beside.exists():
             size = beside.stat().st_size / 1e6
-            note("[and what /load need not read again: {path}, {size:,.1f} MB]", path=beside, size=size)
+            note(
+                "[and what /load need not read again: {path}, {size:,.1f} MB]",
+                path=beside,
+                size=size,
+            )
 
     def _load(self, path: str) -> None:
         self._chat.load(_required(path, "/load FILE"))

@@ -16,13 +16,15 @@ from issun.runtime.prompt import FittedPrompt, Turn
 from issun.runtime.sampling import SamplingParams
 from issun.runtime.saved import SavedConversation, kv_path, read_conversation, write_conversation
 
+
 class Conversation:
     """Turns with a model, in the prompt format of its bundle.
 
     Between turns the KV cache is kept, and only what changed in the prompt is computed. When the
     context is full the oldest turns go first, several at once so that this is rare, and the role
-    stays; `Completion.dropped_turns` counts them, `turns` keeps them. `role` is a list of lines as the template has them
-    (`User:...`, `Assistant:...`), or one text, which the template's system lines wrap.
+    stays; `Completion.dropped_turns` counts them, `turns` keeps them. `role` is a list of lines as
+    the template has them (`User:...`, `Assistant:...`), or one text, which the template's system
+    lines wrap.
     """
 
     def __init__(

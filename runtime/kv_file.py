@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from issun.runtime.decoder import KVCache
 from issun.runtime.manifest import KVCacheType
@@ -66,7 +65,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> int:
                 return 0
             check = zlib.crc32(line)
             for values in _slices(cache, len(found.ids)):
-                if file.readinto(values) != values.nbytes:
+                if file.readinto(values) != len(values):
                     return 0
                 check = zlib.crc32(values, check)
             if file.read() != check.to_bytes(4, "little"):
@@ -83,8 +82,8 @@ def _header(cache: KVCache, bundle: str, ids: list[int]) -> Header:
     return Header(FORMAT_VERSION, bundle, kind, (arrays, heads, head_dim), list(ids))
 
 
-def _slices(cache: KVCache, length: int) -> Iterator[NDArray[np.uint8]]:
+def _slices(cache: KVCache, length: int) -> Iterator[memoryview]:
     """The first `length` positions of every layer's every head, each in one piece."""
     for layer in cache.buffers[:, 0]:
         for head in layer:
-            yield head[:length].reshape(-1).view(np.uint8)
+            yield head[:length].reshape(-1).view(np.uint8).data
