@@ -169,6 +169,7 @@ JAPANESE: dict[str, str] = {
     "tokenizer": "トークナイザー",
     "prompt": "プロンプト",
     "sampling": "生成の設定",
+    "fidelity": "忠実度",
     # --- evaluate ---
     "At temperature 0 every answer is the same: each question is asked once.": (
         "temperature 0 では答えが変わらないので、質問は 1 回ずつです。"
@@ -180,6 +181,56 @@ JAPANESE: dict[str, str] = {
     "{category}: {rate:.1%}": "{category}: {rate:.1%}",
     "mean of {rows} rows ({formats}): {rate:.1%}": "{rows} 行の平均 ({formats}): {rate:.1%}",
     "asking": "質問中",
+    "reading, float32": "float32 で読み取り中",
+    "reading, the bundle": "バンドルで読み取り中",
+    "answering": "回答中",
+    "{kind} KV cache beside {against} in float32, on {text} ({positions:,} tokens)": (
+        "{kind} の KV キャッシュと float32 の {against} の比較、{text}（{positions:,} トークン）"
+    ),
+    "  perplexity      {perplexity:.3f} ± {error:.3f}, float32 {reference_perplexity:.3f}": (
+        "  パープレキシティ {perplexity:.3f} ± {error:.3f}、float32 は {reference_perplexity:.3f}"
+    ),
+    "  ratio           {ratio:.5f} ± {ratio_error:.5f}": (
+        "  その比           {ratio:.5f} ± {ratio_error:.5f}"
+    ),
+    "  KL divergence   mean {kl_mean:.5f}, median {kl_median:.5f}, 99 % below {kl_p99:.5f}": (
+        "  KL ダイバージェンス 平均 {kl_mean:.5f}、中央値 {kl_median:.5f}、99 % が {kl_p99:.5f} 以下"
+    ),
+    "                  largest {kl_max:.5f}": "                   最大 {kl_max:.5f}",
+    "  same choice     {agreement:.2%} of the tokens": (
+        "  第一候補の一致   トークンの {agreement:.2%}"
+    ),
+    "  same answer     {identical:.0%} of {answers} for 100 tokens": (
+        "  答えの一致       {answers} 個のうち {identical:.0%}（100 トークンまで）"
+    ),
+    "  KL over the {top:,} likeliest tokens and the rest as one": (
+        "  KL は上位 {top:,} トークンと、残りを 1 つにまとめたもので計算"
+    ),
+    "  by position     KL       same choice": "  位置ごと        KL       第一候補の一致",
+    "A text to read (default: one that comes along).": "読ませる文章（既定は付属のもの）",
+    "Folder of a bundle.": "バンドルのフォルダー",
+    "Greedy answers to compare.": "比べる答えの数（温度 0）",
+    "Keep the figures in the bundle.": "結果をバンドルに記録する",
+    "One KV cache type (default: all of the bundle).": "KV キャッシュの種類（既定はバンドルにある全部）",
+    "Print all figures as JSON.": "すべての値を JSON で表示",
+    "Say how far a bundle is from its checkpoint, and keep it.": (
+        "元のチェックポイントとどれだけ違うかを測り、記録する"
+    ),
+    "The checkpoint that it was made from, or a float32 bundle.": (
+        "元のチェックポイント、または float32 のバンドル"
+    ),
+    "The figures are not kept in {bundle}: {reason}": "結果を {bundle} に記録できません: {reason}",
+    "The reference's logits take {needed:,} MB, and {free:,} MB may be used: take a shorter text.": (
+        "比較元のロジットに {needed:,} MB 必要ですが、使えるのは {free:,} MB です。"
+        "短い文章にしてください。"
+    ),
+    "The two models have different vocabularies.": "2 つのモデルの語彙が違います。",
+    "Where temporary files go: they may be large.": "一時ファイルの置き場所（大きくなります）",
+    "answers is {value!r}, it must be 0 or more.": "answers が {value!r} です。0 以上にしてください。",
+    "{path} holds no text.": "{path} には文章がありません。",
+    "{path} is {precision}: compare with the checkpoint, or with a float32 bundle.": (
+        "{path} は {precision} です。元のチェックポイントか float32 のバンドルと比べてください。"
+    ),
     # --- errors: the command line ---
     "error: {message}": "エラー: {message}",
     "Exporting needs {module}: pip install 'issun[export]'": (
