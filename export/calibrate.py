@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import erf
 from pathlib import Path
 
 import numpy as np
 
-from issun.export.config import ACTIVATIONS, GPT2Config
+from issun.export.config import GPT2Config
+from issun.export.forward import run_block
 from issun.export.weights import Array, Tensor
 from issun.runtime.manifest import Template
 from issun.runtime.prompt import PromptBuilder
@@ -18,8 +18,6 @@ WINDOW = 256
 # A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
 # divergence is 0.00060 at 1.1, 0.00003 at 1.3, 0.00002 at 1.6 and 2, 0.00006 at 3.
 HEADROOM = 1.6
-
-_Get = Callable[[str], Array]
 
 
 def calibration_text() -> str:
@@ -63,29 +61,11 @@ def calibrate_kv(
         def get(name: str, at: str = f"h.{layer}") -> Array:
             return tensors[f"{at}.{name}"].read()
 
-        x, keys, values = _block(config, layer, x, get)
-        scales.append((_scale(config, keys), _scale(config, values)))
+        seen = run_block(config, layer, x, get)
+        x = seen.output
+        scales.append((_scale(config, seen.keys), _scale(config, seen.values)))
         progress(layer + 1)
     return scales
-
-
-def _block(config: GPT2Config, layer: int, x: Array, get: _Get) -> tuple[Array, Array, Array]:
-    """One transformer block; also gives its keys and values (window, head, position, head_dim)."""
-    windows, length, width = x.shape
-    normed = _layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
-    qkv = normed @ get("attn.c_attn.weight") + get("attn.c_attn.bias")
-    heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
-    query, key, value = heads.transpose(2, 0, 3, 1, 4)
-    scores = query @ key.swapaxes(-1, -2) * np.float32(config.attention_scale(layer))
-    scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    attended = (weights @ value).transpose(0, 2, 1, 3).reshape(windows, length, width)
-    x = x + attended @ get("attn.c_proj.weight") + get("attn.c_proj.bias")
-    normed = _layer_norm(x, get("ln_2.weight"), get("ln_2.bias"), config.layer_norm_epsilon)
-    up = normed @ get("mlp.c_fc.weight") + get("mlp.c_fc.bias")
-    x = x + _gelu(config, up) @ get("mlp.c_proj.weight") + get("mlp.c_proj.bias")
-    return x, key, value
 
 
 def _scale(config: GPT2Config, states: Array) -> Array:
@@ -94,19 +74,3 @@ def _scale(config: GPT2Config, states: Array) -> Array:
     padding = config.kv_head_dim - config.head_dim
     padded: Array = np.pad(scales, [(0, 0), (0, padding)], constant_values=1)
     return padded
-
-
-def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    normed: Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias
-    return normed
-
-
-def _gelu(config: GPT2Config, x: Array) -> Array:
-    if ACTIVATIONS[config.activation_function] == "Gelu":
-        gate = np.vectorize(erf, otypes=[np.float32])(x / np.float32(np.sqrt(2)))
-    else:
-        gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))
-    active: Array = x * (1 + gate) / 2
-    return active

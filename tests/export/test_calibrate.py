@@ -13,6 +13,7 @@ import pytest
 from issun.export import calibrate
 from issun.export.calibrate import HEADROOM, calibrate_kv, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.forward import run_block
 from issun.export.template import ALPACA
 from issun.runtime import Model
 from issun.runtime.decoder import KVCache
@@ -51,14 +52,13 @@ def text_ids(checkpoint: Checkpoint) -> list[int]:
 def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> list[Any]:
     """The keys and values that calibration computes, a pair a layer."""
     found = []
-    block = calibrate._block
 
     def record(*arguments: Any) -> Any:
-        hidden, keys, values = block(*arguments)
-        found.append((keys, values))
-        return hidden, keys, values
+        seen = run_block(*arguments)
+        found.append((seen.keys, seen.values))
+        return seen
 
-    monkeypatch.setattr(calibrate, "_block", record)
+    monkeypatch.setattr(calibrate, "run_block", record)
     calibrate_kv(checkpoint.config, checkpoint.tensors, ids, lambda layer: None)
     return found
 
