@@ -1,14 +1,16 @@
-"""Scales of the int8 KV cache, from a float32 forward pass that holds one layer at a time."""
+"""What quantization wants to know of a text, from a float32 pass that holds a layer at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from issun.export.config import GPT2Config
 from issun.export.forward import run_block
+from issun.export.smoothing import Error, Factors, find_factors
 from issun.export.weights import Array, Tensor
 from issun.runtime.manifest import Template
 from issun.runtime.prompt import PromptBuilder
@@ -40,32 +42,48 @@ def calibration_ids(config: GPT2Config, tokenizer: Tokenizer, template: Template
     return ids
 
 
-def calibrate_kv(
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a text tells about each layer.
+
+    `scales` are those of keys and values, each (n_head, kv_head_dim): per channel. `factors` even
+    out channels; none where `error` was not given.
+    """
+
+    scales: list[tuple[Array, Array]]
+    factors: list[Factors]
+
+
+def calibrate(
     config: GPT2Config,
     tensors: Mapping[str, Tensor],
     ids: Sequence[int],
+    error: Error | None,
     progress: Callable[[int], None],
-) -> list[tuple[Array, Array]]:
-    """Scales of keys and values, one pair a layer, each (n_head, kv_head_dim): per channel.
+) -> Calibration:
+    """Read `ids` in windows of at most 256 tokens; `progress` is told each layer.
 
-    `ids` are cut into windows of at most 256 tokens. `progress` is told each layer.
+    `error` says what a linear loses once quantized; without it nothing is evened out.
     """
     length = min(WINDOW, config.n_positions, len(ids))
     windows = np.array([ids[i : i + length] for i in range(0, len(ids) - length + 1, length)])
     rows = {int(i): tensors["wte.weight"].read(int(i), int(i) + 1)[0] for i in np.unique(windows)}
     x = np.stack([[rows[int(i)] for i in window] for window in windows])
     x = x + tensors["wpe.weight"].read(0, length)  # (window, position, n_embd)
-    scales = []
+    scales, factors = [], []
     for layer in range(config.n_layer):
 
         def get(name: str, at: str = f"h.{layer}") -> Array:
             return tensors[f"{at}.{name}"].read()
 
         seen = run_block(config, layer, x, get)
-        x = seen.output
-        scales.append((_scale(config, seen.keys), _scale(config, seen.values)))
+        x, values = seen.output, seen.values
+        if error:
+            factors.append(find_factors(seen, get, error))
+            values = values / factors[-1].value.reshape(config.n_head, 1, config.head_dim)
+        scales.append((_scale(config, seen.keys), _scale(config, values)))
         progress(layer + 1)
-    return scales
+    return Calibration(scales, factors)
 
 
 def _scale(config: GPT2Config, states: Array) -> Array:

@@ -7,11 +7,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from issun.export.calibrate import calibrate_kv, calibration_ids
+from issun.export.calibrate import Calibration, calibrate, calibration_ids
 from issun.export.checkpoint import Checkpoint
+from issun.export.error import product_error
 from issun.export.graph import build_graph
 from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights, StoredWeights
 from issun.export.options import ExportOptions, Progress, Written
+from issun.export.smoothing import smoothed
 from issun.runtime.manifest import Precision, Template
 from issun.runtime.tokenizer import Tokenizer
 
@@ -28,7 +30,8 @@ class NativeRoute:
 
     def __init__(self, checkpoint: Checkpoint, options: ExportOptions, template: Template) -> None:
         self._checkpoint, self._options, self._template = checkpoint, options, template
-        self._weights = CheckpointWeights(checkpoint.config, checkpoint.tensors, options.precision)
+        self._tensors = dict(checkpoint.tensors)  # gets factors in before it is written
+        self._weights = CheckpointWeights(checkpoint.config, self._tensors, options.precision)
         self._model = build_graph(checkpoint.config, self._weights)
 
     def disk_bytes(self) -> int:
@@ -38,7 +41,9 @@ class NativeRoute:
 
     def write(self, folder: Path, progress: Progress) -> Written:
         """Write `model.onnx` and its data; with an int8 KV cache a second graph over that data."""
-        total, done = sum(v.const_value.nbytes for v in self._initializers()), 0
+        calibration = self._calibrate(progress)
+        self._tensors.update(smoothed(self._tensors, calibration.factors))
+        total, done = self._total(), 0
 
         def wrote(tensor: ir.TensorProtocol, _: Any) -> None:
             nonlocal done
@@ -63,21 +68,29 @@ class NativeRoute:
         precision = _describe(self._weights)
         if self._options.kv_cache == "float32":
             return Written({"float32": MODEL}, precision)
-        self._write_kv_int8(folder, progress)
+        stored = StoredWeights(self._weights, ir.load(folder / MODEL))
+        graph = build_graph(self._checkpoint.config, stored, calibration.scales)
+        ir.save(graph, folder / MODEL_KV_INT8)
         return Written({"float32": MODEL, "int8": MODEL_KV_INT8}, precision)
 
-    def _write_kv_int8(self, folder: Path, progress: Progress) -> None:
+    def _calibrate(self, progress: Progress) -> Calibration:
+        """What the shipped text tells; nothing where neither linears nor the cache ask."""
+        error = product_error(self._options.precision)
+        if error is None and self._options.kv_cache == "float32":
+            return Calibration([], [])
         config, source = self._checkpoint.config, self._checkpoint.tokenizer
         tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
-        total = sum(v.const_value.nbytes for v in self._initializers())
-        scales = calibrate_kv(
+        total = self._total()
+        return calibrate(
             config,
-            self._checkpoint.tensors,
+            self._tensors,
             calibration_ids(config, tokenizer, self._template),
+            error,
             lambda layer: progress("calibrate", layer * total // config.n_layer, total),
         )
-        stored = StoredWeights(self._weights, ir.load(folder / MODEL))
-        ir.save(build_graph(config, stored, scales), folder / MODEL_KV_INT8)
+
+    def _total(self) -> int:
+        return sum(v.const_value.nbytes for v in self._initializers())
 
     def _initializers(self) -> list[Any]:
         return list(self._model.graph.initializers.values())

@@ -83,3 +83,30 @@ def _nonzero(scales: Array) -> Array:
     tiny = np.float32(1e-30)
     safe: Array = np.where(np.abs(scales) < tiny, tiny, scales).astype(np.float32)
     return safe
+
+
+def dequantize_columns(quantized: Quantized) -> Array:
+    """The (in, out) weight that `quantize_columns` stands for."""
+    weight: Array = quantized.values.astype(np.float32) * quantized.scales
+    return weight
+
+
+def dequantize_blocks(quantized: Quantized, *, bits: int, width: int) -> Array:
+    """The (out, width) weight that `quantize_blocks` stands for."""
+    values = quantized.values
+    if bits == 4:
+        values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], -1)
+    centred = values.astype(np.float32) - np.float32(1 << (bits - 1))
+    scaled = centred * quantized.scales[..., None]
+    weight: Array = scaled.reshape(len(values), -1)[:, :width]
+    return weight
+
+
+def round_rows(x: Array, block: int | None = None) -> Array:
+    """Activations as the operators round them: 8 bits a row, or a block of each row."""
+    rows, width = x.shape
+    size = block or width
+    padded = np.pad(x, [(0, 0), (0, -width % size)]).reshape(rows, -1, size)
+    step = _nonzero(np.abs(padded).max(axis=-1, keepdims=True) / np.float32(127))
+    rounded: Array = (np.rint(padded / step) * step).reshape(rows, -1)[:, :width]
+    return rounded
