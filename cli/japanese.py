@@ -181,6 +181,17 @@ JAPANESE: dict[str, str] = {
     "{category}: {rate:.1%}": "{category}: {rate:.1%}",
     "mean of {rows} rows ({formats}): {rate:.1%}": "{rows} 行の平均 ({formats}): {rate:.1%}",
     "asking": "質問中",
+    "A text like yours to calibrate on (default: a short one).": (
+        "較正に使う、用途に近い文章（既定は付属の短いもの）"
+    ),
+    "Fit int4 weights to the text: better, and slower.": (
+        "int4 の重みを文章に合わせて決める（より忠実、時間がかかる）"
+    ),
+    "GPTQ is for int4, not for {value}.": "GPTQ は int4 のためのもので、{value} には使えません。",
+    "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
+    "issun's own route.": (
+        "較正するものがありません。issun の方式の int8、int4 と int8 の KV キャッシュのためのものです。"
+    ),
     "reading, float32": "float32 で読み取り中",
     "reading, the bundle": "バンドルで読み取り中",
     "answering": "回答中",

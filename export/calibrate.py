@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from issun.export.config import GPT2Config
 from issun.export.forward import run_block
-from issun.export.smoothing import Error, Factors, find_factors
-from issun.export.weights import Array, Tensor
+from issun.export.lazy import CheckpointWeights
+from issun.export.smoothing import Error, find_factors
+from issun.export.weights import Array
 from issun.runtime.manifest import Template
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.tokenizer import Tokenizer
 
 WINDOW = 256
+_WINDOWS = 32
 # A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
 # divergence is 0.00060 at 1.1, 0.00003 at 1.3, 0.00002 at 1.6 and 2, 0.00006 at 3.
 HEADROOM = 1.6
@@ -27,63 +29,59 @@ def calibration_text() -> str:
     return Path(__file__).with_name("calibration.txt").read_text(encoding="utf-8")
 
 
-def calibration_ids(config: GPT2Config, tokenizer: Tokenizer, template: Template) -> list[int]:
-    """Windows of the shipped text, every other one behind a prompt as users' texts are.
+def calibration_ids(
+    config: GPT2Config, tokenizer: Tokenizer, template: Template, text: str
+) -> list[int]:
+    """Up to 32 windows, evenly from a text, every other one behind a prompt as users' texts are.
 
     The start token and the special tokens have keys and values like no other.
     """
     prompts = PromptBuilder(template, tokenizer, config.n_positions)
     length = min(WINDOW, config.n_positions)
-    text, lines = tokenizer.encode(calibration_text()), calibration_text().splitlines()
-    ids: list[int] = []
-    for number, start in enumerate(range(0, len(text), length)):
+    lines = [line for line in text.splitlines() if line.strip()]
+    ids = tokenizer.encode(text)
+    starts = range(0, len(ids), length)
+    found: list[int] = []
+    for number, start in enumerate(starts[:: -(-len(starts) // _WINDOWS)]):
         prompt = [] if number % 2 else prompts.instruction(lines[number % len(lines)])
-        ids += [*prompt, *text[start : start + length]][:length]
-    return ids
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a text tells about each layer.
-
-    `scales` are those of keys and values, each (n_head, kv_head_dim): per channel. `factors` even
-    out channels; none where `error` was not given.
-    """
-
-    scales: list[tuple[Array, Array]]
-    factors: list[Factors]
+        found += [*prompt, *ids[start : start + length]][:length]
+    return found
 
 
 def calibrate(
-    config: GPT2Config,
-    tensors: Mapping[str, Tensor],
+    weights: CheckpointWeights,
     ids: Sequence[int],
-    error: Error | None,
-    progress: Callable[[int], None],
-) -> Calibration:
-    """Read `ids` in windows of at most 256 tokens; `progress` is told each layer.
+    *,
+    error: Error | None = None,
+    gptq: bool = False,
+    progress: Callable[[int], object] = lambda layer: None,
+) -> list[tuple[Array, Array]]:
+    """Read `ids` in windows of at most 256 tokens, and fit the weights to what each layer sees.
 
-    `error` says what a linear loses once quantized; without it nothing is evened out.
+    With an `error`, which says what a linear loses once quantized, channels are evened out; with
+    `gptq` the linears are quantized. `progress` is told each layer. Gives the scales of keys and
+    values, a pair a layer, each (n_head, kv_head_dim): per channel.
     """
+    config = weights.config
     length = min(WINDOW, config.n_positions, len(ids))
     windows = np.array([ids[i : i + length] for i in range(0, len(ids) - length + 1, length)])
-    rows = {int(i): tensors["wte.weight"].read(int(i), int(i) + 1)[0] for i in np.unique(windows)}
-    x = np.stack([[rows[int(i)] for i in window] for window in windows])
-    x = x + tensors["wpe.weight"].read(0, length)  # (window, position, n_embd)
-    scales, factors = [], []
+    x = weights.embed(windows)
+    scales = []
     for layer in range(config.n_layer):
-
-        def get(name: str, at: str = f"h.{layer}") -> Array:
-            return tensors[f"{at}.{name}"].read()
-
+        get = partial(weights.stored, layer)
         seen = run_block(config, layer, x, get)
-        x, values = seen.output, seen.values
+        x, values, inputs = seen.output, seen.values, seen.inputs
         if error:
-            factors.append(find_factors(seen, get, error))
-            values = values / factors[-1].value.reshape(config.n_head, 1, config.head_dim)
+            factors = find_factors(seen, get, error)
+            weights.smooth(layer, factors)
+            values = values / factors.value.reshape(config.n_head, 1, config.head_dim)
+            inputs = factors.divide(inputs)
+        if gptq:
+            for name, rows in inputs.items():
+                weights.fit(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))
         scales.append((_scale(config, seen.keys), _scale(config, values)))
         progress(layer + 1)
-    return Calibration(scales, factors)
+    return scales
 
 
 def _scale(config: GPT2Config, states: Array) -> Array:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from issun.export.config import GPT2Config
 from issun.export.errors import CheckpointError
+from issun.export.gptq import hessian, quantize_gptq
 from issun.export.quantize import Quantized, quantize_blocks, quantize_columns
+from issun.export.smoothing import Factors, smoothed
 from issun.export.weights import Array, Tensor
 
 Precision = Literal["float32", "int8", "int4"]
@@ -50,8 +52,9 @@ class CheckpointWeights:
         block: int = LINEAR_BLOCK,
     ) -> None:
         self.config, self.precision, self.block = config, precision, block
-        self._tensors = tensors
+        self._tensors = dict(tensors)
         self._quantized: dict[str, _Once] = {}
+        self._fitted: dict[str, Quantized] = {}
 
     @property
     def fused_bias(self) -> bool:
@@ -75,6 +78,32 @@ class CheckpointWeights:
         if part == "scale":
             return _lazy(name, ir.DataType.FLOAT, (out,), once.scales)
         return _lazy(name, ir.DataType.INT8, (width, out), once.values)
+
+    def stored(self, layer: int, part: str) -> Array:
+        """A tensor of a block as it is now, its heads not padded."""
+        return self._tensors[f"h.{layer}.{part}"].read()
+
+    def embed(self, ids: NDArray[np.int64]) -> Array:
+        """Token and position embeddings of windows of ids: (window, position, n_embd)."""
+        table = self._tensors["wte.weight"]
+        rows = {int(i): table.read(int(i), int(i) + 1)[0] for i in np.unique(ids)}
+        tokens = np.stack([[rows[int(i)] for i in window] for window in ids])
+        embedded: Array = tokens + self._tensors["wpe.weight"].read(0, ids.shape[1])
+        return embedded
+
+    def smooth(self, layer: int, factors: Factors) -> None:
+        """Put factors into the tensors of a block."""
+        self._tensors.update(smoothed(self._tensors, layer, factors))
+
+    def fit(self, base: str, inputs: Array) -> None:
+        """Quantize an int4 linear by GPTQ on its inputs (rows, in); kept until it is written."""
+        weight = self.read(f"{base}.weight").T
+        have, want = self.config.head_dim, self.config.kv_head_dim
+        if inputs.shape[1] != weight.shape[1]:  # the heads of attention's output
+            heads = inputs.reshape(len(inputs), self.config.n_head, have)
+            inputs = np.pad(heads, [(0, 0), (0, 0), (0, want - have)]).reshape(len(inputs), -1)
+        second = hessian(inputs)
+        self._fitted[base] = quantize_gptq(weight.copy(), second, block=self.block)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a stored tensor with its heads padded as the graph has them."""
@@ -120,6 +149,8 @@ class CheckpointWeights:
         blocks = -(-width // block)
 
         def quantize() -> Quantized:
+            if base in self._fitted:
+                return self._fitted.pop(base)
             name = f"{base}.weight"
             if bits == 8:  # (out, in) as stored: the largest tensor, read a few rows at a time
                 return quantize_blocks(

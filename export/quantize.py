@@ -70,12 +70,22 @@ def _encode_8(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
 
 
 def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
-    # The value of the largest magnitude, with its sign, becomes exactly -8 steps.
+    scales = scales_4(grouped)
+    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
+    return pack_4(codes), scales
+
+
+def scales_4(grouped: Array) -> Array:
+    """Scales over the last axis: the largest magnitude, with its sign, becomes exactly -8 steps."""
     largest = np.abs(grouped).argmax(axis=-1)[..., None]
     peak = np.take_along_axis(grouped, largest, axis=-1)[..., 0]
-    scales = _nonzero(peak / np.float32(-8))
-    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
-    return codes[..., 0::2] | (codes[..., 1::2] << 4), scales
+    return _nonzero(peak / np.float32(-8))
+
+
+def pack_4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two codes from 0 to 15 a byte, the low half first."""
+    packed: NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+    return packed
 
 
 def _nonzero(scales: Array) -> Array:
@@ -93,12 +103,14 @@ def dequantize_columns(quantized: Quantized) -> Array:
 
 def dequantize_blocks(quantized: Quantized, *, bits: int, width: int) -> Array:
     """The (out, width) weight that `quantize_blocks` stands for."""
-    values = quantized.values
+    stored = quantized.values
+    codes = stored.astype(np.float32)
     if bits == 4:
-        values = np.stack([values & 15, values >> 4], axis=-1).reshape(*values.shape[:2], -1)
-    centred = values.astype(np.float32) - np.float32(1 << (bits - 1))
+        halves = [(stored & 15).astype(np.float32), (stored >> 4).astype(np.float32)]
+        codes = np.stack(halves, axis=-1).reshape(*stored.shape[:2], -1)
+    centred = codes - np.float32(1 << (bits - 1))
     scaled = centred * quantized.scales[..., None]
-    weight: Array = scaled.reshape(len(values), -1)[:, :width]
+    weight: Array = scaled.reshape(len(stored), -1)[:, :width]
     return weight
 
 

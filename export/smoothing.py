@@ -7,7 +7,7 @@ values of attention) and multiplied into the rows of the weight behind. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ class Factors:
                 return rows
         return array
 
+    def divide(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs of the block's linears by name, as they are with factors in the weights."""
+        own = {"attn.c_attn": self.attention, "attn.c_proj": self.value, "mlp.c_fc": self.mlp}
+        return {name: rows / own[name] if name in own else rows for name, rows in inputs.items()}
+
 
 class SmoothedTensor(Tensor):
     """A stored tensor with its block's factors in it."""
@@ -68,14 +73,13 @@ class SmoothedTensor(Tensor):
         return self._factors.apply(self._part, self._stored.read())[start:stop]
 
 
-def smoothed(tensors: Mapping[str, Tensor], factors: Sequence[Factors]) -> dict[str, Tensor]:
-    """All tensors, those of the blocks with their factors in them."""
-    found = dict(tensors)
-    for layer, own in enumerate(factors):
-        for part in _PARTS:
-            at = f"h.{layer}.{part}"
-            found[at] = SmoothedTensor(found[at], part, own)
-    return found
+def smoothed(tensors: Mapping[str, Tensor], layer: int, factors: Factors) -> dict[str, Tensor]:
+    """The tensors of block number `layer` that get factors, with these in them."""
+    return {
+        name: SmoothedTensor(tensors[name], part, factors)
+        for part in _PARTS
+        for name in (f"h.{layer}.{part}",)
+    }
 
 
 def find_factors(seen: Seen, get: Get, error: Error) -> Factors:
