@@ -11,6 +11,7 @@ import numpy as np
 from issun.export.config import GPT2Config
 from issun.export.forward import run_block
 from issun.export.lazy import CheckpointWeights
+from issun.export.massive import massive_channels
 from issun.export.smoothing import Error, find_factors
 from issun.export.weights import Array
 from issun.runtime.manifest import Template
@@ -58,9 +59,9 @@ def calibrate(
 ) -> list[tuple[Array, Array]]:
     """Read `ids` in windows of at most 256 tokens, and fit the weights to what each layer sees.
 
-    With an `error`, which says what a linear loses once quantized, channels are evened out; with
-    `gptq` the linears are quantized. `progress` is told each layer. Gives the scales of keys and
-    values, a pair a layer, each (n_head, kv_head_dim): per channel.
+    With an `error`, which says what a linear loses once quantized, channels are evened out and
+    massive ones kept apart; with `gptq` the linears are quantized. `progress` is told each layer.
+    Gives the scales of keys and values, a pair a layer, each (n_head, kv_head_dim): per channel.
     """
     config = weights.config
     length = min(WINDOW, config.n_positions, len(ids))
@@ -76,6 +77,11 @@ def calibrate(
             weights.smooth(layer, factors)
             values = values / factors.value.reshape(config.n_head, 1, config.head_dim)
             inputs = factors.divide(inputs)
+            name = "mlp.c_proj"
+            rows = inputs[name].reshape(-1, config.n_inner)
+            channels = massive_channels(rows, get(f"{name}.weight"), error)
+            if channels is not None:
+                weights.keep_apart(f"h.{layer}.{name}", channels)
         if gptq:
             for name, rows in inputs.items():
                 weights.fit(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))

@@ -11,8 +11,9 @@ from issun.export.calibrate import calibrate, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint
 from issun.export.error import product_error
 from issun.export.graph import build_graph
-from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights, StoredWeights
+from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights
 from issun.export.options import ExportOptions, Progress, Written
+from issun.export.stored import StoredWeights
 from issun.export.weights import Array
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import reason_of, user_path
@@ -44,6 +45,7 @@ class NativeRoute:
     def write(self, folder: Path, progress: Progress) -> Written:
         """Write `model.onnx` and its data; with an int8 KV cache a second graph over that data."""
         scales = self._calibrate(progress)
+        self._model = build_graph(self._checkpoint.config, self._weights)  # as it is to be now
         total, done = self._total(), 0
 
         def wrote(tensor: ir.TensorProtocol, _: Any) -> None:

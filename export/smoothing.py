@@ -91,17 +91,22 @@ def find_factors(seen: Seen, get: Get, error: Error) -> Factors:
     return Factors(best("attn.c_attn"), best("attn.c_proj"), best("mlp.c_fc"))
 
 
+def sample(inputs: Array, weight: Array) -> tuple[Array, Array]:
+    """Some rows of the inputs and some columns of the weight: each is quantized by itself."""
+    rows, columns = -(-len(inputs) // _ROWS), -(-weight.shape[1] // _COLUMNS)
+    return inputs[::rows], weight[:, ::columns]
+
+
 def _best(inputs: Array, weight: Array, error: Error) -> Array:
     """The factor of each channel that leaves the least error; 1 where none does better."""
-    rows = inputs.reshape(-1, inputs.shape[-1])
-    peaks, largest = np.abs(rows).max(axis=0), np.abs(weight).max(axis=1)
-    sample = rows[:: -(-len(rows) // _ROWS)]
-    some = weight[:, :: -(-weight.shape[1] // _COLUMNS)]  # each is quantized by itself
+    inputs = inputs.reshape(-1, inputs.shape[-1])
+    peaks, largest = np.abs(inputs).max(axis=0), np.abs(weight).max(axis=1)
+    rows, some = sample(inputs, weight)
     chosen = np.ones(len(weight), np.float32)
-    least = error(sample, some)
+    least = error(rows, some)
     for strength in STRENGTHS:
         factor = _factor(peaks, largest, strength)
-        found = error(sample / factor, some * factor[:, None])
+        found = error(rows / factor, some * factor[:, None])
         if found < least:
             chosen, least = factor, found
     return chosen
