@@ -1,89 +1,224 @@
-"""How far quantized bundles of a checkpoint are from its float32 bundle, on a text.
-
-`python -m issun.benchmarks.fidelity CHECKPOINT --text FILE [--bytes 20000]`
-
-The text is encoded whole and cut into windows of 512, without a start token. KL divergence in nats,
-mean over positions. "One by one" compares tokens decoded singly with one whole forward.
-"""
+"""How far a bundle is from the model that it was made from: on a text, and in its own answers."""
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from collections.abc import Sequence
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from issun.export import ExportOptions, export
-from issun.export.lazy import PRECISIONS
-from issun.runtime import Model
-from issun.runtime.manifest import KV_CACHE_TYPES
+from issun.benchmarks.divergence import Vector, cut_windows, log_softmax, losses_of, row_kl
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.reference import Reference
+from issun.runtime import Model, SamplingParams
+from issun.runtime.files import reason_of, user_path
+from issun.runtime.manifest import KVCacheType
 
-Logits = NDArray[np.float32]
-WINDOW = 512
+PACKAGED = Path(__file__).with_name("fidelity.txt")
+ANSWERS, LENGTH = 20, 100  # greedy answers to compare, and tokens of each
 
+_BANDS = (0, 32, 128, 256, 512)  # positions in a window
+_ROWS = 64  # at a time in float64
+_GREEDY = SamplingParams(temperature=0, max_new_tokens=LENGTH, lookup=False)
 
-def score_windows(model: Model, ids: Sequence[int]) -> Logits:
-    """Logits of every position, each window read by itself: (len(ids), vocab)."""
-    windows = (ids[i : i + WINDOW] for i in range(0, len(ids), WINDOW))
-    return np.concatenate([model.score(window) for window in windows])
-
-
-def score_one_by_one(model: Model, ids: Sequence[int]) -> Logits:
-    """Logits of every position, each token decoded singly: (len(ids), vocab)."""
-    cache = model.new_cache()
-    return np.stack([model.decoder.step(cache, token) for token in ids])
+Progress = Callable[[str, int, int], object]
 
 
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """Log-probabilities of each row in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normed
+class Band(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of the positions from `start` to before `stop` in their windows."""
+
+    start: int
+    stop: int
+    kl: float
+    agreement: float
 
 
-def mean_kl(reference: Logits, logits: Logits) -> float:
-    """KL divergence of the second from the first distribution: nats, mean over rows."""
-    first, second = log_softmax(reference), log_softmax(logits)
-    return float((np.exp(first) * (first - second)).sum(axis=-1).mean())
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured; perplexities with their standard errors over tokens.
+
+    `ratio` is the bundle's perplexity by the reference's, its error that of the paired difference.
+    KL divergence in nats over positions. `agreement` is the share of positions with the same
+    likeliest token, `identical` that of the greedy answers that are the same for 100 tokens.
+    `top` is how many of the reference's likeliest tokens entered the KL divergence one by one where
+    its disk space did not hold all; the rest entered as one, which makes the divergence smaller.
+    """
+
+    against: str
+    text: str
+    sha256: str
+    positions: int
+    top: int | None
+    reference_perplexity: float
+    reference_error: float
+    perplexity: float
+    error: float
+    ratio: float
+    ratio_error: float
+    kl_mean: float
+    kl_median: float
+    kl_p99: float
+    kl_max: float
+    agreement: float
+    bands: list[Band]
+    answers: int
+    identical: float
+    date: str
 
 
-def changed_argmax(reference: Logits, logits: Logits) -> float:
-    """The share of rows whose likeliest id differs."""
-    return float((reference.argmax(axis=-1) != logits.argmax(axis=-1)).mean())
+def read_text(path: Path | None) -> tuple[str, str]:
+    """The name and content of a text; by default the one that comes along."""
+    path = PACKAGED if path is None else user_path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    if not text.strip():
+        raise BenchError("{path} holds no text.", path=path)
+    return path.name, text
 
 
-def main() -> None:
-    """Export in every precision, score the text, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="fidelity")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--text", type=Path, required=True)
-    parser.add_argument("--bytes", type=int, default=20_000)
-    args = parser.parse_args()
-    text = args.text.read_bytes()[: args.bytes].decode("utf-8", "ignore")
-    reference: Logits | None = None
-    print("| precision | KV cache | KL to float32 | argmax changed | one by one: KL | changed |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for precision in PRECISIONS:
-            bundle = Path(folder) / precision
-            export(args.checkpoint, bundle, ExportOptions(precision=precision, kv_cache="int8"))
-            for kv_cache in KV_CACHE_TYPES:
-                with Model.load(bundle, kv_cache=kv_cache, keep_packed=False) as model:
-                    ids = model.tokenizer.encode(text)
-                    logits = score_windows(model, ids)
-                    steps = score_one_by_one(model, ids[:WINDOW])
-                if reference is None:
-                    reference = logits
-                whole = logits[:WINDOW]
-                print(
-                    f"| {precision} | {kv_cache} | {mean_kl(reference, logits):.5f} | "
-                    f"{changed_argmax(reference, logits):.2%} | {mean_kl(whole, steps):.5f} | "
-                    f"{changed_argmax(whole, steps):.2%} |"
-                )
+def compare(
+    reference: Path,
+    bundle: Path,
+    text: tuple[str, str],
+    *,
+    against: str,
+    date: str,
+    kv_caches: Sequence[KVCacheType],
+    answers: int = ANSWERS,
+    work: Path | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Iterator[tuple[KVCacheType, Fidelity]]:
+    """The figures of `bundle` with each of its `kv_caches` beside the `reference` bundle.
+
+    One model is in memory at a time: the reference's logits go to a temporary file, in `work` where
+    that is given. Raises BenchError where the two have different vocabularies, or no room is left.
+    """
+    name, content = text
+    with TemporaryDirectory(dir=work) as folder:
+        with Model.load(reference, keep_packed=False) as model:
+            ids = model.tokenizer.encode(content)
+            windows = list(cut_windows(ids, model.decoder.n_positions))
+            kept = Reference(Path(folder) / "logits", len(ids), model.manifest.architecture)
+            for window in windows:
+                progress("reference", kept.positions, len(ids))
+                kept.add(window, model.score(window))
+            said = _answers(model, content, answers, progress)
+        for kind in kv_caches:
+            with Model.load(bundle, kv_cache=kind) as model:
+                _check_vocabulary(model, content, ids, kept)
+                found = _Found(kept)
+                for window in windows:
+                    progress("bundle", found.positions, len(ids))
+                    found.add(window, model.score(window))
+                own = _answers(model, content, answers, progress)
+            same = [one == other for one, other in zip(said, own, strict=True)]
+            yield (
+                kind,
+                msgspec.structs.replace(
+                    found.result(),
+                    against=against,
+                    text=name,
+                    sha256=hashlib.sha256(content.encode()).hexdigest(),
+                    answers=len(same),
+                    identical=sum(same) / max(1, len(same)),
+                    date=date,
+                ),
+            )
 
 
-if __name__ == "__main__":
-    main()
+def _answers(model: Model, text: str, count: int, progress: Progress) -> list[list[int]]:
+    """Greedy answers to the first paragraphs that leave room for them."""
+    prompts = [model.prompt(line) for line in text.splitlines() if line.strip()]
+    fitting = [p for p in prompts if len(p) + LENGTH <= model.decoder.n_positions][:count]
+    found = []
+    for done, prompt in enumerate(fitting):
+        progress("answers", done, len(fitting))
+        found.append(model.generate(prompt, _GREEDY).ids)
+    return found
+
+
+def _check_vocabulary(model: Model, text: str, ids: Sequence[int], kept: Reference) -> None:
+    if (
+        model.tokenizer.encode(text) != list(ids)
+        or model.manifest.architecture.vocab_size != kept.vocab_size
+    ):
+        raise BenchError("The two models have different vocabularies.")
+
+
+class _Found:
+    """The bundle's figures as they grow, window by window."""
+
+    def __init__(self, kept: Reference) -> None:
+        self._kept = kept
+        self.positions = 0
+        self._divergences: list[Vector] = []
+        self._agreements: list[NDArray[np.bool_]] = []
+        self._losses: list[Vector] = []
+        self._places: list[NDArray[np.int64]] = []
+
+    def add(self, window: Sequence[int], logits: NDArray[np.float32]) -> None:
+        """Take the logits of the next window's positions."""
+        for start in range(0, len(window), _ROWS):
+            rows = log_softmax(logits[start : start + _ROWS])
+            first, second = self._kept.read(self.positions, rows)
+            self._divergences.append(row_kl(first, second))
+            likeliest = self._kept.likeliest[self.positions : self.positions + len(rows)]
+            self._agreements.append(rows.argmax(axis=-1) == likeliest)
+            self._losses.append(losses_of(rows, window[start + 1 : start + 1 + len(rows)]))
+            self.positions += len(rows)
+        self._places.append(np.arange(len(window)))
+
+    def result(self) -> Fidelity:
+        """The figures of all windows; what the caller knows is left empty."""
+        kl, agreed = np.concatenate(self._divergences), np.concatenate(self._agreements)
+        loss, place = np.concatenate(self._losses), np.concatenate(self._places)
+        reference = self._kept.losses()
+        reference_perplexity, reference_error = _perplexity(reference)
+        perplexity, error = _perplexity(loss)
+        ratio, ratio_error = _perplexity(loss - reference)
+        bands = []
+        for start, stop in pairwise(_BANDS):
+            inside = (start <= place) & (place < stop)
+            if inside.any():
+                mean, same = float(kl[inside].mean()), float(agreed[inside].mean())
+                bands.append(Band(start=start, stop=stop, kl=mean, agreement=same))
+        return Fidelity(
+            against="",
+            text="",
+            sha256="",
+            positions=len(kl),
+            top=self._kept.top,
+            reference_perplexity=reference_perplexity,
+            reference_error=reference_error,
+            perplexity=perplexity,
+            error=error,
+            ratio=ratio,
+            ratio_error=ratio_error,
+            kl_mean=float(kl.mean()),
+            kl_median=float(np.median(kl)),
+            kl_p99=float(np.quantile(kl, 0.99)),
+            kl_max=float(kl.max()),
+            agreement=float(agreed.mean()),
+            bands=bands,
+            answers=0,
+            identical=0.0,
+            date="",
+        )
+
+
+def _perplexity(losses: Vector) -> tuple[float, float]:
+    """exp of the mean, and its standard error."""
+    if not len(losses):
+        return math.nan, math.nan
+    mean = math.exp(losses.mean())
+    spread = losses.std(ddof=1) if len(losses) > 1 else 0.0
+    return mean, mean * float(spread) / math.sqrt(len(losses))

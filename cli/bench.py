@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from issun.benchmarks.engines.registry import ENGINES
+from issun.cli import fidelity
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
 from issun.runtime import ParameterError
@@ -31,6 +32,10 @@ class _RunByDefault(TyperGroup):
 
 
 app = typer.Typer(cls=_RunByDefault, help=tr("Measure speed and memory."), rich_markup_mode=None)
+
+app.command("fidelity", help=tr("Say how far a bundle is from its checkpoint, and keep it."))(
+    fidelity.run
+)
 
 Results_ = Annotated[
     Path | None,

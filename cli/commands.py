@@ -9,6 +9,8 @@ from typing import get_type_hints
 
 from issun.cli.language import note, tr
 from issun.runtime import Conversation, ParameterError, SamplingParams, Stream
+from issun.runtime.files import user_path
+from issun.runtime.saved import kv_path
 
 _SETTABLE = {
     name: kind
@@ -67,6 +69,14 @@ class Commands:
     def _save(self, path: str) -> None:
         self._chat.save(_required(path, "/save FILE"))
         note("[saved: {path}]", path=path)
+        beside = kv_path(user_path(path))
+        if beside.exists():
+            size = beside.stat().st_size / 1e6
+            note(
+                "[and what /load need not read again: {path}, {size:,.1f} MB]",
+                path=beside,
+                size=size,
+            )
 
     def _load(self, path: str) -> None:
         self._chat.load(_required(path, "/load FILE"))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -14,6 +12,7 @@ from issun.benchmarks.accuracy import FORMATS, EvaluationStopped, Format, Report
 from issun.benchmarks.questions import read_table
 from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.progress import Bar
 from issun.runtime import Model, ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
@@ -50,7 +49,7 @@ def run(
         if temperature == 0 and samples > 1:
             note("At temperature 0 every answer is the same: each question is asked once.")
         try:
-            with _Bar() as bar:
+            with Bar() as bar:
                 report = evaluate(
                     model,
                     questions,
@@ -60,7 +59,7 @@ def run(
                     seed=seed,
                     max_new_tokens=max_new_tokens,
                     slots=slots,
-                    progress=bar.update,
+                    progress=lambda done, total: bar.update(tr("asking"), done, total),
                 )
         except EvaluationStopped as stopped:
             note("[stopped: {rows} rows were done]", rows=len(stopped.report.rows))
@@ -109,43 +108,3 @@ def _print_table(report: Report) -> None:
             rows=len(report.counted), formats=formats, rate=report.rate
         )
     )
-
-
-class _Bar:
-    """A progress bar on stderr, with answers and time left; silent off a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task(tr("asking"), total=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def update(self, done: int, total: int) -> None:
-        """Show that `done` of `total` answers are there."""
-        self._bar.update(self._task, completed=done, total=total)

@@ -33,6 +33,15 @@ def run(
     via: Annotated[
         str, typer.Option(help=tr("issun, or optimum for the reference export."))
     ] = "issun",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=tr("A text like yours to calibrate on (default: a short one).")
+        ),
+    ] = None,
+    gptq: Annotated[
+        bool, typer.Option("--gptq", help=tr("Fit int4 weights to the text: better, and slower."))
+    ] = False,
     template: Annotated[
         Path | None, typer.Option(metavar="FILE", help=tr("A prompt template as JSON."))
     ] = None,
@@ -51,6 +60,8 @@ def run(
         precision=cast(Any, precision),
         kv_cache=cast(Any, kv_cache),
         via=cast(Any, via),
+        calibrate=calibrate,
+        gptq=gptq,
         template=template,
         force=force,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -61,8 +62,22 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("tokenizer", f"{tokens.pieces:,} pieces; {special}"),
         ("prompt", manifest.prompt.name),
         ("sampling", ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
+        *_fidelity(manifest),
         *(
             (f"  {name}", f"{info.size:,} B, sha256 {info.sha256[:16]}")
             for name, info in manifest.files.items()
         ),
     ]
+
+
+def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:
+    """What `issun bench fidelity` has kept, a line for each KV cache type."""
+    shown = (
+        "{0} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same choice {agreement:.2%}, "
+        "same answer {identical:.0%} of {answers} ({date}, {text}, against {against})"
+    )
+    lines = []
+    for kind, found in manifest.fidelity.items():
+        with suppress(AttributeError, KeyError, TypeError, ValueError):  # not ours, or older
+            lines.append(("fidelity", shown.format(kind, **found)))
+    return lines

@@ -105,6 +105,9 @@ JAPANESE: dict[str, str] = {
     "[new role, all turns forgotten]": "[役割を変え、会話を消しました]",
     "[taken back: {message}]": "[取り消しました: {message}]",
     "[saved: {path}]": "[保存しました: {path}]",
+    "[and what /load need not read again: {path}, {size:,.1f} MB]": (
+        "[/load で計算し直さずに済む KV キャッシュ: {path}、{size:,.1f} MB]"
+    ),
     "[{count} turns read]": "[{count} 回分の会話を読み込みました]",
     "[{count} old turns left out to make room]": (
         "[長さに収めるため、古い会話 {count} 回分を省きました]"
@@ -166,6 +169,7 @@ JAPANESE: dict[str, str] = {
     "tokenizer": "トークナイザー",
     "prompt": "プロンプト",
     "sampling": "生成の設定",
+    "fidelity": "忠実度",
     # --- evaluate ---
     "At temperature 0 every answer is the same: each question is asked once.": (
         "temperature 0 では答えが変わらないので、質問は 1 回ずつです。"
@@ -177,6 +181,67 @@ JAPANESE: dict[str, str] = {
     "{category}: {rate:.1%}": "{category}: {rate:.1%}",
     "mean of {rows} rows ({formats}): {rate:.1%}": "{rows} 行の平均 ({formats}): {rate:.1%}",
     "asking": "質問中",
+    "A text like yours to calibrate on (default: a short one).": (
+        "較正に使う、用途に近い文章（既定は付属の短いもの）"
+    ),
+    "Fit int4 weights to the text: better, and slower.": (
+        "int4 の重みを文章に合わせて決める（より忠実、時間がかかる）"
+    ),
+    "GPTQ is for int4, not for {value}.": "GPTQ は int4 のためのもので、{value} には使えません。",
+    "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
+    "issun's own route.": (
+        "較正するものがありません。issun の方式の int8、int4 と int8 の KV キャッシュのためのものです。"
+    ),
+    "reading, float32": "float32 で読み取り中",
+    "reading, the bundle": "バンドルで読み取り中",
+    "answering": "回答中",
+    "{kind} KV cache beside {against} in float32, on {text} ({positions:,} tokens)": (
+        "{kind} の KV キャッシュと float32 の {against} の比較、{text}（{positions:,} トークン）"
+    ),
+    "  perplexity      {perplexity:.3f} ± {error:.3f}, float32 {reference_perplexity:.3f}": (
+        "  パープレキシティ {perplexity:.3f} ± {error:.3f}、float32 は {reference_perplexity:.3f}"
+    ),
+    "  ratio           {ratio:.5f} ± {ratio_error:.5f}": (
+        "  その比           {ratio:.5f} ± {ratio_error:.5f}"
+    ),
+    "  KL divergence   mean {kl_mean:.5f}, median {kl_median:.5f}, 99 % below {kl_p99:.5f}": (
+        "  KL ダイバージェンス 平均 {kl_mean:.5f}、中央値 {kl_median:.5f}、99 % が {kl_p99:.5f} 以下"
+    ),
+    "                  largest {kl_max:.5f}": "                   最大 {kl_max:.5f}",
+    "  same choice     {agreement:.2%} of the tokens": (
+        "  第一候補の一致   トークンの {agreement:.2%}"
+    ),
+    "  same answer     {identical:.0%} of {answers} for 100 tokens": (
+        "  答えの一致       {answers} 個のうち {identical:.0%}（100 トークンまで）"
+    ),
+    "  KL over the {top:,} likeliest tokens and the rest as one": (
+        "  KL は上位 {top:,} トークンと、残りを 1 つにまとめたもので計算"
+    ),
+    "  by position     KL       same choice": "  位置ごと        KL       第一候補の一致",
+    "A text to read (default: one that comes along).": "読ませる文章（既定は付属のもの）",
+    "Folder of a bundle.": "バンドルのフォルダー",
+    "Greedy answers to compare.": "比べる答えの数（温度 0）",
+    "Keep the figures in the bundle.": "結果をバンドルに記録する",
+    "One KV cache type (default: all of the bundle).": "KV キャッシュの種類（既定はバンドルにある全部）",
+    "Print all figures as JSON.": "すべての値を JSON で表示",
+    "Say how far a bundle is from its checkpoint, and keep it.": (
+        "元のチェックポイントとどれだけ違うかを測り、記録する"
+    ),
+    "The checkpoint that it was made from, or a float32 bundle.": (
+        "元のチェックポイント、または float32 のバンドル"
+    ),
+    "The figures are not kept in {bundle}: {reason}": "結果を {bundle} に記録できません: {reason}",
+    "The reference's logits take {needed:,} MB, and {free:,} MB may be used: take a shorter text.": (
+        "比較元のロジットに {needed:,} MB 必要ですが、使えるのは {free:,} MB です。"
+        "短い文章にしてください。"
+    ),
+    "The two models have different vocabularies.": "2 つのモデルの語彙が違います。",
+    "Where temporary files go: they may be large.": "一時ファイルの置き場所（大きくなります）",
+    "answers is {value!r}, it must be 0 or more.": "answers が {value!r} です。0 以上にしてください。",
+    "{path} holds no text.": "{path} には文章がありません。",
+    "{path} is {precision}: compare with the checkpoint, or with a float32 bundle.": (
+        "{path} は {precision} です。元のチェックポイントか float32 のバンドルと比べてください。"
+    ),
     # --- errors: the command line ---
     "error: {message}": "エラー: {message}",
     "Exporting needs {module}: pip install 'issun[export]'": (
@@ -266,6 +331,11 @@ JAPANESE: dict[str, str] = {
         "Optimum のグラフが扱えるのは 1 系列で、{slots} 系列は扱えません。"
     ),
     "The model gave logits that are not numbers (NaN).": ("モデルの出力が数ではありません (NaN)。"),
+    "There is not enough memory for {tokens:,} more tokens: close other programs, or take a smaller "
+    "precision or a shorter context.": (
+        "あと {tokens:,} トークン分のメモリーがありません。ほかのプログラムを閉じるか、"
+        "より小さい精度か短い会話にしてください。"
+    ),
     "No token is left to draw: all are banned.": "選べるトークンがありません。すべて禁止されています。",
     "The model is answering: finish, cancel or close that stream first.": (
         "モデルは応答中です。先にその応答を終えるか、中断してください。"
@@ -334,6 +404,9 @@ JAPANESE: dict[str, str] = {
     # --- errors: checkpoints ---
     "{path} cannot be read: {reason}": "{path} を読めません: {reason}",
     "{path} cannot be written: {reason}": "{path} に書き込めません: {reason}",
+    "{path} is written, but not the KV cache {beside}: {reason}": (
+        "{path} は保存しましたが、KV キャッシュ {beside} は書き込めませんでした: {reason}"
+    ),
     "{path} is not a JSON object.": "{path} は JSON のオブジェクトではありません。",
     "{path}: {reason}": "{path}: {reason}",
     "{folder} has no config.json: it is no checkpoint.": (

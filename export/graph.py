@@ -5,7 +5,7 @@ What each operator computes and accepts is in ONNX Runtime's docs/ContribOperato
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.lazy import EMBEDDING_BLOCK, WeightSource
+from issun.export.tape import Tape
 
 OPSET = 21
 IR_VERSION = 10
@@ -34,15 +35,14 @@ def build_graph(
     return _Builder(config, weights, kv_scales).build()
 
 
-class _Builder:
-    """Holds the tape and the graph's inputs while the parts are laid one behind the other."""
+class _Builder(Tape):
+    """Holds the graph's inputs while its parts are laid one behind the other."""
 
     def __init__(
         self, config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None
     ) -> None:
-        self.config, self.weights, self.kv_scales = config, weights, kv_scales
-        self.tape = ir.tape.Tape()
-        self._shared: dict[str, ir.Value] = {}
+        super().__init__(weights)
+        self.config, self.kv_scales = config, kv_scales
         int32, int64 = ir.DataType.INT32, ir.DataType.INT64
         self.input_ids = ir.val("input_ids", int64, ("batch", "sequence"))
         self.position_ids = ir.val("position_ids", int64, ("batch", "sequence"))
@@ -184,6 +184,17 @@ class _Builder:
         )
 
     def linear(self, x: ir.Value, name: str) -> ir.Value:
+        """x @ weight, the channels that are to be kept apart in float32."""
+        channels = self.weights.kept_apart(name)
+        if channels is None:
+            return self.rounded(x, name)
+        where = self.constant(f"{name}.channels", channels)
+        apart = self.op("Gather", [x, where], {"axis": -1})
+        exact = self.op("MatMul", [apart, self.weight(f"{name}.apart")])
+        rest = self.op("Mul", [x, self.weight(f"{name}.rest")])
+        return self.op("Add", [self.rounded(rest, name), exact])
+
+    def rounded(self, x: ir.Value, name: str) -> ir.Value:
         """x @ weight in the precision of the bundle; int4 adds the bias, else `bias` does."""
         weight = self.weight(f"{name}.weight")
         if self.weights.precision == "float32":
@@ -226,30 +237,3 @@ class _Builder:
     def nbits(self, width: int, out: int, bits: int, block: int) -> dict[str, int]:
         # accuracy_level 4 is the int8 kernel: without it 8-bit weights are 90 times slower.
         return {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": 4}
-
-    def op(
-        self,
-        name: str,
-        inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, Any] | None = None,
-        *,
-        domain: str = "",
-        output: ir.Value | None = None,
-    ) -> ir.Value:
-        return self.tape.op(name, inputs, attributes, domain=domain, output=output)
-
-    def weight(self, name: str) -> ir.Value:
-        if name not in self._shared:
-            self._shared[name] = self.tape.initializer(self.weights.tensor(name), name)
-        return self._shared[name]
-
-    def constant(self, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-        if name not in self._shared:
-            self._shared[name] = self.tape.initializer(ir.tensor(array, name=name), name)
-        return self._shared[name]
-
-    def ints(self, name: str, values: list[int]) -> ir.Value:
-        return self.constant(name, np.array(values, np.int64))
-
-    def scalar(self, name: str, value: np.generic) -> ir.Value:
-        return self.constant(name, np.array(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
@@ -12,7 +11,10 @@ from numpy.typing import NDArray
 
 from issun.export.config import GPT2Config
 from issun.export.errors import CheckpointError
+from issun.export.gptq import hessian, quantize_gptq
+from issun.export.once import Once, lazy
 from issun.export.quantize import Quantized, quantize_blocks, quantize_columns
+from issun.export.smoothing import Factors, smoothed
 from issun.export.weights import Array, Tensor
 
 Precision = Literal["float32", "int8", "int4"]
@@ -37,6 +39,9 @@ class WeightSource(Protocol):
     def linear_shape(self, name: str) -> tuple[int, int]:
         """(in, out) of a linear's weight as the graph uses it."""
 
+    def kept_apart(self, base: str) -> NDArray[np.int64] | None:
+        """Input channels of a linear that are multiplied in float32, as `.apart`; or none."""
+
 
 class CheckpointWeights:
     """Weights of a checkpoint in a precision; nothing is read before onnx_ir writes it."""
@@ -50,8 +55,10 @@ class CheckpointWeights:
         block: int = LINEAR_BLOCK,
     ) -> None:
         self.config, self.precision, self.block = config, precision, block
-        self._tensors = tensors
-        self._quantized: dict[str, _Once] = {}
+        self._tensors = dict(tensors)
+        self._quantized: dict[str, Once] = {}
+        self._fitted: dict[str, Quantized] = {}
+        self._apart: dict[str, NDArray[np.int64]] = {}
 
     @property
     def fused_bias(self) -> bool:
@@ -62,19 +69,57 @@ class CheckpointWeights:
         """The tensor with this name: a weight, or the `.scale` of a quantized one."""
         base, _, part = name.rpartition(".")
         weight = f"{base}.weight"
-        if self.precision == "float32" or len(self.shape(weight)) == 1 or base == "wpe":
+        exact = self.precision == "float32" or base == "wpe" or part == "bias"
+        if exact or len(self.shape(weight)) == 1:
             return self._plain(name)
-        if part == "bias":
-            return self._plain(name)
+        if part in ("apart", "rest"):
+            return self._channels(base, part)
         if base in ("wte", "lm_head"):
             return self._blocks(base, part, self.shape(weight), 8, EMBEDDING_BLOCK)
         width, out = self.linear_shape(weight)
         if self.precision == "int4":
             return self._blocks(base, part, (out, width), 4, self.block)
-        once = self._once(base, lambda: quantize_columns(self.read(weight)))
+        once = self._once(base, lambda: quantize_columns(self._rest(base)))
         if part == "scale":
-            return _lazy(name, ir.DataType.FLOAT, (out,), once.scales)
-        return _lazy(name, ir.DataType.INT8, (width, out), once.values)
+            return lazy(name, ir.DataType.FLOAT, (out,), once.scales)
+        return lazy(name, ir.DataType.INT8, (width, out), once.values)
+
+    def stored(self, layer: int, part: str) -> Array:
+        """A tensor of a block as it is now, its heads not padded."""
+        return self._tensors[f"h.{layer}.{part}"].read()
+
+    def embed(self, ids: NDArray[np.int64]) -> Array:
+        """Token and position embeddings of windows of ids: (window, position, n_embd)."""
+        table = self._tensors["wte.weight"]
+        rows = {int(i): table.read(int(i), int(i) + 1)[0] for i in np.unique(ids)}
+        tokens = np.stack([[rows[int(i)] for i in window] for window in ids])
+        embedded: Array = tokens + self._tensors["wpe.weight"].read(0, ids.shape[1])
+        return embedded
+
+    def smooth(self, layer: int, factors: Factors) -> None:
+        """Put factors into the tensors of a block."""
+        self._tensors.update(smoothed(self._tensors, layer, factors))
+
+    def keep_apart(self, base: str, channels: NDArray[np.int64]) -> None:
+        """Multiply these input channels of a linear in float32."""
+        self._apart[base] = channels
+
+    def kept_apart(self, base: str) -> NDArray[np.int64] | None:
+        """Input channels of a linear that are multiplied in float32, as `.apart`; or none."""
+        return self._apart.get(base)
+
+    def fit(self, base: str, inputs: Array) -> None:
+        """Quantize an int4 linear by GPTQ on its inputs (rows, in); kept until it is written."""
+        weight = self._rest(base).T
+        have, want = self.config.head_dim, self.config.kv_head_dim
+        if inputs.shape[1] != weight.shape[1]:  # the heads of attention's output
+            heads = inputs.reshape(len(inputs), self.config.n_head, have)
+            inputs = np.pad(heads, [(0, 0), (0, 0), (0, want - have)]).reshape(len(inputs), -1)
+        if base in self._apart:
+            inputs = inputs.copy()
+            inputs[:, self._apart[base]] = 0
+        second = hessian(inputs)
+        self._fitted[base] = quantize_gptq(weight.copy(), second, block=self.block)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a stored tensor with its heads padded as the graph has them."""
@@ -110,8 +155,30 @@ class CheckpointWeights:
             return np.pad(parts, [(0, 0), (0, want - have), (0, 0)]).reshape(-1, array.shape[1])
         return array
 
+    def _rest(self, base: str) -> Array:
+        """A linear's weight without the channels that are kept apart."""
+        weight = self.read(f"{base}.weight")
+        if base in self._apart:
+            weight = weight.copy()
+            weight[self._apart[base]] = 0
+        return weight
+
+    def _channels(self, base: str, part: str) -> ir.TensorProtocol:
+        """The rows kept apart, or what multiplies them out of the input."""
+        where, (width, out) = self._apart[base], self.shape(f"{base}.weight")
+        if part == "apart":
+            return lazy(
+                f"{base}.apart",
+                ir.DataType.FLOAT,
+                (len(where), out),
+                lambda: self.read(f"{base}.weight")[where],
+            )
+        rest = np.ones(width, np.float32)
+        rest[where] = 0
+        return ir.tensor(rest, name=f"{base}.rest")
+
     def _plain(self, name: str) -> ir.TensorProtocol:
-        return _lazy(name, ir.DataType.FLOAT, self.shape(name), lambda: self.read(name))
+        return lazy(name, ir.DataType.FLOAT, self.shape(name), lambda: self.read(name))
 
     def _blocks(
         self, base: str, part: str, shape: tuple[int, ...], bits: int, block: int
@@ -120,85 +187,23 @@ class CheckpointWeights:
         blocks = -(-width // block)
 
         def quantize() -> Quantized:
+            if base in self._fitted:
+                return self._fitted.pop(base)
             name = f"{base}.weight"
             if bits == 8:  # (out, in) as stored: the largest tensor, read a few rows at a time
                 return quantize_blocks(
                     self._tensors[name].read, (out, width), bits=bits, block=block
                 )
-            transposed = self.read(name).T
+            transposed = self._rest(base).T
             return quantize_blocks(
                 lambda start, stop: transposed[start:stop], (out, width), bits=bits, block=block
             )
 
         once = self._once(base, quantize)
         if part == "scale":
-            return _lazy(f"{base}.scale", ir.DataType.FLOAT, (out, blocks), once.scales)
+            return lazy(f"{base}.scale", ir.DataType.FLOAT, (out, blocks), once.scales)
         shape = (out, blocks, block * bits // 8)
-        return _lazy(f"{base}.weight", ir.DataType.UINT8, shape, once.values)
+        return lazy(f"{base}.weight", ir.DataType.UINT8, shape, once.values)
 
-    def _once(self, base: str, quantize: Callable[[], Quantized]) -> _Once:
-        return self._quantized.setdefault(base, _Once(base, quantize))
-
-
-class _Once:
-    """Quantizes one weight for its two readers, the writer of values and that of scales."""
-
-    def __init__(self, name: str, quantize: Callable[[], Quantized]) -> None:
-        self._name, self._quantize = name, quantize
-        self._lock = threading.Lock()
-        self._held: Quantized | None = None
-
-    def values(self) -> NDArray[np.int8] | NDArray[np.uint8]:
-        return self._take().values
-
-    def scales(self) -> Array:
-        return self._take().scales
-
-    def _take(self) -> Quantized:
-        """The result: kept for the second reader, dropped when that one has it."""
-        with self._lock:
-            if self._held is not None:
-                held, self._held = self._held, None
-                return held
-            self._held = self._quantize()
-            if not np.isfinite(self._held.scales).all():
-                raise CheckpointError("{name} holds NaN or infinity.", name=f"{self._name}.weight")
-            return self._held
-
-
-def _lazy(
-    name: str,
-    dtype: ir.DataType,
-    shape: tuple[int, ...],
-    compute: Callable[[], NDArray[np.generic]],
-) -> ir.LazyTensor:
-    return ir.LazyTensor(
-        lambda: ir.tensor(np.ascontiguousarray(compute()), name=name),
-        dtype=dtype,
-        shape=ir.Shape(shape),
-        name=name,
-    )
-
-
-class StoredWeights:
-    """The tensors of a written graph, for another small graph over the same data file."""
-
-    def __init__(self, source: CheckpointWeights, model: ir.Model) -> None:
-        self._source = source
-        self._tensors = {name: v.const_value for name, v in model.graph.initializers.items()}
-        self.precision, self.block, self.fused_bias = (
-            source.precision,
-            source.block,
-            source.fused_bias,
-        )
-
-    def tensor(self, name: str) -> ir.TensorProtocol:
-        """The stored tensor with this name."""
-        tensor = self._tensors[name]
-        if tensor is None:
-            raise KeyError(name)
-        return tensor
-
-    def linear_shape(self, name: str) -> tuple[int, int]:
-        """(in, out) of a linear's weight as the graph uses it."""
-        return self._source.linear_shape(name)
+    def _once(self, base: str, quantize: Callable[[], Quantized]) -> Once:
+        return self._quantized.setdefault(base, Once(base, quantize))

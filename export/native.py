@@ -7,11 +7,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-from issun.export.calibrate import calibrate_kv, calibration_ids
+from issun.export.calibrate import calibrate, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint
+from issun.export.error import product_error
 from issun.export.graph import build_graph
-from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights, StoredWeights
+from issun.export.lazy import EMBEDDING_BLOCK, CheckpointWeights
 from issun.export.options import ExportOptions, Progress, Written
+from issun.export.stored import StoredWeights
+from issun.export.weights import Array
+from issun.runtime.errors import ParameterError
+from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Precision, Template
 from issun.runtime.tokenizer import Tokenizer
 
@@ -29,6 +34,7 @@ class NativeRoute:
     def __init__(self, checkpoint: Checkpoint, options: ExportOptions, template: Template) -> None:
         self._checkpoint, self._options, self._template = checkpoint, options, template
         self._weights = CheckpointWeights(checkpoint.config, checkpoint.tensors, options.precision)
+        self._text = _calibration_text(options.calibrate)
         self._model = build_graph(checkpoint.config, self._weights)
 
     def disk_bytes(self) -> int:
@@ -38,7 +44,9 @@ class NativeRoute:
 
     def write(self, folder: Path, progress: Progress) -> Written:
         """Write `model.onnx` and its data; with an int8 KV cache a second graph over that data."""
-        total, done = sum(v.const_value.nbytes for v in self._initializers()), 0
+        scales = self._calibrate(progress)
+        self._model = build_graph(self._checkpoint.config, self._weights)  # as it is to be now
+        total, done = self._total(), 0
 
         def wrote(tensor: ir.TensorProtocol, _: Any) -> None:
             nonlocal done
@@ -60,27 +68,50 @@ class NativeRoute:
         except ir.serde.SerdeError as error:
             raise _first(error) from error
         progress("write", total, total)
-        precision = _describe(self._weights)
+        precision = _describe(self._weights, gptq=self._options.gptq)
         if self._options.kv_cache == "float32":
             return Written({"float32": MODEL}, precision)
-        self._write_kv_int8(folder, progress)
+        stored = StoredWeights(self._weights, ir.load(folder / MODEL))
+        graph = build_graph(self._checkpoint.config, stored, scales)
+        ir.save(graph, folder / MODEL_KV_INT8)
         return Written({"float32": MODEL, "int8": MODEL_KV_INT8}, precision)
 
-    def _write_kv_int8(self, folder: Path, progress: Progress) -> None:
+    def _calibrate(self, progress: Progress) -> list[tuple[Array, Array]]:
+        """Fit the weights to the shipped text, and give the KV cache's scales, where one asks."""
+        error = product_error(self._options.precision)
+        if error is None and self._options.kv_cache == "float32":
+            return []
         config, source = self._checkpoint.config, self._checkpoint.tokenizer
         tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
-        total = sum(v.const_value.nbytes for v in self._initializers())
-        scales = calibrate_kv(
-            config,
-            self._checkpoint.tensors,
-            calibration_ids(config, tokenizer, self._template),
-            lambda layer: progress("calibrate", layer * total // config.n_layer, total),
+        total = self._total()
+        return calibrate(
+            self._weights,
+            calibration_ids(config, tokenizer, self._template, self._text),
+            error=error,
+            gptq=self._options.gptq,
+            progress=lambda layer: progress("calibrate", layer * total // config.n_layer, total),
         )
-        stored = StoredWeights(self._weights, ir.load(folder / MODEL))
-        ir.save(build_graph(config, stored, scales), folder / MODEL_KV_INT8)
+
+    def _total(self) -> int:
+        return sum(v.const_value.nbytes for v in self._initializers())
 
     def _initializers(self) -> list[Any]:
         return list(self._model.graph.initializers.values())
+
+
+def _calibration_text(path: Path | None) -> str:
+    """The user's text, or the shipped one; raises ParameterError."""
+    if path is None:
+        return calibration_text()
+    try:
+        text = user_path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    if not text.strip():
+        raise ParameterError("{path} holds no text.", path=path)
+    return text
 
 
 def _first(error: BaseException) -> BaseException:
@@ -90,12 +121,12 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _describe(weights: CheckpointWeights) -> Precision:
+def _describe(weights: CheckpointWeights, *, gptq: bool) -> Precision:
     if weights.precision == "float32":
         return Precision(name="float32", linears="float32", embedding="float32", head="float32")
     embedding = f"8-bit blocks of {EMBEDDING_BLOCK}"
     linears = {
         "int8": "int8 weights per output channel, activations quantized row by row",
-        "int4": f"4-bit symmetric blocks of {weights.block}",
+        "int4": f"4-bit symmetric blocks of {weights.block}" + (", GPTQ" if gptq else ""),
     }[weights.precision]
     return Precision(name=weights.precision, linears=linears, embedding=embedding, head=embedding)

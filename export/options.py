@@ -28,6 +28,8 @@ class ExportOptions:
     precision: Precision = "int8"
     kv_cache: KVCacheType = "float32"
     via: Via = "issun"
+    calibrate: Path | None = None  # a text; the shipped one by default
+    gptq: bool = False
     template: Path | None = None
     force: bool = False
 
@@ -39,6 +41,15 @@ class ExportOptions:
             ("via", self.via, ("issun", "optimum")),
         ):
             check_choice(name, value, known)
+        if self.gptq and self.precision != "int4":
+            raise ParameterError("GPTQ is for int4, not for {value}.", value=self.precision)
+        if self.calibrate and (
+            self.via == "optimum" or (self.precision, self.kv_cache) == ("float32", "float32")
+        ):
+            raise ParameterError(
+                "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
+                "issun's own route."
+            )
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
             raise ParameterError(
                 "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",

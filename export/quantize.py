@@ -70,12 +70,22 @@ def _encode_8(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
 
 
 def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
-    # The value of the largest magnitude, with its sign, becomes exactly -8 steps.
+    scales = scales_4(grouped)
+    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
+    return pack_4(codes), scales
+
+
+def scales_4(grouped: Array) -> Array:
+    """Scales over the last axis: the largest magnitude, with its sign, becomes exactly -8 steps."""
     largest = np.abs(grouped).argmax(axis=-1)[..., None]
     peak = np.take_along_axis(grouped, largest, axis=-1)[..., 0]
-    scales = _nonzero(peak / np.float32(-8))
-    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
-    return codes[..., 0::2] | (codes[..., 1::2] << 4), scales
+    return _nonzero(peak / np.float32(-8))
+
+
+def pack_4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two codes from 0 to 15 a byte, the low half first."""
+    packed: NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+    return packed
 
 
 def _nonzero(scales: Array) -> Array:
@@ -83,3 +93,32 @@ def _nonzero(scales: Array) -> Array:
     tiny = np.float32(1e-30)
     safe: Array = np.where(np.abs(scales) < tiny, tiny, scales).astype(np.float32)
     return safe
+
+
+def dequantize_columns(quantized: Quantized) -> Array:
+    """The (in, out) weight that `quantize_columns` stands for."""
+    weight: Array = quantized.values.astype(np.float32) * quantized.scales
+    return weight
+
+
+def dequantize_blocks(quantized: Quantized, *, bits: int, width: int) -> Array:
+    """The (out, width) weight that `quantize_blocks` stands for."""
+    stored = quantized.values
+    codes = stored.astype(np.float32)
+    if bits == 4:
+        halves = [(stored & 15).astype(np.float32), (stored >> 4).astype(np.float32)]
+        codes = np.stack(halves, axis=-1).reshape(*stored.shape[:2], -1)
+    centred = codes - np.float32(1 << (bits - 1))
+    scaled = centred * quantized.scales[..., None]
+    weight: Array = scaled.reshape(len(stored), -1)[:, :width]
+    return weight
+
+
+def round_rows(x: Array, block: int | None = None) -> Array:
+    """Activations as the operators round them: 8 bits a row, or a block of each row."""
+    rows, width = x.shape
+    size = block or width
+    padded = np.pad(x, [(0, 0), (0, -width % size)]).reshape(rows, -1, size)
+    step = _nonzero(np.abs(padded).max(axis=-1, keepdims=True) / np.float32(127))
+    rounded: Array = (np.rint(padded / step) * step).reshape(rows, -1)[:, :width]
+    return rounded

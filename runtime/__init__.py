@@ -8,6 +8,7 @@ from issun.runtime.errors import (
     ContextError,
     ConversationError,
     IssunError,
+    OutOfMemoryError,
     ParameterError,
     SamplingError,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ConversationError",
     "IssunError",
     "Model",
+    "OutOfMemoryError",
     "ParameterError",
     "SamplingError",
     "SamplingParams",

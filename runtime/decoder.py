@@ -6,13 +6,14 @@ import mmap
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.errors import ContextError, OutOfMemoryError, ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
 
 Logits = NDArray[np.float32]
@@ -208,7 +209,9 @@ class IssunDecoder(Decoder):
 
     def new_cache(self, slots: int = 1, positions: int | None = None) -> KVCache:
         """An empty cache for `slots` sequences of up to `positions` tokens (default: all)."""
-        return KVCache(self.session, self._architecture, slots, positions or self.n_positions)
+        positions = positions or self.n_positions
+        with memory_for(slots * positions):
+            return KVCache(self.session, self._architecture, slots, positions)
 
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
         """Read one chunk a slot; see `Decoder.forward`."""
@@ -237,10 +240,26 @@ class IssunDecoder(Decoder):
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        self.session.run_with_iobinding(binding)
+        with memory_for(int(lengths.sum())):
+            self.session.run_with_iobinding(binding)
         for held, chunk in zip(slots, chunks, strict=True):
             held.extend(chunk)
         return logits
+
+
+@contextmanager
+def memory_for(tokens: int) -> Iterator[None]:
+    """Tell a failed allocation from other errors, which ONNX Runtime does in words alone."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocat" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            "There is not enough memory for {tokens:,} more tokens: close other programs, or take "
+            "a smaller precision or a shorter context.",
+            tokens=tokens,
+        ) from error
 
 
 def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:

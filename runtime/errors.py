@@ -38,6 +38,10 @@ class ContextError(IssunError):
     """A prompt, a role or a message does not fit into the model's context."""
 
 
+class OutOfMemoryError(IssunError):
+    """The system gives no more memory; what the model had read before is kept."""
+
+
 class SamplingError(IssunError):
     """No token can be drawn: the logits are not numbers, or every token is banned."""
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 ROW_COST = {"int8": 0.04, "int4": 0.24}
 
 _SIZES = (4, 3, 2)  # tokens that must agree; longer runs are surer
-_SHORTEST, _LONGEST = 2, 15  # tokens of a draft
-_START, _MOST = 0.5, 2.0  # steps: what may be lost before the first gain, and after many
+_SHORTEST, LONGEST = 2, 15  # tokens of a draft
+_START, _MOST = 0.5, 4.0  # steps: what may be lost before the first gain, and after many
 
 
 class Lookup:
@@ -39,8 +39,8 @@ class Lookup:
 
     def draft(self, room: int) -> list[int]:
         """Up to `room` tokens that may come next; none where nothing is known or worth it."""
-        length = min(self._length, room)
-        if length < 1 or self._balance < self._row_cost * length:
+        length = min(self._length, room, int(self._balance / self._row_cost))
+        if length < 1:
             return []
         for size in _SIZES:
             start = self._next.get(tuple(self._ids[-size:]))
@@ -52,4 +52,4 @@ class Lookup:
         """Take into account that so many of the tokens drafted came."""
         self._balance = min(_MOST, self._balance + accepted - self._row_cost * drafted)
         grown = 2 * self._length if accepted == drafted else max(_SHORTEST, accepted + 1)
-        self._length = min(_LONGEST, grown)
+        self._length = min(LONGEST, grown)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from issun.runtime.decoder import Cache, Decoder, Logits
+from issun.runtime.decoder import Cache, Decoder, Logits, memory_for
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import Architecture
 
@@ -63,7 +63,8 @@ class OptimumDecoder(Decoder):
         }
         if self._has_positions:
             feeds["position_ids"] = np.arange(len(held), total, dtype=np.int64)[None]
-        logits, *present = self.session.run(["logits", *self._present_names], feeds)
+        with memory_for(len(chunk)):
+            logits, *present = self.session.run(["logits", *self._present_names], feeds)
         cache.past = dict(zip(self._past_names, present, strict=True))
         held.extend(chunk)
         chosen: Logits = np.ascontiguousarray(logits[0][list(rows)])

@@ -46,10 +46,18 @@ class PromptBuilder:
         return self._render(instruction, input or None)
 
     def chat(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, *, max_new_tokens: int
+        self,
+        role: Sequence[str],
+        turns: Sequence[Turn],
+        message: str,
+        *,
+        max_new_tokens: int,
+        dropped: int = 0,
     ) -> FittedPrompt:
-        """Ids of the next turn of a conversation, less the oldest turns that do not fit.
+        """Ids of the next turn of a conversation, less the oldest turns where not all fit.
 
+        A third of those that would fit goes with the ones that must: the prompts of the turns to
+        come then begin alike, as long as each is told how many the one before has `dropped`.
         Room is kept for the answer: the template's reserve, or `max_new_tokens` if that is less.
         Raises ContextError when the role and the message alone do not fit, ParameterError for an
         empty message.
@@ -58,14 +66,18 @@ class PromptBuilder:
             raise ParameterError("The message is empty.")
         reserve = min(self.template.chat.reserve, max_new_tokens)
 
-        def fits(dropped: int) -> bool:
-            ids = self._chat_ids(role, turns[dropped:], message)
+        def fits(count: int) -> bool:
+            ids = self._chat_ids(role, turns[count:], message)
             return len(ids) + reserve <= self._n_positions
 
         # Found by halving: a long conversation is not encoded once for each turn that it lost.
-        dropped = bisect_left(range(len(turns) + 1), True, key=fits)
+        least = bisect_left(range(len(turns) + 1), True, key=fits)
+        if least == 0:
+            dropped = 0
+        elif not least <= dropped <= len(turns):
+            dropped = least + (len(turns) - least) // 3
         ids = self._chat_ids(role, turns[dropped:], message)
-        if dropped <= len(turns):
+        if least <= len(turns):
             return FittedPrompt(ids, dropped)
         raise ContextError(
             "The role and the message have {tokens:,} tokens and {reserve} are kept for the "

@@ -158,6 +158,11 @@ def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
         (["--via", "torch"], ("'torch'", "optimum")),
         (["--via", "optimum", "--precision", "int4"], ("int4",)),
         (["--template", "/no/such/file"], ("/no/such/file",)),
+        (["--gptq"], ("GPTQ is for int4, not for int8",)),
+        (["--calibrate", "/no/such/file"], ("/no/such/file cannot be read",)),
+        (["--calibrate", "/dev/null"], ("/dev/null holds no text",)),
+        (["--precision", "float32", "--calibrate", "x"], ("nothing to calibrate",)),
+        (["--via", "optimum", "--calibrate", "x"], ("nothing to calibrate",)),
     ],
 )
 def test_bad_export_option(

@@ -51,7 +51,12 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
 def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     saved = tmp_path / "会話.json"
     result = issun("chat", fuji, "--role", "先生", stdin=f"山は?\n/save {saved}\n/save {saved}\n")
-    assert result.err == f"[saved: {saved}]\nerror: {saved} exists: choose another name.\n"
+    beside = saved.with_name("会話.json.kv")
+    assert result.err == (
+        f"[saved: {saved}]\n"
+        f"[and what /load need not read again: {beside}, {beside.stat().st_size / 1e6:,.1f} MB]\n"
+        f"error: {saved} exists: choose another name.\n"
+    )
     assert result.code == 2
     assert saved.stat().st_mode & 0o777 == 0o600
     assert json.loads(saved.read_text(encoding="utf-8")) == {

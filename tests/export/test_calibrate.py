@@ -11,8 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from issun.export import calibrate
-from issun.export.calibrate import HEADROOM, calibrate_kv, calibration_ids, calibration_text
+from issun.export.calibrate import HEADROOM, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.forward import run_block
+from issun.export.lazy import CheckpointWeights
 from issun.export.template import ALPACA
 from issun.runtime import Model
 from issun.runtime.decoder import KVCache
@@ -48,18 +50,21 @@ def text_ids(checkpoint: Checkpoint) -> list[int]:
     return Tokenizer(source.path, source.special).encode(calibration_text())
 
 
+def weights_of(checkpoint: Checkpoint) -> CheckpointWeights:
+    return CheckpointWeights(checkpoint.config, checkpoint.tensors, "float32")
+
+
 def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> list[Any]:
     """The keys and values that calibration computes, a pair a layer."""
     found = []
-    block = calibrate._block
 
     def record(*arguments: Any) -> Any:
-        hidden, keys, values = block(*arguments)
-        found.append((keys, values))
-        return hidden, keys, values
+        seen = run_block(*arguments)
+        found.append((seen.keys, seen.values))
+        return seen
 
-    monkeypatch.setattr(calibrate, "_block", record)
-    calibrate_kv(checkpoint.config, checkpoint.tensors, ids, lambda layer: None)
+    monkeypatch.setattr(calibrate, "run_block", record)
+    calibrate.calibrate(weights_of(checkpoint), ids)
     return found
 
 
@@ -81,7 +86,8 @@ def test_keys_and_values_are_those_of_the_graph(
 
 def test_scales_reach_to_the_largest_value_of_a_channel(opened: Checkpoint, cache: KVCache) -> None:
     config, seen = opened.config, []
-    scales = calibrate_kv(config, opened.tensors, text_ids(opened)[:LENGTH], seen.append)
+    ids = text_ids(opened)[:LENGTH]
+    scales = calibrate.calibrate(weights_of(opened), ids, progress=seen.append)
     assert seen == list(range(1, config.n_layer + 1))
     for layer, pair in enumerate(scales):
         for i, found in enumerate(pair):
@@ -116,8 +122,8 @@ def test_the_scales_stand_in_the_int8_graph(
     folder = bundle("head-17", "float32", kv_cache="int8")
     initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA)
-    scales = calibrate_kv(opened.config, opened.tensors, ids, lambda layer: None)
+    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text())
+    scales = calibrate.calibrate(weights_of(opened), ids)
     for layer, pair in enumerate(scales):
         for part, expected in zip(("k", "v"), pair, strict=True):
             stored = initializers[f"h.{layer}.attn.{part}_scale"].const_value
@@ -136,7 +142,7 @@ def test_the_calibration_text_is_japanese_and_long_enough() -> None:
 def test_every_other_window_begins_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
     opened = open_checkpoint(checkpoint("head-17"))
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA)
+    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text())
     begins = [ids[i] == tokenizer.special["<s>"] for i in range(0, len(ids), 256)]
     assert begins[:3] == [True, False, True]
     assert ids.count(tokenizer.special["[SEP]"]) >= 2 * 2

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from issun.benchmarks.fidelity import changed_argmax, mean_kl, score_windows
+from issun.benchmarks.divergence import changed_argmax, mean_kl, score_windows
 from issun.export.checkpoint import Checkpoint, open_checkpoint
 from issun.export.config import GPT2Config
 from issun.export.graph import build_graph

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from issun.benchmarks.fidelity import mean_kl, score_windows
+from issun.benchmarks.divergence import mean_kl, score_windows
 from issun.export import CheckpointError, ExportOptions, export
 from issun.runtime import Model
 from tests import recordings as rec

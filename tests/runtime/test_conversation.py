@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,19 @@ def test_dropped_turns_are_reported_and_kept(chat: Conversation) -> None:
     assert dropped == sorted(dropped)
     assert [turn.message for turn in chat.turns] == [f"問{i}は何ですか?" for i in range(8)]
     assert chat.stream("次").dropped_turns >= dropped[-1]
+
+
+def test_a_full_context_is_read_anew_once_in_several_turns(model: Model) -> None:
+    chat = Conversation(model, ROLE, params=replace(GREEDY, max_new_tokens=1))
+    fitted = []
+    for _ in range(24):
+        completion = chat.reply("山は?")
+        fitted.append(completion.dropped_turns)
+        chat.turns[-1] = Turn("山は?", "富士山です。" * 2)  # of one length, whatever was drawn
+    drops = [after - before for before, after in pairwise(fitted) if after != before]
+    assert drops
+    assert min(drops) > 1
+    assert len(drops) <= (24 - fitted.count(0)) / 2 + 1
 
 
 def test_a_role_that_is_too_long_changes_nothing(chat: Conversation, model: Model) -> None:

@@ -62,8 +62,18 @@ def test_drafts_that_do_not_pay_end() -> None:
     while drafted := len(lookup.draft(100)):
         lookup.learn(drafted, 0)
         tries += 1
-    assert tries == 13  # 15 rows once, then 2 at a time out of 2 - 0.75 steps
-    assert Lookup([*range(30), 0, 1], 0.3).draft(100) == []  # too dear from the start
+    assert tries == 33  # 15 rows once, then 2 at a time out of 4 - 0.75 steps
+    assert Lookup([*range(30), 0, 1], 0.6).draft(100) == []  # too dear from the start
+
+
+def test_a_long_run_is_followed_to_its_end_where_rows_are_dear() -> None:
+    lookup = Lookup([*range(100), 0, 1], 0.3)
+    lengths = []
+    for _ in range(7):
+        drafted = len(lookup.draft(100))
+        lengths.append(drafted)
+        lookup.learn(drafted, drafted)
+    assert lengths == [1, 4, 8, 13, 13, 13, 13]  # as far as 4 steps pay for
 
 
 def answer(

@@ -173,14 +173,24 @@ def test_system_text_becomes_role_lines(build: Build) -> None:
 def test_the_oldest_turns_go_first(tokenizer: Tokenizer, build: Build) -> None:
     turns = [Turn(f"問{i}", "答" * (i + 1)) for i in range(6)]
     role = r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n"
-    for kept in range(7):
+
+    def prompt(kept: int) -> list[int]:
         left = turns[len(turns) - kept :]
         history = r"\n".join(rf"User:{t.message}\nAssistant:{t.reply}" for t in left)
-        expected = whole(tokenizer, role + history, "User:次")
-        room = len(expected) + 100
+        return whole(tokenizer, role + history, "User:次")
+
+    for most in range(7):
+        room = len(prompt(most)) + 100
         for n_positions in (room, room + 1):
-            fitted = build(n_positions).chat(ROLE, turns, "次", max_new_tokens=500)
-            assert (fitted.ids, fitted.dropped_turns) == (expected, 6 - kept)
+            builder = build(n_positions)
+            fitted = builder.chat(ROLE, turns, "次", max_new_tokens=500)
+            # A third of what would fit goes with those that must, so that the next turns find room.
+            kept = most if most == 6 else most - most // 3
+            assert (fitted.ids, fitted.dropped_turns) == (prompt(kept), 6 - kept)
+            for told in range(8):
+                again = builder.chat(ROLE, turns, "次", max_new_tokens=500, dropped=told)
+                same = most < 6 and 6 - most <= told <= 6
+                assert again.dropped_turns == (told if same else 6 - kept)
 
 
 def test_the_reserve_is_no_larger_than_the_answer(build: Build) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from issun.runtime import BusyError, Conversation, Model, Turn
+from issun.runtime import BusyError, ContextError, Conversation, Model, Turn
 from tests.runtime.test_conversation import GREEDY, ROLE
 
 
@@ -57,7 +57,16 @@ def test_reading_ahead_while_answering_is_refused(chat: Conversation) -> None:
     stream.close()
 
 
-def test_nothing_is_read_ahead_where_turns_will_be_dropped(model: Model) -> None:
+def test_what_is_read_ahead_in_a_full_context_is_of_use(model: Model) -> None:
     chat = Conversation(model, ROLE, params=GREEDY)
     chat.turns += [Turn("山" * 10, "川" * 10)] * 20
-    assert chat.read_ahead() == 0
+    assert chat.read_ahead() > 0
+    known = len(chat._cache.ids[0])
+    completion = chat.reply("海")
+    assert completion.dropped_turns > 0
+    assert completion.timings.reused_tokens >= known - 1
+
+
+def test_a_role_that_does_not_fit_cannot_be_read_ahead(model: Model) -> None:
+    with pytest.raises(ContextError, match="context of 256"):
+        Conversation(model, ["User:" + "長い" * 300]).read_ahead()

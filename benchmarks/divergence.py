@@ -1,0 +1,59 @@
+"""How far two distributions over the next token are apart: nats, in float64.
+
+A text is encoded whole and cut into windows of 512, without a start token; each is read by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from issun.runtime import Model
+
+Logits = NDArray[np.float32]
+Vector = NDArray[np.float64]
+WINDOW = 512
+
+
+def cut_windows(ids: Sequence[int], n_positions: int) -> Iterator[Sequence[int]]:
+    """Windows of 512 ids, or of the context where that is shorter."""
+    length = min(WINDOW, n_positions)
+    return (ids[i : i + length] for i in range(0, len(ids), length))
+
+
+def score_windows(model: Model, ids: Sequence[int]) -> Logits:
+    """Logits of every position, each window read by itself: (len(ids), vocab)."""
+    windows = cut_windows(ids, model.decoder.n_positions)
+    return np.concatenate([model.score(window) for window in windows])
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Log-probabilities of each row in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normed
+
+
+def row_kl(first: NDArray[np.float64], second: NDArray[np.float64]) -> Vector:
+    """KL divergence of the second from the first, both as log-probabilities, of each row."""
+    divergence: Vector = (np.exp(first) * (first - second)).sum(axis=-1)
+    return divergence
+
+
+def losses_of(rows: Vector, ids: Sequence[int]) -> Vector:
+    """The negative log-likelihood of each of `ids`, by log-probabilities row by row."""
+    targets = np.array(ids, np.int64)
+    found: Vector = -rows[np.arange(len(targets)), targets]
+    return found
+
+
+def mean_kl(reference: Logits, logits: Logits) -> float:
+    """KL divergence of the second from the first distribution: mean over rows of logits."""
+    return float(row_kl(log_softmax(reference), log_softmax(logits)).mean())
+
+
+def changed_argmax(reference: Logits, logits: Logits) -> float:
+    """The share of rows whose likeliest id differs."""
+    return float((reference.argmax(axis=-1) != logits.argmax(axis=-1)).mean())

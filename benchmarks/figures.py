@@ -1,0 +1,110 @@
+"""What the plots share: axes, a colour for each family of engines, names and legends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.measured import EngineResult, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind people tell apart.
+_COLOURS = {
+    "issun": "#D55E00",
+    "torch": "#000000",
+    "optimum": "#999999",
+    "ctranslate2": "#0072B2",
+    "openvino": "#009E73",
+    "llama.cpp": "#CC79A7",
+}
+_OTHER = "#D55E00"  # a bundle that the user named is issun too
+_STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+
+
+def make_axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, Axes]:
+    """A figure of one plot; raises BenchError where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise BenchError(
+            "Benchmarks need {module}: pip install 'issun[bench]'", module=error.name
+        ) from error
+    figure = Figure(figsize=(9, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def measured(results: Results) -> list[EngineResult]:
+    """The engines with figures."""
+    return [engine for engine in results.engines if engine.samples]
+
+
+def colour_of(engine: EngineResult) -> str:
+    """The colour of its family."""
+    return next((c for name, c in _COLOURS.items() if engine.name.startswith(name)), _OTHER)
+
+
+def style_of(results: Results, engine: EngineResult) -> Any:
+    """Engines of one family differ by their lines."""
+    family = [e for e in measured(results) if colour_of(e) == colour_of(engine)]
+    return _STYLES[family.index(engine) % len(_STYLES)]
+
+
+def name_of(results: Results, engine: EngineResult) -> str:
+    """Its label, with the threads where these differ."""
+    several = len({e.threads for e in results.engines}) > 1
+    name = f"{engine.label}, {engine.threads} threads" if several else engine.label
+    return name.replace("$", r"\$")  # a bundle's name is no formula
+
+
+def label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> None:
+    """A name at each point, at the nearest of some places where it lies on no other."""
+    from matplotlib.text import Text  # noqa: PLC0415
+    from matplotlib.transforms import Bbox  # noqa: PLC0415
+
+    unit = axes.figure.dpi / 72
+    spots = axes.transData.transform([(x, y) for x, y, *_ in points] or [(0, 0)])
+    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in spots]
+    for x, y, name, colour in sorted(points, key=lambda point: -point[1]):
+        for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
+            for side in (1, -1):
+                text = axes.annotate(
+                    name,
+                    (x, y),
+                    xytext=(9 * side, 9 * step),
+                    textcoords="offset points",
+                    ha="left" if side > 0 else "right",
+                    va="center",
+                    fontsize=9,
+                    color=colour,
+                    arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6}
+                    if step
+                    else None,
+                )
+                text.get_window_extent()  # puts it in its place, and would count its line
+                box = Text.get_window_extent(text)
+                inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+                if inside and not any(box.overlaps(other) for other in taken):
+                    break
+                text.remove()
+            else:
+                continue
+            taken.append(box)
+            break
+        else:
+            axes.annotate(name, (x, y), fontsize=9, color=colour)  # too many to part
+
+
+def add_legend(axes: Any) -> None:
+    """A legend at the right of the plot, where it has something to tell."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)

@@ -1,0 +1,149 @@
+"""`issun bench fidelity`: how far a bundle is from the model that it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from issun.cli.extras import needs_extra
+from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.progress import Bar
+from issun.runtime import ParameterError
+from issun.runtime.errors import check_choice
+from issun.runtime.files import reason_of, user_path
+from issun.runtime.manifest import (
+    MANIFEST_NAME,
+    KVCacheType,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from issun.benchmarks.fidelity import Fidelity
+
+
+def run(
+    *,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help=tr("Folder of a bundle."))],
+    against: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help=tr("The checkpoint that it was made from, or a float32 bundle.")
+        ),
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("A text to read (default: one that comes along).")),
+    ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help=tr("One KV cache type (default: all of the bundle)."))
+    ] = None,
+    answers: Annotated[int, typer.Option(help=tr("Greedy answers to compare."))] = 20,
+    work: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help=tr("Where temporary files go: they may be large.")),
+    ] = None,
+    keep: Annotated[bool, typer.Option(help=tr("Keep the figures in the bundle."))] = True,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print all figures as JSON."))] = False,
+) -> None:
+    """Compare the two on a text and in their answers, and keep what was found in the bundle."""
+    from issun.benchmarks.fidelity import compare, read_text  # noqa: PLC0415
+
+    bundle, against = user_path(bundle), user_path(against)
+    manifest = read_manifest(bundle)
+    kinds = list(manifest.graphs)
+    if kv_cache is not None:
+        check_choice("kv_cache", kv_cache, kinds)
+        kinds = [kind for kind in kinds if kind == kv_cache]
+    if answers < 0:
+        raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
+    content = read_text(text)
+    stages = {
+        "reference": tr("reading, float32"),
+        "bundle": tr("reading, the bundle"),
+        "answers": tr("answering"),
+    }
+    found: dict[KVCacheType, Fidelity] = {}
+    with _reference(against, work) as (reference, name), Bar() as bar:
+        for kind, fidelity in compare(
+            reference,
+            bundle,
+            content,
+            against=name,
+            date=datetime.now(UTC).strftime("%Y-%m-%d"),
+            kv_caches=kinds,
+            answers=answers,
+            work=work and user_path(work),
+            progress=lambda stage, done, total: bar.update(stages[stage], done, total),
+        ):
+            found[kind] = fidelity
+    if as_json:
+        print(printable_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()))
+    else:
+        for kind, fidelity in found.items():
+            _print(kind, fidelity)
+    if keep:
+        _keep(bundle, manifest, found)
+
+
+@contextmanager
+def _reference(against: Path, work: Path | None) -> Iterator[tuple[Path, str]]:
+    """The float32 bundle of a checkpoint, or the one that was named; and a name to keep."""
+    if (against / MANIFEST_NAME).is_file():
+        manifest = read_manifest(against)
+        if manifest.precision.name != "float32":
+            raise ParameterError(
+                "{path} is {precision}: compare with the checkpoint, or with a float32 bundle.",
+                path=against,
+                precision=manifest.precision.name,
+            )
+        yield against, manifest.source.name
+        return
+    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
+        from issun.export import ExportOptions, export  # noqa: PLC0415
+    folder = Path(mkdtemp(dir=work))
+    try:
+        made = export(against, folder / "float32", ExportOptions(precision="float32"))
+        yield folder / "float32", made.source.name
+    finally:
+        shutil.rmtree(folder)
+
+
+def _keep(bundle: Path, manifest: Manifest, found: dict[KVCacheType, Fidelity]) -> None:
+    kept: dict[str, Any] = manifest.fidelity | msgspec.to_builtins(found)
+    try:
+        write_manifest(bundle, msgspec.structs.replace(manifest, fidelity=kept))
+    except OSError as error:
+        note(
+            "The figures are not kept in {bundle}: {reason}", bundle=bundle, reason=reason_of(error)
+        )
+
+
+def _print(kind: str, found: Fidelity) -> None:
+    lines = [
+        tr("{kind} KV cache beside {against} in float32, on {text} ({positions:,} tokens)"),
+        tr("  perplexity      {perplexity:.3f} ± {error:.3f}, float32 {reference_perplexity:.3f}"),
+        tr("  ratio           {ratio:.5f} ± {ratio_error:.5f}"),
+        tr("  KL divergence   mean {kl_mean:.5f}, median {kl_median:.5f}, 99 % below {kl_p99:.5f}"),
+        tr("                  largest {kl_max:.5f}"),
+        tr("  same choice     {agreement:.2%} of the tokens"),
+    ]
+    if found.answers:
+        lines.append(tr("  same answer     {identical:.0%} of {answers} for 100 tokens"))
+    if found.top:
+        lines.append(tr("  KL over the {top:,} likeliest tokens and the rest as one"))
+    values = msgspec.to_builtins(found) | {"kind": kind}
+    for line in lines:
+        print(printable(line.format(**values)))
+    print(tr("  by position     KL       same choice"))
+    for band in found.bands:
+        print(f"  {f'{band.start} - {band.stop - 1}':<14}{band.kl:8.5f}   {band.agreement:.2%}")

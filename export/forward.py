@@ -1,0 +1,69 @@
+"""One float32 transformer block in numpy, with what goes into each of its linears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import erf
+
+import numpy as np
+
+from issun.export.config import ACTIVATIONS, GPT2Config
+from issun.export.weights import Array
+
+Get = Callable[[str], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A block's output, its keys and values, and the input of each linear by name.
+
+    Output and inputs are (window, position, width), keys and values (window, head, position,
+    head_dim).
+    """
+
+    output: Array
+    keys: Array
+    values: Array
+    inputs: dict[str, Array]
+
+
+def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
+    """Block number `layer` over x, (window, position, n_embd); `get` gives its tensors by name."""
+    windows, length, width = x.shape
+    first = _layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
+    qkv = first @ get("attn.c_attn.weight") + get("attn.c_attn.bias")
+    heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
+    query, key, value = heads.transpose(2, 0, 3, 1, 4)
+    scores = query @ key.swapaxes(-1, -2) * np.float32(config.attention_scale(layer))
+    scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    attended = (weights @ value).transpose(0, 2, 1, 3).reshape(windows, length, width)
+    x = x + attended @ get("attn.c_proj.weight") + get("attn.c_proj.bias")
+    second = _layer_norm(x, get("ln_2.weight"), get("ln_2.bias"), config.layer_norm_epsilon)
+    active = _gelu(config, second @ get("mlp.c_fc.weight") + get("mlp.c_fc.bias"))
+    x = x + active @ get("mlp.c_proj.weight") + get("mlp.c_proj.bias")
+    inputs = {
+        "attn.c_attn": first,
+        "attn.c_proj": attended,
+        "mlp.c_fc": second,
+        "mlp.c_proj": active,
+    }
+    return Seen(x, key, value, inputs)
+
+
+def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    normed: Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias
+    return normed
+
+
+def _gelu(config: GPT2Config, x: Array) -> Array:
+    if ACTIVATIONS[config.activation_function] == "Gelu":
+        gate = np.vectorize(erf, otypes=[np.float32])(x / np.float32(np.sqrt(2)))
+    else:
+        gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))
+    active: Array = x * (1 + gate) / 2
+    return active

@@ -1,0 +1,90 @@
+"""Conversations in files: role and turns as JSON, which a person can read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from issun.runtime.errors import ConversationError
+from issun.runtime.files import reason_of
+from issun.runtime.prompt import Turn
+
+_FORMAT_VERSION = 1
+_MAX_FILE_BYTES = 16 << 20
+
+
+class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a saved conversation's JSON file holds."""
+
+    format: int
+    role: list[str]
+    turns: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, role: Sequence[str], turns: Sequence[Turn]) -> Self:
+        """A conversation as this version writes it."""
+        return cls(_FORMAT_VERSION, list(role), [(turn.message, turn.reply) for turn in turns])
+
+
+def kv_path(path: Path) -> Path:
+    """Where the KV cache of a conversation saved at `path` lies."""
+    return path.with_name(path.name + ".kv")
+
+
+def write_conversation(path: Path, saved: SavedConversation) -> None:
+    """Write to a new file that only its owner can read.
+
+    Raises ConversationError when it exists or cannot be written, and leaves none half written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConversationError("{path} exists: choose another name.", path=path) from None
+    except OSError as error:
+        raise ConversationError(
+            "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ConversationError(
+            "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
+        ) from error
+
+
+def read_conversation(path: Path) -> SavedConversation:
+    """Read what `write_conversation` has written; raises ConversationError for anything else."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConversationError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    if len(raw) > _MAX_FILE_BYTES:
+        raise ConversationError("{path} is no saved conversation: too large.", path=path)
+    try:
+        version = msgspec.json.decode(raw, type=_FormatOnly).format
+        if version != _FORMAT_VERSION:
+            raise ConversationError(
+                "{path} has format {found}; this issun reads format {known}.",
+                path=path,
+                found=version,
+                known=_FORMAT_VERSION,
+            )
+        return msgspec.json.decode(raw, type=SavedConversation)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConversationError(
+            "{path} is no saved conversation: {reason}", path=path, reason=error
+        ) from error
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int

@@ -1,0 +1,162 @@
+"""Figures of fidelity: by hand, against whole matrices, and what is kept of them."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from issun.benchmarks import fidelity, reference
+from issun.benchmarks.divergence import (
+    changed_argmax,
+    log_softmax,
+    losses_of,
+    mean_kl,
+    row_kl,
+    score_windows,
+)
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.fidelity import Fidelity, compare, read_text
+from issun.runtime import Model
+from issun.runtime.model import EMBEDDED
+
+TEXT = ("made up", "山と川と海の話をしましょう。\n空は青く、雲は白い。\n" * 12)
+Bundles = Callable[..., Path]
+
+
+def measure(reference: Path, bundle: Path, **options: object) -> Fidelity:
+    found = dict(
+        compare(
+            reference,
+            bundle,
+            TEXT,
+            against="it",
+            date="2026-01-01",
+            kv_caches=("float32",),
+            answers=2,
+            **options,  # type: ignore[arg-type]
+        )
+    )
+    return found["float32"]
+
+
+@pytest.fixture(scope="module")
+def exact(bundle: Bundles) -> Path:
+    return bundle("unscaled", "float32")
+
+
+@pytest.fixture(scope="module")
+def rounded(bundle: Bundles) -> Path:
+    return bundle("unscaled", "int8")
+
+
+def test_divergence_by_hand() -> None:
+    one, other = np.log([[0.5, 0.5], [1.0, 1e-300]]), np.log([[0.25, 0.75], [0.5, 0.5]])
+    expected = [0.5 * math.log(2) + 0.5 * math.log(2 / 3), math.log(2)]
+    np.testing.assert_allclose(row_kl(one, other), expected, rtol=1e-12)
+    np.testing.assert_allclose(losses_of(other, [1, 0]), [-math.log(0.75), math.log(2)])
+    assert mean_kl(np.float32([[0, 0]]), np.float32([[7, 7]])) == 0
+
+
+def test_perplexity_and_its_error_by_hand() -> None:
+    losses = np.log([2.0, 2.0, 4.0, 4.0])
+    mean, error = fidelity._perplexity(losses)
+    assert mean == pytest.approx(math.sqrt(8))
+    spread = math.sqrt(4 * (math.log(2) / 2) ** 2 / 3)
+    assert error == pytest.approx(math.sqrt(8) * spread / 2)
+    assert all(map(math.isnan, fidelity._perplexity(np.array([]))))
+
+
+def test_a_model_is_like_itself(exact: Path) -> None:
+    found = measure(exact, exact)
+    assert (found.kl_mean, found.kl_max, found.agreement, found.identical) == (0, 0, 1, 1)
+    assert (found.ratio, found.ratio_error) == (1, 0)
+    assert found.perplexity == found.reference_perplexity > 1
+    assert (found.answers, found.top, found.against, found.date) == (2, None, "it", "2026-01-01")
+
+
+def test_figures_are_those_of_whole_matrices(exact: Path, rounded: Path) -> None:
+    found = measure(exact, rounded)
+    with Model.load(exact) as model:
+        ids = model.tokenizer.encode(TEXT[1])
+        first = score_windows(model, ids)
+    with Model.load(rounded) as model:
+        second = score_windows(model, ids)
+    assert len(ids) > 256  # more than one window of this model's context
+    assert found.positions == len(ids)
+    assert found.kl_mean == pytest.approx(mean_kl(first, second), rel=1e-9)
+    assert found.agreement == pytest.approx(1 - changed_argmax(first, second))
+    divergence = row_kl(log_softmax(first), log_softmax(second))
+    assert found.kl_max == pytest.approx(divergence.max())
+    assert found.kl_median == pytest.approx(np.median(divergence))
+    place = np.arange(len(ids)) % 256
+    assert [(band.start, band.stop) for band in found.bands] == [(0, 32), (32, 128), (128, 256)]
+    for band in found.bands:
+        inside = (band.start <= place) & (place < band.stop)
+        assert band.kl == pytest.approx(divergence[inside].mean())
+    # The last token of a window has nothing behind it.
+    predicting = [i for i in range(len(ids) - 1) if i % 256 != 255]
+    losses = [-log_softmax(second[i : i + 1])[0, ids[i + 1]] for i in predicting]
+    assert found.perplexity == pytest.approx(math.exp(np.mean(losses)))
+    reference_losses = [-log_softmax(first[i : i + 1])[0, ids[i + 1]] for i in predicting]
+    assert found.reference_perplexity == pytest.approx(math.exp(np.mean(reference_losses)))
+    assert found.ratio == pytest.approx(found.perplexity / found.reference_perplexity)
+    assert 0 < found.ratio_error < found.error
+
+
+Usage = namedtuple("Usage", "free")
+
+
+def test_where_the_disk_is_small_the_rest_counts_as_one(
+    exact: Path, rounded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(exact, rounded)
+    monkeypatch.setattr(reference, "TOP", 64)
+    monkeypatch.setattr(reference.shutil, "disk_usage", lambda _: Usage(1_200_000))
+    short = measure(exact, rounded)
+    assert short.top == 64
+    assert 0.5 * whole.kl_mean < short.kl_mean < whole.kl_mean
+    assert short.perplexity == whole.perplexity
+    assert short.agreement == whole.agreement
+    monkeypatch.setattr(reference.shutil, "disk_usage", lambda _: Usage(1000))
+    with pytest.raises(BenchError, match="take a shorter text"):
+        measure(exact, rounded)
+
+
+def test_another_vocabulary_is_refused(exact: Path) -> None:
+    with pytest.raises(BenchError, match="different vocabularies"):
+        measure(exact, EMBEDDED)
+
+
+def test_a_damaged_answer_is_noticed(
+    exact: Path, rounded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Model.generate
+    calls = iter(range(4))
+
+    def generate(model: Model, prompt: list[int], params: object) -> object:
+        completion = real(model, prompt, params)  # type: ignore[arg-type]
+        changed = next(calls) == 3  # the bundle's second
+        return replace(completion, ids=[0, *completion.ids]) if changed else completion
+
+    monkeypatch.setattr(Model, "generate", generate)
+    assert measure(exact, exact).identical == 0.5
+
+
+def test_texts(tmp_path: Path) -> None:
+    name, text = read_text(None)
+    assert name == "fidelity.txt"
+    assert len(text.splitlines()) >= 20
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_text(tmp_path / "absent.txt")
+    (tmp_path / "empty.txt").write_text(" \n")
+    with pytest.raises(BenchError, match="holds no text"):
+        read_text(tmp_path / "empty.txt")
+    (tmp_path / "bad.txt").write_bytes(b"\xff")
+    with pytest.raises(BenchError, match="cannot be read"):
+        read_text(tmp_path / "bad.txt")

@@ -1,0 +1,83 @@
+"""Replays of answers on made-up step costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from issun.benchmarks.lookup import Trace, main, quoting, replay, traces
+from issun.runtime import Model
+from issun.runtime.lookup import LONGEST
+from issun.runtime.model import EMBEDDED
+
+FLAT = [1.0] * (LONGEST + 1)
+
+
+def test_nothing_to_quote_costs_nothing() -> None:
+    assert replay(Trace([1, 2, 3], list(range(10, 30))), FLAT, 0.04) == 1.0
+
+
+def test_a_quoted_run_comes_in_fewer_steps() -> None:
+    prompt = list(range(100))
+    answer = list(range(40, 64))
+    # Steps: over 40; over 41 and the drafts 42, 43; 44 and 45 to 48; 49 and 50 to 57; 58 and the
+    # last but one, of 59 to 62; and what is left is drawn from the last of these.
+    assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
+    dear = [1.0, *(2.0 for _ in range(LONGEST))]
+    assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
+
+
+def test_a_wrong_draft_costs_its_rows() -> None:
+    # Behind 1 2 the prompt has 3 4, the answer 8 9: one draft of two for nothing.
+    trace = Trace([1, 2, 3, 4, 7], [1, 2, 8, 9])
+    assert replay(trace, [1.0, 1.1, 1.2], 0.04) == pytest.approx(3 / 3.1)
+
+
+def test_shares() -> None:
+    trace = Trace([1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 9, 9, 9])
+    assert trace.quoted == 0.5
+    assert trace.distinct == 1.0
+    assert Trace([], [7] * 8).distinct == 0.2
+
+
+def test_records_that_quote() -> None:
+    text = "吾輩は猫である。名前はまだ無い。どこで生れたか見当がつかぬ。"
+    picked, replaced = quoting([text, "短い。"])
+    assert picked["output"] == "名前はまだ無い。"
+    assert replaced["instruction"] == "次の文章の「名前」を「何か」に直してください。"
+    assert replaced["output"] == "吾輩は猫である。何かはまだ無い。どこで生れたか見当がつかぬ。"
+    assert picked["input"] == replaced["input"] == text
+
+
+def test_only_answers_that_fit_are_replayed() -> None:
+    model = Model.load()
+    fitting = {"instruction": "山は?", "output": "日本で一番高い山は富士山です。" * 3}
+    records = [fitting, {**fitting, "output": "はい"}, {**fitting, "output": "山" * 999}]
+    (trace,) = traces(model, records)
+    assert trace.prompt == model.prompt("山は?")
+    assert model.tokenizer.decode(trace.answer[:-1]) == fitting["output"]
+    assert trace.answer[-1] == model.manifest.tokens.eos
+
+
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, text = tmp_path / "records.jsonl", tmp_path / "text.txt"
+    other = "今日は天気がよいので、公園まで歩いて行きましょう。"
+    lines = [{"instruction": "何をする?", "output": o} for o in (other, "はいはい" * 20)]
+    records.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    text.write_text(
+        "朝早く起きて庭の花に水をやった。昼には友人と町の図書館で本を読んだ。"
+        "夕方になって雨が降り始めたので、二人とも傘をさして帰った。\n",
+        encoding="utf-8",
+    )
+    options = ["--records", str(records), "--text", str(text)]
+    monkeypatch.setattr("sys.argv", ["lookup", str(EMBEDDED), *options])
+    assert main() == 0
+    steps, quote, others, loops = capsys.readouterr().out.splitlines()
+    assert steps.startswith("step over tokens: 1: ")
+    assert quote.split()[:5] == ["answers", "that", "quote", "2", "answers,"]
+    assert others.split()[:3] == ["other", "answers", "1"]
+    assert loops == "1 that loop left out"

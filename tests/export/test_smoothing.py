@@ -1,0 +1,143 @@
+"""Factors that even out channels: exact in float32, and of use where channels stick out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from issun.export import smoothing
+from issun.export.calibrate import calibrate
+from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.error import product_error
+from issun.export.forward import Seen, run_block
+from issun.export.lazy import CheckpointWeights
+from issun.export.quantize import Quantized, dequantize_blocks
+from issun.export.smoothing import Factors, smoothed
+
+IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 96)]
+
+
+@pytest.fixture(scope="module", params=["head-17", "head-24-gelu", "scaled-by-layer"])
+def opened(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> Checkpoint:
+    return open_checkpoint(checkpoint(str(request.param)))
+
+
+def weights_of(opened: Checkpoint) -> CheckpointWeights:
+    return CheckpointWeights(opened.config, opened.tensors, "int8")
+
+
+def blocks(weights: CheckpointWeights) -> list[Seen]:
+    """What each block sees of the ids, one window."""
+    x, found = weights.embed(np.array([IDS])), []
+    for layer in range(weights.config.n_layer):
+        found.append(run_block(weights.config, layer, x, partial(weights.stored, layer)))
+        x = found[-1].output
+    return found
+
+
+def test_factors_change_nothing_in_float32(opened: Checkpoint) -> None:
+    rng, width = np.random.default_rng(1), opened.config.n_embd
+    factors = [
+        Factors(*np.exp(rng.normal(0, 1, (3, width))).astype(np.float32))
+        for _ in range(opened.config.n_layer)
+    ]
+    weights = weights_of(opened)
+    before = blocks(weights)
+    for layer, own in enumerate(factors):
+        weights.smooth(layer, own)
+    after = blocks(weights)
+    for own, one, other in zip(factors, before, after, strict=True):
+        np.testing.assert_allclose(other.output, one.output, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(other.keys, one.keys, rtol=1e-3, atol=1e-3)
+        divided = own.divide(one.inputs)
+        for name, rows in other.inputs.items():
+            np.testing.assert_allclose(rows, divided[name], rtol=1e-3, atol=1e-3)
+
+
+def test_rows_are_read_alone(opened: Checkpoint) -> None:
+    factors = Factors(*np.full((3, opened.config.n_embd), 2, np.float32))
+    tensors = smoothed(opened.tensors, 0, factors)
+    whole = tensors["h.0.mlp.c_fc.weight"].read()
+    np.testing.assert_array_equal(tensors["h.0.mlp.c_fc.weight"].read(3, 5), whole[3:5])
+    np.testing.assert_array_equal(whole, 2 * opened.tensors["h.0.mlp.c_fc.weight"].read())
+    assert all(name.startswith("h.0.") for name in tensors)
+
+
+def test_a_factor_by_hand() -> None:
+    peaks, largest = np.float32([4, 1, 0, 5]), np.float32([1, 4, 3, 0])
+    np.testing.assert_allclose(smoothing._factor(peaks, largest, 0.5), [2, 0.5, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(smoothing._factor(peaks, largest, 1.0), [2, 0.5, 1, 1], rtol=1e-6)
+    nothing = np.zeros(3, np.float32)
+    np.testing.assert_array_equal(smoothing._factor(nothing, nothing, 0.5), np.ones(3))
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_channels_that_stick_out_do_no_harm(precision: str) -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(200, 256)).astype(np.float32)
+    weight = rng.normal(size=(256, 96)).astype(np.float32)
+    error = product_error(precision)  # type: ignore[arg-type]
+    assert error is not None
+    plain = error(inputs, weight)
+    where = rng.choice(256, 4, replace=False)
+    inputs[:, where] *= 60
+    weight[where] /= 60
+    spoilt = error(inputs, weight)
+    factor = smoothing._best(inputs[None], weight, error)
+    mended = error(inputs / factor, weight * factor[:, None])
+    assert spoilt > 3 * plain
+    assert mended < 1.2 * plain
+    others = np.delete(factor, where)
+    assert factor[where].min() > 3 * others.max()
+
+
+def test_even_channels_are_left_alone() -> None:
+    error = product_error("int8")
+    assert error is not None
+    # Rounded without loss as they are, and not once they are divided.
+    inputs = np.float32([[127, 1, 64, 3], [1, 127, 5, 9]])
+    weight = np.float32([[127, 64], [2, 3], [1, 127], [90, 5]])
+    assert error(inputs, weight) == 0
+    np.testing.assert_array_equal(smoothing._best(inputs, weight, error), np.ones(4))
+
+
+def test_calibration_finds_no_worse(opened: Checkpoint) -> None:
+    error = product_error("int8")
+    assert error is not None
+    weights, plain = weights_of(opened), weights_of(opened)
+    before = blocks(weights)
+    layers: list[int] = []
+    scales = calibrate(weights, IDS, error=error, progress=layers.append)
+    assert layers == list(range(1, opened.config.n_layer + 1))
+    for layer, (one, other) in enumerate(zip(before, blocks(weights), strict=True)):
+        for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc"):
+            rows, even = (
+                seen.inputs[name].reshape(-1, plain.config.n_embd) for seen in (one, other)
+            )
+            loss = error(rows, plain.stored(layer, f"{name}.weight"))
+            assert error(even, weights.stored(layer, f"{name}.weight")) <= loss * (1 + 1e-5)
+    # The cache's scales are those of the values as they are then.
+    for one, other in zip(scales, calibrate(weights, IDS), strict=True):
+        for scale, expected in zip(one, other, strict=True):
+            np.testing.assert_allclose(scale, expected, rtol=1e-3)
+
+
+def test_gptq_is_written_once_and_pads_heads(opened: Checkpoint) -> None:
+    weights = CheckpointWeights(opened.config, opened.tensors, "int4", block=32)
+    calibrate(weights, IDS, gptq=True)
+    plain = CheckpointWeights(opened.config, opened.tensors, "int4", block=32)
+    for name in ("h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc", "h.0.mlp.c_proj"):
+        fitted, rounded = (
+            [w.tensor(f"{name}.{p}").numpy() for p in ("weight", "scale")] for w in (weights, plain)
+        )
+        assert fitted[0].shape == rounded[0].shape
+        assert not np.array_equal(fitted[0], rounded[0])
+        width = weights.linear_shape(f"{name}.weight")[0]
+        back = dequantize_blocks(Quantized(*fitted), bits=4, width=width)
+        exact = plain.read(f"{name}.weight").T
+        np.testing.assert_allclose(back, exact, atol=0.5 * np.abs(exact).max())
+    assert not any(name.startswith("h.0.") for name in weights._fitted)
