@@ -86,14 +86,14 @@ class CheckpointWeights:
 
     def stored(self, layer: int, part: str) -> Array:
         """A tensor of a block as it is now, its heads not padded."""
-        return self._tensors[f"h.{layer}.{part}"].read()
+        return self._finite(f"h.{layer}.{part}")
 
     def embed(self, ids: NDArray[np.int64]) -> Array:
         """Token and position embeddings of windows of ids: (window, position, n_embd)."""
         table = self._tensors["wte.weight"]
         rows = {int(i): table.read(int(i), int(i) + 1)[0] for i in np.unique(ids)}
         tokens = np.stack([[rows[int(i)] for i in window] for window in ids])
-        embedded: Array = tokens + self._tensors["wpe.weight"].read(0, ids.shape[1])
+        embedded: Array = tokens + self._finite("wpe.weight")[: ids.shape[1]]
         return embedded
 
     def smooth(self, layer: int, factors: Factors) -> None:
@@ -140,9 +140,7 @@ class CheckpointWeights:
 
     def read(self, name: str) -> Array:
         """A stored tensor as float32, its heads padded with zeros to a multiple of 8: exact."""
-        array = self._tensors[name].read()
-        if not np.isfinite(array.min()) or not np.isfinite(array.max()):
-            raise CheckpointError("{name} holds NaN or infinity.", name=name)
+        array = self._finite(name)
         heads, have, want = self.config.n_head, self.config.head_dim, self.config.kv_head_dim
         if have == want:
             return array
@@ -153,6 +151,12 @@ class CheckpointWeights:
         if name.endswith("attn.c_proj.weight"):
             parts = array.reshape(heads, have, array.shape[1])
             return np.pad(parts, [(0, 0), (0, want - have), (0, 0)]).reshape(-1, array.shape[1])
+        return array
+
+    def _finite(self, name: str) -> Array:
+        array = self._tensors[name].read()
+        if not np.isfinite(array.min()) or not np.isfinite(array.max()):
+            raise CheckpointError("{name} holds NaN or infinity.", name=name)
         return array
 
     def _rest(self, base: str) -> Array:

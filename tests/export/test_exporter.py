@@ -172,7 +172,7 @@ def test_progress_counts_up_to_the_total(source: Path) -> None:
         ExportOptions(kv_cache="int8"),
         progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)),
     )
-    assert list(seen) == ["write", "calibrate", "hash"]
+    assert list(seen) == ["calibrate", "write", "hash"]
     for steps in seen.values():
         done = [step[0] for step in steps]
         assert done == sorted(done)
