@@ -61,8 +61,6 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
         packed = _copy_packed(tensors, external, _Copy(source, file))
         file.flush()
         os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # who opens it reads it in large pages
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     saved.unlink()
     data.unlink()
     return packed

@@ -1,4 +1,4 @@
-"""Which pages of files the process maps, and how large they are."""
+"""Gives memory back that the process holds and no longer needs."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ import mmap
 import re
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-_LARGE = 2 << 20  # a large page
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
-
-
-def read_in_large_pages(file: Path) -> None:
-    """Bring `file` into memory in pages of 2 MB, where the system has them for files.
-
-    A weight is read faster out of these, since the CPU looks up one address instead of 512. What is
-    in memory already stays as it is; elsewhere than on Linux this does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as pages:
-        with suppress(OSError):  # a kernel without large pages
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        for start in range(0, len(pages), _LARGE):
-            pages[start]  # reads it
-            pages.madvise(mmap.MADV_DONTNEED, start, min(_LARGE, len(pages) - start))
 
 
 def drop_file_pages(files: Collection[Path]) -> None:

@@ -19,7 +19,7 @@ from issun.runtime.errors import BundleError, Notify
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
-from issun.runtime.pages import drop_file_pages, read_in_large_pages
+from issun.runtime.pages import drop_file_pages
 from issun.runtime.session import integer_matmul_saturates, open_session
 
 VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
@@ -69,7 +69,6 @@ class WeightCache:
         """A session over the entry's weights; None where they are not this graph's on this CPU."""
         folder = self.folder / entry.key
         os.utime(folder / _INDEX)  # used now
-        read_in_large_pages(folder / _DATA)
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
