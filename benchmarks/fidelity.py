@@ -22,6 +22,7 @@ from issun.runtime.manifest import KVCacheType
 
 PACKAGED = Path(__file__).with_name("fidelity.txt")
 ANSWERS, LENGTH = 20, 100  # greedy answers to compare, and tokens of each
+LEAST = 32  # tokens of a text
 
 _BANDS = (0, 32, 128, 256, 512)  # positions in a window
 _ROWS = 64  # at a time in float64
@@ -67,7 +68,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float
     bands: list[Band]
     answers: int
-    identical: float
+    identical: float | None
     date: str
 
 
@@ -104,8 +105,14 @@ def compare(
     """
     name, content = text
     with TemporaryDirectory(dir=work) as folder:
-        with Model.load(reference, keep_packed=False) as model:
+        with Model.load(reference, kv_cache="float32", keep_packed=False) as model:
             ids = model.tokenizer.encode(content)
+            if len(ids) < LEAST:
+                raise BenchError(
+                    "The text has {tokens} tokens, it must have {least} or more.",
+                    tokens=len(ids),
+                    least=LEAST,
+                )
             windows = list(cut_windows(ids, model.decoder.n_positions))
             kept = Reference(Path(folder) / "logits", len(ids), model.manifest.architecture)
             for window in windows:
@@ -129,7 +136,7 @@ def compare(
                     text=name,
                     sha256=hashlib.sha256(content.encode()).hexdigest(),
                     answers=len(same),
-                    identical=sum(same) / max(1, len(same)),
+                    identical=sum(same) / len(same) if same else None,
                     date=date,
                 ),
             )
@@ -158,7 +165,7 @@ class _Found:
     """The bundle's figures as they grow, window by window."""
 
     def __init__(self, kept: Reference) -> None:
-        self._kept = kept
+        self._kept, self._likeliest = kept, kept.likeliest()
         self.positions = 0
         self._divergences: list[Vector] = []
         self._agreements: list[NDArray[np.bool_]] = []
@@ -171,7 +178,7 @@ class _Found:
             rows = log_softmax(logits[start : start + _ROWS])
             first, second = self._kept.read(self.positions, rows)
             self._divergences.append(row_kl(first, second))
-            likeliest = self._kept.likeliest[self.positions : self.positions + len(rows)]
+            likeliest = self._likeliest[self.positions : self.positions + len(rows)]
             self._agreements.append(rows.argmax(axis=-1) == likeliest)
             self._losses.append(losses_of(rows, window[start + 1 : start + 1 + len(rows)]))
             self.positions += len(rows)
@@ -210,15 +217,12 @@ class _Found:
             agreement=float(agreed.mean()),
             bands=bands,
             answers=0,
-            identical=0.0,
+            identical=None,
             date="",
         )
 
 
 def _perplexity(losses: Vector) -> tuple[float, float]:
     """exp of the mean, and its standard error."""
-    if not len(losses):
-        return math.nan, math.nan
     mean = math.exp(losses.mean())
-    spread = losses.std(ddof=1) if len(losses) > 1 else 0.0
-    return mean, mean * float(spread) / math.sqrt(len(losses))
+    return mean, mean * float(losses.std(ddof=1)) / math.sqrt(len(losses))

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from issun.runtime import Model
+from issun.runtime.decoder import common_prefix
 from issun.runtime.lookup import LONGEST, ROW_COST, Lookup
 
 _DEPTH, _ROUNDS = 256, 9  # tokens of context, and measurements of each step
@@ -62,12 +63,11 @@ def replay(trace: Trace, costs: Sequence[float], row_cost: float) -> float:
     spent, at = 0.0, 0  # the first token comes from the prompt
     while at < len(answer) - 1:
         lookup.add(answer[at])
-        draft = lookup.draft(len(answer) - at - 2)
+        draft = lookup.draft(LONGEST)  # nobody knows where the answer will end
         spent += costs[len(draft)]
-        accepted = 0
-        while accepted < len(draft) and draft[accepted] == answer[at + 1 + accepted]:
-            lookup.add(draft[accepted])
-            accepted += 1
+        accepted = common_prefix(draft, answer[at + 1 :])
+        for token in draft[:accepted]:
+            lookup.add(token)
         if draft:
             lookup.learn(len(draft), accepted)
         at += 1 + accepted
@@ -123,19 +123,21 @@ def traces(model: Model, records: Iterable[dict[str, str]]) -> Iterator[Trace]:
 def describe(name: str, gains: Sequence[float]) -> str:
     """One line: how many, the mean gain, the least."""
     if not gains:
-        return f"{name:<22} none"
+        return f"{name:<25} none"
     mean = len(gains) / sum(1 / gain for gain in gains)  # as many tokens of each
-    return f"{name:<22} {len(gains):5} answers, {mean:.2f} times as fast, at least {min(gains):.3f}"
+    return f"{name:<25}{len(gains):5}: {mean:.2f} times as fast, at least {min(gains):.3f}"
 
 
 def main() -> int:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, prog="lookup")
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--kv-cache", help="float32 or int8")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--records", type=Path, help="JSONL: instruction, input, output")
     parser.add_argument("--text", type=Path, help="one paragraph a line")
     args = parser.parse_args()
-    with Model.load(args.bundle) as model:
+    with Model.load(args.bundle, threads=args.threads, kv_cache=args.kv_cache) as model:
         row_cost = ROW_COST.get(model.manifest.precision.name)
         if row_cost is None:
             print(f"{args.bundle}: {model.manifest.precision.name} has no lookup", file=sys.stderr)
@@ -143,19 +145,24 @@ def main() -> int:
         costs = step_costs(model)
         shown = (1, 2, 4, 8, LONGEST + 1)
         print("step over tokens:", ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in shown))
-        found: list[Trace] = []
+        found: dict[str, list[Trace]] = {}
         if args.records:
             lines = args.records.read_text(encoding="utf-8").splitlines()
-            found += traces(model, map(json.loads, lines))
+            found["records"] = list(traces(model, map(json.loads, lines)))
         if args.text:
-            found += traces(model, quoting(args.text.read_text(encoding="utf-8").splitlines()))
-    kept = [trace for trace in found if trace.distinct >= _DISTINCT]
-    gains: dict[bool, list[float]] = {True: [], False: []}
-    for trace in kept:
-        gains[trace.quoted >= _QUOTING].append(replay(trace, costs, row_cost))
-    print(describe("answers that quote", gains[True]))
-    print(describe("other answers", gains[False]))
-    print(f"{len(found) - len(kept)} that loop left out")
+            paragraphs = args.text.read_text(encoding="utf-8").splitlines()
+            found["text"] = list(traces(model, quoting(paragraphs)))
+    for source, all_traces in found.items():
+        kept = [trace for trace in all_traces if trace.distinct >= _DISTINCT]
+        for quotes in (True, False):
+            gains = [
+                replay(trace, costs, row_cost)
+                for trace in kept
+                if (trace.quoted >= _QUOTING) is quotes
+            ]
+            name = f"{source}, {'quoting' if quotes else 'other'} answers"
+            print(describe(name, gains))
+        print(f"{source}, left out since they loop: {len(all_traces) - len(kept)}")
     return 0
 
 

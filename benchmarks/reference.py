@@ -43,7 +43,6 @@ class Reference:
         self._losses: list[Vector] = []
         path.touch()
 
-    @property
     def likeliest(self) -> NDArray[np.int64]:
         """The likeliest id of each position."""
         return np.concatenate(self._likeliest)

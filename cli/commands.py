@@ -67,15 +67,13 @@ class Commands:
         note("[taken back: {message}]", message=turn.message)
 
     def _save(self, path: str) -> None:
-        self._chat.save(_required(path, "/save FILE"))
+        size = self._chat.save(_required(path, "/save FILE"))
         note("[saved: {path}]", path=path)
-        beside = kv_path(user_path(path))
-        if beside.exists():
-            size = beside.stat().st_size / 1e6
+        if size:
             note(
                 "[and what /load need not read again: {path}, {size:,.1f} MB]",
-                path=beside,
-                size=size,
+                path=kv_path(user_path(path)),
+                size=size / 1e6,
             )
 
     def _load(self, path: str) -> None:

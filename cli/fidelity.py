@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -72,8 +73,11 @@ def run(
         "bundle": tr("reading, the bundle"),
         "answers": tr("answering"),
     }
+    place = user_path(work) if work else _beside(bundle.resolve(), against.resolve())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ParameterError("{path} is no folder to write to: give --work.", path=place)
     found: dict[KVCacheType, Fidelity] = {}
-    with _reference(against, work) as (reference, name), Bar() as bar:
+    with _reference(against, place) as (reference, name), Bar() as bar:
         for kind, fidelity in compare(
             reference,
             bundle,
@@ -82,21 +86,26 @@ def run(
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
             kv_caches=kinds,
             answers=answers,
-            work=work and user_path(work),
+            work=place,
             progress=lambda stage, done, total: bar.update(stages[stage], done, total),
         ):
             found[kind] = fidelity
+            if not as_json:
+                _print(kind, fidelity)
+            if keep:
+                _keep(bundle, manifest, kind, fidelity)
     if as_json:
         print(printable_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()))
-    else:
-        for kind, fidelity in found.items():
-            _print(kind, fidelity)
-    if keep:
-        _keep(bundle, manifest, found)
+
+
+def _beside(bundle: Path, against: Path) -> Path:
+    """Where temporary files go, which are large: a system's own place for them may be memory."""
+    inside = against in (bundle.parent, *bundle.parent.parents)
+    return against.parent if inside else bundle.parent
 
 
 @contextmanager
-def _reference(against: Path, work: Path | None) -> Iterator[tuple[Path, str]]:
+def _reference(against: Path, work: Path) -> Iterator[tuple[Path, str]]:
     """The float32 bundle of a checkpoint, or the one that was named; and a name to keep."""
     if (against / MANIFEST_NAME).is_file():
         manifest = read_manifest(against)
@@ -110,17 +119,22 @@ def _reference(against: Path, work: Path | None) -> Iterator[tuple[Path, str]]:
         return
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
-    folder = Path(mkdtemp(dir=work))
+    folder = Path(mkdtemp(prefix=".issun-fidelity-", dir=work))
     try:
         made = export(against, folder / "float32", ExportOptions(precision="float32"))
         yield folder / "float32", made.source.name
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep(bundle: Path, manifest: Manifest, found: dict[KVCacheType, Fidelity]) -> None:
-    kept: dict[str, Any] = manifest.fidelity | msgspec.to_builtins(found)
+def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:
+    """Put the figures beside those that the bundle has by now."""
     try:
+        manifest = read_manifest(bundle)
+        if manifest.bundle_id != measured.bundle_id:
+            note("The figures are not kept: {bundle} is another bundle by now.", bundle=bundle)
+            return
+        kept = manifest.fidelity | {kind: msgspec.to_builtins(found)}
         write_manifest(bundle, msgspec.structs.replace(manifest, fidelity=kept))
     except OSError as error:
         note(
@@ -137,7 +151,7 @@ def _print(kind: str, found: Fidelity) -> None:
         tr("                  largest {kl_max:.5f}"),
         tr("  same choice     {agreement:.2%} of the tokens"),
     ]
-    if found.answers:
+    if found.identical is not None:
         lines.append(tr("  same answer     {identical:.0%} of {answers} for 100 tokens"))
     if found.top:
         lines.append(tr("  KL over the {top:,} likeliest tokens and the rest as one"))

@@ -73,8 +73,8 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
 def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:
     """What `issun bench fidelity` has kept, a line for each KV cache type."""
     shown = (
-        "{0} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same choice {agreement:.2%}, "
-        "same answer {identical:.0%} of {answers} ({date}, {text}, against {against})"
+        "{0} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same choice {agreement:.2%} "
+        "({date}, {text}, against {against})"
     )
     lines = []
     for kind, found in manifest.fidelity.items():

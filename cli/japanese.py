@@ -235,6 +235,18 @@ JAPANESE: dict[str, str] = {
         "比較元のロジットに {needed:,} MB 必要ですが、使えるのは {free:,} MB です。"
         "短い文章にしてください。"
     ),
+    "The figures are not kept: {bundle} is another bundle by now.": (
+        "{bundle} が別のバンドルに変わったため、結果は記録しません。"
+    ),
+    "The text has {tokens} tokens, it must have {least} or more.": (
+        "文章が {tokens} トークンしかありません。{least} トークン以上必要です。"
+    ),
+    "{path} is no folder to write to: give --work.": (
+        "{path} は書き込めるフォルダーではありません。--work で指定してください。"
+    ),
+    "{name} cannot be fitted to this text: export without --gptq, or with more text.": (
+        "{name} をこの文章に合わせられません。--gptq なしで、またはもっと長い文章で変換してください。"
+    ),
     "The two models have different vocabularies.": "2 つのモデルの語彙が違います。",
     "Where temporary files go: they may be large.": "一時ファイルの置き場所（大きくなります）",
     "answers is {value!r}, it must be 0 or more.": "answers が {value!r} です。0 以上にしてください。",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import erf
 
 import numpy as np
 
@@ -30,16 +29,9 @@ class Seen:
 
 def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
     """Block number `layer` over x, (window, position, n_embd); `get` gives its tensors by name."""
-    windows, length, width = x.shape
     first = _layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
     qkv = first @ get("attn.c_attn.weight") + get("attn.c_attn.bias")
-    heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
-    query, key, value = heads.transpose(2, 0, 3, 1, 4)
-    scores = query @ key.swapaxes(-1, -2) * np.float32(config.attention_scale(layer))
-    scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    attended = (weights @ value).transpose(0, 2, 1, 3).reshape(windows, length, width)
+    attended, key, value = _attend(config, layer, qkv)
     x = x + attended @ get("attn.c_proj.weight") + get("attn.c_proj.bias")
     second = _layer_norm(x, get("ln_2.weight"), get("ln_2.bias"), config.layer_norm_epsilon)
     active = _gelu(config, second @ get("mlp.c_fc.weight") + get("mlp.c_fc.bias"))
@@ -53,6 +45,19 @@ def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
     return Seen(x, key, value, inputs)
 
 
+def _attend(config: GPT2Config, layer: int, qkv: Array) -> tuple[Array, Array, Array]:
+    """Causal attention in each window; also its keys and values."""
+    windows, length, _ = qkv.shape
+    heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
+    query, key, value = heads.transpose(2, 0, 3, 1, 4)
+    scores = query @ key.swapaxes(-1, -2) * np.float32(config.attention_scale(layer))
+    scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    attended = (weights @ value).transpose(0, 2, 1, 3).reshape(windows, length, config.n_embd)
+    return attended, key, value
+
+
 def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
@@ -61,9 +66,23 @@ def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 
 
 def _gelu(config: GPT2Config, x: Array) -> Array:
-    if ACTIVATIONS[config.activation_function] == "Gelu":
-        gate = np.vectorize(erf, otypes=[np.float32])(x / np.float32(np.sqrt(2)))
-    else:
-        gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))
-    active: Array = x * (1 + gate) / 2
+    """The activation, a window at a time: its terms would take several times the memory."""
+    exact = ACTIVATIONS[config.activation_function] == "Gelu"
+    active = np.empty_like(x)
+    for window, rows in zip(active, x, strict=True):
+        if exact:
+            gate = _erf(rows / np.float32(np.sqrt(2)))
+        else:
+            gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (rows + np.float32(0.044715) * rows**3))
+        window[:] = rows * (1 + gate) / 2
     return active
+
+
+def _erf(x: Array) -> Array:
+    """The error function within 2e-7. Source: Abramowitz and Stegun (1964), formula 7.1.26."""
+    t: Array = np.reciprocal(np.float32(1) + np.float32(0.3275911) * np.abs(x))
+    sum_ = np.zeros_like(x)
+    for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        sum_ = (sum_ + np.float32(factor)) * t
+    found: Array = (np.sign(x) * (1 - sum_ * np.exp(-np.square(x)))).astype(np.float32)
+    return found

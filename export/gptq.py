@@ -6,7 +6,10 @@ scale is the one of a few that loses least.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
+from numpy.typing import NDArray
 
 from issun.export.quantize import Quantized, pack_4, scales_4
 from issun.export.weights import Array
@@ -56,8 +59,27 @@ def _inverse_factor(second: Array) -> Array:
     The inverse of R, where `second` = R R^T with R upper: Cholesky's factor of the matrix read from
     its other end. Inverting `second` itself would square the rounding errors.
     """
-    upper = np.linalg.cholesky(second[::-1, ::-1])[::-1, ::-1]
+    upper = _cholesky(second[::-1, ::-1])[::-1, ::-1]
     factor: Array = np.triu(np.linalg.inv(upper)).astype(np.float32)
+    return factor
+
+
+def _cholesky(second: Array) -> Array:
+    """Cholesky's factor, with more damping where rounding asks for it; raises LinAlgError."""
+    diagonal = np.diag_indices(len(second))
+    more = DAMPING * np.float32(second[diagonal].mean())
+    for times in (0, 10):
+        with suppress(np.linalg.LinAlgError):
+            return _damped_cholesky(second, diagonal, times * more)
+    return _damped_cholesky(second, diagonal, 100 * more)
+
+
+def _damped_cholesky(
+    second: Array, diagonal: tuple[NDArray[np.intp], ...], damping: np.float32
+) -> Array:
+    damped = second.copy()
+    damped[diagonal] += damping
+    factor: Array = np.linalg.cholesky(damped)
     return factor
 
 

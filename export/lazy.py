@@ -57,7 +57,7 @@ class CheckpointWeights:
         self.config, self.precision, self.block = config, precision, block
         self._tensors = dict(tensors)
         self._quantized: dict[str, Once] = {}
-        self._fitted: dict[str, Quantized] = {}
+        self._fitted: dict[str, Quantized | None] = {}
         self._apart: dict[str, NDArray[np.int64]] = {}
 
     @property
@@ -108,6 +108,11 @@ class CheckpointWeights:
         """Input channels of a linear that are multiplied in float32, as `.apart`; or none."""
         return self._apart.get(base)
 
+    @property
+    def num_kept_apart(self) -> int:
+        """Input channels of all linears together that are multiplied in float32."""
+        return sum(map(len, self._apart.values()))
+
     def fit(self, base: str, inputs: Array) -> None:
         """Quantize an int4 linear by GPTQ on its inputs (rows, in); kept until it is written."""
         weight = self._rest(base).T
@@ -118,8 +123,14 @@ class CheckpointWeights:
         if base in self._apart:
             inputs = inputs.copy()
             inputs[:, self._apart[base]] = 0
-        second = hessian(inputs)
-        self._fitted[base] = quantize_gptq(weight.copy(), second, block=self.block)
+        try:
+            made = quantize_gptq(weight.copy(), hessian(inputs), block=self.block)
+        except np.linalg.LinAlgError as error:
+            raise CheckpointError(
+                "{name} cannot be fitted to this text: export without --gptq, or with more text.",
+                name=f"{base}.weight",
+            ) from error
+        self._fitted[base] = made
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a stored tensor with its heads padded as the graph has them."""
@@ -191,8 +202,11 @@ class CheckpointWeights:
         blocks = -(-width // block)
 
         def quantize() -> Quantized:
-            if base in self._fitted:
-                return self._fitted.pop(base)
+            if base in self._fitted:  # read once; without it rounding would take its place unseen
+                made, self._fitted[base] = self._fitted[base], None
+                if made is None:
+                    raise RuntimeError(f"{base} was written before")
+                return made
             name = f"{base}.weight"
             if bits == 8:  # (out, in) as stored: the largest tensor, read a few rows at a time
                 return quantize_blocks(

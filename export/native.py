@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from issun.export.calibrate import calibrate, calibration_ids, calibration_text
+from issun.export.calibrate import calibrate, calibration_ids, read_calibration_text
 from issun.export.checkpoint import Checkpoint
 from issun.export.error import product_error
 from issun.export.graph import build_graph
@@ -101,10 +101,8 @@ class NativeRoute:
 
 def _calibration_text(path: Path | None) -> str:
     """The user's text, or the shipped one; raises ParameterError."""
-    if path is None:
-        return calibration_text()
     try:
-        text = user_path(path).read_text(encoding="utf-8-sig")
+        text = read_calibration_text(path and user_path(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -129,4 +127,6 @@ def _describe(weights: CheckpointWeights, *, gptq: bool) -> Precision:
         "int8": "int8 weights per output channel, activations quantized row by row",
         "int4": f"4-bit symmetric blocks of {weights.block}" + (", GPTQ" if gptq else ""),
     }[weights.precision]
+    if weights.num_kept_apart:
+        linears += f"; {weights.num_kept_apart} channels in float32"
     return Precision(name=weights.precision, linears=linears, embedding=embedding, head=embedding)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.decoder import Cache, KVCache
-from issun.runtime.errors import ConversationError
+from issun.runtime.decoder import Cache, KVCache, common_prefix
+from issun.runtime.errors import BusyError, ConversationError, ParameterError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.model import Model
@@ -99,21 +99,27 @@ class Conversation:
         if role is not None:
             self.role = self._role_lines(role)
 
-    def save(self, path: str | Path, *, keep_cache: bool = True) -> None:
+    def save(self, path: str | Path, *, keep_cache: bool = True) -> int:
         """Write role and turns as JSON to a new file that only its owner can read.
 
-        With `keep_cache` the KV cache goes to a file beside it, `path` with `.kv` behind, so that
-        `load` with the same bundle need not compute it again: 393 kB a token for the 1.3 B shape
-        in float32, 99 kB in int8. Raises ConversationError when a file exists or cannot be written.
+        With `keep_cache` what the KV cache holds of them goes to a file beside it, `path` with
+        `.kv` behind, so that `load` with the same bundle need not compute it again: 393 kB a token
+        for the 1.3 B shape in float32, 98 kB in int8. Gives the bytes of that file, 0 where there
+        is none; none is written while the model answers. Raises ConversationError when a file
+        exists or cannot be written.
         """
-        self.model.check_free()
         path = user_path(path)
-        write_conversation(path, SavedConversation.of(self.role, self.turns))
-        if not keep_cache or not isinstance(self._cache, KVCache) or not self._cache.ids[0]:
-            return
         beside = kv_path(path)
+        if keep_cache and (beside.exists() or beside.is_symlink()):
+            raise ConversationError("{path} exists: choose another name.", path=beside)
+        write_conversation(path, SavedConversation.of(self.role, self.turns))
+        if not keep_cache or not isinstance(self._cache, KVCache):
+            return 0
         try:
-            write_kv(beside, self._cache, self.model.manifest.bundle_id)
+            with self.model.busy():
+                return self._save_cache(self._cache, beside)
+        except (BusyError, ParameterError):  # it is answering, or closed
+            return 0
         except OSError as error:
             raise ConversationError(
                 "{path} is written, but not the KV cache {beside}: {reason}",
@@ -122,19 +128,30 @@ class Conversation:
                 reason=reason_of(error),
             ) from error
 
+    def _save_cache(self, cache: KVCache, path: Path) -> int:
+        """Write what the next prompt begins with; nothing of turns that were taken back."""
+        turns = self.turns[self._dropped :]
+        known = self.model.prompts.before_message(self.role, turns)
+        shared = common_prefix(cache.ids[0], known)
+        if not shared:
+            return 0
+        return write_kv(path, cache, shared, self.model.manifest.bundle_id, dropped=self._dropped)
+
     def load(self, path: str | Path) -> None:
         """Take role and turns from a saved file; raises ConversationError and changes nothing.
 
-        The KV cache beside it is taken too where it is whole and this bundle's.
+        The KV cache beside it is taken too where it is whole and this bundle's. Raises BusyError
+        while the model answers.
         """
-        self.model.check_free()
         path = user_path(path)
-        saved = read_conversation(path)
-        self.role = saved.role
-        self.turns = [Turn(message, reply) for message, reply in saved.turns]
-        self._last, self._dropped = None, 0
-        if isinstance(self._cache, KVCache) and kv_path(path).is_file():
-            read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
+        with self.model.busy():
+            saved = read_conversation(path)
+            self.role = saved.role
+            self.turns = [Turn(message, reply) for message, reply in saved.turns]
+            self._last, self._dropped = None, 0
+            if isinstance(self._cache, KVCache) and kv_path(path).is_file():
+                held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
+                self._dropped = held.dropped if held else 0
 
     def _role_lines(self, role: Sequence[str] | str) -> list[str]:
         if isinstance(role, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import sys
 from abc import ABC, abstractmethod
@@ -49,11 +50,15 @@ class Cache:
 
         At least the last id is left to be read again, since its logits are not kept.
         """
-        held = self.ids[slot]
-        limit = min(len(held), len(ids) - 1)
-        shared = next((i for i in range(limit) if held[i] != ids[i]), limit)
+        shared = min(common_prefix(self.ids[slot], ids), len(ids) - 1)
         self.rewind(shared, slot)
         return shared
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids two sequences begin alike with."""
+    limit = min(len(one), len(other))
+    return next((i for i in range(limit) if one[i] != other[i]), limit)
 
 
 class Decoder(ABC):
@@ -226,7 +231,8 @@ class IssunDecoder(Decoder):
         for slot, chunk in enumerate(chunks):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
-        logits = np.empty((len(rows), self.vocab_size), np.float32)
+        with memory_for(int(lengths.sum())):
+            logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
         feeds = {
             "input_ids": input_ids,
@@ -249,17 +255,26 @@ class IssunDecoder(Decoder):
 
 @contextmanager
 def memory_for(tokens: int) -> Iterator[None]:
-    """Tell a failed allocation from other errors, which ONNX Runtime does in words alone."""
+    """Raise OutOfMemoryError for a failed allocation; other errors pass."""
     try:
         yield
-    except (MemoryError, OSError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocat" not in str(error):
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        if not _out_of_memory(error):
             raise
         raise OutOfMemoryError(
             "There is not enough memory for {tokens:,} more tokens: close other programs, or take "
             "a smaller precision or a shorter context.",
             tokens=tokens,
         ) from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):  # on Windows: no memory, or the paging file is too small
+        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in (8, 1455)
+    # ONNX Runtime says it in words alone.
+    return "Failed to allocate" in str(error) or "bad_alloc" in str(error)
 
 
 def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:

@@ -18,41 +18,47 @@ from issun.runtime.manifest import KVCacheType
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20
+_CHECK = 4  # bytes
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the values belong to: the bundle, the ids that were read, (arrays, heads, head_dim)."""
+    """What the values belong to: the bundle, the ids that were read, (arrays, heads, head_dim).
+
+    `dropped` is how many of the oldest turns these ids leave out.
+    """
 
     format: int
     bundle: str
     kv_cache: KVCacheType
     shape: tuple[int, int, int]
+    dropped: int
     ids: list[int]
 
 
-def write_kv(path: Path, cache: KVCache, bundle: str) -> int:
-    """Write what the cache's first slot holds to a new file that only its owner can read.
+def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: int = 0) -> int:
+    """Write the first `length` tokens of the cache's first slot to a new file of its owner's.
 
     Gives the bytes written. Raises OSError, and leaves no file then.
     """
-    line = msgspec.json.encode(_header(cache, bundle, cache.ids[0])) + b"\n"
+    header = _header(cache, bundle, dropped, cache.ids[0][:length])
+    line = msgspec.json.encode(header) + b"\n"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(line)
             check = zlib.crc32(line)
-            for values in _slices(cache, len(cache.ids[0])):
+            for values in _slices(cache, length):
                 file.write(values)
                 check = zlib.crc32(values, check)
-            file.write(check.to_bytes(4, "little"))
+            file.write(check.to_bytes(_CHECK, "little"))
             return file.tell()
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
-def read_kv(path: Path, cache: KVCache, bundle: str) -> int:
-    """Fill the cache's first slot from a file of this bundle; gives how many tokens it holds.
+def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
+    """Fill the cache's first slot from a file of this bundle; gives what it holds.
 
     Where there is no such file, or it is another bundle's or damaged, the slot is left empty.
     """
@@ -61,25 +67,32 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> int:
         with path.open("rb") as file:
             line = file.readline(_MAX_HEADER)
             found = msgspec.json.decode(line, type=Header)
-            if found != _header(cache, bundle, found.ids) or len(found.ids) > cache.positions:
-                return 0
+            length = len(found.ids)
+            if (
+                found != _header(cache, bundle, found.dropped, found.ids)
+                or length > cache.positions
+            ):
+                return None
+            size = length * cache.buffers[:, 0, :, 0].nbytes
+            if os.fstat(file.fileno()).st_size != len(line) + size + _CHECK:
+                return None
             check = zlib.crc32(line)
-            for values in _slices(cache, len(found.ids)):
+            for values in _slices(cache, length):
                 if file.readinto(values) != len(values):
-                    return 0
+                    return None
                 check = zlib.crc32(values, check)
-            if file.read() != check.to_bytes(4, "little"):
-                return 0
+            if file.read(_CHECK) != check.to_bytes(_CHECK, "little"):
+                return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return 0
+        return None
     cache.ids[0] = found.ids
-    return len(found.ids)
+    return found
 
 
-def _header(cache: KVCache, bundle: str, ids: list[int]) -> Header:
+def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header:
     arrays, _, heads, _, head_dim = cache.buffers.shape
     kind: KVCacheType = "int8" if cache.dtype == np.int8 else "float32"
-    return Header(FORMAT_VERSION, bundle, kind, (arrays, heads, head_dim), list(ids))
+    return Header(FORMAT_VERSION, bundle, kind, (arrays, heads, head_dim), dropped, ids)
 
 
 def _slices(cache: KVCache, length: int) -> Iterator[memoryview]:

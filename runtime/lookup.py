@@ -20,7 +20,7 @@ class Lookup:
     """Drafts for one answer, as long as these pay.
 
     `row_cost` is what a row more costs, as a share of a step. What drafts have gained and cost is
-    counted in steps; once the balance is used up there are no more drafts in this answer.
+    counted in steps; drafts are as long as the balance pays for, and end in this answer with it.
     """
 
     def __init__(self, ids: Sequence[int], row_cost: float) -> None:

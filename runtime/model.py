@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_graph, check_manifest
-from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut
+from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
 from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError, check_choice
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
@@ -166,17 +166,15 @@ class Model:
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
         cache = self._own_cache()
-        self._take()
-        try:
+        with self.busy():
             cache.rewind(0)
-            logits = np.empty((len(ids), self._vocabulary.rows), np.float32)
+            with memory_for(len(ids)):
+                logits = np.empty((len(ids), self._vocabulary.rows), np.float32)
             done = 0
             for chunk in self.decoder.score(cache, ids):
                 logits[done : done + len(chunk)] = chunk
                 done += len(chunk)
             return logits
-        finally:
-            self._busy.release()
 
     def new_cache(self) -> Cache:
         """An empty KV cache for one sequence; it takes memory as it fills."""
@@ -187,8 +185,17 @@ class Model:
 
     def check_free(self) -> None:
         """Raise BusyError while the model works, ParameterError when it is closed."""
+        with self.busy():
+            pass
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Hold the model, so that nothing else works with it; raises as `check_free` does."""
         self._take()
-        self._busy.release()
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     def start(
         self,
@@ -248,8 +255,7 @@ class Model:
         What the cache shares with them is kept. Gives how many tokens were read. Raises as
         `stream` does.
         """
-        self._take()
-        try:
+        with self.busy():
             check_prompt(self.decoder, ids)
             shared = cache.keep_common_prefix(ids)
             rest = ids[shared:]
@@ -259,8 +265,6 @@ class Model:
                     break
                 self.decoder.forward(cache, [chunk], [])
             return len(cache.ids[0]) - shared
-        finally:
-            self._busy.release()
 
     def close(self) -> None:
         """Give the memory of the session and the caches back; the model cannot be used after."""
@@ -281,11 +285,8 @@ class Model:
             for job in jobs:
                 yield job.place, self.generate(job.prompt, job.params)
             return
-        self._take()
-        try:
+        with self.busy():
             yield from generate_batch(self.decoder, jobs, self._writer, slots=slots)
-        finally:
-            self._busy.release()
 
     def _writer(self, job: Job, reused: int) -> Writer:
         return Writer(

@@ -74,7 +74,7 @@ class PromptBuilder:
         least = bisect_left(range(len(turns) + 1), True, key=fits)
         if least == 0:
             dropped = 0
-        elif not least <= dropped <= len(turns):
+        elif not least <= dropped <= least + (len(turns) - least + 1) // 2:  # too few, or too many
             dropped = least + (len(turns) - least) // 3
         ids = self._chat_ids(role, turns[dropped:], message)
         if least <= len(turns):

@@ -55,7 +55,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     assert result.err == (
         f"[saved: {saved}]\n"
         f"[and what /load need not read again: {beside}, {beside.stat().st_size / 1e6:,.1f} MB]\n"
-        f"error: {saved} exists: choose another name.\n"
+        f"error: {beside} exists: choose another name.\n"
     )
     assert result.code == 2
     assert saved.stat().st_mode & 0o777 == 0o600

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issun.runtime import Conversation, ConversationError, Model
-from issun.runtime.decoder import KVCache
+from issun.runtime import BusyError, Conversation, ConversationError, Model, Turn
+from issun.runtime.decoder import KVCache, common_prefix
 from issun.runtime.kv_file import read_kv, write_kv
 from tests.runtime.test_conversation import GREEDY, ROLE
 
@@ -54,10 +56,12 @@ def test_what_was_saved_is_not_computed_again(
     beside = tmp_path / "saved.json.kv"
     assert stat.S_IMODE(beside.stat().st_mode) == 0o600
     other = loaded(model, path)
-    assert other._cache.ids == chat._cache.ids
+    known = model.prompts.before_message(chat.role, chat.turns)
+    held = common_prefix(chat._cache.ids[0], known)
+    assert other._cache.ids == [known[:held]]
+    assert held > 0
     assert isinstance(other._cache, KVCache)
     assert isinstance(chat._cache, KVCache)
-    held = len(chat._cache.ids[0])
     np.testing.assert_array_equal(
         other._cache.buffers[:, :, :, :held], chat._cache.buffers[:, :, :, :held]
     )
@@ -146,9 +150,8 @@ def test_more_positions_than_the_model_has(model: Model, tmp_path: Path) -> None
     long = chat._cache
     short = model.new_cache()
     assert isinstance(short, KVCache)
-    long.ids[0] = long.ids[0][: short.positions + 1]
-    write_kv(tmp_path / "long.kv", long, "id")
-    assert read_kv(tmp_path / "long.kv", short, "id") == 0
+    write_kv(tmp_path / "long.kv", long, short.positions + 1, "id")
+    assert read_kv(tmp_path / "long.kv", short, "id") is None
 
 
 def test_a_full_disk_leaves_the_turns_and_no_half_file(
@@ -168,6 +171,52 @@ def test_a_full_disk_leaves_the_turns_and_no_half_file(
 def test_another_file_in_the_place_of_the_values_is_kept(model: Model, tmp_path: Path) -> None:
     _, chat = saved(model, tmp_path)
     (tmp_path / "new.json.kv").write_text("mine")
-    with pytest.raises(ConversationError, match="File exists"):
+    with pytest.raises(ConversationError, match=r"new\.json\.kv exists: choose another"):
         chat.save(tmp_path / "new.json")
     assert (tmp_path / "new.json.kv").read_text() == "mine"
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_nothing_of_what_was_forgotten_is_written(model: Model, tmp_path: Path) -> None:
+    chat = Conversation(model, ROLE, params=GREEDY)
+    chat.reply("秘密の話")
+    chat.reset()
+    chat.save(tmp_path / "saved.json")
+    header = json.loads((tmp_path / "saved.json.kv").read_bytes().split(b"\n", 1)[0])
+    known = model.prompts.before_message(ROLE, [])
+    assert header["ids"] == known[: len(header["ids"])]
+    assert 0 < len(header["ids"]) <= len(known)
+
+
+def test_a_full_context_is_gone_on_with(model: Model, tmp_path: Path) -> None:
+    chat = Conversation(model, ROLE, params=GREEDY)
+    while not chat._dropped:
+        chat.reply("山は?")
+        chat.turns[-1] = Turn("山は?", "富士山です。")
+    chat.reply("川は?")
+    chat.read_ahead()
+    chat.save(tmp_path / "full.json")
+    other = loaded(model, tmp_path / "full.json")
+    assert other.read_ahead() == 0
+    completion, expected = other.reply("海は?"), chat.reply("海は?")
+    assert completion.dropped_turns == expected.dropped_turns > 0
+    assert completion.ids == expected.ids
+    assert completion.timings.reused_tokens >= expected.timings.reused_tokens - 1
+
+
+def test_while_it_answers_the_text_alone_is_saved(model: Model, tmp_path: Path) -> None:
+    _, chat = saved(model, tmp_path)
+    stream = chat.stream("海は?")
+    assert chat.save(tmp_path / "now.json") == 0
+    with pytest.raises(BusyError):
+        chat.load(tmp_path / "now.json")
+    stream.close()
+    assert not (tmp_path / "now.json.kv").exists()
+    assert chat.save(tmp_path / "later.json") > 0
+
+
+def test_a_file_with_an_endless_tail_is_not_read(model: Model, tmp_path: Path) -> None:
+    path, _ = saved(model, tmp_path)
+    beside = tmp_path / "saved.json.kv"
+    os.truncate(beside, 1 << 40)
+    assert loaded(model, path)._cache.ids == [[]]

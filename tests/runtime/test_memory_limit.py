@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
+from issun.runtime import OutOfMemoryError
+from issun.runtime.decoder import memory_for
+
+linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the limit of a process's memory is Linux's"
 )
 
@@ -46,6 +50,7 @@ with Model.load(threads=1) as model:
 """
 
 
+@linux
 @pytest.mark.parametrize("what", ["prefill", "cache"])
 def test_an_error_and_then_the_same_answer(what: str) -> None:
     script = textwrap.dedent(SCRIPT).replace("{what!r}", repr(what))
@@ -54,3 +59,24 @@ def test_an_error_and_then_the_same_answer(what: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("There is not enough memory for ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 9"),
+        Exception("Status Message: std::bad_alloc"),
+    ],
+    ids=str,
+)
+def test_all_that_says_no_memory(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match="for 7 more tokens"), memory_for(7):
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), OSError(errno.EIO, "x"), ValueError("x")])
+def test_other_errors_pass(error: Exception) -> None:
+    with pytest.raises(type(error)), memory_for(7):
+        raise error
