@@ -21,7 +21,7 @@ from issun.runtime.prompt import PromptBuilder
 from issun.runtime.tokenizer import Tokenizer
 
 WINDOW = 256
-_WINDOWS = 32
+FEW, MANY = 4, 32  # windows: enough for scales and factors, and for GPTQ
 _ASKED = 24  # tokens of every other window that stand in a prompt
 _PIECE = 16_384  # bytes of a long text for each window
 # A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
@@ -35,9 +35,9 @@ def calibration_text() -> str:
 
 
 def calibration_ids(
-    config: GPT2Config, tokenizer: Tokenizer, template: Template, text: str
+    config: GPT2Config, tokenizer: Tokenizer, template: Template, text: str, *, windows: int
 ) -> list[int]:
-    """Up to 32 windows, evenly from a text, every other one behind a prompt as users' texts are.
+    """Up to so many windows, evenly from a text, every other one with a prompt as users have it.
 
     The start token and the special tokens have keys and values like no other.
     """
@@ -46,7 +46,7 @@ def calibration_ids(
     ids = tokenizer.encode(text)
     starts = range(0, len(ids), length)
     found: list[int] = []
-    for number, start in enumerate(starts[:: -(-len(starts) // _WINDOWS)]):
+    for number, start in enumerate(starts[:: -(-len(starts) // windows)]):
         window = ids[start : start + length]
         if number % 2 == 0:
             asked = tokenizer.decode(window[:_ASKED]).strip() or "？"
@@ -64,12 +64,12 @@ def read_calibration_text(path: Path | None) -> str:
         return calibration_text()
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        if size <= _WINDOWS * _PIECE:
+        if size <= MANY * _PIECE:
             file.seek(0)
             return file.read().decode("utf-8-sig")
         pieces = []
-        for number in range(_WINDOWS):
-            file.seek(number * (size - _PIECE) // (_WINDOWS - 1))
+        for number in range(MANY):
+            file.seek(number * (size - _PIECE) // (MANY - 1))
             raw = file.read(_PIECE)
             cut = next((i for i in range(4) if raw[i] & 0xC0 != 0x80), 0)  # inside a character
             # Not final: the last character may be cut too.

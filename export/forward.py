@@ -73,7 +73,8 @@ def _gelu(config: GPT2Config, x: Array) -> Array:
         if exact:
             gate = _erf(rows / np.float32(np.sqrt(2)))
         else:
-            gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (rows + np.float32(0.044715) * rows**3))
+            cubed = rows * rows * rows  # a power is ten times slower
+            gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (rows + np.float32(0.044715) * cubed))
         window[:] = rows * (1 + gate) / 2
     return active
 

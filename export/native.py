@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from issun.export.calibrate import calibrate, calibration_ids, read_calibration_text
+from issun.export.calibrate import FEW, MANY, calibrate, calibration_ids, read_calibration_text
 from issun.export.checkpoint import Checkpoint
 from issun.export.error import product_error
 from issun.export.graph import build_graph
@@ -84,9 +84,10 @@ class NativeRoute:
         config, source = self._checkpoint.config, self._checkpoint.tokenizer
         tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
         total = self._total()
+        windows = MANY if self._options.gptq else FEW
         return calibrate(
             self._weights,
-            calibration_ids(config, tokenizer, self._template, self._text),
+            calibration_ids(config, tokenizer, self._template, self._text, windows=windows),
             error=error,
             gptq=self._options.gptq,
             progress=lambda layer: progress("calibrate", layer * total // config.n_layer, total),

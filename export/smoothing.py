@@ -20,7 +20,7 @@ STRENGTHS = (0.35, 0.5, 0.65, 0.8)  # 0 evens out the weights alone, 1 the activ
 # Inputs (rows, in) and a weight (in, out) -> the squared error of their product once quantized.
 Error = Callable[[Array, Array], float]
 
-_ROWS, _COLUMNS = 512, 512  # of inputs and weight, on which a strength is tried
+_ROWS, _COLUMNS = 256, 256  # of inputs and weight, on which a strength is tried
 
 
 _PARTS = (

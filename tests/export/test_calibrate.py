@@ -122,7 +122,7 @@ def test_the_scales_stand_in_the_int8_graph(
     folder = bundle("head-17", "float32", kv_cache="int8")
     initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text())
+    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)
     scales = calibrate.calibrate(weights_of(opened), ids)
     for layer, pair in enumerate(scales):
         for part, expected in zip(("k", "v"), pair, strict=True):
@@ -142,7 +142,7 @@ def test_the_calibration_text_is_japanese_and_long_enough() -> None:
 def test_every_other_window_begins_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
     opened = open_checkpoint(checkpoint("head-17"))
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text())
+    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)
     begins = [ids[i] == tokenizer.special["<s>"] for i in range(0, len(ids), 256)]
     assert begins[:3] == [True, False, True]
     assert ids.count(tokenizer.special["[SEP]"]) >= 2 * 2
