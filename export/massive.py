@@ -29,6 +29,6 @@ def massive_channels(inputs: Array, weight: Array, error: Error) -> NDArray[np.i
         rest[:, channels], left[channels] = 0, 0
         found.append((error(rest, left), channels))
     least = min(loss for loss, _ in found)
-    if least > _WORTH * error(rows, some):
+    if not least <= _WORTH * error(rows, some):  # also where the text makes no numbers
         return None
     return next(channels for loss, channels in found if loss <= _NEARLY * least)

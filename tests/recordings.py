@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.benchmarks import demo
+from issun.runtime import Model, Turn
 
 RECORDED = Path(__file__).parent / "recorded"
 NUM_COLUMNS = 48
@@ -99,3 +100,13 @@ def load_recording(name: str, vocab_size: int) -> Recording:
             greedy=stored["greedy"].tolist(),
             gaps=stored["gaps"].tolist(),
         )
+
+
+def fewest_dropped(model: Model, role: list[str], turns: list[Turn], message: str) -> int:
+    """How many of the oldest turns must go for the message to fit."""
+
+    def dropped(told: int) -> int:
+        fitted = model.prompts.chat(role, turns, message, max_new_tokens=100, dropped=told)
+        return fitted.dropped_turns
+
+    return next(count for count in range(len(turns) + 1) if dropped(count) == count)

@@ -89,7 +89,7 @@ def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str
     with Model.load(ja_small("float32")) as model:
         for question, expected in zip(rec.QUESTIONS, recorded, strict=True):
             # The published code drops as few turns as it must, anew for each message.
-            least = fewest_dropped(model, role, turns, question)
+            least = rec.fewest_dropped(model, role, turns, question)
             conversation = Conversation(model, role, params=params)
             conversation.turns += turns[least:]
             answer = conversation.reply(question)
@@ -99,14 +99,6 @@ def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str
             assert answer.text == expected["text"]
             assert answer.dropped_turns == 0
             assert (least > 0) is (name == "long")
-
-
-def fewest_dropped(model: Model, role: list[str], turns: list[Turn], message: str) -> int:
-    def dropped(told: int) -> int:
-        fitted = model.prompts.chat(role, turns, message, max_new_tokens=100, dropped=told)
-        return fitted.dropped_turns
-
-    return next(count for count in range(len(turns) + 1) if dropped(count) == count)
 
 
 # A wrong graph is seen to be wrong

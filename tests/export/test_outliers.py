@@ -104,3 +104,10 @@ def test_what_sticks_out_of_nothing_is_found() -> None:
     found = massive_channels(inputs, weight, error)
     assert found is not None
     assert list(found) == [3, 17]
+
+
+def test_a_text_that_makes_no_numbers_keeps_nothing_apart() -> None:
+    error = product_error("int8")
+    assert error is not None
+    inputs = np.full((4, 8), np.nan, np.float32)
+    assert massive_channels(inputs, np.ones((8, 3), np.float32), error) is None
