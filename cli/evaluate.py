@@ -12,7 +12,7 @@ from issun.benchmarks.accuracy import FORMATS, EvaluationStopped, Format, Report
 from issun.benchmarks.questions import read_table
 from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
-from issun.cli.progress import Bar
+from issun.cli.progress import Bars
 from issun.runtime import Model, ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
@@ -49,7 +49,7 @@ def run(
         if temperature == 0 and samples > 1:
             note("At temperature 0 every answer is the same: each question is asked once.")
         try:
-            with Bar() as bar:
+            with Bars({"ask": tr("asking")}) as update:
                 report = evaluate(
                     model,
                     questions,
@@ -59,7 +59,7 @@ def run(
                     seed=seed,
                     max_new_tokens=max_new_tokens,
                     slots=slots,
-                    progress=lambda done, total: bar.update(tr("asking"), done, total),
+                    progress=lambda done, total: update("ask", done, total),
                 )
         except EvaluationStopped as stopped:
             note("[stopped: {rows} rows were done]", rows=len(stopped.report.rows))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, tr
 from issun.cli.options import utf8
-
-if TYPE_CHECKING:
-    from issun.export.options import Progress
+from issun.cli.progress import Bars
 
 
 def run(
@@ -66,7 +63,13 @@ def run(
         force=force,
     )
     started = time.perf_counter()
-    with _Bars() as progress:
+    names = {
+        "write": tr("writing"),
+        "calibrate": tr("calibrating"),
+        "hash": tr("hashing"),
+        "optimum": tr("exporting with Optimum"),
+    }
+    with Bars(names, in_bytes=True) as progress:
         manifest = export(
             utf8(source),
             output,
@@ -83,45 +86,3 @@ def run(
         size=sum(f.size for f in manifest.files.values()) / 1e6,
         seconds=time.perf_counter() - started,
     )
-
-
-class _Bars:
-    """A progress bar a stage on stderr, with bytes and time left; silent off a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self._update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _update(self, stage: str, done: int, total: int) -> None:
-        names = {
-            "write": tr("writing"),
-            "calibrate": tr("calibrating"),
-            "hash": tr("hashing"),
-            "optimum": tr("exporting with Optimum"),
-        }
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(names.get(stage, stage), total=total)
-        self._bar.update(self._tasks[stage], completed=done)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -16,7 +15,7 @@ import typer
 
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, printable_json, tr
-from issun.cli.progress import Bar
+from issun.cli.progress import Bars
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import reason_of, user_path
@@ -77,7 +76,7 @@ def run(
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise ParameterError("{path} is no folder to write to: give --work.", path=place)
     found: dict[KVCacheType, Fidelity] = {}
-    with _reference(against, place) as (reference, name), Bar() as bar:
+    with _reference(against, place) as (reference, name), Bars(stages) as progress:
         for kind, fidelity in compare(
             reference,
             bundle,
@@ -87,7 +86,7 @@ def run(
             kv_caches=kinds,
             answers=answers,
             work=place,
-            progress=lambda stage, done, total: bar.update(stages[stage], done, total),
+            progress=progress,
         ):
             found[kind] = fidelity
             if not as_json:
@@ -119,12 +118,12 @@ def _reference(against: Path, work: Path) -> Iterator[tuple[Path, str]]:
         return
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
-    folder = Path(mkdtemp(prefix=".issun-fidelity-", dir=work))
-    try:
-        made = export(against, folder / "float32", ExportOptions(precision="float32"))
-        yield folder / "float32", made.source.name
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(
+        prefix=".issun-fidelity-", dir=work, ignore_cleanup_errors=True
+    ) as folder:
+        bundle = Path(folder) / "float32"
+        made = export(against, bundle, ExportOptions(precision="float32"))
+        yield bundle, made.source.name
 
 
 def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:

@@ -15,12 +15,12 @@ import typer
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
 from issun.cli.options import utf8
+from issun.cli.progress import Bars
 from issun.runtime.errors import ParameterError
 from issun.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from issun.benchmarks.accuracy import Report, Table
-    from issun.export.options import Progress
     from issun.runtime import Model
     from issun.training.finetune import Outcome
 
@@ -100,7 +100,7 @@ def run(
         from issun.training.run import is_run  # noqa: PLC0415
     accuracy = Accuracy(table, samples) if evaluate else None
     try:
-        with _Bars() as progress:
+        with Bars({"train": tr("training"), "evaluate": tr("evaluating")}) as progress:
             outcome = finetune(
                 utf8(base),
                 data,
@@ -177,40 +177,3 @@ def _resuming_command() -> str:
         if "--token" not in (before, word) and not word.startswith("--token=")
     ]
     return printable(shlex.join(["issun", *shown, "--resume"]))
-
-
-class _Bars:
-    """A progress bar a stage on stderr, with counts and time left; silent off a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            disable=not sys.stderr.isatty(),
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self._update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _update(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            names = {"train": tr("training"), "evaluate": tr("evaluating")}
-            self._tasks[stage] = self._bar.add_task(names[stage], total=total)
-        self._bar.update(self._tasks[stage], completed=done, total=total)

@@ -1,49 +1,50 @@
-"""A progress bar on stderr, with counts and the time left."""
+"""Progress bars on stderr: one a stage, with counts or bytes and the time left."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Self
 
 
-class Bar:
-    """One bar, silent where stderr is no terminal."""
+class Bars:
+    """Bars for stages by name, shown under the names here; silent where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str], *, in_bytes: bool = False) -> None:
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import (  # noqa: PLC0415
             BarColumn,
+            DownloadColumn,
             MofNCompleteColumn,
             Progress,
+            TaskID,
             TextColumn,
             TimeRemainingColumn,
         )
 
-        self._bar = Progress(
+        self._names = names
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            DownloadColumn() if in_bytes else MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:
-        """Show it."""
-        self._bar.start()
+        """Show them."""
+        self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take it away."""
-        self._bar.stop()
+    def __exit__(self, *_: object) -> None:
+        """Leave the bars as they are."""
+        self._bars.stop()
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` of the stage with this name are there."""
-        self._bar.update(self._task, description=stage, completed=done, total=total)
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` of a stage are there."""
+        if stage not in self._tasks:
+            name = self._names.get(stage, stage)
+            self._tasks[stage] = self._bars.add_task(name, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
