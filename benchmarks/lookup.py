@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from issun.runtime import Model
-from issun.runtime.decoder import common_prefix
 from issun.runtime.lookup import LONGEST, ROW_COST, Lookup
+from issun.runtime.prefix import common_prefix
 
 _DEPTH, _ROUNDS = 256, 9  # tokens of context, and measurements of each step
 _SHORTEST, _DISTINCT, _QUOTING = 16, 0.7, 0.5

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.decoder import Cache, KVCache, common_prefix
+from issun.runtime.decoder import Cache, KVCache
 from issun.runtime.errors import BusyError, ConversationError, ParameterError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.model import Model
+from issun.runtime.prefix import common_prefix
 from issun.runtime.prompt import FittedPrompt, Turn
 from issun.runtime.sampling import SamplingParams
 from issun.runtime.saved import SavedConversation, kv_path, read_conversation, write_conversation

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ContextError, OutOfMemoryError, ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
+from issun.runtime.prefix import common_prefix
 
 Logits = NDArray[np.float32]
 
@@ -53,12 +54,6 @@ class Cache:
         shared = min(common_prefix(self.ids[slot], ids), len(ids) - 1)
         self.rewind(shared, slot)
         return shared
-
-
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two sequences begin alike with."""
-    limit = min(len(one), len(other))
-    return next((i for i in range(limit) if one[i] != other[i]), limit)
 
 
 class Decoder(ABC):

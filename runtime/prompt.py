@@ -6,10 +6,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.manifest import Template
+from issun.runtime.prefix import common_prefix
 from issun.runtime.tokenizer import Tokenizer
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -91,10 +91,7 @@ class PromptBuilder:
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
         """Ids with which the next prompt of a conversation begins, whatever the message is."""
         first, second = (self._chat_ids(role, turns, message) for message in ("あ", "い"))
-        return [
-            i
-            for i, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
-        ]
+        return first[: common_prefix(first, second)]
 
     def system_lines(self, text: str) -> list[str]:
         """The role lines that a system text becomes."""

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from issun.runtime import BusyError, Conversation, ConversationError, Model, Turn
-from issun.runtime.decoder import KVCache, common_prefix
+from issun.runtime.decoder import KVCache
 from issun.runtime.kv_file import read_kv, write_kv
+from issun.runtime.prefix import common_prefix
 from tests.runtime.test_conversation import GREEDY, ROLE
 
 KINDS = ("float32", "int8")
