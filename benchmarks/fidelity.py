@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -130,8 +131,7 @@ def compare(
             same = [one == other for one, other in zip(said, own, strict=True)]
             yield (
                 kind,
-                msgspec.structs.replace(
-                    found.result(),
+                found.result(
                     against=against,
                     text=name,
                     sha256=hashlib.sha256(content.encode()).hexdigest(),
@@ -184,8 +184,8 @@ class _Found:
             self.positions += len(rows)
         self._places.append(np.arange(len(window)))
 
-    def result(self) -> Fidelity:
-        """The figures of all windows; what the caller knows is left empty."""
+    def result(self, **known: Any) -> Fidelity:
+        """The figures of all windows, with those fields that the caller knows."""
         kl, agreed = np.concatenate(self._divergences), np.concatenate(self._agreements)
         loss, place = np.concatenate(self._losses), np.concatenate(self._places)
         reference = self._kept.losses()
@@ -199,9 +199,7 @@ class _Found:
                 mean, same = float(kl[inside].mean()), float(agreed[inside].mean())
                 bands.append(Band(start=start, stop=stop, kl=mean, agreement=same))
         return Fidelity(
-            against="",
-            text="",
-            sha256="",
+            **known,
             positions=len(kl),
             top=self._kept.top,
             reference_perplexity=reference_perplexity,
@@ -216,9 +214,6 @@ class _Found:
             kl_max=float(kl.max()),
             agreement=float(agreed.mean()),
             bands=bands,
-            answers=0,
-            identical=None,
-            date="",
         )
 
 

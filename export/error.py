@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from issun.export.lazy import LINEAR_BLOCK, Precision
@@ -24,7 +22,7 @@ def product_error(precision: Precision) -> Error | None:
         case "int8":
             return _int8
         case "int4":
-            return partial(_blocks, bits=4, block=LINEAR_BLOCK)
+            return _int4
     return None
 
 
@@ -33,11 +31,11 @@ def _int8(inputs: Array, weight: Array) -> float:
     return _squared(rounded, inputs @ weight)
 
 
-def _blocks(inputs: Array, weight: Array, *, bits: int, block: int) -> float:
+def _int4(inputs: Array, weight: Array) -> float:
     rows = np.ascontiguousarray(weight.T)
-    made = quantize_blocks(lambda a, b: rows[a:b], rows.shape, bits=bits, block=block)
-    back = dequantize_blocks(made, bits=bits, width=rows.shape[1])
-    return _squared(round_rows(inputs, block) @ back.T, inputs @ weight)
+    made = quantize_blocks(lambda a, b: rows[a:b], rows.shape, bits=4, block=LINEAR_BLOCK)
+    back = dequantize_blocks(made, bits=4, width=rows.shape[1])
+    return _squared(round_rows(inputs, LINEAR_BLOCK) @ back.T, inputs @ weight)
 
 
 def _squared(found: Array, exact: Array) -> float:
