@@ -39,7 +39,7 @@ class PretrainOptions:
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
     steps: int = 5600
-    chat_steps: int = 2400  # steps more, mostly over conversations, which are learnt last
+    chat_steps: int = 2150  # steps more, mostly over conversations, which are learnt last
     batch_tokens: int = 3072  # padding counts
     learning_rate: float = 2e-3
     muon: bool = True
