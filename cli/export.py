@@ -8,10 +8,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from issun.benchmarks.sizes import parse_size
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, tr
 from issun.cli.options import utf8
 from issun.cli.progress import Bars
+from issun.runtime import ParameterError
 
 
 def run(
@@ -22,7 +24,9 @@ def run(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder of the new bundle."))
     ],
-    precision: Annotated[str, typer.Option(help="float32, int8, int4")] = "int8",
+    precision: Annotated[
+        str | None, typer.Option(help="float32, int8, int4", show_default="int8")
+    ] = None,
     kv_cache: Annotated[
         str,
         typer.Option(help=tr("KV cache type that is used by default: float32 or int8.")),
@@ -39,6 +43,20 @@ def run(
     gptq: Annotated[
         bool, typer.Option("--gptq", help=tr("Fit int4 weights to the text: better, and slower."))
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help=tr("Size of the weights, like 900MB: each linear gets what fits it best."),
+        ),
+    ] = None,
+    max_kl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help=tr("Largest KL divergence: each linear gets the cheapest precision for it."),
+        ),
+    ] = None,
     template: Annotated[
         Path | None, typer.Option(metavar="FILE", help=tr("A prompt template as JSON."))
     ] = None,
@@ -53,12 +71,16 @@ def run(
     """Export `source` and say what came out."""
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
+    if precision is not None and (budget is not None or max_kl is not None):
+        raise ParameterError("--precision says it already: give it or --budget or --max-kl.")
     options = ExportOptions(
-        precision=cast(Any, precision),
+        precision=cast(Any, precision or "int8"),
         kv_cache=cast(Any, kv_cache),
         via=cast(Any, via),
         calibrate=calibrate,
         gptq=gptq,
+        budget=None if budget is None else parse_size(budget),
+        max_kl=max_kl,
         template=template,
         force=force,
     )

@@ -58,6 +58,7 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("  linears", precision.linears),
         ("  embedding", precision.embedding),
         ("  head", precision.head),
+        *([("calibration", precision.calibration)] if precision.calibration else []),
         ("KV cache", ", ".join(kinds)),
         ("tokenizer", f"{tokens.pieces:,} pieces; {special}"),
         ("prompt", manifest.prompt.name),

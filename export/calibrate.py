@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from issun.export.config import GPT2Config
 from issun.export.forward import run_block
 from issun.export.lazy import CheckpointWeights
 from issun.export.massive import massive_channels
+from issun.export.sensitivity import Block, Moves
 from issun.export.smoothing import Error, find_factors
 from issun.export.weights import Array
 from issun.runtime.manifest import Template
@@ -77,6 +80,20 @@ def read_calibration_text(path: Path | None) -> str:
     return "\n".join(pieces)
 
 
+@dataclass(slots=True)
+class Calibrated:
+    """What a pass over a text has found.
+
+    `scales` are a pair for each layer, of keys and of values, each (n_head, kv_head_dim): per
+    channel. `moves` say what each linear changes once quantized, where that was asked for, and
+    `hidden` is what the last block gives, (window, position, n_embd).
+    """
+
+    scales: list[tuple[Array, Array]]
+    moves: Moves
+    hidden: Array
+
+
 def calibrate(
     weights: CheckpointWeights,
     ids: Sequence[int],
@@ -84,22 +101,20 @@ def calibrate(
     error: Error | None = None,
     gptq: bool = False,
     progress: Callable[[int], object] = lambda layer: None,
-) -> list[tuple[Array, Array]]:
+) -> Calibrated:
     """Read `ids` in windows of at most 256 tokens, and fit the weights to what each layer sees.
 
     With an `error`, which says what a linear loses once quantized, channels are evened out and
-    massive ones kept apart; with `gptq` the linears are quantized. `progress` is told each layer.
-    Gives the scales of keys and values, a pair a layer, each (n_head, kv_head_dim): per channel.
+    massive ones kept apart; with `gptq` the linears are quantized. What they change is measured
+    where the precision is mixed. `progress` is told each layer.
     """
     config = weights.config
-    length = min(WINDOW, config.n_positions, len(ids))
-    windows = np.array([ids[i : i + length] for i in range(0, len(ids) - length + 1, length)])
-    x = weights.embed(windows)
-    scales = []
+    windows = cut_windows(config, ids)
+    found = Calibrated([], {}, weights.embed(windows))
     for layer in range(config.n_layer):
         get = partial(weights.stored, layer)
-        seen = run_block(config, layer, x, get)
-        x, values, inputs = seen.output, seen.values, seen.inputs
+        seen = run_block(config, layer, found.hidden, get)
+        found.hidden, values, inputs = seen.output, seen.values, seen.inputs
         if error:
             factors = find_factors(seen, get, error)
             weights.smooth(layer, factors)
@@ -110,13 +125,29 @@ def calibrate(
             channels = massive_channels(rows, get(f"{name}.weight"), error)
             if channels is not None:
                 weights.keep_apart(f"h.{layer}.{name}", channels)
+            if weights.precision == "mixed":
+                block = Block(
+                    config=config,
+                    layer=layer,
+                    output=seen.output,
+                    inputs=inputs,
+                    get=get,
+                    apart=channels,
+                )
+                found.moves |= {f"h.{layer}.{n}": moved for n, moved in block.moves().items()}
         if gptq:
             for name, rows in inputs.items():
                 weights.fit(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))
-        scales.append((_scale(config, seen.keys), _scale(config, values)))
+        found.scales.append((_scale(config, seen.keys), _scale(config, values)))
         del seen, inputs, values  # before the next layer makes its own
         progress(layer + 1)
-    return scales
+    return found
+
+
+def cut_windows(config: GPT2Config, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Whole windows of ids: (window, position)."""
+    length = min(WINDOW, config.n_positions, len(ids))
+    return np.array([ids[i : i + length] for i in range(0, len(ids) - length + 1, length)])
 
 
 def _scale(config: GPT2Config, states: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 
 from issun.export.errors import CheckpointError
 from issun.runtime.files import reason_of
+from issun.runtime.manifest import Architecture
 
 # transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
 ACTIVATIONS = {
@@ -18,6 +19,7 @@ ACTIVATIONS = {
     "gelu_new": "FastGelu",
     "gelu_pytorch_tanh": "FastGelu",
 }
+ACTIVATION_FLOOR = 0.1701  # none of them gives less than minus this
 
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
 
@@ -52,6 +54,21 @@ class GPT2Config:
         """The factor on the attention scores of `layer`."""
         scale = 1 / math.sqrt(self.head_dim) if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+    def architecture(self, *, padded: bool = True) -> Architecture:
+        """These numbers as a manifest has them; heads are as wide as in the graph if `padded`."""
+        return Architecture(
+            n_layer=self.n_layer,
+            n_embd=self.n_embd,
+            n_head=self.n_head,
+            n_inner=self.n_inner,
+            n_positions=self.n_positions,
+            vocab_size=self.vocab_size,
+            kv_head_dim=self.kv_head_dim if padded else self.head_dim,
+            activation_function=self.activation_function,
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            tie_word_embeddings=self.tie_word_embeddings,
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

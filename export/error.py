@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from issun.export.lazy import LINEAR_BLOCK, Precision
+from issun.export.config import ACTIVATION_FLOOR
+from issun.export.lazy import LIFTED, LINEAR_BLOCK, Kind, Precision
 from issun.export.quantize import (
     dequantize_blocks,
     dequantize_columns,
     quantize_blocks,
     quantize_columns,
+    round_lifted,
     round_rows,
 )
 from issun.export.smoothing import Error
@@ -17,26 +19,31 @@ from issun.export.weights import Array
 
 
 def product_error(precision: Precision) -> Error | None:
-    """The squared error of (rows, in) @ (in, out) in a precision; None for float32."""
-    match precision:
-        case "int8":
-            return _int8
-        case "int4":
-            return _int4
-    return None
+    """The squared error of (rows, in) @ (in, out) in a precision; None for float32.
+
+    Where linears differ it is that of 4 bits, which channels that stick out hurt most.
+    """
+    if precision == "float32":
+        return None
+    kind: Kind = "int8" if precision == "int8" else "int4"
+
+    def error(inputs: Array, weight: Array) -> float:
+        found = rounded_product(inputs, weight, kind)
+        return float(np.square((found - inputs @ weight).astype(np.float64)).sum())
+
+    return error
 
 
-def _int8(inputs: Array, weight: Array) -> float:
-    rounded = round_rows(inputs) @ dequantize_columns(quantize_columns(weight))
-    return _squared(rounded, inputs @ weight)
-
-
-def _int4(inputs: Array, weight: Array) -> float:
+def rounded_product(inputs: Array, weight: Array, kind: Kind, name: str = "") -> Array:
+    """(rows, in) @ (in, out) as the linear `name` computes it in a precision."""
+    if kind == "float32":
+        return inputs @ weight
+    if kind == "int8":
+        lifted = name.endswith(LIFTED)
+        rounded = round_lifted(inputs, ACTIVATION_FLOOR) if lifted else round_rows(inputs)
+        return rounded @ dequantize_columns(quantize_columns(weight))
     rows = np.ascontiguousarray(weight.T)
     made = quantize_blocks(lambda a, b: rows[a:b], rows.shape, bits=4, block=LINEAR_BLOCK)
     back = dequantize_blocks(made, bits=4, width=rows.shape[1])
-    return _squared(round_rows(inputs, LINEAR_BLOCK) @ back.T, inputs @ weight)
-
-
-def _squared(found: Array, exact: Array) -> float:
-    return float(np.square((found - exact).astype(np.float64)).sum())
+    found: Array = round_rows(inputs, LINEAR_BLOCK) @ back.T
+    return found

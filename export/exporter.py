@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from issun.export.checkpoint import Checkpoint, open_checkpoint
 from issun.export.config import read_json
 from issun.export.errors import CheckpointError
+from issun.export.fitted import FittedStore, clear_fitted, fitted_store
 from issun.export.hub import Located, locate
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
@@ -26,7 +29,6 @@ from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,
-    Architecture,
     FileInfo,
     Manifest,
     Source,
@@ -71,51 +73,53 @@ def export(
     check_template(template, checkpoint.tokenizer.special)
     sampling = _default_sampling(checkpoint.folder)
     tokens = _tokens(checkpoint)
-    route = _route(checkpoint, options, template)
-    check_space(target, route.disk_bytes() + _MARGIN_BYTES)
-    with staged(target) as folder:
-        written = route.write(folder, progress)
-        shutil.copyfile(checkpoint.tokenizer.path, folder / TOKENIZER)
-        manifest = Manifest(
-            format=FORMAT_VERSION,
-            exporter=f"issun {version('issun')}",
-            graph=options.via,
-            architecture=_architecture(checkpoint, options),
-            precision=written.precision,
-            kv_cache=options.kv_cache,
-            graphs=written.graphs,
-            tokens=tokens,
-            prompt=template,
-            sampling=sampling,
-            source=_source(checkpoint, located, progress),
-            files=_files(folder),
-        )
-        write_manifest(folder, manifest)
+    with _fitted(target, checkpoint, options, notify) as store:
+        route = _route(checkpoint, options, template, store)
+        check_space(target, route.disk_bytes() + _MARGIN_BYTES)
+        with staged(target) as folder:
+            written = route.write(folder, progress)
+            shutil.copyfile(checkpoint.tokenizer.path, folder / TOKENIZER)
+            manifest = Manifest(
+                format=FORMAT_VERSION,
+                exporter=f"issun {version('issun')}",
+                graph=options.via,
+                architecture=checkpoint.config.architecture(padded=options.via == "issun"),
+                precision=written.precision,
+                kv_cache=options.kv_cache,
+                graphs=written.graphs,
+                tokens=tokens,
+                prompt=template,
+                sampling=sampling,
+                source=_source(checkpoint, located, progress),
+                files=_files(folder),
+            )
+            write_manifest(folder, manifest)
     return manifest
 
 
-def _route(checkpoint: Checkpoint, options: ExportOptions, template: Template) -> Route:
+@contextmanager
+def _fitted(
+    target: Path, checkpoint: Checkpoint, options: ExportOptions, notify: Notify
+) -> Iterator[FittedStore | None]:
+    """Where GPTQ keeps what it has fitted, until the block ends well; none without it."""
+    if not options.gptq:
+        clear_fitted(target)
+        yield None
+        return
+    read = [*checkpoint.files, *(path for path in (options.calibrate, options.template) if path)]
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+    with fitted_store(target, f"{version('issun')} {states}", notify) as store:
+        yield store
+
+
+def _route(
+    checkpoint: Checkpoint, options: ExportOptions, template: Template, store: FittedStore | None
+) -> Route:
     if options.via == "optimum":
         from issun.export.optimum import OptimumRoute  # noqa: PLC0415
 
         return OptimumRoute(checkpoint, options)
-    return NativeRoute(checkpoint, options, template)
-
-
-def _architecture(checkpoint: Checkpoint, options: ExportOptions) -> Architecture:
-    config = checkpoint.config
-    return Architecture(
-        n_layer=config.n_layer,
-        n_embd=config.n_embd,
-        n_head=config.n_head,
-        n_inner=config.n_inner,
-        n_positions=config.n_positions,
-        vocab_size=config.vocab_size,
-        kv_head_dim=config.head_dim if options.via == "optimum" else config.kv_head_dim,
-        activation_function=config.activation_function,
-        layer_norm_epsilon=config.layer_norm_epsilon,
-        tie_word_embeddings=config.tie_word_embeddings,
-    )
+    return NativeRoute(checkpoint, options, template, store)
 
 
 def _tokens(checkpoint: Checkpoint) -> Tokens:

@@ -29,12 +29,12 @@ class Seen:
 
 def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
     """Block number `layer` over x, (window, position, n_embd); `get` gives its tensors by name."""
-    first = _layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
+    first = layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
     qkv = first @ get("attn.c_attn.weight") + get("attn.c_attn.bias")
-    attended, key, value = _attend(config, layer, qkv)
+    attended, key, value = attend(config, layer, qkv)
     x = x + attended @ get("attn.c_proj.weight") + get("attn.c_proj.bias")
-    second = _layer_norm(x, get("ln_2.weight"), get("ln_2.bias"), config.layer_norm_epsilon)
-    active = _gelu(config, second @ get("mlp.c_fc.weight") + get("mlp.c_fc.bias"))
+    second = layer_norm(x, get("ln_2.weight"), get("ln_2.bias"), config.layer_norm_epsilon)
+    active = activate(config, second @ get("mlp.c_fc.weight") + get("mlp.c_fc.bias"))
     x = x + active @ get("mlp.c_proj.weight") + get("mlp.c_proj.bias")
     inputs = {
         "attn.c_attn": first,
@@ -45,7 +45,7 @@ def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
     return Seen(x, key, value, inputs)
 
 
-def _attend(config: GPT2Config, layer: int, qkv: Array) -> tuple[Array, Array, Array]:
+def attend(config: GPT2Config, layer: int, qkv: Array) -> tuple[Array, Array, Array]:
     """Causal attention in each window; also its keys and values."""
     windows, length, _ = qkv.shape
     heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
@@ -58,14 +58,15 @@ def _attend(config: GPT2Config, layer: int, qkv: Array) -> tuple[Array, Array, A
     return attended, key, value
 
 
-def _layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    """LayerNormalization over the last axis."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     normed: Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias
     return normed
 
 
-def _gelu(config: GPT2Config, x: Array) -> Array:
+def activate(config: GPT2Config, x: Array) -> Array:
     """The activation, a window at a time: its terms would take several times the memory."""
     exact = ACTIVATIONS[config.activation_function] == "Gelu"
     active = np.empty_like(x)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from issun.export.config import ACTIVATIONS, GPT2Config
-from issun.export.lazy import EMBEDDING_BLOCK, WeightSource
+from issun.export.config import ACTIVATION_FLOOR, ACTIVATIONS, GPT2Config
+from issun.export.lazy import EMBEDDING_BLOCK, LIFTED, WeightSource
 from issun.export.tape import Tape
 
 OPSET = 21
@@ -160,11 +160,12 @@ class _Builder(Tape):
         up = self.linear(x, f"{at}.mlp.c_fc")
         operator = ACTIVATIONS[self.config.activation_function]
         if operator == "FastGelu":
-            bias = [] if self.weights.fused_bias else [self.weight(f"{at}.mlp.c_fc.bias")]
+            fused = self.weights.kind(f"{at}.mlp.c_fc") == "int4"
+            bias = [] if fused else [self.weight(f"{at}.mlp.c_fc.bias")]
             active = self.op(operator, [up, *bias], domain=_MS)
         else:
             active = self.op(operator, [self.bias(up, f"{at}.mlp.c_fc")])
-        return self.bias(self.linear(active, f"{at}.mlp.c_proj"), f"{at}.mlp.c_proj")
+        return self.bias(self.linear(active, f"{at}.{LIFTED}"), f"{at}.{LIFTED}")
 
     def head(self, hidden: ir.Value) -> ir.Value:
         """Logits of the rows that are asked for; the others are never computed."""
@@ -196,12 +197,12 @@ class _Builder(Tape):
 
     def rounded(self, x: ir.Value, name: str) -> ir.Value:
         """x @ weight in the precision of the bundle; int4 adds the bias, else `bias` does."""
-        weight = self.weight(f"{name}.weight")
-        if self.weights.precision == "float32":
+        weight, kind = self.weight(f"{name}.weight"), self.weights.kind(name)
+        if kind == "float32":
             return self.op("MatMul", [x, weight])
         scale = self.weight(f"{name}.scale")
-        if self.weights.precision == "int8":
-            return self.rowwise_int8(x, weight, scale)
+        if kind == "int8":
+            return self.rowwise_int8(x, weight, scale, lifted=name.endswith(LIFTED))
         width, out = self.weights.linear_shape(f"{name}.weight")
         return self.op(
             "MatMulNBits",
@@ -210,12 +211,24 @@ class _Builder(Tape):
             domain=_MS,
         )
 
-    def rowwise_int8(self, x: ir.Value, weight: ir.Value, scale: ir.Value) -> ir.Value:
-        """u8 x s8 with every row of x quantized by itself: results do not depend on the batch."""
-        peak = self.op("ReduceMax", [self.op("Abs", [x]), self.ints("last", [-1])], {"keepdims": 1})
-        peak = self.op("Max", [peak, self.scalar("tiny", np.float32(1e-12))])
-        step = self.scalar("step", np.float32(1 / 127))
-        zero = self.scalar("middle", np.uint8(128))
+    def rowwise_int8(
+        self, x: ir.Value, weight: ir.Value, scale: ir.Value, *, lifted: bool
+    ) -> ir.Value:
+        """u8 x s8 with every row of x quantized by itself: results do not depend on the batch.
+
+        What comes out of an activation function is `lifted` above zero, where all 255 steps are of
+        use and not half of them; the bias takes that back.
+        """
+        if lifted:
+            x = self.op("Add", [x, self.scalar("floor", np.float32(ACTIVATION_FLOOR))])
+            peak = self.op("ReduceMax", [x, self.ints("last", [-1])], {"keepdims": 1})
+            step, zero = self.scalar("fine", np.float32(1 / 255)), self.scalar("low", np.uint8(0))
+        else:
+            size = self.op("Abs", [x])
+            peak = self.op("ReduceMax", [size, self.ints("last", [-1])], {"keepdims": 1})
+            peak = self.op("Max", [peak, self.scalar("tiny", np.float32(1e-12))])
+            step = self.scalar("step", np.float32(1 / 127))
+            zero = self.scalar("middle", np.uint8(128))
         quantized = self.op("QuantizeLinear", [self.op("Div", [x, peak]), step, zero])
         product = self.op(
             "MatMulIntegerToFloat", [quantized, weight, step, scale, zero], domain=_MS
@@ -224,7 +237,12 @@ class _Builder(Tape):
 
     def bias(self, x: ir.Value, name: str) -> ir.Value:
         """x + bias, unless the operator of `linear` has added it."""
-        return x if self.weights.fused_bias else self.op("Add", [x, self.weight(f"{name}.bias")])
+        kind = self.weights.kind(name)
+        if kind == "int4":
+            return x
+        lifted = kind == "int8" and name.endswith(LIFTED)
+        part = "lowered" if lifted else "bias"
+        return self.op("Add", [x, self.weight(f"{name}.{part}")])
 
     def layer_norm(self, x: ir.Value, name: str) -> ir.Value:
         """LayerNormalization over the last axis."""

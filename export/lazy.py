@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from issun.export.config import GPT2Config
+from issun.export.config import ACTIVATION_FLOOR, GPT2Config
 from issun.export.errors import CheckpointError
+from issun.export.fitted import FittedStore
 from issun.export.gptq import hessian, quantize_gptq
 from issun.export.once import Once, lazy
 from issun.export.quantize import Quantized, quantize_blocks, quantize_columns
 from issun.export.smoothing import Factors, smoothed
 from issun.export.weights import Array, Tensor
 
-Precision = Literal["float32", "int8", "int4"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "int4")
+Kind = Literal["float32", "int8", "int4"]  # of one linear
+Precision = Literal["float32", "int8", "int4", "mixed"]
+PRECISIONS: tuple[Kind, ...] = ("float32", "int8", "int4")
 EMBEDDING_BLOCK = 128
+LIFTED = "mlp.c_proj"  # the linear behind an activation function, which gives little below zero
 LINEAR_BLOCK = 128  # fastest of the block sizes; 32 is a little more faithful and slower
 
 
@@ -29,9 +32,8 @@ class WeightSource(Protocol):
     precision: Precision
     block: int
 
-    @property
-    def fused_bias(self) -> bool:
-        """True where the linear operator adds the bias itself."""
+    def kind(self, base: str) -> Kind:
+        """The precision of a linear."""
 
     def tensor(self, name: str) -> ir.TensorProtocol:
         """The tensor with this name: a weight, or the `.scale` of a quantized one."""
@@ -57,13 +59,14 @@ class CheckpointWeights:
         self.config, self.precision, self.block = config, precision, block
         self._tensors = dict(tensors)
         self._quantized: dict[str, Once] = {}
-        self._fitted: dict[str, Quantized | None] = {}
+        self._fitted: dict[str, Callable[[], Quantized]] = {}
+        self.store: FittedStore | None = None  # where fitted linears are kept, else in memory
         self._apart: dict[str, NDArray[np.int64]] = {}
+        self.kinds: dict[str, Kind] = {}  # of each linear, where the precision is mixed
 
-    @property
-    def fused_bias(self) -> bool:
-        """True where the linear operator adds the bias itself."""
-        return self.precision == "int4"
+    def kind(self, base: str) -> Kind:
+        """The precision of a linear."""
+        return self.kinds.get(base, "int4") if self.precision == "mixed" else self.precision
 
     def tensor(self, name: str) -> ir.TensorProtocol:
         """The tensor with this name: a weight, or the `.scale` of a quantized one."""
@@ -72,17 +75,16 @@ class CheckpointWeights:
         exact = self.precision == "float32" or base == "wpe" or part == "bias"
         if exact or len(self.shape(weight)) == 1:
             return self._plain(name)
-        if part in ("apart", "rest"):
-            return self._channels(base, part)
         if base in ("wte", "lm_head"):
             return self._blocks(base, part, self.shape(weight), 8, EMBEDDING_BLOCK)
+        if self.kind(base) == "float32":
+            return self._plain(name)
+        if part in ("apart", "rest"):
+            return self._channels(base, part)
         width, out = self.linear_shape(weight)
-        if self.precision == "int4":
+        if self.kind(base) == "int4":
             return self._blocks(base, part, (out, width), 4, self.block)
-        once = self._once(base, lambda: quantize_columns(self._rest(base)))
-        if part == "scale":
-            return lazy(name, ir.DataType.FLOAT, (out,), once.scales)
-        return lazy(name, ir.DataType.INT8, (width, out), once.values)
+        return self._columns(base, part, (width, out))
 
     def stored(self, layer: int, part: str) -> Array:
         """A tensor of a block as it is now, its heads not padded."""
@@ -106,15 +108,33 @@ class CheckpointWeights:
 
     def kept_apart(self, base: str) -> NDArray[np.int64] | None:
         """Input channels of a linear that are multiplied in float32, as `.apart`; or none."""
-        return self._apart.get(base)
+        return None if self.kind(base) == "float32" else self._apart.get(base)
 
     @property
     def num_kept_apart(self) -> int:
         """Input channels of all linears together that are multiplied in float32."""
-        return sum(map(len, self._apart.values()))
+        return sum(len(c) for base in self._apart if (c := self.kept_apart(base)) is not None)
+
+    def head_rows(self, count: int) -> Iterator[Array]:
+        """The head's weight as stored, so many rows of the vocabulary at a time."""
+        name = "wte.weight" if self.config.tie_word_embeddings else "lm_head.weight"
+        table = self._tensors[name]
+        for start in range(0, table.shape[0], count):
+            yield table.read(start, min(start + count, table.shape[0]))
+
+    def forget(self) -> None:
+        """Let all be quantized anew, after `kinds` have changed."""
+        self._quantized.clear()
 
     def fit(self, base: str, inputs: Array) -> None:
         """Quantize an int4 linear by GPTQ on its inputs (rows, in); kept until it is written."""
+        if self.store is not None:
+            self._fitted[base] = self.store.keep(base, lambda: self._fit(base, inputs))
+        else:
+            made = self._fit(base, inputs)
+            self._fitted[base] = lambda: made
+
+    def _fit(self, base: str, inputs: Array) -> Quantized:
         weight = self._rest(base).T
         have, want = self.config.head_dim, self.config.kv_head_dim
         if inputs.shape[1] != weight.shape[1]:  # the heads of attention's output
@@ -124,13 +144,12 @@ class CheckpointWeights:
             inputs = inputs.copy()
             inputs[:, self._apart[base]] = 0
         try:
-            made = quantize_gptq(weight.copy(), hessian(inputs), block=self.block)
+            return quantize_gptq(weight.copy(), hessian(inputs), block=self.block)
         except np.linalg.LinAlgError as error:
             raise CheckpointError(
                 "{name} cannot be fitted to this text: export without --gptq, or with more text.",
                 name=f"{base}.weight",
             ) from error
-        self._fitted[base] = made
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a stored tensor with its heads padded as the graph has them."""
@@ -195,6 +214,21 @@ class CheckpointWeights:
     def _plain(self, name: str) -> ir.TensorProtocol:
         return lazy(name, ir.DataType.FLOAT, self.shape(name), lambda: self.read(name))
 
+    def _columns(self, base: str, part: str, shape: tuple[int, int]) -> ir.TensorProtocol:
+        """An int8 linear's values or scales, or the bias that takes the lift of its input back."""
+        name, readers = f"{base}.{part}", 3 if base.endswith(LIFTED) else 2
+        once = self._once(base, lambda: quantize_columns(self._rest(base)), readers=readers)
+        if part == "scale":
+            return lazy(name, ir.DataType.FLOAT, shape[1:], once.scales)
+        if part == "lowered":
+
+            def lower() -> Array:
+                floor = np.float32(ACTIVATION_FLOOR)
+                return self.read(f"{base}.bias") - floor * once.column_sums()
+
+            return lazy(name, ir.DataType.FLOAT, shape[1:], lower)
+        return lazy(name, ir.DataType.INT8, shape, once.values)
+
     def _blocks(
         self, base: str, part: str, shape: tuple[int, ...], bits: int, block: int
     ) -> ir.TensorProtocol:
@@ -202,11 +236,8 @@ class CheckpointWeights:
         blocks = -(-width // block)
 
         def quantize() -> Quantized:
-            if base in self._fitted:  # read once; without it rounding would take its place unseen
-                made, self._fitted[base] = self._fitted[base], None
-                if made is None:
-                    raise RuntimeError(f"{base} was written before")
-                return made
+            if base in self._fitted:
+                return self._fitted[base]()
             name = f"{base}.weight"
             if bits == 8:  # (out, in) as stored: the largest tensor, read a few rows at a time
                 return quantize_blocks(
@@ -223,5 +254,5 @@ class CheckpointWeights:
         shape = (out, blocks, block * bits // 8)
         return lazy(f"{base}.weight", ir.DataType.UINT8, shape, once.values)
 
-    def _once(self, base: str, quantize: Callable[[], Quantized]) -> Once:
-        return self._quantized.setdefault(base, Once(base, quantize))
+    def _once(self, base: str, quantize: Callable[[], Quantized], *, readers: int = 2) -> Once:
+        return self._quantized.setdefault(base, Once(base, quantize, readers=readers))

@@ -1,4 +1,4 @@
-"""Tensors computed at the moment they are written, and weights quantized once for two of them."""
+"""Tensors computed at the moment they are written, and weights quantized once for some of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from issun.export.weights import Array
 
 
 class Once:
-    """Quantizes one weight for its two readers, the writer of values and that of scales."""
+    """Quantizes one weight for its `readers`: the writer of values, that of scales, others."""
 
-    def __init__(self, name: str, quantize: Callable[[], Quantized]) -> None:
+    def __init__(self, name: str, quantize: Callable[[], Quantized], *, readers: int = 2) -> None:
         self._name, self._quantize = name, quantize
+        self._readers = self._left = readers
         self._lock = threading.Lock()
         self._held: Quantized | None = None
 
@@ -30,16 +31,22 @@ class Once:
         """The scales."""
         return self._take().scales
 
+    def column_sums(self) -> Array:
+        """The sum of each output channel's weights, as they are rounded."""
+        made = self._take()
+        whole = made.values.sum(axis=0, dtype=np.int64)
+        sums: Array = (whole * made.scales).astype(np.float32)
+        return sums
+
     def _take(self) -> Quantized:
-        """The result: kept for the second reader, dropped when that one has it."""
+        """The result: kept until the last reader has it."""
         with self._lock:
-            if self._held is not None:
-                held, self._held = self._held, None
-                return held
-            self._held = self._quantize()
-            if not np.isfinite(self._held.scales).all():
+            found = self._held or self._quantize()
+            if not np.isfinite(found.scales).all():
                 raise CheckpointError("{name} holds NaN or infinity.", name=f"{self._name}.weight")
-            return self._held
+            self._left = (self._left or self._readers) - 1
+            self._held = found if self._left else None
+            return found
 
 
 def lazy(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from issun.export.lazy import PRECISIONS, Precision
+from issun.export.lazy import PRECISIONS, Kind
 from issun.runtime.errors import ParameterError, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.manifest import Precision as PrecisionInfo
@@ -25,11 +26,13 @@ class Progress(Protocol):
 class ExportOptions:
     """What a bundle is to be; raises ParameterError for what cannot be made."""
 
-    precision: Precision = "int8"
+    precision: Kind = "int8"
     kv_cache: KVCacheType = "float32"
     via: Via = "issun"
     calibrate: Path | None = None  # a text; the shipped one by default
     gptq: bool = False
+    budget: int | None = None  # bytes of the bundle; each linear gets what fits it best
+    max_kl: float | None = None  # nats; each linear gets the cheapest that keeps it
     template: Path | None = None
     force: bool = False
 
@@ -41,11 +44,15 @@ class ExportOptions:
             ("via", self.via, ("issun", "optimum")),
         ):
             check_choice(name, value, known)
+        if self.budget is not None and self.max_kl is not None:
+            raise ParameterError("Give a budget or a largest divergence, not both.")
+        if self.max_kl is not None and not 0 < self.max_kl < math.inf:
+            raise ParameterError("max_kl is {value}, it must be above 0.", value=self.max_kl)
+        if self.mixed and (self.gptq or self.via == "optimum"):
+            raise ParameterError("A budget or a largest divergence is for issun's own rounding.")
         if self.gptq and self.precision != "int4":
             raise ParameterError("GPTQ is for int4, not for {value}.", value=self.precision)
-        if self.calibrate and (
-            self.via == "optimum" or (self.precision, self.kv_cache) == ("float32", "float32")
-        ):
+        if self.calibrate and not self.calibrates:
             raise ParameterError(
                 "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
                 "issun's own route."
@@ -55,6 +62,17 @@ class ExportOptions:
                 "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",
                 value="int4" if self.precision == "int4" else "an int8 KV cache",
             )
+
+    @property
+    def mixed(self) -> bool:
+        """True where each linear gets a precision of its own; `precision` says nothing then."""
+        return self.budget is not None or self.max_kl is not None
+
+    @property
+    def calibrates(self) -> bool:
+        """True where something is fitted to a text."""
+        exact = (self.precision, self.kv_cache) == ("float32", "float32")
+        return self.via == "issun" and (self.mixed or not exact)
 
 
 @dataclass(frozen=True, slots=True)

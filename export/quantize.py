@@ -122,3 +122,11 @@ def round_rows(x: Array, block: int | None = None) -> Array:
     step = _nonzero(np.abs(padded).max(axis=-1, keepdims=True) / np.float32(127))
     rounded: Array = (np.rint(padded / step) * step).reshape(rows, -1)[:, :width]
     return rounded
+
+
+def round_lifted(x: Array, floor: float) -> Array:
+    """Activations that are never below -`floor` as int8 linears round them: 255 steps a row."""
+    lifted = x + np.float32(floor)
+    step = _nonzero(lifted.max(axis=-1, keepdims=True) / np.float32(255))
+    rounded: Array = np.rint(lifted / step) * step - np.float32(floor)
+    return rounded

@@ -15,11 +15,7 @@ class StoredWeights:
     def __init__(self, source: CheckpointWeights, model: ir.Model) -> None:
         self._source = source
         self._tensors = {name: v.const_value for name, v in model.graph.initializers.items()}
-        self.precision, self.block, self.fused_bias = (
-            source.precision,
-            source.block,
-            source.fused_bias,
-        )
+        self.precision, self.block, self.kind = source.precision, source.block, source.kind
 
     def tensor(self, name: str) -> ir.TensorProtocol:
         """The stored tensor with this name."""

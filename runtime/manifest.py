@@ -41,13 +41,19 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     tie_word_embeddings: bool
 
 
-class Precision(msgspec.Struct, frozen=True, kw_only=True):
-    """The precision by part; `name` is what `--precision` was given."""
+class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The precision by part; `name` is what `--precision` was given.
+
+    `calibration` says which text it and the scales of an int8 KV cache were fitted to, and
+    `by_linear` the precision of each linear where they differ.
+    """
 
     name: str
     linears: str
     embedding: str
     head: str
+    calibration: str = ""
+    by_linear: dict[str, str] = {}
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):

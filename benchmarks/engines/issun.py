@@ -15,7 +15,7 @@ from issun.runtime.manifest import KVCacheType
 from issun.runtime.weight_cache import VARIABLE
 
 if TYPE_CHECKING:
-    from issun.export.lazy import Precision
+    from issun.export.lazy import Kind
 
 _HOW = "as `issun chat` opens it: weights packed at the first load, then mapped; chunks of 128."
 
@@ -76,7 +76,7 @@ class Bundle(Greedy):
 class _Exported(Bundle):
     """A bundle exported from the checkpoint."""
 
-    precision: ClassVar[Precision]
+    precision: ClassVar[Kind]
     exported_kv_cache: ClassVar[KVCacheType] = "float32"
 
     def convert(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from issun.benchmarks.engines.greedy import Greedy
 
 if TYPE_CHECKING:
-    from issun.export.lazy import Precision
+    from issun.export.lazy import Kind
 
 _HOW = "`ORTModelForCausalLM` with I/O binding; its graph has the logits of every position."
 
@@ -18,7 +18,7 @@ class _Optimum(Greedy):
     """Exported as `issun export --via optimum` does, and run as Optimum does."""
 
     packages = ("optimum-onnx", "torch", "transformers", "onnxruntime")
-    precision: ClassVar[Precision]
+    precision: ClassVar[Kind]
     _model: Any
     _past: Any
     _length: int

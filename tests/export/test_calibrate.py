@@ -87,7 +87,7 @@ def test_keys_and_values_are_those_of_the_graph(
 def test_scales_reach_to_the_largest_value_of_a_channel(opened: Checkpoint, cache: KVCache) -> None:
     config, seen = opened.config, []
     ids = text_ids(opened)[:LENGTH]
-    scales = calibrate.calibrate(weights_of(opened), ids, progress=seen.append)
+    scales = calibrate.calibrate(weights_of(opened), ids, progress=seen.append).scales
     assert seen == list(range(1, config.n_layer + 1))
     for layer, pair in enumerate(scales):
         for i, found in enumerate(pair):
@@ -123,7 +123,7 @@ def test_the_scales_stand_in_the_int8_graph(
     initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
     ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)
-    scales = calibrate.calibrate(weights_of(opened), ids)
+    scales = calibrate.calibrate(weights_of(opened), ids).scales
     for layer, pair in enumerate(scales):
         for part, expected in zip(("k", "v"), pair, strict=True):
             stored = initializers[f"h.{layer}.attn.{part}_scale"].const_value
