@@ -18,6 +18,7 @@ from issun.benchmarks.divergence import Vector, cut_windows, log_softmax, losses
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.reference import Reference
 from issun.runtime import Model, SamplingParams
+from issun.runtime.decoder import KVCache
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import KVCacheType
 
@@ -49,6 +50,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     likeliest token, `identical` that of the greedy answers that are the same for 100 tokens.
     `top` is how many of the reference's likeliest tokens entered the KL divergence one by one where
     its disk space did not hold all; the rest entered as one, which makes the divergence smaller.
+    `clipped` is the share of an int8 KV cache's values that lie at an end of their range.
     """
 
     against: str
@@ -71,6 +73,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     identical: float | None
     date: str
+    clipped: float | None = None
 
 
 def read_text(path: Path | None) -> tuple[str, str]:
@@ -123,10 +126,10 @@ def compare(
         for kind in kv_caches:
             with Model.load(bundle, kv_cache=kind) as model:
                 _check_vocabulary(model, content, ids, kept)
-                found = _Found(kept)
+                found, clipped = _Found(kept), _Clipped(model)
                 for window in windows:
                     progress("bundle", found.positions, len(ids))
-                    found.add(window, model.score(window))
+                    found.add(window, clipped.score(window))
                 own = _answers(model, content, answers, progress)
             same = [one == other for one, other in zip(said, own, strict=True)]
             yield (
@@ -138,8 +141,31 @@ def compare(
                     answers=len(same),
                     identical=sum(same) / len(same) if same else None,
                     date=date,
+                    clipped=clipped.share,
                 ),
             )
+
+
+class _Clipped:
+    """Scores windows, and counts what an int8 KV cache clips of them."""
+
+    def __init__(self, model: Model) -> None:
+        self._decoder, self._cache = model.decoder, model.new_cache()
+        self._clipped = self._values = 0
+
+    def score(self, window: Sequence[int]) -> NDArray[np.float32]:
+        """Logits of every position, as `Model.score` gives them."""
+        self._cache.rewind(0)
+        logits = np.concatenate(list(self._decoder.score(self._cache, window)))
+        if isinstance(self._cache, KVCache) and self._decoder.kv_cache == "int8":
+            clipped, values = self._cache.clipped()
+            self._clipped, self._values = self._clipped + clipped, self._values + values
+        return logits
+
+    @property
+    def share(self) -> float | None:
+        """The share of all values that were clipped; None where the cache is float32."""
+        return self._clipped / self._values if self._values else None
 
 
 def _answers(model: Model, text: str, count: int, progress: Progress) -> list[list[int]]:

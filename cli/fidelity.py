@@ -28,7 +28,10 @@ from issun.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
+    from issun.benchmarks.by_layer import Hurt
     from issun.benchmarks.fidelity import Fidelity
+
+_WORST = 10
 
 
 def run(
@@ -53,6 +56,9 @@ def run(
         typer.Option(metavar="DIR", help=tr("Where temporary files go: they may be large.")),
     ] = None,
     keep: Annotated[bool, typer.Option(help=tr("Keep the figures in the bundle."))] = True,
+    layers: Annotated[
+        bool, typer.Option("--by-layer", help=tr("Say which linears lose most, too."))
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all figures as JSON."))] = False,
 ) -> None:
     """Compare the two on a text and in their answers, and keep what was found in the bundle."""
@@ -67,6 +73,8 @@ def run(
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
     content = read_text(text)
+    if layers:
+        _check_layers(bundle, against, manifest)
     stages = {
         "reference": tr("reading, float32"),
         "bundle": tr("reading, the bundle"),
@@ -93,8 +101,31 @@ def run(
                 _print(kind, fidelity)
             if keep:
                 _keep(bundle, manifest, kind, fidelity)
+    hurt = _by_layer(against, manifest, content[1]) if layers else []
     if as_json:
-        print(printable_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()))
+        figures: dict[str, object] = {**found} | ({"by_layer": hurt} if layers else {})
+        print(printable_json(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode()))
+    elif hurt:
+        print(tr("  by linear, the worst ten: what it moves of its block's output"))
+        for one in hurt[:_WORST]:
+            print(f"  {one.linear:<22}{one.precision:<8}{one.share:.2e}")
+
+
+def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
+    if (against / MANIFEST_NAME).is_file():
+        raise ParameterError("--by-layer needs the checkpoint: give that as --against.")
+    if manifest.graph != "issun" or manifest.precision.name == "float32":
+        raise ParameterError("{path} has no linears that issun has rounded.", path=bundle)
+
+
+def _by_layer(against: Path, manifest: Manifest, text: str) -> list[Hurt]:
+    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
+        from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
+    total = manifest.architecture.n_layer
+    with Bars({"layers": tr("reading, layer by layer")}) as progress:
+        return by_layer(
+            against, manifest, text, progress=lambda layer: progress("layers", layer, total)
+        )
 
 
 def _beside(bundle: Path, against: Path) -> Path:
@@ -152,6 +183,8 @@ def _print(kind: str, found: Fidelity) -> None:
     ]
     if found.identical is not None:
         lines.append(tr("  same answer     {identical:.0%} of {answers} for 100 tokens"))
+    if found.clipped is not None:
+        lines.append(tr("  clipped         {clipped:.4%} of keys and values"))
     if found.top:
         lines.append(tr("  KL over the {top:,} likeliest tokens and the rest as one"))
     values = msgspec.to_builtins(found) | {"kind": kind}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from issun.benchmarks import fidelity, reference
+from issun.benchmarks.by_layer import by_layer
 from issun.benchmarks.divergence import (
     changed_argmax,
     log_softmax,
@@ -23,6 +24,8 @@ from issun.benchmarks.divergence import (
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.fidelity import Fidelity, compare, read_text
 from issun.runtime import Model
+from issun.runtime.decoder import KVCache
+from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 
 TEXT = ("made up", "山と川と海の話をしましょう。\n空は青く、雲は白い。\n" * 12)
@@ -159,3 +162,45 @@ def test_texts(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"\xff")
     with pytest.raises(BenchError, match="cannot be read"):
         read_text(tmp_path / "bad.txt")
+
+
+def test_what_an_int8_kv_cache_clips_is_counted(bundle: Bundles) -> None:
+    made = bundle("unscaled", "int8", kv_cache="int8")
+    found = dict(
+        compare(
+            bundle("unscaled", "float32"),
+            made,
+            TEXT,
+            against="it",
+            date="2026-01-01",
+            kv_caches=("float32", "int8"),
+            answers=0,
+        )
+    )
+    assert found["float32"].clipped is None
+    assert found["int8"].clipped is not None
+    assert 0 <= found["int8"].clipped < 0.01
+    with Model.load(made, kv_cache="int8") as model:
+        cache = model.new_cache()
+        model.read(cache, model.tokenizer.encode(TEXT[1])[:20])
+        assert isinstance(cache, KVCache)
+        cache.buffers[0, 0, 0, :2, :3] = [[127, -127, 126], [-126, 0, -128]]
+        cache.buffers[1:] = 0
+        cache.buffers[0, 0, 1:] = 0
+        cache.buffers[0, 0, 0, 2:] = 0
+        cache.buffers[0, 0, 0, :2, 3:] = 0
+        assert cache.clipped() == (3, cache.buffers[:, 0, :, :20].size)
+
+
+def test_the_linears_that_lose_most_come_first(
+    bundle: Bundles, checkpoint: Callable[[str], Path]
+) -> None:
+    manifest = read_manifest(bundle("unscaled", "int4"))
+    found = by_layer(checkpoint("unscaled"), manifest, TEXT[1])
+    assert len(found) == 4 * manifest.architecture.n_layer
+    assert {one.precision for one in found} == {"int4"}
+    shares = [one.share for one in found]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] > 0
+    finer = by_layer(checkpoint("unscaled"), read_manifest(bundle("unscaled")), TEXT[1])
+    assert sum(one.share for one in finer) < sum(shares) / 4

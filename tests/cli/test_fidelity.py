@@ -104,3 +104,24 @@ def test_what_is_refused(exact: Path, rounded: Path, text: Path, tmp_path: Path)
     assert "cannot be read" in refused(rounded, "--against", exact, "--text", tmp_path / "no.txt")
     assert "kv_cache is 'int4'" in refused(rounded, "--against", exact, "--kv-cache", "int4")
     assert "answers is -1" in refused(rounded, "--against", exact, "--answers", "-1")
+
+
+def test_the_linears_that_lose_most_are_listed_where_asked(
+    rounded: Path, exact: Path, text: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    ask = ["bench", "fidelity", rounded, "--text", text, "--answers", "0", "--by-layer"]
+    result = issun(*ask, "--against", checkpoint("unscaled"))
+    assert result.code == 0, result.err
+    (*_, last) = result.out.split("what it moves of its block's output\n")
+    lines = [line.split() for line in last.splitlines()]
+    assert 0 < len(lines) <= 10
+    assert all(line[0].startswith("h.") and line[1] == "int8" for line in lines)
+    shares = [float(line[2]) for line in lines]
+    assert shares == sorted(shares, reverse=True)
+    found = json.loads(issun(*ask, "--against", checkpoint("unscaled"), "--json").out)
+    assert found["by_layer"][0]["linear"] == lines[0][0]
+    refused = issun(*ask, "--against", exact)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: --by-layer needs the checkpoint: give that as --against.\n",
+    )
