@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,6 +14,7 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
+from issun.runtime.files import reason_of, user_path
 from issun.runtime.model import make_params
 
 
@@ -30,6 +32,20 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help=tr("Print the answer and its figures as JSON."))
     ] = False,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("The answer follows the JSON schema in this file.")),
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help=tr("The answer is one of these texts; give it several times.")
+        ),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help=tr("The answer matches this regular expression.")),
+    ] = None,
     stats: opt.Stats = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
@@ -42,8 +58,12 @@ def run(
     input_text = None if input_text is None else _text(input_text)
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
+    wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+        if wanted:
+            name, value = wanted
+            sampling["constraint"] = getattr(model.constraints, name)(value)
         stream = model.stream(
             model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
         )
@@ -57,6 +77,37 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+
+
+def _wanted(
+    schema: Path | None, choices: list[str] | None, regex: str | None
+) -> tuple[str, Any] | None:
+    """Which constraint is asked for, by the name of what makes it, and of what."""
+    asked: dict[str, Any] = {}
+    if schema is not None:
+        asked["json_schema"] = _schema(schema)
+    if choices:
+        asked["choices"] = [opt.utf8(text) for text in choices]
+    if regex is not None:
+        asked["regex"] = opt.utf8(regex)
+    if len(asked) > 1:
+        raise ParameterError("Give one of {asked}, not both.", asked=" and ".join(asked))
+    return next(iter(asked.items()), None)
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(user_path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise ParameterError("{path} is no JSON schema: {reason}", path=path, reason=reason) from (
+            error
+        )
+    if not isinstance(schema, dict):
+        raise ParameterError(
+            "{path} is no JSON schema: {reason}", path=path, reason=f"it is {schema!r:.50}"
+        )
+    return schema
 
 
 def _text(argument: str) -> str:

@@ -1,9 +1,9 @@
 """Logits -> the next id: small pure functions, and the one order in which they are applied.
 
-Order: bans and the end token before `min_new_tokens`; logit bias; repetition, presence and
-frequency penalty; no-repeat n-gram; the caller's processors; then, unless greedy, temperature,
-top-k, top-p, min-p, typical-p; then the draw with one random number. This is the order of
-transformers' generate. An id that is out is at minus infinity.
+Order: bans, the end token before `min_new_tokens` and what a constraint forbids; logit bias;
+repetition, presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless
+greedy, temperature, top-k, top-p, min-p, typical-p; then the draw with one random number. This is
+the order of transformers' generate. An id that is out is at minus infinity.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,22 @@ from numpy.typing import NDArray
 from issun.runtime.errors import ParameterError, SamplingError
 
 Vector = NDArray[np.float32]
+
+
+class Matcher(Protocol):
+    """The state of one answer in a grammar."""
+
+    def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
+        """Put out what may not follow `answer`."""
+
+
+class Constraint(Protocol):
+    """A grammar that answers follow; see `issun.runtime.constraint`."""
+
+    def start(self) -> Matcher:
+        """The state of an answer that begins."""
+
+
 Processor = Callable[[Sequence[int], Vector], Vector]
 
 _OUT = np.float32(-np.inf)
@@ -36,9 +52,9 @@ class SamplingParams:
     0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
     penalties at the answer. `banned_ids` None bans `<unk>`; rows beyond the tokenizer's pieces are
     never drawn. `logprobs` n reports the raw log-probabilities of the drawn and the n likeliest
-    tokens. `processors` get the ids so far and the logits, and give logits. With `lookup` what the
-    text has said before is read ahead, as long as that makes the answer faster; every token is
-    drawn as without. Raises ParameterError.
+    tokens. `processors` get the ids so far and the logits, and give logits. `constraint` lets only
+    tokens pass that its grammar allows. With `lookup` what the text has said before is read ahead,
+    as long as that makes the answer faster; every token is drawn as without. Raises ParameterError.
     """
 
     temperature: float = 0.7
@@ -59,6 +75,7 @@ class SamplingParams:
     logprobs: int = 0
     lookup: bool = True
     processors: tuple[Processor, ...] = ()
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         """Check every value against its range."""
@@ -299,7 +316,7 @@ class Vocabulary:
 
 
 class Sampler:
-    """Draws the tokens of one answer; it owns the random numbers and nothing else."""
+    """Draws the tokens of one answer; it owns the random numbers and the place in a grammar."""
 
     def __init__(
         self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
@@ -310,6 +327,7 @@ class Sampler:
         _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
         beyond = range(vocabulary.pieces, vocabulary.rows)
         self._banned = np.array([*banned, *beyond], np.int64)
+        self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
@@ -329,6 +347,8 @@ class Sampler:
         logits = ban(logits, self._banned)
         if eos is not None and len(answer) < params.min_new_tokens:
             logits[eos] = _OUT
+        if self._matcher:
+            logits = self._matcher.allow(logits, answer)
         if params.logit_bias:
             logits = add_bias(logits, params.logit_bias)
         if params.repetition_penalty != 1:

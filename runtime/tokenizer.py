@@ -27,6 +27,7 @@ class Tokenizer:
         """Open the SentencePiece file at `path`; `special` maps each special token to its id."""
         self._sp = load_sentencepiece(path)
         self.special = dict(special)
+        self._names = {token: name for name, token in special.items()}
         self.do_lower_case = do_lower_case
         self.num_pieces: int = self._sp.get_piece_size()
         longest_first = sorted(self.special, key=len, reverse=True)
@@ -67,12 +68,30 @@ class Tokenizer:
         text: str = self._sp.decode([i for i in ids if self._is_text(i)])
         return text
 
+    def piece(self, token: int) -> bytes:
+        """What `token` spells as UTF-8: a space for "▁", one byte of a byte piece.
+
+        A row of the model that is no token spells nothing.
+        """
+        if token in self._names:
+            return self._names[token].encode()
+        if not 0 <= token < self.num_pieces:
+            return b""
+        spelling: str = self._sp.id_to_piece(token)
+        if token in self._bytes:
+            return bytes([int(spelling[1:-1], 16)])
+        return spelling.replace("▁", " ").encode()
+
     def is_byte(self, token: int) -> bool:
         """True for a piece that is one byte of a character (models with byte fallback)."""
         return token in self._bytes
 
+    def is_silent(self, token: int) -> bool:
+        """True for control tokens, special tokens and `<unk>`, which give no text."""
+        return token in self._silent
+
     def _is_text(self, token: int) -> bool:
-        if token in self._silent:
+        if self.is_silent(token):
             return False
         if not 0 <= token < self.num_pieces:
             raise ParameterError(
