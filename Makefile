@@ -1,6 +1,6 @@
 # Each target sets up what it needs on a fresh machine.
 PYTHON ?= python3
-PACKAGES := cli export runtime benchmarks training
+PACKAGES := cli export runtime benchmarks training server
 
 .PHONY: demo test parity embedded check format clean
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect
+from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, serve
 from issun.cli.language import describe, note, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
@@ -31,6 +31,7 @@ app.command("finetune", help=tr("Let a checkpoint learn from instructions and ch
 )
 app.command("chat", help=tr("Talk with a bundle."))(chat.run)
 app.command("generate", help=tr("Answer one instruction."))(generate.run)
+app.command("serve", help=tr("Answer the OpenAI dialect, and show a chat page."))(serve.run)
 app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
 app.add_typer(bench.app, name="bench")
 app.command("cache", help=tr("List, check or clear the weights packed for this CPU."))(cache.run)

@@ -54,14 +54,14 @@ def make_jobs(
 def generate_batch(
     decoder: IssunDecoder,
     jobs: Sequence[Job],
-    make_writer: Callable[[Job, int], Writer],
+    make_writer: Callable[[list[int], SamplingParams, int], Writer],
     *,
     slots: int,
 ) -> Iterator[tuple[int, Completion]]:
     """Answer `jobs` in up to `slots` slots; gives a job's place and its answer when that ends.
 
-    `make_writer` gets a job and how many of its prompt's tokens need not be read. The memory of
-    the slots grows with what they hold and is given back at the end.
+    `make_writer` gets a prompt, its parameters and how many of its tokens need not be read. The
+    memory of the slots grows with what they hold and is given back at the end.
     """
     if not jobs:
         return
@@ -75,7 +75,8 @@ def generate_batch(
         while waiting or running:
             while waiting and len(running) < slots:
                 job = waiting.popleft()
-                new = _Running(job, make_writer(job, reader.known(job.prompt)))
+                writer = make_writer(job.prompt, job.params, reader.known(job.prompt))
+                new = _Running(job, writer)
                 if completion := new.add(reader.read(job.prompt)):
                     yield job.place, completion
                 else:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
+from typing import cast
 
 import numpy as np
 import onnxruntime as ort
@@ -112,9 +113,9 @@ class Decoder(ABC):
                     last=self.vocab_size - 1,
                 )
 
-    def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]]) -> None:
+    def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]], first: int) -> None:
         limit = min(self.n_positions, cache.positions)
-        for slot, chunk in enumerate(chunks):
+        for slot, chunk in enumerate(chunks, first):
             held = cache.ids[slot]
             if len(held) + len(chunk) > limit:
                 raise ContextError(
@@ -123,11 +124,17 @@ class Decoder(ABC):
                     limit=limit,
                 )
 
-    def _check(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+    def _check(
+        self,
+        cache: Cache,
+        chunks: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        first: int = 0,
+    ) -> None:
         # The graph itself answers ids and rows out of range with wrong numbers, silently.
         for chunk in chunks:
             self.check_ids(chunk)
-        self._check_room(cache, chunks)
+        self._check_room(cache, chunks, first)
         num_rows = len(chunks) * max(map(len, chunks))
         for row in rows:
             if not 0 <= row < num_rows:
@@ -138,16 +145,16 @@ class Decoder(ABC):
                 )
 
 
-def cut(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Cut ids into prefill chunks; none but a lone id has one row.
+def cut(ids: Sequence[int], most: int = PREFILL_CHUNK) -> Iterator[Sequence[int]]:
+    """Cut ids into prefill chunks of at most `most`; none but a lone id has one row.
 
     Attention takes another kernel for one row, so a last chunk of one row would make the result
     depend on how a prompt is cut.
     """
     start, end = 0, len(ids)
     while start < end:
-        size = min(PREFILL_CHUNK, end - start)
-        if end - start == PREFILL_CHUNK + 1:
+        size = min(most, end - start)
+        if end - start == most + 1:
             size -= 1
         yield ids[start : start + size]
         start += size
@@ -174,24 +181,32 @@ class KVCache(Cache):
         shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
         self.buffers = _untouched_zeros(shape, self.dtype)
         self.binding = session.io_binding()
-        self._bound = 0
+        self._bound = range(0)
 
-    def bind(self, slots: int) -> ort.IOBinding:
-        """The binding of the first `slots` slots, a batch of as many sequences."""
+    def bind(self, slots: range) -> ort.IOBinding:
+        """The binding of `slots`, a batch of as many sequences."""
         if slots != self._bound:
             for name, buffer in zip(self._names, self.buffers, strict=True):
-                shape = (slots, *buffer.shape[1:])
-                place = ("cpu", 0, self.dtype, shape, buffer.ctypes.data)
+                part = buffer[slots.start : slots.stop]
+                place = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
                 self.binding.bind_input(name, *place)
                 self.binding.bind_output(name.replace("past_key_values", "present"), *place)
             self._bound = slots
         return self.binding
 
-    def copy(self, source: KVCache, source_slot: int, slot: int) -> None:
-        """Make `slot` hold what `source_slot` of `source` (this cache, or one like it) holds."""
-        self.ids[slot] = list(source.ids[source_slot])
+    def copy(self, source: KVCache, source_slot: int, slot: int, length: int | None = None) -> None:
+        """Make `slot` hold the first `length` tokens (default: all) of `source_slot` of `source`.
+
+        `source` is this cache, or one like it.
+        """
+        self.ids[slot] = source.ids[source_slot][:length]
         held = len(self.ids[slot])
         self.buffers[:, slot, :, :held] = source.buffers[:, source_slot, :, :held]
+
+    def clipped(self, slot: int = 0) -> tuple[int, int]:
+        """How many keys and values of `slot` lie at an end of int8's range, and how many it has."""
+        held = cast(NDArray[np.int8], self.buffers[:, slot, :, : len(self.ids[slot])])
+        return int(np.count_nonzero((held == 127) | (held <= -127))), held.size
 
     def close(self) -> None:
         """Give the buffers back, and the session that the binding holds."""
@@ -207,18 +222,32 @@ class IssunDecoder(Decoder):
         self.kv_cache = kv_cache_type(session)
         self._architecture = architecture
 
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of one sequence's keys and values when it fills the context."""
+        shape = self._architecture
+        width = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim
+        return width * (self.n_positions + PREFILL_CHUNK) * np.dtype(self.kv_cache).itemsize
+
     def new_cache(self, slots: int = 1, positions: int | None = None) -> KVCache:
         """An empty cache for `slots` sequences of up to `positions` tokens (default: all)."""
         positions = positions or self.n_positions
         with memory_for(slots * positions):
             return KVCache(self.session, self._architecture, slots, positions)
 
-    def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
-        """Read one chunk a slot; see `Decoder.forward`."""
+    def forward(
+        self,
+        cache: Cache,
+        chunks: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        *,
+        first: int = 0,
+    ) -> Logits:
+        """Read one chunk a slot, from the slot `first` on; see `Decoder.forward`."""
         if not isinstance(cache, KVCache):
             raise TypeError(type(cache))
-        self._check(cache, chunks, rows)
-        slots = cache.ids[: len(chunks)]
+        self._check(cache, chunks, rows, first)
+        slots = cache.ids[first : first + len(chunks)]
         lengths = np.array([len(chunk) for chunk in chunks], np.int32)
         past = np.array([len(held) for held in slots], np.int32)
         shape = (len(chunks), int(lengths.max()))
@@ -237,7 +266,7 @@ class IssunDecoder(Decoder):
             "total_sequence_length": np.array(totals.max(), np.int32),
             "logit_rows": np.array(rows, np.int64),
         }
-        binding = cache.bind(len(chunks))
+        binding = cache.bind(range(first, first + len(chunks)))
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_graph, check_manifest
+from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
 from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError, check_choice
 from issun.runtime.files import user_path
@@ -163,6 +165,20 @@ class Model:
                 on_complete(place, completion)
         return [completions[job.place] for job in jobs]
 
+    @cached_property
+    def constraints(self) -> Constraints:
+        """Makes constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
+
+        Raises ParameterError where llguidance (the extra `server`) is not installed.
+        """
+        try:
+            return Constraints(self.tokenizer, rows=self._vocabulary.rows, eos=self._vocabulary.eos)
+        except ModuleNotFoundError as error:
+            raise ParameterError(
+                "Constrained answers need {module}: pip install 'issun[server]'",
+                module=error.name,
+            ) from error
+
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
         cache = self._own_cache()
@@ -175,6 +191,22 @@ class Model:
                 logits[done : done + len(chunk)] = chunk
                 done += len(chunk)
             return logits
+
+    def writer(self, prompt: list[int], params: SamplingParams, reused: int = 0) -> Writer:
+        """What makes an answer of the logits behind `prompt`, of which `reused` ids were known.
+
+        Raises ParameterError for ids in `params` that are out of range.
+        """
+        return Writer(
+            prompt,
+            params,
+            sampler=self._sampler(params),
+            text=self._text(params),
+            eos=self._vocabulary.eos,
+            n_positions=self.decoder.n_positions,
+            reused=reused,
+            clock=self._clock,
+        )
 
     def new_cache(self) -> Cache:
         """An empty KV cache for one sequence; it takes memory as it fills."""
@@ -286,19 +318,7 @@ class Model:
                 yield job.place, self.generate(job.prompt, job.params)
             return
         with self.busy():
-            yield from generate_batch(self.decoder, jobs, self._writer, slots=slots)
-
-    def _writer(self, job: Job, reused: int) -> Writer:
-        return Writer(
-            job.prompt,
-            job.params,
-            sampler=self._sampler(job.params),
-            text=self._text(job.params),
-            eos=self._vocabulary.eos,
-            n_positions=self.decoder.n_positions,
-            reused=reused,
-            clock=self._clock,
-        )
+            yield from generate_batch(self.decoder, jobs, self.writer, slots=slots)
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup
@@ -311,7 +331,9 @@ class Model:
         return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
 
     def _text(self, params: SamplingParams) -> TextStream:
-        return TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
+        # What a grammar allows is meant letter by letter: JSON spells newlines in the same way.
+        newline = "" if params.constraint else self.manifest.prompt.newline
+        return TextStream(self.tokenizer, newline, params.stop)
 
     def _own_cache(self) -> Cache:
         if self._cache is None:

@@ -1,0 +1,102 @@
+"""`issun serve`: a bundle behind the OpenAI dialect, and a chat page."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from issun.benchmarks.sizes import parse_size
+from issun.cli import options as opt
+from issun.cli.extras import needs_extra
+from issun.cli.language import note, tr
+from issun.runtime import Model, ParameterError
+from issun.runtime.files import reason_of, user_path
+
+if TYPE_CHECKING:
+    from issun.server.service import Service
+
+
+def run(
+    *,
+    bundle: opt.Bundle = None,
+    host: Annotated[str, typer.Option(help=tr("Address to listen on."))] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help=tr("Port; 0 takes a free one."))] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="ISSUN_API_KEY",
+            help=tr("Key that clients must send; a file or ISSUN_API_KEY hides it better."),
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=tr("File that holds the key."))
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help=tr("A name under which it may be asked.")),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help=tr("Another web page that may ask it.")),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(help=tr("Answers at the same time (default: by memory)."))
+    ] = None,
+    kv_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help=tr("Memory for the KV cache, like 2GB (default: a quarter of what is free)."),
+        ),
+    ] = None,
+    max_queue: Annotated[int, typer.Option(help=tr("Requests that may wait."))] = 64,
+    deadline: Annotated[
+        float, typer.Option(metavar="SECONDS", help=tr("Longest time of one request."))
+    ] = 600.0,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help=tr("Open the chat page in the browser."))
+    ] = False,
+    threads: opt.Threads = None,
+    kv_cache: opt.KVCache = None,
+) -> None:
+    """Serve until Ctrl-C."""
+    with needs_extra("The server needs {module}: pip install 'issun[server]'"):
+        from issun.server.options import ServerOptions  # noqa: PLC0415
+        from issun.server.serve import serve  # noqa: PLC0415
+    options = ServerOptions(
+        host=host,
+        port=port,
+        api_key=_key(api_key, api_key_file),
+        allowed_hosts=tuple(allow_host or ()),
+        allowed_origins=tuple(allow_origin or ()),
+        slots=slots,
+        kv_memory=None if kv_memory is None else parse_size(kv_memory),
+        max_queue=max_queue,
+        deadline=deadline,
+    )
+
+    def started(service: Service, address: str) -> None:
+        note("{name} answers at {address} (Ctrl-C ends it).", name=service.name, address=address)
+        if open_page:
+            webbrowser.open(address)
+
+    kind = cast(Any, kv_cache)
+    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+        serve(model, options, started)
+
+
+def _key(key: str | None, path: Path | None) -> str | None:
+    if path is None:
+        return key or None
+    if key:
+        raise ParameterError("Give --api-key or --api-key-file, not both.")
+    try:
+        return user_path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error

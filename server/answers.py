@@ -1,0 +1,66 @@
+"""From the scheduler's thread to the event loop: the events of a request's answers as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from issun.runtime.generate import Segment
+from issun.runtime.sampling import SamplingParams
+from issun.server.scheduler import Event, Failed, Request, Scheduler, Scored
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One answer of a request: prompt and parameters, and whether the prompt is scored."""
+
+    prompt: list[int]
+    params: SamplingParams
+    score: int | None = None
+    answer: bool = True
+
+
+class Answers:
+    """The answers to some jobs; iterating gives (place of the job, event).
+
+    `close` gives up what has not ended, and must be called. The error of one ends all.
+    """
+
+    def __init__(self, scheduler: Scheduler, jobs: Sequence[Job]) -> None:
+        self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._open = len(jobs)
+        self._requests = [
+            Request(
+                prompt=job.prompt,
+                params=job.params,
+                score=job.score,
+                answer=job.answer,
+                emit=partial(self._emit, place),
+            )
+            for place, job in enumerate(jobs)
+        ]
+        scheduler.submit(self._requests)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
+        """Events until all answers have ended; raises the error of the first that failed."""
+        while self._open:
+            place, event = await self._events.get()
+            if isinstance(event, Failed):
+                raise event.error
+            ended = isinstance(event, Segment) and event.finish_reason is not None
+            scored = isinstance(event, Scored) and not self._requests[place].answer
+            self._open -= ended or scored
+            yield place, event
+
+    def close(self) -> None:
+        """Give up what has not ended."""
+        if self._open:
+            self._scheduler.cancel(self._requests)
+
+    def _emit(self, place: int, event: Event) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (place, event))

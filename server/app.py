@@ -1,0 +1,139 @@
+"""The ASGI application: a model in, addresses out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from issun.runtime.decoder import IssunDecoder
+from issun.runtime.errors import IssunError
+from issun.runtime.model import Model
+from issun.server import routes
+from issun.server.chat import chat_completions
+from issun.server.completions import completions
+from issun.server.description import description
+from issun.server.errors import ApiError, MethodError, NotFoundError, ServerError
+from issun.server.guard import Guard
+from issun.server.metrics import Metrics
+from issun.server.options import ServerOptions
+from issun.server.scheduler import Scheduler
+from issun.server.service import Service, error_response
+
+_MOST_SLOTS = 16  # where the options leave it to the memory
+_SHARE = 4  # of the free memory one part is for the KV cache, where the options do not say
+
+
+def make_app(model: Model, options: ServerOptions) -> Starlette:
+    """The application that serves `model`; it closes with the server.
+
+    Raises ServerError when not one slot fits into the memory for the KV cache.
+    """
+    metrics = Metrics()
+    scheduler = Scheduler(
+        model,
+        metrics,
+        slots=count_slots(model, options),
+        max_queue=options.max_queue,
+        deadline=options.deadline,
+    )
+    service = Service(
+        model=model,
+        name=model.manifest.source.name.rstrip("/").split("/")[-1],
+        options=options,
+        metrics=metrics,
+        scheduler=scheduler,
+        started=int(time.time()),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        scheduler.start()
+        yield
+        scheduler.stop()
+        await run_in_threadpool(scheduler.join)
+
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+            Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/models", routes.models),
+            Route("/v1/models/{name}", routes.model),
+            Route("/tokenize", routes.tokenize, methods=["POST"]),
+            Route("/detokenize", routes.detokenize, methods=["POST"]),
+            Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
+            Route("/openapi.json", description),
+            Route("/", routes.page),
+            Route("/page/{name}", routes.page),
+        ],
+        middleware=_middleware(options),
+        exception_handlers={
+            IssunError: _on_error,
+            HTTPException: _on_http_error,
+            ClientDisconnect: _on_gone,
+            Exception: _on_error,
+        },
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    return app
+
+
+def count_slots(model: Model, options: ServerOptions) -> int:
+    """How many answers run at a time; raises ServerError when the memory does not hold them."""
+    if not isinstance(model.decoder, IssunDecoder):
+        raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
+    size = model.decoder.slot_bytes
+    memory = options.kv_memory or psutil.virtual_memory().available // _SHARE
+    room = memory // size
+    wanted = options.slots or max(1, min(room, _MOST_SLOTS))
+    if room < wanted:
+        raise ServerError(
+            "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV cache: "
+            "raise --kv-memory, or take fewer --slots or an int8 KV cache.",
+            wanted=wanted,
+            size=size / 1e6,
+            memory=memory / 1e6,
+        )
+    return wanted
+
+
+def _middleware(options: ServerOptions) -> list[Middleware]:
+    guard = Middleware(Guard, options=options)
+    if not options.allowed_origins:
+        return [guard]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(options.allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
+    return [cors, guard]
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return error_response(NotFoundError("There is nothing at this address."))
+    if status == 405:
+        return error_response(MethodError("This address does not take {m}.", m=request.method))
+    return error_response(ApiError("The request cannot be understood."))
+
+
+async def _on_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it

@@ -1,0 +1,150 @@
+"""What stands before every request: who may ask, from which page, with how much and how slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from issun.server.errors import (
+    ApiError,
+    AuthenticationError,
+    ForbiddenError,
+    SlowRequestError,
+    TooLargeError,
+    UnavailableError,
+)
+from issun.server.options import ServerOptions
+from issun.server.service import error_response
+
+# The page is plain files of this server: nothing inline, nothing from elsewhere.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_OPEN = ("/health", "/page/")  # asked without a key, as is the page itself
+
+
+class Guard:
+    """Refuses what the options do not allow, before a handler sees it."""
+
+    def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
+        self._app, self._options = app, options
+        self._connections = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request, and hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._connections += 1
+        try:
+            await self._guarded(scope, receive, _with_headers(send))
+        finally:
+            self._connections -= 1
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._check(scope["path"], Headers(scope=scope))
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, _Body(receive, self._options), send)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        if self._connections > self._options.max_connections:
+            raise UnavailableError("There are too many connections.")
+        host = headers.get("host", "")
+        if not self._is_own(host):
+            # A page elsewhere may let its own name point here (DNS rebinding).
+            raise ForbiddenError(
+                "This server is not named {host!r}: start it with --allow-host for that name.",
+                host=host[:100],
+            )
+        origin = headers.get("origin")
+        own = origin is not None and urlsplit(origin).netloc == host
+        if origin is not None and not own and origin not in self._options.allowed_origins:
+            raise ForbiddenError(
+                "Pages of {origin!r} may not ask this server: start it with --allow-origin.",
+                origin=origin[:100],
+            )
+        if origin is None and headers.get("sec-fetch-site") == "cross-site":
+            raise ForbiddenError("Pages of other sites may not ask this server.")
+        if path != "/" and not path.startswith(_OPEN):
+            self._check_key(headers.get("authorization", ""))
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) > self._options.max_body:
+            raise _too_large(self._options)
+
+    def _is_own(self, host: str) -> bool:
+        """An address, localhost, or a name that was allowed; none of these can be rebound."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name == "localhost" or name in self._options.allowed_hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _check_key(self, given: str) -> None:
+        key = self._options.api_key
+        if key is None:
+            return
+        scheme, _, token = given.partition(" ")
+        same = hmac.compare_digest(token.strip().encode("latin-1"), key.encode())
+        if scheme.lower() != "bearer" or not same:
+            raise AuthenticationError("The API key is missing or wrong: send it as Bearer.")
+
+
+class _Body:
+    """Receives a body that is neither too large nor too slow, and whatever comes behind it."""
+
+    def __init__(self, receive: Receive, options: ServerOptions) -> None:
+        self._receive, self._options = receive, options
+        self._left, self._whole = options.max_body, False
+        self._deadline: float | None = None
+
+    async def __call__(self) -> Message:
+        if self._whole:  # what comes now is the end of the connection, which may take its time
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        self._deadline = self._deadline or loop.time() + self._options.body_timeout
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise SlowRequestError(
+                "The body did not come within {limit:g} s.", limit=self._options.body_timeout
+            ) from error
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise _too_large(self._options)
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+
+def _too_large(options: ServerOptions) -> TooLargeError:
+    return TooLargeError("The body may have {limit:,} bytes at most.", limit=options.max_body)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers[name] = value
+        await send(message)
+
+    return sending

@@ -1,0 +1,65 @@
+"""What a server may be told, with every default."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from issun.server.errors import ServerError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Addresses, limits and the key; checked when it is made. Raises ServerError."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()  # names under which it may be asked, beside addresses
+    allowed_origins: tuple[str, ...] = ()  # other pages that may ask it
+    slots: int | None = None  # answers at the same time; None: as many as `kv_memory` holds
+    kv_memory: int | None = None  # bytes of all slots; None: a quarter of the free memory
+    max_queue: int = 64  # requests that wait
+    max_connections: int = 256
+    max_body: int = 1 << 20  # bytes
+    max_choices: int = 16  # answers of one request
+    body_timeout: float = 30.0  # seconds
+    deadline: float = 600.0  # seconds from the request to the end of its answer
+    grace: float = 3.0  # seconds that running answers get when the server ends
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, and an open door without a key."""
+        for name in ("max_queue", "max_connections", "max_body", "max_choices"):
+            _positive(name, getattr(self, name))
+        for name in ("slots", "kv_memory"):
+            if (value := getattr(self, name)) is not None:
+                _positive(name, value)
+        if not self.deadline > 0:
+            raise ServerError("deadline is {value}, it must be above 0.", value=self.deadline)
+        if not 0 <= self.port <= 65535:
+            raise ServerError("port is {value}, it must be from 0 to 65535.", value=self.port)
+        if self.api_key is not None and not self.api_key.isprintable():
+            raise ServerError("The API key has characters that no header can hold.")
+        if self.api_key is not None and not self.api_key.strip():
+            raise ServerError("The API key is empty.")
+        if not is_loopback(self.host) and self.api_key is None:
+            raise ServerError(
+                "{host} can be reached from other computers: set a key with ISSUN_API_KEY or "
+                "--api-key-file, or listen on 127.0.0.1.",
+                host=self.host,
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """True for a name or an address that only this computer reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ServerError("{name} is {value}, it must be 1 or more.", name=name, value=value)

@@ -1,0 +1,154 @@
+/** The one answer that may stream at a time, and what went wrong with the last one. */
+
+import { ApiError } from "./api.js";
+import { promptOf } from "./conversation.js";
+
+const SAVE_EVERY = 1000; // ms; a reload in the middle loses no more than that
+
+export class Answers {
+  /** The answer that streams: its conversation, its message, what the server said about it. */
+  running = null;
+
+  /** Tokens a second of the answer before, or null. */
+  speed = null;
+
+  #failures = new Map();
+  #given;
+
+  /** `onText` is called with every piece of text, `onChange` when an answer begins or ends. */
+  constructor({ api, store, settings, onChange, onText }) {
+    this.#given = { api, store, settings, onChange, onText };
+  }
+
+  /** Why `conversation` got no whole answer: a text's `key` and the server's `message`; or null. */
+  failure({ id }) {
+    return this.#failures.get(id) ?? null;
+  }
+
+  forgetFailure({ id }) {
+    this.#failures.delete(id);
+  }
+
+  /** Answer the last message of `conversation`, in place of the answer that it has. */
+  ask(conversation) {
+    const { messages } = conversation;
+    const replaced = messages.at(-1)?.role === "assistant" ? messages.pop() : null;
+    const run = newRun(conversation, replaced);
+    this.running = run;
+    this.#given.store.held = conversation.id;
+    this.forgetFailure(conversation);
+    this.#given.onChange();
+    run.done = this.#complete(run);
+    return run.done;
+  }
+
+  /** End the answer; what came of it stays in the conversation. */
+  async stop() {
+    this.running?.abort.abort();
+    await this.running?.done;
+  }
+
+  async #complete(run) {
+    let error = null;
+    try {
+      await this.#receive(run);
+    } catch (caught) {
+      error = caught;
+    }
+    this.#finish(run, error);
+    return run;
+  }
+
+  async #receive(run) {
+    const { api, settings } = this.#given;
+    const { signal } = run.abort;
+    const model = await api.model(signal);
+    signal.throwIfAborted();
+    for await (const chunk of api.complete(requestOf(run.conversation, model, settings), signal)) {
+      const choice = chunk.choices?.[0];
+      Object.assign(run.info, chunk.issun);
+      run.ended = choice?.finish_reason ?? run.ended;
+      if (choice?.delta?.content) this.#append(run, choice.delta.content);
+      this.#given.onText();
+    }
+  }
+
+  #append(run, text) {
+    const now = performance.now();
+    const { conversation, message } = run;
+    message.content += text;
+    run.count += 1;
+    run.last = now;
+    if (run.count === 1) {
+      conversation.messages.push(message);
+      run.first = now;
+      this.#given.onChange();
+    }
+    if (now - run.saved < SAVE_EVERY) return;
+    run.saved = now;
+    this.#given.store.save(conversation);
+  }
+
+  #finish(run, error) {
+    const { conversation, message, replaced } = run;
+    const stopped = error !== null && run.abort.signal.aborted;
+    if (message.content) {
+      message.state = stateOf(run, error, stopped);
+    } else if (error === null) {
+      conversation.messages.push(Object.assign(message, { state: "empty" }));
+    } else if (replaced) {
+      conversation.messages.push(replaced); // nothing came, so the old answer is still the best
+    }
+    message.dropped = run.info.dropped_turns || undefined;
+    if (error !== null && !stopped) this.#failures.set(conversation.id, failureOf(error));
+    if (stopped && !message.content && !replaced) this.#failures.set(conversation.id, { key: "stopped" });
+    this.speed = run.info.tokens_per_second ?? speedOf(run) ?? this.speed;
+    this.running = this.#given.store.held = null;
+    this.#given.store.save(conversation);
+    this.#given.onChange();
+  }
+}
+
+function newRun(conversation, replaced) {
+  return {
+    conversation,
+    replaced,
+    message: { role: "assistant", content: "", state: "partial" },
+    abort: new AbortController(),
+    done: null,
+    info: {},
+    ended: null,
+    count: 0,
+    first: 0,
+    last: 0,
+    saved: 0,
+  };
+}
+
+/** Tokens a second since the first one, or null while that says nothing. */
+export function speedOf({ count, first, last }) {
+  return last > first ? ((count - 1) * 1000) / (last - first) : null;
+}
+
+function requestOf(conversation, model, settings) {
+  return {
+    model: model.id,
+    messages: promptOf(conversation),
+    stream: true,
+    stream_options: { include_usage: true },
+    progress: true,
+    ...settings.sampling(model),
+  };
+}
+
+function stateOf(run, error, stopped) {
+  if (stopped) return "stopped";
+  if (error !== null) return "error";
+  return run.ended === "length" ? "length" : undefined;
+}
+
+function failureOf(error) {
+  if (error instanceof ApiError) return error;
+  console.error(error);
+  return { key: "errorUnexpected", message: String(error) };
+}

@@ -1,0 +1,210 @@
+/** What the reader does with conversations. */
+
+import { isBlank, newConversation, titleOf } from "./conversation.js";
+import { askText, confirm } from "./dialogs.js";
+import { t } from "./text.js";
+
+const OPEN = "issun.open"; // which conversation this tab shows
+
+export class Chat {
+  /** The conversation that is shown. */
+  current = null;
+
+  /** The place of the message that is being edited, or null. */
+  editing = null;
+
+  #parts;
+  #session;
+  #drafts = new Map(); // conversation id -> what stood in the box when the reader left it
+  #draft = ""; // what stood in the box before the editing
+
+  /** `parts`: store, answers, compose, notices, follow, and the functions render and announce. */
+  constructor(session, parts) {
+    this.#session = session;
+    this.#parts = parts;
+  }
+
+  /** Begin with the conversation that this tab showed last, or the newest. */
+  begin() {
+    const { store } = this.#parts;
+    this.open(store.get(this.#session?.getItem(OPEN)) ?? store.all[0] ?? store.add(newConversation()));
+  }
+
+  open(conversation) {
+    const { compose, follow, render } = this.#parts;
+    this.#leave();
+    this.current = conversation;
+    compose.text = this.#drafts.get(conversation.id) ?? "";
+    try {
+      this.#session?.setItem(OPEN, conversation.id);
+    } catch {
+      // Only the place after a reload is lost.
+    }
+    this.#showDropped();
+    render();
+    follow.restart();
+  }
+
+  /** Open a new conversation, or the blank one that there is. */
+  create() {
+    const { store, compose } = this.#parts;
+    const blank = store.all.find(isBlank) ?? store.add(newConversation());
+    blank.updated = Date.now();
+    this.open(blank);
+    compose.focus();
+  }
+
+  /** Send what stands in the box, in place of the message that is being edited. */
+  send() {
+    const { store, answers, compose, notices, follow } = this.#parts;
+    const content = clean(compose.text);
+    if (!content || answers.running) return;
+    const { current, editing } = this;
+    if (editing !== null) current.messages.splice(editing);
+    current.messages.push({ role: "user", content });
+    current.updated = Date.now();
+    compose.text = editing === null ? "" : this.#draft;
+    this.editing = null;
+    notices.hide("resetDone");
+    store.save(current);
+    this.#answer();
+    follow.restart();
+  }
+
+  /** Answer the last message again. */
+  again() {
+    const { answers, compose } = this.#parts;
+    if (answers.running) return;
+    this.cancelEdit();
+    this.#answer();
+    compose.focus();
+  }
+
+  /** Bring a message of the user's back into the box. */
+  edit(message) {
+    const { compose, render } = this.#parts;
+    if (this.editing === null) this.#draft = compose.text;
+    this.editing = this.current.messages.indexOf(message);
+    compose.text = message.content;
+    render();
+    compose.focus({ always: true });
+  }
+
+  cancelEdit() {
+    const { compose, render } = this.#parts;
+    if (this.editing === null) return;
+    this.editing = null;
+    compose.text = this.#draft;
+    render();
+    compose.focus();
+  }
+
+  /** Empty the conversation; until the next message that can be undone. */
+  async reset() {
+    const { store, answers, notices, render } = this.#parts;
+    const { current } = this;
+    await this.#halt(current);
+    const { messages } = current;
+    if (!messages.length) return;
+    this.cancelEdit();
+    current.messages = [];
+    answers.forgetFailure(current);
+    store.save(current);
+    notices.hide("dropped");
+    notices.show("resetDone", { action: { text: "undo", run: () => this.#undoReset(current, messages) } });
+    render();
+  }
+
+  setRole(change) {
+    const { store, render } = this.#parts;
+    Object.assign(this.current.role, change);
+    store.save(this.current);
+    render();
+  }
+
+  async rename(conversation) {
+    const { store, render } = this.#parts;
+    const value = titleOf(conversation) ?? "";
+    const title = await askText({ title: t("renameTitle"), detail: t("renameDetail"), ok: "save", value });
+    if (title === null) return;
+    conversation.title = clean(title) || null;
+    store.save(conversation);
+    render();
+  }
+
+  async remove(conversation) {
+    const { store } = this.#parts;
+    const detail = t("removeDetail", titleOf(conversation) ?? t("untitled"));
+    if (!(await confirm({ title: t("removeTitle"), detail, ok: "remove" }))) return;
+    await this.#halt(conversation);
+    store.remove(conversation);
+    this.refresh();
+  }
+
+  async removeAll() {
+    const { store, answers, notices } = this.#parts;
+    const detail = t("removeAllDetail", store.all.length);
+    if (!(await confirm({ title: t("removeAllTitle"), detail, ok: "removeAll" }))) return;
+    await answers.stop();
+    store.removeAll();
+    for (const kind of ["resetDone", "broken"]) notices.hide(kind);
+    this.refresh();
+  }
+
+  /** The store has changed: what was removed is left, and no answer goes on in it. */
+  refresh() {
+    const { store, answers, render } = this.#parts;
+    const running = answers.running?.conversation;
+    if (running && store.get(running.id) !== running) answers.stop();
+    if (store.get(this.current.id) !== this.current) {
+      this.#drafts.delete(this.current.id);
+      this.current = null;
+      this.begin();
+    } else {
+      if (this.current.messages[this.editing]?.role !== "user") this.cancelEdit();
+      render();
+    }
+  }
+
+  async #answer() {
+    const { answers, announce } = this.#parts;
+    const { conversation, message } = await answers.ask(this.current);
+    const here = conversation === this.current;
+    if (here) this.#showDropped();
+    if (message.content) announce(here ? message.content : t("answeredElsewhere", titleOf(conversation) ?? ""));
+  }
+
+  /** End the answer that streams into `conversation`. */
+  async #halt(conversation) {
+    const { answers } = this.#parts;
+    if (answers.running?.conversation === conversation) await answers.stop();
+  }
+
+  #leave() {
+    const { compose, notices } = this.#parts;
+    notices.hide("resetDone");
+    if (this.current) this.#drafts.set(this.current.id, this.editing === null ? compose.text : this.#draft);
+    this.editing = null;
+  }
+
+  #undoReset(conversation, messages) {
+    const { store, follow, render } = this.#parts;
+    if (conversation.messages.length) return;
+    conversation.messages = messages;
+    store.save(conversation);
+    render();
+    follow.restart();
+  }
+
+  #showDropped() {
+    const { notices } = this.#parts;
+    const dropped = this.current.messages.at(-1)?.dropped;
+    if (dropped) notices.show("dropped", { values: [dropped] });
+    else notices.hide("dropped");
+  }
+}
+
+// Half of a character from a cut paste would not survive the way to the server.
+function clean(text) {
+  return (text.toWellFormed?.() ?? text).trim();
+}

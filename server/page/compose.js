@@ -1,0 +1,89 @@
+/** The box in which messages are written: when Enter sends, and when it belongs to the input method. */
+
+import { byId } from "./dom.js";
+import { t } from "./text.js";
+
+/** A test of events on `box`: true for those that belong to an input method's conversion. */
+export function watchComposition(box) {
+  let composing = false;
+  let timer = 0;
+  box.addEventListener("compositionstart", () => {
+    clearTimeout(timer);
+    composing = true;
+  });
+  // Safari sends the Enter that confirms a conversion after compositionend, in the same turn.
+  box.addEventListener("compositionend", () => {
+    timer = setTimeout(() => {
+      composing = false;
+    }, 0);
+  });
+  return (event) => composing || event.isComposing || event.keyCode === 229;
+}
+
+/** True when `event` asks to send, where `mode` is "enter" or "mod" (Ctrl or ⌘ with Enter). */
+export function asksToSend(event, mode) {
+  if (event.key !== "Enter" || event.shiftKey || event.altKey) return false;
+  return mode === "enter" || event.ctrlKey || event.metaKey;
+}
+
+export class Compose {
+  #box = byId("message-input");
+  #send = byId("send");
+  #stop = byId("stop");
+  #editing = byId("editing");
+  #mode = "enter";
+
+  constructor({ onSend, onStop, onCancel }) {
+    const isComposing = watchComposition(this.#box);
+    this.#box.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
+      if (event.key === "Escape" && !this.#editing.hidden) onCancel();
+      if (!asksToSend(event, this.#mode)) return;
+      event.preventDefault();
+      if (!event.repeat) onSend();
+    });
+    this.#box.addEventListener("input", () => this.#grow());
+    byId("compose").addEventListener("submit", (event) => {
+      event.preventDefault();
+      onSend();
+    });
+    this.#stop.addEventListener("click", onStop);
+    byId("cancel-edit").addEventListener("click", onCancel);
+  }
+
+  get text() {
+    return this.#box.value;
+  }
+
+  set text(text) {
+    this.#box.value = text;
+    this.#grow();
+  }
+
+  /** Show what Enter does. */
+  setMode(mode) {
+    this.#mode = mode;
+    this.#box.placeholder = t(`hint_${mode}`);
+    this.#box.enterKeyHint = mode === "enter" ? "send" : "enter";
+  }
+
+  render({ running, editing }) {
+    const focused = document.activeElement;
+    this.#send.disabled = running;
+    this.#stop.hidden = !running;
+    this.#editing.hidden = !editing;
+    // A button that goes away must not take the keyboard's place in the page with it.
+    if (focused === (running ? this.#send : this.#stop)) this.focus();
+  }
+
+  /** Go to the box; unless `always`, only where that opens no keyboard on the screen. */
+  focus({ always = false } = {}) {
+    if (always || matchMedia("(pointer: fine)").matches) this.#box.focus();
+  }
+
+  #grow() {
+    this.#box.style.height = "auto";
+    const border = this.#box.offsetHeight - this.#box.clientHeight;
+    this.#box.style.height = `${this.#box.scrollHeight + border}px`;
+  }
+}

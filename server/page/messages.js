@@ -1,0 +1,112 @@
+/** The log of one conversation: its messages, what is under way, and what went wrong. */
+
+import { isUnanswered } from "./conversation.js";
+import { arrange, make, makeButton } from "./dom.js";
+import { progressText } from "./status.js";
+import { t } from "./text.js";
+
+export class Messages {
+  #log;
+  #actions;
+  #rows = new WeakMap(); // message -> its row, so that a row keeps its focus and selection
+  #thinking = make("p", { className: "thinking" });
+  #empty = make("p", { className: "empty", text: "empty" });
+  #failure;
+  #frame = 0;
+
+  /** `actions` holds copy(message, button), edit(message), regenerate() and retry(). */
+  constructor(log, actions) {
+    this.#log = log;
+    this.#actions = actions;
+    this.#failure = makeFailure(actions.retry);
+  }
+
+  /** Show `messages`; `run` is the answer that streams anywhere, `here` whether it does here. */
+  render({ messages, run, here, failure, editing }) {
+    const rows = messages.map((message, place) => {
+      const row = this.#rowOf(message);
+      row.update({
+        live: here && run.message === message,
+        busy: here,
+        replaced: editing !== null && place >= editing,
+        unanswered: isUnanswered(messages, place),
+        again: run === null && message.role === "assistant" && place === messages.length - 1,
+      });
+      return row.root;
+    });
+    if (here && run.count === 0) {
+      this.#thinking.textContent = progressText(run);
+      rows.push(this.#thinking);
+    } else if (failure || messages.at(-1)?.role === "user") {
+      this.#failure.update(failure ?? { key: "unanswered" }, run !== null);
+      rows.push(this.#failure.root);
+    }
+    arrange(this.#log, rows.length ? rows : [this.#empty]);
+  }
+
+  /** Show what has come since, once a frame however many tokens that is; then call `shown`. */
+  showProgress(run, shown) {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#thinking.textContent = progressText(run);
+      this.#rows.get(run.message)?.showText();
+      shown();
+    });
+  }
+
+  #rowOf(message) {
+    if (!this.#rows.has(message)) this.#rows.set(message, makeRow(message, this.#actions));
+    return this.#rows.get(message);
+  }
+}
+
+/** The row of one message: its element, and how to bring it up to date. */
+function makeRow(message, { copy, edit, regenerate }) {
+  const { role } = message;
+  const text = document.createTextNode(message.content); // never markup, whatever it holds
+  const note = make("p", { className: "note" });
+  const again = makeButton("regenerate", regenerate);
+  const copying = makeButton("copy", () => copy(message, copying));
+  const editing = makeButton("edit", () => edit(message));
+  const buttons = make("div", { className: "actions" }, copying);
+  if (role === "user") buttons.append(editing);
+  const body = make("div", { className: "body", dir: "auto", testid: "message-text" }, text);
+  const speaker = make("h2", { className: "speaker", text: role });
+  const root = make("article", { className: role, testid: `message-${role}` }, speaker, body, note, buttons);
+
+  const showText = () => {
+    if (text.data === message.content) return;
+    // A stream only adds, and adding leaves alone what the reader has selected.
+    if (message.content.startsWith(text.data)) text.appendData(message.content.slice(text.data.length));
+    else text.data = message.content;
+  };
+  const update = (now) => {
+    showText();
+    const state = now.unanswered ? "unanswered" : message.state;
+    note.textContent = state && !now.live ? t(`state_${state}`) : "";
+    root.ariaBusy = String(now.live);
+    root.classList.toggle("replaced", now.replaced);
+    buttons.hidden = now.live;
+    editing.disabled = now.busy;
+    if (now.again) buttons.append(again);
+    else again.remove();
+  };
+  return { root, showText, update };
+}
+
+function makeFailure(retry) {
+  const what = make("p");
+  const detail = make("p", { className: "small" });
+  const button = makeButton("retry", retry);
+  const said = make("div", { role: "alert" }, what, detail);
+  const root = make("div", { className: "failure", testid: "failure" }, said, button);
+  const update = (failure, busy) => {
+    const message = failure.message ?? "";
+    const text = t(failure.key, failure);
+    // Saying the same again would make a screen reader say it again.
+    if (what.textContent !== text) what.textContent = text;
+    if (detail.textContent !== message) detail.textContent = message;
+    button.disabled = busy;
+  };
+  return { root, update };
+}

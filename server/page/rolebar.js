@@ -1,0 +1,43 @@
+/** The choice of a role, and the text that it stands for. */
+
+import { watchComposition } from "./compose.js";
+import { byId, make } from "./dom.js";
+import { ROLES, roleText } from "./roles.js";
+
+export class RoleBar {
+  #select = byId("role-select");
+  #text = byId("role-text");
+  #note = byId("role-note");
+  #shown = { role: null, count: 0 };
+  #changed = null; // what was shown when the reader changed the role
+
+  /** `onChange` is called with the new role: a preset's name and the reader's own text. */
+  constructor(onChange) {
+    const change = (values) => {
+      this.#changed = this.#shown;
+      onChange(values);
+    };
+    const isComposing = watchComposition(this.#text);
+    this.#select.append(...ROLES.map((role) => make("option", { value: role, text: `role_${role}` })));
+    this.#select.addEventListener("change", () => change({ preset: this.#select.value }));
+    this.#text.addEventListener("input", (event) => {
+      if (!isComposing(event)) change({ text: this.#text.value });
+    });
+    // The end of a conversion is no input event everywhere.
+    this.#text.addEventListener("change", () => change({ text: this.#text.value }));
+  }
+
+  /** Show the role of a conversation that has `count` messages. */
+  render(role, count) {
+    const own = role.preset === "own";
+    this.#select.value = role.preset;
+    this.#text.hidden = role.preset === "none";
+    this.#text.readOnly = !own;
+    this.#text.rows = own ? 2 : 1;
+    // Writing into the box would break off a conversion and move the cursor.
+    if (!own || document.activeElement !== this.#text) this.#text.value = roleText(role);
+    // The role counts from the next message, which is worth saying until there is one.
+    this.#note.hidden = count === 0 || this.#changed?.role !== role || this.#changed.count !== count;
+    this.#shown = { role, count };
+  }
+}

@@ -1,0 +1,61 @@
+/** The line under everything: what goes on, how fast, and the server's memory. */
+
+import { speedOf } from "./answers.js";
+import { titleOf } from "./conversation.js";
+import { byId } from "./dom.js";
+import { number, t } from "./text.js";
+
+const EVERY = 3000; // ms between two looks at the server
+
+export class Status {
+  #status = byId("status");
+  #speed = byId("speed");
+  #memory = byId("memory");
+  #bytes = null;
+  #online = true;
+
+  /** Show the answer `run` that streams, or the `speed` of the last one when it is null. */
+  render({ run, here, speed }) {
+    const now = run ? speedOf(run) : speed;
+    this.#status.textContent = this.#now(run, here);
+    this.#speed.textContent = now === null ? "" : t("speed", number(now, 1));
+    this.#memory.textContent = this.#bytes === null ? "" : t("memory", sizeText(this.#bytes));
+  }
+
+  /** Ask for the server's health while the page is seen; `onChange` is called when it is known. */
+  watch(api, onChange) {
+    const look = async () => {
+      try {
+        this.#bytes = (await api.health()).memory_bytes;
+        this.#online = true;
+      } catch {
+        this.#bytes = null;
+        this.#online = false;
+      }
+      onChange(this.#online);
+    };
+    const again = async () => {
+      if (!document.hidden) await look();
+      setTimeout(again, EVERY);
+    };
+    again();
+  }
+
+  #now(run, here) {
+    if (run && !here) return t("answeringElsewhere", titleOf(run.conversation) ?? t("untitled"));
+    if (run) return progressText(run);
+    return t(this.#online ? "ready" : "offline");
+  }
+}
+
+/** How far the answer `run` is. */
+export function progressText({ count, info }) {
+  if (count > 0) return t("answering");
+  if (info.queued) return t("queued");
+  if (!info.prompt_tokens) return t("thinking");
+  return t("thinkingRead", number(info.read_tokens), number(info.prompt_tokens));
+}
+
+function sizeText(bytes) {
+  return bytes < 1e9 ? `${number(bytes / 1e6)} MB` : `${number(bytes / 1e9, 2)} GB`;
+}

@@ -1,0 +1,111 @@
+"""The small addresses: models, tokens, health, metrics, the description, and the page's files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from issun.server.chat import fit
+from issun.server.errors import ApiError, NotFoundError
+from issun.server.messages import dialogue_of
+from issun.server.metrics import resident_bytes
+from issun.server.service import Service, json_response, read_body, service_of
+from issun.server.types import DetokenizeRequest, TokenizeRequest
+
+_PAGE = Path(__file__).with_name("page")
+_TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+async def models(request: Request) -> Response:
+    """The one model that is served."""
+    return json_response({"object": "list", "data": [_model(service_of(request))]})
+
+
+async def model(request: Request) -> Response:
+    """The model by its name."""
+    service = service_of(request)
+    service.check_model(request.path_params["name"])
+    return json_response(_model(service))
+
+
+def _model(service: Service) -> dict[str, Any]:
+    manifest = service.model.manifest
+    sampling = asdict(service.model.default_params)
+    return {
+        "id": service.name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "issun",
+        "issun": {
+            "version": version("issun"),
+            "precision": manifest.precision.name,
+            "context": manifest.architecture.n_positions,
+            "sampling": {name: sampling[name] for name in _TOLD},
+        },
+    }
+
+
+async def tokenize(request: Request) -> Response:
+    """Ids of a text, or of messages as the prompt has them."""
+    service = service_of(request)
+    asked = await read_body(request, TokenizeRequest)
+    service.check_model(asked.model)
+    if (asked.prompt is None) == (asked.messages is None):
+        raise ApiError("Give prompt or messages, one of them.")
+    ids = await run_in_threadpool(_ids, service, asked)
+    limit = service.model.decoder.n_positions
+    return json_response({"tokens": ids, "count": len(ids), "max_model_len": limit})
+
+
+def _ids(service: Service, asked: TokenizeRequest) -> list[int]:
+    if asked.messages is None:
+        return service.model.tokenizer.encode(asked.prompt or "")
+    return fit(service, dialogue_of(asked.messages), 1).ids
+
+
+async def detokenize(request: Request) -> Response:
+    """The text of ids."""
+    service = service_of(request)
+    asked = await read_body(request, DetokenizeRequest)
+    service.check_model(asked.model)
+    text = await run_in_threadpool(service.model.tokenizer.decode, asked.tokens)
+    return json_response({"prompt": text})
+
+
+async def health(request: Request) -> Response:
+    """That the server lives, and how much it has to do."""
+    service = service_of(request)
+    scheduler = service.scheduler
+    return json_response(
+        {
+            "status": "ok",
+            "memory_bytes": int(resident_bytes()),
+            "running": scheduler.running,
+            "queued": scheduler.queued,
+        }
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    return Response(
+        service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
+
+
+async def page(request: Request) -> Response:
+    """The page, and the files that it asks for."""
+    name = request.path_params.get("name", "index.html")
+    known = {path.name: path for path in _PAGE.iterdir()} if _PAGE.is_dir() else {}
+    if name not in known:
+        raise NotFoundError("There is no page {name!r}.", name=str(name)[:100])
+    kind = _KINDS.get(known[name].suffix, "text/html")
+    # Modules of two versions must never meet.
+    return FileResponse(known[name], media_type=kind, headers={"Cache-Control": "no-cache"})

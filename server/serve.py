@@ -1,0 +1,80 @@
+"""Runs the application on uvicorn until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from issun.runtime.files import reason_of
+from issun.runtime.model import Model
+from issun.server.app import make_app
+from issun.server.errors import ServerError
+from issun.server.options import ServerOptions
+from issun.server.service import Service
+
+_FORCED = 1.5  # seconds that connections get to take what was sent last
+
+
+def serve(model: Model, options: ServerOptions, on_start: Callable[[Service, str], object]) -> None:
+    """Serve `model` until SIGINT or SIGTERM; `on_start` gets the service and the address.
+
+    Raises ServerError when the address cannot be used.
+    """
+    app = make_app(model, options)
+    listener = _listen(options)
+    service: Service = app.state.service
+    with listener:
+        host, port = listener.getsockname()[:2]
+        on_start(service, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        asyncio.run(_Server(app, options).serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """Tells the scheduler at the first signal that running answers have to end."""
+
+    def __init__(self, app: Starlette, options: ServerOptions) -> None:
+        self._service: Service = app.state.service
+        self._grace = options.grace
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,  # paths and times of what people ask are their own affair
+                server_header=False,
+                lifespan="on",
+                timeout_graceful_shutdown=max(1, round(options.grace + _FORCED)),
+                h11_max_incomplete_event_size=64 << 10,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End in good order at the first signal, at once at the second.
+
+        uvicorn's own would raise the signal again at the end, which kills the process.
+        """
+        self._service.scheduler.stop(0.0 if self.should_exit else self._grace)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+        listener.listen(options.max_connections)
+    except OSError as error:
+        listener.close()
+        raise ServerError(
+            "Cannot listen on {host}, port {port}: {reason}",
+            host=options.host,
+            port=options.port,
+            reason=reason_of(error),
+        ) from error
+    return listener

@@ -1,0 +1,201 @@
+"""What every handler works with: the model, its scheduler, and how requests come in and go out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from issun.runtime.generate import Segment, Timings
+from issun.runtime.model import Model
+from issun.server.answers import Answers, Job
+from issun.server.errors import (
+    ApiError,
+    ModelNotFoundError,
+    UnsupportedError,
+    as_api_error,
+    error_object,
+)
+from issun.server.metrics import Metrics
+from issun.server.options import ServerOptions
+from issun.server.scheduler import Scheduler
+
+_T = TypeVar("_T")
+_UNKNOWN = re.compile(r"unknown field `(.*)`")
+_AT = re.compile(r"`\$\.?([^`]*)`$")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One model that is served, under one name."""
+
+    model: Model
+    name: str
+    options: ServerOptions
+    metrics: Metrics
+    scheduler: Scheduler
+    started: int  # seconds since 1970
+    dropped: OrderedDict[bytes, int] = field(default_factory=OrderedDict)  # turns, by conversation
+
+    def check_model(self, name: str | None) -> None:
+        """Raise ModelNotFoundError when another model is asked for."""
+        if name not in (None, self.name):
+            raise ModelNotFoundError(
+                "The model {asked!r} is not served here; this is {name!r}.",
+                asked=str(name)[:100],
+                name=self.name,
+            )
+
+    def answers(self, jobs: Sequence[Job]) -> Answers:
+        """Start `jobs`; raises ApiError when there are too many, and as `submit` does."""
+        if len(jobs) > self.options.max_choices:
+            raise ApiError(
+                "The request asks for {asked} answers, it may ask for {limit} at most.",
+                asked=len(jobs),
+                limit=self.options.max_choices,
+            )
+        return Answers(self.scheduler, jobs)
+
+
+def service_of(request: Request) -> Service:
+    """The service that the app was made with."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def read_body(request: Request, kind: type[_T]) -> _T:
+    """The JSON body as `kind`; raises ApiError naming what is wrong and where."""
+    raw = await request.body()
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_body(error) from error
+
+
+def _bad_body(error: Exception) -> ApiError:
+    text = str(error) or type(error).__name__
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError("The body is not JSON: {reason}", reason=text)
+    if unknown := _UNKNOWN.search(text):
+        found: ApiError = UnsupportedError("{name!r} is not supported.", name=unknown[1][:100])
+        found.param = unknown[1][:100]
+        return found
+    found = ApiError("{reason}", reason=text)
+    if place := _AT.search(text):
+        found.param = place[1] or None
+    return found
+
+
+def json_response(content: object, status: int = 200, **headers: str) -> Response:
+    """JSON in UTF-8, with no character escaped that need not be."""
+    return Response(
+        msgspec.json.encode(content), status, headers, media_type="application/json; charset=utf-8"
+    )
+
+
+def error_response(error: Exception) -> Response:
+    """The dialect's error object with its status."""
+    found = as_api_error(error)
+    headers = {}
+    if (seconds := getattr(found, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(seconds)
+    if found.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return json_response(error_object(found), found.status, **headers)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events of some answers, which are given up when the client goes."""
+
+    def __init__(self, answers: Answers, chunks: AsyncIterator[object]) -> None:
+        self._answers = answers
+        super().__init__(
+            _events(chunks),
+            media_type="text/event-stream; charset=utf-8",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answers.close()
+
+
+async def _events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+    except Exception as error:
+        yield b"data: " + msgspec.json.encode(error_object(as_api_error(error))) + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """Do `work`, but give it up and raise ClientDisconnect when the client goes away."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return await task
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
+    """What every answer and chunk of one request begins with."""
+    return {
+        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": service.name,
+    }
+
+
+class Usage:
+    """Counts the tokens of a request's answers."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._timings: dict[int, Timings] = {}
+
+    def add(self, place: int, segment: Segment) -> None:
+        """Note an answer's latest segment."""
+        self._timings[place] = segment.timings
+
+    def report(self) -> dict[str, Any]:
+        """The dialect's usage object."""
+        new = sum(timings.new_tokens for timings in self._timings.values())
+        reused = self._timings[0].reused_tokens if 0 in self._timings else 0
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": new,
+            "total_tokens": self._prompt_tokens + new,
+            "prompt_tokens_details": {"cached_tokens": reused},
+        }
+
+    def speed(self) -> dict[str, float]:
+        """How fast the first answer came."""
+        timings = self._timings.get(0, Timings())
+        return {
+            "tokens_per_second": round(timings.tokens_per_second, 2),
+            "time_to_first_token": round(timings.time_to_first_token, 4),
+        }

@@ -1,0 +1,274 @@
+"""The dialect over a real socket, asked by the `openai` client and by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from issun.runtime import Model, SamplingParams
+from tests.server.conftest import Running, embedded_server
+
+QUESTION = [{"role": "user", "content": "日本で一番高い山は?"}]
+GREEDY = {"temperature": 0, "max_tokens": 40}
+NAME = "issun-embedded"
+
+
+@pytest.fixture
+def client(server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+
+
+def answer(model: Model, **options: Any) -> str:
+    prompt = model.prompts.chat([], [], "日本で一番高い山は?", max_new_tokens=40).ids
+    return model.generate(prompt, SamplingParams(max_new_tokens=40, **options)).text
+
+
+@pytest.fixture(scope="module")
+def expected() -> str:
+    with Model.load(threads=1) as model:
+        return answer(model, temperature=0)
+
+
+def test_a_chat_answer(client: openai.OpenAI, expected: str) -> None:
+    found = client.chat.completions.create(model=NAME, messages=QUESTION, **GREEDY)  # type: ignore[call-overload]
+    assert found.choices[0].message.content == expected
+    assert "富士山" in expected
+    assert found.choices[0].finish_reason == "stop"
+    assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
+
+
+def test_a_streamed_answer_joins_to_the_whole(client: openai.OpenAI, expected: str) -> None:
+    chunks = list(
+        client.chat.completions.create(  # type: ignore[call-overload]
+            model=NAME,
+            messages=QUESTION,
+            stream=True,
+            stream_options={"include_usage": True},
+            **GREEDY,
+        )
+    )
+    *parts, usage = chunks
+    assert "".join(c.choices[0].delta.content or "" for c in parts) == expected
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert [c.choices[0].finish_reason for c in parts][-1] == "stop"
+    assert all(c.usage is None for c in parts)
+    assert usage.choices == []
+    assert usage.usage.completion_tokens > 0
+
+
+def test_several_choices_with_a_seed_are_the_same_again(client: openai.OpenAI) -> None:
+    def ask() -> list[str | None]:
+        found = client.chat.completions.create(  # type: ignore[call-overload]
+            model=NAME,
+            messages=[{"role": "user", "content": "ぬるぽ、がっ、へのへのもへじ"}],
+            n=8,
+            seed=-5,
+            temperature=2,
+            max_tokens=20,
+        )
+        assert [choice.index for choice in found.choices] == list(range(8))
+        return [choice.message.content for choice in found.choices]
+
+    first = ask()
+    assert first == ask()
+    assert len(set(first)) > 1
+
+
+def test_logprobs_are_of_the_raw_distribution(client: openai.OpenAI) -> None:
+    found = client.chat.completions.create(  # type: ignore[call-overload]
+        model=NAME, messages=QUESTION, logprobs=True, top_logprobs=3, **GREEDY
+    )
+    entries = found.choices[0].logprobs.content
+    assert len(entries) == found.usage.completion_tokens
+    for entry in entries:
+        assert entry.logprob == entry.top_logprobs[0].logprob
+        assert entry.token == entry.top_logprobs[0].token
+        assert len(entry.top_logprobs) == 3
+        assert bytes(entry.bytes).decode() == entry.token
+    assert "富士山" in "".join(e.token for e in entries)
+
+
+def test_stop_strings_and_length(client: openai.OpenAI, expected: str) -> None:
+    found = client.chat.completions.create(  # type: ignore[call-overload]
+        model=NAME, messages=QUESTION, stop=["です", "山"], **GREEDY
+    )
+    assert found.choices[0].message.content == expected.split("山", maxsplit=1)[0]
+    found = client.chat.completions.create(  # type: ignore[call-overload]
+        model=NAME, messages=QUESTION, max_completion_tokens=2, temperature=0
+    )
+    assert found.choices[0].finish_reason == "length"
+    assert found.usage.completion_tokens == 2
+
+
+def test_a_role_and_turns_reach_the_model(client: openai.OpenAI) -> None:
+    found = client.chat.completions.create(  # type: ignore[call-overload]
+        model=NAME,
+        messages=[
+            {"role": "system", "content": "語尾に「なのだ」を付けて話してください。"},
+            {"role": "user", "content": "こんにちは"},
+            {"role": "assistant", "content": "こんにちはなのだ。"},
+            *QUESTION,
+        ],
+        **GREEDY,
+    )
+    assert "富士山" in found.choices[0].message.content
+
+
+def test_json_by_a_schema(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    found = client.chat.completions.create(  # type: ignore[call-overload]
+        model=NAME,
+        messages=QUESTION,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+        **GREEDY,
+    )
+    assert isinstance(json.loads(found.choices[0].message.content)["n"], int)
+
+
+def test_choices_and_bias(server: Running, embedded: Model) -> None:
+    body = {"messages": QUESTION, "choices": ["琵琶湖", "富士山"], "temperature": 0}
+    found = server.post("/v1/chat/completions", body).json()
+    assert found["choices"][0]["message"]["content"] == "富士山"
+    (first, *_) = embedded.tokenizer.encode("富士山")
+    whole = server.post("/v1/chat/completions", {"messages": QUESTION, **GREEDY}).json()
+    biased = {"messages": QUESTION, **GREEDY, "logit_bias": {str(first): -100}}
+    other = server.post("/v1/chat/completions", biased).json()
+    assert other["choices"][0]["message"] != whole["choices"][0]["message"]
+
+
+def test_completions_of_several_prompts(client: openai.OpenAI, embedded: Model) -> None:
+    ids = [embedded.prompt("日本で一番高い山は?"), embedded.prompt("フランスの首都は?")]
+    found = client.completions.create(model=NAME, prompt=ids, temperature=0, max_tokens=30)
+    params = SamplingParams(temperature=0, max_new_tokens=30)
+    assert [c.text for c in found.choices] == [embedded.generate(p, params).text for p in ids]
+    assert [c.index for c in found.choices] == [0, 1]
+    assert found.usage is not None
+    assert found.usage.prompt_tokens == sum(map(len, ids))
+
+
+def test_echo_scores_the_prompt_as_lm_eval_asks(client: openai.OpenAI, embedded: Model) -> None:
+    prompt = embedded.prompt("日本で一番高い山は?") + embedded.tokenizer.encode("富士山です")
+    found = client.completions.create(
+        model=NAME, prompt=[prompt], echo=True, logprobs=1, max_tokens=1, temperature=0
+    )
+    logprobs = found.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.token_logprobs is not None
+    assert logprobs.top_logprobs is not None
+    assert len(logprobs.token_logprobs) == len(prompt) + 1
+    assert logprobs.token_logprobs[0] is None
+    assert logprobs.top_logprobs[0] is None
+    likeliest = [max(top.values()) for top in logprobs.top_logprobs[1:]]
+    greedy = [a == b for a, b in zip(logprobs.token_logprobs[1:], likeliest, strict=True)]
+    rows = embedded.score(prompt)
+    assert greedy[:-1] == [
+        int(row.argmax()) == token for row, token in zip(rows, prompt[1:], strict=False)
+    ]
+    assert greedy[-1]
+    none = client.completions.create(
+        model=NAME, prompt=[prompt], echo=True, logprobs=1, max_tokens=0
+    )
+    assert none.choices[0].logprobs is not None
+    assert none.choices[0].logprobs.token_logprobs == logprobs.token_logprobs[:-1]
+
+
+def test_a_streamed_completion_with_echo(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model=NAME, prompt="日本の", echo=True, temperature=0)
+    parts = client.completions.create(
+        model=NAME, prompt="日本の", echo=True, temperature=0, stream=True
+    )
+    assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
+    assert whole.choices[0].text.startswith("日本の")
+
+
+def test_the_client_s_error_classes(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no-such"):
+        client.chat.completions.create(model="no-such", messages=QUESTION)  # type: ignore[arg-type]
+    with pytest.raises(openai.BadRequestError, match="tools"):
+        client.chat.completions.create(  # type: ignore[call-overload]
+            model=NAME, messages=QUESTION, tools=[{"type": "function"}]
+        )
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=NAME, prompt="山" * 5000)
+    assert caught.value.code == "context_length_exceeded"
+    assert client.models.list().data[0].id == NAME
+    assert client.models.retrieve(NAME).id == NAME
+
+
+def test_tokens_there_and_back(server: Running, embedded: Model) -> None:
+    text = "富士山は高い。"
+    ids = server.post("/tokenize", {"prompt": text}).json()["tokens"]
+    assert ids == embedded.tokenizer.encode(text)
+    assert server.post("/detokenize", {"tokens": ids}).json() == {"prompt": text}
+    chat = server.post("/tokenize", {"messages": QUESTION}).json()
+    assert chat["count"] == len(chat["tokens"]) > len(ids)
+    assert chat["max_model_len"] == 512
+
+
+def test_progress_and_speed_are_told_where_they_are_asked_for(server: Running) -> None:
+    body = {
+        "messages": [{"role": "user", "content": "富士山は高い。" * 40}],
+        "stream": True,
+        "progress": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 5,
+    }
+    events = stream_of(server, body)
+    reads = [e["issun"]["read_tokens"] for e in events if "read_tokens" in e.get("issun", {})]
+    assert reads == sorted(reads)
+    assert reads[-1] == events[-1]["usage"]["prompt_tokens"]
+    assert events[-1]["issun"]["dropped_turns"] == 0
+
+
+def test_old_turns_that_were_dropped_are_counted(server: Running) -> None:
+    turn = [
+        {"role": "user", "content": "富士山について教えてください。" * 3},
+        {"role": "assistant", "content": "日本で一番高い山です。" * 3},
+    ]
+    body = {"messages": [*turn * 12, *QUESTION], "max_tokens": 5}
+    found = server.post("/v1/chat/completions", body).json()
+    assert 0 < found["issun"]["dropped_turns"] < 12
+
+
+def test_metrics_and_health(server: Running) -> None:
+    server.post("/v1/chat/completions", {"messages": QUESTION, **GREEDY})
+    text = server.get("/metrics").text
+    for name in ("issun_queue_length", "issun_batch_size_bucket", "issun_resident_memory_bytes"):
+        assert name in text
+    counted = next(x for x in text.splitlines() if x.startswith("issun_new_tokens_total"))
+    assert float(counted.split()[1]) > 0
+    health = server.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["memory_bytes"] > 1e7
+
+
+def stream_of(server: Running, body: dict[str, Any]) -> list[dict[str, Any]]:
+    events = []
+    with httpx.stream("POST", server.url + "/v1/chat/completions", json=body, timeout=60) as found:
+        assert found.status_code == 200
+        assert found.headers["content-type"].startswith("text/event-stream")
+        for line in found.iter_lines():
+            if line.startswith("data: {"):
+                events.append(json.loads(line[6:]))
+    return events
+
+
+def test_two_clients_at_once_get_their_own_answers() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    questions = ["日本で一番高い山は?", "日本で一番広い湖は?", "フランスの首都は?"] * 4
+    with embedded_server(slots=3) as server, ThreadPoolExecutor(12) as pool:
+        bodies = [{"messages": [{"role": "user", "content": q}], **GREEDY} for q in questions]
+        found = list(pool.map(lambda b: server.post("/v1/chat/completions", b).json(), bodies))
+    texts = [f["choices"][0]["message"]["content"] for f in found]
+    for text, word in zip(texts, ["富士山", "琵琶湖", "パリ"] * 4, strict=True):
+        assert word in text

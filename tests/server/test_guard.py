@@ -1,0 +1,155 @@
+"""Who may ask, how much, how slowly: everything else gets the dialect's error object."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from issun.server.errors import ServerError
+from issun.server.options import ServerOptions
+from tests.server.conftest import Running, embedded_server
+
+QUESTION = {"messages": [{"role": "user", "content": "山は?"}], "max_tokens": 3}
+CHAT = "/v1/chat/completions"
+
+
+def refused(found: httpx.Response, status: int) -> dict[str, Any]:
+    assert found.status_code == status
+    error: dict[str, Any] = found.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "", "127.0.0.1.evil.example"]
+)
+def test_another_name_is_refused(server: Running, host: str) -> None:
+    refused(server.post(CHAT, QUESTION, headers={"Host": host}), 403)
+
+
+def test_addresses_localhost_and_allowed_names_are_taken() -> None:
+    with embedded_server(allowed_hosts=("box.local",)) as server:
+        for host in ("localhost:1", "127.0.0.1", "[::1]:8000", "192.168.1.5", "box.local:80"):
+            assert server.get("/health", headers={"Host": host}).status_code == 200
+
+
+def test_pages_of_other_sites_are_refused(server: Running) -> None:
+    own = {"Origin": server.url}
+    assert server.post(CHAT, QUESTION, headers=own).status_code == 200
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        refused(server.post(CHAT, QUESTION, headers={"Origin": origin}), 403)
+    refused(server.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}), 403)
+    assert "access-control-allow-origin" not in server.get("/health", headers=own).headers
+
+
+def test_an_allowed_page_may_ask_from_a_browser() -> None:
+    with embedded_server(allowed_origins=("https://app.example",)) as server:
+        headers = {"Origin": "https://app.example"}
+        found = server.post(CHAT, QUESTION, headers=headers)
+        assert found.headers["access-control-allow-origin"] == "https://app.example"
+        before = httpx.options(
+            server.url + CHAT, headers=headers | {"Access-Control-Request-Method": "POST"}
+        )
+        assert before.status_code == 200
+
+
+def test_a_key_is_asked_for() -> None:
+    with embedded_server(api_key="ひみつ-secret") as server:
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+            error = refused(server.post(CHAT, QUESTION, headers=header), 401)
+            assert error["code"] == "invalid_api_key"
+        key = {"Authorization": "Bearer ひみつ-secret".encode()}
+        assert server.post(CHAT, QUESTION, headers=key).status_code == 200
+        assert server.get("/metrics").status_code == 401
+        assert server.get("/health").status_code == 200
+        assert server.get("/").status_code == 200
+
+
+def test_an_open_door_needs_a_key() -> None:
+    with pytest.raises(ServerError, match="can be reached from other computers"):
+        ServerOptions(host="0.0.0.0")  # noqa: S104
+    assert ServerOptions(host="0.0.0.0", api_key="x").host  # noqa: S104
+    for options in ({"api_key": " "}, {"port": 70_000}, {"slots": 0}, {"deadline": 0.0}):
+        with pytest.raises(ServerError):
+            ServerOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, ""),
+        (b'{"messages": "x"}', "Expected `array`"),
+        (b'{"messages": []}', "length"),
+        (b'{"messages": [{"role": "king", "content": "x"}]}', "king"),
+        (b'{"messages": [{"role": "user", "content": "\xff"}]}', "utf-8"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 1e400}', ""),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', ""),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 3}', "<= 2"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 100}', "answers"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "tools": []}', "not supported"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"a": 1}}', "token id"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"99999": 1}}', "range"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "stop": [""]}', "length"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}', "logprobs"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "regex": "("}', "constraint"),
+    ],
+)
+def test_bad_bodies_are_told_apart(server: Running, body: bytes, part: str) -> None:
+    found = httpx.post(server.url + CHAT, content=body, timeout=60)
+    assert part.lower() in refused(found, 400)["message"].lower()
+
+
+def test_ten_thousand_stop_strings(server: Running) -> None:
+    refused(server.post(CHAT, QUESTION | {"stop": [str(n) for n in range(10_000)]}), 400)
+
+
+def test_a_huge_body_is_refused_before_it_is_read(server: Running) -> None:
+    big = {"messages": [{"role": "user", "content": "あ" * 400_000}]}
+    refused(server.post(CHAT, big), 413)
+
+    def chunks() -> Any:
+        for _ in range(3):
+            yield b"x" * 500_000
+
+    refused(httpx.post(server.url + CHAT, content=chunks(), timeout=60), 413)
+
+
+def test_a_slow_body_is_given_up() -> None:
+    with embedded_server(body_timeout=0.2) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            assert b" 408 " in line.recv(1000).split(b"\r\n")[0]
+
+
+def test_addresses_and_methods(server: Running) -> None:
+    refused(server.get("/nothing"), 404)
+    refused(server.get("/page/../main.py"), 404)
+    refused(server.get("/page/..%2fapp.py"), 404)
+    refused(server.get(CHAT), 405)
+    refused(server.get("/v1/models/other"), 404)
+
+
+def test_every_answer_forbids_what_is_from_elsewhere(server: Running) -> None:
+    for path in ("/", "/health", "/nothing"):
+        headers = server.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
+
+
+def test_the_description_names_every_address(server: Running) -> None:
+    found = json.loads(server.get("/openapi.json").text)
+    assert found["openapi"].startswith("3.1")
+    assert CHAT in found["paths"]
+    assert "ChatRequest" in found["components"]["schemas"]

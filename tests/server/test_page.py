@@ -1,0 +1,242 @@
+"""The chat page in a real browser: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import Running
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="there is no Chromium on the path")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with api.sync_playwright() as found:
+        chromium = found.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Running) -> Iterator[Any]:
+    """The page at phone-free width; a complaint on the console fails the test."""
+    context = browser.new_context(locale="ja-JP", viewport={"width": 1100, "height": 800})
+    context.set_default_timeout(15_000)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(server.url)
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def box(page: Any) -> Any:
+    return page.get_by_test_id("message-input")
+
+
+def ask(page: Any, text: str) -> None:
+    box(page).fill(text)
+    page.get_by_test_id("send").click()
+
+
+def texts(page: Any, who: str) -> list[str]:
+    """What `who` (user, assistant) has said, as the page shows it."""
+    found: list[str] = (
+        page.get_by_test_id(f"message-{who}").get_by_test_id("message-text").all_inner_texts()
+    )
+    return found
+
+
+def wait_for_end(page: Any) -> None:
+    page.get_by_test_id("stop").wait_for(state="hidden")
+    page.get_by_test_id("regenerate").wait_for()
+
+
+def test_a_question_is_answered_and_a_reload_keeps_it(page: Any) -> None:
+    ask(page, "日本で一番高い山は?")
+    wait_for_end(page)
+    assert texts(page, "user") == ["日本で一番高い山は?"]
+    (answer,) = texts(page, "assistant")
+    assert "富士山" in answer
+    page.reload()
+    page.get_by_test_id("message-assistant").wait_for()
+    assert texts(page, "assistant") == [answer]
+    assert page.evaluate("document.documentElement.lang") == "ja"
+
+
+def test_enter_during_a_composition_does_not_send(page: Any) -> None:
+    line = page.context.new_cdp_session(page)
+    box(page).click()
+    line.send(
+        "Input.imeSetComposition", {"text": "ふじさん", "selectionStart": 4, "selectionEnd": 4}
+    )
+    enter = {"key": "Process", "code": "Enter", "windowsVirtualKeyCode": 229}
+    line.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+    page.wait_for_timeout(100)
+    assert texts(page, "user") == []
+    line.send("Input.insertText", {"text": "富士山"})
+    # Safari's order: the composition has ended when the key arrives.
+    box(page).evaluate(
+        """box => {
+          box.dispatchEvent(new CompositionEvent("compositionstart"));
+          box.dispatchEvent(new CompositionEvent("compositionend"));
+          box.dispatchEvent(new KeyboardEvent("keydown",
+            { key: "Enter", bubbles: true, cancelable: true }));
+        }"""
+    )
+    page.wait_for_timeout(100)
+    assert texts(page, "user") == []
+    assert box(page).input_value().strip() == "富士山"
+    box(page).press("Shift+Enter")
+    assert texts(page, "user") == []
+    box(page).press("Enter")
+    wait_for_end(page)
+    assert texts(page, "user") == ["富士山"]
+
+
+def test_stop_keeps_what_has_come(page: Any) -> None:
+    page.route("**/v1/chat/completions", _longer)
+    ask(page, "こんにちは")
+    page.get_by_test_id("message-assistant").get_by_test_id("message-text").wait_for()
+    page.wait_for_function(
+        "document.querySelector('[data-testid=message-assistant] [data-testid=message-text]')"
+        ".textContent.length > 3"
+    )
+    page.get_by_test_id("stop").click()
+    wait_for_end(page)
+    (kept,) = texts(page, "assistant")
+    assert len(kept) > 3
+    page.unroute("**/v1/chat/completions")
+    page.reload()
+    page.get_by_test_id("message-assistant").wait_for()
+    assert texts(page, "assistant") == [kept]
+
+
+def _longer(route: Any) -> None:
+    """Ask for an answer that takes long enough to be stopped."""
+    body = json.loads(route.request.post_data)
+    route.continue_(post_data=json.dumps(body | {"min_tokens": 400, "max_tokens": 400}))
+
+
+def test_a_role_is_sent_from_the_next_message_on(page: Any) -> None:
+    page.get_by_test_id("role-select").select_option("mascot")
+    with page.expect_request("**/v1/chat/completions") as caught:
+        ask(page, "日本で一番広い湖は?")
+    wait_for_end(page)
+    sent = json.loads(caught.value.post_data)["messages"]
+    assert sent[0]["role"] == "system"
+    assert "なのだ" in sent[0]["content"]
+    assert "琵琶湖" in texts(page, "assistant")[0]
+    page.get_by_test_id("role-select").select_option("none")
+    with page.expect_request("**/v1/chat/completions") as caught:
+        ask(page, "ありがとう")
+    wait_for_end(page)
+    assert [m["role"] for m in json.loads(caught.value.post_data)["messages"]] == [
+        "user",
+        "assistant",
+        "user",
+    ]
+
+
+def test_markup_stays_text(page: Any) -> None:
+    attack = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+
+    def answer(route: Any) -> None:
+        chunk = {"choices": [{"index": 0, "delta": {"content": attack}, "finish_reason": None}]}
+        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        lines = [f"data: {json.dumps(c)}\n\n" for c in (chunk, end)]
+        route.fulfill(
+            status=200, content_type="text/event-stream", body="".join(lines) + "data: [DONE]\n\n"
+        )
+
+    page.route("**/v1/chat/completions", answer)
+    ask(page, attack)
+    wait_for_end(page)
+    assert texts(page, "user") == [attack]
+    assert texts(page, "assistant") == [attack]
+    assert page.locator("[data-testid=messages] img, [data-testid=messages] script").count() == 0
+    assert page.title() != "taken"
+
+
+def test_edit_regenerate_and_reset(page: Any) -> None:
+    ask(page, "フランスの首都は?")
+    wait_for_end(page)
+    page.get_by_test_id("regenerate").click()
+    wait_for_end(page)
+    assert "パリ" in texts(page, "assistant")[0]
+    page.get_by_test_id("edit").click()
+    assert box(page).input_value() == "フランスの首都は?"
+    ask(page, "イタリアの首都は?")
+    wait_for_end(page)
+    assert texts(page, "user") == ["イタリアの首都は?"]
+    assert "ローマ" in texts(page, "assistant")[0]
+    page.get_by_test_id("reset").click()
+    page.get_by_test_id("message-user").wait_for(state="detached")
+
+
+def test_conversations_are_listed_and_kept_apart(page: Any) -> None:
+    ask(page, "フランスの首都は?")
+    wait_for_end(page)
+    page.get_by_test_id("new-conversation").click()
+    assert texts(page, "user") == []
+    ask(page, "3足す5は?")
+    wait_for_end(page)
+    assert page.get_by_test_id("conversation").count() == 2
+    page.get_by_test_id("conversation").filter(has_text="フランス").click()
+    assert texts(page, "user") == ["フランスの首都は?"]
+
+
+def test_an_error_keeps_the_message(page: Any) -> None:
+    error = {"error": {"message": "no", "type": "x", "param": None, "code": "y"}}
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(
+            status=200,
+            content_type="text/event-stream",
+            body=f"data: {json.dumps(error)}\n\ndata: [DONE]\n\n",
+        ),
+    )
+    ask(page, "聞こえますか")
+    page.get_by_test_id("failure").wait_for()
+    assert texts(page, "user") == ["聞こえますか"]
+    page.unroute("**/v1/chat/completions")
+    page.get_by_test_id("retry").click()
+    wait_for_end(page)
+    assert len(texts(page, "assistant")) == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 1100])
+def test_nothing_is_wider_than_the_window(page: Any, scheme: str, width: int) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 700})
+    ask(page, "富士山は日本で一番高い山です。" * 8 + "x" * 60)
+    wait_for_end(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("send", "message-input"):
+        place = page.get_by_test_id(name).bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= width
+
+
+def test_settings_language_and_theme_are_kept(page: Any) -> None:
+    page.get_by_test_id("open-settings").click()
+    page.get_by_test_id("language-select").select_option("en")
+    page.get_by_test_id("theme-select").select_option("dark")
+    page.get_by_test_id("setting-temperature").fill("0")
+    page.keyboard.press("Escape")
+    page.reload()
+    assert page.evaluate("document.documentElement.lang") == "en"
+    with page.expect_request("**/v1/chat/completions") as caught:
+        ask(page, "山は?")
+    wait_for_end(page)
+    assert json.loads(caught.value.post_data)["temperature"] == 0

@@ -1,0 +1,236 @@
+"""Many answers at a time are the ones that each prompt gets alone."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from issun.runtime import Model, SamplingParams
+from issun.runtime.errors import ContextError, OutOfMemoryError
+from issun.runtime.generate import Segment
+from issun.runtime.sampling import top_logprobs
+from issun.server.errors import DeadlineError, QueueFullError, UnavailableError
+from issun.server.metrics import Metrics
+from issun.server.scheduler import Event, Failed, Progress, Request, Scheduler, Scored
+
+GREEDY = SamplingParams(temperature=0, lookup=False, max_new_tokens=30)
+
+
+@contextmanager
+def working(model: Model, *, slots: int = 4, **options: Any) -> Iterator[Scheduler]:
+    chosen = {"max_queue": 64, "deadline": 60.0, **options}
+    scheduler = Scheduler(model, Metrics(), slots=slots, **chosen)
+    scheduler.start()
+    try:
+        yield scheduler
+    finally:
+        scheduler.stop()
+        scheduler.join()
+    model.check_free()
+
+
+class Listener:
+    """Collects the events of one request."""
+
+    def __init__(self, prompt: list[int], params: SamplingParams = GREEDY, **options: Any) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.request = Request(prompt=prompt, params=params, emit=self.events.put, **options)
+
+    def text(self) -> str:
+        """Wait for the whole answer; raises the error that it ended with."""
+        return "".join(s.text for s in self.segments())
+
+    def segments(self) -> Iterator[Segment]:
+        while True:
+            event = self.events.get(timeout=60)
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Segment):
+                yield event
+                if event.finish_reason:
+                    return
+
+
+QUESTIONS = [
+    "日本で一番高い山は?",
+    "日本で一番広い湖は?",
+    "あなたは誰ですか?",
+    "フランスの首都は?",
+    "3足す5は?",
+    "おはようございます。",
+    "北海道の県庁所在地は?",
+    "世界で一番長い川は?",
+]
+
+
+def test_answers_together_are_those_alone(embedded: Model) -> None:
+    jobs = [
+        (embedded.prompt(text), replace(GREEDY, temperature=0.7 * (n % 2), seed=n))
+        for n, text in enumerate(QUESTIONS * 2)
+    ]
+    alone = [embedded.generate(*job).text for job in jobs]
+    with working(embedded) as scheduler:
+        listeners = [Listener(*job) for job in jobs]
+        scheduler.submit([listener.request for listener in listeners])
+        assert [listener.text() for listener in listeners] == alone
+    assert all(alone)
+
+
+def test_a_long_prompt_is_read_in_pieces_while_others_go_on(embedded: Model) -> None:
+    long = embedded.tokenizer.encode("富士山は日本で一番高い山です。" * 60)[:400]
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    with working(embedded) as scheduler:
+        alone = Listener(long)
+        scheduler.submit([alone.request])
+        assert pieces_of(alone) == [128, 256, 384, 400]
+        running, beside = Listener(embedded.prompt("こんにちは"), endless), Listener(long[::-1])
+        scheduler.submit([running.request])
+        next(running.segments())
+        scheduler.submit([beside.request])
+        assert pieces_of(beside)[:3] == [32, 64, 96]
+        given = sum(isinstance(event, Segment) for event in running.events.queue)
+        assert given >= 12  # one token for each piece
+        scheduler.cancel([running.request])
+
+
+def pieces_of(listener: Listener) -> list[int]:
+    """How far the prompt was read at each step, up to the first token."""
+    pieces = []
+    while isinstance(event := listener.events.get(timeout=60), Progress):
+        pieces.append(event.read)
+    return pieces
+
+
+def test_what_was_read_is_not_read_again(embedded: Model) -> None:
+    prompt = embedded.prompt("日本で一番高い山は?")
+    with working(embedded) as scheduler:
+        for expected in (0, len(prompt) - 2):
+            listener = Listener(prompt)
+            scheduler.submit([listener.request])
+            *_, last = listener.segments()
+            assert last.timings.reused_tokens == expected
+
+
+def test_prompts_are_scored_as_the_model_scores_them(embedded: Model) -> None:
+    prompt = embedded.prompt("日本で一番高い山は?" * 18)
+    logits = embedded.score(prompt)
+    with working(embedded) as scheduler:
+        listener = Listener(prompt, score=2, answer=False)
+        scheduler.submit([listener.request])
+        while not isinstance(event := listener.events.get(timeout=60), Scored):
+            assert isinstance(event, Progress)
+    first, *rest = event.logprobs
+    assert first is None
+    assert len(rest) == len(prompt) - 1 > 128
+    for row, token, found in zip(logits, prompt[1:], rest, strict=False):
+        assert found is not None
+        drawn, top = top_logprobs(row, token, 2)
+        assert found.drawn == pytest.approx(drawn, abs=1e-4)
+        assert list(found.top) == list(top)
+
+
+def test_a_cancelled_request_ends_and_the_others_do_not(embedded: Model) -> None:
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    expected = embedded.generate(embedded.prompt("山は?"), GREEDY).text
+    with working(embedded) as scheduler:
+        gone, stays = Listener(embedded.prompt("はい"), endless), Listener(embedded.prompt("山は?"))
+        scheduler.submit([gone.request, stays.request])
+        next(gone.segments())
+        scheduler.cancel([gone.request])
+        assert stays.text() == expected
+        wait_until(lambda: scheduler.running == 0)
+
+
+def test_the_queue_is_bounded_and_says_when_to_come_again(embedded: Model) -> None:
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    prompt = embedded.prompt("はい")
+    with working(embedded, slots=1, max_queue=2) as scheduler:
+        running = Listener(prompt, endless)
+        scheduler.submit([running.request])
+        next(running.segments())
+        waiting = [Listener(prompt) for _ in range(2)]
+        scheduler.submit([listener.request for listener in waiting])
+        with pytest.raises(QueueFullError) as caught:
+            scheduler.submit([Listener(prompt).request])
+        assert caught.value.retry_after >= 1
+        assert scheduler.queued == 2
+        scheduler.cancel([running.request])
+        assert [bool(listener.text()) for listener in waiting] == [True, True]
+
+
+def test_a_request_that_takes_too_long_fails(embedded: Model) -> None:
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    with working(embedded, deadline=0.05) as scheduler:
+        listener = Listener(embedded.prompt("はい"), endless)
+        scheduler.submit([listener.request])
+        with pytest.raises(DeadlineError):
+            listener.text()
+        wait_until(lambda: scheduler.running == 0)
+
+
+def test_an_end_lets_running_answers_finish_in_their_time(embedded: Model) -> None:
+    with working(embedded) as scheduler:
+        listener = Listener(embedded.prompt("日本で一番高い山は?"))
+        scheduler.submit([listener.request])
+        next(listener.segments())
+        scheduler.stop(grace=30)
+        assert listener.text()
+        with pytest.raises(UnavailableError):
+            scheduler.submit([Listener(embedded.prompt("はい")).request])
+
+
+def test_an_end_without_grace_fails_what_runs_and_waits(embedded: Model) -> None:
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    with working(embedded, slots=1) as scheduler:
+        listeners = [Listener(embedded.prompt("はい"), endless) for _ in range(3)]
+        scheduler.submit([listener.request for listener in listeners])
+        next(listeners[0].segments())
+        scheduler.stop()
+        for listener in listeners:
+            with pytest.raises(UnavailableError, match="ending"):
+                listener.text()
+
+
+def test_a_failed_step_fails_its_answers_and_the_next_ones_work(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward: Callable[..., Any] = embedded.decoder.forward
+    failing = threading.Event()
+
+    def sometimes(*arguments: Any, **options: Any) -> Any:
+        if failing.is_set():
+            raise OutOfMemoryError("There is no memory for {n}.", n=1)
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(embedded.decoder, "forward", sometimes)
+    prompt = embedded.prompt("日本で一番高い山は?")
+    expected = embedded.generate(prompt, GREEDY).text
+    with working(embedded) as scheduler:
+        failing.set()
+        listener = Listener(prompt)
+        scheduler.submit([listener.request])
+        with pytest.raises(OutOfMemoryError):
+            listener.text()
+        failing.clear()
+        again = Listener(prompt)
+        scheduler.submit([again.request])
+        assert again.text() == expected
+
+
+def test_a_prompt_that_does_not_fit_is_refused_at_once(embedded: Model) -> None:
+    with working(embedded) as scheduler, pytest.raises(ContextError):
+        scheduler.submit([Listener([5] * 512).request])
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,140 @@
+"""Slots: the active ones stand first, what is left behind is found again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.runtime.decoder import Cache
+from issun.server.slots import Slots
+
+
+class Copying(Cache):
+    """A cache of ids alone, which counts the tokens that were copied."""
+
+    copied = 0
+
+    def copy(self, source: Cache, source_slot: int, slot: int, length: int | None = None) -> None:
+        self.ids[slot] = source.ids[source_slot][:length]
+        self.copied += len(self.ids[slot])
+
+
+class Decoder:
+    def new_cache(self, slots: int) -> Copying:
+        return Copying(slots)
+
+
+def make(count: int) -> Slots:
+    decoder: Any = Decoder()
+    return Slots(decoder, count)
+
+
+def read(slots: Slots, prompt: list[int]) -> int:
+    """Join and read the prompt whole; gives what was known."""
+    known = slots.join(prompt)
+    held = slots.cache.ids[slots.active]
+    assert held == prompt[:known]
+    held.extend(prompt[known:])
+    slots.start()
+    return known
+
+
+def test_a_conversation_that_goes_on_is_found_where_it_was_left() -> None:
+    slots = make(3)
+    assert read(slots, [1, 2, 3, 4]) == 0
+    slots.cache.ids[0] += [5, 6]
+    slots.leave(0)
+    assert read(slots, [1, 2, 3, 4, 5, 6, 7, 8]) == 6
+    assert slots.cache.copied == 0  # type: ignore[attr-defined]
+
+
+def test_two_rows_at_least_are_read() -> None:
+    slots = make(2)
+    read(slots, [1, 2, 3, 4])
+    slots.leave(0)
+    assert read(slots, [1, 2, 3, 4]) == 2
+    slots.leave(0)
+    assert read(slots, [1]) == 0
+
+
+def test_a_beginning_is_taken_from_one_that_is_still_answering() -> None:
+    slots = make(2)
+    read(slots, [1, 2, 3, 4])
+    assert read(slots, [1, 2, 3, 9, 9]) == 3
+    assert slots.cache.ids == [[1, 2, 3, 4], [1, 2, 3, 9, 9]]
+
+
+def test_nothing_is_reused_unasked() -> None:
+    slots = make(2)
+    read(slots, [1, 2, 3, 4])
+    slots.leave(0)
+    assert slots.join([1, 2, 3, 4, 5], reuse=False) == 0
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    slots = make(3)
+    for prompt in ([1] * 5, [2] * 5, [3] * 5):
+        read(slots, prompt)
+        slots.leave(0)
+    assert read(slots, [1] * 5 + [7, 7]) == 5
+    slots.leave(0)
+    read(slots, [4] * 5)  # 2 has waited longest
+    slots.leave(0)
+    held = {ids[0] for ids in slots.cache.ids if ids}
+    assert 2 not in held
+    assert {1, 4} <= held
+
+
+def test_what_is_being_read_moves_up_when_another_leaves() -> None:
+    slots = make(3)
+    read(slots, [1] * 4)
+    read(slots, [2] * 4)
+    slots.join([3] * 6)
+    slots.cache.ids[2].extend([3, 3])
+    slots.leave(0)
+    assert slots.active == 1
+    assert slots.cache.ids[:2] == [[2] * 4, [3, 3]]
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(
+        st.tuples(st.sampled_from(["join", "grow", "leave", "drop"]), st.integers(0, 9)),
+        max_size=60,
+    ),
+)
+def test_every_active_slot_holds_its_own_sequence(count: int, steps: list[tuple[str, int]]) -> None:
+    slots = make(count)
+    own: list[list[int]] = []  # what each active slot must hold
+    reading: list[int] | None = None
+    for kind, number in steps:
+        if kind == "join" and reading is None and not slots.full:
+            prompt = [number % 3, number % 2, *([number] * (number + 1))]
+            known = slots.join(prompt)
+            assert known <= max(0, len(prompt) - 2)
+            assert slots.cache.ids[slots.active] == prompt[:known]
+            slots.cache.ids[slots.active].extend(prompt[known:])
+            reading = prompt
+        elif kind == "grow":
+            for place, ids in enumerate(own):
+                ids.append(number)
+                slots.cache.ids[place].append(number)
+            if reading is not None:
+                slots.start()
+                own.append(reading)
+                reading = None
+        elif kind == "leave" and own:
+            place = number % len(own)
+            slots.leave(place)
+            last = own.pop()
+            if place < len(own):
+                own[place] = last
+        elif kind == "drop" and reading is not None:
+            slots.drop()
+            reading = None
+        assert slots.active == len(own)
+        assert slots.cache.ids[: len(own)] == own
+        if reading is not None:
+            assert slots.cache.ids[len(own)] == reading
