@@ -26,12 +26,12 @@ def say(model: Model, params: SamplingParams) -> str:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_one_of_the_choices_is_said(model: Model, temperature: float) -> None:
-    choices = ["琵琶湖", "富士山", "東京 タワー"]
+    choices = ["日本で一番高い山は琵琶湖です。", "日本で一番高い山は富士山です。", "東京 タワー"]
     constraint = model.constraints.choices(choices)
     for seed in range(8):
         params = SamplingParams(temperature=temperature, seed=seed, constraint=constraint)
         assert say(model, params) in choices
-    assert say(model, SamplingParams(temperature=0, constraint=constraint)) == "富士山"
+    assert say(model, SamplingParams(temperature=0, constraint=constraint)) == choices[1]
 
 
 def test_a_pattern_is_matched_as_a_whole(model: Model) -> None:
