@@ -95,7 +95,11 @@ def count_slots(model: Model, options: ServerOptions) -> int:
     if not isinstance(model.decoder, IssunDecoder):
         raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
     size = model.decoder.slot_bytes
-    memory = options.kv_memory or psutil.virtual_memory().available // _SHARE
+    free: int = psutil.virtual_memory().available
+    if options.kv_memory is None and options.slots is None:
+        # Memory is taken as slots fill, so one is always worth a try.
+        return max(1, min(free // _SHARE // size, _MOST_SLOTS))
+    memory = options.kv_memory or free
     room = memory // size
     wanted = options.slots or max(1, min(room, _MOST_SLOTS))
     if room < wanted:

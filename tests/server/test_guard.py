@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
+from issun.runtime import Model
+from issun.runtime.decoder import IssunDecoder
+from issun.server.app import count_slots
 from issun.server.errors import ServerError
 from issun.server.options import ServerOptions
 from tests.server.conftest import Running, embedded_server
@@ -68,6 +73,27 @@ def test_a_key_is_asked_for() -> None:
         assert server.get("/metrics").status_code == 401
         assert server.get("/health").status_code == 200
         assert server.get("/").status_code == 200
+
+
+def test_slots_are_as_many_as_the_memory_holds(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(embedded.decoder, IssunDecoder)
+    size = embedded.decoder.slot_bytes
+    assert size == 2 * 6 * 8 * 32 * (512 + 128) * 4
+    assert count_slots(embedded, ServerOptions(kv_memory=3 * size)) == 3
+    assert count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=2)) == 2
+    with pytest.raises(ServerError, match="4 slots of 8 MB do not fit into 24 MB"):
+        count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=4))
+    with pytest.raises(ServerError, match="1 slots"):
+        count_slots(embedded, ServerOptions(kv_memory=size - 1))
+    for free, slots in ((10**12, 16), (4 * 5 * size, 5), (0, 1)):
+        monkeypatch.setattr(
+            psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free)
+        )
+        assert count_slots(embedded, ServerOptions()) == slots
+    with pytest.raises(ServerError, match="2 slots"):
+        count_slots(embedded, ServerOptions(slots=2))  # nothing is free
 
 
 def test_an_open_door_needs_a_key() -> None:
