@@ -47,6 +47,22 @@ def test_orthogonalize(torch: ModuleType) -> None:
     assert torch.allclose(u @ v, whole.U @ whole.Vh, atol=1e-3)
 
 
+def test_attention_is_transformers_own(torch: ModuleType) -> None:
+    from issun.training.embedded.pretrain import _model
+
+    torch.manual_seed(0)
+    model = _model(SMALL).eval()
+    ids = torch.randint(0, SMALL.vocab_size, (3, 40))
+    with torch.no_grad():
+        own = model(ids).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(ids).logits
+        model.set_attn_implementation("sdpa")
+        assert torch.allclose(own, model(ids).logits, atol=1e-5)
+    assert torch.allclose(own, mixed.float(), atol=0.05)
+    assert not torch.equal(own, mixed.float())
+
+
 def test_training_learns_and_its_state_is_kept(torch: ModuleType, tmp_path: Path) -> None:
     losses: list[tuple[int, float]] = []
     first = pretrain(
