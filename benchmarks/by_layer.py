@@ -13,7 +13,6 @@ from issun.export.checkpoint import open_checkpoint
 from issun.export.error import product_error
 from issun.export.lazy import CheckpointWeights, Kind
 from issun.runtime.manifest import Manifest
-from issun.runtime.tokenizer import Tokenizer
 
 
 class Hurt(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +37,7 @@ def by_layer(
     """
     found = open_checkpoint(checkpoint)
     weights = CheckpointWeights(found.config, found.tensors, "mixed")
-    source = found.tokenizer
-    tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
+    tokenizer = found.tokenizer.open()
     ids = calibration_ids(found.config, tokenizer, manifest.prompt, text, windows=FEW)
     name = manifest.precision.name
     error = product_error("int8" if name == "int8" else "int4")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.runtime import Model
+from issun.runtime.distributions import log_softmax, row_kl
 
 Logits = NDArray[np.float32]
 Vector = NDArray[np.float64]
@@ -27,19 +28,6 @@ def score_windows(model: Model, ids: Sequence[int]) -> Logits:
     """Logits of every position, each window read by itself: (len(ids), vocab)."""
     windows = cut_windows(ids, model.decoder.n_positions)
     return np.concatenate([model.score(window) for window in windows])
-
-
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """Log-probabilities of each row in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normed
-
-
-def row_kl(first: NDArray[np.float64], second: NDArray[np.float64]) -> Vector:
-    """KL divergence of the second from the first, both as log-probabilities, of each row."""
-    divergence: Vector = (np.exp(first) * (first - second)).sum(axis=-1)
-    return divergence
 
 
 def losses_of(rows: Vector, ids: Sequence[int]) -> Vector:

@@ -14,11 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from issun.benchmarks.divergence import Vector, cut_windows, log_softmax, losses_of, row_kl
+from issun.benchmarks.divergence import Vector, cut_windows, losses_of
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.reference import Reference
 from issun.runtime import Model, SamplingParams
 from issun.runtime.decoder import KVCache
+from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import KVCacheType
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from issun.benchmarks.divergence import Logits, Vector, log_softmax, losses_of
+from issun.benchmarks.divergence import Logits, Vector, losses_of
 from issun.benchmarks.errors import BenchError
+from issun.runtime.distributions import log_softmax
 from issun.runtime.manifest import Architecture
 
 TOP = 1024  # likeliest tokens kept of each position where the disk does not hold all

@@ -9,7 +9,12 @@ from pathlib import Path
 from issun.export.config import GPT2Config, read_config, read_json
 from issun.export.errors import CheckpointError
 from issun.export.weights import Tensor, open_weights
-from issun.runtime.tokenizer import SPECIAL_ROLES, assign_special_ids, load_sentencepiece
+from issun.runtime.tokenizer import (
+    SPECIAL_ROLES,
+    Tokenizer,
+    assign_special_ids,
+    load_sentencepiece,
+)
 
 TOKENIZER_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 _FLOATS = {"F32", "F16", "BF16", "float32", "float16", "bfloat16"}
@@ -27,6 +32,10 @@ class TokenizerSource:
     roles: dict[str, str]
     pieces: int
     do_lower_case: bool
+
+    def open(self) -> Tokenizer:
+        """The tokenizer as the bundle will have it."""
+        return Tokenizer(self.path, self.special, do_lower_case=self.do_lower_case)
 
     def id_of(self, role: str) -> int | None:
         """The id of the token with the role `bos`, `eos`, `unk`, `pad` or `sep`, if any."""

@@ -33,7 +33,6 @@ from issun.runtime.errors import ParameterError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Precision as PrecisionInfo
 from issun.runtime.manifest import Template
-from issun.runtime.tokenizer import Tokenizer
 
 MODEL, MODEL_KV_INT8, DATA = "model.onnx", "model.kv-int8.onnx", "model.onnx.data"
 
@@ -166,8 +165,7 @@ class NativeRoute:
         )
 
     def _ids(self) -> list[int]:
-        config, source = self._checkpoint.config, self._checkpoint.tokenizer
-        tokenizer = Tokenizer(source.path, source.special, do_lower_case=source.do_lower_case)
+        config, tokenizer = self._checkpoint.config, self._checkpoint.tokenizer.open()
         return calibration_ids(config, tokenizer, self._template, self._text, windows=self._windows)
 
     @property

@@ -41,12 +41,16 @@ class Once:
     def _take(self) -> Quantized:
         """The result: kept until the last reader has it."""
         with self._lock:
-            found = self._held or self._quantize()
-            if not np.isfinite(found.scales).all():
-                raise CheckpointError("{name} holds NaN or infinity.", name=f"{self._name}.weight")
+            found = self._held or self._checked()
             self._left = (self._left or self._readers) - 1
             self._held = found if self._left else None
             return found
+
+    def _checked(self) -> Quantized:
+        found = self._quantize()
+        if not np.isfinite(found.scales).all():
+            raise CheckpointError("{name} holds NaN or infinity.", name=f"{self._name}.weight")
+        return found
 
 
 def lazy(

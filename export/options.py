@@ -31,7 +31,7 @@ class ExportOptions:
     via: Via = "issun"
     calibrate: Path | None = None  # a text; the shipped one by default
     gptq: bool = False
-    budget: int | None = None  # bytes of the bundle; each linear gets what fits it best
+    budget: int | None = None  # bytes of the weights; each linear gets what fits it best
     max_kl: float | None = None  # nats; each linear gets the cheapest that keeps it
     template: Path | None = None
     force: bool = False

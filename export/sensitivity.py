@@ -46,7 +46,7 @@ class Block:
             found[name] = {}
             for kind in QUANTIZED:
                 change = rounded_product(rows, weight, kind, name) - exact
-                moved = self._at_the_end(name, self._in_windows(change))
+                moved = self._at_the_end(name, self._in_windows(exact), self._in_windows(change))
                 found[name][kind] = float((np.square(moved).sum(axis=-1) / size).mean())
         return found
 
@@ -58,12 +58,11 @@ class Block:
             rows[:, self.apart], weight[self.apart] = 0, 0
         return rows, weight
 
-    def _at_the_end(self, name: str, change: Array) -> Array:
+    def _at_the_end(self, name: str, exact: Array, change: Array) -> Array:
         """What a change of a linear's product is at the end of its half of the block."""
         if name not in _BEHIND:
             return change
-        before = self._rows(name) @ self.get(f"{name}.weight") + self.get(f"{name}.bias")
-        changed: Array = self._in_windows(before) + change
+        changed: Array = exact + self.get(f"{name}.bias") + change
         if name == "attn.c_attn":
             after, _, _ = attend(self.config, self.layer, changed)
         else:

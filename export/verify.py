@@ -11,6 +11,7 @@ from issun.export.forward import layer_norm
 from issun.export.lazy import CheckpointWeights
 from issun.export.weights import Array
 from issun.runtime.decoder import IssunDecoder
+from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.session import open_session
 
 _ROWS = 4096  # of the embedding, which is the largest tensor
@@ -29,9 +30,9 @@ def kl_to_float32(
     found = []
     for states, ids in zip(hidden, windows, strict=True):
         cache.rewind(0)
-        exact = _log_softmax(_head(weights, states))
+        exact = log_softmax(_head(weights, states))
         logits = np.concatenate(list(decoder.score(cache, ids.tolist())))
-        found.append((np.exp(exact) * (exact - _log_softmax(logits))).sum(axis=-1).mean())
+        found.append(row_kl(exact, log_softmax(logits)).mean())
     cache.close()
     return float(np.mean(found))
 
@@ -45,9 +46,3 @@ def _head(weights: CheckpointWeights, states: Array) -> Array:
     return np.concatenate(
         [normed @ rows.T for rows in weights.head_rows(_ROWS)], axis=-1, dtype=np.float32
     )
-
-
-def _log_softmax(logits: Array) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normed: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normed

@@ -59,8 +59,6 @@ def _check(asked: ChatRequest) -> None:
         raise ApiError("top_logprobs needs logprobs to be true.")
     if asked.max_tokens and asked.max_completion_tokens:
         raise ApiError("Give max_completion_tokens or max_tokens, not both.")
-    if asked.stream_options and not asked.stream:
-        raise ApiError("stream_options needs stream to be true.")
 
 
 def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:

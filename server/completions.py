@@ -35,8 +35,6 @@ async def completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, CompletionRequest)
     service.check_model(asked.model)
-    if asked.stream_options and not asked.stream:
-        raise ApiError("stream_options needs stream to be true.")
     if asked.max_tokens == 0 and not asked.echo:
         raise ApiError("max_tokens is 0 without echo: there is nothing to give.")
     jobs = await run_in_threadpool(_jobs, service, asked)

@@ -30,6 +30,8 @@ def sampling_params(
 
     With a seed the answers have that one and the next ones. May take long, for a large grammar.
     """
+    if request.stream_options and not request.stream:
+        raise ApiError("stream_options needs stream to be true.")
     changes: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(request, name)) is not None
     }

@@ -15,16 +15,15 @@ from issun.benchmarks import fidelity, reference
 from issun.benchmarks.by_layer import by_layer
 from issun.benchmarks.divergence import (
     changed_argmax,
-    log_softmax,
     losses_of,
     mean_kl,
-    row_kl,
     score_windows,
 )
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.fidelity import Fidelity, compare, read_text
 from issun.runtime import Model
 from issun.runtime.decoder import KVCache
+from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 

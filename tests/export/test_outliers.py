@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issun.benchmarks.divergence import Logits, log_softmax, losses_of, mean_kl, score_windows
+from issun.benchmarks.divergence import Logits, losses_of, mean_kl, score_windows
 from issun.export import ExportOptions, export
 from issun.export.error import product_error
 from issun.export.lazy import Precision
 from issun.export.massive import massive_channels
 from issun.runtime import Model
+from issun.runtime.distributions import log_softmax
 from tests.outliers import Hard
 
 BYTES = 6_000
