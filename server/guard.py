@@ -16,7 +16,6 @@ from issun.server.errors import (
     ForbiddenError,
     SlowRequestError,
     TooLargeError,
-    UnavailableError,
 )
 from issun.server.options import ServerOptions
 from issun.server.service import error_response
@@ -38,20 +37,13 @@ class Guard:
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app, self._options = app, options
-        self._connections = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request, and hand it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._connections += 1
-        try:
-            await self._guarded(scope, receive, _with_headers(send))
-        finally:
-            self._connections -= 1
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = _with_headers(send)
         try:
             self._check(scope["path"], Headers(scope=scope))
         except ApiError as error:
@@ -60,8 +52,6 @@ class Guard:
         await self._app(scope, _Body(receive, self._options), send)
 
     def _check(self, path: str, headers: Headers) -> None:
-        if self._connections > self._options.max_connections:
-            raise UnavailableError("There are too many connections.")
         host = headers.get("host", "")
         if not self._is_own(host):
             # A page elsewhere may let its own name point here (DNS rebinding).

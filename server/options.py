@@ -23,7 +23,7 @@ class ServerOptions:
     max_connections: int = 256
     max_body: int = 1 << 20  # bytes
     max_choices: int = 16  # answers of one request
-    body_timeout: float = 30.0  # seconds
+    body_timeout: float = 30.0  # seconds until a request, and then its body, must be there
     deadline: float = 600.0  # seconds from the request to the end of its answer
     grace: float = 3.0  # seconds that running answers get when the server ends
 

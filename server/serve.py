@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from issun.runtime.files import reason_of
 from issun.runtime.model import Model
 from issun.server.app import make_app
+from issun.server.connections import make_protocol
 from issun.server.errors import ServerError
 from issun.server.options import ServerOptions
 from issun.server.service import Service
@@ -43,6 +44,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=make_protocol(options),
                 log_level="warning",
                 access_log=False,  # paths and times of what people ask are their own affair
                 server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,14 +149,41 @@ def test_a_huge_body_is_refused_before_it_is_read(server: Running) -> None:
 
 
 def test_a_slow_body_is_given_up() -> None:
+    with embedded_server(body_timeout=0.2) as server, connection(server) as line:
+        line.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        )
+        assert b" 408 " in line.recv(1000).split(b"\r\n")[0]
+
+
+def test_a_connection_that_asks_nothing_is_closed() -> None:
     with embedded_server(body_timeout=0.2) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as line:
-            line.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-                b"Content-Length: 100\r\n\r\n{"
-            )
-            assert b" 408 " in line.recv(1000).split(b"\r\n")[0]
+        for said in (b"", b"GET /health HTTP/1.1\r\nHost: local"):
+            with connection(server) as line:
+                line.sendall(said)
+                assert line.recv(1000) == b""
+
+
+def test_a_connection_that_asks_again_stays() -> None:
+    with embedded_server(body_timeout=0.4) as server, connection(server) as line:
+        for _ in range(6):
+            line.sendall(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in line.recv(4000).split(b"\r\n")[0]
+            time.sleep(0.15)
+
+
+def test_more_connections_than_may_be_are_told_so() -> None:
+    with embedded_server(max_connections=2) as server:
+        with connection(server), connection(server):
+            time.sleep(0.1)
+            refused(server.get("/health"), 503)
+        time.sleep(0.1)
+        assert server.get("/health").status_code == 200
+
+
+def connection(server: Running) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
 
 
 def test_addresses_and_methods(server: Running) -> None:

@@ -1,0 +1,65 @@
+"""Connections: so many at a time, and none that is open without asking anything."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from issun.server.errors import UnavailableError, error_object
+from issun.server.options import ServerOptions
+
+
+def make_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol within the limits of `options`."""
+
+    class Protocol(_Connection):
+        """A connection of this server."""
+
+        limits = options
+
+    return Protocol
+
+
+class _Connection(H11Protocol):
+    """Ends when a whole `body_timeout` brings no new request while none is worked on."""
+
+    limits: ServerOptions
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or say that there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            transport.write(_refusal())
+            transport.close()
+        else:
+            self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._watch:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _look_later(self) -> None:
+        self._watch = self.loop.call_later(self.limits.body_timeout, self._look, self.cycle)
+
+    def _look(self, before: Any) -> None:
+        """Close what is where it was: `before` is the request that was the latest then."""
+        if self.cycle is before and (before is None or before.response_complete):
+            self.transport.close()
+        else:
+            self._look_later()
+
+
+def _refusal() -> bytes:
+    error = UnavailableError("There are too many connections.")
+    body = msgspec.json.encode(error_object(error))
+    head = (
+        f"HTTP/1.1 {error.status} Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
