@@ -20,7 +20,8 @@ from issun.benchmarks.reference import Reference
 from issun.runtime import Model, SamplingParams
 from issun.runtime.decoder import KVCache
 from issun.runtime.distributions import log_softmax, row_kl
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.errors import ParameterError
+from issun.runtime.files import read_text
 from issun.runtime.manifest import KVCacheType
 
 PACKAGED = Path(__file__).with_name("fidelity.txt")
@@ -77,17 +78,12 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     clipped: float | None = None
 
 
-def read_text(path: Path | None) -> tuple[str, str]:
+def read_named(path: Path | None) -> tuple[str, str]:
     """The name and content of a text; by default the one that comes along."""
-    path = PACKAGED if path is None else user_path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
-        ) from error
+    path = PACKAGED if path is None else path
+    text = read_text(path)
     if not text.strip():
-        raise BenchError("{path} holds no text.", path=path)
+        raise ParameterError("{path} holds no text.", path=path)
     return path.name, text
 
 

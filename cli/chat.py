@@ -17,7 +17,7 @@ from issun.cli.language import describe, note, printable, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
 from issun.runtime.errors import IssunError
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import read_text
 from issun.runtime.model import make_params
 
 
@@ -153,13 +153,4 @@ def _role(text: str | None, path: Path | None) -> str | list[str]:
         raise ParameterError("Give --role or --role-file, not both.")
     if path is None:
         return opt.utf8(text or "")
-    try:
-        return [
-            line
-            for line in user_path(path).read_text(encoding="utf-8-sig").splitlines()
-            if line.strip()
-        ]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(
-            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
-        ) from error
+    return [line for line in read_text(path).splitlines() if line.strip()]

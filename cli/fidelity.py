@@ -62,7 +62,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all figures as JSON."))] = False,
 ) -> None:
     """Compare the two on a text and in their answers, and keep what was found in the bundle."""
-    from issun.benchmarks.fidelity import compare, read_text  # noqa: PLC0415
+    from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
     manifest = read_manifest(bundle)
@@ -72,7 +72,7 @@ def run(
         kinds = [kind for kind in kinds if kind == kv_cache]
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
-    content = read_text(text)
+    content = read_named(text)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {

@@ -13,7 +13,7 @@ from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, tr
 from issun.runtime import Model, ParameterError
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import read_text
 
 if TYPE_CHECKING:
     from issun.server.service import Service
@@ -94,9 +94,4 @@ def _key(key: str | None, path: Path | None) -> str | None:
         return key or None
     if key:
         raise ParameterError("Give --api-key or --api-key-file, not both.")
-    try:
-        return user_path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(
-            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
-        ) from error
+    return read_text(path).strip()

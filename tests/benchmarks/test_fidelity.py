@@ -20,10 +20,11 @@ from issun.benchmarks.divergence import (
     score_windows,
 )
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.fidelity import Fidelity, compare, read_text
+from issun.benchmarks.fidelity import Fidelity, compare, read_named
 from issun.runtime import Model
 from issun.runtime.decoder import KVCache
 from issun.runtime.distributions import log_softmax, row_kl
+from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 
@@ -150,17 +151,17 @@ def test_a_damaged_answer_is_noticed(
 
 
 def test_texts(tmp_path: Path) -> None:
-    name, text = read_text(None)
+    name, text = read_named(None)
     assert name == "fidelity.txt"
     assert len(text.splitlines()) >= 20
-    with pytest.raises(BenchError, match="cannot be read"):
-        read_text(tmp_path / "absent.txt")
+    with pytest.raises(ParameterError, match="cannot be read"):
+        read_named(tmp_path / "absent.txt")
     (tmp_path / "empty.txt").write_text(" \n")
-    with pytest.raises(BenchError, match="holds no text"):
-        read_text(tmp_path / "empty.txt")
+    with pytest.raises(ParameterError, match="holds no text"):
+        read_named(tmp_path / "empty.txt")
     (tmp_path / "bad.txt").write_bytes(b"\xff")
-    with pytest.raises(BenchError, match="cannot be read"):
-        read_text(tmp_path / "bad.txt")
+    with pytest.raises(ParameterError, match="cannot be read"):
+        read_named(tmp_path / "bad.txt")
 
 
 def test_what_an_int8_kv_cache_clips_is_counted(bundle: Bundles) -> None:
