@@ -27,7 +27,10 @@ CONTEXTS = (256, 1000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a user asks for; None stands for the default, as far as it fits the context."""
+    """What a user asks for; None stands for the default, as far as it fits the context.
+
+    No `contexts` at all means that memory is not measured.
+    """
 
     bundles: list[Path]
     checkpoint: Path | None
@@ -120,6 +123,8 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Con
 
 def _contexts(request: Request, limit: int) -> tuple[int, ...]:
     least = request.new_tokens + 1
+    if request.contexts == ():
+        return ()
     if request.contexts is None:
         if least <= min(CONTEXTS) and max(CONTEXTS) < limit:
             return CONTEXTS

@@ -113,7 +113,8 @@ def run(
     ] = None,
     new_tokens: Annotated[int, typer.Option(help=tr("Tokens decoded behind each context."))] = 64,
     memory: Annotated[
-        str | None, typer.Option(help=tr("Contexts of the memory runs (default: 256,1000)."))
+        str | None,
+        typer.Option(help=tr("Contexts of the memory runs, or none (default: 256,1000).")),
     ] = None,
     turn: Annotated[bool, typer.Option(help=tr("Measure a chat turn too."))] = True,
     seed: Annotated[int, typer.Option(help=tr("Of the prompts' ids."))] = 0,
@@ -139,7 +140,7 @@ def run(
         rounds=_list("rounds", str(rounds), 1)[0],
         prefills=_list("prefill", prefill, 1) if prefill else None,
         depths=_list("decode", decode, 0) if decode else None,
-        contexts=_list("memory", memory, 1) if memory else None,
+        contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
         turn=turn,
         seed=seed,

@@ -148,7 +148,7 @@ MESSAGES: dict[str, str] = {
     "Prompt lengths (default: 32,128,512,900 as far as they fit).": "プロンプトの長さ（省略時は 32,128,512,900 のうち収まるもの）。",
     "Contexts to decode behind (default: 0,128,512,900).": "生成の前に読む文脈の長さ（省略時は 0,128,512,900）。",
     "Tokens decoded behind each context.": "各文脈の後に生成するトークン数。",
-    "Contexts of the memory runs (default: 256,1000).": "メモリー測定の文脈長（省略時は 256,1000）。",
+    "Contexts of the memory runs, or none (default: 256,1000).": "メモリー測定の文脈長。none で省く（省略時は 256,1000）。",
     "Measure a chat turn too.": "会話の 1 ターンも測ります。",
     "Of the prompts' ids.": "プロンプトの ID の乱数の種。",
     "Print ratios to these older results.": "この以前の結果との比も表示します。",

@@ -40,6 +40,15 @@ def test_a_bundle_is_measured_and_kept(measured: Path) -> None:
     assert len(entry.samples["decode-8"]) == 2
 
 
+def test_memory_can_be_left_out(fuji: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    result = issun("bench", fuji, *QUICK, "--memory", "none", "--no-turn", "-o", path)
+    assert result.code == 0, result.err
+    (entry,) = read_results(path).engines
+    assert entry.memory == {}
+    assert set(entry.samples) == {"load-first", "cold-8", "prefill-8", "decode-0", "decode-8"}
+
+
 def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(measured.read_bytes())
