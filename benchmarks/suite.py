@@ -177,6 +177,8 @@ def _results(
                 "{path} was measured on another machine, model or seed: name another file.",
                 path=output,
             )
+        if (now := commit()) not in results.commit.split(", "):  # each has measured a part
+            results.commit = ", ".join(filter(None, (results.commit, now)))
         for engine in results.engines:  # what went wrong is tried again
             if engine.status != "measured":
                 engine.status, engine.reason = "measured", ""

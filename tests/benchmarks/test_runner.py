@@ -144,8 +144,11 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         run(output)
     kept = read_results(output).engines[0]
     assert (kept.rounds, len(kept.samples["prefill-32"])) == (1, 1)
+    before = read_results(output).commit
+    monkeypatch.setattr(suite, "commit", lambda: "later")
     found, said = run(output, resume=True)
     (entry,) = found.engines
+    assert found.commit == f"{before}, later".removeprefix(", ")
     assert entry.samples["prefill-32"][0] == kept.samples["prefill-32"][0]
     assert (entry.rounds, len(entry.samples["prefill-32"])) == (2, 2)
     assert said[0] == "round 2 of 2: embedded, 1 threads"
