@@ -106,10 +106,12 @@ class Model:
         check_manifest(folder, manifest, tokenizer.num_pieces)
         graph = folder / manifest.graphs[kind]
         cache = default_cache() if keep_packed else None
-        session = open_weights(graph, manifest, cache, threads=threads, notify=notify)
+        session, pages = open_weights(graph, manifest, cache, threads=threads, notify=notify)
         check_graph(folder, manifest, session)
         make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder
-        return cls(make_decoder(session, manifest.architecture), tokenizer, manifest)
+        decoder = make_decoder(session, manifest.architecture)
+        decoder.pages = pages
+        return cls(decoder, tokenizer, manifest)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""

@@ -1,4 +1,4 @@
-"""Gives memory back that the process holds and no longer needs."""
+"""Gives memory back that a session maps and does not need at the moment."""
 
 from __future__ import annotations
 
@@ -6,30 +6,66 @@ import ctypes
 import mmap
 import re
 import sys
+import threading
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
+_LOADING = threading.Lock()
+
+Range = tuple[int, int]
 
 
-def drop_file_pages(files: Collection[Path]) -> None:
-    """Let go of the pages of `files` that the process maps; they come back when they are read.
+class FilePages:
+    """What one session maps of its bundle; it may be let go as long as the session lives.
 
-    Loading reads the embedding's whole table once, answers a few rows of it. Linux alone tells
-    what is mapped where; elsewhere this does nothing.
+    Pages come back when they are read. Linux alone tells what is mapped where; elsewhere nothing
+    is known, and nothing is done.
     """
+
+    def __init__(self) -> None:
+        self.ranges: list[Range] = []
+
+    def drop(self, least: int = 0) -> None:
+        """Let go of the pages of all mappings of at least so many bytes."""
+        chosen = [(start, end) for start, end in self.ranges if end - start >= least]
+        if chosen:
+            libc = ctypes.CDLL(None)
+        for start, end in chosen:
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
+    """Find, at the end of the block, the mappings of `files` that it has made.
+
+    Those of other sessions over the same files are left out: they end when these end, and something
+    else may lie in their place.
+    """
+    pages = FilePages()
     if sys.platform != "linux":
+        yield pages
         return
-    libc = ctypes.CDLL(None)
-    for start, end in list(_unchanged({str(file) for file in files})):
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+    names = {str(file) for file in files}
+    with _LOADING:
+        before = [place for place, _ in _mappings(names)]
+        yield pages
+        for place, own in list(_mappings(names)):
+            # A page of the process's own could not be read back from the file.
+            if own == 0 and not any(_meet(place, other) for other in before):
+                pages.ranges.append(place)
 
 
-def _unchanged(names: set[str]) -> Iterator[tuple[int, int]]:
-    """Mappings of files that hold no page of their own, which could not be read back."""
+def _mappings(names: set[str]) -> Iterator[tuple[Range, int]]:
+    """Where files are mapped, and how many KiB there are no longer the file's."""
     place = None
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if found := _MAPPING.fullmatch(line):
             place = (int(found[1], 16), int(found[2], 16)) if found[3] in names else None
-        elif place and line.split() == ["Anonymous:", "0", "kB"]:
-            yield place
+        elif place and line.startswith("Anonymous:"):
+            yield place, int(line.split()[1])
+
+
+def _meet(one: Range, other: Range) -> bool:
+    return one[0] < other[1] and other[0] < one[1]

@@ -19,7 +19,7 @@ from issun.runtime.errors import BundleError, Notify
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
-from issun.runtime.pages import drop_file_pages
+from issun.runtime.pages import FilePages, mapped_inside
 from issun.runtime.session import integer_matmul_saturates, open_session
 
 VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
@@ -169,15 +169,20 @@ def open_weights(
     *,
     threads: int | None,
     notify: Notify,
-) -> ort.InferenceSession:
-    """A session over a bundle's `graph`, with mapped weights where `cache` is worth it."""
+) -> tuple[ort.InferenceSession, FilePages]:
+    """A session over a bundle's `graph`, with mapped weights where `cache` is worth it.
+
+    What it maps of the bundle itself has been let go: loading reads all of it, answers a few rows
+    of the embedding.
+    """
     graph = graph.resolve()
-    if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
-        session = open_session(graph, threads=threads)
-    else:
-        session = cache.open(graph, manifest, threads=threads, notify=notify)
-    drop_file_pages({graph.with_name(name) for name in manifest.files})
-    return session
+    with mapped_inside({graph.with_name(name) for name in manifest.files}) as pages:
+        if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
+            session = open_session(graph, threads=threads)
+        else:
+            session = cache.open(graph, manifest, threads=threads, notify=notify)
+    pages.drop()
+    return session, pages
 
 
 def default_cache() -> WeightCache | None:
