@@ -55,7 +55,8 @@ class EngineResult(msgspec.Struct, kw_only=True):
     `prefill-N` (first and later readings of N tokens in a process), `decode-N` (each of the tokens
     decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
     `turn-reading` (what was read ahead for the last).
-    `memory` is by context length in tokens.
+    `memory` is by context length in tokens. `unsteady` counts rounds that were kept although the
+    machine did not read as fast as at the start.
     """
 
     name: str
@@ -72,6 +73,7 @@ class EngineResult(msgspec.Struct, kw_only=True):
     conversion: Memory | None = None
     memory: dict[int, Memory] = {}
     rounds: int = 0
+    unsteady: int = 0
     samples: dict[str, list[float]] = {}
 
 

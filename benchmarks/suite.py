@@ -43,6 +43,7 @@ class Request:
     contexts: tuple[int, ...] | None
     new_tokens: int
     turn: bool
+    steady: bool
     seed: int
 
 
@@ -117,6 +118,7 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Con
         contexts=_contexts(request, limit),
         new_tokens=new,
         turn=request.turn,
+        steady=request.steady,
         seed=request.seed,
     )
 

@@ -117,6 +117,12 @@ def run(
         typer.Option(help=tr("Contexts of the memory runs, or none (default: 256,1000).")),
     ] = None,
     turn: Annotated[bool, typer.Option(help=tr("Measure a chat turn too."))] = True,
+    steady: Annotated[
+        bool,
+        typer.Option(
+            "--steady", help=tr("Measure anew what ran while memory read slower or faster.")
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help=tr("Of the prompts' ids."))] = 0,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv, json")
@@ -143,6 +149,7 @@ def run(
         contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
         turn=turn,
+        steady=steady,
         seed=seed,
     )
     output = user_path(output)

@@ -150,6 +150,7 @@ MESSAGES: dict[str, str] = {
     "Tokens decoded behind each context.": "各文脈の後に生成するトークン数。",
     "Contexts of the memory runs, or none (default: 256,1000).": "メモリー測定の文脈長。none で省く（省略時は 256,1000）。",
     "Measure a chat turn too.": "会話の 1 ターンも測ります。",
+    "Measure anew what ran while memory read slower or faster.": "メモリーの読み取り速度が開始時と違う間の測定をやり直します。",
     "Of the prompts' ids.": "プロンプトの ID の乱数の種。",
     "Print ratios to these older results.": "この以前の結果との比も表示します。",
     "A file that a run has written.": "測定が書き出したファイル。",

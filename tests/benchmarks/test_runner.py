@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ def request(**changes: Any) -> suite.Request:
         "contexts": (20, 60),
         "new_tokens": 4,
         "turn": False,
+        "steady": False,
         "seed": 3,
     }
     return suite.Request(**(asked | changes))
@@ -42,7 +44,7 @@ def request(**changes: Any) -> suite.Request:
 
 @pytest.fixture(autouse=True)
 def quick_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "read_bandwidth", lambda threads: [1e9] * threads)
+    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [1e9] * threads)
 
 
 def run(output: Path, *, resume: bool = False, **changes: Any) -> tuple[Results, list[str]]:
@@ -152,6 +154,36 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert entry.samples["prefill-32"][0] == kept.samples["prefill-32"][0]
     assert (entry.rounds, len(entry.samples["prefill-32"])) == (2, 2)
     assert said[0] == "round 2 of 2: embedded, 1 threads"
+
+
+SWUNG = "the machine did not read as fast as at the start of the run"
+
+
+def test_what_ran_on_another_kind_of_machine_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At the start; before (twice: it waits) and behind the first try; before and behind the second.
+    speeds = iter([1.0, 0.7, 0.9, 1.3, 1.1, 0.85])
+    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [next(speeds)])
+    monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
+    found, said = run(tmp_path / "r.json", steady=True, rounds=1, contexts=())
+    (entry,) = found.engines
+    assert (entry.rounds, entry.unsteady, len(entry.samples["prefill-8"])) == (1, 0, 1)
+    assert said[2:] == [SWUNG]
+    assert next(speeds, None) is None
+
+
+def test_what_never_runs_steadily_is_kept_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = itertools.chain([1.0], itertools.repeat(0.5))
+    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [next(speeds)])
+    monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(runner, "_TRIES", 2)
+    found, said = run(tmp_path / "r.json", steady=True, rounds=1, contexts=())
+    (entry,) = found.engines
+    assert (entry.rounds, entry.unsteady, len(entry.samples["prefill-8"])) == (1, 1, 1)
+    assert said[2:] == [SWUNG, SWUNG]
 
 
 def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
