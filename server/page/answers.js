@@ -42,6 +42,16 @@ export class Answers {
     return run.done;
   }
 
+  /** Write the conversation as it is now: with the old answer, as long as nothing came of the new. */
+  keep() {
+    if (!this.running) return;
+    const { conversation, message, replaced } = this.running;
+    const old = replaced && !message.content;
+    if (old) conversation.messages.push(replaced);
+    this.#given.store.save(conversation);
+    if (old) conversation.messages.pop();
+  }
+
   /** End the answer; what came of it stays in the conversation. */
   async stop() {
     this.running?.abort.abort();

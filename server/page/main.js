@@ -154,9 +154,7 @@ window.addEventListener("storage", ({ key, storageArea }) => {
   if (chat.current !== current) notices.show("goneElsewhere");
 });
 // What has come so far is kept when the page goes in the middle of an answer.
-window.addEventListener("pagehide", () => {
-  if (answers.running) store.save(answers.running.conversation);
-});
+window.addEventListener("pagehide", () => answers.keep());
 
 chat.begin();
 applySettings();

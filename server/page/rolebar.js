@@ -24,7 +24,9 @@ export class RoleBar {
       if (!isComposing(event)) change({ text: this.#text.value });
     });
     // The end of a conversion is no input event everywhere.
-    this.#text.addEventListener("change", () => change({ text: this.#text.value }));
+    for (const type of ["compositionend", "change"]) {
+      this.#text.addEventListener(type, () => change({ text: this.#text.value }));
+    }
   }
 
   /** Show the role of a conversation that has `count` messages. */

@@ -45,10 +45,10 @@ export class Follow {
 
   // The least scrolling up lets go; a slow wheel near the end would be pulled back otherwise.
   #scrolled() {
-    const up = this.#log.scrollTop < this.#top;
+    const moved = this.#log.scrollTop - this.#top;
     this.#top = this.#log.scrollTop;
-    if (up) this.#following = this.#distance() < 2;
-    else if (this.#distance() < NEAR) this.#following = true;
+    if (moved < 0) this.#following = this.#distance() < 2;
+    else if (this.#distance() < (moved > 0 ? NEAR : 2)) this.#following = true;
     this.#button.hidden = this.#following;
   }
 }

@@ -95,12 +95,40 @@ def test_enter_during_a_composition_does_not_send(page: Any) -> None:
     )
     page.wait_for_timeout(100)
     assert texts(page, "user") == []
-    assert box(page).input_value().strip() == "富士山"
+    for mark in ("isComposing: true", "keyCode: 229"):
+        box(page).evaluate(
+            f"""box => box.dispatchEvent(new KeyboardEvent("keydown",
+                {{ key: "Enter", bubbles: true, cancelable: true, {mark} }}))"""
+        )
+        assert texts(page, "user") == [], mark
+    assert box(page).input_value() == "富士山"
     box(page).press("Shift+Enter")
+    assert box(page).input_value() == "富士山\n"
     assert texts(page, "user") == []
     box(page).press("Enter")
     wait_for_end(page)
     assert texts(page, "user") == ["富士山"]
+
+
+def test_a_reader_who_scrolls_up_a_little_is_left_there(page: Any) -> None:
+    page.set_viewport_size({"width": 500, "height": 420})
+    page.route("**/v1/chat/completions", _longer)
+    ask(page, "こんにちは")
+    log = page.locator("#messages")
+    page.wait_for_function("""() => {
+      const log = document.querySelector("#messages");
+      return log.scrollHeight > log.clientHeight + 80;
+    }""")
+    place = log.evaluate("log => { log.scrollTop -= 20; return log.scrollTop; }")
+    length = len(texts(page, "assistant")[0])
+    page.wait_for_timeout(300)
+    assert len(texts(page, "assistant")[0]) > length
+    assert log.evaluate("log => log.scrollTop") == place
+    page.locator("#to-bottom").click()
+    page.wait_for_timeout(300)
+    assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 2
+    page.get_by_test_id("stop").click()
+    wait_for_end(page)
 
 
 def test_stop_keeps_what_has_come(page: Any) -> None:
