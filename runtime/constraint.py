@@ -6,8 +6,9 @@ A grammar of llguidance says after each token which may come next; the sampler p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,19 @@ class Constraint:
 
     grammar: str
     vocabulary: Any  # llguidance's tokenizer
+    compiled: Any = field(compare=False, repr=False)  # a matcher that has read nothing
 
     def start(self) -> Matcher:
-        """What follows one answer; raises ParameterError for a grammar that cannot be used."""
-        return Matcher(self)
+        """What follows one answer."""
+        return Matcher(self.compiled.deep_copy(), self.vocabulary.vocab_size)
 
 
 class Matcher:
     """The state of one answer in its grammar."""
 
-    def __init__(self, constraint: Constraint) -> None:
-        from llguidance import LLMatcher  # noqa: PLC0415
-
-        self._matcher = LLMatcher(constraint.vocabulary, constraint.grammar, log_level=0)
-        _check(self._matcher)
-        words = -(-constraint.vocabulary.vocab_size // 32)
+    def __init__(self, matcher: Any, vocab_size: int) -> None:
+        self._matcher = matcher
+        words = -(-vocab_size // 32)
         self._mask = np.zeros(words, np.int32)
         self._read = 0  # tokens of the answer that the grammar knows
 
@@ -85,7 +84,7 @@ class Constraints:
 
     def regex(self, pattern: str) -> Constraint:
         """Text that `pattern` matches as a whole; raises ParameterError for a bad one."""
-        escaped = pattern.replace("/", r"\/")
+        escaped = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", pattern, flags=re.DOTALL)
         return self._make(f"PATTERN\nPATTERN: /{escaped}/", pattern, "regex")
 
     def _make(self, rule: str, given: str, name: str) -> Constraint:
@@ -103,9 +102,9 @@ class Constraints:
         # SentencePiece puts a space before the first word, which decoding takes away again.
         head = '%llguidance {"no_forcing": true}\nstart: " "? answer\n'
         grammar = LLMatcher.grammar_from_lark(f"{head}answer: {rule}\n")
-        constraint = Constraint(grammar, self._vocabulary)
-        constraint.start()  # refuses a bad one
-        return constraint
+        compiled = LLMatcher(self._vocabulary, grammar, log_level=0)
+        _check(compiled)
+        return Constraint(grammar, self._vocabulary, compiled)
 
 
 class _Pieces:

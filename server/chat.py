@@ -16,7 +16,7 @@ from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.errors import ApiError
 from issun.server.messages import Dialogue, dialogue_of
-from issun.server.sampling import sampling_params
+from issun.server.sampling import check_lengths, sampling_params
 from issun.server.scheduler import Progress
 from issun.server.service import (
     EventStream,
@@ -64,6 +64,7 @@ def _check(asked: ChatRequest) -> None:
 def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:
     """A job for each choice, and how many old turns the prompt leaves out."""
     room = service.model.decoder.n_positions
+    check_lengths(asked.min_tokens, asked.max_completion_tokens or asked.max_tokens)
     most = asked.max_completion_tokens or asked.max_tokens or room
     wanted = max(1, asked.top_logprobs or 0) if asked.logprobs else 0
     params = sampling_params(

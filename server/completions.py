@@ -13,7 +13,7 @@ from issun.runtime.generate import Logprob, Segment
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.errors import ApiError
-from issun.server.sampling import sampling_params
+from issun.server.sampling import check_lengths, sampling_params
 from issun.server.scheduler import Scored
 from issun.server.service import (
     EventStream,
@@ -55,6 +55,9 @@ async def completions(request: Request) -> Response:
 
 def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
+    prompts = _prompts(service.model.tokenizer, asked.prompt)
+    service.check_choices(len(prompts) * (asked.n or 1))
+    check_lengths(asked.min_tokens, asked.max_tokens)
     most = _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
     wanted = 0 if asked.logprobs is None else max(1, asked.logprobs)
     params = sampling_params(
@@ -66,7 +69,7 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
         Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
-        for prompt in _prompts(service.model.tokenizer, asked.prompt)
+        for prompt in prompts
         for some in params
     ]
 
@@ -129,13 +132,16 @@ class _Choice:
         self._tokenizer, self._asked, self._prompt = tokenizer, asked, job.prompt
         self._text = tokenizer.decode(job.prompt) if asked.echo else ""
         self._offset = 0
-        self._reason: str | None = None if job.answer else "length"
+        self._answer = job.answer
+        self._reason: str | None = None
         self._logprobs: dict[str, list[Any]] = _empty()
 
     def add_prompt(self, logprobs: Sequence[Logprob | None]) -> None:
-        """Note the scores of the prompt's own tokens."""
-        for token, logprob in zip(self._prompt, logprobs, strict=True):
+        """Note the scores of the prompt's own tokens, as far as these were asked for."""
+        for token, logprob in zip(self._prompt, logprobs, strict=False):
             self._add_token(token, logprob)
+        if not self._answer:
+            self._reason = "length"
 
     def add(self, segment: Segment) -> None:
         """Note a token of the answer; the end token has logprobs, but no text."""

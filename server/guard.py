@@ -60,7 +60,7 @@ class Guard:
                 host=host[:100],
             )
         origin = headers.get("origin")
-        own = origin is not None and urlsplit(origin).netloc == host
+        own = origin is not None and _netloc(origin) == host
         if origin is not None and not own and origin not in self._options.allowed_origins:
             raise ForbiddenError(
                 "Pages of {origin!r} may not ask this server: start it with --allow-origin.",
@@ -80,7 +80,8 @@ class Guard:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        if name == "localhost" or name in self._options.allowed_hosts:
+        allowed = {known.lower() for known in self._options.allowed_hosts}
+        if name == "localhost" or name in allowed:
             return True
         try:
             ipaddress.ip_address(name)
@@ -123,6 +124,14 @@ class _Body:
             raise _too_large(self._options)
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
+
+
+def _netloc(url: str) -> str | None:
+    """Host and port of an address; None for what is no address."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
 
 
 def _too_large(options: ServerOptions) -> TooLargeError:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from issun.runtime.prompt import Turn
 from issun.server.errors import ApiError, UnsupportedError
 from issun.server.types import ContentPart, Message
@@ -65,6 +67,8 @@ def _part(part: ContentPart, place: int) -> str:
         )
     if not isinstance(part.text, str):
         raise _refused(place, "a part of type text has no text")
+    if any(x is not UNSET for x in (part.image_url, part.input_audio, part.file, part.refusal)):
+        raise _refused(place, "a part of type text has something else beside it")
     return part.text
 
 

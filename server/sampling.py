@@ -47,6 +47,16 @@ def sampling_params(
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
 
+def check_lengths(least: int | None, most: int | None) -> None:
+    """Raise ApiError when an answer would have to be longer than it may."""
+    if least is not None and most is not None and least > most:
+        raise ApiError(
+            "min_tokens is {least}, more than the {most} tokens that the answer may have.",
+            least=least,
+            most=most,
+        )
+
+
 def _seeded(params: SamplingParams, seed: int | None, place: int) -> SamplingParams:
     return params if seed is None else replace(params, seed=(seed + place) % (1 << 64))
 

@@ -33,7 +33,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Raw log-probabilities of the prompt's own tokens; None for the first."""
+    """Raw log-probabilities of the prompt's own tokens; None for the first, none if not asked."""
 
     logprobs: list[Logprob | None]
 
@@ -230,7 +230,7 @@ class Scheduler:
     def _begin(self, reading: _Reading, logits: Vector) -> None:
         """Let what was read begin its answer."""
         request = reading.request
-        if reading.scores:
+        if reading.scores or not request.answer:  # what ends here must be told its end
             request.emit(Scored(reading.logprobs))
         if not request.answer:
             self._slots.drop()

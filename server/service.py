@@ -56,14 +56,18 @@ class Service:
                 name=self.name,
             )
 
-    def answers(self, jobs: Sequence[Job]) -> Answers:
-        """Start `jobs`; raises ApiError when there are too many, and as `submit` does."""
-        if len(jobs) > self.options.max_choices:
+    def check_choices(self, count: int) -> None:
+        """Raise ApiError when a request asks for more answers than one may."""
+        if count > self.options.max_choices:
             raise ApiError(
                 "The request asks for {asked} answers, it may ask for {limit} at most.",
-                asked=len(jobs),
+                asked=count,
                 limit=self.options.max_choices,
             )
+
+    def answers(self, jobs: Sequence[Job]) -> Answers:
+        """Start `jobs`; raises ApiError when there are too many, and as `submit` does."""
+        self.check_choices(len(jobs))
         return Answers(self.scheduler, jobs)
 
 

@@ -34,6 +34,12 @@ def test_one_of_the_choices_is_said(model: Model, temperature: float) -> None:
     assert say(model, SamplingParams(temperature=0, constraint=constraint)) == choices[1]
 
 
+@pytest.mark.parametrize("pattern", ["a/b", r"a\/b", r"a[/]b", r"a[\/]b"])
+def test_a_slash_may_be_escaped(model: Model, pattern: str) -> None:
+    constraint = model.constraints.regex(pattern)
+    assert say(model, SamplingParams(temperature=0, constraint=constraint)) == "a/b"
+
+
 def test_a_pattern_is_matched_as_a_whole(model: Model) -> None:
     constraint = model.constraints.regex("[0-9]{3}/[0-9]{2}")
     for seed in range(4):

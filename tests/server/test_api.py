@@ -181,6 +181,23 @@ def test_echo_scores_the_prompt_as_lm_eval_asks(client: openai.OpenAI, embedded:
     assert none.choices[0].logprobs.token_logprobs == logprobs.token_logprobs[:-1]
 
 
+def test_echo_alone_gives_the_prompt_back(server: Running) -> None:
+    body = {"prompt": "日本の", "echo": True, "max_tokens": 0}
+    (choice,) = server.post("/v1/completions", body).json()["choices"]
+    assert (choice["text"], choice["finish_reason"]) == ("日本の", "length")
+    assert choice["logprobs"] is None
+
+
+def test_a_streamed_prompt_ends_once(server: Running) -> None:
+    body = {"prompt": "日本の" * 60, "echo": True, "max_tokens": 0, "logprobs": 0, "stream": True}
+    events = stream_of(server, body, "/v1/completions")
+    chunks = [choice for event in events for choice in event["choices"]]
+    assert [chunk["finish_reason"] for chunk in chunks if chunk["finish_reason"]] == ["length"]
+    assert chunks[-1]["finish_reason"] == "length"
+    assert "".join(chunk["text"] for chunk in chunks) == "日本の" * 60
+    assert sum(len(chunk["logprobs"]["tokens"]) for chunk in chunks) > 60
+
+
 def test_a_streamed_completion_with_echo(client: openai.OpenAI) -> None:
     whole = client.completions.create(model=NAME, prompt="日本の", echo=True, temperature=0)
     parts = client.completions.create(
@@ -251,9 +268,11 @@ def test_metrics_and_health(server: Running) -> None:
     assert health["memory_bytes"] > 1e7
 
 
-def stream_of(server: Running, body: dict[str, Any]) -> list[dict[str, Any]]:
+def stream_of(
+    server: Running, body: dict[str, Any], path: str = "/v1/chat/completions"
+) -> list[dict[str, Any]]:
     events = []
-    with httpx.stream("POST", server.url + "/v1/chat/completions", json=body, timeout=60) as found:
+    with httpx.stream("POST", server.url + path, json=body, timeout=60) as found:
         assert found.status_code == 200
         assert found.headers["content-type"].startswith("text/event-stream")
         for line in found.iter_lines():

@@ -39,15 +39,15 @@ def test_another_name_is_refused(server: Running, host: str) -> None:
 
 
 def test_addresses_localhost_and_allowed_names_are_taken() -> None:
-    with embedded_server(allowed_hosts=("box.local",)) as server:
-        for host in ("localhost:1", "127.0.0.1", "[::1]:8000", "192.168.1.5", "box.local:80"):
+    with embedded_server(allowed_hosts=("Box.local",)) as server:
+        for host in ("localhost:1", "127.0.0.1", "[::1]:8000", "192.168.1.5", "box.LOCAL:80"):
             assert server.get("/health", headers={"Host": host}).status_code == 200
 
 
 def test_pages_of_other_sites_are_refused(server: Running) -> None:
     own = {"Origin": server.url}
     assert server.post(CHAT, QUESTION, headers=own).status_code == 200
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
         refused(server.post(CHAT, QUESTION, headers={"Origin": origin}), 403)
     refused(server.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}), 403)
     assert "access-control-allow-origin" not in server.get("/health", headers=own).headers
@@ -126,11 +126,25 @@ def test_an_open_door_needs_a_key() -> None:
         (b'{"messages": [{"role": "user", "content": "x"}], "stop": [""]}', "length"),
         (b'{"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}', "logprobs"),
         (b'{"messages": [{"role": "user", "content": "x"}], "regex": "("}', "constraint"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "min_tokens": 6}',
+            "min_tokens is 6",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": '
+            b'[{"type": "text", "text": "x", "image_url": {"url": "data:,"}}]}]}',
+            "something else",
+        ),
     ],
 )
 def test_bad_bodies_are_told_apart(server: Running, body: bytes, part: str) -> None:
     found = httpx.post(server.url + CHAT, content=body, timeout=60)
     assert part.lower() in refused(found, 400)["message"].lower()
+
+
+def test_a_hundred_thousand_prompts(server: Running) -> None:
+    found = server.post("/v1/completions", {"prompt": [""] * 100_000, "n": 128})
+    assert "12800000 answers" in refused(found, 400)["message"]
 
 
 def test_ten_thousand_stop_strings(server: Running) -> None:
