@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from issun.benchmarks.measured import Machine
-from issun.runtime.session import physical_cores
+from issun.runtime.cores import physical_cores
 
 # What decides which kernels of a matrix product run.
 _FLAGS = (

@@ -15,10 +15,10 @@ from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.runner import Plan, Runner, Target
 from issun.export.config import GPT2Config, read_config
+from issun.runtime.cores import physical_cores
 from issun.runtime.errors import ParameterError, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.model import bundle_folder
-from issun.runtime.session import physical_cores
 
 PREFILLS = (32, 128, 512, 900)
 DEPTHS = (0, 128, 512, 900)

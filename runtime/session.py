@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from issun.runtime.errors import BundleError, ParameterError
+from issun.runtime.cores import physical_cores
+from issun.runtime.errors import BundleError, OutOfMemoryError, ParameterError
 
 # Fused Add + LayerNormalization is four times slower than the two for a prefill of 128 rows.
 _SLOW_FUSIONS = ["SkipLayerNormFusion", "LayerNormFusion"]
@@ -27,7 +28,10 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
 def create_session(
     path: Path, options: ort.SessionOptions, *, content: bytes | None = None
 ) -> ort.InferenceSession:
-    """Open the graph at `path`, or its `content` where that was changed after reading."""
+    """Open the graph at `path`, or its `content` where that was changed after reading.
+
+    Raises BundleError, and OutOfMemoryError where that is the reason.
+    """
     try:
         return ort.InferenceSession(
             content or str(path),
@@ -36,10 +40,27 @@ def create_session(
             disabled_optimizers=_SLOW_FUSIONS,
         )
     except Exception as error:  # ONNX Runtime's errors share no base class
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(
+                "There is not enough memory to open {path}: close other programs, or take a "
+                "smaller precision.",
+                path=path,
+            ) from error
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             "ONNX Runtime cannot open {path}: {reason}", path=path, reason=reason
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python's, the system's or ONNX Runtime's says that memory is short."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):  # on Windows: no memory, or the paging file is too small
+        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in (8, 1455)
+    # ONNX Runtime says it in words alone.
+    said = ("Failed to allocate", "bad_alloc", "Cannot allocate memory")
+    return any(part in str(error) for part in said)
 
 
 def make_options(threads: int | None = None) -> ort.SessionOptions:
@@ -62,16 +83,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_mem_pattern = False  # sequence lengths vary
     options.log_severity_level = 4  # errors reach the caller as exceptions
     return options
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may use."""
-    import psutil  # noqa: PLC0415
-
-    cores: int = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    return cores
 
 
 @cache

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ import onnxruntime as ort
 import platformdirs
 from filelock import FileLock, Timeout
 
-from issun.runtime.errors import BundleError, Notify
+from issun.runtime.errors import BundleError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
@@ -60,7 +61,7 @@ class WeightCache:
             if entry and not session:
                 self._remove(entry.key)
                 notify("The packed weights in {path} were damaged: removed.", path=self.folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
             session = None
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
         return session or open_session(graph, threads=threads)
@@ -68,7 +69,8 @@ class WeightCache:
     def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
         """A session over the entry's weights; None where they are not this graph's on this CPU."""
         folder = self.folder / entry.key
-        os.utime(folder / _INDEX)  # used now
+        with suppress(OSError):  # of a read-only folder
+            os.utime(folder / _INDEX)  # used now
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:

@@ -91,6 +91,9 @@ MESSAGES: dict[str, str] = {
         "{folder}: マニフェストがバンドルと合いません: {faults}。"
     ),
     # --- errors: checkpoints ---
+    "The calibration text has no characters that the tokenizer knows.": (
+        "校正用の文章に、トークナイザーの知っている文字がありません。"
+    ),
     "{path} cannot be read: {reason}": "{path} を読めません: {reason}",
     "{path} cannot be written: {reason}": "{path} に書き込めません: {reason}",
     "{path} is written, but not the KV cache {beside}: {reason}": (

@@ -16,7 +16,7 @@ import pytest
 
 from issun.export.saturation import COLUMNS, DEPTH, ROWS, saturation_graph
 from issun.runtime import BundleError, ParameterError, session
-from issun.runtime.session import integer_matmul_saturates, open_session, physical_cores
+from issun.runtime.session import integer_matmul_saturates, open_session
 
 
 @pytest.fixture
@@ -95,14 +95,6 @@ def test_threads_have_a_range(folder: Path, threads: int) -> None:
         open_session(folder / "model.onnx", threads=threads)
 
 
-def test_physical_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 2)
-    assert physical_cores() == 2
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
-    assert physical_cores() == 1
-
-
 def test_the_committed_saturation_graph_is_the_generated_one() -> None:
     committed = Path(session.__file__).with_name("saturation.onnx").read_bytes()
     assert committed == ir.to_proto(saturation_graph()).SerializeToString()
@@ -156,3 +148,21 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     code = "import sys, issun.runtime; print(*(m for m in sys.modules if m.startswith('issun.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert all(name.startswith("issun.runtime") for name in done.stdout.split())
+
+
+IDLE = """
+import time
+from issun.runtime import Model
+with Model.load(threads=2) as model:
+    model.generate("日本")
+    time.sleep(0.5)
+    before = time.process_time()
+    time.sleep(2)
+    print(time.process_time() - before)
+"""
+
+
+def test_threads_that_have_nothing_to_do_take_no_cpu() -> None:
+    done = subprocess.run([sys.executable, "-c", IDLE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.01 * 2

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 
-from issun.runtime import BundleError, Model, weight_cache
+from issun.runtime import BundleError, Model, OutOfMemoryError, packing, weight_cache
 from issun.runtime.weight_cache import WeightCache
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
@@ -234,6 +235,69 @@ def test_a_disk_that_fills_up(
     assert np.array_equal(logits(folder, notes), exact(folder))
     assert notes[-1] == "Packed weights are not used: No space left on device"
     assert list(cache.folder.glob("*.partial")) == []
+
+
+FULL = """
+import resource, signal, sys
+from issun.runtime import Model, weight_cache
+weight_cache.LEAST = 0
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+told = lambda template, **values: print(template.format(**values))
+with Model.load(sys.argv[1], threads=1, notify=told) as model:
+    print(model.score([9, 10, 11]).shape[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes")
+def test_a_file_that_cannot_grow_while_packing(folder: Path, cache: WeightCache) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ISSUN_CACHE": str(cache.folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "3"
+    assert lines[-2].startswith("Packed weights are not used: ")
+    assert cache.entries() == []
+    assert list(cache.folder.glob("*.partial")) == []
+
+
+def test_an_entry_outlives_a_shortage_of_memory(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder)
+    entries = cache.entries()
+    real = packing.create_session
+
+    def short(*arguments: Any, **options: Any) -> Any:
+        if options.get("content"):
+            raise OutOfMemoryError("There is not enough memory.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(packing, "create_session", short)
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), exact(folder))
+    assert notes == ["Packed weights are not used: There is not enough memory."]
+    assert cache.entries() == entries
+
+
+def test_a_read_only_cache_is_used(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    notes: Notes = []
+    with load(folder, notes):
+        assert mapped() > 0
+    assert notes == []
 
 
 def test_a_folder_that_cannot_be_made(folder: Path, tmp_path: Path, cache: WeightCache) -> None:

@@ -1,0 +1,71 @@
+"""How many threads decoding is to have: one for each fast core."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+_DEVICES = Path("/sys/devices")
+
+
+def physical_cores(devices: Path = _DEVICES) -> int:
+    """Physical cores that this process may use, without hyper-threads and efficiency cores.
+
+    A thread on a slow core would let the others wait. Linux lists the performance cores of Intel's
+    hybrids and tells the capacity of Arm's cores, macOS counts its fastest level; elsewhere all
+    physical cores count.
+    """
+    if sys.platform == "darwin" and (cores := _apple_performance_cores()):
+        return cores
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+        if cores := _fast_cores(devices, allowed):
+            return cores
+        return min(_all_physical(), len(allowed))
+    return _all_physical()
+
+
+def _all_physical() -> int:
+    import psutil  # noqa: PLC0415
+
+    cores: int = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return cores
+
+
+def _fast_cores(devices: Path, allowed: set[int]) -> int:
+    """Cores at least three quarters as fast as the fastest one; 0 where Linux does not tell."""
+    fast = _cpu_list(_read(devices / "cpu_core" / "cpus") or "")
+    speeds: dict[str, int] = {}  # by the logical CPUs of a core
+    for cpu in (allowed & fast) or allowed:
+        folder = devices / "system" / "cpu" / f"cpu{cpu}"
+        core = _read(folder / "topology" / "thread_siblings_list")
+        if core is None:
+            return 0
+        speeds[core] = int(_read(folder / "cpu_capacity") or 1)
+    fastest = max(speeds.values(), default=0)
+    return sum(4 * speed >= 3 * fastest for speed in speeds.values())
+
+
+def _cpu_list(text: str) -> set[int]:
+    """The numbers that Linux writes as "0-3,8"."""
+    ranges = [part.partition("-") for part in text.split(",") if part]
+    return {cpu for a, _, b in ranges for cpu in range(int(a), int(b or a) + 1)}
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _apple_performance_cores() -> int:
+    """Cores of the fastest level; 0 on a Mac with cores of one kind."""
+    count = ctypes.c_int(0)
+    size = ctypes.c_size_t(ctypes.sizeof(count))
+    found = ctypes.CDLL(None).sysctlbyname(
+        b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0
+    )
+    return count.value if found == 0 else 0
