@@ -99,6 +99,10 @@ class Conversation:
         self._last, self._dropped = None, 0
         if role is not None:
             self.role = self._role_lines(role)
+        # The next conversation begins with the role too.
+        begin = self.model.prompts.before_message(self.role, [])
+        self._cache.keep_common_prefix([*begin, -1])
+        self._cache.shrink()
 
     def save(self, path: str | Path, *, keep_cache: bool = True) -> int:
         """Write role and turns as JSON to a new file that only its owner can read.

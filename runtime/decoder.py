@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import sys
 from abc import ABC, abstractmethod
@@ -19,6 +18,7 @@ from issun.runtime.errors import ContextError, OutOfMemoryError, ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
 from issun.runtime.pages import FilePages
 from issun.runtime.prefix import common_prefix
+from issun.runtime.session import is_out_of_memory
 
 Logits = NDArray[np.float32]
 
@@ -48,6 +48,9 @@ class Cache:
                 held=len(held),
             )
         del held[length:]
+
+    def shrink(self) -> None:
+        """Give back the memory of what was forgotten, where a kind of cache holds it."""
 
     def keep_common_prefix(self, ids: Sequence[int], slot: int = 0) -> int:
         """Rewind `slot` to what it shares with `ids`, and say how many tokens these are.
@@ -182,7 +185,8 @@ class KVCache(Cache):
         self.dtype = np.dtype(kv_cache_type(session))
         # (layers x 2, slots, head, position, head_dim)
         shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
-        self.buffers = _untouched_zeros(shape, self.dtype)
+        self._memory = _untouched_zeros(int(np.prod(shape)) * self.dtype.itemsize)
+        self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
         self.binding = session.io_binding()
         self._bound = range(0)
 
@@ -206,6 +210,21 @@ class KVCache(Cache):
         held = len(self.ids[slot])
         self.buffers[:, slot, :, :held] = source.buffers[:, source_slot, :, :held]
 
+    def shrink(self) -> None:
+        """Give back the memory of what was forgotten; only Linux takes single pages back."""
+        if sys.platform != "linux":
+            return
+        row = self.buffers[0, 0, 0].nbytes  # of one head
+        width = row // self.buffers.shape[3]
+        for slot, held in enumerate(self.ids):
+            for layer, head in np.ndindex(self.buffers.shape[0], self.buffers.shape[2]):
+                place = np.ravel_multi_index((layer, slot, head), self.buffers.shape[:3])
+                start = int(place) * row
+                first = -(-(start + len(held) * width) // mmap.PAGESIZE) * mmap.PAGESIZE
+                last = (start + row) // mmap.PAGESIZE * mmap.PAGESIZE
+                if first < last:
+                    self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+
     def clipped(self, slot: int = 0) -> tuple[int, int]:
         """How many keys and values of `slot` lie at an end of int8's range, and how many it has."""
         held = cast(NDArray[np.int8], self.buffers[:, slot, :, : len(self.ids[slot])])
@@ -214,7 +233,7 @@ class KVCache(Cache):
     def close(self) -> None:
         """Give the buffers back, and the session that the binding holds."""
         super().close()
-        del self.binding, self.buffers
+        del self.binding, self.buffers, self._memory
 
 
 class IssunDecoder(Decoder):
@@ -288,7 +307,7 @@ def memory_for(tokens: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # ONNX Runtime's errors share no base class
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             "There is not enough memory for {tokens:,} more tokens: close other programs, or take "
@@ -297,30 +316,19 @@ def memory_for(tokens: int) -> Iterator[None]:
         ) from error
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError):  # on Windows: no memory, or the paging file is too small
-        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in (8, 1455)
-    # ONNX Runtime says it in words alone.
-    return "Failed to allocate" in str(error) or "bad_alloc" in str(error)
-
-
 def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:
     """What keys and values are kept as in a graph of issun's."""
     return "int8" if session.get_inputs()[-1].type == "tensor(int8)" else "float32"
 
 
-def _untouched_zeros(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """Zeros whose pages are taken from the system at their first use, 4 KiB at a time.
+def _untouched_zeros(size: int) -> mmap.mmap:
+    """Bytes of zero whose pages are taken from the system at their first use, 4 KiB at a time.
 
     numpy.zeros asks the kernel for huge pages, with which a few tokens take all of the memory.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
     if sys.platform == "win32":
-        pages = mmap.mmap(-1, size)
-    else:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, size)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(pages, dtype).reshape(shape)
+    return pages

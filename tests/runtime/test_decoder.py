@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 from collections.abc import Callable
@@ -231,3 +232,18 @@ def test_a_cache_takes_memory_as_it_fills(bundle: Callable[..., Path]) -> None:
     share = 250 / (1030 + PREFILL_CHUNK) * whole
     assert np.all(steps > 0.5 * share)
     assert np.all(steps[1:] < 2 * share)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes single pages back")
+@pytest.mark.parametrize("held", [0, 1, 77])
+def test_what_was_forgotten_takes_no_memory(model: Model, held: int) -> None:
+    cache = model.decoder.new_cache(2)
+    assert isinstance(cache, KVCache)
+    cache.buffers[:] = 1
+    cache.ids = [list(range(held)), list(range(cache.buffers.shape[3] - PREFILL_CHUNK))]
+    cache.shrink()
+    assert (cache.buffers[:, 0, :, :held] == 1).all()
+    assert (cache.buffers[:, 1, :, : len(cache.ids[1])] == 1).all()
+    zeros = (cache.buffers[:, 0, :, held:] == 0).sum() * cache.dtype.itemsize
+    unaligned = cache.buffers[:, 0, :, 0, 0].size * 2 * mmap.PAGESIZE
+    assert zeros >= cache.buffers[:, 0, :, held:].nbytes - unaligned
