@@ -1,4 +1,4 @@
-"""int8 on an emulated CPU without VNNI: right with the runtime's option, wrong without."""
+"""Logits on emulated CPUs without VNNI are this one's; int8's only with the runtime's option."""
 
 import os
 import platform
@@ -9,23 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from issun.runtime import Model
+from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.session import integer_matmul_saturates
 from tests.conftest import Bundles
 
+Array = NDArray[np.float32]
 IDS = list(range(20, 36))
 SCRIPT = """
 import sys
 import numpy as np
 from issun.runtime import Model, session
-if sys.argv[3] == "off":
+out, option, *bundles = sys.argv[1:]
+if option == "off":
     session.integer_matmul_saturates = lambda: False
 else:
     print(session.integer_matmul_saturates())
-model = Model.load(sys.argv[1], threads=1)
-np.save(sys.argv[2], model.score({ids}))
+found = {{}}
+for bundle in bundles:
+    with Model.load(bundle, threads=1) as model:
+        found[bundle] = model.score({ids})
+np.savez(out, **found)
 """
+PRECISIONS = ("float32", "int8", "int4")
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-x86_64") is None or platform.machine() != "x86_64",
@@ -33,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def score_emulated(cpu: str, bundle: Path, out: Path, option: str) -> str:
+def score_emulated(cpu: str, bundles: list[Path], out: Path, option: str) -> list[Array]:
     # A virtual environment's python is a link; the emulator wants the real one.
     interpreter = os.path.realpath(sys.executable)
     path = os.pathsep.join(["", *(p for p in sys.path if p)])
@@ -42,7 +50,7 @@ def score_emulated(cpu: str, bundle: Path, out: Path, option: str) -> str:
     done = subprocess.run(
         [
             *("qemu-x86_64", "-cpu", cpu, interpreter, "-c", start + SCRIPT.format(ids=IDS)),
-            *(str(bundle), str(out), option),
+            *(str(out), option, *map(str, bundles)),
         ],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
@@ -50,18 +58,42 @@ def score_emulated(cpu: str, bundle: Path, out: Path, option: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return done.stdout.decode().strip()
+    assert done.stdout.decode().strip() == ("True" if option == "on" else "")
+    with np.load(out) as found:
+        return [found[str(bundle)] for bundle in bundles]
 
 
-def test_avx2_without_vnni(bundle: Bundles, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bundles(bundle: Bundles) -> list[Path]:
     if integer_matmul_saturates():
         pytest.skip("this machine has no VNNI to compare with")
-    path, out = bundle("head-8"), tmp_path / "logits.npy"
+    return [bundle("head-8", precision) for precision in PRECISIONS]
+
+
+def native(path: Path) -> Array:
     with Model.load(path, threads=1) as model:
-        native = model.score(IDS)
+        return model.score(IDS)
 
-    assert score_emulated("Haswell-noTSX", path, out, "on") == "True"
-    assert np.abs(np.load(out) - native).max() < 1e-3
 
-    score_emulated("Haswell-noTSX", path, out, "off")
-    assert np.abs(np.load(out) - native).max() > 0.5, "without the option int8 is wrong there"
+@pytest.mark.parametrize("cpu", ["Haswell-noTSX", "Nehalem"])
+def test_logits_are_this_machine_s(cpu: str, bundles: list[Path], tmp_path: Path) -> None:
+    emulated = score_emulated(cpu, bundles, tmp_path / "logits.npz", "on")
+    for precision, path, theirs in zip(PRECISIONS, bundles, emulated, strict=True):
+        ours = native(path)
+        off = np.abs(theirs - ours).max(-1)
+        if precision == "float32":
+            assert off.max() < 1e-4
+        assert row_kl(log_softmax(ours), log_softmax(theirs)).max() <= 0.0005, precision
+        assert off.max() <= 0.03 * np.abs(ours).max(), precision
+        second, best = np.sort(ours)[:, -2:].T
+        sure = best - second > 2 * off
+        assert sure.sum() > len(IDS) / 2
+        assert (theirs.argmax(-1) == ours.argmax(-1))[sure].all(), precision
+
+
+def test_without_the_option_int8_is_wrong(bundles: list[Path], tmp_path: Path) -> None:
+    int8 = bundles[1]
+    (theirs,) = score_emulated("Haswell-noTSX", [int8], tmp_path / "logits.npz", "off")
+    ours = native(int8)
+    assert row_kl(log_softmax(ours), log_softmax(theirs)).mean() > 0.0005
+    assert np.abs(theirs - ours).max() > 0.5
