@@ -19,6 +19,7 @@ from issun.export.massive import massive_channels
 from issun.export.sensitivity import Block, Moves
 from issun.export.smoothing import Error, find_factors
 from issun.export.weights import Array
+from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import Template
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.tokenizer import Tokenizer
@@ -42,11 +43,14 @@ def calibration_ids(
 ) -> list[int]:
     """Up to so many windows, evenly from a text, every other one with a prompt as users have it.
 
-    The start token and the special tokens have keys and values like no other.
+    The start token and the special tokens have keys and values like no other. Raises
+    ParameterError for a text without tokens.
     """
     prompts = PromptBuilder(template, tokenizer, config.n_positions)
     length = min(WINDOW, config.n_positions)
     ids = tokenizer.encode(text)
+    if not ids:
+        raise ParameterError("The calibration text has no characters that the tokenizer knows.")
     starts = range(0, len(ids), length)
     found: list[int] = []
     for number, start in enumerate(starts[:: -(-len(starts) // windows)]):

@@ -74,9 +74,12 @@ class NativeRoute:
         """Write `model.onnx` and its data; with an int8 KV cache a second graph over that data."""
         weights, config = self._weights, self._checkpoint.config
         weights.store = self._store
+        if self._options.budget is not None:  # before the work, as far as that can be said
+            check_budget(self._options.budget, self._disk_bytes())
         found = self._calibrate(progress) if self._options.calibrates else None
         divergence = None
         if found and self._options.budget is not None:
+            self._model = build_graph(config, weights)  # with the channels that are kept apart
             pages = 2 * _PAGE * len(found.moves)  # weights and scales of each linear begin one
             room = check_budget(self._options.budget, self._disk_bytes() + pages)
             weights.kinds = choose(found.moves, self._shapes(found), most=0.0, room=room)
