@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ from issun.runtime.sampling import Vector
 from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
+_MOST_SECONDS = 5.0  # to compile it
+_COMPILE = "import sys; from llguidance import LLMatcher as M; M.validate_grammar(sys.stdin.read())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,31 @@ class Constraints:
         # SentencePiece puts a space before the first word, which decoding takes away again.
         head = '%llguidance {"no_forcing": true}\nstart: " "? answer\n'
         grammar = LLMatcher.grammar_from_lark(f"{head}answer: {rule}\n")
+        if not _compiles_in_time(grammar):
+            raise ParameterError(
+                "{name} takes more than {limit:g} s to compile: take a simpler one.",
+                name=name,
+                limit=_MOST_SECONDS,
+            )
         compiled = LLMatcher(self._vocabulary, grammar, log_level=0)
         _check(compiled)
         return Constraint(grammar, self._vocabulary, compiled)
+
+
+@lru_cache(maxsize=256)
+def _compiles_in_time(grammar: str) -> bool:
+    """Try it in a process that can be ended: some small grammars would take hours."""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", _COMPILE],
+            input=grammar.encode("utf-8", "surrogatepass"),
+            capture_output=True,
+            timeout=_MOST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 class _Pieces:

@@ -121,7 +121,7 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=list(options.allowed_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["*"],  # clients in a browser send some of their own
     )
     return [cors, guard]
 

@@ -38,10 +38,10 @@ async def completions(request: Request) -> Response:
     if asked.max_tokens == 0 and not asked.echo:
         raise ApiError("max_tokens is 0 without echo: there is nothing to give.")
     jobs = await run_in_threadpool(_jobs, service, asked)
+    choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
     answers = service.answers(jobs)
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
-    choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
     if asked.stream:
         return EventStream(answers, _chunks(service, asked, answers, choices, usage))
     try:

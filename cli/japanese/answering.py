@@ -90,6 +90,9 @@ MESSAGES: dict[str, str] = {
         "Optimum のグラフが扱えるのは 1 系列で、{slots} 系列は扱えません。"
     ),
     "The model gave logits that are not numbers (NaN).": ("モデルの出力が数ではありません (NaN)。"),
+    "{name} takes more than {limit:g} s to compile: take a simpler one.": (
+        "{name} の準備に {limit:g} 秒以上かかります。もっと簡単なものにしてください。"
+    ),
     "There is not enough memory to open {path}: close other programs, or take a smaller precision.": (
         "{path} を開くためのメモリーがありません。ほかのプログラムを閉じるか、より小さい精度にしてください。"
     ),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from issun.runtime import Model, ParameterError, SamplingParams
+from issun.runtime import Model, ParameterError, SamplingParams, constraint
 
 pytest.importorskip("llguidance")
 
@@ -32,6 +32,16 @@ def test_one_of_the_choices_is_said(model: Model, temperature: float) -> None:
         params = SamplingParams(temperature=temperature, seed=seed, constraint=constraint)
         assert say(model, params) in choices
     assert say(model, SamplingParams(temperature=0, constraint=constraint)) == choices[1]
+
+
+def test_what_takes_too_long_to_compile_is_refused(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constraint, "_MOST_SECONDS", 1.0)
+    patterns = [f"^(a|b)*a(a|b){{{n}}}$" for n in range(25)]
+    schema = {"allOf": [{"type": "string", "pattern": pattern} for pattern in patterns]}
+    with pytest.raises(ParameterError, match="more than 1 s to compile"):
+        model.constraints.json_schema(schema)
 
 
 @pytest.mark.parametrize("pattern", ["a/b", r"a\/b", r"a[/]b", r"a[\/]b"])
