@@ -95,7 +95,14 @@ def count_slots(model: Model, options: ServerOptions) -> int:
     if not isinstance(model.decoder, IssunDecoder):
         raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
     size = model.decoder.slot_bytes
-    free: int = psutil.virtual_memory().available
+    machine = psutil.virtual_memory()
+    free: int = machine.available
+    if options.kv_memory is not None and options.kv_memory > machine.total:
+        raise ServerError(
+            "--kv-memory is {asked:,.0f} MB, this computer has {total:,.0f} MB.",
+            asked=options.kv_memory / 1e6,
+            total=machine.total / 1e6,
+        )
     if options.kv_memory is None and options.slots is None:
         # Memory is taken as slots fill, so one is always worth a try.
         return max(1, min(free // _SHARE // size, _MOST_SLOTS))

@@ -128,8 +128,9 @@ async def _chunks(
     if told:
         common["usage"] = None
     begun: set[int] = set()
-    if asked.progress and service.scheduler.queued:
-        yield common | {"choices": [], "issun": {"queued": True}}
+    if asked.progress:  # at once, for a client that stops the answer in the middle
+        told_first = {"queued": service.scheduler.queued > 0, "dropped_turns": dropped}
+        yield common | {"choices": [], "issun": told_first}
     async for place, event in answers:
         if isinstance(event, Progress) and asked.progress and place not in begun:
             figures = {"read_tokens": event.read, "prompt_tokens": event.total, "queued": False}

@@ -24,10 +24,14 @@ def make_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 
 
 class _Connection(H11Protocol):
-    """Ends when a whole `body_timeout` brings no new request while none is worked on."""
+    """Ends when a whole `body_timeout` brings no new request while none is worked on.
+
+    It also ends when an answer stays unread long behind its deadline.
+    """
 
     limits: ServerOptions
     _watch: asyncio.TimerHandle | None = None
+    _waited = 0.0  # seconds on the request that is worked on
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or say that there are too many."""
@@ -49,8 +53,10 @@ class _Connection(H11Protocol):
 
     def _look(self, before: Any) -> None:
         """Close what is where it was: `before` is the request that was the latest then."""
-        if self.cycle is before and (before is None or before.response_complete):
-            self.transport.close()
+        self._waited = self._waited + self.limits.body_timeout if self.cycle is before else 0.0
+        idle = self.cycle is before and (before is None or before.response_complete)
+        if idle or self._waited > self.limits.deadline + self.limits.body_timeout:
+            self.transport.abort()
         else:
             self._look_later()
 

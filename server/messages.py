@@ -50,6 +50,8 @@ def dialogue_of(messages: Sequence[Message]) -> Dialogue:
 
 def _text(message: Message, place: int) -> str:
     content = message.content
+    if message.refusal is not None:
+        raise _refused(place, "a refusal is not supported")
     if content is None:
         raise _refused(place, "it has no content")
     text = content if isinstance(content, str) else "".join(_part(p, place) for p in content)

@@ -86,6 +86,8 @@ def _constraint(model: Model, request: Sampling) -> Constraint | None:
         return model.constraints.choices(request.choices)
     if request.regex:
         return model.constraints.regex(request.regex)
+    if wanted and wanted.type != "json_schema" and wanted.json_schema is not None:
+        raise ApiError("response_format has a json_schema, but another type.")
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":

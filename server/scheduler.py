@@ -112,7 +112,8 @@ class Scheduler:
         with self._changed:
             if self._ends < math.inf:
                 raise UnavailableError("The server is ending.")
-            if len(self._waiting) + len(requests) > self._max_queue:
+            free = max(0, self._slots.count - self.running)
+            if len(self._waiting) + len(requests) > self._max_queue + free:
                 self._metrics.refused.inc()
                 raise QueueFullError(
                     "{waiting} requests wait already, at most {limit} may: try again in "

@@ -93,6 +93,9 @@ MESSAGES: dict[str, str] = {
     "{name} takes more than {limit:g} s to compile: take a simpler one.": (
         "{name} の準備に {limit:g} 秒以上かかります。もっと簡単なものにしてください。"
     ),
+    "--kv-memory is {asked:,.0f} MB, this computer has {total:,.0f} MB.": (
+        "--kv-memory は {asked:,.0f} MB ですが、このコンピューターのメモリーは {total:,.0f} MB です。"
+    ),
     "There is not enough memory to open {path}: close other programs, or take a smaller precision.": (
         "{path} を開くためのメモリーがありません。ほかのプログラムを閉じるか、より小さい精度にしてください。"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -86,11 +87,13 @@ def test_slots_are_as_many_as_the_memory_holds(
     assert count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=2)) == 2
     with pytest.raises(ServerError, match="4 slots of 8 MB do not fit into 24 MB"):
         count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=4))
+    with pytest.raises(ServerError, match="this computer has"):
+        count_slots(embedded, ServerOptions(kv_memory=1 << 50))
     with pytest.raises(ServerError, match="1 slots"):
         count_slots(embedded, ServerOptions(kv_memory=size - 1))
     for free, slots in ((10**12, 16), (4 * 5 * size, 5), (0, 1)):
         monkeypatch.setattr(
-            psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free)
+            psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free, total=free)
         )
         assert count_slots(embedded, ServerOptions()) == slots
     with pytest.raises(ServerError, match="2 slots"):
@@ -184,6 +187,26 @@ def test_a_connection_that_asks_again_stays() -> None:
             line.sendall(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b" 200 " in line.recv(4000).split(b"\r\n")[0]
             time.sleep(0.15)
+
+
+def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    with embedded_server(body_timeout=0.2, deadline=0.3) as server, connection(server) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        body = json.dumps(QUESTION | {"max_tokens": 400, "min_tokens": 400, "stream": True, "n": 8})
+        line.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        end = time.monotonic() + 10
+        while server.get("/health").json()["running"] and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(1)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := line.recv(65536):
+                received += len(part)
+        assert time.monotonic() < end
+        assert server.get("/health").json()["running"] == 0
 
 
 def test_more_connections_than_may_be_are_told_so() -> None:
