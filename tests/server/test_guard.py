@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import time
@@ -16,6 +15,7 @@ import pytest
 from issun.runtime import Model
 from issun.runtime.decoder import IssunDecoder
 from issun.server.app import count_slots
+from issun.server.connections import make_protocol
 from issun.server.errors import ServerError
 from issun.server.options import ServerOptions
 from tests.server.conftest import Running, embedded_server
@@ -189,24 +189,22 @@ def test_a_connection_that_asks_again_stays() -> None:
             time.sleep(0.15)
 
 
-def test_an_answer_that_nobody_reads_is_given_up() -> None:
-    with embedded_server(body_timeout=0.2, deadline=0.3) as server, connection(server) as line:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        body = json.dumps(QUESTION | {"max_tokens": 400, "min_tokens": 400, "stream": True, "n": 8})
-        line.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-            + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        end = time.monotonic() + 10
-        while server.get("/health").json()["running"] and time.monotonic() < end:
-            time.sleep(0.1)
-        time.sleep(1)
-        received = 0
-        with contextlib.suppress(ConnectionResetError):
-            while part := line.recv(65536):
-                received += len(part)
-        assert time.monotonic() < end
-        assert server.get("/health").json()["running"] == 0
+def test_an_answer_that_nobody_reads_is_given_up_behind_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    protocol: Any = make_protocol(ServerOptions(body_timeout=1, deadline=2))
+    monkeypatch.setattr(protocol, "_look_later", lambda self: done.append("later"))
+    line = protocol.__new__(protocol)
+    line.transport = SimpleNamespace(abort=lambda: done.append("abort"))
+    line.cycle = unread = SimpleNamespace(response_complete=False)
+    for _ in range(4):  # each a second behind the one before
+        line._look(unread)
+    assert done == ["later", "later", "later", "abort"]
+    done.clear()
+    line.cycle = SimpleNamespace(response_complete=False)  # another request
+    line._look(unread)
+    assert done == ["later"]
 
 
 def test_more_connections_than_may_be_are_told_so() -> None:
