@@ -15,6 +15,7 @@ from issun.export.quantize import Quantized, pack_4, scales_4
 from issun.export.weights import Array
 
 DAMPING = 0.01  # of the mean of the Hessian's diagonal
+_SMALL = 256  # columns of a matrix that is inverted at once
 _SHRINKS = np.linspace(0.7, 1.0, 13, dtype=np.float32)  # of the scale that reaches the largest
 
 
@@ -59,9 +60,24 @@ def _inverse_factor(second: Array) -> Array:
     The inverse of R, where `second` = R R^T with R upper: Cholesky's factor of the matrix read from
     its other end. Inverting `second` itself would square the rounding errors.
     """
-    upper = _cholesky(second[::-1, ::-1])[::-1, ::-1]
-    factor: Array = np.triu(np.linalg.inv(upper)).astype(np.float32)
-    return factor
+    upper = np.ascontiguousarray(_cholesky(second[::-1, ::-1])[::-1, ::-1])
+    _invert_upper(upper)
+    return upper
+
+
+def _invert_upper(upper: Array) -> None:
+    """Invert an upper triangular matrix in its place, half by half.
+
+    A general inverse takes three times the work, and copies that set the peak of an export.
+    """
+    size = len(upper)
+    if size <= _SMALL:
+        upper[:] = np.triu(np.linalg.inv(upper))
+        return
+    half = size // 2
+    _invert_upper(upper[:half, :half])
+    _invert_upper(upper[half:, half:])
+    upper[:half, half:] = -(upper[:half, :half] @ upper[:half, half:]) @ upper[half:, half:]
 
 
 def _cholesky(second: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from issun.export.gptq import hessian, quantize_gptq
+from issun.export.gptq import _inverse_factor, hessian, quantize_gptq
 from issun.export.quantize import dequantize_blocks, quantize_blocks
 from issun.export.weights import Array
 
@@ -37,6 +37,14 @@ def test_less_is_lost_than_by_rounding(width: int, block: int) -> None:
     # Also on inputs of the same kind that it has not seen.
     fresh = correlated(512 + 64, width)[512:]
     assert loss(fresh, weight, made) < 0.7 * loss(fresh, weight, rounded)
+
+
+@pytest.mark.parametrize("width", [3, 256, 257, 701])
+def test_the_factor_is_the_inverse_s(width: int) -> None:
+    second = hessian(correlated(2 * width, width, seed=width))
+    factor = _inverse_factor(second)
+    np.testing.assert_array_equal(factor, np.triu(factor))
+    np.testing.assert_allclose(factor.T @ factor @ second, np.eye(width), atol=0.02)
 
 
 def test_what_fits_the_grid_stays() -> None:
