@@ -114,8 +114,6 @@ class Runner:
 
     def _wait(self, threads: int) -> bool:
         """Wait for the bandwidth of the start; False when it does not come back in time."""
-        if not self.plan.steady:
-            return True
         for _ in range(_PATIENCE):
             if self._is_steady(threads):
                 return True
