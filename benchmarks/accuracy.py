@@ -31,6 +31,7 @@ __all__ = [
     "Table",
     "evaluate",
     "judge",
+    "paired_interval",
     "read_table",
     "wilson",
 ]
@@ -42,14 +43,23 @@ _SEED_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one question in one format: counts of answers, and every distinct one."""
+    """What became of one question in one format: each ask's verdict, and every distinct answer."""
 
     question: Question
     format: Format
-    asked: int
-    right: int
+    verdicts: tuple[bool, ...]
     raw: int
     answers: dict[str, int]
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked."""
+        return len(self.verdicts)
+
+    @property
+    def right(self) -> int:
+        """How many answers are right."""
+        return sum(self.verdicts)
 
     @property
     def rate(self) -> float:
@@ -185,11 +195,12 @@ def evaluate(
             "No question of the table has the format {names}.", names=", ".join(formats)
         )
     prompts = [_prompt(model, table, *pair, max_new_tokens) for pair in asked]
-    answers: list[list[str]] = [[] for _ in asked]
+    answers: list[dict[int, str]] = [{} for _ in asked]  # by ask
     total, done = len(asked) * len(params), count(1)
 
     def keep(place: int, completion: Completion) -> None:
-        answers[place // len(params)].append(completion.text)
+        question, ask = divmod(place, len(params))
+        answers[question][ask] = completion.text
         if progress:
             progress(next(done), total)
 
@@ -205,7 +216,7 @@ def evaluate(
         complete = False
     report = Report(
         rows=[
-            _judged(*pair, texts)
+            _judged(*pair, [texts[ask] for ask in sorted(texts)])
             for pair, texts in zip(asked, answers, strict=True)
             if len(texts) == len(params)
         ],
@@ -240,8 +251,7 @@ def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
     return Row(
         question,
         kind,
-        asked=len(texts),
-        right=sum(right for right, _ in verdicts),
+        tuple(right for right, _ in verdicts),
         raw=sum(raw for _, raw in verdicts),
         answers=dict(Counter(texts).most_common()),
     )
@@ -261,6 +271,35 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     low = (middle - half) / (total + _Z**2) if hits else 0.0
     high = (middle + half) / (total + _Z**2) if hits < total else 1.0
     return low, high
+
+
+def paired_interval(before: Sequence[bool], after: Sequence[bool]) -> tuple[float, float]:
+    """The 95 % interval of `after`'s rate less that of `before`, both asked the same.
+
+    Newcombe 1998, Improved confidence intervals for the difference between binomial proportions
+    based on paired data, method 10.
+    """
+    both, one, other, none = (
+        sum(pair == kind for pair in zip(before, after, strict=True))
+        for kind in ((True, True), (True, False), (False, True), (False, False))
+    )
+    total = len(before)
+    was, now = (both + one) / total, (both + other) / total
+    (was_low, was_high), (now_low, now_high) = (
+        wilson(both + one, total),
+        wilson(both + other, total),
+    )
+    spread = math.sqrt((both + one) * (other + none) * (both + other) * (one + none))
+    excess = both * none - one * other
+    phi = (max(excess - total / 2, 0) if excess > 0 else excess) / spread if spread else 0.0
+
+    def half(first: float, second: float) -> float:
+        return math.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
+
+    change = now - was
+    return change - half(was_high - was, now - now_low), change + half(
+        was - was_low, now_high - now
+    )
 
 
 def _counted(rows: list[Row]) -> list[Row]:

@@ -325,16 +325,16 @@ class Sampler:
         banned = (vocabulary.unk,) if params.banned_ids is None else params.banned_ids
         _check_ids("banned_ids", banned, vocabulary.rows)
         _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
-        beyond = range(vocabulary.pieces, vocabulary.rows)
-        self._banned = np.array([*banned, *beyond], np.int64)
+        self._banned = np.array(banned, np.int64)
         self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
         logits = self._process(logits, prompt, answer)
-        if np.isnan(logits).any() or logits.max() == np.inf:
+        best = logits.max()  # NaN where one is
+        if np.isnan(best) or best == np.inf:
             raise SamplingError("The model gave logits that are not numbers (NaN).")
-        if logits.max() == _OUT:
+        if best == _OUT:
             raise SamplingError("No token is left to draw: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
@@ -344,7 +344,7 @@ class Sampler:
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
         params, eos = self._params, self._vocabulary.eos
-        logits = ban(logits, self._banned)
+        logits = self._without_banned(logits)
         if eos is not None and len(answer) < params.min_new_tokens:
             logits[eos] = _OUT
         if self._matcher:
@@ -360,7 +360,13 @@ class Sampler:
         if params.no_repeat_ngram_size:
             logits = no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
         for processor in params.processors:
-            logits = ban(processor([*prompt, *answer], logits), self._banned)
+            logits = self._without_banned(processor([*prompt, *answer], logits))
+        return logits
+
+    def _without_banned(self, logits: Vector) -> Vector:
+        """A copy without the banned ids and the rows beyond the pieces."""
+        logits = ban(logits, self._banned)
+        logits[self._vocabulary.pieces :] = _OUT
         return logits
 
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:

@@ -10,7 +10,8 @@ from functools import partial
 
 from issun.runtime.generate import Segment
 from issun.runtime.sampling import SamplingParams
-from issun.server.scheduler import Event, Failed, Request, Scheduler, Scored
+from issun.server.requests import Event, Failed, Request, Scored
+from issun.server.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)

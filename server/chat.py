@@ -16,8 +16,8 @@ from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.errors import ApiError
 from issun.server.messages import Dialogue, dialogue_of
+from issun.server.requests import Progress
 from issun.server.sampling import check_lengths, sampling_params
-from issun.server.scheduler import Progress
 from issun.server.service import (
     EventStream,
     Service,

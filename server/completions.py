@@ -13,8 +13,8 @@ from issun.runtime.generate import Logprob, Segment
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.errors import ApiError
+from issun.server.requests import Scored
 from issun.server.sampling import check_lengths, sampling_params
-from issun.server.scheduler import Scored
 from issun.server.service import (
     EventStream,
     Service,

@@ -7,62 +7,24 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from itertools import chain
 
-from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder, Logits, cut
-from issun.runtime.generate import Logprob, Segment, Writer, check_prompt
+from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder, cut
+from issun.runtime.generate import Writer, check_prompt
 from issun.runtime.model import Model
-from issun.runtime.sampling import SamplingParams, Vector, top_logprobs
+from issun.runtime.prefix import common_prefix
+from issun.runtime.sampling import Vector
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
+from issun.server.reading import Reading
+from issun.server.requests import Failed, Request, Scored
 from issun.server.slots import Slots
 
-_CHUNK_BESIDE = 32  # tokens of a prompt that are read between two steps of running answers
+_CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
+_WORTH_WAITING = 16  # tokens that another prompt is just reading are read once for both
 _LOG = logging.getLogger("issun.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How much of a prompt has been read."""
-
-    read: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Raw log-probabilities of the prompt's own tokens; None for the first, none if not asked."""
-
-    logprobs: list[Logprob | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request ended with an error."""
-
-    error: Exception
-
-
-Event = Progress | Scored | Segment | Failed
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Request:
-    """A prompt to be answered; `emit` gets its events, in the scheduler's thread.
-
-    With `score` n the prompt's tokens are scored with the n likeliest ones each. Without `answer`
-    it ends there.
-    """
-
-    prompt: list[int]
-    params: SamplingParams
-    emit: Callable[[Event], object]
-    score: int | None = None
-    answer: bool = True
-    cancelled: bool = False
-    submitted: float = field(default_factory=time.monotonic)
 
 
 class Scheduler:
@@ -79,7 +41,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
         self._ends = math.inf  # when running answers must have ended
-        self._reading: _Reading | None = None
+        self._reading: list[Reading] = []  # behind the running; between steps one or none
         self._running: list[_Running] = []  # each in the slot of its place
         self._held = ExitStack()  # the model, from start to end
         self._thread = threading.Thread(target=self._run, name="issun-scheduler", daemon=True)
@@ -94,7 +56,7 @@ class Scheduler:
     @property
     def running(self) -> int:
         """How many requests are read or answered."""
-        return len(self._running) + (self._reading is not None)
+        return len(self._running) + len(self._reading)
 
     def start(self) -> None:
         """Begin to work; raises BusyError while the model is used elsewhere."""
@@ -146,7 +108,6 @@ class Scheduler:
         with self._held:
             while self._wait():
                 self._drop()
-                self._admit()
                 self._read()
                 self._decode()
             self._slots.cache.close()
@@ -167,8 +128,8 @@ class Scheduler:
             ending = self._ends < math.inf
             self._waiting = deque(r for r in self._waiting if not self._ended(r, now, ending))
         ending = now > self._ends
-        if self._reading and self._ended(self._reading.request, now, ending):
-            self._reading = None
+        if any(self._ended(reading.request, now, ending) for reading in self._reading):
+            self._reading = []
             self._slots.drop()
         for place in reversed(range(len(self._running))):
             if self._ended(self._running[place].request, now, ending):
@@ -186,61 +147,97 @@ class Scheduler:
             return False
         return True
 
-    def _admit(self) -> None:
-        """Give the next request a slot; one prompt is read at a time."""
-        if self._reading or self._slots.full:
-            return
-        with self._changed:
-            request = self._waiting.popleft() if self._waiting else None
-        if request is None:
-            return
-        try:
-            # Every row of a prompt that is scored is needed, so nothing is reused.
-            known = self._slots.join(request.prompt, reuse=request.score is None)
-            writer = self._model.writer(request.prompt, request.params, known)
-        except Exception as error:
-            self._slots.drop()
-            self._fail(request, error)
-            return
-        self._reading = _Reading(request, writer, request.prompt[known:])
-        self._metrics.prompt_tokens.inc(len(request.prompt))
-        self._metrics.reused_tokens.inc(known)
-
     def _read(self) -> None:
-        """Read a piece of the prompt, a short one where answers are running."""
-        reading = self._reading
-        if reading is None:
+        """Read a piece: as many whole prompts as fit into it, or a part of one."""
+        most = self._piece()
+        self._admit(most)
+        if not self._reading:
             return
-        chunk = next(cut(reading.rest, _CHUNK_BESIDE if self._running else PREFILL_CHUNK))
-        last = len(chunk) == len(reading.rest)
-        rows = range(len(chunk)) if reading.scores else range(len(chunk) - last, len(chunk))
+        chunks = [next(cut(reading.rest, most)) for reading in self._reading]
+        width = max(map(len, chunks))
+        rows = [
+            [width * place + row for row in reading.rows(len(chunk))]
+            for place, (reading, chunk) in enumerate(zip(self._reading, chunks, strict=True))
+        ]
         try:
             logits = self._decoder.forward(
-                self._slots.cache, [chunk], rows, first=self._slots.active
+                self._slots.cache, chunks, list(chain(*rows)), first=self._slots.active
             )
-            reading.add(chunk, logits)
+            for reading, chunk, own in zip(self._reading, chunks, rows, strict=True):
+                reading.add(chunk, logits[: len(own)])
+                logits = logits[len(own) :]
         except Exception as error:
-            self._reading = None
             self._slots.drop()
-            self._fail(reading.request, error)
+            for reading in self._reading:
+                self._fail(reading.request, error)
+            self._reading = []
             return
-        if last:
-            self._reading = None
-            self._begin(reading, logits[-1])
+        if not any(reading.rest for reading in self._reading):
+            self._begin()
 
-    def _begin(self, reading: _Reading, logits: Vector) -> None:
-        """Let what was read begin its answer."""
-        request = reading.request
-        if reading.scores or not request.answer:  # what ends here must be told its end
-            request.emit(Scored(reading.logprobs))
-        if not request.answer:
+    def _piece(self) -> int:
+        """How many tokens to read at once; answers wait the longer the more are to begin."""
+        if not self._running:
+            return PREFILL_CHUNK
+        return min(PREFILL_CHUNK, _CHUNK_BESIDE * max(1, self.queued + len(self._reading)))
+
+    def _admit(self, most: int) -> None:
+        """Give slots to the requests that can be read in one piece of `most` tokens."""
+        while not self._slots.full:
+            with self._changed:
+                request = self._waiting[0] if self._waiting else None
+            if request is None or not self._fits(request, most):
+                return
+            with self._changed:
+                self._waiting.popleft()
+            known = self._known(request)
+            try:
+                writer = self._model.writer(request.prompt, request.params, known)
+            except Exception as error:
+                self._fail(request, error)
+                continue
+            self._slots.join(request.prompt, reuse=request.score is None)
+            self._reading.append(Reading(request, writer, request.prompt[known:]))
+            self._metrics.prompt_tokens.inc(len(request.prompt))
+            self._metrics.reused_tokens.inc(known)
+
+    def _fits(self, request: Request, most: int) -> bool:
+        """Whether `request` can be read together with what is read now, each of them whole."""
+        if not self._reading:
+            return True
+        known = self._known(request)
+        rests = [len(request.prompt) - known, *(len(reading.rest) for reading in self._reading)]
+        return (
+            len(rests) * max(rests) <= most
+            and min(rests) > 1  # a lone row is rounded otherwise
+            and request.answer == self._reading[0].request.answer
+            and not (request.score is None and self._shared(request) > known + _WORTH_WAITING)
+        )
+
+    def _known(self, request: Request) -> int:
+        """How much of a prompt need not be read; of one that is scored every row is needed."""
+        return self._slots.known(request.prompt) if request.score is None else 0
+
+    def _shared(self, request: Request) -> int:
+        """How many tokens a prompt begins alike with one that is being read."""
+        return max(common_prefix(r.request.prompt, request.prompt) for r in self._reading)
+
+    def _begin(self) -> None:
+        """Let what was read begin its answers."""
+        read, self._reading = self._reading, []
+        for reading in read:
+            if reading.scores or not reading.request.answer:  # what ends here must be told its end
+                reading.request.emit(Scored(reading.logprobs))
+        if not read[0].request.answer:
             self._slots.drop()
-            self._metrics.answers.labels("scored").inc()
+            self._metrics.answers.labels("scored").inc(len(read))
             return
         self._slots.start()
-        self._running.append(_Running(request, reading.writer))
-        self._add(len(self._running) - 1, logits)
-        self._metrics.first_token.observe(time.monotonic() - request.submitted)
+        self._running += [_Running(reading.request, reading.writer) for reading in read]
+        for place in reversed(range(len(self._running) - len(read), len(self._running))):
+            reading = read.pop()
+            self._add(place, reading.logits)
+            self._metrics.first_token.observe(time.monotonic() - reading.request.submitted)
 
     def _decode(self) -> None:
         """One token more for every running answer."""
@@ -286,25 +283,6 @@ class Scheduler:
             _LOG.error("A request failed: %s", type(error).__name__)
         self._metrics.answers.labels("failed").inc()
         request.emit(Failed(error))
-
-
-class _Reading:
-    """A prompt that is being read, and its scores where they are wanted."""
-
-    def __init__(self, request: Request, writer: Writer, rest: list[int]) -> None:
-        self.request, self.writer, self.rest = request, writer, rest
-        self.scores = request.score is not None
-        self.logprobs: list[Logprob | None] = [None] if self.scores else []
-
-    def add(self, chunk: Sequence[int], logits: Logits) -> None:
-        """Note that `chunk` was read, with the logits of its rows."""
-        done = len(self.request.prompt) - len(self.rest) + len(chunk)
-        self.rest = self.rest[len(chunk) :]
-        if self.request.score is not None:
-            following = self.request.prompt[done - len(chunk) + 1 : done + 1]
-            for row, token in zip(logits, following, strict=False):
-                self.logprobs.append(Logprob(*top_logprobs(row, token, self.request.score)))
-        self.request.emit(Progress(done, len(self.request.prompt)))
 
 
 class _Running:

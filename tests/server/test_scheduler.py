@@ -15,10 +15,11 @@ import pytest
 from issun.runtime import Model, SamplingParams
 from issun.runtime.errors import ContextError, OutOfMemoryError
 from issun.runtime.generate import Segment
-from issun.runtime.sampling import top_logprobs
+from issun.runtime.sampling import Vector, top_logprobs
 from issun.server.errors import DeadlineError, QueueFullError, UnavailableError
 from issun.server.metrics import Metrics
-from issun.server.scheduler import Event, Failed, Progress, Request, Scheduler, Scored
+from issun.server.requests import Event, Failed, Progress, Request, Scored
+from issun.server.scheduler import Scheduler
 
 GREEDY = SamplingParams(temperature=0, lookup=False, max_new_tokens=30)
 
@@ -106,6 +107,73 @@ def pieces_of(listener: Listener) -> list[int]:
     while isinstance(event := listener.events.get(timeout=60), Progress):
         pieces.append(event.read)
     return pieces
+
+
+def test_short_prompts_that_wait_are_read_together(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [(embedded.prompt(text), GREEDY) for text in QUESTIONS]
+    alone = [embedded.generate(*job).text for job in jobs]
+    reads = record_reads(embedded, monkeypatch)
+    with working(embedded, slots=len(jobs)) as scheduler:
+        listeners = [Listener(*job) for job in jobs]
+        scheduler.submit([listener.request for listener in listeners])
+        assert [listener.text() for listener in listeners] == alone
+    assert len(reads[0]) > 1
+    assert all(len(chunks) * max(chunks) <= 128 for chunks in reads)
+    # all but the beginnings that were just read for another
+    assert sum(map(sum, reads)) <= sum(len(prompt) for prompt, _ in jobs)
+
+
+def record_reads(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The lengths of the pieces of each forward that reads prompts, from now on."""
+    forward: Callable[..., Any] = model.decoder.forward
+    reads: list[list[int]] = []
+
+    def recorded(cache: Any, chunks: Any, rows: Any, **options: Any) -> Any:
+        lengths = [len(chunk) for chunk in chunks]
+        if max(lengths) > 1:
+            reads.append(lengths)
+        return forward(cache, chunks, rows, **options)
+
+    monkeypatch.setattr(model.decoder, "forward", recorded)
+    return reads
+
+
+def test_a_beginning_that_many_share_is_read_once(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = embedded.tokenizer.encode("富士山は日本で一番高い山です。" * 10)
+    reads = record_reads(embedded, monkeypatch)
+    with working(embedded) as scheduler:
+        listeners = [Listener(prompt) for _ in range(4)]
+        scheduler.submit([listener.request for listener in listeners])
+        texts = [listener.text() for listener in listeners]
+    assert len(set(texts)) == 1
+    assert sum(map(sum, reads)) == len(prompt) + 3 * 2
+
+
+def test_scored_prompts_are_read_together(embedded: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [embedded.prompt(text) for text in QUESTIONS]
+    expected = [
+        [top_logprobs(row, token, 1)[0] for row, token in pairwise_rows(embedded, prompt)]
+        for prompt in prompts
+    ]
+    reads = record_reads(embedded, monkeypatch)
+    with working(embedded, slots=len(prompts)) as scheduler:
+        listeners = [Listener(prompt, score=1, answer=False) for prompt in prompts]
+        scheduler.submit([listener.request for listener in listeners])
+        for listener, scores in zip(listeners, expected, strict=True):
+            while not isinstance(event := listener.events.get(timeout=60), Scored):
+                assert isinstance(event, Progress)
+            found = [logprob.drawn for logprob in event.logprobs if logprob]
+            assert found == pytest.approx(scores, abs=1e-4)
+    assert len(reads[0]) > 1
+
+
+def pairwise_rows(model: Model, prompt: list[int]) -> Iterator[tuple[Vector, int]]:
+    """The logits behind each token, and the token that follows."""
+    yield from zip(model.score(prompt), prompt[1:], strict=False)
 
 
 def test_what_was_read_is_not_read_again(embedded: Model) -> None:

@@ -108,33 +108,33 @@ def test_what_is_being_read_moves_up_when_another_leaves() -> None:
 def test_every_active_slot_holds_its_own_sequence(count: int, steps: list[tuple[str, int]]) -> None:
     slots = make(count)
     own: list[list[int]] = []  # what each active slot must hold
-    reading: list[int] | None = None
+    reading: list[list[int]] = []  # and each one behind these
     for kind, number in steps:
-        if kind == "join" and reading is None and not slots.full:
+        if kind == "join" and not slots.full:
             prompt = [number % 3, number % 2, *([number] * (number + 1))]
+            place = len(own) + len(reading)
+            expected = slots.known(prompt)
             known = slots.join(prompt)
-            assert known <= max(0, len(prompt) - 2)
-            assert slots.cache.ids[slots.active] == prompt[:known]
-            slots.cache.ids[slots.active].extend(prompt[known:])
-            reading = prompt
+            assert known == expected <= max(0, len(prompt) - 2)
+            assert slots.cache.ids[place] == prompt[:known]
+            slots.cache.ids[place].extend(prompt[known:])
+            reading.append(prompt)
         elif kind == "grow":
             for place, ids in enumerate(own):
                 ids.append(number)
                 slots.cache.ids[place].append(number)
-            if reading is not None:
+            if reading:
                 slots.start()
-                own.append(reading)
-                reading = None
-        elif kind == "leave" and own:
+                own += reading
+                reading = []
+        elif kind == "leave" and own and len(reading) < 2:
             place = number % len(own)
             slots.leave(place)
             last = own.pop()
             if place < len(own):
                 own[place] = last
-        elif kind == "drop" and reading is not None:
+        elif kind == "drop" and reading:
             slots.drop()
-            reading = None
+            reading = []
         assert slots.active == len(own)
-        assert slots.cache.ids[: len(own)] == own
-        if reading is not None:
-            assert slots.cache.ids[len(own)] == reading
+        assert slots.cache.ids[: len(own) + len(reading)] == own + reading
