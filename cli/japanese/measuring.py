@@ -168,6 +168,8 @@ MESSAGES: dict[str, str] = {
     "There is no run to go on with at {path}.": "{path} に再開できる測定がありません。",
     "{path} exists: go on with it by --resume, or name another file.": "{path} はすでにあります。--resume で再開するか、別のファイルにしてください。",
     "{path} was measured on another machine, model or seed: name another file.": "{path} は別の機械・モデル・乱数の種で測られています。別のファイルにしてください。",
+    "The server does not start: {reason}": "サーバーが起動しません: {reason}",
+    "A stream ended without its usage: {last}": "使用量を伝えずにストリームが終わりました: {last}",
     "The results have no engine whose memory was measured at two contexts.": "二つの文脈長でメモリーを測ったエンジンが、結果にありません。",
     "{value!r} is no amount of memory: write it like 2GB.": "{value!r} はメモリーの量ではありません。2GB のように書いてください。",
     "{path} holds no results: {reason}": "{path} は測定結果ではありません: {reason}",

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.benchmarks.accuracy import EvaluationStopped, Report, Row, evaluate, judge, wilson
+from issun.benchmarks.accuracy import (
+    EvaluationStopped,
+    Report,
+    Row,
+    evaluate,
+    judge,
+    paired_interval,
+    wilson,
+)
 from issun.benchmarks.errors import TableError
 from issun.benchmarks.questions import Question, Table, read_table
 from issun.runtime import (
@@ -318,11 +326,21 @@ def test_ctrl_c_keeps_the_rows_that_are_done(model: Model) -> None:
 # --- reports ---
 
 
+def verdicts(right: int, asked: int = 10) -> tuple[bool, ...]:
+    return (True,) * right + (False,) * (asked - right)
+
+
 def report_of(*rows: tuple[str, str, int]) -> Report:
     """A report with rows of (category, format, right answers of 10)."""
     return Report(
         rows=[
-            Row(Question("湖は?", ("琵琶湖",), category=name), kind, 10, right, 10, {"琵琶湖": 10})  # type: ignore[arg-type]
+            Row(
+                Question("湖は?", ("琵琶湖",), category=name),
+                kind,
+                verdicts(right),
+                10,
+                {"琵琶湖": 10},
+            )  # type: ignore[arg-type]
             for name, kind, right in rows
         ],
         complete=True,
@@ -364,3 +382,24 @@ def test_a_report_as_json(model: Model) -> None:
     assert row["interval"] == list(wilson(row["right_answers"], 2))
     assert sum(row["answers"].values()) == 2
     assert report_of().to_dict()["rate"] is None
+
+
+def pairs(both: int, first: int, second: int, none: int) -> tuple[list[bool], list[bool]]:
+    """Verdicts of two runs of which so many questions are right in both, in one, and in none."""
+    kinds = [(True, True)] * both + [(True, False)] * first
+    kinds += [(False, True)] * second + [(False, False)] * none
+    return [a for a, _ in kinds], [b for _, b in kinds]
+
+
+def test_the_paired_interval_is_the_published_one() -> None:
+    """Newcombe 1998, table II: 36, 12, 2, 0 of 50 pairs, method 10."""
+    low, high = paired_interval(*pairs(36, 12, 2, 0))
+    assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+
+
+def test_what_is_answered_alike_may_differ_by_little() -> None:
+    low, high = paired_interval(*pairs(1000, 0, 0, 0))
+    assert low == pytest.approx(-wilson(0, 1000)[1])
+    assert high == pytest.approx(wilson(0, 1000)[1])
+    low, high = paired_interval(*pairs(500, 0, 0, 500))
+    assert -0.004 < low < 0 < high < 0.004  # the pairs agree, so that chance is hardly in it

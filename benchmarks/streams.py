@@ -1,0 +1,105 @@
+"""One stream against many: tokens a second that `issun serve` gives to its clients.
+
+`python -m issun.benchmarks.streams BUNDLE [--streams 16] [--tokens 200] [--rounds 7]` starts
+`issun serve`, with what other options are given, on a free port and asks it in turn by one client
+and by many at once, each with a prompt of its own. What counts is all new tokens by the time from
+the first request to the last token, so reading the prompts is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from statistics import median
+from urllib.parse import urlsplit
+
+from issun.benchmarks.errors import BenchError
+
+PROMPT = "第{number}章。昔々あるところに、おじいさんとおばあさんが住んでいました。"
+_HEADERS = {"Content-Type": "application/json"}
+
+
+@contextmanager
+def served(bundle: str, options: Sequence[str]) -> Iterator[str]:
+    """`issun serve` with `options` on a free port; gives host and port.
+
+    Raises BenchError when it does not start.
+    """
+    command = [sys.executable, "-m", "issun.cli.main", "serve", bundle, "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.stderr.readline() if process.stderr else ""
+            address = re.search(r"http://\S+", said)
+            if address is None:
+                raise BenchError("The server does not start: {reason}", reason=said.strip())
+            yield urlsplit(address[0]).netloc
+        finally:
+            process.terminate()
+
+
+def answer(netloc: str, number: int, tokens: int) -> int:
+    """Stream `tokens` tokens of one answer; gives how many the server says that it made."""
+    body = {
+        "prompt": PROMPT.format(number=number),
+        "min_tokens": tokens,
+        "max_tokens": tokens,
+        "seed": number,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    connection = HTTPConnection(netloc)
+    connection.request("POST", "/v1/completions", json.dumps(body), _HEADERS)
+    response = connection.getresponse()
+    last = b"{}"
+    for line in response:
+        if line.startswith(b"data: {"):
+            last = line[6:]
+    connection.close()
+    found = json.loads(last)
+    if not found.get("usage"):
+        raise BenchError("A stream ended without its usage: {last}", last=last.decode()[:200])
+    return int(found["usage"]["completion_tokens"])
+
+
+def rate(netloc: str, streams: int, tokens: int) -> float:
+    """New tokens a second of `streams` clients at once."""
+    with ThreadPoolExecutor(streams) as pool:
+        started = time.perf_counter()
+        made = sum(pool.map(lambda number: answer(netloc, number, tokens), range(streams)))
+        return made / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure the bundle of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle")
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=200, help="of each answer")
+    parser.add_argument("--rounds", type=int, default=7)
+    args, options = parser.parse_known_args()
+    ones, manies = [], []
+    with served(args.bundle, ["--slots", str(args.streams), *options]) as netloc:
+        rate(netloc, args.streams, 2)  # the first use of memory is not measured
+        for number in range(args.rounds):
+            ones.append(rate(netloc, 1, args.tokens))
+            manies.append(rate(netloc, args.streams, args.tokens))
+            times = manies[-1] / ones[-1]
+            print(f"round {number + 1}: one {ones[-1]:.1f} tok/s, {args.streams} streams ", end="")
+            print(f"{manies[-1]:.1f} tok/s, {times:.2f} times", flush=True)
+    ratios = [many / one for one, many in zip(ones, manies, strict=True)]
+    print(
+        f"median: one {median(ones):.1f} tok/s, {args.streams} streams {median(manies):.1f} tok/s, "
+        f"{median(ratios):.2f} times (of the rounds {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
