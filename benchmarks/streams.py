@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -36,13 +36,18 @@ def served(bundle: str, options: Sequence[str]) -> Iterator[str]:
     command = [sys.executable, "-m", "issun.cli.main", "serve", bundle, "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            said = process.stderr.readline() if process.stderr else ""
-            address = re.search(r"http://\S+", said)
-            if address is None:
-                raise BenchError("The server does not start: {reason}", reason=said.strip())
-            yield urlsplit(address[0]).netloc
+            yield _netloc(process.stderr or ())
         finally:
             process.terminate()
+
+
+def _netloc(said: Iterable[str]) -> str:
+    """Where the server answers, which it says behind what else it may have to say."""
+    line = ""
+    for line in said:
+        if address := re.search(r"http://\S+", line):
+            return urlsplit(address[0]).netloc
+    raise BenchError("The server does not start: {reason}", reason=line.strip())
 
 
 def answer(netloc: str, number: int, tokens: int) -> int:
