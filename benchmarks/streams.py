@@ -9,6 +9,7 @@ the first request to the last token, so reading the prompts is in it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -74,12 +75,16 @@ def answer(netloc: str, number: int, tokens: int) -> int:
     return int(found["usage"]["completion_tokens"])
 
 
-def rate(netloc: str, streams: int, tokens: int) -> float:
-    """New tokens a second of `streams` clients at once."""
-    with ThreadPoolExecutor(streams) as pool:
+def rate(netloc: str, numbers: Sequence[int], tokens: int) -> float:
+    """New tokens a second of one client at once for each of the prompts with these numbers."""
+    with ThreadPoolExecutor(len(numbers)) as pool:
         started = time.perf_counter()
-        made = sum(pool.map(lambda number: answer(netloc, number, tokens), range(streams)))
+        made = sum(pool.map(lambda number: answer(netloc, number, tokens), numbers))
         return made / (time.perf_counter() - started)
+
+
+def _take(numbers: Iterator[int], count: int) -> list[int]:
+    return list(itertools.islice(numbers, count))
 
 
 def main() -> None:
@@ -92,10 +97,11 @@ def main() -> None:
     args, options = parser.parse_known_args()
     ones, manies = [], []
     with served(args.bundle, ["--slots", str(args.streams), *options]) as netloc:
-        rate(netloc, args.streams, 2)  # the first use of memory is not measured
+        new = itertools.count()  # no prompt comes twice: the server would not read it again
+        rate(netloc, _take(new, args.streams), 2)  # the first use of memory is not measured
         for number in range(args.rounds):
-            ones.append(rate(netloc, 1, args.tokens))
-            manies.append(rate(netloc, args.streams, args.tokens))
+            ones.append(rate(netloc, _take(new, 1), args.tokens))
+            manies.append(rate(netloc, _take(new, args.streams), args.tokens))
             times = manies[-1] / ones[-1]
             print(f"round {number + 1}: one {ones[-1]:.1f} tok/s, {args.streams} streams ", end="")
             print(f"{manies[-1]:.1f} tok/s, {times:.2f} times", flush=True)

@@ -325,7 +325,7 @@ class Sampler:
         banned = (vocabulary.unk,) if params.banned_ids is None else params.banned_ids
         _check_ids("banned_ids", banned, vocabulary.rows)
         _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
-        self._banned = np.array(banned, np.int64)
+        self._banned = np.array([*banned], np.int64)
         self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
