@@ -285,10 +285,8 @@ def paired_interval(before: Sequence[bool], after: Sequence[bool]) -> tuple[floa
     )
     total = len(before)
     was, now = (both + one) / total, (both + other) / total
-    (was_low, was_high), (now_low, now_high) = (
-        wilson(both + one, total),
-        wilson(both + other, total),
-    )
+    was_low, was_high = wilson(both + one, total)
+    now_low, now_high = wilson(both + other, total)
     spread = math.sqrt((both + one) * (other + none) * (both + other) * (one + none))
     excess = both * none - one * other
     phi = (max(excess - total / 2, 0) if excess > 0 else excess) / spread if spread else 0.0
@@ -296,10 +294,8 @@ def paired_interval(before: Sequence[bool], after: Sequence[bool]) -> tuple[floa
     def half(first: float, second: float) -> float:
         return math.sqrt(max(0.0, first**2 - 2 * phi * first * second + second**2))
 
-    change = now - was
-    return change - half(was_high - was, now - now_low), change + half(
-        was - was_low, now_high - now
-    )
+    below, above = half(was_high - was, now - now_low), half(was - was_low, now_high - now)
+    return now - was - below, now - was + above
 
 
 def _counted(rows: list[Row]) -> list[Row]:

@@ -113,8 +113,8 @@ def _falls(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
         change = (now.count("1") - was.count("1")) / len(was)
         if change < -_FALL:
             low, high = paired_interval(*([mark == "1" for mark in marks] for marks in (was, now)))
-            print_as = f"{change:+.1%}, 95 % between {low:+.1%} and {high:+.1%}"
-            yield f"- {name}: {print_as}, of {len(was)}"
+            interval = f"95 % between {low:+.1%} and {high:+.1%}"
+            yield f"- {name}: {change:+.1%}, {interval}, of {len(was)}"
 
 
 def main() -> None:
