@@ -226,7 +226,6 @@ class _Builder(Tape):
         else:
             size = self.op("Abs", [x])
             peak = self.op("ReduceMax", [size, self.ints("last", [-1])], {"keepdims": 1})
-            peak = self.op("Max", [peak, self.scalar("tiny", np.float32(1e-12))])
             step = self.scalar("step", np.float32(1 / 127))
             zero = self.scalar("middle", np.uint8(128))
         quantized = self.op("QuantizeLinear", [self.op("Div", [x, peak]), step, zero])
