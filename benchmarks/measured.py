@@ -55,7 +55,7 @@ class EngineResult(msgspec.Struct, kw_only=True):
     `prefill-N` (first and later readings of N tokens in a process), `decode-N` (each of the tokens
     decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
     `turn-reading` (what was read ahead for the last).
-    `memory` is by context length in tokens. `unsteady` counts rounds that were kept although the
+    `memory` is by context length in tokens. `unsteady` counts tests that were kept although the
     machine did not read as fast as at the start.
     """
 

@@ -10,12 +10,11 @@ import json
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -29,9 +28,6 @@ from issun.benchmarks.worker import Job, Work
 
 Say = Callable[[str], object]
 
-# A virtual machine may be moved between parts of its host that read at very different speeds.
-_SWING, _PROBE = 0.2, 1 << 28  # largest change that is steady, and bytes read to find it
-_TRIES, _PATIENCE = 5, 60  # runs of one engine in a round, and seconds of waiting before each
 # Seconds between two looks at a worker's memory: looking takes time from what is being timed.
 _LOOKS: dict[Work, float] = {"convert": 0.1, "speed": 2.0, "memory": INTERVAL}
 
@@ -70,7 +66,7 @@ class Plan:
     new_tokens: int
     contexts: tuple[int, ...]  # of the memory runs
     turn: bool
-    steady: bool  # speed only counts while the machine reads as fast as at the start
+    steady: bool  # repeat what ran while the machine read at another speed than at the start
     seed: int
 
 
@@ -111,21 +107,6 @@ class Runner:
                 self.say(f"read bandwidth, {threads} threads")
                 self.results.bandwidth[threads] = read_bandwidth(threads)
                 self._store()
-
-    def _wait(self, threads: int) -> bool:
-        """Wait for the bandwidth of the start; False when it does not come back in time."""
-        for _ in range(_PATIENCE):
-            if self._is_steady(threads):
-                return True
-            time.sleep(1)
-        return False
-
-    def _is_steady(self, threads: int) -> bool:
-        """Whether the machine reads as fast as at the start, where that is asked for."""
-        if not self.plan.steady:
-            return True
-        usual = median(self.results.bandwidth[threads])
-        return abs(median(read_bandwidth(threads, size=_PROBE, rounds=3)) / usual - 1) <= _SWING
 
     def _convert(self, target: Target) -> None:
         entries = [self._entry(target, threads) for threads in self.plan.threads]
@@ -168,17 +149,11 @@ class Runner:
             prefills=list(plan.prefills),
             depths=list(plan.depths),
             turn=plan.turn,
+            usual=median(self.results.bandwidth[threads]) if plan.steady else None,
         )
-        for _ in range(_TRIES if plan.steady else 1):
-            if number == 0:
-                forget_pages(self._weights(target))
-            steady = self._wait(threads)
-            done = self._work(job)
-            if done.exit_code or (steady and self._is_steady(threads)):
-                break
-            self.say("the machine did not read as fast as at the start of the run")
-        else:
-            entry.unsteady += 1
+        if number == 0:
+            forget_pages(self._weights(target))
+        done = self._work(job)
         if not self._failed(entry, done):
             for line in self._lines:
                 self._keep(entry, line)
@@ -233,6 +208,8 @@ class Runner:
         if "test" in line:
             seconds: list[float] = line["seconds"]  # type: ignore[assignment]
             entry.samples.setdefault(str(line["test"]), []).extend(seconds)
+        elif "unsteady" in line:
+            entry.unsteady += cast("int", line["unsteady"])
         elif "about" in line:
             about: dict[str, object] = line["about"]  # type: ignore[assignment]
             for name, value in about.items():

@@ -1,7 +1,7 @@
 """The process that an engine lives in: does one job, told as JSON, and prints what it measures.
 
-Each line of stdout is JSON: `{"test": name, "seconds": [...]}`, `{"mark": what was just done}`, or
-`{"about": {...}}`. Libraries that print go to stderr.
+Each line of stdout is JSON: `{"test": name, "seconds": [...]}`, `{"mark": what was just done}`,
+`{"about": {...}}`, or `{"unsteady": how many tests}`. Libraries that print go to stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,6 +21,7 @@ import numpy as np
 
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import engine_class
+from issun.benchmarks.steady import Steady
 
 Work = Literal["convert", "speed", "memory"]
 
@@ -40,6 +42,7 @@ class Job(msgspec.Struct, kw_only=True):
     depths: list[int] = []
     new_tokens: int = 64
     turn: bool = False
+    usual: float | None = None  # read bandwidth at which alone a sample counts
     context: int = 0
     vocab_size: int = 0
     seed: int = 0
@@ -80,8 +83,13 @@ class Reporter:
         print(json.dumps(content), file=self._stream, flush=True)
 
 
-def measure_speed(engine: Engine, job: Job, report: Reporter) -> None:
+def measure_speed(engine: Engine, job: Job, report: Callable[..., None]) -> None:
     """Load, then read and decode at every size, each size cold before it is warm."""
+    steady = Steady(job.threads, job.usual)
+
+    def timed(ids: list[int], count: int) -> list[float]:
+        return seconds_by_token(engine.generate(ids, count))
+
     started = time.perf_counter()
     engine.load(job.threads)
     report(test=job.load_name, seconds=[time.perf_counter() - started])
@@ -90,15 +98,16 @@ def measure_speed(engine: Engine, job: Job, report: Reporter) -> None:
     for size in sorted({*job.prefills, *job.depths}):
         ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
         if size in job.prefills:
-            report(test=f"cold-{size}", seconds=seconds_by_token(engine.generate(ids, 1)))
+            report(test=f"cold-{size}", seconds=timed(ids, 1))
         count = 1 + job.new_tokens if size in job.depths else 1
-        first, *rest = seconds_by_token(engine.generate(ids, count))
+        first, *rest = steady(partial(timed, ids, count))
         if size in job.prefills:
             report(test=f"prefill-{size}", seconds=[first])
         if rest:
             report(test=f"decode-{size}", seconds=rest)
     for test, seconds in (engine.turn() if job.turn else {}).items():
         report(test=test, seconds=[seconds])
+    report(unsteady=steady.missed)
 
 
 def seconds_by_token(tokens: Iterator[None]) -> list[float]:

@@ -7,18 +7,21 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from issun.benchmarks import runner, suite
+from issun.benchmarks import runner, steady, suite
 from issun.benchmarks.bandwidth import read_bandwidth
+from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import Memory, Results, depths, read_results
 from issun.benchmarks.memory import Watched, watch
-from issun.benchmarks.worker import Job
+from issun.benchmarks.worker import Job, measure_speed
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
 
@@ -156,34 +159,83 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert said[0] == "round 2 of 2: embedded, 1 threads"
 
 
-SWUNG = "the machine did not read as fast as at the start of the run"
+def samples_at(speeds: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], int]:
+    """What is kept of the samples 0, 1, … while the probe finds `speeds`, the last for ever."""
+    found = itertools.chain(speeds, itertools.repeat(speeds[-1]))
+    monkeypatch.setattr(steady, "read_bandwidth", lambda threads, **options: [next(found)])
+    monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
+    counted = itertools.count()
+    take = steady.Steady(threads=1, usual=1.0)
+    return take(lambda: [float(next(counted))]), take.missed
 
 
-def test_what_ran_on_another_kind_of_machine_is_measured_again(
+@pytest.mark.parametrize(
+    ("speeds", "kept", "missed"),
+    [
+        ([1.0, 0.81], 0, 0),
+        # Before (twice: it waits) and behind the first; before and behind the second.
+        ([0.7, 0.9, 1.3, 1.1, 0.85], 1, 0),
+        ([1.0, 0.7, 1.0, 1.3, 1.0, 1.0], 2, 0),
+        ([0.5], 4, 1),
+    ],
+)
+def test_what_ran_at_another_speed_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, speeds: list[float], kept: int, missed: int
+) -> None:
+    assert samples_at(speeds, monkeypatch) == ([kept], missed)
+
+
+class Quick(Engine):
+    """Answers without a model; counts how often it reads."""
+
+    readings = 0
+
+    def convert(self) -> None:
+        """Nothing to convert."""
+
+    def load(self, threads: int) -> None:
+        """Nothing to load."""
+
+    def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
+        self.readings += 1
+        return iter([None] * count)
+
+
+def test_a_steady_worker_repeats_tests_and_tells_what_it_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # At the start; before (twice: it waits) and behind the first try; before and behind the second.
-    speeds = iter([1.0, 0.7, 0.9, 1.3, 1.1, 0.85])
-    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [next(speeds)])
-    monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
-    found, said = run(tmp_path / "r.json", steady=True, rounds=1, contexts=())
-    (entry,) = found.engines
-    assert (entry.rounds, entry.unsteady, len(entry.samples["prefill-8"])) == (1, 0, 1)
-    assert said[2:] == [SWUNG]
-    assert next(speeds, None) is None
+    """At 0 all is steady at once; behind the first prompt of 8 the machine reads otherwise."""
+    speeds = itertools.chain([1.0, 1.0], itertools.repeat(0.5))
+    monkeypatch.setattr(steady, "read_bandwidth", lambda threads, **options: [next(speeds)])
+    monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
+    told: list[dict[str, Any]] = []
+    job = Job(work="speed", engine="", checkpoint="", folder="", vocab_size=100)
+    job.prefills, job.depths, job.new_tokens, job.usual = [8], [0], 4, 1.0
+    engine = Quick(tmp_path, tmp_path)
+    measure_speed(engine, job, lambda **content: told.append(content))
+    counts = {line["test"]: len(line["seconds"]) for line in told if "test" in line}
+    assert counts == {"load": 1, "decode-0": 4, "cold-8": 1, "prefill-8": 1}
+    assert engine.readings == 1 + 1 + 5
+    assert told[-1] == {"unsteady": 1}
 
 
-def test_what_never_runs_steadily_is_kept_and_counted(
+def test_a_run_passes_on_the_bandwidth_of_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speeds = itertools.chain([1.0], itertools.repeat(0.5))
-    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [next(speeds)])
-    monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(runner, "_TRIES", 2)
-    found, said = run(tmp_path / "r.json", steady=True, rounds=1, contexts=())
-    (entry,) = found.engines
-    assert (entry.rounds, entry.unsteady, len(entry.samples["prefill-8"])) == (1, 1, 1)
-    assert said[2:] == [SWUNG, SWUNG]
+    asked: list[Job] = []
+    real = runner.watch
+
+    def noting(command: list[str], **options: Any) -> Watched:
+        asked.append(msgspec.json.decode(command[-1], type=Job))
+        options["on_line"](json.dumps({"unsteady": 2}))
+        return real(_python("pass"), **options)
+
+    monkeypatch.setattr(runner, "watch", noting)
+    for steadily, usual in ((True, 1e9), (False, None)):
+        found, _ = run(tmp_path / f"{steadily}.json", steady=steadily, contexts=())
+        assert {job.usual for job in asked} == {usual}
+        assert found.engines[0].unsteady == 4
+        asked.clear()
 
 
 def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:

@@ -1,0 +1,52 @@
+"""Samples count while the machine reads as fast as at the start of a run.
+
+A virtual machine may be moved, within seconds, between parts of its host that read at very
+different speeds; engines that compute and engines that read are changed by that in different ways.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from issun.benchmarks.bandwidth import read_bandwidth
+
+_SWING, _PROBE = 0.2, 1 << 28  # largest change that is steady, and bytes read to find it
+_TRIES, _PATIENCE = 5, 30  # samples of one test, and seconds of waiting before each
+
+
+@dataclass(slots=True)
+class Steady:
+    """Repeats what ran at another speed; `missed` counts what never ran at the usual one."""
+
+    threads: int
+    usual: float | None  # bytes a second at the start; None: no matter how fast it reads
+    missed: int = 0
+
+    def __call__(self, sample: Callable[[], list[float]]) -> list[float]:
+        """The first of what `sample` gives that was steady, else the last of a few."""
+        if self.usual is None:
+            return sample()
+        for _ in range(_TRIES):
+            before = self._wait()
+            found = sample()
+            if before and self._holds():
+                return found
+        self.missed += 1
+        return found
+
+    def _wait(self) -> bool:
+        """Wait for the usual speed; False when it does not come back in time."""
+        for _ in range(_PATIENCE):
+            if self._holds():
+                return True
+            time.sleep(1)
+        return False
+
+    def _holds(self) -> bool:
+        if self.usual is None:
+            return True
+        now = median(read_bandwidth(self.threads, size=_PROBE, rounds=3))
+        return abs(now / self.usual - 1) <= _SWING
