@@ -1,9 +1,8 @@
 """Many prompts at once: sequences join and leave a batch that decodes one token a step.
 
-A prompt is read alone, as it is for a single answer, and what it leaves in the KV cache is copied
-into a slot. The active slots stay the first ones, so that they are one batch in the graph. With
-float32 and int8 linears a row of logits does not depend on the rows beside it, and every answer
-is the one that its prompt gets alone; the 4-bit kernels round one row otherwise than several.
+Short prompts are read together, and what one begins alike with another is read once. With float32
+and int8 linears a row of logits does not depend on the rows beside it, and every answer is the one
+that its prompt gets alone; the 4-bit kernels round one row otherwise than several.
 """
 
 from __future__ import annotations
@@ -14,10 +13,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from issun.runtime.answer import Completion
-from issun.runtime.decoder import Decoder, IssunDecoder, KVCache, Logits
+from issun.runtime.decoder import PREFILL_CHUNK, Decoder, IssunDecoder
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import Segment, Writer, check_prompt
+from issun.runtime.reading import Reading, fits, read_piece, should_wait
 from issun.runtime.sampling import SamplingParams, Vector
+from issun.runtime.slots import Slots
+
+MakeWriter = Callable[[list[int], SamplingParams, int], Writer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def make_jobs(
 def generate_batch(
     decoder: IssunDecoder,
     jobs: Sequence[Job],
-    make_writer: Callable[[list[int], SamplingParams, int], Writer],
+    make_writer: MakeWriter,
     *,
     slots: int,
 ) -> Iterator[tuple[int, Completion]]:
@@ -66,60 +69,56 @@ def generate_batch(
     if not jobs:
         return
     longest = max(len(job.prompt) + job.params.max_new_tokens for job in jobs)
-    longest = min(longest, decoder.n_positions)
-    batch = decoder.new_cache(min(slots, len(jobs)), longest)
-    reader = _Reader(decoder, decoder.new_cache(1, longest))
-    waiting = deque(jobs)
-    running: list[_Running] = []  # the first slots, each in that of its place
+    cache = decoder.new_cache(min(slots, len(jobs)), min(longest, decoder.n_positions))
+    held, waiting = Slots(cache), deque(jobs)
+    running: list[_Sequence] = []  # each in the slot of its place
+
+    def draw(place: int, logits: Vector) -> Iterator[tuple[int, Completion]]:
+        sequence = running[place]
+        if completion := sequence.draw(logits):
+            last = running.pop()
+            if place < len(running):
+                running[place] = last
+            held.leave(place)
+            yield sequence.job.place, completion
+
     try:
         while waiting or running:
-            while waiting and len(running) < slots:
-                job = waiting.popleft()
-                writer = make_writer(job.prompt, job.params, reader.known(job.prompt))
-                new = _Running(job, writer)
-                if completion := new.add(reader.read(job.prompt)):
-                    yield job.place, completion
-                else:
-                    batch.copy(reader.cache, 0, len(running))
-                    running.append(new)
-            if not running:
-                return
-            logits = decoder.forward(batch, [[r.token] for r in running], range(len(running)))
-            for slot in reversed(range(len(running))):
-                if completion := running[slot].add(logits[slot]):
-                    yield running[slot].job.place, completion
-                    last = running.pop()
-                    if slot < len(running):
-                        running[slot] = last
-                        batch.copy(batch, len(running), slot)
+            while waiting and not held.full:
+                new = _admit(held, waiting, make_writer)
+                while any(sequence.rest for sequence in new):
+                    read_piece(decoder, held, new, PREFILL_CHUNK)
+                held.start()
+                running += new
+                for sequence in reversed(new):  # the last of those that run
+                    yield from draw(running.index(sequence), sequence.logits)
+            if running:
+                logits = decoder.forward(cache, [[s.token] for s in running], range(len(running)))
+                for place in reversed(range(len(running))):
+                    yield from draw(place, logits[place])
     finally:
-        batch.close()
-        reader.cache.close()
+        cache.close()
 
 
-class _Reader:
-    """Reads prompts in a cache of one slot, and remembers the last."""
-
-    def __init__(self, decoder: IssunDecoder, cache: KVCache) -> None:
-        self._decoder, self.cache = decoder, cache
-        self._logits: Logits | None = None
-
-    def known(self, prompt: list[int]) -> int:
-        """How many of the prompt's tokens need not be read: all or none."""
-        return len(prompt) if self._logits is not None and self.cache.ids[0] == prompt else 0
-
-    def read(self, prompt: list[int]) -> Logits:
-        """The (vocab_size,) logits behind `prompt`, whose keys and values the cache then holds."""
-        if self._logits is None or not self.known(prompt):
-            self.cache.rewind(0)
-            self._logits = self._decoder.prefill(self.cache, prompt)
-        return self._logits
+def _admit(held: Slots, waiting: deque[Job], make_writer: MakeWriter) -> list[_Sequence]:
+    """Give slots to the next jobs that are to be read together, which is one at least."""
+    new: list[_Sequence] = []
+    while waiting and not held.full:
+        prompt, params = waiting[0].prompt, waiting[0].params
+        known = held.known(prompt)
+        together = fits(prompt, known, new, PREFILL_CHUNK)
+        if not together or should_wait(prompt, known, new):
+            break
+        held.join(prompt)
+        new.append(_Sequence(waiting.popleft(), make_writer(prompt, params, known), known))
+    return new
 
 
-class _Running:
-    """A job with what it has said so far."""
+class _Sequence(Reading):
+    """A job whose prompt is read, with what it has said so far."""
 
-    def __init__(self, job: Job, writer: Writer) -> None:
+    def __init__(self, job: Job, writer: Writer, known: int) -> None:
+        super().__init__(job.prompt, known)
         self.job, self._writer = job, writer
         self._segments: list[Segment] = []
 
@@ -128,7 +127,7 @@ class _Running:
         """The token that is to be read next."""
         return self._segments[-1].id
 
-    def add(self, logits: Vector) -> Completion | None:
+    def draw(self, logits: Vector) -> Completion | None:
         """Draw the next token; gives the answer when that ends it."""
         segment = self._writer.add(logits)
         self._segments.append(segment)

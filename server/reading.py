@@ -1,4 +1,4 @@
-"""A prompt on its way into the KV cache."""
+"""A request's prompt on its way into the KV cache."""
 
 from __future__ import annotations
 
@@ -6,34 +6,30 @@ from collections.abc import Sequence
 
 from issun.runtime.decoder import Logits
 from issun.runtime.generate import Logprob, Writer
-from issun.runtime.sampling import Vector, top_logprobs
+from issun.runtime.reading import Reading
+from issun.runtime.sampling import top_logprobs
 from issun.server.requests import Progress, Request
 
 
-class Reading:
-    """A prompt that is being read: its last logits, and its scores where they are wanted."""
+class RequestReading(Reading):
+    """Scores the prompt where that is wanted, and tells how far it is."""
 
-    logits: Vector  # behind the whole prompt
-
-    def __init__(self, request: Request, writer: Writer, rest: list[int]) -> None:
-        self.request, self.writer, self.rest = request, writer, rest
+    def __init__(self, request: Request, writer: Writer, known: int) -> None:
+        super().__init__(request.prompt, known)
+        self.request, self.writer = request, writer
         self.scores = request.score is not None
         self.logprobs: list[Logprob | None] = [None] if self.scores else []
 
     def rows(self, size: int) -> range:
         """Which rows of the next `size` tokens have logits of use."""
-        if self.scores:
-            return range(size)
-        return range(size - (size == len(self.rest)), size)
+        return range(size) if self.scores else super().rows(size)
 
     def add(self, chunk: Sequence[int], logits: Logits) -> None:
         """Note that `chunk` was read, with the logits of its rows."""
-        done = len(self.request.prompt) - len(self.rest) + len(chunk)
-        self.rest = self.rest[len(chunk) :]
+        super().add(chunk, logits)
+        done = len(self.prompt) - len(self.rest)
         if self.request.score is not None:
-            following = self.request.prompt[done - len(chunk) + 1 : done + 1]
+            following = self.prompt[done - len(chunk) + 1 : done + 1]
             for row, token in zip(logits, following, strict=False):
                 self.logprobs.append(Logprob(*top_logprobs(row, token, self.request.score)))
-        if not self.rest:
-            self.logits = logits[-1]
-        self.request.emit(Progress(done, len(self.request.prompt)))
+        self.request.emit(Progress(done, len(self.prompt)))

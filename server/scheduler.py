@@ -9,21 +9,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain
 
-from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder, cut
+from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
 from issun.runtime.generate import Writer, check_prompt
 from issun.runtime.model import Model
-from issun.runtime.prefix import common_prefix
+from issun.runtime.reading import fits, read_piece, should_wait
 from issun.runtime.sampling import Vector
+from issun.runtime.slots import Slots
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
-from issun.server.reading import Reading
+from issun.server.reading import RequestReading
 from issun.server.requests import Failed, Request, Scored
-from issun.server.slots import Slots
 
 _CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
-_WORTH_WAITING = 16  # tokens that another prompt is just reading are read once for both
 _LOG = logging.getLogger("issun.server")
 
 
@@ -36,12 +34,12 @@ class Scheduler:
         if not isinstance(model.decoder, IssunDecoder):
             raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
         self._model, self._decoder, self._metrics = model, model.decoder, metrics
-        self._slots = Slots(model.decoder, slots)
+        self._slots = Slots(model.decoder.new_cache(slots))
         self._max_queue, self._deadline = max_queue, deadline
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
         self._ends = math.inf  # when running answers must have ended
-        self._reading: list[Reading] = []  # behind the running; between steps one or none
+        self._reading: list[RequestReading] = []  # behind the running; between steps one or none
         self._running: list[_Running] = []  # each in the slot of its place
         self._held = ExitStack()  # the model, from start to end
         self._thread = threading.Thread(target=self._run, name="issun-scheduler", daemon=True)
@@ -153,19 +151,8 @@ class Scheduler:
         self._admit(most)
         if not self._reading:
             return
-        chunks = [next(cut(reading.rest, most)) for reading in self._reading]
-        width = max(map(len, chunks))
-        rows = [
-            [width * place + row for row in reading.rows(len(chunk))]
-            for place, (reading, chunk) in enumerate(zip(self._reading, chunks, strict=True))
-        ]
         try:
-            logits = self._decoder.forward(
-                self._slots.cache, chunks, list(chain(*rows)), first=self._slots.active
-            )
-            for reading, chunk, own in zip(self._reading, chunks, rows, strict=True):
-                reading.add(chunk, logits[: len(own)])
-                logits = logits[len(own) :]
+            read_piece(self._decoder, self._slots, self._reading, most)
         except Exception as error:
             self._slots.drop()
             for reading in self._reading:
@@ -197,30 +184,22 @@ class Scheduler:
                 self._fail(request, error)
                 continue
             self._slots.join(request.prompt, reuse=request.score is None)
-            self._reading.append(Reading(request, writer, request.prompt[known:]))
+            self._reading.append(RequestReading(request, writer, known))
             self._metrics.prompt_tokens.inc(len(request.prompt))
             self._metrics.reused_tokens.inc(known)
 
     def _fits(self, request: Request, most: int) -> bool:
         """Whether `request` can be read together with what is read now, each of them whole."""
-        if not self._reading:
-            return True
         known = self._known(request)
-        rests = [len(request.prompt) - known, *(len(reading.rest) for reading in self._reading)]
-        return (
-            len(rests) * max(rests) <= most
-            and min(rests) > 1  # a lone row is rounded otherwise
-            and request.answer == self._reading[0].request.answer
-            and not (request.score is None and self._shared(request) > known + _WORTH_WAITING)
-        )
+        if self._reading and request.answer != self._reading[0].request.answer:
+            return False
+        if request.score is None and should_wait(request.prompt, known, self._reading):
+            return False
+        return fits(request.prompt, known, self._reading, most)
 
     def _known(self, request: Request) -> int:
         """How much of a prompt need not be read; of one that is scored every row is needed."""
         return self._slots.known(request.prompt) if request.score is None else 0
-
-    def _shared(self, request: Request) -> int:
-        """How many tokens a prompt begins alike with one that is being read."""
-        return max(common_prefix(r.request.prompt, request.prompt) for r in self._reading)
 
     def _begin(self) -> None:
         """Let what was read begin its answers."""

@@ -185,50 +185,66 @@ def test_texts_and_one_set_of_parameters(load: Load) -> None:
 # --- work and memory ---
 
 
-def test_equal_prompts_are_read_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, read = load(), []
-    prefill = model.decoder.prefill
-    monkeypatch.setattr(
-        model.decoder, "prefill", lambda cache, ids: (read.append(len(ids)), prefill(cache, ids))[1]
+@pytest.fixture
+def forwards(load: Load, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """How many tokens each sequence reads, for every forward pass of the model."""
+    decoder, found = load().decoder, []
+    assert isinstance(decoder, IssunDecoder)
+    forward = decoder.forward
+
+    def note(cache: KVCache, chunks: Sequence[Sequence[int]], *args: Any, **options: Any) -> Any:
+        found.append([len(chunk) for chunk in chunks])
+        return forward(cache, chunks, *args, **options)
+
+    monkeypatch.setattr(decoder, "forward", note)
+    return found
+
+
+def test_equal_prompts_are_read_once(load: Load, forwards: list[list[int]]) -> None:
+    """But for their last two tokens: a lone row would be rounded otherwise than several."""
+    one, other = ids_of(20), ids_of(30, seed=1)
+    many = load().generate_many(
+        [one, list(one), one, other, other], SamplingParams(max_new_tokens=5), slots=2
     )
-    one, other = ids_of(20), ids_of(30)
-    many = model.generate_many(
-        [one, list(one), one, other, other, one], SamplingParams(max_new_tokens=5), slots=2
-    )
-    assert read == [20, 30, 20]
-    assert [c.timings.reused_tokens for c in many] == [0, 20, 20, 0, 30, 0]
-    assert [c.timings.prompt_tokens for c in many] == [20, 20, 20, 30, 30, 20]
+    assert [sizes for sizes in forwards if max(sizes) > 1] == [[20], [2], [2, 30], [2]]
+    assert [c.timings.reused_tokens for c in many] == [0, 18, 18, 0, 28]
+    assert [c.timings.prompt_tokens for c in many] == [20, 20, 20, 30, 30]
+
+
+def test_short_prompts_are_read_together(load: Load, forwards: list[list[int]]) -> None:
+    """As many as fit, padded to the longest, into one chunk of 128; a long one is read alone."""
+    prompts = [ids_of(n, seed=n) for n in (30, 32, 31, 20, 25, 200, 1, 40)]
+    load().generate_many(prompts, SamplingParams(max_new_tokens=1), slots=8)
+    assert forwards == [[30, 32, 31, 20], [25], [128], [72], [1], [40]]
 
 
 def test_slots_stay_full_and_no_larger_than_needed(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+    load: Load, forwards: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, sizes, caches = load(), [], []
+    model, caches = load(), []
     decoder = model.decoder
     assert isinstance(decoder, IssunDecoder)
-    forward, new_cache = decoder.forward, decoder.new_cache
-
-    def count(cache: KVCache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Any:
-        sizes.append(len(chunks))
-        return forward(cache, chunks, rows)
+    new_cache = decoder.new_cache
 
     def make(slots: int = 1, positions: int | None = None) -> KVCache:
         caches.append((slots, positions))
         return new_cache(slots, positions)
 
-    monkeypatch.setattr(decoder, "forward", count)
     monkeypatch.setattr(decoder, "new_cache", make)
-    prompt = ids_of(20)
+    prompts = [ids_of(20, seed=seed) for seed in range(5)]
     lengths = (5, 2, 4, 1, 3)
     params = [SamplingParams(max_new_tokens=n, seed=n, banned_ids=(1, EOS)) for n in lengths]
-    many = model.generate_many([prompt] * 5, params, slots=3)
+    many = model.generate_many(prompts, params, slots=3)
     assert [c.timings.new_tokens for c in many] == list(lengths)
-    # The prompt; then 5, 2, 4 start; 2 ends after its second, and 3 joins, as 1 ends at once.
-    assert sizes == [1, 3, 3, 3, 1]
-    assert caches == [(3, 25), (1, 25)]
+    # Three are read; the second ends after a step, the fourth with its first token, and the fifth
+    # takes the place of both.
+    read = [len(sizes) for sizes in forwards if max(sizes) > 1]
+    steps = [len(sizes) for sizes in forwards if max(sizes) == 1]
+    assert (read, steps) == ([3, 1, 1], [3, 3, 3, 1])
+    assert caches == [(3, 25)]
     caches.clear()
-    model.generate_many([prompt], SamplingParams(max_new_tokens=10**6))
-    assert caches == [(1, 256), (1, 256)]
+    model.generate_many(prompts[:1], SamplingParams(max_new_tokens=10**6))
+    assert caches == [(1, 256)]
 
 
 # --- what is refused ---

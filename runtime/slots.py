@@ -1,10 +1,10 @@
-"""The server's KV cache: slots that are answering stand first, what others leave is kept behind."""
+"""Slots of a KV cache: those that are answering stand first, what others leave is kept behind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from issun.runtime.decoder import IssunDecoder
+from issun.runtime.decoder import KVCache
 from issun.runtime.prefix import common_prefix
 
 _READ_TOGETHER = 2  # a lone row is rounded otherwise than several, so it is never read alone
@@ -18,10 +18,10 @@ class Slots:
     first.
     """
 
-    def __init__(self, decoder: IssunDecoder, count: int) -> None:
-        self.count, self.active, self.reading = count, 0, 0
-        self.cache = decoder.new_cache(count)
-        self._used = [0] * count  # when each slot was last of use
+    def __init__(self, cache: KVCache) -> None:
+        self.cache = cache
+        self.count, self.active, self.reading = len(cache.ids), 0, 0
+        self._used = [0] * self.count  # when each slot was last of use
         self._time = 0
 
     @property

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.runtime.decoder import Cache
-from issun.server.slots import Slots
+from issun.runtime.slots import Slots
 
 
 class Copying(Cache):
@@ -21,14 +21,9 @@ class Copying(Cache):
         self.copied += len(self.ids[slot])
 
 
-class Decoder:
-    def new_cache(self, slots: int) -> Copying:
-        return Copying(slots)
-
-
 def make(count: int) -> Slots:
-    decoder: Any = Decoder()
-    return Slots(decoder, count)
+    cache: Any = Copying(count)
+    return Slots(cache)
 
 
 def read(slots: Slots, prompt: list[int]) -> int:
