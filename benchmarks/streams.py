@@ -87,6 +87,32 @@ def _take(numbers: Iterator[int], count: int) -> list[int]:
     return list(itertools.islice(numbers, count))
 
 
+class Ratios:
+    """Prints the tokens a second of one and of `many` in every round, and the medians."""
+
+    def __init__(self, many: str) -> None:
+        self._name = many
+        self._rounds: list[tuple[float, float]] = []
+
+    def add(self, one: float, many: float) -> None:
+        """Note and print a round."""
+        self._rounds.append((one, many))
+        self._print(f"round {len(self._rounds)}", one, many, many / one)
+
+    def conclude(self) -> None:
+        """Print the medians and how far the rounds were apart."""
+        ones, manies = zip(*self._rounds, strict=True)
+        ratios = [many / one for one, many in self._rounds]
+        self._print("median", median(ones), median(manies), median(ratios))
+        print(f"of the rounds {min(ratios):.2f} to {max(ratios):.2f} times")
+
+    def _print(self, title: str, one: float, many: float, times: float) -> None:
+        print(
+            f"{title}: one {one:.1f} tok/s, {self._name} {many:.1f} tok/s, {times:.2f} times",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure the bundle of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,21 +121,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200, help="of each answer")
     parser.add_argument("--rounds", type=int, default=7)
     args, options = parser.parse_known_args()
-    ones, manies = [], []
     with served(args.bundle, ["--slots", str(args.streams), *options]) as netloc:
         new = itertools.count()  # no prompt comes twice: the server would not read it again
+        ratios = Ratios(f"{args.streams} streams")
         rate(netloc, _take(new, args.streams), 2)  # the first use of memory is not measured
-        for number in range(args.rounds):
-            ones.append(rate(netloc, _take(new, 1), args.tokens))
-            manies.append(rate(netloc, _take(new, args.streams), args.tokens))
-            times = manies[-1] / ones[-1]
-            print(f"round {number + 1}: one {ones[-1]:.1f} tok/s, {args.streams} streams ", end="")
-            print(f"{manies[-1]:.1f} tok/s, {times:.2f} times", flush=True)
-    ratios = [many / one for one, many in zip(ones, manies, strict=True)]
-    print(
-        f"median: one {median(ones):.1f} tok/s, {args.streams} streams {median(manies):.1f} tok/s, "
-        f"{median(ratios):.2f} times (of the rounds {min(ratios):.2f} to {max(ratios):.2f})"
-    )
+        for _ in range(args.rounds):
+            ratios.add(
+                rate(netloc, _take(new, 1), args.tokens),
+                rate(netloc, _take(new, args.streams), args.tokens),
+            )
+        ratios.conclude()
 
 
 if __name__ == "__main__":

@@ -1,27 +1,30 @@
-"""The benchmark of one stream against many, on the embedded model."""
+"""The benchmarks of one stream or prompt against many, on the embedded model."""
 
 from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 import pytest
 
-from issun.benchmarks import streams
+from issun.benchmarks import streams, together
 from issun.benchmarks.errors import BenchError
 from issun.runtime.model import bundle_folder
 
 
+@pytest.mark.parametrize(("module", "many"), [(streams, "streams"), (together, "prompts")])
 def test_it_prints_each_round_and_the_median(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: Any, many: str
 ) -> None:
-    options = ["--streams", "3", "--tokens", "5", "--rounds", "2", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["streams", str(bundle_folder(None)), *options])
-    streams.main()
-    *rounds, last = capsys.readouterr().out.splitlines()
-    figures = r"one ([\d.]+) tok/s, 3 streams ([\d.]+) tok/s, ([\d.]+) times"
-    assert len(rounds) == 2
-    for line in [*rounds, last]:
+    options = [f"--{many}", "3", "--tokens", "5", "--rounds", "2", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["name", str(bundle_folder(None)), *options])
+    module.main()
+    *lines, last = capsys.readouterr().out.splitlines()
+    figures = rf"one ([\d.]+) tok/s, 3 {many} ([\d.]+) tok/s, ([\d.]+) times"
+    assert [line.split(":")[0] for line in lines] == ["round 1", "round 2", "median"]
+    assert re.fullmatch(r"of the rounds [\d.]+ to [\d.]+ times", last)
+    for line in lines:
         found = re.search(figures, line)
         assert found, line
         assert all(float(figure) > 0 for figure in found.groups())

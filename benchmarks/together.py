@@ -1,0 +1,53 @@
+"""One prompt against many: tokens a second of `Model.generate_many`.
+
+`python -m issun.benchmarks.together BUNDLE [--prompts 16] [--tokens 200] [--rounds 7]` answers in
+turn one prompt and many at once. What counts is all new tokens by the time from the call to the
+last of them, so reading the prompts is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+from issun.benchmarks.streams import PROMPT, Ratios
+from issun.runtime import Model, SamplingParams
+
+
+def rate(model: Model, numbers: Iterator[int], prompts: int, tokens: int) -> float:
+    """New tokens a second of the next `prompts` prompts, all at once."""
+    asked = [PROMPT.format(number=number) for number in islice(numbers, prompts)]
+    params = [
+        SamplingParams(max_new_tokens=tokens, min_new_tokens=tokens, seed=seed)
+        for seed in range(prompts)
+    ]
+    started = time.perf_counter()
+    answers = model.generate_many(asked, params, slots=prompts)
+    return sum(a.timings.new_tokens for a in answers) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure the bundle of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=200, help="of each answer")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    with Model.load(args.bundle, threads=args.threads) as model:
+        numbers, ratios = count(), Ratios(f"{args.prompts} prompts")
+        rate(model, numbers, args.prompts, 2)  # the first use of memory is not measured
+        for _ in range(args.rounds):
+            ratios.add(
+                rate(model, numbers, 1, args.tokens),
+                rate(model, numbers, args.prompts, args.tokens),
+            )
+        ratios.conclude()
+
+
+if __name__ == "__main__":
+    main()
