@@ -24,6 +24,7 @@ from issun.benchmarks.engines.registry import BUNDLE, engine_class, missing_pack
 from issun.benchmarks.machine import forget_pages
 from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
 from issun.benchmarks.memory import INTERVAL, Watched, watch
+from issun.benchmarks.steady import settled_bandwidth
 from issun.benchmarks.worker import Job, Work
 
 Say = Callable[[str], object]
@@ -105,7 +106,8 @@ class Runner:
         for threads in self.plan.threads:
             if threads not in self.results.bandwidth:
                 self.say(f"read bandwidth, {threads} threads")
-                self.results.bandwidth[threads] = read_bandwidth(threads)
+                measure = settled_bandwidth if self.plan.steady else read_bandwidth
+                self.results.bandwidth[threads] = measure(threads)
                 self._store()
 
     def _convert(self, target: Target) -> None:

@@ -17,6 +17,16 @@ _SWING, _PROBE = 0.2, 1 << 28  # largest change that is steady, and bytes read t
 _TRIES, _PATIENCE = 5, 30  # samples of one test, and seconds of waiting before each
 
 
+def settled_bandwidth(threads: int) -> list[float]:
+    """The read bandwidth once all rounds of it agree, else as it is after a few tries."""
+    for _ in range(_PATIENCE):
+        found = read_bandwidth(threads)
+        if max(found) <= (1 + _SWING) * min(found):
+            break
+        time.sleep(1)
+    return found
+
+
 @dataclass(slots=True)
 class Steady:
     """Repeats what ran at another speed; `missed` counts what never ran at the usual one."""

@@ -185,6 +185,18 @@ def test_what_ran_at_another_speed_is_measured_again(
     assert samples_at(speeds, monkeypatch) == ([kept], missed)
 
 
+def test_a_steady_run_starts_when_the_machine_has_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = iter([[3.0, 3.0, 5.0], [5.0, 3.0, 3.0], [3.0, 3.5, 3.2], [3.0, 3.0, 3.0]])
+    monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(found))
+    monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
+    assert steady.settled_bandwidth(1) == [3.0, 3.5, 3.2]
+    never = itertools.repeat([1.0, 2.0])
+    monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(never))
+    assert steady.settled_bandwidth(1) == [1.0, 2.0]
+
+
 class Quick(Engine):
     """Answers without a model; counts how often it reads."""
 
@@ -231,7 +243,8 @@ def test_a_run_passes_on_the_bandwidth_of_its_start(
         return real(_python("pass"), **options)
 
     monkeypatch.setattr(runner, "watch", noting)
-    for steadily, usual in ((True, 1e9), (False, None)):
+    monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [2e9])
+    for steadily, usual in ((True, 2e9), (False, None)):
         found, _ = run(tmp_path / f"{steadily}.json", steady=steadily, contexts=())
         assert {job.usual for job in asked} == {usual}
         assert found.engines[0].unsteady == 4

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,6 +172,27 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
             assert (ahead.ids, ahead.text) == (alone.ids, alone.text)
             assert ahead.finish_reason == alone.finish_reason
     assert drafted > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_elsewhere_each_token_is_nearly_the_likeliest_of_a_replay(
+    ja_small: Callable[..., Path], precision: str
+) -> None:
+    """Kernels for one row round otherwise than those for several, which verify a draft."""
+    text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
+    with Model.load(ja_small(precision), threads=1) as model:
+        model._row_cost = lambda params: 0.04  # type: ignore[method-assign]
+        banned = (model.manifest.tokens.unk, model.manifest.tokens.eos)
+        params = SamplingParams(temperature=0, max_new_tokens=100, banned_ids=banned)
+        prompt = model.prompt("次の文を写してください。", text)
+        calls = _count_rows(model)
+        ids = model.generate(prompt, params).ids
+        assert max(calls) > 2
+        logits = model.score([*prompt, *ids])[len(prompt) - 1 : -1]
+        logits[:, banned] = -np.inf
+        drawn = np.take_along_axis(logits, np.array(ids)[:, None], axis=1)[:, 0]
+        assert len(drawn) == 100
+        assert (logits.max(axis=1) - drawn).max() <= 0.5
 
 
 def _changed(params: SamplingParams, **changes: Any) -> dict[str, Any]:
