@@ -79,6 +79,8 @@ def generate_batch(
             last = running.pop()
             if place < len(running):
                 running[place] = last
+            if not waiting:  # nobody is left to begin like it
+                cache.rewind(0, place)
             held.leave(place)
             yield sequence.job.place, completion
 
