@@ -40,23 +40,21 @@ class Steady:
         if self.usual is None:
             return sample()
         for _ in range(_TRIES):
-            before = self._wait()
+            before = self._wait(self.usual)
             found = sample()
-            if before and self._holds():
+            if before and self._holds(self.usual):
                 return found
         self.missed += 1
         return found
 
-    def _wait(self) -> bool:
+    def _wait(self, usual: float) -> bool:
         """Wait for the usual speed; False when it does not come back in time."""
         for _ in range(_PATIENCE):
-            if self._holds():
+            if self._holds(usual):
                 return True
             time.sleep(1)
         return False
 
-    def _holds(self) -> bool:
-        if self.usual is None:
-            return True
+    def _holds(self, usual: float) -> bool:
         now = median(read_bandwidth(self.threads, size=_PROBE, rounds=3))
-        return abs(now / self.usual - 1) <= _SWING
+        return abs(now / usual - 1) <= _SWING
