@@ -65,6 +65,7 @@ class Plan:
     prefills: tuple[int, ...]
     depths: tuple[int, ...]
     new_tokens: int
+    samples: int  # of each warm test in a round
     contexts: tuple[int, ...]  # of the memory runs
     turn: bool
     steady: bool  # repeat what ran while the machine read at another speed than at the start
@@ -150,6 +151,7 @@ class Runner:
             load_name="load-first" if number == 0 else "load",
             prefills=list(plan.prefills),
             depths=list(plan.depths),
+            samples=plan.samples,
             turn=plan.turn,
             usual=median(self.results.bandwidth[threads]) if plan.steady else None,
         )

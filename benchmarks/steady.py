@@ -13,7 +13,7 @@ from statistics import median
 
 from issun.benchmarks.bandwidth import read_bandwidth
 
-_SWING, _PROBE = 0.2, 1 << 28  # largest change that is steady, and bytes read to find it
+_SWING, _PROBE = 0.15, 1 << 28  # largest change that is steady, and bytes read to find it
 _TRIES, _PATIENCE = 5, 30  # samples of one test, and seconds of waiting before each
 
 

@@ -42,6 +42,7 @@ class Request:
     depths: tuple[int, ...] | None
     contexts: tuple[int, ...] | None
     new_tokens: int
+    samples: int
     turn: bool
     steady: bool
     seed: int
@@ -117,6 +118,7 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Con
         depths=_fitting("decode", request.depths, DEPTHS, limit - new - 1),
         contexts=_contexts(request, limit),
         new_tokens=new,
+        samples=request.samples,
         turn=request.turn,
         steady=request.steady,
         seed=request.seed,

@@ -41,6 +41,7 @@ class Job(msgspec.Struct, kw_only=True):
     prefills: list[int] = []
     depths: list[int] = []
     new_tokens: int = 64
+    samples: int = 1  # of each warm test
     turn: bool = False
     usual: float | None = None  # read bandwidth at which alone a sample counts
     context: int = 0
@@ -100,11 +101,12 @@ def measure_speed(engine: Engine, job: Job, report: Callable[..., None]) -> None
         if size in job.prefills:
             report(test=f"cold-{size}", seconds=timed(ids, 1))
         count = 1 + job.new_tokens if size in job.depths else 1
-        first, *rest = steady(partial(timed, ids, count))
-        if size in job.prefills:
-            report(test=f"prefill-{size}", seconds=[first])
-        if rest:
-            report(test=f"decode-{size}", seconds=rest)
+        for _ in range(job.samples):
+            first, *rest = steady(partial(timed, ids, count))
+            if size in job.prefills:
+                report(test=f"prefill-{size}", seconds=[first])
+            if rest:
+                report(test=f"decode-{size}", seconds=rest)
     for test, seconds in (engine.turn() if job.turn else {}).items():
         report(test=test, seconds=[seconds])
     report(unsteady=steady.missed)

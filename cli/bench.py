@@ -112,6 +112,7 @@ def run(
         str | None, typer.Option(help=tr("Contexts to decode behind (default: 0,128,512,900)."))
     ] = None,
     new_tokens: Annotated[int, typer.Option(help=tr("Tokens decoded behind each context."))] = 64,
+    samples: Annotated[int, typer.Option(help=tr("Samples of each warm test in a round."))] = 1,
     memory: Annotated[
         str | None,
         typer.Option(help=tr("Contexts of the memory runs, or none (default: 256,1000).")),
@@ -120,7 +121,8 @@ def run(
     steady: Annotated[
         bool,
         typer.Option(
-            "--steady", help=tr("Measure anew what ran while memory read slower or faster.")
+            "--steady",
+            help=tr("Measure warm tests anew that ran while memory read slower or faster."),
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help=tr("Of the prompts' ids."))] = 0,
@@ -148,6 +150,7 @@ def run(
         depths=_list("decode", decode, 0) if decode else None,
         contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
+        samples=_list("samples", str(samples), 1)[0],
         turn=turn,
         steady=steady,
         seed=seed,

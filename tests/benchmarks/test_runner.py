@@ -38,6 +38,7 @@ def request(**changes: Any) -> suite.Request:
         "depths": (0, 32),
         "contexts": (20, 60),
         "new_tokens": 4,
+        "samples": 1,
         "turn": False,
         "steady": False,
         "seed": 3,
@@ -172,9 +173,9 @@ def samples_at(speeds: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[li
 @pytest.mark.parametrize(
     ("speeds", "kept", "missed"),
     [
-        ([1.0, 0.81], 0, 0),
+        ([1.0, 0.86], 0, 0),
         # Before (twice: it waits) and behind the first; before and behind the second.
-        ([0.7, 0.9, 1.3, 1.1, 0.85], 1, 0),
+        ([0.7, 0.9, 1.3, 1.1, 0.9], 1, 0),
         ([1.0, 0.7, 1.0, 1.3, 1.0, 1.0], 2, 0),
         ([0.5], 4, 1),
     ],
@@ -188,10 +189,10 @@ def test_what_ran_at_another_speed_is_measured_again(
 def test_a_steady_run_starts_when_the_machine_has_settled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = iter([[3.0, 3.0, 5.0], [5.0, 3.0, 3.0], [3.0, 3.5, 3.2], [3.0, 3.0, 3.0]])
+    found = iter([[3.0, 3.0, 5.0], [5.0, 3.0, 3.0], [3.0, 3.4, 3.2], [3.0, 3.0, 3.0]])
     monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(found))
     monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
-    assert steady.settled_bandwidth(1) == [3.0, 3.5, 3.2]
+    assert steady.settled_bandwidth(1) == [3.0, 3.4, 3.2]
     never = itertools.repeat([1.0, 2.0])
     monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(never))
     assert steady.settled_bandwidth(1) == [1.0, 2.0]
@@ -217,18 +218,20 @@ def test_a_steady_worker_repeats_tests_and_tells_what_it_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 0 all is steady at once; behind the first prompt of 8 the machine reads otherwise."""
-    speeds = itertools.chain([1.0, 1.0], itertools.repeat(0.5))
+    speeds = itertools.chain([1.0] * 4, itertools.repeat(0.5))
     monkeypatch.setattr(steady, "read_bandwidth", lambda threads, **options: [next(speeds)])
     monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
     told: list[dict[str, Any]] = []
     job = Job(work="speed", engine="", checkpoint="", folder="", vocab_size=100)
     job.prefills, job.depths, job.new_tokens, job.usual = [8], [0], 4, 1.0
+    job.samples = 2
     engine = Quick(tmp_path, tmp_path)
     measure_speed(engine, job, lambda **content: told.append(content))
-    counts = {line["test"]: len(line["seconds"]) for line in told if "test" in line}
-    assert counts == {"load": 1, "decode-0": 4, "cold-8": 1, "prefill-8": 1}
-    assert engine.readings == 1 + 1 + 5
-    assert told[-1] == {"unsteady": 1}
+    counts = [(line["test"], len(line["seconds"])) for line in told if "test" in line]
+    decoded, cold, warm = ("decode-0", 4), ("cold-8", 1), ("prefill-8", 1)
+    assert counts == [("load", 1), decoded, decoded, cold, warm, warm]
+    assert engine.readings == 2 + 1 + 2 * 5
+    assert told[-1] == {"unsteady": 2}
 
 
 def test_a_run_passes_on_the_bandwidth_of_its_start(
