@@ -63,7 +63,7 @@ class Outcome:
 
 def run_limited(name: str, command: list[str], limit: int) -> Outcome:
     """Run `command` with at most `limit` bytes of memory."""
-    with _cgroup(limit) as group:
+    with memory_cgroup(limit) as group:
         if group is not None:
             joined = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
             done = watch(joined, limit=limit)
@@ -79,7 +79,7 @@ def run_limited(name: str, command: list[str], limit: int) -> Outcome:
 
 
 @contextmanager
-def _cgroup(limit: int) -> Iterator[Path | None]:
+def memory_cgroup(limit: int) -> Iterator[Path | None]:
     """A new memory cgroup with this limit and no swap; None where none can be made."""
     for root, name in ((_CGROUP / "memory", "memory.limit_in_bytes"), (_CGROUP, "memory.max")):
         group = root / f"issun-{os.getpid()}"

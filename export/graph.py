@@ -104,16 +104,21 @@ class _Builder(Tape):
         return self.op("Add", [tokens, positions])
 
     def block(self, hidden: ir.Value, layer: int) -> ir.Value:
-        """One transformer block: attention and MLP, each behind a LayerNormalization."""
+        """One transformer block: attention and MLP, each behind a LayerNormalization.
+
+        Behind the last attention no row is read but those whose logits are asked for.
+        """
         at = f"h.{layer}"
         attended = self.attention(self.layer_norm(hidden, f"{at}.ln_1"), layer)
-        hidden = self.op("Add", [hidden, attended])
+        if layer == self.config.n_layer - 1:
+            hidden, attended = self.asked_for(hidden), self.asked_for(attended)
+        hidden = self.op("Add", [hidden, self.affine(attended, f"{at}.attn.c_proj")])
         return self.op("Add", [hidden, self.mlp(self.layer_norm(hidden, f"{at}.ln_2"), at)])
 
     def attention(self, x: ir.Value, layer: int) -> ir.Value:
         """Causal attention of the new tokens over the cache, which it extends in place."""
         at = f"h.{layer}.attn"
-        qkv = self.bias(self.linear(x, f"{at}.c_attn"), f"{at}.c_attn")
+        qkv = self.affine(x, f"{at}.c_attn")
         heads, width = self.config.n_head, self.config.kv_head_dim
         attributes: dict[str, Any] = {
             "num_heads": heads,
@@ -142,7 +147,7 @@ class _Builder(Tape):
         )
         self.past += past
         self.present += present
-        attended = self.tape.op_multi_out(
+        return self.tape.op_multi_out(
             "GroupQueryAttention",
             [
                 *(qkv, None, None, *past, self.seqlens_k, self.total),
@@ -153,7 +158,6 @@ class _Builder(Tape):
             domain=_MS,
             name=f"{at}.gqa",
         )[0]
-        return self.bias(self.linear(attended, f"{at}.c_proj"), f"{at}.c_proj")
 
     def mlp(self, x: ir.Value, at: str) -> ir.Value:
         """The two linears of a block with the activation between."""
@@ -165,12 +169,15 @@ class _Builder(Tape):
             active = self.op(operator, [up, *bias], domain=_MS)
         else:
             active = self.op(operator, [self.bias(up, f"{at}.mlp.c_fc")])
-        return self.bias(self.linear(active, f"{at}.{LIFTED}"), f"{at}.{LIFTED}")
+        return self.affine(active, f"{at}.{LIFTED}")
+
+    def asked_for(self, x: ir.Value) -> ir.Value:
+        """The rows of x (batch, sequence, width) whose logits are asked for: (rows, width)."""
+        return self.op("Gather", [self.op("Flatten", [x], {"axis": 2}), self.logit_rows])
 
     def head(self, hidden: ir.Value) -> ir.Value:
-        """Logits of the rows that are asked for; the others are never computed."""
-        rows = self.op("Reshape", [hidden, self.ints("flat", [-1, self.config.n_embd])])
-        chosen = self.layer_norm(self.op("Gather", [rows, self.logit_rows]), "ln_f")
+        """Logits of every row of `hidden`."""
+        chosen = self.layer_norm(hidden, "ln_f")
         logits = ir.val("logits", ir.DataType.FLOAT, ("rows", self.config.vocab_size))
         name = "wte" if self.config.tie_word_embeddings else "lm_head"
         if self.weights.precision == "float32":
@@ -183,6 +190,10 @@ class _Builder(Tape):
             domain=_MS,
             output=logits,
         )
+
+    def affine(self, x: ir.Value, name: str) -> ir.Value:
+        """x @ weight + bias."""
+        return self.bias(self.linear(x, name), name)
 
     def linear(self, x: ir.Value, name: str) -> ir.Value:
         """x @ weight, the channels that are to be kept apart in float32."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ContextError, OutOfMemoryError, ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
+from issun.runtime.memory_left import take
 from issun.runtime.pages import FilePages
 from issun.runtime.prefix import common_prefix
 from issun.runtime.session import is_out_of_memory
@@ -24,6 +25,7 @@ Logits = NDArray[np.float32]
 
 PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one call of 512
 _TABLE = 16 << 20  # bytes: of what is mapped, only the embedding's table is as large
+_PROMPT = 32  # tokens: fewer are a step or a draft, which take too little to ask for
 
 
 class Cache:
@@ -247,9 +249,20 @@ class IssunDecoder(Decoder):
     @property
     def slot_bytes(self) -> int:
         """Memory of one sequence's keys and values when it fills the context."""
+        return self._token_bytes * (self.n_positions + PREFILL_CHUNK)
+
+    @property
+    def _token_bytes(self) -> int:
+        """Memory of one token's keys and values."""
         shape = self._architecture
         width = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim
-        return width * (self.n_positions + PREFILL_CHUNK) * np.dtype(self.kv_cache).itemsize
+        return width * np.dtype(self.kv_cache).itemsize
+
+    @property
+    def _working_bytes(self) -> int:
+        """About what a token takes while it is read: a block's activations, which are float32."""
+        shape = self._architecture
+        return 4 * (7 * shape.n_embd + 2 * shape.n_inner)
 
     def new_cache(self, slots: int = 1, positions: int | None = None) -> KVCache:
         """An empty cache for `slots` sequences of up to `positions` tokens (default: all)."""
@@ -278,6 +291,8 @@ class IssunDecoder(Decoder):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
         with memory_for(int(lengths.sum())):
+            if shape[1] > _PROMPT:
+                take(int(lengths.sum()) * (self._token_bytes + self._working_bytes))
             logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
         feeds = {

@@ -25,6 +25,7 @@ def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
         done = issun("cache", *action)
         assert (done.code, done.out) == (0, f"{megabytes:>9} MB  {fuji}\n")
         assert f"1 in {cache}, {megabytes} MB together.\n" in done.err
+    data.chmod(0o600)
     data.write_bytes(b"x" * data.stat().st_size)
     done = issun("cache", "verify")
     assert done.code == 2

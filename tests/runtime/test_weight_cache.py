@@ -119,6 +119,7 @@ def test_the_entry_holds_packed_weights_alone(folder: Path, cache: WeightCache) 
     (kept,) = (t for t in graph.graph.initializer if t.name == packed.carrier)
     assert carrier < 4 * int(np.prod(kept.dims)) + 4096
     assert entry.stat().st_mode & 0o777 == 0o700
+    assert (entry / "packed.data").stat().st_mode & 0o777 == 0o400
 
 
 @pytest.mark.parametrize("place", ["carrier", "weight", "end"])
@@ -127,6 +128,7 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     data = the_entry(cache) / "packed.data"
     content = bytearray(data.read_bytes())
     content[{"carrier": 1, "weight": len(content) // 2, "end": -9}[place]] ^= 1
+    data.chmod(0o600)
     data.write_bytes(content)
     assert [entry.bundle for entry in cache.damaged()] == [str(folder)]
     notes: Notes = []
@@ -159,6 +161,7 @@ def test_half_an_entry_is_made_anew(
 ) -> None:
     expected = logits(folder)
     path = the_entry(cache) / part
+    path.chmod(0o600)
     if fault == "missing":
         path.unlink()
     elif fault == "short":

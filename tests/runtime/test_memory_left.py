@@ -1,0 +1,140 @@
+"""How much memory is left, as a made-up system tells it, and what a prompt does with too little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from issun.benchmarks.limited import memory_cgroup
+from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams, decoder
+from issun.runtime.memory_left import memory_left, take
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
+GREEDY = SamplingParams(temperature=0, max_new_tokens=8)
+LONG = "日本で一番高い山は富士山です。" * 20
+
+
+KiB = 1 << 10
+V1, V2 = "sys/fs/cgroup/memory/", "sys/fs/cgroup/"
+
+
+def system(root: Path, groups: str, files: dict[str, str]) -> Path:
+    """A root with 5,000 KiB available, 1,000 KiB of swap, and these files."""
+    meminfo = "MemTotal:  9000 kB\nMemAvailable:  5000 kB\nSwapFree:  1000 kB\n"
+    for name, text in {"proc/meminfo": meminfo, "proc/self/cgroup": groups, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@linux
+@pytest.mark.parametrize(
+    ("groups", "files", "left"),
+    [
+        ("", {}, 6000),
+        ("0::/a/b\n", {f"{V2}a/b/memory.max": "max\n", f"{V2}a/b/memory.current": "1\n"}, 6000),
+        (
+            "0::/a/b\n",  # the group around it leaves less; its file pages can be read again
+            {
+                f"{V2}a/b/memory.max": f"{4000 * KiB}\n",
+                f"{V2}a/b/memory.current": f"{1000 * KiB}\n",
+                f"{V2}a/memory.max": f"{3000 * KiB}\n",
+                f"{V2}a/memory.current": f"{2500 * KiB}\n",
+                f"{V2}a/memory.stat": f"anon 7\ninactive_file {200 * KiB}\nactive_file 102400\n",
+            },
+            1000 + 3000 - 2500 + 200 + 100,
+        ),
+        (
+            "4:cpu:/x\n3:memory:/c\n0::/\n",
+            {
+                f"{V1}c/memory.limit_in_bytes": f"{2000 * KiB}\n",
+                f"{V1}c/memory.usage_in_bytes": f"{1900 * KiB}\n",
+                f"{V1}c/memory.stat": f"active_file 9\ntotal_active_file {50 * KiB}\n",
+                f"{V1}memory.limit_in_bytes": "9223372036854771712\n",
+                f"{V1}memory.usage_in_bytes": "5\n",
+            },
+            1000 + 2000 - 1900 + 50,
+        ),
+        (
+            "0::/not/seen/from/here\n",  # in a container, its own group is mounted as the root
+            {f"{V2}memory.max": f"{700 * KiB}\n", f"{V2}memory.current": "0\n"},
+            1000 + 700,
+        ),
+    ],
+    ids=["no groups", "no limit", "around", "version 1", "container"],
+)
+def test_the_least_of_machine_and_groups(
+    tmp_path: Path, groups: str, files: dict[str, str], left: int
+) -> None:
+    assert memory_left(system(tmp_path, groups, files)) == left * KiB
+
+
+def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
+    assert memory_left(tmp_path) is None
+
+
+def test_what_is_there_can_be_taken() -> None:
+    take(1 << 20)
+
+
+@linux
+def test_more_than_there_is_cannot_be_taken() -> None:
+    with pytest.raises(MemoryError):
+        take(1 << 62)
+
+
+@linux
+def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing_left(size: int) -> None:
+        raise MemoryError(size)
+
+    with Model.load(threads=1) as model:
+        chat = Conversation(model, params=GREEDY)
+        chat.reply("日本で一番高い山は?")
+        with monkeypatch.context() as short:
+            short.setattr(decoder, "take", nothing_left)
+            with pytest.raises(OutOfMemoryError, match="There is not enough memory for"):
+                chat.reply(LONG)
+        assert len(chat.turns) == 1
+        fresh = Conversation(model, params=GREEDY)
+        fresh.turns += chat.turns
+        assert chat.reply(LONG).ids == fresh.reply(LONG).ids
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams
+
+with Model.load(threads=1) as model:
+    chat = Conversation(model, params=SamplingParams(temperature=0, max_new_tokens=8))
+    chat.reply("日本で一番高い山は?")
+    (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        chat.reply(sys.argv[2])
+    except OutOfMemoryError as error:
+        print(error)
+"""
+
+
+@linux
+def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed() -> None:
+    with memory_cgroup(3 << 20) as group:
+        if group is None:
+            pytest.skip("no memory cgroup can be made here")
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(group), LONG],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("There is not enough memory for 128 more tokens")
