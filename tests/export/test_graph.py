@@ -265,6 +265,25 @@ def test_a_row_of_zeros_comes_through_int8_as_zeros(
     assert mean_kl(*logits) <= 0.005
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_behind_the_last_attention_only_rows_asked_for_are_computed(
+    bundle: Bundles, precision: str
+) -> None:
+    graph = ir.load(bundle("head-8", precision) / "model.onnx").graph
+    attention = [node for node in graph if node.op_type == "GroupQueryAttention"][-1]
+    (merged,) = [use.node for use in attention.outputs[0].uses()]
+    (asked,) = [use.node for use in merged.outputs[0].uses()]
+    assert (merged.op_type, asked.op_type) == ("Flatten", "Gather")
+    assert asked.inputs[1] is graph.inputs[[i.name for i in graph.inputs].index("logit_rows")]
+    with Model.load(bundle("head-8", precision)) as model:
+        decoder = model.decoder
+        every = whole(decoder, range(10, 30))
+        some = decoder.forward(decoder.new_cache(), [range(10, 30)], [17, 3])
+        none = decoder.forward(decoder.new_cache(), [range(10, 30)], [])
+    assert np.abs(some - every[[17, 3]]).max() <= (SAME if precision == "int8" else TOLERANCE)
+    assert none.shape == (0, every.shape[1])
+
+
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 def test_int8_rows_do_not_depend_on_what_is_computed_beside_them(
     ja_small: Bundles, novel: str, kv_cache: str
