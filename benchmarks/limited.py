@@ -92,6 +92,9 @@ def memory_cgroup(limit: int) -> Iterator[Path | None]:
         except OSError:
             group.rmdir()
             continue
+        swap = {"memory.memsw.limit_in_bytes": limit, "memory.swap.max": 0}
+        for file in filter(Path.exists, (group / each for each in swap)):
+            file.write_text(str(swap[file.name]))
         try:
             yield group
         finally:

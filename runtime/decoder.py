@@ -25,7 +25,7 @@ Logits = NDArray[np.float32]
 
 PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one call of 512
 _TABLE = 16 << 20  # bytes: of what is mapped, only the embedding's table is as large
-_PROMPT = 32  # tokens: fewer are a step or a draft, which take too little to ask for
+_WORTH_ASKING = 2 << 20  # bytes: a step takes less, and asking takes a tenth of a millisecond
 
 
 class Cache:
@@ -189,6 +189,7 @@ class KVCache(Cache):
         shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
         self._memory = _untouched_zeros(int(np.prod(shape)) * self.dtype.itemsize)
         self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
+        self.touched = [0] * slots  # positions of each slot that have memory already
         self.binding = session.io_binding()
         self._bound = range(0)
 
@@ -211,6 +212,7 @@ class KVCache(Cache):
         self.ids[slot] = source.ids[source_slot][:length]
         held = len(self.ids[slot])
         self.buffers[:, slot, :, :held] = source.buffers[:, source_slot, :, :held]
+        self.touched[slot] = max(self.touched[slot], held)
 
     def shrink(self) -> None:
         """Give back the memory of what was forgotten; only Linux takes single pages back."""
@@ -226,6 +228,7 @@ class KVCache(Cache):
                 last = (start + row) // mmap.PAGESIZE * mmap.PAGESIZE
                 if first < last:
                     self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+        self.touched = [len(held) for held in self.ids]
 
     def clipped(self, slot: int = 0) -> tuple[int, int]:
         """How many keys and values of `slot` lie at an end of int8's range, and how many it has."""
@@ -245,6 +248,7 @@ class IssunDecoder(Decoder):
         super().__init__(session, architecture)
         self.kv_cache = kv_cache_type(session)
         self._architecture = architecture
+        self._most_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
 
     @property
     def slot_bytes(self) -> int:
@@ -291,8 +295,7 @@ class IssunDecoder(Decoder):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
         with memory_for(int(lengths.sum())):
-            if shape[1] > _PROMPT:
-                take(int(lengths.sum()) * (self._token_bytes + self._working_bytes))
+            self._ask_for_memory(cache, range(first, first + len(chunks)), shape[1])
             logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
         feeds = {
@@ -314,6 +317,18 @@ class IssunDecoder(Decoder):
         for held, chunk in zip(slots, chunks, strict=True):
             held.extend(chunk)
         return logits
+
+    def _ask_for_memory(self, cache: KVCache, slots: range, rows: int) -> None:
+        """Raise MemoryError where the system has no room for `rows` new rows in each of `slots`."""
+        ends = {slot: len(cache.ids[slot]) + rows for slot in slots}
+        new = sum(max(0, end - cache.touched[slot]) for slot, end in ends.items())
+        more_rows = max(0, len(slots) * rows - self._most_rows)
+        size = new * self._token_bytes + more_rows * self._working_bytes
+        if size > _WORTH_ASKING:
+            take(size)
+        for slot, end in ends.items():
+            cache.touched[slot] = max(cache.touched[slot], end)
+        self._most_rows += more_rows
 
 
 @contextmanager

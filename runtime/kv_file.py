@@ -86,6 +86,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     cache.ids[0] = found.ids
+    cache.touched[0] = max(cache.touched[0], length)
     return found
 
 

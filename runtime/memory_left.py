@@ -22,7 +22,9 @@ class _Version(NamedTuple):
     mounts: tuple[str, ...]
     limit: str
     usage: str
-    reclaimable: re.Pattern[str]  # lines of memory.stat: file pages, which can be read again
+    reclaimable: re.Pattern[str]  # lines of memory.stat: what can be read again
+    swap_limit: str
+    swap_usage: str
 
 
 _V1 = _Version(
@@ -30,12 +32,16 @@ _V1 = _Version(
     "memory.limit_in_bytes",
     "memory.usage_in_bytes",
     re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE),
+    "memory.memsw.limit_in_bytes",  # of memory and swap together
+    "memory.memsw.usage_in_bytes",
 )
 _V2 = _Version(
     ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
     "memory.max",
     "memory.current",
-    re.compile(r"^(?:in)?active_file (\d+)$", re.MULTILINE),
+    re.compile(r"^(?:(?:in)?active_file|slab_reclaimable) (\d+)$", re.MULTILINE),
+    "memory.swap.max",
+    "memory.swap.current",
 )
 
 
@@ -53,34 +59,44 @@ def memory_left(root: Path = _ROOT) -> int | None:
     told = dict(re.findall(r"^(\w+): +(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" not in told:
         return None
-    swap = int(told.get("SwapFree", 0)) * 1024
-    available = int(told["MemAvailable"]) * 1024
-    return swap + min([available, *_left_in_groups(root)])
+    available, swap = (int(told.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
+    return min([available + swap, *_left_in_groups(root, swap)])
 
 
-def _left_in_groups(root: Path) -> Iterator[int]:
+def _left_in_groups(root: Path, swap: int) -> Iterator[int]:
     """What the limit of each of this process's groups, and of those around them, leaves."""
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            version = _V1 if controllers else _V2
-            for mount in version.mounts:
-                group = root / mount / path.lstrip("/")
-                for place in (group, *group.parents):
-                    yield from _left_in(place, version)
-                    if place == root / mount:
-                        break
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version = _V1 if controllers else _V2
+        for mount in version.mounts:
+            group = root / mount / path.lstrip("/")
+            for place in (group, *group.parents):
+                yield from _left_in(place, version, swap)
+                if place == root / mount:
+                    break
 
 
-def _left_in(group: Path, version: _Version) -> Iterator[int]:
-    limit, usage = (_read(group / name).strip() for name in (version.limit, version.usage))
-    if limit.isdigit() and usage.isdigit():
-        reclaimable = version.reclaimable.findall(_read(group / "memory.stat"))
-        yield int(limit) - int(usage) + sum(map(int, reclaimable))
+def _left_in(group: Path, version: _Version, swap: int) -> Iterator[int]:
+    free = _free(group / version.limit, group / version.usage)
+    if free is None:
+        return
+    swap_free = _free(group / version.swap_limit, group / version.swap_usage)
+    if swap_free is not None:
+        both = version is _V1  # it counts memory and swap together
+        swap = max(0, min(swap, swap_free - free * both))
+    yield free + swap + sum(map(int, version.reclaimable.findall(_read(group / "memory.stat"))))
+
+
+def _free(limit: Path, usage: Path) -> int | None:
+    """What a limit leaves; None where there is none."""
+    most, used = _read(limit).strip(), _read(usage).strip()
+    return int(most) - int(used) if most.isdigit() and used.isdigit() else None
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeError):
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
         return ""

@@ -131,7 +131,8 @@ class WeightCache:
         try:
             packed = pack(graph, folder / _DATA, threads=threads)
             if os.name == "posix":  # whoever writes into it would change weights in use
-                (folder / _DATA).chmod(0o400)
+                with suppress(OSError):  # some file systems know no modes
+                    (folder / _DATA).chmod(0o400)
             entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
             (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
             self._make_room(packed.size)

@@ -61,12 +61,33 @@ def system(root: Path, groups: str, files: dict[str, str]) -> Path:
             1000 + 2000 - 1900 + 50,
         ),
         (
+            "0::/a\n",  # the group may have no swap, or 10 KiB of it
+            {
+                f"{V2}a/memory.max": f"{700 * KiB}\n",
+                f"{V2}a/memory.current": "0\n",
+                f"{V2}a/memory.stat": f"slab_reclaimable {3 * KiB}\nslab_unreclaimable 9\n",
+                f"{V2}a/memory.swap.max": f"{30 * KiB}\n",
+                f"{V2}a/memory.swap.current": f"{20 * KiB}\n",
+            },
+            700 + 3 + 10,
+        ),
+        (
+            "4:memory,hugetlb:/c\nnonsense\n",  # its limit of both together leaves 5 KiB of swap
+            {
+                f"{V1}c/memory.limit_in_bytes": f"{2000 * KiB}\n",
+                f"{V1}c/memory.usage_in_bytes": f"{1900 * KiB}\n",
+                f"{V1}c/memory.memsw.limit_in_bytes": f"{2010 * KiB}\n",
+                f"{V1}c/memory.memsw.usage_in_bytes": f"{1905 * KiB}\n",
+            },
+            100 + 5,
+        ),
+        (
             "0::/not/seen/from/here\n",  # in a container, its own group is mounted as the root
             {f"{V2}memory.max": f"{700 * KiB}\n", f"{V2}memory.current": "0\n"},
             1000 + 700,
         ),
     ],
-    ids=["no groups", "no limit", "around", "version 1", "container"],
+    ids=["no groups", "no limit", "around", "version 1", "swap", "swap 1", "container"],
 )
 def test_the_least_of_machine_and_groups(
     tmp_path: Path, groups: str, files: dict[str, str], left: int
@@ -108,33 +129,70 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
         assert chat.reply(LONG).ids == fresh.reply(LONG).ids
 
 
+@linux
+def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(decoder, "take", asked.append)
+    with Model.load(threads=1) as model:
+        cache = model.decoder.new_cache(2)
+        ids = range(10, 210)
+        model.decoder.prefill(cache, ids)
+        assert len(asked) == 1, "the second chunk has fewer rows and 72 tokens: under 2 MiB"
+        assert asked[0] == 128 * 4 * (2 * 6 * 256 + 7 * 256 + 2 * 1024)
+        cache.rewind(0)
+        model.decoder.prefill(cache, ids)
+        assert len(asked) == 1
+        cache.rewind(0)
+        cache.shrink()
+        model.decoder.prefill(cache, range(10, 410))
+        assert len(asked) == 1, "chunks of 128: 1.5 MiB of keys and values each"
+        assert cache.touched == [400, 0]
+        model.decoder.forward(cache, [[9], range(10, 210)], [])
+        assert asked[1:] == [4 * (400 * 2 * 6 * 256 + 272 * (7 * 256 + 2 * 1024))]
+
+
 SCRIPT = """
 import os, sys
 from pathlib import Path
+from issun.runtime import decoder
 from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams
 
 with Model.load(threads=1) as model:
     chat = Conversation(model, params=SamplingParams(temperature=0, max_new_tokens=8))
     chat.reply("日本で一番高い山は?")
     (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
-    try:
-        chat.reply(sys.argv[2])
-    except OutOfMemoryError as error:
-        print(error)
+    if sys.argv[3] == "unasked":
+        decoder.take = lambda size: None
+    for _ in range(2):
+        try:
+            print(len(chat.reply(sys.argv[2]).ids))
+        except OutOfMemoryError as error:
+            print(error)
 """
+NOT_ENOUGH = "There is not enough memory for 128 more tokens"
 
 
 @linux
-def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed() -> None:
-    with memory_cgroup(3 << 20) as group:
+@pytest.mark.parametrize(
+    ("limit", "how", "code", "said"),
+    [
+        (3 << 20, "asked", 0, NOT_ENOUGH),
+        (2 << 20, "unasked", -9, ""),
+        (64 << 20, "asked", 0, "8\n8\n"),
+    ],
+)
+def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed(
+    limit: int, how: str, code: int, said: str
+) -> None:
+    with memory_cgroup(limit) as group:
         if group is None:
             pytest.skip("no memory cgroup can be made here")
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(group), LONG],
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(group), LONG, how],
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
         )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("There is not enough memory for 128 more tokens")
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith(said)
