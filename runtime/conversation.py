@@ -41,7 +41,7 @@ class Conversation:
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
         self._last: _Unfinished | None = None
-        self._dropped = 0  # turns that the latest prompt left out
+        self._dropped = 0  # turns that the latest turn's prompt left out
 
     def reply(self, message: str, params: SamplingParams | None = None) -> Completion:
         """Answer `message` and add both to the turns; raises as `stream` does."""
@@ -64,7 +64,7 @@ class Conversation:
         the role does not fit.
         """
         # Turns that the shortest message would drop are dropped; a longer one may drop more.
-        self._fit(self.turns, "あ", self.params)
+        self._dropped = self._fit(self.turns, "あ", self.params).dropped_turns
         known = self.model.prompts.before_message(self.role, self.turns[self._dropped :])
         return self.model.read(self._cache, known, stop)
 
@@ -166,29 +166,26 @@ class Conversation:
     def _ask(self, message: str, earlier: Sequence[Turn], params: SamplingParams | None) -> Stream:
         params = params or self.params
         fitted = self._fit(earlier, message, params)
-        asked = _Unfinished(place=len(earlier), message=message, prompt=fitted.ids)
-        return self._start(asked, params, fitted.dropped_turns)
+        asked = _Unfinished(place=len(earlier), message=message, prompt=fitted)
+        return self._start(asked, params)
 
     def _fit(self, earlier: Sequence[Turn], message: str, params: SamplingParams) -> FittedPrompt:
-        fitted = self.model.prompts.chat(
+        return self.model.prompts.chat(
             self.role,
             earlier,
             message,
             max_new_tokens=params.max_new_tokens,
             dropped=self._dropped,
         )
-        self._dropped = fitted.dropped_turns
-        return fitted
 
-    def _start(
-        self, unfinished: _Unfinished, params: SamplingParams, dropped_turns: int = 0
-    ) -> Stream:
+    def _start(self, unfinished: _Unfinished, params: SamplingParams) -> Stream:
         def keep(completion: Completion) -> None:
             if completion.finish_reason == "cancelled" and not completion.ids:
                 return  # stopped before anything came: nothing has changed
             reply = unfinished.reply + completion.text
             answer = [*unfinished.answer, *completion.ids]
             self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
+            self._dropped = unfinished.prompt.dropped_turns
             cut = answer and completion.finish_reason != "stop"
             self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
 
@@ -197,10 +194,10 @@ class Conversation:
         before = [*self._cache.ids[0], -1]
         return self.model.start(
             self._cache,
-            unfinished.prompt,
+            unfinished.prompt.ids,
             params,
             answer=unfinished.answer,
-            dropped_turns=dropped_turns,
+            dropped_turns=unfinished.prompt.dropped_turns,
             on_complete=keep,
             on_abandon=lambda: self._cache.keep_common_prefix(before),
         )
@@ -212,6 +209,6 @@ class _Unfinished:
 
     place: int
     message: str
-    prompt: list[int]
+    prompt: FittedPrompt
     answer: list[int] = field(default_factory=list)
     reply: str = ""

@@ -314,21 +314,19 @@ class IssunDecoder(Decoder):
             self.session.run_with_iobinding(binding)
         if lengths.max() > 1:  # a few rows were read, and with each a whole piece of the file
             self.pages.drop(_TABLE)
-        for held, chunk in zip(slots, chunks, strict=True):
-            held.extend(chunk)
+        for slot, chunk in enumerate(chunks, first):
+            cache.touched[slot] = max(cache.touched[slot], len(cache.ids[slot]) + shape[1])
+            cache.ids[slot].extend(chunk)
+        self._most_rows = max(self._most_rows, input_ids.size)
         return logits
 
     def _ask_for_memory(self, cache: KVCache, slots: range, rows: int) -> None:
         """Raise MemoryError where the system has no room for `rows` new rows in each of `slots`."""
-        ends = {slot: len(cache.ids[slot]) + rows for slot in slots}
-        new = sum(max(0, end - cache.touched[slot]) for slot, end in ends.items())
+        new = sum(max(0, len(cache.ids[slot]) + rows - cache.touched[slot]) for slot in slots)
         more_rows = max(0, len(slots) * rows - self._most_rows)
         size = new * self._token_bytes + more_rows * self._working_bytes
         if size > _WORTH_ASKING:
             take(size)
-        for slot, end in ends.items():
-            cache.touched[slot] = max(cache.touched[slot], end)
-        self._most_rows += more_rows
 
 
 @contextmanager

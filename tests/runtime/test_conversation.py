@@ -24,6 +24,7 @@ from issun.runtime import (
     Model,
     ParameterError,
     SamplingParams,
+    Stream,
     Turn,
 )
 from issun.runtime.manifest import read_manifest
@@ -127,6 +128,29 @@ def test_dropped_turns_are_reported_and_kept(chat: Conversation) -> None:
     assert dropped == sorted(dropped)
     assert [turn.message for turn in chat.turns] == [f"問{i}は何ですか?" for i in range(8)]
     assert chat.stream("次").dropped_turns >= dropped[-1]
+
+
+@pytest.mark.parametrize("give_up", [Stream.close, Stream.cancel])
+def test_a_long_message_that_was_given_up_drops_nothing(
+    model: Model, give_up: Callable[[Stream], object]
+) -> None:
+    chat = Conversation(model, ROLE, params=replace(GREEDY, max_new_tokens=2))
+    for _ in range(3):
+        chat.reply("山は?")
+    room = model.decoder.n_positions - len(prompt_of(model, fresh(chat, []), "山")) - 20
+    stream = chat.stream("山" * room)
+    assert stream.dropped_turns > 0
+    give_up(stream)
+    assert chat.stream("山は?").dropped_turns == 0
+
+
+def test_going_on_tells_what_the_prompt_left_out(chat: Conversation) -> None:
+    dropped = 0
+    while not dropped:
+        completion = chat.reply("山は?")
+        dropped = completion.dropped_turns
+    assert completion.finish_reason == "length"
+    assert chat.resume().dropped_turns == dropped
 
 
 def test_a_full_context_is_read_anew_once_in_several_turns(model: Model) -> None:

@@ -130,6 +130,21 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
 
 
 @linux
+def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(decoder, "take", asked.append)
+    with Model.load(threads=1) as model:
+        cache = model.decoder.new_cache()
+        with monkeypatch.context() as broken:
+            broken.setattr(model.decoder, "session", None)
+            with pytest.raises(AttributeError):
+                model.decoder.prefill(cache, range(10, 210))
+        model.decoder.prefill(cache, range(10, 210))
+        assert len(asked) == 2
+        assert asked[0] == asked[1]
+
+
+@linux
 def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(decoder, "take", asked.append)
