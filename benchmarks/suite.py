@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
@@ -65,12 +68,33 @@ def run(
     targets = _targets(request, folder)
     shape = _shape(request)
     plan = _plan(request, targets, shape)
-    results = _results(request, output, shape, resume=resume)
-    write_results(output, results)
-    Runner(plan, results, output, say).run()
+    with _alone(output):
+        results = _results(request, output, shape, resume=resume)
+        write_results(output, results)
+        Runner(plan, results, output, say).run()
     if work is None:
         shutil.rmtree(folder, ignore_errors=True)
     return results
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Raise BenchError while another run writes to `output`: each would undo what the other has."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
+    lock = FileLock(output.with_suffix(".lock"))
+    Path(lock.lock_file).touch()  # FileLock takes a folder that cannot be written for a lock held
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BenchError(
+            "Another run writes to {path}: wait for its end, or name another file.", path=output
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _targets(request: Request, folder: Path) -> list[Target]:
@@ -166,8 +190,6 @@ def _results(
         name: getattr(shape, name)
         for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
     }
-    if output.is_dir() or not output.parent.is_dir():
-        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
     machine = this_machine()
     if output.exists():
         if not resume:

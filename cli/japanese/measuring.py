@@ -167,6 +167,7 @@ MESSAGES: dict[str, str] = {
     "memory is {value!r}: a context holds the prompt and {new} new tokens.": "memory が {value!r} です。文脈にはプロンプトと {new} 個の新しいトークンが入ります。",
     "Two of the bundles or engines have the same name: rename a folder.": "同じ名前のバンドルまたはエンジンがあります。フォルダー名を変えてください。",
     "There is no run to go on with at {path}.": "{path} に再開できる測定がありません。",
+    "Another run writes to {path}: wait for its end, or name another file.": "{path} には別の計測が書き込み中です。終わるのを待つか、別のファイルにしてください。",
     "{path} exists: go on with it by --resume, or name another file.": "{path} はすでにあります。--resume で再開するか、別のファイルにしてください。",
     "{path} was measured on another machine, model or seed: name another file.": "{path} は別の機械・モデル・乱数の種で測られています。別のファイルにしてください。",
     "The server does not start: {reason}": "サーバーが起動しません: {reason}",

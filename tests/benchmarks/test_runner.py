@@ -251,6 +251,20 @@ def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
     assert output.read_bytes() == before
 
 
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    output = tmp_path / "r.json"
+    refused: list[str] = []
+
+    def say(_: str) -> None:
+        with pytest.raises(BenchError, match="Another run writes to") as caught:
+            run(output, resume=True)
+        refused.append(str(caught.value))
+
+    suite.run(request(rounds=1, contexts=()), output, None, resume=False, say=say)
+    assert refused
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
 def test_the_worker_leaves_other_engines_unburdened() -> None:
     """What it imports counts in every engine's memory."""
     code = "import sys, issun.benchmarks.worker; print(*sys.modules)"
