@@ -9,6 +9,7 @@ the order of transformers' generate. An id that is out is at minus infinity.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -179,7 +180,9 @@ def penalize_presence_and_frequency(
     logits: Vector, answer: Sequence[int], presence: float, frequency: float
 ) -> Vector:
     """Take `presence` once and `frequency` per occurrence from ids in the answer (OpenAI API)."""
-    ids, counts = np.unique(np.asarray(answer, np.int64), return_counts=True)
+    found = Counter(answer)  # np.unique is more code, none of it in a cache after a step
+    ids = np.fromiter(found, np.int64, len(found))
+    counts = np.fromiter(found.values(), np.int64, len(found))
     logits = logits.copy()
     logits[ids] -= (presence + frequency * counts).astype(np.float32)
     return logits
