@@ -48,6 +48,8 @@ def score_emulated(
     # A virtual environment's python is a link; the emulator wants the real one.
     interpreter = os.path.realpath(sys.executable)
     path = os.pathsep.join(["", *(p for p in sys.path if p)])
+    # A core type that is set for this machine may be one that the emulated CPU does not have.
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
     # Editable installs are found through .pth files, which only site packages have.
     start = "import site, sys; [site.addsitedir(p) for p in sys.path if 'site-packages' in p]\n"
     done = subprocess.run(
@@ -55,7 +57,7 @@ def score_emulated(
             *("qemu-x86_64", "-cpu", cpu, interpreter, "-c", start + SCRIPT.format(ids=IDS)),
             *(str(out), option, *map(str, bundles)),
         ],
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment | {"PYTHONPATH": path},
         capture_output=True,
         timeout=240,
         check=False,
