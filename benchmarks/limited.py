@@ -112,6 +112,7 @@ def _systemd_works() -> bool:
 
 def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
     """Export and answer under each limit, then start the baseline."""
+    work.mkdir(parents=True, exist_ok=True)
     for precision, limit in LIMITS.items():
         bundle = work / precision
         if not bundle.exists():
