@@ -82,7 +82,7 @@ def _alone(output: Path) -> Iterator[None]:
     """Raise BenchError while another run writes to `output`: each would undo what the other has."""
     if output.is_dir() or not output.parent.is_dir():
         raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
-    lock = FileLock(output.with_suffix(".lock"))
+    lock = FileLock(output.with_name(f"{output.name}.lock"))
     Path(lock.lock_file).touch()  # FileLock takes a folder that cannot be written for a lock held
     try:
         lock.acquire(timeout=0)

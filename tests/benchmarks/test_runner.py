@@ -251,8 +251,9 @@ def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
     assert output.read_bytes() == before
 
 
-def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
-    output = tmp_path / "r.json"
+@pytest.mark.parametrize("name", ["r.json", "r.lock"])
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
     refused: list[str] = []
 
     def say(_: str) -> None:
@@ -262,7 +263,7 @@ def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
 
     suite.run(request(rounds=1, contexts=()), output, None, resume=False, say=say)
     assert refused
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_the_worker_leaves_other_engines_unburdened() -> None:
