@@ -1,17 +1,14 @@
-"""Turns, the cache between them, cutting answers off and going on, and saved files."""
+"""Turns, the cache between them, cutting answers off, and going on."""
 
 from __future__ import annotations
 
 import gc
-import json
-import stat
 import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -344,6 +341,55 @@ def test_a_closed_model_says_so(folder: Path) -> None:
     model.close()  # once more does no harm
 
 
+def test_stopped_before_the_answer_began_changes_nothing(chat: Conversation) -> None:
+    chat.reply("一つ目", replace(GREEDY, max_new_tokens=2))
+    turns = list(chat.turns)
+    for start in (lambda: chat.stream("二つ目"), chat.retry):
+        completion = start().cancel()
+        assert (completion.text, completion.finish_reason) == ("", "cancelled")
+        assert chat.turns == turns
+    assert chat.resume().finish().ids  # the cut answer can still be continued
+
+
+def test_scores_of_two_threads_are_right_or_refused(folder: Path) -> None:
+    with Model.load(folder, threads=1) as model:
+        ids = list(range(20, 140))
+        expected = model.score(ids)
+        results: list[bool | None] = []
+
+        def work() -> None:
+            for _ in range(20):
+                try:
+                    results.append(bool(np.array_equal(model.score(ids), expected)))
+                except BusyError:
+                    results.append(None)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 40
+        assert False not in results
+        assert True in results
+
+
+def test_segments_keep_their_own_timings(chat: Conversation) -> None:
+    counts = [segment.timings.new_tokens for segment in chat.stream("山は?")]
+    assert counts == list(range(1, len(counts) + 1))
+    assert len(counts) > 1
+
+
+def test_closing_the_model_frees_a_conversation_s_session(folder: Path) -> None:
+    model = Model.load(folder, threads=1)
+    chat = Conversation(model, params=GREEDY)
+    chat.reply("山は?")
+    session = weakref.ref(model.decoder.session)
+    model.close()
+    gc.collect()
+    assert session() is None
+
+
 # --- resume, retry, undo, reset ---
 
 
@@ -472,134 +518,3 @@ def test_reset(chat: Conversation) -> None:
     assert (chat.turns, chat.role) == ([], ["User:別"])
     chat.reset(())
     assert chat.role == []
-
-
-# --- saved files ---
-
-
-def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None:
-    chat.reply("山は?\n川は?")
-    chat.turns.append(Turn("\x1b[31m</s>", '"\\n'))
-    path = tmp_path / "saved.json"
-    chat.save(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    other = Conversation(model, params=GREEDY)
-    other.load(path)
-    assert (other.role, other.turns) == (chat.role, chat.turns)
-    assert other.reply("海は?").text == chat.reply("海は?").text
-
-
-def test_save_refuses_an_existing_file(chat: Conversation, tmp_path: Path) -> None:
-    path = tmp_path / "saved.json"
-    path.write_text("mine")
-    link = tmp_path / "link.json"
-    link.symlink_to(tmp_path / "elsewhere.json")
-    for taken in (path, link):
-        with pytest.raises(ConversationError, match="exists: choose another name"):
-            chat.save(taken)
-    assert path.read_text() == "mine"
-    assert not (tmp_path / "elsewhere.json").exists()
-
-
-def test_save_to_nowhere(chat: Conversation, tmp_path: Path) -> None:
-    with pytest.raises(ConversationError, match="cannot be written"):
-        chat.save(tmp_path / "no" / "saved.json")
-
-
-GOOD: dict[str, Any] = {"format": 1, "role": ["User:別"], "turns": [["問", "答"]]}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "no saved conversation"),
-        (b"{", "no saved conversation"),
-        (b"[]", "no saved conversation"),
-        (b"\xff\xfe", "no saved conversation"),
-        (b'{"format": 1, "role": "\xff"}', "no saved conversation"),
-        (json.dumps(GOOD)[:-1].encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "role": "User:別"}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "more": 1}).encode(), "no saved conversation"),
-        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "no saved conversation"),
-        (json.dumps({**GOOD, "format": 2}).encode(), "has format 2; .* reads format 1"),
-        (json.dumps({"format": 2, "chats": {}}).encode(), "has format 2; .* reads format 1"),
-        (b" " * (16 << 20) + json.dumps(GOOD).encode(), "too large"),
-    ],
-    ids=range(14),
-)
-def test_a_bad_file_changes_nothing(
-    chat: Conversation, tmp_path: Path, content: bytes, message: str
-) -> None:
-    chat.reply("山は?")
-    turns = list(chat.turns)
-    path = tmp_path / "saved.json"
-    path.write_bytes(content)
-    with pytest.raises(ConversationError, match=message) as caught:
-        chat.load(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert (chat.role, chat.turns) == (ROLE, turns)
-
-
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConversationError, match="cannot be read"):
-        chat.load(tmp_path / name)
-
-
-def test_an_endless_file_is_too_large(chat: Conversation) -> None:
-    if not Path("/dev/zero").exists():
-        pytest.skip("there is no /dev/zero")
-    with pytest.raises(ConversationError, match="too large"):
-        chat.load("/dev/zero")
-
-
-def test_stopped_before_the_answer_began_changes_nothing(chat: Conversation) -> None:
-    chat.reply("一つ目", replace(GREEDY, max_new_tokens=2))
-    turns = list(chat.turns)
-    for start in (lambda: chat.stream("二つ目"), chat.retry):
-        completion = start().cancel()
-        assert (completion.text, completion.finish_reason) == ("", "cancelled")
-        assert chat.turns == turns
-    assert chat.resume().finish().ids  # the cut answer can still be continued
-
-
-def test_scores_of_two_threads_are_right_or_refused(folder: Path) -> None:
-    with Model.load(folder, threads=1) as model:
-        ids = list(range(20, 140))
-        expected = model.score(ids)
-        results: list[bool | None] = []
-
-        def work() -> None:
-            for _ in range(20):
-                try:
-                    results.append(bool(np.array_equal(model.score(ids), expected)))
-                except BusyError:
-                    results.append(None)
-
-        threads = [threading.Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(results) == 40
-        assert False not in results
-        assert True in results
-
-
-def test_segments_keep_their_own_timings(chat: Conversation) -> None:
-    counts = [segment.timings.new_tokens for segment in chat.stream("山は?")]
-    assert counts == list(range(1, len(counts) + 1))
-    assert len(counts) > 1
-
-
-def test_closing_the_model_frees_a_conversation_s_session(folder: Path) -> None:
-    model = Model.load(folder, threads=1)
-    chat = Conversation(model, params=GREEDY)
-    chat.reply("山は?")
-    session = weakref.ref(model.decoder.session)
-    model.close()
-    gc.collect()
-    assert session() is None
