@@ -121,7 +121,7 @@ def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, tab
         sys.executable,
         [
             *("-m", "issun.cli.main", "evaluate", str(endless), "--table", str(table)),
-            *("--samples", "4", "--max-new-tokens", "300", "--slots", "2", "--json", str(file)),
+            *("--samples", "4", "--max-new-tokens", "300", "--slots", "1", "--json", str(file)),
         ],
         env=environment(TERM="xterm"),
         timeout=60,
