@@ -56,7 +56,7 @@ class EngineResult(msgspec.Struct, kw_only=True):
     decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
     `turn-reading` (what was read ahead for the last).
     `memory` is by context length in tokens. `unsteady` counts tests that were kept although the
-    machine did not read as fast as at the start.
+    machine did not read as fast as usual.
     """
 
     name: str

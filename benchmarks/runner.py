@@ -68,7 +68,7 @@ class Plan:
     samples: int  # of each warm test in a round
     contexts: tuple[int, ...]  # of the memory runs
     turn: bool
-    steady: bool  # repeat what ran while the machine read at another speed than at the start
+    steady: bool  # repeat what ran while the machine read at another speed than usual
     seed: int
 
 

@@ -40,16 +40,26 @@ def test_what_ran_at_another_speed_is_measured_again(
     assert samples_at(speeds, monkeypatch) == ([kept], missed)
 
 
-def test_a_steady_run_starts_when_the_machine_has_settled(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("measured", "found"),
+    [
+        # The machine begins at 5 and is seldom there: 3 is its usual speed.
+        ([[5.0, 5.0, 5.0], [3.0, 5.0, 3.0], [3.0, 3.3, 2.8], [3.0, 3.0, 3.0]], [3.0, 3.3, 2.8]),
+        ([[5.0, 3.0, 3.0]], [5.0, 3.0, 3.0]),  # and never all of it again
+    ],
+)
+def test_a_steady_run_starts_at_the_speed_that_is_most_common(
+    monkeypatch: pytest.MonkeyPatch, measured: list[list[float]], found: list[float]
 ) -> None:
-    found = iter([[3.0, 3.0, 5.0], [5.0, 3.0, 3.0], [3.0, 3.4, 3.2], [3.0, 3.0, 3.0]])
-    monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(found))
+    glances = itertools.cycle([5.0, 3.0, 2.9, 3.1, 5.1, 3.2])
+    whole = itertools.chain(measured, itertools.repeat(measured[-1]))
+
+    def read(threads: int, **options: int) -> list[float]:
+        return [next(glances)] if options else next(whole)
+
+    monkeypatch.setattr(steady, "read_bandwidth", read)
     monkeypatch.setattr(steady.time, "sleep", lambda seconds: None)
-    assert steady.settled_bandwidth(1) == [3.0, 3.4, 3.2]
-    never = itertools.repeat([1.0, 2.0])
-    monkeypatch.setattr(steady, "read_bandwidth", lambda threads: next(never))
-    assert steady.settled_bandwidth(1) == [1.0, 2.0]
+    assert steady.settled_bandwidth(1) == found
 
 
 class Quick(Engine):
