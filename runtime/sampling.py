@@ -210,13 +210,15 @@ def scale_temperature(logits: Vector, temperature: float) -> Vector:
 
 def keep_top_k(logits: Vector, k: int) -> Vector:
     """Keep the k largest (and what equals the k-th)."""
-    if k >= len(logits):
-        return logits
-    kept = np.full_like(logits, _OUT)
+    return logits if k >= len(logits) else _keep(logits, _likeliest(logits, k))
+
+
+def _likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
+    """The ids of the k largest (and of what equals the k-th) that are not out, in order."""
     ids = _candidates(logits, k)
-    kth = np.partition(logits[ids], len(ids) - k)[len(ids) - k]
-    ids = ids[logits[ids] >= kth]
-    kept[ids] = logits[ids]
+    scores = logits[ids]
+    kth = np.partition(scores, len(ids) - k)[len(ids) - k]
+    kept: NDArray[np.intp] = ids[(scores >= kth) & (scores > _OUT)]
     return kept
 
 
@@ -375,11 +377,11 @@ class Sampler:
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
         """Temperature and filters; logits of all ids, or of those that are given beside them."""
         params, ids = self._params, None
-        logits = scale_temperature(logits, params.temperature)
         if 0 < params.top_k < len(logits):
-            logits = keep_top_k(logits, params.top_k)
-            ids = np.flatnonzero(logits > _OUT)  # what follows need not look at the others
+            # The same ids as behind the temperature, and all that follows looks at these alone.
+            ids = _likeliest(logits, params.top_k)
             logits = logits[ids]
+        logits = scale_temperature(logits, params.temperature)
         logits = keep_top_p(logits, params.top_p)
         logits = keep_min_p(logits, params.min_p)
         return keep_typical(logits, params.typical_p), ids
