@@ -1,4 +1,4 @@
-"""Gives memory back that a session maps and does not need at the moment."""
+"""The files that a session maps: their memory is let go, and changes to them are noticed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import mmap
 import re
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from issun.runtime.errors import BundleError
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
 _LOADING = threading.Lock()
@@ -18,14 +20,41 @@ Range = tuple[int, int]
 
 
 class FilePages:
-    """What one session maps of its bundle; it may be let go as long as the session lives.
+    """What one session maps.
 
-    Pages come back when they are read. Linux alone tells what is mapped where; elsewhere nothing
-    is known, and nothing is done.
+    Pages of its bundle may be let go as long as the session lives, and come back when they are
+    read. Linux alone tells what is mapped where; elsewhere nothing is known, and nothing is done.
     """
 
     def __init__(self) -> None:
         self.ranges: list[Range] = []
+        self._states: dict[Path, tuple[int, int, int]] = {}
+
+    def watch(self, files: Iterable[Path]) -> None:
+        """Remember `files` as they are now, for `unchanged`."""
+        self._states |= {file: _state(file) for file in files}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Raise BundleError where a watched file was written to, before the block or in it.
+
+        What is mapped of it is then wrong, and reading what was cut off would end the process. One
+        that was deleted or replaced lives on where it is mapped.
+        """
+        self._check()
+        yield
+        self._check()
+
+    def _check(self) -> None:
+        for file, before in self._states.items():
+            try:
+                now = _state(file)
+            except OSError:  # deleted
+                continue
+            if now != before and now[0] == before[0]:
+                raise BundleError(
+                    "{path} was changed while it was in use: load the model again.", path=file
+                )
 
     def drop(self, least: int = 0) -> None:
         """Let go of the pages of all mappings of at least so many bytes."""
@@ -55,6 +84,12 @@ def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
             # A page of the process's own could not be read back from the file.
             if own == 0 and not any(_meet(place, other) for other in before):
                 pages.ranges.append(place)
+
+
+def _state(file: Path) -> tuple[int, int, int]:
+    """Which file it is, and what changes when it is written to."""
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _mappings(names: set[str]) -> Iterator[tuple[Range, int]]:

@@ -50,21 +50,22 @@ class WeightCache:
 
     def open(
         self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
-    ) -> ort.InferenceSession:
-        """A session over `graph` with mapped weights; where there can be none, with its own.
+    ) -> tuple[ort.InferenceSession, list[Path]]:
+        """A session over `graph`, and the file whose weights it maps where there is one.
 
         `notify` is told when weights are packed, which takes a while, and why they are not kept.
         """
         try:
             entry = self._entry(graph, manifest, threads, notify)
             session = entry and self._map(entry, graph, threads)
-            if entry and not session:
+            if entry and session:
+                return session, [self.folder / entry.key / _DATA]
+            if entry:
                 self._remove(entry.key)
                 notify("The packed weights in {path} were damaged: removed.", path=self.folder)
         except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
-            session = None
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
-        return session or open_session(graph, threads=threads)
+        return open_session(graph, threads=threads), []
 
     def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
         """A session over the entry's weights; None where they are not this graph's on this CPU."""
@@ -181,11 +182,14 @@ def open_weights(
     of the embedding.
     """
     graph = graph.resolve()
-    with mapped_inside({graph.with_name(name) for name in manifest.files}) as pages:
+    files = {graph.with_name(name) for name in manifest.files}
+    with mapped_inside(files) as pages:
+        pages.watch(files)
         if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
             session = open_session(graph, threads=threads)
         else:
-            session = cache.open(graph, manifest, threads=threads, notify=notify)
+            session, packed = cache.open(graph, manifest, threads=threads, notify=notify)
+            pages.watch(packed)
     pages.drop()
     return session, pages
 

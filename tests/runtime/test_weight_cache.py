@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
-from issun.runtime import BundleError, Model, OutOfMemoryError, packing, weight_cache
+from issun.runtime import (
+    BundleError,
+    Model,
+    OutOfMemoryError,
+    SamplingParams,
+    packing,
+    weight_cache,
+)
 from issun.runtime.weight_cache import WeightCache
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
@@ -194,11 +202,77 @@ def test_another_version_or_cpu_has_its_own_entry(
     assert len(cache.entries()) == 3
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has this file")
+def test_a_cpu_is_told_by_what_it_can_do() -> None:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    can = next(line for line in lines if line.startswith(("flags", "Features")))
+    assert can in weight_cache._cpu()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
+def test_the_cache_lies_where_the_system_keeps_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ISSUN_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = weight_cache.default_cache()
+    assert found is not None
+    assert found.folder == tmp_path / "issun" / "weights"
+
+
 def test_a_cache_deleted_while_answering(folder: Path, cache: WeightCache) -> None:
     expected = exact(folder)[:-1]
     logits(folder)
     with load(folder) as model:
         shutil.rmtree(cache.folder)
+        assert np.array_equal(model.score(IDS), expected)
+
+
+def flip(path: Path) -> None:
+    """Change a byte in place."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def cut_off(path: Path) -> None:
+    """Take nearly all of it away: who reads what was mapped there is killed (SIGBUS)."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.truncate(5)
+
+
+@pytest.mark.parametrize("change", [flip, cut_off])
+@pytest.mark.parametrize("of_the_cache", [True, False])
+def test_weights_changed_in_the_middle_of_an_answer(
+    folder: Path, cache: WeightCache, change: Callable[[Path], None], *, of_the_cache: bool
+) -> None:
+    expected = logits(folder)
+    kept = the_entry(cache) / "packed.data"
+    changed = kept if of_the_cache else folder / "model.onnx.data"
+    with load(folder) as model:
+        stream = model.stream(IDS, SamplingParams(min_new_tokens=20))
+        next(stream)
+        change(changed)
+        with pytest.raises(BundleError, match=r"data was changed while it was in use: load"):
+            stream.finish()
+        with pytest.raises(BundleError, match="in use"):
+            model.score(IDS)
+    if of_the_cache:  # it is packed again, and right
+        assert np.array_equal(logits(folder), expected)
+
+
+def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> None:
+    """Another process packs anew: what is mapped here lives on."""
+    expected = logits(folder)[:-1]
+    data = the_entry(cache) / "packed.data"
+    with load(folder) as model:
+        other = data.with_name("other")
+        other.write_bytes(b"others")
+        other.replace(data)
         assert np.array_equal(model.score(IDS), expected)
 
 
@@ -372,6 +446,42 @@ weight_cache.LEAST = 0
 with Model.load(sys.argv[1], threads=1) as model:
     print(model.score([9, 8, 7]).sum())
 """
+
+
+def test_while_another_process_packs_nobody_waits(folder: Path, cache: WeightCache) -> None:
+    cache.folder.mkdir(mode=0o700)
+    with FileLock(cache.folder / ".lock"):
+        assert np.array_equal(logits(folder), exact(folder))
+        assert cache.entries() == []
+    logits(folder)
+    assert len(cache.entries()) == 1
+
+
+HOLDS = """
+import re, sys
+from pathlib import Path
+from issun.runtime import Model, weight_cache
+weight_cache.LEAST = 0
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+with Model.load(threads=1): pass
+before = anonymous()
+with Model.load(sys.argv[1], threads=1, keep_packed=sys.argv[2] == "True") as model:
+    print(anonymous() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells kinds of pages apart")
+def test_packed_weights_are_not_copied(ja_small: Callable[..., Path], cache: WeightCache) -> None:
+    """In kB: 8.8 million parameters, a byte each, are mapped or the process's own."""
+    folder = ja_small()
+    logits(folder)
+    took = {}
+    for keep in (True, False):
+        command = [sys.executable, "-c", HOLDS, str(folder), str(keep)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        took[keep] = int(done.stdout)
+    assert took[False] - took[True] > 0.7 * cache.entries()[0].packed.size / 1024
 
 
 def test_two_processes_at_the_first_load(folder: Path, cache: WeightCache) -> None:
