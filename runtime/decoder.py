@@ -36,6 +36,11 @@ class Cache:
     def __init__(self, slots: int) -> None:
         self.ids: list[list[int]] = [[] for _ in range(slots)]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the keys and values, as far as a kind of cache knows."""
+        return 0
+
     def close(self) -> None:
         """Give the memory back; the cache cannot be used after."""
         self.ids = []
@@ -193,6 +198,11 @@ class KVCache(Cache):
         self.binding = session.io_binding()
         self._bound = range(0)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all positions that were ever written to and not given back."""
+        return sum(self.touched) * self.buffers[:, 0, :, 0].nbytes
+
     def bind(self, slots: range) -> ort.IOBinding:
         """The binding of `slots`, a batch of as many sequences."""
         if slots != self._bound:
@@ -310,7 +320,7 @@ class IssunDecoder(Decoder):
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        with memory_for(int(lengths.sum())):
+        with memory_for(int(lengths.sum())), self.pages.unchanged():
             self.session.run_with_iobinding(binding)
         if lengths.max() > 1:  # a few rows were read, and with each a whole piece of the file
             self.pages.drop(_TABLE)

@@ -38,6 +38,7 @@ from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
 from issun.runtime.weight_cache import default_cache, open_weights
 
+_MUCH = 100 << 20  # bytes of keys and values
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
@@ -130,8 +131,14 @@ class Model:
         range, BusyError while another stream is open.
         """
         # Nothing is reused: the same call gives the same answer, whatever came before.
-        params = params or self.default_params
-        return self.start(self._own_cache(), self._ids(prompt), params, reuse=False)
+        return self.start(
+            self._own_cache(),
+            self._ids(prompt),
+            params or self.default_params,
+            reuse=False,
+            on_complete=lambda _: self._give_back(),
+            on_abandon=self._give_back,
+        )
 
     def generate_many(
         self,
@@ -193,6 +200,7 @@ class Model:
             for chunk in self.decoder.score(cache, ids):
                 logits[done : done + len(chunk)] = chunk
                 done += len(chunk)
+            self._give_back()
             return logits
 
     def writer(self, prompt: list[int], params: SamplingParams, reused: int = 0) -> Writer:
@@ -342,6 +350,12 @@ class Model:
         if self._cache is None:
             self._cache = self.new_cache()
         return self._cache
+
+    def _give_back(self) -> None:
+        """Let the memory of a long prompt go: outside conversations none of it is read again."""
+        if self._cache and self._cache.nbytes > _MUCH:
+            self._cache.rewind(0)
+            self._cache.shrink()
 
     def _take(self) -> None:
         self._check_open()

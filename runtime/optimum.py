@@ -21,10 +21,19 @@ class GrowingCache(Cache):
         empty = np.zeros((1, n_head, 0, head_dim), np.float32)
         self.past: dict[str, NDArray[np.float32]] = dict.fromkeys(names, empty)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the keys and values."""
+        return sum(array.nbytes for array in self.past.values())
+
     def close(self) -> None:
         """Give the memory back; the cache cannot be used after."""
         super().close()
         self.past = {}
+
+    def shrink(self) -> None:
+        """Give back the memory of what was forgotten."""
+        self.past = {name: array.copy() for name, array in self.past.items()}
 
     def rewind(self, length: int, slot: int = 0) -> None:
         """Forget all tokens from position `length` on."""
@@ -63,7 +72,7 @@ class OptimumDecoder(Decoder):
         }
         if self._has_positions:
             feeds["position_ids"] = np.arange(len(held), total, dtype=np.int64)[None]
-        with memory_for(len(chunk)):
+        with memory_for(len(chunk)), self.pages.unchanged():
             logits, *present = self.session.run(["logits", *self._present_names], feeds)
         cache.past = dict(zip(self._past_names, present, strict=True))
         held.extend(chunk)
