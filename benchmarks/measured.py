@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.worker import ANSWERED, REST
 
 FORMAT_VERSION = 1
 PUBLISHED = Path(__file__).with_name("results") / "1b.json"  # of the 1.3 B shape, beside all peers
@@ -34,18 +35,23 @@ class Memory(msgspec.Struct, kw_only=True):
     """Memory of a process and its children over its life, in bytes.
 
     `peak` is the kernel's own, `anonymous`, `file` and `shared` are sampled at the moment of the
-    largest sum; `steady` is the resident memory behind the work, before the end. `marks` name
-    moments: (seconds, what had just been done).
+    largest sum. `marks` name moments: (seconds, what had just been done).
     """
 
     peak: int = 0
     anonymous: int = 0
     file: int = 0
     shared: int = 0
-    steady: Moment | None = None
     seconds: float = 0.0
     moments: list[Moment] = []
     marks: list[tuple[float, str]] = []
+
+    @property
+    def steady(self) -> Moment | None:
+        """What is still held behind the work: the last look that the process's end is not in."""
+        ends = [seconds + 0.8 * REST for seconds, mark in self.marks if mark == ANSWERED]
+        seen = [moment for moment in self.moments if ends and moment.seconds <= ends[0]]
+        return seen[-1] if seen else None
 
 
 class EngineResult(msgspec.Struct, kw_only=True):

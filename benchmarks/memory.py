@@ -68,10 +68,9 @@ def watch(
             readers = [_reader(process.stdout, take), _reader(process.stderr, tails.append)]
         try:
             while process.poll() is None:
-                _look(process, found, time.perf_counter() - started, keep=keep_moments)
-                if limit is not None and found.memory.steady and not found.over_limit:
-                    found.over_limit = found.memory.steady.total > limit
-                if found.over_limit:
+                held = _look(process, found, time.perf_counter() - started, keep=keep_moments)
+                if limit is not None and held > limit:
+                    found.over_limit = True
                     _kill(process)
                 with suppress(TimeoutExpired):
                     process.wait(interval)
@@ -86,21 +85,20 @@ def watch(
     return found
 
 
-def _look(process: Popen[str], found: Watched, seconds: float, *, keep: bool) -> None:
-    """Add what the tree holds now."""
+def _look(process: Popen[str], found: Watched, seconds: float, *, keep: bool) -> int:
+    """Add what the tree holds now, and give the bytes."""
     try:
         now, peak = _moment(psutil.Process(process.pid), seconds)
     except psutil.NoSuchProcess:
-        return
+        return 0
     memory = found.memory
     if now.total > memory.anonymous + memory.file + memory.shared:
         memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
     # The kernel's own peak sees what falls between two looks.
     memory.peak = max(memory.peak, now.total, peak)
-    if now.total:
-        memory.steady = now
-        if keep:
-            memory.moments.append(now)
+    if now.total and keep:
+        memory.moments.append(now)
+    return now.total
 
 
 def _moment(process: psutil.Process, seconds: float) -> tuple[Moment, int]:

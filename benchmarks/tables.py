@@ -60,7 +60,20 @@ def markdown(results: Results) -> str:
         cells += [_rate(engine, f"decode-{n}") for n in behind]
         cells += [f"{share:.0%}" if share else _DASH, _peak(engine)]
         lines.append(_row(first + cells))
-    return "\n".join(lines)
+    failed = [f"\n{told}" for told in probe_failures(results)]
+    return "\n".join([*lines, *failed])
+
+
+def probe_failures(results: Results) -> Iterator[str]:
+    """What decoded faster than the machine was found to read, which cannot be."""
+    for engine in results.engines:
+        for depth in depths(engine, "decode"):
+            share = share_of_limit(results, engine, depth)
+            if share and share > 1:
+                yield (
+                    f"The probe of the bandwidth failed: {engine.label} decodes after {depth} "
+                    f"tokens at {share:.0%} of it."
+                )
 
 
 def _any(results: Results, test: str) -> bool:
@@ -125,6 +138,8 @@ def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
     for context, memory in engine.memory.items():
         for name in ("peak", "anonymous", "file", "shared"):
             yield f"memory-{name}-{context}", "bytes", getattr(memory, name)
+        if memory.steady:
+            yield f"memory-steady-{context}", "bytes", memory.steady.total
 
 
 def terminal(results: Results) -> str:
@@ -141,10 +156,13 @@ def terminal(results: Results) -> str:
         if share:
             lines.append(f"  {'of the limit':<14} {share:>9.0%} of the bandwidth in decode-128")
         for context, memory in sorted(engine.memory.items()):
+            steady = f", {gigabytes(memory.steady.total)} behind it" if memory.steady else ""
             lines.append(
                 f"  {f'memory-{context}':<14} {gigabytes(memory.peak):>9} peak (anonymous "
-                f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)})"
+                f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)}){steady}"
             )
+    for told in probe_failures(results):
+        lines += ["", *textwrap.wrap(told, _WIDTH)]
     return "\n".join(lines)
 
 

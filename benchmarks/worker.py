@@ -24,8 +24,8 @@ from issun.benchmarks.engines.registry import engine_class
 from issun.benchmarks.steady import Steady
 
 Work = Literal["convert", "speed", "memory"]
-
-_REST = 0.5  # seconds: what an engine gives back after its work, it has given back by then
+ANSWERED = "answered"  # the mark of a memory run at which its rest begins
+REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -95,7 +95,12 @@ def measure_speed(engine: Engine, job: Job, report: Callable[..., None]) -> None
     engine.load(job.threads)
     report(test=job.load_name, seconds=[time.perf_counter() - started])
     weights, cache = engine.reads()
-    report(about={"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()})
+    report(
+        about={
+            **{"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()},
+            "settings": engine.described(),
+        }
+    )
     for size in sorted({*job.prefills, *job.depths}):
         ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
         if size in job.prefills:
@@ -130,8 +135,8 @@ def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:
     report(mark="first token")
     for _ in tokens:
         pass
-    report(mark="answered")
-    time.sleep(_REST)
+    report(mark=ANSWERED)
+    time.sleep(REST)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ class Engine(ABC):
         """What tells one conversion from another; empty where there is no such thing."""
         return ""
 
+    def described(self) -> str:
+        """`settings`, and what only the installed engine knows. Asked when loaded."""
+        return self.settings
+
     def turn(self) -> dict[str, float]:
         """Seconds to a chat turn's first token, where the engine has chats. Asked when loaded."""
         return {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HOW = (
     "`Llama.eval` with `n_batch=512`, flash attention (llama.cpp's choice where it is left to it), "
-    "float16 KV cache, memory-mapped; built from source without AMX, whose kernels crash on some "
+    "float16 KV cache, memory-mapped; AMX is best left out of the build: its kernels crash on some "
     "virtual machines."
 )
 
@@ -64,6 +64,13 @@ class _Llama(Greedy):
             verbose=False,
         )
         self._vocab_size = self._llama.n_vocab()
+
+    def described(self) -> str:
+        """With what was compiled in: a build for this machine may hold AMX."""
+        import llama_cpp  # noqa: PLC0415
+
+        amx = "with" if b"AMX" in llama_cpp.llama_print_system_info() else "without"
+        return f"{self.settings} This one was built {amx} it."
 
     def reset(self) -> None:
         """Count from the first position again; `eval` then drops what the cache holds."""

@@ -179,6 +179,7 @@ MESSAGES: dict[str, str] = {
     "The packed weights in {path} were damaged: removed.": "{path} の並べ替え済みの重みが壊れていたので削除しました。",
     "Packed weights are not used: {reason}": "並べ替え済みの重みは使いません: {reason}",
     "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, and {free:,} MB are free.": "並べ替え済みの重みは保存しません: 一時的に {needed:,} MB の空きが必要ですが、空きは {free:,} MB です。",
+    "{bundle} does not answer: {reason}": "{bundle} から回答がありません: {reason}",
     "{path} is damaged.": "{path} は壊れています。",
     "List, check or clear the weights packed for this CPU.": "この CPU 用に並べ替えた重みを一覧・検査・削除します。",
     "{name} is empty: there is no cache.": "{name} が空なので、キャッシュはありません。",

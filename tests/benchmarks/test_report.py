@@ -151,3 +151,13 @@ def test_engines_of_a_family_have_lines_of_their_own() -> None:
     lines = {line.get_label(): line for line in axes.get_lines()}
     styles = {str(lines[label]._unscaled_dash_pattern) for label in labels}  # type: ignore[attr-defined]
     assert len(styles) == 5
+
+
+def test_the_limit_is_the_bandwidth_by_what_a_token_reads() -> None:
+    """10 GB/s by 1 GB of weights, and by 2.5 GB with 150 tokens of 10 MB."""
+    engine = fast(kv_bytes=10**7, samples={"decode-0": [0.2], "decode-150": [0.5]})
+    lines = {str(line.get_label()): line for line in decode_by_depth(made_up(engine)).axes[0].lines}
+    measured, limit = lines["issun int8"], lines["limit of issun int8"]
+    assert [list(line.get_xdata()) for line in (measured, limit)] == [[0, 150], [0, 150]]  # type: ignore[arg-type]
+    assert list(measured.get_ydata()) == [5.0, 2.0]  # type: ignore[arg-type]
+    assert list(limit.get_ydata()) == [10.0, 4.0]  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from issun.benchmarks.measured import (
     EngineResult,
     Machine,
     Memory,
+    Moment,
     Results,
     depths,
     read_results,
@@ -76,6 +77,16 @@ def test_the_share_of_the_limit() -> None:
     assert token_bytes(measured, 100) == 1_500_000_000
     assert share_of_limit(made_up(), measured, 100) == pytest.approx(0.6)
     assert share_of_limit(made_up(), engine(samples={"decode-100": [1]}), 100) is None
+
+
+def test_steady_memory_is_behind_the_answer_and_before_the_end() -> None:
+    """The rest of half a second ends at 2.5; what is seen later may be the process's end."""
+    seen = [Moment(seconds, 100 * place, 1, 0) for place, seconds in enumerate((1, 2.1, 2.39, 2.6))]
+    marks = [(0.0, "started"), (2.0, "answered")]
+    assert Memory(moments=seen, marks=marks).steady == seen[2]
+    assert Memory(moments=seen[:1], marks=marks).steady == seen[0]
+    assert Memory(moments=seen, marks=marks[:1]).steady is None
+    assert Memory(marks=marks).steady is None
 
 
 def test_a_file_comes_back_whole(tmp_path: Path) -> None:

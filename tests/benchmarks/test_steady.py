@@ -66,6 +66,7 @@ class Quick(Engine):
     """Answers without a model; counts how often it reads."""
 
     readings = 0
+    settings = "none"
 
     def convert(self) -> None:
         """Nothing to convert."""

@@ -109,6 +109,27 @@ def test_markdown_by_hand() -> None:
     assert len(rows) == 3
 
 
+def test_a_machine_that_decodes_faster_than_it_reads_was_badly_probed() -> None:
+    """1 GB and 100 tokens of 5 MB in an eighth of a second: 12 of 10 GB/s."""
+    ahead = fast(weight_bytes=10**9, kv_bytes=5 * 10**6, samples={"decode-100": [0.125]})
+    told = "The probe of the bandwidth failed: issun int8 decodes after 100 tokens at 120% of it."
+    assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
+    assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
+    assert "probe" not in tables.markdown(found()) + tables.terminal(found())
+
+
+def test_what_is_held_behind_the_answer_is_told() -> None:
+    moments = [Moment(1.0, 14 * 10**8, 2 * 10**8, 0), Moment(1.3, 2 * 10**8, 10**8, 0)]
+    resting = fast(memory={1000: Memory(peak=16 * 10**8, moments=moments, marks=[(1, "answered")])})
+    assert "1.60 GB peak (anonymous 0 MB, file 0 MB), 300 MB behind it" in tables.terminal(
+        made_up(resting)
+    )
+    rows = list(csv.DictReader(io.StringIO(tables.csv_text(made_up(resting)))))
+    (steady,) = (row for row in rows if row["test"] == "memory-steady-1000")
+    assert (steady["unit"], steady["median"]) == ("bytes", str(3 * 10**8))
+    assert "behind it" not in tables.terminal(found())  # no answer is marked there
+
+
 def test_threads_are_a_column_only_where_they_differ() -> None:
     assert "| threads |" not in tables.markdown(found())
     assert "| threads |" in tables.markdown(made_up(fast(), fast(threads=1)))

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from issun.cli import chat
 from issun.cli.options import SAMPLING, with_sampling
+from issun.runtime import Conversation, ConversationError, Model
 from tests.cli.conftest import environment, issun
 
 
@@ -195,3 +199,34 @@ def test_first_token_within_a_second(ja_small: "object") -> None:
             assert process.stdout.read(1)
             seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1.0, seconds
+
+
+class Typing:
+    """A terminal at which somebody types until the conversation has begun to read ahead."""
+
+    reading = threading.Event()
+
+    def __init__(self, **options: object) -> None:
+        pass
+
+    def read(self) -> str:
+        assert self.reading.wait(5)
+        raise EOFError
+
+
+def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def read_ahead(stop: Callable[[], bool]) -> int:
+        Typing.reading.set()
+        while not stop():
+            time.sleep(0.001)
+        ended.append(True)
+        raise ConversationError("What goes wrong here is told when the message is answered.")
+
+    monkeypatch.setattr("issun.cli.terminal.Terminal", Typing)
+    with Model.load() as model:
+        conversation = Conversation(model)
+        monkeypatch.setattr(conversation, "read_ahead", read_ahead)
+        chat._talk_on_terminal(chat.Chat(conversation, stats=False), model, keep_history=False)
+    assert ended == [True]

@@ -174,6 +174,23 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
     assert drafted > 0
 
 
+@pytest.mark.parametrize(
+    ("precision", "ahead"), [("float32", False), ("int8", True), ("int4", True)]
+)
+def test_by_default_it_is_on_where_more_rows_cost_little(
+    ja_small: Callable[..., Path], precision: str, *, ahead: bool
+) -> None:
+    with Model.load(ja_small(precision), threads=1) as model:
+        calls = _count_rows(model)
+        prompt = model.prompt("次の文を写してください。", "吾輩は猫である。名前はまだ無い。" * 3)
+        params = {"temperature": 0, "min_new_tokens": 60, "max_new_tokens": 60}
+        model.generate(prompt, SamplingParams(**params))
+        assert (max(calls) > 1) == ahead
+        calls.clear()
+        model.generate(prompt, SamplingParams(lookup=False, **params))
+        assert max(calls) == 1
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_elsewhere_each_token_is_nearly_the_likeliest_of_a_replay(
     ja_small: Callable[..., Path], precision: str

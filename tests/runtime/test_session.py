@@ -150,6 +150,26 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     assert all(name.startswith("issun.runtime") for name in done.stdout.split())
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_add_and_layer_normalization_are_not_fused(
+    bundle: Callable[..., Path], tmp_path: Path, precision: str
+) -> None:
+    """ONNX Runtime 1.32 leaves this graph's as they are by itself; another version may not."""
+    options = session.make_options(1)
+    options.optimized_model_filepath = str(tmp_path / "run.onnx")
+    session.create_session(bundle("head-8", precision) / "model.onnx", options)
+    run = onnx.load(tmp_path / "run.onnx", load_external_data=False)
+    operators = {node.op_type for node in run.graph.node}
+    assert {"Add", "LayerNormalization"} <= operators
+    assert not any("SkipLayerNormalization" in name for name in operators)
+
+
+def test_as_many_threads_as_fast_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "physical_cores", lambda: 3)
+    assert session.make_options().intra_op_num_threads == 3
+    assert session.make_options(2).intra_op_num_threads == 2
+
+
 IDLE = """
 import time
 from issun.runtime import Model
