@@ -3,14 +3,15 @@
 ONNX Runtime packs weights for its kernels whenever it opens a graph. Where the graph names packed
 weights in a file, with the hash that its own come to, it compares both, maps the file and gives its
 own memory back: what another CPU or another version packed, or what is damaged, is never computed
-with. The originals stay in the bundle, where each load reads them.
+with. The originals stay in the bundle, where each load reads them; only those that the CPU reads in
+another form are beside the packed ones (see `issun.runtime.unsigned`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,10 +19,12 @@ import msgspec
 import onnxruntime as ort
 
 from issun.runtime.errors import BundleError
-from issun.runtime.session import create_session, make_options
+from issun.runtime.proto import parse_model
+from issun.runtime.session import create_session, integer_matmul_saturates, make_options
+from issun.runtime.unsigned import flip, read_unsigned, signed_weights
 
 _ALIGNMENT = 4096  # a page: what is mapped begins where one does
-_CHUNK = 1 << 22
+_CHUNK = 1 << 16  # bytes that stay in a cache: reading and comparing them is four times as fast
 _PACKED = "prepacked_"  # ONNX Runtime's name of a packed form among a tensor's fields
 
 
@@ -29,12 +32,15 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
     """What a file of packed weights holds.
 
     ONNX Runtime looks for packed weights by their hashes, in the file of any tensor that it loads.
-    So one small tensor, the `carrier`, is kept in that file at offset 0 and names all of them, each
-    as `kernel+hash|offset;length;padding|…`.
+    So one small tensor, the `carrier`, is kept in that file and names all of them, each as
+    `kernel+hash|offset;length;padding|…`. `unsigned` says where original weights lie that this
+    CPU reads as unsigned bytes.
     """
 
     carrier: str
+    carrier_offset: int
     weights: tuple[str, ...]
+    unsigned: dict[str, int]
     size: int
     sha256: str
 
@@ -43,9 +49,12 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
     """Write the packed weights of `graph` to `target`.
 
     What ONNX Runtime saves on the way holds the originals too, and lies beside `target` until the
-    end. Raises OSError, and BundleError for all that goes wrong in ONNX Runtime.
+    end. Raises OSError, and BundleError for all that goes wrong in ONNX Runtime; ValueError where
+    no folder holds both files, or for data outside the bundle.
     """
     saved, data = target.with_name("saved.onnx"), target.with_name("saved.data")
+    model = parse_model(graph.read_bytes())
+    external = {t.name for t in model.graph.initializer if t.external_data}
     options = make_options(threads)
     options.optimized_model_filepath = str(saved)
     for name, value in {
@@ -54,16 +63,18 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
         "session.optimized_model_external_initializers_min_size_in_bytes": "16",
     }.items():
         options.add_session_config_entry(name, value)
-    create_session(graph, options)
-    external = {t.name for t in _parse(graph.read_bytes()).graph.initializer if t.external_data}
-    tensors = _parse(saved.read_bytes()).graph.initializer
-    with data.open("rb", 0) as source, target.open("wb") as file:
-        packed = _copy_packed(tensors, external, _Copy(source, file))
+    with target.open("wb") as file:
+        copy = _Copy(file)
+        unsigned = _copy_unsigned(model.graph, graph.parent, copy)
+        file.flush()
+        _open(model, graph, target, unsigned, options)
+        with data.open("rb", 0) as source:
+            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, copy)
         file.flush()
         os.fsync(file.fileno())
     saved.unlink()
     data.unlink()
-    return packed
+    return Packed(**packed, unsigned=unsigned, size=copy.end, sha256=copy.digest.hexdigest())
 
 
 def open_packed(
@@ -74,8 +85,23 @@ def open_packed(
     Raises BundleError where `file` does not hold them; ValueError where no folder holds both files,
     or for data outside the bundle.
     """
+    model = parse_model(graph.read_bytes())
+    _check(model.graph, graph.parent, packed, file)
+    for tensor in model.graph.initializer:
+        if tensor.name == packed.carrier:
+            for number, value in enumerate(packed.weights):
+                tensor.external_data.add(key=f"{_PACKED}{number}", value=value)
+    moved = packed.unsigned | {packed.carrier: packed.carrier_offset}
+    return _open(model, graph, file, moved, make_options(threads))
+
+
+def _open(
+    model: Any, graph: Path, file: Path, moved: dict[str, int], options: ort.SessionOptions
+) -> ort.InferenceSession:
+    """A session over `model`, of whose tensors those that `moved` names lie in `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
-    model = _parse(graph.read_bytes())
+    if integer_matmul_saturates():
+        read_unsigned(model.graph)
     for tensor in model.graph.initializer:
         fields = {field.key: field for field in tensor.external_data}
         if not fields:
@@ -83,14 +109,10 @@ def open_packed(
         place = graph.parent / fields["location"].value
         if place.parent != graph.parent or place.is_symlink():  # else `base` would allow it
             raise ValueError(f"{graph} has data outside its folder")
-        if tensor.name == packed.carrier:
-            _check_carrier(file, place, int(fields["offset"].value), int(fields["length"].value))
-            place, fields["offset"].value = file, "0"
-            for number, value in enumerate(packed.weights):
-                tensor.external_data.add(key=f"{_PACKED}{number}", value=value)
+        if tensor.name in moved:
+            place, fields["offset"].value = file, str(moved[tensor.name])
         fields["location"].value = place.relative_to(base).as_posix()
     _pack_largest_first(model.graph)
-    options = make_options(threads)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(base)
     )
@@ -116,96 +138,90 @@ def _size(tensor: Any) -> int:
     return next(int(field.value) for field in tensor.external_data if field.key == "length")
 
 
-def _check_carrier(file: Path, original: Path, offset: int, length: int) -> None:
-    """ONNX Runtime compares packed weights; this one tensor it would take as it is."""
-    with file.open("rb") as kept, original.open("rb") as source:
-        source.seek(offset)
-        if kept.read(length) != source.read(length):
-            raise BundleError("{path} is damaged.", path=file)
+def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
+    """ONNX Runtime compares packed weights; what else `file` holds it would take as it is."""
+    made = {tensor.name for tensor in signed_weights(graph)} if integer_matmul_saturates() else ()
+    if set(packed.unsigned) != set(made):
+        raise BundleError("{path} is damaged.", path=file)
+    with file.open("rb", 0) as kept:
+        for tensor in graph.initializer:
+            name = tensor.name
+            if name in packed.unsigned:
+                kept.seek(packed.unsigned[name])
+            elif name == packed.carrier:
+                kept.seek(packed.carrier_offset)
+            else:
+                continue
+            for part in _parts(tensor, folder):
+                if kept.read(len(part)) != (flip(part) if name in packed.unsigned else part):
+                    raise BundleError("{path} is damaged.", path=file)
 
 
-def _copy_packed(tensors: Any, external: set[str], copy: _Copy) -> Packed:
+def _parts(tensor: Any, folder: Path) -> Iterator[bytes]:
+    """What a tensor has in its data file, some at a time."""
+    fields = {field.key: field.value for field in tensor.external_data}
+    with (folder / fields["location"]).open("rb", 0) as source:
+        yield from _read(source, int(fields["offset"]), int(fields["length"]))
+
+
+def _read(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+    source.seek(offset)
+    while length:
+        part = source.read(min(length, _CHUNK))
+        if not part:
+            raise OSError(f"{length} bytes are missing")
+        yield part
+        length -= len(part)
+
+
+def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
+    """Copy what is to be read as unsigned bytes; gives the offsets by name."""
+    if not integer_matmul_saturates():
+        return {}
+    return {
+        tensor.name: copy(flip(part) for part in _parts(tensor, folder))
+        for tensor in signed_weights(graph)
+    }
+
+
+def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy) -> dict[str, Any]:
+    """Copy one small tensor and all packed weights of what was saved; gives fields of Packed."""
     weights, plain = [], []
-    for tensor in tensors:
+    for tensor in graph.initializer:
         fields = {field.key: field.value for field in tensor.external_data}
         forms = [value for key, value in fields.items() if key.startswith(_PACKED)]
         if fields and not forms and tensor.name in external:
             plain.append((int(fields["length"]), int(fields["offset"]), tensor.name))
         weights += forms
     length, offset, carrier = min(plain)
-    copy(offset, length)
+    carrier_offset = copy(_read(source, offset, length))
     moved = []
     for weight in weights:
         name, *blobs = weight.split("|")
         for blob in blobs:
             offset, length, padding = map(int, blob.split(";"))
-            name += f"|{copy(offset, length)};{length};{padding}"
+            name += f"|{copy(_read(source, offset, length))};{length};{padding}"
         moved.append(name)
-    return Packed(
-        carrier=carrier, weights=tuple(moved), size=copy.end, sha256=copy.digest.hexdigest()
-    )
+    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(moved)}
 
 
 class _Copy:
-    """Lays parts of a file one behind the other in another, each at a page."""
+    """Lays parts of other files one behind the other in a file, each at a page."""
 
-    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
-        self._source, self._target = source, target
+    def __init__(self, target: IO[bytes]) -> None:
+        self._target = target
         self.end = 0
         self.digest = hashlib.sha256()
 
-    def __call__(self, offset: int, length: int) -> int:
-        """Copy `length` bytes from `offset` on; gives where they lie now."""
+    def __call__(self, parts: Iterable[bytes]) -> int:
+        """Copy `parts`; gives where they lie now."""
         self._write(b"\0" * (-self.end % _ALIGNMENT))
         start = self.end
-        self._source.seek(offset)
-        while length:
-            part = self._source.read(min(length, _CHUNK))
-            if not part:
-                raise OSError(f"{length} bytes are missing")
+        for part in parts:
             self._write(part)
-            length -= len(part)
         return start
 
     def _write(self, part: bytes) -> None:
         self._target.write(part)
         self.digest.update(part)
         self.end += len(part)
-
-
-def _parse(content: bytes) -> Any:
-    return _model_type().FromString(content)
-
-
-@cache
-def _model_type() -> Any:
-    """The part of onnx.proto that is needed here; protobuf keeps the fields that it is not told of.
-
-    Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-    """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415
-
-    fields = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="issun.proto", package="issun")
-    # Message -> (field, its number, its message; "" for strings, None for one string)
-    schema: dict[str, list[tuple[str, int, str | None]]] = {
-        "Entry": [("key", 1, None), ("value", 2, None)],
-        "Tensor": [("name", 8, None), ("external_data", 13, "Entry")],
-        "Node": [("input", 1, "")],
-        "Graph": [("node", 1, "Node"), ("initializer", 5, "Tensor")],
-        "Model": [("graph", 7, "Graph")],
-    }
-    for name, described in schema.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind in described:
-            one = kind in (None, "Graph")  # not repeated
-            message.field.add(
-                name=field,
-                number=number,
-                label=fields.LABEL_OPTIONAL if one else fields.LABEL_REPEATED,
-                type=fields.TYPE_MESSAGE if kind else fields.TYPE_STRING,
-                type_name=f".issun.{kind}" if kind else None,
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("issun.Model"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +24,16 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
 
     Raises BundleError when ONNX Runtime refuses the file, ParameterError for a bad thread count.
     """
-    return create_session(path, make_options(threads))
+    session = create_session(path, make_options(threads))
+    if integer_matmul_saturates():
+        _trim_heap()
+    return session
+
+
+def _trim_heap() -> None:
+    """Give back what ONNX Runtime has freed of converted weights; glibc would keep all of it."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def create_session(

@@ -30,8 +30,9 @@ LEAST = 64 * 10**6  # bytes of a bundle's files; a smaller one is packed faster 
 _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
 _MAX_INDEX = 1 << 20
-# Saved on the way are originals and packed weights, which are then copied.
-_ROOM = 3.5
+# By the bundle's size, in bytes: saved on the way are originals and packed weights, which are then
+# copied; where weights are read as unsigned bytes, those are beside them.
+_ROOM, _ROOM_UNSIGNED = 3.5, 4.5
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +108,13 @@ class WeightCache:
         entry = _read(self.folder / key)
         if entry is not None:
             return entry
-        size = manifest.size
+        needed = (_ROOM_UNSIGNED if integer_matmul_saturates() else _ROOM) * manifest.size
         free = shutil.disk_usage(self.folder).free
-        if free < _ROOM * size:
+        if free < needed:
             notify(
                 "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, "
                 "and {free:,} MB are free.",
-                needed=int(_ROOM * size / 1e6),
+                needed=int(needed / 1e6),
                 free=free // 10**6,
             )
             return None

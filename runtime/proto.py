@@ -1,0 +1,52 @@
+"""As much of onnx.proto as the runtime reads; the onnx package is heavy, and for exports alone."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+def parse_model(content: bytes) -> Any:
+    """The graph in `content`, to be changed and serialized again."""
+    return _model_type().FromString(content)
+
+
+@cache
+def _model_type() -> Any:
+    """The part of onnx.proto that is needed here; protobuf keeps the fields that it is not told of.
+
+    Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415
+
+    fields = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="issun.proto", package="issun")
+    plain = {"string": fields.TYPE_STRING, "strings": fields.TYPE_STRING}
+    plain |= {"bytes": fields.TYPE_BYTES, "int32": fields.TYPE_INT32}
+    # Message -> (field, its number, its kind: a plain one or a message)
+    schema: dict[str, list[tuple[str, int, str]]] = {
+        "Entry": [("key", 1, "string"), ("value", 2, "string")],
+        "Tensor": [
+            ("data_type", 2, "int32"),
+            ("name", 8, "string"),
+            ("raw_data", 9, "bytes"),
+            ("external_data", 13, "Entry"),
+        ],
+        "Node": [("input", 1, "strings"), ("op_type", 4, "string")],
+        "Graph": [("node", 1, "Node"), ("initializer", 5, "Tensor")],
+        "Model": [("graph", 7, "Graph")],
+    }
+    for name, described in schema.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind in described:
+            one = kind in ("string", "bytes", "int32", "Graph")  # not repeated
+            message.field.add(
+                name=field,
+                number=number,
+                label=fields.LABEL_OPTIONAL if one else fields.LABEL_REPEATED,
+                type=plain.get(kind, fields.TYPE_MESSAGE),
+                type_name=None if kind in plain else f".issun.{kind}",
+            )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("issun.Model"))

@@ -1,0 +1,126 @@
+"""int8 weights for CPUs without VNNI: unsigned bytes, made once, and the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from issun.runtime import Model, packing, session, weight_cache
+from issun.runtime.proto import parse_model
+from issun.runtime.unsigned import flip, read_unsigned, signed_weights
+from issun.runtime.weight_cache import WeightCache
+
+IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
+Notes = list[str]
+
+
+@pytest.fixture
+def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This CPU is taken for one whose sums of signed bytes saturate."""
+    for module in (session, packing, weight_cache):
+        monkeypatch.setattr(module, "integer_matmul_saturates", lambda: True)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
+    monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    return WeightCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    return shutil.copytree(bundle("head-20-width-100"), tmp_path / "bundle")
+
+
+def logits(folder: Path, notes: Notes | None = None, **options: object) -> NDArray[np.float32]:
+    told = [] if notes is None else notes
+    with Model.load(
+        folder,
+        threads=1,
+        notify=lambda template, **values: told.append(template.format(**values)),
+        **options,  # type: ignore[arg-type]
+    ) as model:
+        return model.score(IDS)
+
+
+@pytest.mark.parametrize("name", ["head-20-width-100", "head-40-untied", "vocab-8011"])
+def test_logits_are_those_of_signed_bytes(
+    bundle: Callable[..., Path],
+    cache: WeightCache,
+    request: pytest.FixtureRequest,
+    name: str,
+) -> None:
+    folder = bundle(name)
+    signed = logits(folder, keep_packed=False)  # of this CPU as it is
+    request.getfixturevalue("saturating")
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), signed)
+    assert [note[:19] for note in notes] == ["Packing the weights"]
+    assert np.array_equal(logits(folder), signed)
+    assert np.array_equal(logits(folder, keep_packed=False), signed)
+    assert cache.entries()[0].packed.unsigned
+
+
+@pytest.mark.usefixtures("saturating")
+def test_every_signed_weight_is_kept_128_higher(folder: Path, cache: WeightCache) -> None:
+    logits(folder)
+    (entry,) = cache.entries()
+    kept = (cache.folder / entry.key / "packed.data").read_bytes()
+    graph = onnx.load(folder / "model.onnx").graph
+    weights = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    assert set(entry.packed.unsigned) == set(weights)
+    assert len(weights) >= 3
+    for name, offset in entry.packed.unsigned.items():
+        values = onnx.numpy_helper.to_array(weights[name]).astype(np.int16) + 128
+        found = np.frombuffer(kept, np.uint8, values.size, offset)
+        assert np.array_equal(found, values.ravel())
+
+
+def test_the_graph_reads_unsigned_bytes_with_a_zero_of_128(folder: Path) -> None:
+    model = parse_model((folder / "model.onnx").read_bytes())
+    names = {tensor.name for tensor in signed_weights(model.graph)}
+    read_unsigned(model.graph)
+    assert signed_weights(model.graph) == []
+    graph = onnx.load_model_from_string(model.SerializeToString(), "protobuf").graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    assert {tensors[name].data_type for name in names} == {onnx.TensorProto.UINT8}
+    products = [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert {node.input[1] for node in products} == names
+    for node in products:
+        assert onnx.numpy_helper.to_array(tensors[node.input[5]]) == np.uint8(128)
+
+
+@pytest.mark.usefixtures("saturating")
+def test_a_float32_graph_stays_as_it_is(bundle: Callable[..., Path], cache: WeightCache) -> None:
+    logits(bundle("head-8", "float32"))
+    packed = cache.entries()[0].packed
+    assert (packed.unsigned, packed.carrier_offset) == ({}, 0)
+
+
+@pytest.mark.usefixtures("saturating")
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -> None:
+    expected = logits(folder)
+    (entry,) = cache.entries()
+    data = cache.folder / entry.key / "packed.data"
+    offsets = sorted(entry.packed.unsigned.values())
+    content = bytearray(data.read_bytes())
+    content[offsets[0] if place == "first" else offsets[-1] + 99] ^= 1
+    data.chmod(0o600)
+    data.write_bytes(content)
+    assert list(cache.damaged()) == [entry]
+    notes: Notes = []
+    assert np.array_equal(logits(folder, notes), expected)
+    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert np.array_equal(logits(folder), expected)
+
+
+def test_bytes_are_flipped_in_their_highest_bit() -> None:
+    assert flip(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])
