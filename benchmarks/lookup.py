@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from issun.runtime import Model
-from issun.runtime.lookup import LONGEST, ROW_COST, Lookup
+from issun.runtime.lookup import LONGEST, Lookup, row_cost
 from issun.runtime.prefix import common_prefix
 
 _DEPTH, _ROUNDS = 256, 9  # tokens of context, and measurements of each step
@@ -54,12 +54,12 @@ def _grams(ids: Sequence[int]) -> Iterator[tuple[int, ...]]:
     return zip(*(ids[i:] for i in range(4)), strict=False)
 
 
-def replay(trace: Trace, costs: Sequence[float], row_cost: float) -> float:
+def replay(trace: Trace, costs: Sequence[float], row: float) -> float:
     """Time of the answer's steps without lookup, divided by that with it.
 
     `costs[n]` is the time of a step that reads a token and a draft of n.
     """
-    lookup, answer = Lookup(trace.prompt, row_cost), trace.answer
+    lookup, answer = Lookup(trace.prompt, row), trace.answer
     spent, at = 0.0, 0  # the first token comes from the prompt
     while at < len(answer) - 1:
         lookup.add(answer[at])
@@ -138,8 +138,8 @@ def main() -> int:
     parser.add_argument("--text", type=Path, help="one paragraph a line")
     args = parser.parse_args()
     with Model.load(args.bundle, threads=args.threads, kv_cache=args.kv_cache) as model:
-        row_cost = ROW_COST.get(model.manifest.precision.name)
-        if row_cost is None:
+        row = row_cost(model.manifest.precision.name)
+        if row is None:
             print(f"{args.bundle}: {model.manifest.precision.name} has no lookup", file=sys.stderr)
             return 2
         costs = step_costs(model)
@@ -156,9 +156,7 @@ def main() -> int:
         kept = [trace for trace in all_traces if trace.distinct >= _DISTINCT]
         for quotes in (True, False):
             gains = [
-                replay(trace, costs, row_cost)
-                for trace in kept
-                if (trace.quoted >= _QUOTING) is quotes
+                replay(trace, costs, row) for trace in kept if (trace.quoted >= _QUOTING) is quotes
             ]
             name = f"{source}, {'quoting' if quotes else 'other'} answers"
             print(describe(name, gains))

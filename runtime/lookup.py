@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# What one more row costs, as a share of a step over one, by precision: the 1.3 B shape on 2 cores.
-ROW_COST = {"int8": 0.04, "int4": 0.24}
+from issun.runtime.session import integer_matmul_saturates
+
+# What one more row costs, as a share of a step over one, by precision: the 1.3 B shape on 2 cores,
+# with and without VNNI.
+_ROW_COST = {"int8": 0.04, "int4": 0.24}
+_ROW_COST_WITHOUT = {"int8": 0.12, "int4": 0.32}
 
 _SIZES = (4, 3, 2)  # tokens that must agree; longer runs are surer
 _SHORTEST, LONGEST = 2, 15  # tokens of a draft
 _START, _MOST = 0.5, 4.0  # steps: what may be lost before the first gain, and after many
+
+
+def row_cost(precision: str) -> float | None:
+    """The cost of one more row on this CPU; None where drafts are not worth it."""
+    return (_ROW_COST_WITHOUT if integer_matmul_saturates() else _ROW_COST).get(precision)
 
 
 class Lookup:

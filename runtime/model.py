@@ -24,7 +24,7 @@ from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
 from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError, check_choice
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
-from issun.runtime.lookup import ROW_COST
+from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import (
     KV_CACHE_TYPES,
     KVCacheType,
@@ -333,7 +333,7 @@ class Model:
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup
-        return ROW_COST.get(self.manifest.precision.name) if ours else None
+        return row_cost(self.manifest.precision.name) if ours else None
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)

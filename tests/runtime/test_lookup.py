@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issun.runtime import Conversation, Model, ParameterError, SamplingParams
+from issun.runtime import Conversation, Model, ParameterError, SamplingParams, lookup
 from issun.runtime.generate import Segment
 from issun.runtime.lookup import Lookup
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
@@ -19,8 +19,8 @@ from tests.runtime.test_generate import EOS, run
 
 
 def test_the_longest_run_that_agrees_is_followed() -> None:
-    lookup = Lookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
-    assert lookup.draft(2) == [7, 2]  # behind 1 2 3, not behind the later 2 3
+    drafts = Lookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
+    assert drafts.draft(2) == [7, 2]  # behind 1 2 3, not behind the later 2 3
     assert Lookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]  # the latest of equals
     assert Lookup([1, 2, 3], 0.01).draft(2) == []
     assert Lookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # one token alone says nothing
@@ -172,6 +172,14 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
             assert (ahead.ids, ahead.text) == (alone.ids, alone.text)
             assert ahead.finish_reason == alone.finish_reason
     assert drafted > 0
+
+
+def test_rows_cost_more_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for saturates in (False, True):
+        monkeypatch.setattr(lookup, "integer_matmul_saturates", lambda known=saturates: known)
+        found.append([lookup.row_cost(name) for name in ("float32", "int8", "int4")])
+    assert found == [[None, 0.04, 0.24], [None, 0.12, 0.32]]
 
 
 @pytest.mark.parametrize(
