@@ -27,11 +27,11 @@ import msgspec
 from issun.benchmarks.engines.registry import engine_class, missing_packages
 from issun.benchmarks.memory import watch
 from issun.benchmarks.sizes import gigabytes, parse_size
+from issun.benchmarks.start import QUESTION
 from issun.benchmarks.worker import Job
 from issun.export import ExportOptions, export
 from issun.export.config import read_config
 
-QUESTION = "日本で一番高い山は何ですか。"
 LIMITS = {"int4": "1.2GB", "int8": "1.8GB"}
 BASELINE, BASELINE_LIMIT = "torch-float32", "1.8GB"
 _CGROUP = Path("/sys/fs/cgroup")

@@ -140,8 +140,7 @@ def _size(tensor: Any) -> int:
 
 def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
     """ONNX Runtime compares packed weights; what else `file` holds it would take as it is."""
-    made = {tensor.name for tensor in signed_weights(graph)} if integer_matmul_saturates() else ()
-    if set(packed.unsigned) != set(made):
+    if set(packed.unsigned) != {tensor.name for tensor in _to_flip(graph)}:
         raise BundleError("{path} is damaged.", path=file)
     with file.open("rb", 0) as kept:
         for tensor in graph.initializer:
@@ -176,12 +175,15 @@ def _read(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
 
 def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
     """Copy what is to be read as unsigned bytes; gives the offsets by name."""
-    if not integer_matmul_saturates():
-        return {}
     return {
         tensor.name: copy(flip(part) for part in _parts(tensor, folder))
-        for tensor in signed_weights(graph)
+        for tensor in _to_flip(graph)
     }
+
+
+def _to_flip(graph: Any) -> list[Any]:
+    """The weights that this CPU is to read as unsigned bytes."""
+    return signed_weights(graph) if integer_matmul_saturates() else []
 
 
 def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy) -> dict[str, Any]:
