@@ -8,16 +8,19 @@ import sys
 from pathlib import Path
 
 _DEVICES = Path("/sys/devices")
+_CORES, _CLASS = 0, 9  # RelationProcessorCore, and where a record has its EfficiencyClass
 
 
 def physical_cores(devices: Path = _DEVICES) -> int:
     """Physical cores that this process may use, without hyper-threads and efficiency cores.
 
     A thread on a slow core would let the others wait. Linux lists the performance cores of Intel's
-    hybrids and tells the capacity of Arm's cores, macOS counts its fastest level; elsewhere all
-    physical cores count.
+    hybrids and tells the capacity of Arm's cores, macOS counts its fastest level, Windows tells
+    each core's class of efficiency; elsewhere all physical cores count.
     """
     if sys.platform == "darwin" and (cores := _apple_performance_cores()):
+        return cores
+    if sys.platform == "win32" and (cores := _fastest_class(_windows_cores())):
         return cores
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
@@ -69,3 +72,26 @@ def _apple_performance_cores() -> int:
         b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0
     )
     return count.value if found == 0 else 0
+
+
+def _fastest_class(records: bytes) -> int:
+    """Cores of the highest class among Windows' PROCESSOR_RELATIONSHIP records; 0 without any.
+
+    Each record begins with its relationship and size in 32 bits; byte 9 is the class, and a higher
+    one is faster (SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX in Microsoft's documentation).
+    """
+    classes = []
+    while len(records) > _CLASS:
+        classes.append(records[_CLASS])
+        size = int.from_bytes(records[4:8], "little")
+        records = records[max(size, _CLASS + 1) :]
+    return classes.count(max(classes, default=0))
+
+
+def _windows_cores() -> bytes:
+    """One record for each physical core of the machine; empty where Windows gives none."""
+    ask = ctypes.WinDLL("kernel32").GetLogicalProcessorInformationEx  # type: ignore[attr-defined]
+    size = ctypes.c_uint32(0)
+    ask(_CORES, None, ctypes.byref(size))
+    records = ctypes.create_string_buffer(size.value)
+    return records.raw if ask(_CORES, records, ctypes.byref(size)) else b""

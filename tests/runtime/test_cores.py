@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from issun.runtime import cores
 from issun.runtime.cores import physical_cores
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="these are Linux's files")
@@ -58,3 +59,26 @@ def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert physical_cores(tmp_path) == 2
     allow(monkeypatch, 0)
     assert physical_cores(tmp_path) == 1
+
+
+def windows(*classes: int) -> bytes:
+    """Records of cores, of 48 bytes each, as 64-bit Windows gives them."""
+    return b"".join(
+        (0).to_bytes(4, "little") + (48).to_bytes(4, "little") + bytes([0, kind]) + bytes(38)
+        for kind in classes
+    )
+
+
+def test_windows_s_efficiency_cores_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    for classes, count in (((1, 1, 0, 0, 0, 0), 2), ((0, 0, 0, 0), 4), ((2, 1, 1, 0), 1)):
+        monkeypatch.setattr(cores, "_windows_cores", lambda found=classes: windows(*found))
+        assert physical_cores() == count
+
+
+def test_a_windows_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 2)
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr(cores, "_windows_cores", lambda: b"")
+    assert physical_cores() == 2
