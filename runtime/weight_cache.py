@@ -108,6 +108,12 @@ class WeightCache:
         entry = _read(self.folder / key)
         if entry is not None:
             return entry
+        if manifest.size > LIMIT:
+            notify(
+                "Packed weights are not kept: they are larger than the cache may be, {limit:,} MB.",
+                limit=LIMIT // 10**6,
+            )
+            return None
         needed = (_ROOM_UNSIGNED if integer_matmul_saturates() else _ROOM) * manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < needed:

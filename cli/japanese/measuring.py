@@ -178,6 +178,7 @@ MESSAGES: dict[str, str] = {
     "Packing the weights for this CPU, which later starts need not do …": "この CPU 用に重みを並べ替えています。次回からは不要です …",
     "The packed weights in {path} were damaged: removed.": "{path} の並べ替え済みの重みが壊れていたので削除しました。",
     "Packed weights are not used: {reason}": "並べ替え済みの重みは使いません: {reason}",
+    "Packed weights are not kept: they are larger than the cache may be, {limit:,} MB.": "並べ替え済みの重みは保存しません: キャッシュの上限 {limit:,} MB より大きいためです。",
     "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, and {free:,} MB are free.": "並べ替え済みの重みは保存しません: 一時的に {needed:,} MB の空きが必要ですが、空きは {free:,} MB です。",
     "{bundle} does not answer: {reason}": "{bundle} から回答がありません: {reason}",
     "{path} is damaged.": "{path} は壊れています。",

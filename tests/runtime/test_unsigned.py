@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
-from issun.runtime import Model, packing, session, weight_cache
+from issun.runtime import packing, session, weight_cache
 from issun.runtime.proto import parse_model
 from issun.runtime.unsigned import flip, read_unsigned, signed_weights
 from issun.runtime.weight_cache import WeightCache
-
-IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
-Notes = list[str]
+from tests.runtime.packed import Notes, logits
 
 
 @pytest.fixture
@@ -25,29 +21,6 @@ def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
     """This CPU is taken for one whose sums of signed bytes saturate."""
     for module in (session, packing, weight_cache):
         monkeypatch.setattr(module, "integer_matmul_saturates", lambda: True)
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
-    monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
-    return WeightCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
-    return shutil.copytree(bundle("head-20-width-100"), tmp_path / "bundle")
-
-
-def logits(folder: Path, notes: Notes | None = None, **options: object) -> NDArray[np.float32]:
-    told = [] if notes is None else notes
-    with Model.load(
-        folder,
-        threads=1,
-        notify=lambda template, **values: told.append(template.format(**values)),
-        **options,  # type: ignore[arg-type]
-    ) as model:
-        return model.score(IDS)
 
 
 @pytest.mark.parametrize("name", ["head-20-width-100", "head-40-untied", "vocab-8011"])
