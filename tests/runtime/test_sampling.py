@@ -1,10 +1,9 @@
-"""Filters by numbers worked out by hand, and against naive implementations."""
+"""Filters and their order, by numbers worked out by hand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,50 +13,16 @@ from hypothesis import strategies as st
 from issun.runtime import sampling
 from issun.runtime.errors import ParameterError, SamplingError
 from issun.runtime.sampling import Sampler, SamplingParams, Vector, Vocabulary
-
-OUT = -np.inf
-UNK, EOS = 0, 1
-
-
-def vector(*values: float) -> Vector:
-    return np.array(values, np.float32)
-
-
-def of(*probabilities: float) -> Vector:
-    """Logits whose softmax is `probabilities`."""
-    return np.log(np.array(probabilities)).astype(np.float32)
-
-
-def alive(logits: Vector) -> list[int]:
-    return [int(i) for i in np.flatnonzero(logits > OUT)]
-
-
-class FixedRandom:
-    """A random generator that gives the numbers it was made with."""
-
-    def __init__(self, *numbers: float) -> None:
-        self.numbers = list(numbers)
-
-    def random(self) -> float:
-        return self.numbers.pop(0)
-
-
-def sampler(
-    *numbers: float, rows: int = 5, pieces: int | None = None, eos: int | None = EOS, **params: Any
-) -> Sampler:
-    vocabulary = Vocabulary(rows=rows, pieces=pieces or rows, eos=eos, unk=UNK)
-    return Sampler(SamplingParams(**params), vocabulary, FixedRandom(*numbers))  # type: ignore[arg-type]
-
-
-def probabilities_of(one: Sampler, logits: Vector) -> list[float]:
-    """What `one` would draw from, rounded to four places."""
-    warped, ids = one._warp(one._process(logits, [], []))
-    found = np.zeros(len(logits))
-    found[slice(None) if ids is None else ids] = sampling.softmax(warped)
-    return [round(float(p), 4) for p in found]
-
-
-# --- filters by hand ---
+from tests.runtime.samplers import (
+    EOS,
+    OUT,
+    UNK,
+    alive,
+    of,
+    probabilities_of,
+    sampler,
+    vector,
+)
 
 
 def test_ban() -> None:
@@ -334,206 +299,6 @@ def test_ids_out_of_range_are_named(token: int) -> None:
             sampler(**params)
 
 
-# --- the ranges of the parameters ---
-
-BAD = [
-    (
-        "temperature",
-        (-1, -1e-9, 100.1, math.nan, math.inf, True, "1", None),
-        "0 <= temperature <= 100",
-    ),
-    ("top_k", (-1, 1.5, True, math.nan, None, "5"), "0 <= top_k"),
-    ("top_p", (0, 2, -0.1, 1.0001, math.nan, math.inf, True), "0 < top_p <= 1"),
-    ("min_p", (-0.1, 1.1, math.nan, True), "0 <= min_p <= 1"),
-    ("typical_p", (0, -1, 1.1, math.nan, True), "0 < typical_p <= 1"),
-    ("repetition_penalty", (0, -1, 101, math.nan, math.inf), "0 < repetition_penalty <= 100"),
-    ("presence_penalty", (-101, 101, math.nan, math.inf), "-100 <= presence_penalty <= 100"),
-    ("frequency_penalty", (-101, 101, math.nan, True), "-100 <= frequency_penalty <= 100"),
-    ("no_repeat_ngram_size", (-1, 2.0, True, None), "0 <= no_repeat_ngram_size"),
-    ("max_new_tokens", (0, -5, 1.0, True, None), "1 <= max_new_tokens"),
-    ("min_new_tokens", (-1, 1.0, True), "0 <= min_new_tokens"),
-    ("min_new_tokens", (101, 10**400), "at most max_new_tokens, which is 100"),
-    ("logprobs", (-1, 0.5, True), "0 <= logprobs"),
-    ("seed", (-1, 2**64, 10**400, 1.0, True, "1"), "0 <= seed"),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "bounds"),
-    [(name, value, bounds) for name, values, bounds in BAD for value in values],
-)
-def test_bad_value_is_named_with_its_range(name: str, value: object, bounds: str) -> None:
-    with pytest.raises(ParameterError) as caught:
-        SamplingParams(**{name: value})  # type: ignore[arg-type]
-    assert str(caught.value).startswith(f"{name} is {value!r}, ")
-    assert bounds in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "good",
-    [
-        {"temperature": 0},
-        {"temperature": 100},
-        {"top_k": 0},
-        {"top_p": 1},
-        {"top_p": 1e-9},
-        {"min_p": 1},
-        {"typical_p": 1e-9},
-        {"repetition_penalty": 100},
-        {"presence_penalty": -100},
-        {"max_new_tokens": 1},
-        {"min_new_tokens": 100},
-        {"seed": 2**64 - 1},
-        {"stop": ()},
-        {"stop": ["a"]},
-        {"logit_bias": {1: -math.inf}},
-    ],
-)
-def test_ends_of_the_ranges_are_allowed(good: dict[str, Any]) -> None:
-    params = SamplingParams(**good)
-    assert getattr(params, next(iter(good))) == next(iter(good.values()))
-
-
-@pytest.mark.parametrize("stop", ["。", ("",), (1,), ("a", None), None, 5, b"a"])
-def test_stop_is_a_tuple_of_strings(stop: object) -> None:
-    with pytest.raises(ParameterError) as caught:
-        SamplingParams(stop=stop)  # type: ignore[arg-type]
-    assert str(caught.value).startswith(f"stop is {stop!r}, ")
-
-
-@pytest.mark.parametrize("bias", [{1: math.nan}, {1: math.inf}, {1: 1e39}, {1: True}, {1: "2"}])
-def test_bad_bias_is_named(bias: dict[int, Any]) -> None:
-    with pytest.raises(ParameterError) as caught:
-        SamplingParams(logit_bias=bias)
-    assert str(caught.value).startswith(f"logit_bias[1] is {bias[1]!r}, ")
-
-
-@pytest.mark.parametrize(
-    "ids", [{"banned_ids": ("a",)}, {"banned_ids": (-1,)}, {"logit_bias": {1.5: 1}}]
-)
-def test_ids_are_whole_numbers(ids: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(ids))):
-        SamplingParams(**ids)
-
-
-# --- against naive implementations ---
-
-some_logits = st.lists(
-    st.one_of(st.floats(-20, 20, width=32), st.just(OUT)), min_size=2, max_size=30
-).filter(lambda values: max(values) > OUT)
-shares = st.floats(0.01, 0.99)
-
-
-def naive_softmax(logits: Sequence[float]) -> list[float]:
-    highest = np.float32(max(logits))
-    weights = [math.exp(np.float32(v) - highest) for v in logits]
-    total = math.fsum(weights)
-    return [w / total for w in weights]
-
-
-def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> bool:
-    """False where rounding decides whether a sum reaches p."""
-    sums = np.cumsum([probabilities[i] for i in order])
-    return bool(np.all(np.abs(sums - p) > 1e-6))
-
-
-@given(some_logits, st.integers(1, 40))
-def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
-    logits = vector(*values)
-    kth = sorted(logits.tolist(), reverse=True)[min(k, len(values)) - 1]
-    assert alive(sampling.keep_top_k(logits, k)) == [
-        i for i, v in enumerate(logits.tolist()) if v >= kth and v > OUT
-    ]
-
-
-@given(some_logits, shares)
-def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
-    logits = vector(*values)
-    probabilities = naive_softmax(logits.tolist())
-    order = sorted(range(len(values)), key=lambda i: -logits[i])
-    kept, reached = [], 0.0
-    for i in order:
-        if reached >= p:
-            break
-        kept.append(i)
-        reached += probabilities[i]
-    if far_from(p, order, probabilities):
-        assert alive(sampling.keep_top_p(logits, p)) == sorted(kept)
-
-
-@given(some_logits, shares)
-def test_min_p_by_definition(values: list[float], p: float) -> None:
-    logits = vector(*values)
-    probabilities = naive_softmax(logits.tolist())
-    least = p * max(probabilities)
-    near = {i for i, q in enumerate(probabilities) if abs(q - least) <= 1e-5 * least}
-    got = set(alive(sampling.keep_min_p(logits, p)))
-    assert got - near == {i for i, q in enumerate(probabilities) if q >= least} - near
-
-
-@given(some_logits, shares)
-def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
-    logits = vector(*values)
-    probabilities = naive_softmax(logits.tolist())
-    living = [i for i, q in enumerate(probabilities) if q > 0]
-    entropy = -math.fsum(probabilities[i] * math.log(probabilities[i]) for i in living)
-    distance = {i: abs(-math.log(probabilities[i]) - entropy) for i in living}
-    order = sorted(living, key=lambda i: distance[i])
-    kept, reached = [], 0.0
-    for i in order:
-        if reached >= p:
-            break
-        kept.append(i)
-        reached += probabilities[i]
-    gaps = np.diff([distance[i] for i in order])
-    if far_from(p, order, probabilities) and np.all(gaps > 1e-9):
-        assert alive(sampling.keep_typical(logits, p)) == sorted(kept)
-
-
-@given(some_logits, st.lists(st.integers(0, 1), max_size=20), st.floats(0.1, 10))
-def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penalty: float) -> None:
-    expected = vector(*values)
-    for i in set(seen):
-        expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
-    got = sampling.penalize_repetition(vector(*values), seen, penalty)
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-
-
-@given(st.lists(st.integers(0, 3), max_size=25), st.integers(1, 4))
-def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
-    def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
-        return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
-
-    left = alive(sampling.no_repeat_ngram(np.zeros(4, np.float32), seen, size))
-    for token in range(4):
-        new = ngrams([*seen, token])[-1:]
-        assert (token in left) == (not new or new[0] not in ngrams(seen))
-
-
-@given(
-    st.lists(st.floats(-20, 20, width=32), min_size=5, max_size=5),
-    st.floats(0, 1, exclude_max=True),
-    st.floats(0.05, 5),
-    st.integers(0, 5),
-    shares,
-    st.floats(0, 1),
-    shares,
-)
-def test_something_is_always_left_to_draw(  # noqa: PLR0917
-    values: list[float],
-    uniform: float,
-    temperature: float,
-    k: int,
-    p: float,
-    min_p: float,
-    typical_p: float,
-) -> None:
-    one = sampler(
-        uniform, temperature=temperature, top_k=k, top_p=p, min_p=min_p, typical_p=typical_p
-    )
-    assert one.sample(vector(*values), [], []) in (1, 2, 3, 4)
-
-
 def test_processors_cannot_bring_banned_ids_back() -> None:
     params = SamplingParams(temperature=0, processors=(lambda ids, logits: -logits,))
     vocabulary = Vocabulary(rows=5, pieces=4, eos=None, unk=1)
@@ -549,8 +314,3 @@ def test_what_a_processor_breaks_is_told(value: float) -> None:
     one = Sampler(params, Vocabulary(5, 5, None, 1), np.random.default_rng(0))
     with pytest.raises(SamplingError, match="not numbers"):
         one.sample(np.float32([1, 2, 3, 4, 5]), [0], [])
-
-
-def test_numpy_numbers_are_numbers() -> None:
-    params = SamplingParams(temperature=np.float32(0.5), top_k=np.int64(3))
-    assert (params.temperature, params.top_k) == (0.5, 3)

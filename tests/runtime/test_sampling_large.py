@@ -9,7 +9,7 @@ import pytest
 
 from issun.runtime import sampling
 from issun.runtime.sampling import Vector
-from tests.runtime.test_sampling import OUT, alive, naive_softmax
+from tests.runtime.samplers import OUT, alive, naive_softmax
 
 LARGE = [np.random.default_rng(seed).normal(0, scale, 5003).astype(np.float32)
          for seed, scale in ((1, 0.1), (2, 3.0), (3, 9.0))]  # fmt: skip
