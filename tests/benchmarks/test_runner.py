@@ -337,6 +337,16 @@ def test_the_limit_kills_the_tree() -> None:
     assert done.memory.seconds < 20
 
 
+def test_where_the_kernel_does_not_tell_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS and Windows: pages of the process alone, and the rest of what is resident."""
+    monkeypatch.setattr("issun.benchmarks.memory._LINUX", False)
+    held = "held = b'x' * 64_000_000"
+    found = watch(_python(f"import time; {held}; time.sleep(0.4)")).memory
+    assert 64_000_000 < found.anonymous < 100_000_000
+    assert 0 < found.file < 64_000_000
+    assert found.peak >= found.anonymous + found.file
+
+
 def test_lines_become_marks_and_complaints_are_kept() -> None:
     code = "import sys; print('one', flush=True); print('oh no', file=sys.stderr); sys.exit(3)"
     done = watch(_python(code), on_line=lambda line: line.strip().upper())
