@@ -15,9 +15,10 @@ from itertools import groupby
 from issun.runtime.answer import Completion
 from issun.runtime.decoder import PREFILL_CHUNK, Decoder, IssunDecoder
 from issun.runtime.errors import ParameterError
+from issun.runtime.filters import Vector
 from issun.runtime.generate import Segment, Writer, check_prompt
 from issun.runtime.reading import Reading, fits, read_piece, should_wait
-from issun.runtime.sampling import SamplingParams, Vector
+from issun.runtime.sampling import SamplingParams
 from issun.runtime.slots import Slots
 
 MakeWriter = Callable[[list[int], SamplingParams, int], Writer]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from issun.runtime.errors import ParameterError, SamplingError
-from issun.runtime.sampling import Vector
+from issun.runtime.filters import Vector
 from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together

@@ -9,8 +9,9 @@ from typing import Literal
 
 from issun.runtime.decoder import Cache, Decoder
 from issun.runtime.errors import ContextError, ParameterError
+from issun.runtime.filters import Vector
 from issun.runtime.lookup import Lookup
-from issun.runtime.sampling import Sampler, SamplingParams, Vector, top_logprobs
+from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.stream import TextStream
 
 FinishReason = Literal["stop", "length", "cancelled"]

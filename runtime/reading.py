@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 
 from issun.runtime.decoder import IssunDecoder, Logits, cut
+from issun.runtime.filters import Vector
 from issun.runtime.prefix import common_prefix
-from issun.runtime.sampling import Vector
 from issun.runtime.slots import Slots
 
 _WORTH_WAITING = 16  # tokens that another prompt is just reading are read once for both

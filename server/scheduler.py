@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.filters import Vector
 from issun.runtime.generate import Writer, check_prompt
 from issun.runtime.model import Model
 from issun.runtime.reading import fits, read_piece, should_wait
-from issun.runtime.sampling import Vector
 from issun.runtime.slots import Slots
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics

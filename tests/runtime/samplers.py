@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from issun.runtime import sampling
-from issun.runtime.sampling import Sampler, SamplingParams, Vector, Vocabulary
+from issun.runtime import filters
+from issun.runtime.filters import Vector
+from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 
 OUT = -np.inf
 UNK, EOS = 0, 1
@@ -49,7 +50,7 @@ def probabilities_of(one: Sampler, logits: Vector) -> list[float]:
     """What `one` would draw from, rounded to four places."""
     warped, ids = one._warp(one._process(logits, [], []))
     found = np.zeros(len(logits))
-    found[slice(None) if ids is None else ids] = sampling.softmax(warped)
+    found[slice(None) if ids is None else ids] = filters.softmax(warped)
     return [round(float(p), 4) for p in found]
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.runtime import sampling
+from issun.runtime import filters, sampling
 from issun.runtime.errors import ParameterError, SamplingError
-from issun.runtime.sampling import Sampler, SamplingParams, Vector, Vocabulary
+from issun.runtime.filters import Vector
+from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from tests.runtime.samplers import (
     EOS,
     OUT,
@@ -27,25 +28,25 @@ from tests.runtime.samplers import (
 
 def test_ban() -> None:
     logits = vector(1, 2, 3)
-    assert sampling.ban(logits, [0, 2]).tolist() == [OUT, 2, OUT]
+    assert filters.ban(logits, [0, 2]).tolist() == [OUT, 2, OUT]
     assert logits.tolist() == [1, 2, 3]
 
 
 def test_add_bias() -> None:
     logits = vector(1, 2, 3, 4)
-    assert sampling.add_bias(logits, {1: -0.5, 3: 10}).tolist() == [1, 1.5, 3, 14]
+    assert filters.add_bias(logits, {1: -0.5, 3: 10}).tolist() == [1, 1.5, 3, 14]
     assert logits.tolist() == [1, 2, 3, 4]
 
 
 def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = vector(4, -4, 0, 3, OUT)
-    got = sampling.penalize_repetition(logits, [0, 1, 2, 4, 0, 0], 2.0)
+    got = filters.penalize_repetition(logits, [0, 1, 2, 4, 0, 0], 2.0)
     assert got.tolist() == [2, -8, 0, 3, OUT]
     assert logits.tolist() == [4, -4, 0, 3, OUT]
 
 
 def test_presence_counts_once_and_frequency_every_time() -> None:
-    got = sampling.penalize_presence_and_frequency(vector(5, 5, 5), [0, 0, 0, 2], 1.0, 0.5)
+    got = filters.penalize_presence_and_frequency(vector(5, 5, 5), [0, 0, 0, 2], 1.0, 0.5)
     assert got.tolist() == [5 - 1 - 1.5, 5, 5 - 1 - 0.5]
 
 
@@ -63,26 +64,26 @@ def test_presence_counts_once_and_frequency_every_time() -> None:
     ],
 )
 def test_no_repeat_ngram(seen: list[int], size: int, out: list[int]) -> None:
-    got = sampling.no_repeat_ngram(vector(1, 2, 3, 4, 5), seen, size)
+    got = filters.no_repeat_ngram(vector(1, 2, 3, 4, 5), seen, size)
     assert alive(got) == [i for i in range(5) if i not in out]
 
 
 def test_temperature_divides_differences() -> None:
-    got = sampling.scale_temperature(vector(1, 3, 2), 0.5)
+    got = filters.scale_temperature(vector(1, 3, 2), 0.5)
     assert (got - got.max()).tolist() == [-4, 0, -2]
 
 
 def test_tiny_temperature_neither_overflows_nor_divides_by_zero() -> None:
-    got = sampling.scale_temperature(vector(80, 100, 100, OUT), 5e-324)
-    assert sampling.softmax(got).tolist() == [0, 0.5, 0.5, 0]
+    got = filters.scale_temperature(vector(80, 100, 100, OUT), 5e-324)
+    assert filters.softmax(got).tolist() == [0, 0.5, 0.5, 0]
     assert got[3] == OUT
 
 
 def test_top_k() -> None:
-    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 2)) == [1, 3]
-    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 4)) == [0, 1, 2, 3]
-    assert alive(sampling.keep_top_k(vector(1, 4, 2, 3), 10**9)) == [0, 1, 2, 3]
-    assert alive(sampling.keep_top_k(vector(1, 4, 2, 2), 2)) == [1, 2, 3]  # equals the second
+    assert filters.likeliest(vector(1, 4, 2, 3), 2).tolist() == [1, 3]
+    assert filters.likeliest(vector(1, 4, 2, 3), 4).tolist() == [0, 1, 2, 3]
+    assert filters.likeliest(vector(1, 4, 2, 3), 10**9).tolist() == [0, 1, 2, 3]
+    assert filters.likeliest(vector(1, 4, 2, 2), 2).tolist() == [1, 2, 3]  # equals the second
 
 
 @pytest.mark.parametrize(
@@ -90,33 +91,33 @@ def test_top_k() -> None:
     [(0.49, [1]), (0.51, [1, 2]), (0.79, [1, 2]), (0.81, [0, 1, 2]), (1.0, [0, 1, 2, 3])],
 )
 def test_top_p(p: float, kept: list[int]) -> None:
-    assert alive(sampling.keep_top_p(of(0.1, 0.5, 0.3, 0.1), p)) == kept
+    assert alive(filters.keep_top_p(of(0.1, 0.5, 0.3, 0.1), p)) == kept
 
 
 def test_top_p_stops_where_it_is_reached_exactly() -> None:
-    assert alive(sampling.keep_top_p(vector(0, 0, 0, 0), 0.5)) == [0, 1]
-    assert alive(sampling.keep_typical(vector(0, 0, 0, 0), 0.5)) == [0, 1]
+    assert alive(filters.keep_top_p(vector(0, 0, 0, 0), 0.5)) == [0, 1]
+    assert alive(filters.keep_typical(vector(0, 0, 0, 0), 0.5)) == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("p", "kept"), [(0, [0, 1, 2]), (0.19, [0, 1, 2]), (0.21, [1, 2]), (1, [1])]
 )
 def test_min_p_is_a_share_of_the_likeliest(p: float, kept: list[int]) -> None:
-    assert alive(sampling.keep_min_p(of(0.1, 0.5, 0.4), p)) == kept
+    assert alive(filters.keep_min_p(of(0.1, 0.5, 0.4), p)) == kept
 
 
 def test_typical_prefers_the_mean_surprise_to_the_likeliest() -> None:
     # Surprises are 0.69, 1.20, 1.61 and the entropy is 1.03: the middle one is nearest to it.
     logits = of(0.5, 0.3, 0.2)
-    assert alive(sampling.keep_typical(logits, 0.2)) == [1]
-    assert alive(sampling.keep_typical(logits, 0.31)) == [0, 1]
-    assert alive(sampling.keep_typical(logits, 0.81)) == [0, 1, 2]
-    assert alive(sampling.keep_typical(logits, 1.0)) == [0, 1, 2]
+    assert alive(filters.keep_typical(logits, 0.2)) == [1]
+    assert alive(filters.keep_typical(logits, 0.31)) == [0, 1]
+    assert alive(filters.keep_typical(logits, 0.81)) == [0, 1, 2]
+    assert alive(filters.keep_typical(logits, 1.0)) == [0, 1, 2]
 
 
 def test_softmax() -> None:
-    assert sampling.softmax(vector(0, OUT, 0)).tolist() == [0.5, 0, 0.5]
-    assert sampling.softmax(vector(1e30, 1e30)).tolist() == [0.5, 0.5]
+    assert filters.softmax(vector(0, OUT, 0)).tolist() == [0.5, 0, 0.5]
+    assert filters.softmax(vector(1e30, 1e30)).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -132,14 +133,14 @@ def test_softmax() -> None:
     ],
 )
 def test_draw_takes_the_place_of_the_random_number(uniform: float, token: int) -> None:
-    assert sampling.draw(vector(OUT, 0, 0, OUT, 0, 0, OUT), uniform) == token
+    assert filters.draw(vector(OUT, 0, 0, OUT, 0, 0, OUT), uniform) == token
 
 
 def test_draw_never_gives_an_id_without_probability() -> None:
     # The last id is not out, but its probability is 0 in float64, as is the first one's.
     logits = vector(-1e4, 0, -1e4)
-    assert sampling.draw(logits, 0.0) == 1
-    assert sampling.draw(logits, math.nextafter(1, 0)) == 1
+    assert filters.draw(logits, 0.0) == 1
+    assert filters.draw(logits, math.nextafter(1, 0)) == 1
 
 
 def test_top_logprobs_are_of_the_raw_distribution() -> None:
@@ -221,7 +222,7 @@ def test_processors_see_all_ids_and_the_penalised_logits_and_come_last() -> None
 
     def spare(ids: Sequence[int], logits: Vector) -> Vector:
         seen.append((list(ids), logits.tolist()))
-        return sampling.ban(logits, [4])
+        return filters.ban(logits, [4])
 
     one = sampler(temperature=0, repetition_penalty=2, processors=(double, spare))
     assert one.sample(vector(0, 1, 2, 3, 4), [4], [3]) == 2

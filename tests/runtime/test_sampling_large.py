@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from issun.runtime import sampling
-from issun.runtime.sampling import Vector
+from issun.runtime import filters
+from issun.runtime.filters import Vector
 from tests.runtime.samplers import OUT, alive, naive_softmax
 
 LARGE = [np.random.default_rng(seed).normal(0, scale, 5003).astype(np.float32)
@@ -25,7 +25,7 @@ def large(request: pytest.FixtureRequest) -> Vector:
 def test_top_k_of_many(large: Vector, k: int) -> None:
     order = np.argsort(-large, kind="stable")
     expected = sorted(int(i) for i in order[:k] if large[i] > OUT)
-    assert alive(sampling.keep_top_k(large, k)) == expected
+    assert filters.likeliest(large, k).tolist() == expected
 
 
 @pytest.mark.parametrize("p", [0.001, 0.5, 0.9, 0.99, 0.99999])
@@ -33,7 +33,7 @@ def test_top_p_of_many(large: Vector, p: float) -> None:
     probabilities = np.array(naive_softmax(large.tolist()))
     order = np.argsort(-large, kind="stable")
     count = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
-    kept = alive(sampling.keep_top_p(large, p))
+    kept = alive(filters.keep_top_p(large, p))
     assert abs(len(kept) - count) <= 1 + 1e-6 / (1 - p)  # rounding moves the border by little
     assert sorted(order[: len(kept)].tolist()) == kept
 
@@ -46,7 +46,7 @@ def test_typical_of_many(large: Vector, p: float) -> None:
         entropy = np.nansum(probabilities * surprise)
         order = np.argsort(np.abs(surprise - entropy), kind="stable")
     count = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
-    kept = set(alive(sampling.keep_typical(large, p)))
+    kept = set(alive(filters.keep_typical(large, p)))
     different = kept.symmetric_difference(order[:count].tolist())
     assert len(different) <= max(4, len(kept) // 50)  # where two are as typical as each other
     assert probabilities[list(kept)].sum() >= p - 1e-6
@@ -55,9 +55,9 @@ def test_typical_of_many(large: Vector, p: float) -> None:
 def test_draw_from_many(large: Vector) -> None:
     cumulated = np.cumsum(np.array(naive_softmax(large.tolist())))
     for uniform in np.random.default_rng(5).random(300):
-        drawn = sampling.draw(large, float(uniform))
+        drawn = filters.draw(large, float(uniform))
         below = cumulated[drawn - 1] if drawn else 0.0
         assert below - 1e-6 <= uniform <= cumulated[drawn] + 1e-6
         assert large[drawn] > OUT
     last = max(i for i in range(len(large)) if np.exp(large[i] - large.max()) > 0)
-    assert sampling.draw(large, math.nextafter(1, 0)) <= last
+    assert filters.draw(large, math.nextafter(1, 0)) <= last

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.runtime import sampling
+from issun.runtime import filters
 from tests.runtime.samplers import (
     OUT,
     alive,
@@ -34,7 +34,7 @@ def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> 
 def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     logits = vector(*values)
     kth = sorted(logits.tolist(), reverse=True)[min(k, len(values)) - 1]
-    assert alive(sampling.keep_top_k(logits, k)) == [
+    assert filters.likeliest(logits, k).tolist() == [
         i for i, v in enumerate(logits.tolist()) if v >= kth and v > OUT
     ]
 
@@ -51,7 +51,7 @@ def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
         kept.append(i)
         reached += probabilities[i]
     if far_from(p, order, probabilities):
-        assert alive(sampling.keep_top_p(logits, p)) == sorted(kept)
+        assert alive(filters.keep_top_p(logits, p)) == sorted(kept)
 
 
 @given(some_logits, shares)
@@ -60,7 +60,7 @@ def test_min_p_by_definition(values: list[float], p: float) -> None:
     probabilities = naive_softmax(logits.tolist())
     least = p * max(probabilities)
     near = {i for i, q in enumerate(probabilities) if abs(q - least) <= 1e-5 * least}
-    got = set(alive(sampling.keep_min_p(logits, p)))
+    got = set(alive(filters.keep_min_p(logits, p)))
     assert got - near == {i for i, q in enumerate(probabilities) if q >= least} - near
 
 
@@ -80,7 +80,7 @@ def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
         reached += probabilities[i]
     gaps = np.diff([distance[i] for i in order])
     if far_from(p, order, probabilities) and np.all(gaps > 1e-9):
-        assert alive(sampling.keep_typical(logits, p)) == sorted(kept)
+        assert alive(filters.keep_typical(logits, p)) == sorted(kept)
 
 
 @given(some_logits, st.lists(st.integers(0, 1), max_size=20), st.floats(0.1, 10))
@@ -88,7 +88,7 @@ def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penal
     expected = vector(*values)
     for i in set(seen):
         expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
-    got = sampling.penalize_repetition(vector(*values), seen, penalty)
+    got = filters.penalize_repetition(vector(*values), seen, penalty)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
     def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
         return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
 
-    left = alive(sampling.no_repeat_ngram(np.zeros(4, np.float32), seen, size))
+    left = alive(filters.no_repeat_ngram(np.zeros(4, np.float32), seen, size))
     for token in range(4):
         new = ngrams([*seen, token])[-1:]
         assert (token in left) == (not new or new[0] not in ngrams(seen))

@@ -14,8 +14,9 @@ import pytest
 
 from issun.runtime import Model, SamplingParams
 from issun.runtime.errors import ContextError, OutOfMemoryError
+from issun.runtime.filters import Vector
 from issun.runtime.generate import Segment
-from issun.runtime.sampling import Vector, top_logprobs
+from issun.runtime.sampling import top_logprobs
 from issun.server.errors import DeadlineError, QueueFullError, UnavailableError
 from issun.server.metrics import Metrics
 from issun.server.requests import Event, Failed, Progress, Request, Scored

@@ -1,0 +1,169 @@
+"""What sampling does to logits: pure functions, from (vocab,) float32 to new ones of that shape.
+
+An id that is out is at minus infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+OUT = np.float32(-np.inf)
+_BLOCK = 256  # ids that are looked at together
+_FEW = 1024  # ids that mostly hold as much of the probability as counts
+
+
+def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> Vector:
+    """Put `ids` out."""
+    logits = logits.copy()
+    logits[np.asarray(ids, np.int64)] = OUT
+    return logits
+
+
+def add_bias(logits: Vector, bias: Mapping[int, float]) -> Vector:
+    """Add to the logits of single ids."""
+    logits = logits.copy()
+    logits[list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
+    return logits
+
+
+def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> Vector:
+    """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
+    ids = np.fromiter(set(seen), np.int64)
+    logits = logits.copy()
+    scores = logits[ids]
+    logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
+    return logits
+
+
+def penalize_presence_and_frequency(
+    logits: Vector, answer: Sequence[int], presence: float, frequency: float
+) -> Vector:
+    """Take `presence` once and `frequency` per occurrence from ids in the answer (OpenAI API)."""
+    found = Counter(answer)  # np.unique is more code, none of it in a cache after a step
+    ids = np.fromiter(found, np.int64, len(found))
+    counts = np.fromiter(found.values(), np.int64, len(found))
+    logits = logits.copy()
+    logits[ids] -= (presence + frequency * counts).astype(np.float32)
+    return logits
+
+
+def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> Vector:
+    """Put out every id that would repeat an n-gram of `size` ids."""
+    if len(seen) < size:
+        return logits
+    ids = np.asarray(seen, np.int64)
+    starts = len(ids) - size + 1
+    same = np.ones(starts, bool)
+    for place in range(size - 1):
+        same &= ids[place : place + starts] == ids[starts + place]
+    return ban(logits, ids[size - 1 :][same])
+
+
+def scale_temperature(logits: Vector, temperature: float) -> Vector:
+    """Divide by the temperature, which is above 0."""
+    shifted = logits - logits.max()  # so that a tiny temperature cannot overflow
+    with np.errstate(over="ignore"):
+        scaled: Vector = shifted / np.float32(max(temperature, 1e-30))
+    return scaled
+
+
+def likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
+    """The ids of the k largest (and of what equals the k-th) that are not out, in order."""
+    k = min(k, len(logits))
+    ids = _candidates(logits, k)
+    scores = logits[ids]
+    kth = np.partition(scores, len(ids) - k)[len(ids) - k]
+    kept: NDArray[np.intp] = ids[(scores >= kth) & (scores > OUT)]
+    return kept
+
+
+def _candidates(logits: Vector, k: int) -> NDArray[np.intp]:
+    """A few ids that hold the k largest, in order; all of them where blocks do not help.
+
+    The k-th largest of the blocks' maxima is not above the k-th largest of all.
+    """
+    blocks = len(logits) // _BLOCK
+    if k > blocks:
+        return np.arange(len(logits))
+    maxima = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+    return np.flatnonzero(logits >= np.partition(maxima, blocks - k)[blocks - k])
+
+
+def keep_top_p(logits: Vector, p: float) -> Vector:
+    """Keep the fewest likeliest ids whose probabilities reach p (arXiv 1904.09751)."""
+    if p >= 1:
+        return logits
+    return _keep(logits, _fewest(-logits, softmax(logits), p))
+
+
+def keep_min_p(logits: Vector, p: float) -> Vector:
+    """Keep ids at least p times as likely as the likeliest."""
+    if p <= 0:
+        return logits
+    return np.where(logits < logits.max() + np.float32(math.log(p)), OUT, logits)
+
+
+def keep_typical(logits: Vector, p: float) -> Vector:
+    """Keep the fewest ids of most typical surprise that reach p together (arXiv 2202.00666)."""
+    if p >= 1:
+        return logits
+    probabilities = softmax(logits)
+    alive = np.flatnonzero(probabilities > 0)
+    probabilities = probabilities[alive]
+    surprise = -np.log(probabilities)
+    distance = np.abs(surprise - float(probabilities @ surprise))
+    return _keep(logits, alive[_fewest(distance, probabilities, p)])
+
+
+def _fewest(
+    keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
+) -> NDArray[np.intp]:
+    """Places of the smallest `keys`, as many as reach `p`; of equal ones the first."""
+    count = min(_FEW, len(keys))
+    while True:  # sorting all takes ten times as long, and is hardly ever needed
+        near = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])
+        order = near[np.argsort(keys[near], kind="stable")]
+        cumulated = np.cumsum(probabilities[order])
+        if cumulated[-1] >= p or len(near) == len(keys):
+            return order[: np.searchsorted(cumulated, p) + 1]
+        count = len(keys)
+
+
+def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
+    kept = np.full_like(logits, OUT)
+    kept[ids] = logits[ids]
+    return kept
+
+
+def softmax(logits: Vector) -> NDArray[np.float64]:
+    """Probabilities: exponentials in float32, which is much faster, and their sum in float64."""
+    exponentials = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(dtype=np.float64)
+    return probabilities
+
+
+def draw(logits: Vector, uniform: float) -> int:
+    """The id at `uniform` (0 to 1) of the cumulated probabilities, in the order of ids."""
+    weights = np.zeros(-(-len(logits) // _BLOCK) * _BLOCK, np.float32)
+    np.exp(logits - logits.max(), out=weights[: len(logits)])
+    # By blocks first: cumulating all of them takes longer than all the rest.
+    blocks = weights.reshape(-1, _BLOCK)
+    sums = np.cumsum(blocks.sum(axis=1, dtype=np.float64))
+    point = uniform * sums[-1]
+    block = _first_above(sums, point)
+    before = sums[block - 1] if block else 0.0
+    within = before + np.cumsum(blocks[block], dtype=np.float64)
+    return int(block * _BLOCK + _first_above(within, point))
+
+
+def _first_above(cumulated: NDArray[np.float64], point: float) -> int:
+    """The first place above `point`; where rounding leaves none, the first that reaches the end."""
+    above = np.searchsorted(cumulated, point, side="right")
+    return int(min(above, np.searchsorted(cumulated, cumulated[-1])))
