@@ -1,4 +1,4 @@
-"""A cache of packed weights of the test's own, for small bundles too, and a bundle to harm."""
+"""A small model and a conversation with it; a cache of packed weights of the test's own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,36 @@ from pathlib import Path
 
 import pytest
 
-from issun.runtime import weight_cache
+from issun.runtime import Conversation, Model, weight_cache
+from issun.runtime.manifest import read_manifest
+from issun.runtime.tokenizer import Tokenizer
 from issun.runtime.weight_cache import WeightCache
+from tests.runtime.chats import GREEDY, ROLE
+from tests.runtime.decoders import Script, ScriptedDecoder, Ticks
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Callable[..., Path]) -> Model:
+    return Model.load(bundle("unscaled", "float32"), threads=1)
+
+
+@pytest.fixture
+def chat(model: Model) -> Conversation:
+    return Conversation(model, ROLE, params=GREEDY)
+
+
+@pytest.fixture
+def scripted(bundle: Callable[..., Path]) -> Callable[..., Model]:
+    """`scripted(script)`: a model that says what the script gives."""
+    folder = bundle("unscaled", "float32")
+    manifest = read_manifest(folder)
+    tokenizer = Tokenizer(folder / manifest.tokens.file, manifest.tokens.special)
+
+    def make(script: Script) -> Model:
+        decoder = ScriptedDecoder(script, n_positions=256, vocab_size=512)
+        return Model(decoder, tokenizer, manifest, clock=Ticks())
+
+    return make
 
 
 @pytest.fixture
@@ -23,4 +51,5 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
 
 @pytest.fixture
 def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    """A bundle that the test may harm."""
     return shutil.copytree(bundle("head-20-width-100"), tmp_path / "bundle")

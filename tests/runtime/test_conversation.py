@@ -1,4 +1,4 @@
-"""Turns, the cache between them, cutting answers off, and going on."""
+"""Turns, the cache between them, and cutting answers off."""
 
 from __future__ import annotations
 
@@ -17,48 +17,18 @@ from issun.runtime import (
     BusyError,
     ContextError,
     Conversation,
-    ConversationError,
     Model,
     ParameterError,
     SamplingParams,
     Stream,
     Turn,
 )
-from issun.runtime.manifest import read_manifest
-from issun.runtime.tokenizer import Tokenizer
-from tests.runtime.decoders import Script, ScriptedDecoder, Ticks
-
-GREEDY = SamplingParams(temperature=0, max_new_tokens=12)
-ROLE = ["User:一寸", "Assistant:はい"]
-EOS = 3
+from tests.runtime.chats import EOS, GREEDY, ROLE, fresh
 
 
 @pytest.fixture(scope="module")
 def folder(bundle: Callable[..., Path]) -> Path:
     return bundle("unscaled", "float32")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
-    return Model.load(folder, threads=1)
-
-
-@pytest.fixture
-def chat(model: Model) -> Conversation:
-    return Conversation(model, ROLE, params=GREEDY)
-
-
-@pytest.fixture
-def scripted(folder: Path) -> Callable[..., Model]:
-    """`scripted(script)`: a model that says what the script gives."""
-    manifest = read_manifest(folder)
-    tokenizer = Tokenizer(folder / manifest.tokens.file, manifest.tokens.special)
-
-    def make(script: Script) -> Model:
-        decoder = ScriptedDecoder(script, n_positions=256, vocab_size=512)
-        return Model(decoder, tokenizer, manifest, clock=Ticks())
-
-    return make
 
 
 def prompt_of(model: Model, chat: Conversation, message: str) -> list[int]:
@@ -68,13 +38,6 @@ def prompt_of(model: Model, chat: Conversation, message: str) -> list[int]:
 
 def common_prefix(one: list[int], other: list[int]) -> list[int]:
     return [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
-
-
-def fresh(chat: Conversation, turns: list[Turn]) -> Conversation:
-    """A conversation with the same role and `turns` that has computed nothing yet."""
-    other = Conversation(chat.model, chat.role, params=chat.params)
-    other.turns = list(turns)
-    return other
 
 
 # --- turns and the cache ---
@@ -388,133 +351,3 @@ def test_closing_the_model_frees_a_conversation_s_session(folder: Path) -> None:
     model.close()
     gc.collect()
     assert session() is None
-
-
-# --- resume, retry, undo, reset ---
-
-
-@pytest.mark.parametrize("cut", [1, 5, 11])
-def test_resume_gives_the_uncut_answer(chat: Conversation, cut: int) -> None:
-    whole = fresh(chat, []).reply("山は?")
-    first = chat.reply("山は?", SamplingParams(temperature=0, max_new_tokens=cut))
-    assert first.finish_reason == "length"
-    rest = chat.resume(SamplingParams(temperature=0, max_new_tokens=12 - cut)).finish()
-    assert first.ids + rest.ids == whole.ids
-    assert first.text + rest.text == whole.text
-    assert chat.turns == [Turn("山は?", whole.text)]
-    # The prompt and all but the last token of the answer need not be read again.
-    assert rest.timings.reused_tokens == rest.timings.prompt_tokens - 1
-
-
-def test_resume_again_and_again(chat: Conversation) -> None:
-    whole = fresh(chat, []).reply("山は?")
-    one = SamplingParams(temperature=0, max_new_tokens=1)
-    texts = [chat.reply("山は?", one).text]
-    texts += [chat.resume(one).finish().text for _ in range(11)]
-    assert "".join(texts) == whole.text == chat.turns[0].reply
-    assert len(chat.turns) == 1
-
-
-def test_resume_after_cancel(chat: Conversation) -> None:
-    whole = fresh(chat, []).reply("山は?")
-    stream = chat.stream("山は?")
-    for _ in range(5):
-        next(stream)
-    first = stream.cancel()
-    rest = chat.resume(SamplingParams(temperature=0, max_new_tokens=7)).finish()
-    assert first.text + rest.text == whole.text == chat.turns[0].reply
-
-
-def test_resume_given_up_leaves_the_answer_as_it_was(chat: Conversation) -> None:
-    first = chat.reply("山は?", SamplingParams(temperature=0, max_new_tokens=4))
-    stream = chat.resume()
-    next(stream)
-    stream.close()
-    assert chat.turns == [Turn("山は?", first.text)]
-    whole = fresh(chat, []).reply("山は?", SamplingParams(temperature=0, max_new_tokens=16))
-    chat.resume().finish()
-    assert chat.turns == [Turn("山は?", whole.text)]
-
-
-def test_resume_needs_a_cut_answer(chat: Conversation, scripted: Callable[..., Model]) -> None:
-    with pytest.raises(ConversationError, match="no cut answer"):
-        chat.resume()
-    ended = Conversation(scripted(lambda ids: 21 if ids[-1] != 21 else EOS), params=GREEDY)
-    assert ended.reply("山は?").finish_reason == "stop"
-    with pytest.raises(ConversationError, match="no cut answer"):
-        ended.resume()
-
-
-@pytest.mark.parametrize("change", ["undo", "reset", "load"])
-def test_nothing_is_resumed_behind_a_change(
-    chat: Conversation, change: str, tmp_path: Path
-) -> None:
-    chat.reply("山は?")
-    chat.save(tmp_path / "saved.json")
-    {"undo": chat.undo, "reset": chat.reset, "load": lambda: chat.load(tmp_path / "saved.json")}[
-        change
-    ]()
-    with pytest.raises(ConversationError, match="no cut answer"):
-        chat.resume()
-
-
-def test_resume_in_a_full_context(chat: Conversation) -> None:
-    chat.params = SamplingParams(temperature=0, max_new_tokens=1000)
-    assert chat.reply("山は?").finish_reason == "length"
-    turns = list(chat.turns)
-    with pytest.raises(ContextError, match="no room"):
-        chat.resume().finish()
-    assert chat.turns == turns
-
-
-def test_retry_answers_the_last_message_anew(chat: Conversation) -> None:
-    chat.reply("山は?")
-    old = chat.reply("川は?")
-    turns = list(chat.turns)
-    assert chat.retry().finish().ids == old.ids
-    assert chat.turns == turns
-    hot = SamplingParams(temperature=50, seed=7, max_new_tokens=12)
-    stream = chat.retry(hot)
-    next(stream)
-    assert chat.turns == turns  # until the new one has ended
-    new = stream.finish()
-    assert new.text != old.text
-    assert chat.turns == [turns[0], Turn("川は?", new.text)]
-    assert new.text == fresh(chat, turns[:1]).reply("川は?", hot).text
-
-
-def test_retry_given_up_keeps_the_old_answer(chat: Conversation) -> None:
-    chat.reply("山は?")
-    turns = list(chat.turns)
-    stream = chat.retry()
-    next(stream)
-    stream.close()
-    assert chat.turns == turns
-
-
-def test_undo_takes_the_last_turn_back(chat: Conversation) -> None:
-    chat.reply("山は?")
-    turns = list(chat.turns)
-    chat.reply("川は?")
-    assert chat.undo().message == "川は?"
-    assert chat.turns == turns
-    assert chat.reply("海は?").text == fresh(chat, turns).reply("海は?").text
-
-
-def test_nothing_to_undo_or_retry(chat: Conversation) -> None:
-    with pytest.raises(ConversationError, match="no turn to take back"):
-        chat.undo()
-    with pytest.raises(ConversationError, match="no turn to answer anew"):
-        chat.retry()
-
-
-def test_reset(chat: Conversation) -> None:
-    first = chat.reply("山は?")
-    chat.reply("川は?")
-    chat.reset()
-    assert (chat.turns, chat.role) == ([], ROLE)
-    assert chat.reply("山は?").text == first.text
-    chat.reset(["User:別"])
-    assert (chat.turns, chat.role) == ([], ["User:別"])
-    chat.reset(())
-    assert chat.role == []

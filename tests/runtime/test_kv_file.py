@@ -16,7 +16,7 @@ from issun.runtime import BusyError, Conversation, ConversationError, Model, Tur
 from issun.runtime.decoder import KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.prefix import common_prefix
-from tests.runtime.test_conversation import GREEDY, ROLE
+from tests.runtime.chats import GREEDY, ROLE
 
 KINDS = ("float32", "int8")
 

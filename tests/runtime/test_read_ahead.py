@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from issun.runtime import BusyError, ContextError, Conversation, Model, Turn
-from tests.runtime.test_conversation import GREEDY, ROLE
-
-
-@pytest.fixture(scope="module")
-def model(bundle: Callable[..., Path]) -> Model:
-    return Model.load(bundle("unscaled", "float32"), threads=1)
-
-
-@pytest.fixture
-def chat(model: Model) -> Conversation:
-    return Conversation(model, ROLE, params=GREEDY)
+from tests.runtime.chats import GREEDY, ROLE
 
 
 def test_what_was_read_ahead_is_not_read_again(model: Model, chat: Conversation) -> None:

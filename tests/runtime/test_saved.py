@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issun.runtime import Conversation, ConversationError, Model, Turn
-from tests.runtime.test_conversation import GREEDY, ROLE
-
-
-@pytest.fixture(scope="module")
-def model(bundle: Callable[..., Path]) -> Model:
-    return Model.load(bundle("unscaled", "float32"), threads=1)
-
-
-@pytest.fixture
-def chat(model: Model) -> Conversation:
-    return Conversation(model, ROLE, params=GREEDY)
+from tests.runtime.chats import GREEDY, ROLE
 
 
 def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None:
