@@ -8,7 +8,8 @@ demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
 
 test: .venv/ready-test            ## light tests: no torch
-	.venv/bin/python -m pytest -n 2 -m "not parity"
+	.venv/bin/python -m pytest -n 2 -m "not parity and not alone"
+	.venv/bin/python -m pytest -m alone tests/cli
 
 parity: .venv-parity/ready        ## live comparison with torch and transformers
 	.venv-parity/bin/python -m pytest -m parity tests/parity

@@ -181,6 +181,7 @@ def test_nothing_heavy_is_imported(fuji: Path) -> None:
     assert done.stdout.decode() == "富士山です。\n[]\n"
 
 
+@pytest.mark.alone
 def test_first_token_within_a_second(ja_small: "object") -> None:
     bundle = ja_small("int8")  # type: ignore[operator]
     seconds = []
