@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,14 @@ settings.register_profile("issun", deadline=None, derandomize="CI" in os.environ
 settings.load_profile("issun")
 # (name or precision, ...) -> a bundle's folder
 Bundles = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Packed weights of the tests do not come into the user's cache, which is bounded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISSUN_CACHE", str(tmp_path_factory.mktemp("packed") / "weights"))
+        yield
 
 
 @pytest.fixture(scope="session")

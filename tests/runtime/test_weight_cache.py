@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import platformdirs
 import pytest
 
 from issun.runtime import (
@@ -155,3 +156,9 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     found = weight_cache.default_cache()
     assert found is not None
     assert found.folder == tmp_path / "issun" / "weights"
+
+
+def test_tests_leave_the_user_s_cache_alone() -> None:
+    found = weight_cache.default_cache()
+    assert found is not None
+    assert found.folder != platformdirs.user_cache_path("issun") / "weights"
