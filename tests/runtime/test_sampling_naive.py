@@ -30,6 +30,18 @@ def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> 
     return bool(np.all(np.abs(sums - p) > 1e-6))
 
 
+def fewest(order: Sequence[int], probabilities: Sequence[float], p: float) -> list[int]:
+    """As many of the first in `order` as reach p."""
+    kept: list[int] = []
+    reached = 0.0
+    for i in order:
+        if reached >= p:
+            break
+        kept.append(i)
+        reached += probabilities[i]
+    return kept
+
+
 @given(some_logits, st.integers(1, 40))
 def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     logits = vector(*values)
@@ -44,12 +56,7 @@ def test_top_p_as_a_full_sort(values: list[float], p: float) -> None:
     logits = vector(*values)
     probabilities = naive_softmax(logits.tolist())
     order = sorted(range(len(values)), key=lambda i: -logits[i])
-    kept, reached = [], 0.0
-    for i in order:
-        if reached >= p:
-            break
-        kept.append(i)
-        reached += probabilities[i]
+    kept = fewest(order, probabilities, p)
     if far_from(p, order, probabilities):
         assert alive(filters.keep_top_p(logits, p)) == sorted(kept)
 
@@ -72,12 +79,7 @@ def test_typical_as_a_full_sort(values: list[float], p: float) -> None:
     entropy = -math.fsum(probabilities[i] * math.log(probabilities[i]) for i in living)
     distance = {i: abs(-math.log(probabilities[i]) - entropy) for i in living}
     order = sorted(living, key=lambda i: distance[i])
-    kept, reached = [], 0.0
-    for i in order:
-        if reached >= p:
-            break
-        kept.append(i)
-        reached += probabilities[i]
+    kept = fewest(order, probabilities, p)
     gaps = np.diff([distance[i] for i in order])
     if far_from(p, order, probabilities) and np.all(gaps > 1e-9):
         assert alive(filters.keep_typical(logits, p)) == sorted(kept)

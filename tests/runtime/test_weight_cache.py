@@ -12,9 +12,7 @@ import onnx
 import platformdirs
 import pytest
 
-from issun.runtime import (
-    weight_cache,
-)
+from issun.runtime import weight_cache
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import Notes, exact, load, logits, mapped, the_entry
 
