@@ -65,7 +65,7 @@ def watch(
                 if mark := on_line(line):
                     found.memory.marks.append((time.perf_counter() - started, mark))
 
-            readers = [_reader(process.stdout, take), _reader(process.stderr, tails.append)]
+            readers = [read_lines(process.stdout, take), read_lines(process.stderr, tails.append)]
         try:
             while process.poll() is None:
                 held = _look(process, found, time.perf_counter() - started, keep=keep_moments)
@@ -149,10 +149,16 @@ def _kill(process: Popen[str]) -> None:
             continue
 
 
-def _reader(stream: IO[str], take: Callable[[str], object]) -> threading.Thread:
+def read_lines(
+    stream: IO[str], take: Callable[[str], object], at_end: Callable[[], object] | None = None
+) -> threading.Thread:
+    """Give each line to `take`, in the thread that is returned and ends with the stream."""
+
     def read() -> None:
         for line in stream:
             take(line)
+        if at_end:
+            at_end()
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()

@@ -1,7 +1,8 @@
 """Runs engines in rounds, one process an engine and round, and keeps all that was measured.
 
-Every piece of work is stored when it is done, so that a run that was stopped can go on. An engine
-that fails or crashes is reported as such, and the others go on.
+As many engines as memory holds take turns. Every piece of work is stored when it is done, so that a
+run that was stopped can go on. An engine that fails or crashes is reported as such, and the others
+go on.
 """
 
 from __future__ import annotations
@@ -10,66 +11,29 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from issun.benchmarks.bandwidth import read_bandwidth
-from issun.benchmarks.engines.base import Engine
-from issun.benchmarks.engines.registry import BUNDLE, engine_class, missing_packages, version_of
-from issun.benchmarks.machine import forget_pages
+from issun.benchmarks.engines.registry import BUNDLE, missing_packages, version_of
+from issun.benchmarks.machine import forget_pages, free_memory
 from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
 from issun.benchmarks.memory import INTERVAL, Watched, watch
+from issun.benchmarks.plan import Plan, Target, share_memory
 from issun.benchmarks.steady import settled_bandwidth
+from issun.benchmarks.turns import Player, take_turns
 from issun.benchmarks.worker import Job, Work
 
 Say = Callable[[str], object]
 
-# Seconds between two looks at a worker's memory: looking takes time from what is being timed.
-_LOOKS: dict[Work, float] = {"convert": 0.1, "speed": 2.0, "memory": INTERVAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An engine of the registry with the folder for its conversion, or a user's bundle."""
-
-    name: str
-    folder: Path
-    engine: str = BUNDLE
-    kv_cache: str | None = None
-
-    @property
-    def kind(self) -> type[Engine]:
-        """The engine's class."""
-        return engine_class(self.engine)
-
-    @property
-    def label(self) -> str:
-        """What tables call it."""
-        return self.name if self.engine == BUNDLE else self.kind.label
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is measured; sizes are in tokens."""
-
-    targets: list[Target]
-    checkpoint: Path | None
-    threads: tuple[int, ...]
-    vocab_size: int
-    rounds: int
-    prefills: tuple[int, ...]
-    depths: tuple[int, ...]
-    new_tokens: int
-    samples: int  # of each warm test in a round
-    contexts: tuple[int, ...]  # of the memory runs
-    turn: bool
-    steady: bool  # repeat what ran while the machine read at another speed than usual
-    seed: int
+_LOOK = 0.1  # seconds between two looks at the memory of a conversion, which is timed
+_SPARE = 2_000_000_000  # bytes of memory that are left to the system
 
 
 @dataclass(slots=True)
@@ -80,7 +44,6 @@ class Runner:
     results: Results
     output: Path
     say: Say
-    _lines: list[dict[str, object]] = field(default_factory=list)
 
     def run(self) -> Results:
         """Do all that `results` does not have yet."""
@@ -89,19 +52,27 @@ class Runner:
             self._convert(target)
         for number in range(self.plan.rounds):
             for threads in self.plan.threads:
-                for target in self._order(number):
-                    self._round(target, threads, number)
+                for group in self._groups(threads, number):
+                    self._round(group, threads, number)
         for threads in self.plan.threads:
             for target in self.plan.targets:
                 for context in self.plan.contexts:
                     self._memory(target, threads, context)
         return self.results
 
-    def _order(self, number: int) -> Iterator[Target]:
-        """Every round begins with another engine, so that none always follows the same one."""
-        targets = self.plan.targets
-        start = number % len(targets)
-        yield from targets[start:] + targets[:start]
+    def _groups(self, threads: int, number: int) -> list[list[Target]]:
+        """Who takes turns with whom, in every round in another order.
+
+        Engines that wait for the machine's usual speed go alone.
+        """
+        waiting = [t for t in self.plan.targets if self._is_due(self._entry(t, threads), number)]
+        order = np.random.default_rng(number).permutation(len(waiting))
+        room = 0 if self.plan.steady else free_memory() - _SPARE
+        return share_memory([waiting[i] for i in order], self.plan.checkpoint, room)
+
+    @staticmethod
+    def _is_due(entry: EngineResult, number: int) -> bool:
+        return entry.status == "measured" and entry.rounds <= number
 
     def _bandwidth(self) -> None:
         for threads in self.plan.threads:
@@ -129,7 +100,7 @@ class Runner:
             target.folder.mkdir(parents=True)
             done = self._work(self._job(target, "convert"))
             for entry in entries:
-                if not self._failed(entry, done):
+                if not self._failed(entry, done.exit_code, done.complaint):
                     entry.conversion = done.memory
             if entries[0].status == "measured":
                 whole.touch()
@@ -138,13 +109,34 @@ class Runner:
                 entry.disk_bytes = self._disk(target)
         self._store()
 
-    def _round(self, target: Target, threads: int, number: int) -> None:
-        entry = self._entry(target, threads)
-        if entry.status != "measured" or entry.rounds > number:
+    def _round(self, group: list[Target], threads: int, number: int) -> None:
+        names = ", ".join(target.label for target in group)
+        self.say(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
+        players: list[Player] = []
+        try:
+            for target in group:
+                if number == 0:
+                    forget_pages(target.made_from(self.plan.checkpoint).weights())
+                players.append(Player(_command(self._speed_job(target, threads, number))))
+            take_turns(players, lambda test: self.say(f"  {test}"))
+        finally:  # what was measured before a stop is kept too
+            for target, player in zip(group, players, strict=False):
+                player.kill()
+                self._take(self._entry(target, threads), target, player)
+            self._store()
+
+    def _take(self, entry: EngineResult, target: Target, player: Player) -> None:
+        """Keep what a player has measured, unless it failed."""
+        if player.exit_code and self._failed(entry, player.exit_code, player.complaint):
             return
-        self.say(f"round {number + 1} of {self.plan.rounds}: {target.label}, {threads} threads")
+        for line in player.lines:
+            self._keep(entry, line)
+        entry.rounds += player.exit_code == 0
+        entry.disk_bytes = self._disk(target)  # with what the first load has written
+
+    def _speed_job(self, target: Target, threads: int, number: int) -> Job:
         plan = self.plan
-        job = self._job(
+        return self._job(
             target,
             "speed",
             threads=threads,
@@ -155,15 +147,6 @@ class Runner:
             turn=plan.turn,
             usual=median(self.results.bandwidth[threads]) if plan.steady else None,
         )
-        if number == 0:
-            forget_pages(self._weights(target))
-        done = self._work(job)
-        if not self._failed(entry, done):
-            for line in self._lines:
-                self._keep(entry, line)
-            entry.rounds += 1
-            entry.disk_bytes = self._disk(target)  # with what the first load has written
-        self._store()
 
     def _memory(self, target: Target, threads: int, context: int) -> None:
         entry = self._entry(target, threads)
@@ -172,7 +155,7 @@ class Runner:
         self.say(f"memory at {context} tokens: {target.label}, {threads} threads")
         job = self._job(target, "memory", threads=threads, context=context)
         done = self._work(job)
-        if not self._failed(entry, done):
+        if not self._failed(entry, done.exit_code, done.complaint):
             entry.memory[context] = _thinned(done.memory)
         self._store()
 
@@ -191,21 +174,12 @@ class Runner:
         )
 
     def _work(self, job: Job) -> Watched:
-        self._lines = []
-        command = [sys.executable, "-m", "issun.benchmarks.worker"]
-        command.append(msgspec.json.encode(job).decode())
         return watch(
-            command,
-            on_line=self._take,
+            _command(job),
+            on_line=lambda line: json.loads(line).get("mark"),
             keep_moments=job.work == "memory",
-            interval=_LOOKS[job.work],
+            interval=INTERVAL if job.work == "memory" else _LOOK,
         )
-
-    def _take(self, line: str) -> str | None:
-        content: dict[str, object] = json.loads(line)
-        self._lines.append(content)
-        mark = content.get("mark")
-        return str(mark) if mark else None
 
     @staticmethod
     def _keep(entry: EngineResult, line: dict[str, object]) -> None:
@@ -219,23 +193,20 @@ class Runner:
             for name, value in about.items():
                 setattr(entry, name, value)
 
-    def _failed(self, entry: EngineResult, done: Watched) -> bool:
-        if done.exit_code == 0:
+    def _failed(self, entry: EngineResult, exit_code: int, complaint: str) -> bool:
+        if exit_code == 0:
             return False
-        if done.exit_code < 0:
+        if exit_code < 0:
             entry.status = "crashed"
-            entry.reason = f"killed by {signal.Signals(-done.exit_code).name}"
+            entry.reason = f"killed by {signal.Signals(-exit_code).name}"
         else:
             entry.status = "failed"
-            entry.reason = _last_line(done.complaint) or f"exit code {done.exit_code}"
+            entry.reason = _last_line(complaint) or f"exit code {exit_code}"
         self.say(f"{entry.label}: {entry.status}: {entry.reason}")
         return True
 
-    def _weights(self, target: Target) -> list[Path]:
-        return target.kind(self.plan.checkpoint or target.folder, target.folder).weights()
-
     def _disk(self, target: Target) -> int:
-        return sum(path.stat().st_size for path in self._weights(target))
+        return sum(path.stat().st_size for path in target.made_from(self.plan.checkpoint).weights())
 
     def _entry(self, target: Target, threads: int) -> EngineResult:
         entry = self.results.engine(target.name, threads)
@@ -251,6 +222,11 @@ class Runner:
 
     def _store(self) -> None:
         write_results(self.output, self.results)
+
+
+def _command(job: Job) -> list[str]:
+    job_text = msgspec.json.encode(job).decode()
+    return [sys.executable, "-m", "issun.benchmarks.worker", job_text]
 
 
 def _last_line(text: str) -> str:

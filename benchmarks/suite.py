@@ -16,7 +16,8 @@ from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
-from issun.benchmarks.runner import Plan, Runner, Target
+from issun.benchmarks.plan import Plan, Target
+from issun.benchmarks.runner import Runner
 from issun.export.config import GPT2Config, read_config
 from issun.runtime.cores import physical_cores
 from issun.runtime.errors import ParameterError, check_choice

@@ -1,7 +1,9 @@
 """The process that an engine lives in: does one job, told as JSON, and prints what it measures.
 
-Each line of stdout is JSON: `{"test": name, "seconds": [...]}`, `{"mark": what was just done}`,
-`{"about": {...}}`, or `{"unsteady": how many tests}`. Libraries that print go to stderr.
+Each line of stdout is JSON: `{"test": name, "times": [...]}` (of `time.perf_counter`, which all
+processes share) or with `"seconds"`, `{"mark": what was just done}`, `{"about": {...}}`,
+`{"unsteady": how many tests}`, or `{"waits": name, "alone": ...}` before a test of speed, which
+begins with a line on stdin. Libraries that print go to stderr.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -68,7 +69,7 @@ def main() -> None:
         Path(job.folder).mkdir(parents=True, exist_ok=True)
         engine.convert()
     elif job.work == "speed":
-        measure_speed(engine, job, report)
+        measure_speed(engine, job, report, partial(wait, report))
     else:
         measure_memory(engine, job, report)
 
@@ -84,16 +85,26 @@ class Reporter:
         print(json.dumps(content), file=self._stream, flush=True)
 
 
-def measure_speed(engine: Engine, job: Job, report: Callable[..., None]) -> None:
+def wait(report: Callable[..., None], test: str, *, alone: bool = False) -> None:
+    """Wait for a line before `test`, in which nothing may stop the process if it runs `alone`."""
+    report(waits=test, alone=alone)
+    if not sys.stdin.readline():
+        raise SystemExit("The benchmark that this belongs to has ended.")
+
+
+def measure_speed(
+    engine: Engine, job: Job, report: Callable[..., None], wait: Callable[..., None]
+) -> None:
     """Load, then read and decode at every size, each size cold before it is warm."""
     steady = Steady(job.threads, job.usual)
 
     def timed(ids: list[int], count: int) -> list[float]:
-        return seconds_by_token(engine.generate(ids, count))
+        return times_of_tokens(engine.generate(ids, count))
 
+    wait(job.load_name, alone=True)
     started = time.perf_counter()
     engine.load(job.threads)
-    report(test=job.load_name, seconds=[time.perf_counter() - started])
+    report(test=job.load_name, times=[started, time.perf_counter()])
     weights, cache = engine.reads()
     report(
         about={
@@ -104,25 +115,29 @@ def measure_speed(engine: Engine, job: Job, report: Callable[..., None]) -> None
     for size in sorted({*job.prefills, *job.depths}):
         ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
         if size in job.prefills:
-            report(test=f"cold-{size}", seconds=timed(ids, 1))
+            wait(f"cold-{size}")
+            report(test=f"cold-{size}", times=timed(ids, 1))
         count = 1 + job.new_tokens if size in job.depths else 1
         for _ in range(job.samples):
-            first, *rest = steady(partial(timed, ids, count))
+            wait(f"warm-{size}")
+            times = steady(partial(timed, ids, count))
             if size in job.prefills:
-                report(test=f"prefill-{size}", seconds=[first])
-            if rest:
-                report(test=f"decode-{size}", seconds=rest)
-    for test, seconds in (engine.turn() if job.turn else {}).items():
-        report(test=test, seconds=[seconds])
+                report(test=f"prefill-{size}", times=times[:2])
+            if count > 1:
+                report(test=f"decode-{size}", times=times[1:])
+    if job.turn:
+        wait("turn", alone=True)
+        for test, seconds in engine.turn().items():
+            report(test=test, seconds=[seconds])
     report(unsteady=steady.missed)
 
 
-def seconds_by_token(tokens: Iterator[None]) -> list[float]:
-    """The time that each token took."""
+def times_of_tokens(tokens: Iterator[None]) -> list[float]:
+    """When it began, and when each token was known."""
     times = [time.perf_counter()]
     for _ in tokens:
         times.append(time.perf_counter())
-    return [after - before for before, after in pairwise(times)]
+    return times
 
 
 def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:

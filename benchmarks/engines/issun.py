@@ -11,7 +11,7 @@ from issun.benchmarks.engines.greedy import Greedy
 from issun.benchmarks.turn import measure_turn
 from issun.runtime import Model
 from issun.runtime.decoder import Cache
-from issun.runtime.manifest import KVCacheType
+from issun.runtime.manifest import KVCacheType, read_manifest
 from issun.runtime.weight_cache import VARIABLE
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Bundle(Greedy):
     def next_token(self, ids: Sequence[int]) -> int:
         """A prompt in chunks, or a single step."""
         return int(self.model.decoder.prefill(self._cache, ids).argmax())
+
+    def footprint(self) -> int:
+        """Of the bundle's own files: those packed beside it stand for them."""
+        files = read_manifest(self.folder).files
+        return int(1.1 * sum(info.size for info in files.values())) + 500_000_000
 
     def reads(self) -> tuple[int, int]:
         """All weights but the positions and an untied embedding; keys and values of every layer."""

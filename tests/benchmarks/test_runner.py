@@ -17,7 +17,8 @@ from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import Memory, Results, depths, read_results
-from issun.benchmarks.memory import Watched, watch
+from issun.benchmarks.memory import watch
+from issun.benchmarks.turns import Player
 from issun.benchmarks.worker import REST, Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
@@ -71,10 +72,13 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
     assert entry.bundle
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4
-    assert said[:3] == [
+    tests = ["cold-8", "warm-8", "cold-32", "warm-32"]
+    first, second = (["load-first", "warm-0", *tests, "turn"], ["load", "warm-0", *tests, "turn"])
+    assert said == [
         "read bandwidth, 1 threads",
-        "round 1 of 2: embedded, 1 threads",
-        "round 2 of 2: embedded, 1 threads",
+        *("round 1 of 2: embedded, 1 threads", *(f"  {test}" for test in first)),
+        *("round 2 of 2: embedded, 1 threads", *(f"  {test}" for test in second)),
+        *("memory at 20 tokens: embedded, 1 threads", "memory at 60 tokens: embedded, 1 threads"),
     ]
 
 
@@ -127,35 +131,45 @@ def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> 
     assert (work / "issun-int8" / "issun.json").exists()
 
 
-def test_each_round_begins_with_another_engine(tmp_path: Path, bundle: Any) -> None:
+def test_rounds_differ_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any
+) -> None:
+    monkeypatch.setattr(runner, "Player", lambda command: Player(_python("pass")))
     both = [bundle("head-8"), bundle("head-17")]
-    _, said = run(tmp_path / "r.json", bundles=both, contexts=(20,))
-    rounds = [line.split(": ")[1].split(",")[0] for line in said if line.startswith("round")]
-    assert rounds == [both[0].name, both[1].name, both[1].name, both[0].name]
+    _, said = run(tmp_path / "r.json", bundles=both, rounds=8, contexts=())
+    orders = {line.split(": ")[1] for line in said if line.startswith("round")}
+    names = [found.name for found in both]
+    assert orders == {f"{', '.join(names)}, 1 threads", f"{', '.join(names[::-1])}, 1 threads"}
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in its second piece of work; the first is not measured again."""
-    real, calls = runner.watch, []
+    """Stopped in its second round: the first is not measured again, and nothing of it is lost."""
+    real, calls = runner.take_turns, []
 
-    def stopping(command: list[str], **options: Any) -> Watched:
-        calls.append(command)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(command, **options)
+    def stopping(players: list[Player], say: Any) -> None:
+        calls.append(players)
 
-    monkeypatch.setattr(runner, "watch", stopping)
+        def stop(test: str) -> None:
+            if len(calls) == 2 and test == "cold-32":
+                raise KeyboardInterrupt
+            say(test)
+
+        real(players, stop)
+
+    monkeypatch.setattr(runner, "take_turns", stopping)
     output = tmp_path / "r.json"
     with pytest.raises(KeyboardInterrupt):
         run(output)
     kept = read_results(output).engines[0]
     assert (kept.rounds, len(kept.samples["prefill-32"])) == (1, 1)
+    assert (len(kept.samples["load"]), len(kept.samples["prefill-8"])) == (1, 2)
     before = read_results(output).commit
     monkeypatch.setattr(suite, "commit", lambda: "later")
     found, said = run(output, resume=True)
     (entry,) = found.engines
     assert found.commit == f"{before}, later".removeprefix(", ")
     assert entry.samples["prefill-32"][0] == kept.samples["prefill-32"][0]
+    assert entry.samples["prefill-8"][:2] == kept.samples["prefill-8"]
     assert (entry.rounds, len(entry.samples["prefill-32"])) == (2, 2)
     assert said[0] == "round 2 of 2: embedded, 1 threads"
 
@@ -164,20 +178,31 @@ def test_a_run_passes_on_samples_and_the_bandwidth_of_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Job] = []
-    real = runner.watch
 
-    def noting(command: list[str], **options: Any) -> Watched:
+    def noting(command: list[str]) -> Player:
         asked.append(msgspec.json.decode(command[-1], type=Job))
-        options["on_line"](json.dumps({"unsteady": 2}))
-        return real(_python("pass"), **options)
+        return Player(_python("print('{\"unsteady\": 2}')"))
 
-    monkeypatch.setattr(runner, "watch", noting)
+    monkeypatch.setattr(runner, "Player", noting)
     monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [2e9])
     for steadily, usual in ((True, 2e9), (False, None)):
         found, _ = run(tmp_path / f"{steadily}.json", steady=steadily, samples=3, contexts=())
         assert {(job.usual, job.samples) for job in asked} == {(usual, 3)}
         assert found.engines[0].unsteady == 4
         asked.clear()
+
+
+@pytest.mark.parametrize(("steadily", "together"), [(False, 2), (True, 1)])
+def test_engines_that_wait_for_the_usual_speed_go_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any, steadily: bool, together: int
+) -> None:
+    groups: list[int] = []
+    monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [1e9])
+    monkeypatch.setattr(runner, "Player", lambda command: Player(_python("pass")))
+    monkeypatch.setattr(runner, "take_turns", lambda players, say: groups.append(len(players)))
+    both = [bundle("head-8"), bundle("head-17")]
+    run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
+    assert groups == [together] * (2 // together)
 
 
 def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
@@ -201,9 +226,8 @@ def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any
 
 
 def test_one_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    crash = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"]
-    real = runner.watch
-    monkeypatch.setattr(runner, "watch", lambda command, **options: real(crash, **options))
+    crash = _python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(runner, "Player", lambda command: Player(crash))
     found, said = run(tmp_path / "r.json")
     (entry,) = found.engines
     assert (entry.status, entry.reason) == ("crashed", "killed by SIGSEGV")

@@ -91,9 +91,13 @@ def test_a_steady_worker_repeats_tests_and_tells_what_it_missed(
     job.prefills, job.depths, job.new_tokens, job.usual = [8], [0], 4, 1.0
     job.samples = 2
     engine = Quick(tmp_path, tmp_path)
-    measure_speed(engine, job, lambda **content: told.append(content))
-    counts = [(line["test"], len(line["seconds"])) for line in told if "test" in line]
+    waits: list[str] = []
+    measure_speed(
+        engine, job, lambda **content: told.append(content), lambda test, **_: waits.append(test)
+    )
+    counts = [(line["test"], len(line["times"]) - 1) for line in told if "test" in line]
     decoded, cold, warm = ("decode-0", 4), ("cold-8", 1), ("prefill-8", 1)
     assert counts == [("load", 1), decoded, decoded, cold, warm, warm]
+    assert waits == ["load", "warm-0", "warm-0", "cold-8", "warm-8", "warm-8"]
     assert engine.readings == 2 + 1 + 2 * 5
     assert told[-1] == {"unsteady": 2}

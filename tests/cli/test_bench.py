@@ -59,7 +59,8 @@ def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_pat
     assert result.code == 0, result.err
     rows = {row["test"]: row for row in csv.DictReader(io.StringIO(result.out))}
     assert rows["prefill-8"]["samples"] == "2"
-    assert result.err == (f"round 2 of 2: bundle, 1 threads\nAll figures are in {path}.\n")
+    tests = "".join(f"  {test}\n" for test in ("load", "warm-0", "cold-8", "warm-8", "turn"))
+    assert result.err == f"round 2 of 2: bundle, 1 threads\n{tests}All figures are in {path}.\n"
 
 
 def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:

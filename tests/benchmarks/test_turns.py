@@ -1,0 +1,171 @@
+"""Workers in turns: what they measure is their own time, and none is left behind."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.benchmarks import plan, turns
+from issun.benchmarks.turns import Player, running_seconds, take_turns
+
+# Waits before each test like a worker; counts in a loop for 0.4 s of its own time in it.
+_WORKER = """
+import json, sys, time
+def wait(test, alone=False):
+    print(json.dumps({"waits": test, "alone": alone}), flush=True)
+    if not sys.stdin.readline():
+        raise SystemExit("left alone")
+def work():
+    started, used = time.perf_counter(), time.process_time() + 0.4
+    while time.process_time() < used: pass
+    return [started, time.perf_counter()]
+for test in sys.argv[1].split():
+    wait(test, alone=test == "load")
+    if test == "dies": sys.exit("no more")
+    times = work()
+    print(json.dumps({"test": test, "times": times, "wall": times[1] - times[0]}), flush=True)
+"""
+
+
+def players(*tests: str) -> list[Player]:
+    return [Player([sys.executable, "-c", _WORKER, named]) for named in tests]
+
+
+@pytest.mark.parametrize(
+    ("times", "pauses", "seconds"),
+    [
+        ([0, 1, 3], [], [1, 2]),
+        ([0, 10, 20], [(2, 5), (9, 11)], [6, 9]),  # the second pause lies in both
+        ([5, 6], [(1, 2), (8, 9)], [1]),  # before and behind
+        ([1, 4], [(0, 2), (3, 9)], [1]),  # it begins and ends in pauses
+        ([0, 4, 4], [(1, 3)], [2, 0]),
+        ([3], [(1, 3)], []),
+    ],
+)
+def test_the_time_of_pauses_does_not_count(
+    times: list[float], pauses: list[tuple[float, float]], seconds: list[float]
+) -> None:
+    assert running_seconds(times, pauses) == seconds
+
+
+@given(
+    st.lists(st.integers(0, 100), min_size=2, max_size=8).map(sorted),
+    st.lists(st.integers(0, 100), max_size=8, unique=True).map(sorted),
+)
+def test_running_time_is_what_each_moment_outside_the_pauses_adds(
+    times: list[int], edges: list[int]
+) -> None:
+    pauses = list(zip(edges[::2], edges[1::2], strict=False))
+    running = [not any(since <= moment < until for since, until in pauses) for moment in range(100)]
+    expected = [sum(running[a:b]) for a, b in itertools.pairwise(times)]
+    assert running_seconds(times, pauses) == expected
+
+
+def test_in_turns_each_measures_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three loops of 0.4 s share a test: it lasts long, and each one's part of it does not."""
+    monkeypatch.setattr(turns, "TURN", 0.05)
+    said: list[str] = []
+    three = players(*["load a b"] * 3)
+    try:
+        take_turns(three, said.append)
+    finally:
+        for player in three:
+            player.kill()
+    assert said == ["load", "a", "b"]
+    for player in three:
+        assert player.exit_code == 0
+        assert [line["test"] for line in player.lines] == ["load", "a", "b"]
+    shared = [line for player in three for line in player.lines[1:]]
+    lasted, own = (
+        sum(times) for times in zip(*((x["wall"], x["seconds"][0]) for x in shared), strict=True)
+    )
+    # Each begins and ends within the others' turns, so that two of three parts of it are theirs.
+    assert lasted > 2 * own
+    alone = [line for player in three for line in player.lines[:1]]
+    assert all(line["seconds"] == [line["wall"]] for line in alone)
+
+
+def test_one_that_ends_leaves_the_turns_to_the_others() -> None:
+    both = players("a dies c", "a b c")
+    try:
+        take_turns(both, lambda test: None)
+    finally:
+        for player in both:
+            player.kill()
+    assert [player.exit_code for player in both] == [1, 0]
+    assert both[0].complaint.splitlines()[-1] == "no more"
+    assert [[line["test"] for line in player.lines] for player in both] == [["a"], ["a", "b", "c"]]
+
+
+def test_a_stopped_run_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = players("a", "a")
+    both[0].stop()
+    for player in both:
+        player.kill()
+    assert not any(psutil.pid_exists(player._process.pid) for player in both)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_workers_end_with_a_harness_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from issun.benchmarks.turns import Player;"
+        "p = Player([sys.executable, '-c', sys.argv[1], 'a']);"
+        "print(p._process.pid, flush=True); p.begin(); p.works(0.1); time.sleep(60)"
+    )
+    harness = subprocess.Popen(
+        [sys.executable, "-c", code, _WORKER.replace("+ 0.4", "+ 0.2") + "wait('more')"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert harness.stdout is not None
+    worker = psutil.Process(int(harness.stdout.readline()))
+    harness.kill()
+    harness.wait()
+    harness.stdout.close()
+    for _ in range(100):
+        if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the worker lives on")
+
+
+class Sized(SimpleNamespace):
+    """A target whose engine needs `need` and reads `files`."""
+
+    def made_from(self, checkpoint: Any) -> SimpleNamespace:
+        return SimpleNamespace(footprint=lambda: self.need, weights=lambda: self.files)
+
+
+@pytest.mark.parametrize(
+    ("needs", "room", "groups"),
+    [
+        ([3, 3, 3], 9, [[0, 1, 2]]),
+        ([6, 3, 5, 1], 9, [[0, 1], [2, 3]]),
+        ([9, 1, 9], 8, [[0], [1], [2]]),  # what does not fit goes alone
+        ([2, 2], 0, [[0], [1]]),
+    ],
+)
+def test_as_many_are_alive_as_memory_holds(
+    needs: list[int], room: int, groups: list[list[int]]
+) -> None:
+    targets: list[Any] = [Sized(need=need, files=[Path(str(i))]) for i, need in enumerate(needs)]
+    found = plan.share_memory(targets, None, room)
+    assert [[targets.index(target) for target in group] for group in found] == groups
+
+
+def test_two_that_read_the_same_files_are_not_alive_together() -> None:
+    files = [[Path("a")], [Path("a"), Path("b")], [Path("c")]]
+    targets: list[Any] = [Sized(need=1, files=of_one) for of_one in files]
+    found = plan.share_memory(targets, None, 100)
+    assert [[targets.index(target) for target in group] for group in found] == [[0, 2], [1]]
