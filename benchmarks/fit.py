@@ -42,7 +42,7 @@ def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
 
 
 def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESERVE) -> str:
-    """The table for a person, and one sentence of advice."""
+    """The table for a person."""
     usable = f"{gigabytes(ram)}, of which {gigabytes(reserve)} stay free for the rest"
     whole = results.shape["n_positions"]
     width = max(len("engine"), *(len(f.engine.label) for f in fits))
@@ -55,12 +55,6 @@ def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESE
         lines.append(
             f"{f.engine.label:<{width}}  {shown:>17}  {gigabytes(f.full):>13}  {decode:>16}"
         )
-    best = fits[0]
-    lines.append("")
-    if best.context:
-        lines.append(f"Take {best.engine.label}: a context of {best.context:,} tokens fits.")
-    else:
-        lines.append("Nothing that was measured fits.")
     return "\n".join(lines)
 
 

@@ -95,7 +95,11 @@ class Machine(msgspec.Struct, kw_only=True):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """A whole run; `bandwidth` has bytes a second by number of threads."""
+    """A whole run; `bandwidth` has bytes a second by number of threads.
+
+    `turn` is for how many seconds an engine had the machine before the next one had it; 0 where
+    each of them did all its tests of a round in one go.
+    """
 
     format: int = FORMAT_VERSION
     date: str
@@ -106,6 +110,7 @@ class Results(msgspec.Struct, kw_only=True):
     parameters: int
     shape: dict[str, int]
     seed: int
+    turn: float = 0.0
     bandwidth: dict[int, list[float]] = {}
     engines: list[EngineResult] = []
 

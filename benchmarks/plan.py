@@ -54,26 +54,25 @@ class Plan:
 
 
 def share_memory(
-    targets: Sequence[Target], checkpoint: Path | None, room: int
+    targets: Sequence[Target], checkpoint: Path | None, room: int, *, cold: bool
 ) -> list[list[Target]]:
     """Groups that fit into `room` bytes, or have one member; each target goes to the first it fits.
 
-    Of two that read the same files the second would find them in the page cache: they never share.
+    Where files are to be `cold` no two read the same: the second would find them in the page cache.
     """
+
+    def fits(group: list[Target]) -> bool:
+        engines = [target.made_from(checkpoint) for target in group]
+        files = [path for engine in engines for path in engine.weights()]
+        needed = sum(engine.footprint() for engine in engines)
+        return needed <= room and not (cold and len(set(files)) < len(files))
+
     groups: list[list[Target]] = []
-    used: list[int] = []
-    files: list[set[Path]] = []
     for target in targets:
-        engine = target.made_from(checkpoint)
-        need, reads = engine.footprint(), set(engine.weights())
-        for i, group in enumerate(groups):
-            if used[i] + need <= room and files[i].isdisjoint(reads):
+        for group in groups:
+            if fits([*group, target]):
                 group.append(target)
-                used[i] += need
-                files[i] |= reads
                 break
         else:
             groups.append([target])
-            used.append(need)
-            files.append(reads)
     return groups

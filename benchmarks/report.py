@@ -30,10 +30,17 @@ figure { margin: 1rem 0 2rem; background: #fff; color: #1b1b1b; border: 1px soli
 figcaption { color: #555; font-size: .9rem } dt { font-weight: 600; margin-top: .6rem }
 dd { margin-left: 1.2rem }
 """
-_HOW = (
+_TOGETHER = (
+    "Each engine converts the same checkpoint and runs in a process of its own. As many as memory "
+    "holds do the same test at the same time, each for {turn:g} s until the next one has its turn, "
+    "so that all meet the same machine; the time for which one is stopped does not count."
+)
+_APART = (
     "Each engine converts the same checkpoint and runs in a process of its own, one process an "
-    "engine and round; rounds are interleaved and begin with another engine each time. All read "
-    "the same random token ids with the same number of threads and decode greedily.",
+    "engine and round; rounds are interleaved and begin with another engine each time."
+)
+_HOW = (
+    "All read the same random token ids with the same number of threads and decode greedily.",
     "Figures are medians. A prefill is warm: the same length had been read once before in that "
     "process; the cold ones are in the results file. Load times are those with the files out of "
     "the page cache, and later ones.",
@@ -77,9 +84,14 @@ def render(results: Results, figures: list[tuple[str, str]]) -> str:
         f'<h1>{escape(japanese)}</h1><p lang="en">{escape(english)}</p>'
         f'<div lang="en"><p class="dim">{escape(heading(results))}<br>{escape(about)}</p>'
         f'<div class="wide">{_table(results)}</div>{drawn}'
-        f"<h2>How it was measured</h2>{''.join(f'<p>{escape(text)}</p>' for text in _HOW)}"
+        f"<h2>How it was measured</h2>{_how(results)}"
         f"<h2>Engines and their settings</h2><dl>{_settings(results)}</dl></div></body></html>\n"
     )
+
+
+def _how(results: Results) -> str:
+    taken = _TOGETHER.format(turn=results.turn) if results.turn else _APART
+    return "".join(f"<p>{escape(text)}</p>" for text in (taken, *_HOW))
 
 
 def headline(results: Results) -> tuple[str, str]:

@@ -68,7 +68,8 @@ class Runner:
         waiting = [t for t in self.plan.targets if self._is_due(self._entry(t, threads), number)]
         order = np.random.default_rng(number).permutation(len(waiting))
         room = 0 if self.plan.steady else free_memory() - _SPARE
-        return share_memory([waiting[i] for i in order], self.plan.checkpoint, room)
+        ordered = [waiting[i] for i in order]
+        return share_memory(ordered, self.plan.checkpoint, room, cold=number == 0)
 
     @staticmethod
     def _is_due(entry: EngineResult, number: int) -> bool:

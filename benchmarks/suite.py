@@ -18,6 +18,7 @@ from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
 from issun.benchmarks.runner import Runner
+from issun.benchmarks.turns import TURN
 from issun.export.config import GPT2Config, read_config
 from issun.runtime.cores import physical_cores
 from issun.runtime.errors import ParameterError, check_choice
@@ -73,8 +74,8 @@ def run(
         results = _results(request, output, shape, resume=resume)
         write_results(output, results)
         Runner(plan, results, output, say).run()
-    if work is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(folder, ignore_errors=True)
     return results
 
 
@@ -191,17 +192,18 @@ def _results(
         name: getattr(shape, name)
         for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
     }
-    machine = this_machine()
+    machine, turn = this_machine(), 0.0 if request.steady else TURN
     if output.exists():
         if not resume:
             raise BenchError(
                 "{path} exists: go on with it by --resume, or name another file.", path=output
             )
         results = read_results(output)
-        same = (results.machine.cpu, results.shape, results.seed)
-        if same != (machine.cpu, sizes, request.seed):
+        same = (results.machine.cpu, results.shape, results.seed, results.turn)
+        if same != (machine.cpu, sizes, request.seed, turn):
             raise BenchError(
-                "{path} was measured on another machine, model or seed: name another file.",
+                "{path} was measured on another machine, model or seed, or in another way: "
+                "name another file.",
                 path=output,
             )
         if (now := commit()) not in results.commit.split(", "):  # each has measured a part
@@ -221,6 +223,7 @@ def _results(
         parameters=_parameters(sizes),
         shape=sizes,
         seed=request.seed,
+        turn=turn,
     )
 
 

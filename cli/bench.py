@@ -229,4 +229,10 @@ def fit(
 
     memory, kept = parse_size(ram), parse_size(reserve)
     found = read_results(user_path(results) if results else PUBLISHED)
-    print(fitting.describe(found, memory, fitting.fit(found, memory, reserve=kept), reserve=kept))
+    fits = fitting.fit(found, memory, reserve=kept)
+    best = fits[0]
+    advice = tr("Take {engine}: a context of {context:,} tokens fits.")
+    if not best.context:
+        advice = tr("Nothing that was measured fits.")
+    print(fitting.describe(found, memory, fits, reserve=kept))
+    print(f"\n{advice.format(engine=best.engine.label, context=best.context)}")

@@ -19,7 +19,7 @@ from issun.benchmarks.plots import (
     memory_against_speed,
     prefill_bars,
 )
-from issun.benchmarks.report import headline, write_report
+from issun.benchmarks.report import headline, render, write_report
 from tests.benchmarks.test_results import made_up
 from tests.benchmarks.test_tables import crashed, fast, found, slow
 
@@ -45,6 +45,17 @@ def test_what_engines_say_is_escaped(folder: Path) -> None:
     assert "crashed: killed by SIGILL" in page
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "&lt;b&gt;CPU&lt;/b&gt;" in page
+
+
+def test_the_page_says_whether_engines_took_turns() -> None:
+    results = found()
+    pages = []
+    for results.turn in (0.0, 0.5):
+        pages.append(render(results, []))
+    apart, together = pages
+    assert "rounds are interleaved" in apart
+    assert "each for 0.5 s until the next one has its turn" in together
+    assert ("has its turn" in apart, "rounds are interleaved" in together) == (False, False)
 
 
 def test_the_headline_is_the_figures_own() -> None:

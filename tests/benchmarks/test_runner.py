@@ -18,7 +18,7 @@ from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import Memory, Results, depths, read_results
 from issun.benchmarks.memory import watch
-from issun.benchmarks.turns import Player
+from issun.benchmarks.turns import TURN, Player
 from issun.benchmarks.worker import REST, Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
@@ -201,8 +201,9 @@ def test_engines_that_wait_for_the_usual_speed_go_alone(
     monkeypatch.setattr(runner, "Player", lambda command: Player(_python("pass")))
     monkeypatch.setattr(runner, "take_turns", lambda players, say: groups.append(len(players)))
     both = [bundle("head-8"), bundle("head-17")]
-    run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
+    found, _ = run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
     assert groups == [together] * (2 // together)
+    assert found.turn == (0 if steadily else TURN)
 
 
 def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
@@ -271,8 +272,9 @@ def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
     before = output.read_bytes()
     with pytest.raises(BenchError, match="exists: go on with it by --resume"):
         run(output)
-    with pytest.raises(BenchError, match="another machine, model or seed"):
-        run(output, resume=True, seed=4)
+    for changed in ({"seed": 4}, {"steady": True}):
+        with pytest.raises(BenchError, match="another machine, model or seed, or in another way"):
+            run(output, resume=True, **changed)
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
     assert output.read_bytes() == before

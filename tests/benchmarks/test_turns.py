@@ -160,12 +160,15 @@ def test_as_many_are_alive_as_memory_holds(
     needs: list[int], room: int, groups: list[list[int]]
 ) -> None:
     targets: list[Any] = [Sized(need=need, files=[Path(str(i))]) for i, need in enumerate(needs)]
-    found = plan.share_memory(targets, None, room)
+    found = plan.share_memory(targets, None, room, cold=True)
     assert [[targets.index(target) for target in group] for group in found] == groups
 
 
-def test_two_that_read_the_same_files_are_not_alive_together() -> None:
+@pytest.mark.parametrize(("cold", "groups"), [(True, [[0, 2], [1]]), (False, [[0, 1, 2]])])
+def test_two_that_read_the_same_files_do_not_load_them_cold_together(
+    cold: bool, groups: list[list[int]]
+) -> None:
     files = [[Path("a")], [Path("a"), Path("b")], [Path("c")]]
     targets: list[Any] = [Sized(need=1, files=of_one) for of_one in files]
-    found = plan.share_memory(targets, None, 100)
-    assert [[targets.index(target) for target in group] for group in found] == [[0, 2], [1]]
+    found = plan.share_memory(targets, None, 100, cold=cold)
+    assert [[targets.index(target) for target in group] for group in found] == groups

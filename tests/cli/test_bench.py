@@ -165,7 +165,11 @@ def test_what_fits(tmp_path: Path) -> None:
         "\n"
         "Take small: a context of 300 tokens fits.\n"
     )
-    assert "does not fit" in issun("bench", "fit", path, "--ram", "600MB").out
+    japanese = issun("bench", "fit", path, "--ram", "1GB", ISSUN_LANG="ja").out
+    assert japanese.endswith("\nsmall がお勧めです。300 トークンの文脈が収まります。\n")
+    nothing = issun("bench", "fit", path, "--ram", "600MB").out
+    assert "does not fit" in nothing
+    assert nothing.endswith("\nNothing that was measured fits.\n")
     bad = issun("bench", "fit", path, "--ram", "lots")
     assert (bad.code, bad.err) == (2, "error: 'lots' is no amount of memory: write it like 2GB.\n")
 
