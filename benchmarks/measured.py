@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.polish import Timed, polished
 from issun.benchmarks.worker import ANSWERED, REST
 
 FORMAT_VERSION = 1
@@ -62,7 +63,9 @@ class EngineResult(msgspec.Struct, kw_only=True):
     decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
     `turn-reading` (what was read ahead for the last).
     `memory` is by context length in tokens. `unsteady` counts tests that were kept although the
-    machine did not read as fast as usual.
+    machine did not read as fast as usual. `windows` has for each sample of a test that was taken in
+    turns which of the run's windows it was taken in; `typical` has the seconds by which such tests
+    of several engines are compared (see `polish`).
     """
 
     name: str
@@ -81,6 +84,8 @@ class EngineResult(msgspec.Struct, kw_only=True):
     rounds: int = 0
     unsteady: int = 0
     samples: dict[str, list[float]] = {}
+    windows: dict[str, list[int]] = {}
+    typical: dict[str, float] = {}
 
 
 class Machine(msgspec.Struct, kw_only=True):
@@ -118,6 +123,23 @@ class Results(msgspec.Struct, kw_only=True):
         """The result with this name and this number of threads, if there is one."""
         return next((e for e in self.engines if (e.name, e.threads) == (name, threads)), None)
 
+    def next_window(self) -> int:
+        """The number of a window that no sample is of."""
+        seen = (number for e in self.engines for taken in e.windows.values() for number in taken)
+        return 1 + max(seen, default=-1)
+
+    def settle(self) -> None:
+        """Find the typical times of all tests that engines took turns in."""
+        for test in sorted({test for engine in self.engines for test in engine.windows}):
+            timed = {
+                f"{e.name} {e.threads}": (e, Timed(e.samples[test], e.windows[test]))
+                for e in self.engines
+                if test in e.windows
+            }
+            found = polished({name: taken for name, (_, taken) in timed.items()})
+            for name, (engine, _) in timed.items():
+                engine.typical[test] = found[name]
+
 
 class Stats(NamedTuple):
     """Of some samples; `deviation` is the sample standard deviation, 0 for a single one."""
@@ -138,12 +160,16 @@ def stats(samples: Sequence[float]) -> Stats:
 
 
 def speed(engine: EngineResult, test: str) -> float | None:
-    """Tokens a second of `prefill-N`, `cold-N` or `decode-N` by the median, if measured."""
+    """Tokens a second of `prefill-N`, `cold-N` or `decode-N`, if measured.
+
+    By the typical time where engines took turns, else by the median.
+    """
     samples = engine.samples.get(test)
     if not samples:
         return None
     kind, _, size = test.rpartition("-")
-    return (1 if kind == "decode" else int(size)) / stats(samples).median
+    seconds = engine.typical.get(test) or stats(samples).median
+    return (1 if kind == "decode" else int(size)) / seconds
 
 
 def token_bytes(engine: EngineResult, depth: int) -> int:

@@ -33,14 +33,16 @@ dd { margin-left: 1.2rem }
 _TOGETHER = (
     "Each engine converts the same checkpoint and runs in a process of its own. As many as memory "
     "holds do the same test at the same time, each for {turn:g} s until the next one has its turn, "
-    "so that all meet the same machine; the time for which one is stopped does not count."
+    "so that all meet the same machine; the time for which one is stopped does not count. Those "
+    "that did not fit met it at another time: samples are divided by how much slower than usual "
+    "all were then, which is known from engines that were in several groups (least squares)."
 )
 _APART = (
     "Each engine converts the same checkpoint and runs in a process of its own, one process an "
     "engine and round; rounds are interleaved and begin with another engine each time."
 )
+_ALIKE = "All read the same random token ids with the same number of threads and decode greedily."
 _HOW = (
-    "All read the same random token ids with the same number of threads and decode greedily.",
     "Figures are medians. A prefill is warm: the same length had been read once before in that "
     "process; the cold ones are in the results file. Load times are those with the files out of "
     "the page cache, and later ones.",
@@ -91,7 +93,7 @@ def render(results: Results, figures: list[tuple[str, str]]) -> str:
 
 def _how(results: Results) -> str:
     taken = _TOGETHER.format(turn=results.turn) if results.turn else _APART
-    return "".join(f"<p>{escape(text)}</p>" for text in (taken, *_HOW))
+    return "".join(f"<p>{escape(text)}</p>" for text in (f"{taken} {_ALIKE}", *_HOW))
 
 
 def headline(results: Results) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -114,6 +114,7 @@ class Runner:
         names = ", ".join(target.label for target in group)
         self.say(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
         players: list[Player] = []
+        window = self.results.next_window()
         try:
             for target in group:
                 if number == 0:
@@ -123,15 +124,16 @@ class Runner:
         finally:  # what was measured before a stop is kept too
             for target, player in zip(group, players, strict=False):
                 player.kill()
-                self._take(self._entry(target, threads), target, player)
+                self._take(self._entry(target, threads), target, player, window)
+            self.results.settle()
             self._store()
 
-    def _take(self, entry: EngineResult, target: Target, player: Player) -> None:
+    def _take(self, entry: EngineResult, target: Target, player: Player, window: int) -> None:
         """Keep what a player has measured, unless it failed."""
         if player.exit_code and self._failed(entry, player.exit_code, player.complaint):
             return
         for line in player.lines:
-            self._keep(entry, line)
+            self._keep(entry, line, window)
         entry.rounds += player.exit_code == 0
         entry.disk_bytes = self._disk(target)  # with what the first load has written
 
@@ -182,16 +184,16 @@ class Runner:
             interval=INTERVAL if job.work == "memory" else _LOOK,
         )
 
-    @staticmethod
-    def _keep(entry: EngineResult, line: dict[str, object]) -> None:
+    def _keep(self, entry: EngineResult, line: dict[str, Any], window: int) -> None:
         if "test" in line:
-            seconds: list[float] = line["seconds"]  # type: ignore[assignment]
-            entry.samples.setdefault(str(line["test"]), []).extend(seconds)
+            test, seconds = line["test"], line["seconds"]
+            entry.samples.setdefault(test, []).extend(seconds)
+            if self.results.turn and test.rpartition("-")[2].isdigit():  # what engines share
+                entry.windows.setdefault(test, []).extend([window] * len(seconds))
         elif "unsteady" in line:
-            entry.unsteady += cast("int", line["unsteady"])
+            entry.unsteady += line["unsteady"]
         elif "about" in line:
-            about: dict[str, object] = line["about"]  # type: ignore[assignment]
-            for name, value in about.items():
+            for name, value in line["about"].items():
                 setattr(entry, name, value)
 
     def _failed(self, entry: EngineResult, exit_code: int, complaint: str) -> bool:

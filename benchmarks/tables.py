@@ -6,6 +6,7 @@ import csv
 import io
 import textwrap
 from collections.abc import Iterator
+from itertools import combinations
 
 from issun.benchmarks.measured import (
     EngineResult,
@@ -19,6 +20,7 @@ from issun.benchmarks.measured import (
 from issun.benchmarks.sizes import gigabytes
 
 _DASH = "-"
+_KEPT = 0.1  # a ratio between engines that moved by no more is the same in both runs
 _WIDTH = 110  # columns of a terminal
 
 
@@ -187,8 +189,8 @@ def _measured(engine: EngineResult, test: str, samples: list[float]) -> str:
 def compare(new: Results, old: Results) -> str:
     """Speeds and peaks of both with the ratio new / old, and how far engines moved to each other.
 
-    The last line is the largest change of a ratio between two engines in one test, which is what a
-    repeated run on a noisy machine must keep.
+    The last lines are how many ratios between two engines in one test are nearly the same, and the
+    largest change of one, which is what a repeated run on a noisy machine must keep.
     """
     lines = [f"new {new.date[:16]} against old {old.date[:16]}: tokens/s, new / old"]
     # By test and threads: engines are compared to each other with as many threads alone.
@@ -228,15 +230,18 @@ def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:
 
 
 def _largest_move(moved: dict[str, dict[str, float]]) -> Iterator[str]:
-    found = [
-        (max(ratios.values()) / min(ratios.values()) - 1, test, ratios)
-        for test, ratios in moved.items()
-        if len(ratios) > 1
+    """How far the ratios of two engines in one test moved, by what each of the two moved."""
+    pairs = [
+        (max(here[one], here[other]) / min(here[one], here[other]) - 1, test, one, other)
+        for test, here in moved.items()
+        for one, other in combinations(here, 2)
     ]
-    if found:
-        change, test, ratios = max(found, key=lambda item: item[0])
-        ends = (min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__))
+    if pairs:
+        within = sum(change <= _KEPT for change, *_ in pairs)
+        yield f"Ratios between engines within {_KEPT:.0%}: {within:,} of {len(pairs):,}."
+        change, test, *both = max(pairs)
+        both.sort(key=moved[test].__getitem__, reverse=True)
         yield (
-            f"Largest change of a ratio between engines: {change:.1%} ({test}, {ends[1]} to "
-            f"{ends[0]})."
+            f"Largest change of a ratio between engines: {change:.1%} ({test}, {both[0]} to "
+            f"{both[1]})."
         )

@@ -69,6 +69,12 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
         **{"turn-ahead": 2, "turn-reading": 2},
     }
     assert all(second > 0 for samples in entry.samples.values() for second in samples)
+    shared = [f"{kind}-{size}" for kind in ("cold", "prefill") for size in (8, 32)]
+    assert entry.windows == {
+        **{key: [0, 1] for key in shared},
+        **dict.fromkeys(("decode-0", "decode-32"), [0] * 4 + [1] * 4),
+    }
+    assert set(entry.typical) == set(entry.windows)
     assert entry.bundle
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4

@@ -181,6 +181,7 @@ def test_ratios_to_an_older_run() -> None:
     assert "llama.cpp Q8_0, 2 threads: only in the new results" in text
     assert "gone, 2 threads: only in the old results" in text
     assert text.endswith(
+        "Ratios between engines within 10%: 0 of 1.\n"
         "Largest change of a ratio between engines: 25.0% "
         "(decode-128, 2 threads, issun int8 to torch float32)."
     )
@@ -192,6 +193,7 @@ def test_threads_are_not_compared_with_each_other() -> None:
     halved = fast(threads=1, samples={"decode-128": [0.4]})
     text = tables.compare(made_up(halved, slow(threads=1), fast(), slow()), old)
     assert text.endswith(
+        "Ratios between engines within 10%: 2 of 3.\n"  # and both tests with 2 threads
         "Largest change of a ratio between engines: 100.0% "
         "(decode-128, 1 threads, torch float32 to issun int8)."
     )

@@ -1,0 +1,69 @@
+"""What engines take beside each other, although not all of them met the machine at the same time.
+
+Engines that take turns share a window of time; who did not fit into memory has another one, in
+which the machine may have been slower for all. How much is known from engines that were in several
+windows. Source: Yates, "Incomplete randomized blocks" (1936): least squares, here of logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+from typing import NamedTuple, TypeVar
+
+_SWEEPS, _CLOSE = 10_000, 1e-9
+
+_Key = TypeVar("_Key")
+
+
+class Timed(NamedTuple):
+    """Samples of a test in seconds, and for each the window that it was taken in."""
+
+    seconds: Sequence[float]
+    windows: Sequence[int]
+
+
+def polished(engines: Mapping[str, Timed]) -> dict[str, float]:
+    """Each engine's median in seconds, of samples divided by how slow their windows were for all.
+
+    Windows that have no engine in common, not by way of others either, are left as they are.
+    """
+    slow = _slowness(
+        {
+            (name, window): math.log(median(seconds))
+            for name, timed in engines.items()
+            for window, seconds in _grouped(zip(timed.windows, timed.seconds, strict=True)).items()
+        }
+    )
+    return {
+        name: median(
+            second / math.exp(slow[window])
+            for second, window in zip(timed.seconds, timed.windows, strict=True)
+        )
+        for name, timed in engines.items()
+    }
+
+
+def _slowness(logs: Mapping[tuple[str, int], float]) -> dict[int, float]:
+    """The part of each log that is its window's, by turns with the part that is its engine's."""
+    slow = dict.fromkeys((window for _, window in logs), 0.0)
+    for _ in range(_SWEEPS):
+        own = _means((name, log - slow[window]) for (name, window), log in logs.items())
+        found = _means((window, log - own[name]) for (name, window), log in logs.items())
+        moved = max(abs(found[window] - slow[window]) for window in slow)
+        slow = found
+        if moved < _CLOSE:
+            break
+    return slow
+
+
+def _means(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:
+    return {key: fmean(values) for key, values in _grouped(pairs).items()}
+
+
+def _grouped(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, list[float]]:
+    found: dict[_Key, list[float]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found

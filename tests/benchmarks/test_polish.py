@@ -1,0 +1,86 @@
+"""Engines of different windows beside each other."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.benchmarks.measured import EngineResult, Results, speed
+from issun.benchmarks.polish import Timed, polished
+from tests.benchmarks.test_results import engine, made_up
+
+factors = st.floats(0.1, 10)
+
+
+def test_one_window_leaves_medians() -> None:
+    found = polished({"a": Timed([1, 5, 2], [0, 0, 0]), "b": Timed([7, 9], [0, 0])})
+    assert found == {"a": pytest.approx(2), "b": pytest.approx(8)}
+
+
+def test_a_window_that_was_slow_for_all_is_not_its_engines_fault() -> None:
+    """b and c are as fast as each other: c's only window took twice as long for a too."""
+    found = polished(
+        {"a": Timed([1, 2], [0, 1]), "b": Timed([3], [0]), "c": Timed([6], [1])},
+    )
+    assert found["c"] == pytest.approx(found["b"])
+    assert found["b"] / found["a"] == pytest.approx(3)
+    assert found["a"] == pytest.approx(2**0.5)  # between the two windows
+
+
+def test_windows_without_an_engine_in_common_are_left_alone() -> None:
+    found = polished({"a": Timed([1, 1], [0, 0]), "b": Timed([100], [1])})
+    assert found == {"a": pytest.approx(1), "b": pytest.approx(100)}
+
+
+@given(
+    st.lists(factors, min_size=3, max_size=6),
+    st.lists(factors, min_size=2, max_size=5),
+    st.data(),
+)
+def test_ratios_do_not_depend_on_what_windows_have_in_common(
+    own: list[float], slow: list[float], data: st.DataObject
+) -> None:
+    """The first engine is in all windows; each other one in some, with three samples in each."""
+    windows = [list(range(len(slow)))]
+    windows += [
+        data.draw(st.lists(st.sampled_from(windows[0]), min_size=1, unique=True)) for _ in own[1:]
+    ]
+    timed = {
+        str(i): Timed(
+            [speed * slow[w] * spread for w in taken for spread in (1, 0.9, 1.1)],
+            [w for w in taken for _ in range(3)],
+        )
+        for i, (speed, taken) in enumerate(zip(own, windows, strict=True))
+    }
+    found = [polished(timed)[str(i)] for i in range(len(own))]
+    for (one, other), (a, b) in zip(pairwise(found), pairwise(own), strict=True):
+        assert one / other == pytest.approx(a / b, rel=1e-5)
+
+
+def taken(name: str, seconds: list[float], windows: list[int]) -> EngineResult:
+    return engine(name=name, samples={"decode-0": seconds}, windows={"decode-0": windows})
+
+
+def test_results_are_compared_by_it() -> None:
+    found: Results = made_up(
+        taken("a", [0.1, 0.2], [0, 1]), taken("b", [0.3], [0]), taken("c", [0.6], [1])
+    )
+    assert found.next_window() == 2
+    assert made_up(engine()).next_window() == 0
+    before = [speed(e, "decode-0") for e in found.engines]
+    assert before == [pytest.approx(1 / median([0.1, 0.2])), pytest.approx(10 / 3), 10 / 6]
+    found.settle()
+    a, b, c = (speed(e, "decode-0") or 0 for e in found.engines)
+    assert b == pytest.approx(c)
+    assert a == pytest.approx(3 * b)
+
+
+def test_what_did_not_take_turns_keeps_its_median() -> None:
+    found = made_up(engine(samples={"prefill-8": [1, 2, 9], "load": [1]}))
+    found.settle()
+    assert found.engines[0].typical == {}
+    assert speed(found.engines[0], "prefill-8") == 4
