@@ -6,7 +6,7 @@ import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -117,16 +117,17 @@ def calibrate(
     found = Calibrated([], {}, weights.embed(windows))
     for layer in range(config.n_layer):
         get = partial(weights.stored, layer)
-        seen = run_block(config, layer, found.hidden, get)
+        once = cache(get)  # reading takes a fifth of the time; gone before the next layer is read
+        seen = run_block(config, layer, found.hidden, once)
         found.hidden, values, inputs = seen.output, seen.values, seen.inputs
         if error:
-            factors = find_factors(seen, get, error)
+            factors = find_factors(seen, once, error)
             weights.smooth(layer, factors)
             values = values / factors.value.reshape(config.n_head, 1, config.head_dim)
             inputs = factors.divide(inputs)
             name = "mlp.c_proj"
             rows = inputs[name].reshape(-1, config.n_inner)
-            channels = massive_channels(rows, get(f"{name}.weight"), error)
+            channels = massive_channels(rows, once(f"{name}.weight"), error)
             if channels is not None:
                 weights.keep_apart(f"h.{layer}.{name}", channels)
             if weights.precision == "mixed":
@@ -139,6 +140,7 @@ def calibrate(
                     apart=channels,
                 )
                 found.moves |= {f"h.{layer}.{n}": moved for n, moved in block.moves().items()}
+        del once
         if gptq:
             for name, rows in inputs.items():
                 weights.fit(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))

@@ -42,7 +42,7 @@ def rounded_product(inputs: Array, weight: Array, kind: Kind, name: str = "") ->
         lifted = name.endswith(LIFTED)
         rounded = round_lifted(inputs, ACTIVATION_FLOOR) if lifted else round_rows(inputs)
         return rounded @ dequantize_columns(quantize_columns(weight))
-    rows = np.ascontiguousarray(weight.T)
+    rows = weight.T
     made = quantize_blocks(lambda a, b: rows[a:b], rows.shape, bits=4, block=LINEAR_BLOCK)
     back = dequantize_blocks(made, bits=4, width=rows.shape[1])
     found: Array = round_rows(inputs, LINEAR_BLOCK) @ back.T

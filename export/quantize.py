@@ -55,9 +55,11 @@ def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int
     step = max(1, _CHUNK_VALUES // width)
     for start in range(0, out, step):
         part = rows(start, min(start + step, out))
-        padded = np.zeros((len(part), blocks * block), np.float32)
-        padded[:, :width] = part
-        grouped = padded.reshape(len(part), blocks, block)
+        if width % block:
+            part = np.pad(part, [(0, 0), (0, -width % block)])
+        # A view of a transposed weight stays one: what lies together in memory is worked on
+        # together, and the bytes that come out are all that is transposed.
+        grouped = part.reshape(len(part), blocks, block)
         where = slice(start, start + len(part))
         encode = _encode_8 if bits == 8 else _encode_4
         values[where], scales[where] = encode(grouped)
@@ -71,15 +73,16 @@ def _encode_8(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
 
 def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
     scales = scales_4(grouped)
-    codes = np.clip(np.rint(grouped / scales[..., None]) + 8, 0, 15).astype(np.uint8)
-    return pack_4(codes), scales
+    steps = grouped / scales[..., None]
+    np.rint(steps, out=steps)
+    np.clip(np.add(steps, 8, out=steps), 0, 15, out=steps)
+    return pack_4(steps.astype(np.uint8)), scales
 
 
 def scales_4(grouped: Array) -> Array:
     """Scales over the last axis: the largest magnitude, with its sign, becomes exactly -8 steps."""
-    largest = np.abs(grouped).argmax(axis=-1)[..., None]
-    peak = np.take_along_axis(grouped, largest, axis=-1)[..., 0]
-    return _nonzero(peak / np.float32(-8))
+    most, least = grouped.max(axis=-1), grouped.min(axis=-1)
+    return _nonzero(np.where(most > -least, most, least) / np.float32(-8))
 
 
 def pack_4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

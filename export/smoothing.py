@@ -94,13 +94,14 @@ def find_factors(seen: Seen, get: Get, error: Error) -> Factors:
 def sample(inputs: Array, weight: Array) -> tuple[Array, Array]:
     """Some rows of the inputs and some columns of the weight: each is quantized by itself."""
     rows, columns = -(-len(inputs) // _ROWS), -(-weight.shape[1] // _COLUMNS)
-    return inputs[::rows], weight[:, ::columns]
+    return inputs[::rows], np.ascontiguousarray(weight[:, ::columns])
 
 
 def _best(inputs: Array, weight: Array, error: Error) -> Array:
     """The factor of each channel that leaves the least error; 1 where none does better."""
     inputs = inputs.reshape(-1, inputs.shape[-1])
-    peaks, largest = np.abs(inputs).max(axis=0), np.abs(weight).max(axis=1)
+    peaks = np.abs(inputs).max(axis=0)
+    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1))  # a copy would be 67 MB
     rows, some = sample(inputs, weight)
     chosen = np.ones(len(weight), np.float32)
     least = error(rows, some)
