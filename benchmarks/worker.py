@@ -8,8 +8,10 @@ begins with a line on stdin. Libraries that print go to stderr.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from issun.benchmarks.steady import Steady
 
 Work = Literal["convert", "speed", "memory"]
 ANSWERED = "answered"  # the mark of a memory run at which its rest begins
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
 
 
@@ -61,6 +64,7 @@ class Job(msgspec.Struct, kw_only=True):
 
 def main() -> None:
     """Do the job of the command line."""
+    _end_with_parent()
     job = msgspec.json.decode(sys.argv[1], type=Job)
     report = Reporter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints is not a measurement
@@ -72,6 +76,12 @@ def main() -> None:
         measure_speed(engine, job, report, partial(wait, report))
     else:
         measure_memory(engine, job, report)
+
+
+def _end_with_parent() -> None:
+    """Be killed when the harness is: who is stopped at that time would hold its memory for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Reporter:

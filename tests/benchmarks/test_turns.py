@@ -10,13 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.benchmarks import plan, turns
+from issun.benchmarks.engines.registry import BUNDLE
 from issun.benchmarks.turns import Player, running_seconds, take_turns
+from issun.benchmarks.worker import Job
+from issun.runtime.model import EMBEDDED
 
 # Waits before each test like a worker; counts in a loop for 0.4 s of its own time in it.
 _WORKER = """
@@ -115,29 +119,35 @@ def test_a_stopped_run_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any(psutil.pid_exists(player._process.pid) for player in both)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_workers_end_with_a_harness_that_is_killed(tmp_path: Path) -> None:
+def still_there(worker: psutil.Process) -> bool:
+    for _ in range(50):
+        if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends them on Linux alone")
+@pytest.mark.parametrize("turn", ["player.begin()", "player.stop()"])
+def test_workers_end_with_a_harness_that_is_killed(turn: str) -> None:
+    """One that has its turn, and one that is stopped and would hold its memory for ever."""
+    job = Job(work="speed", engine=BUNDLE, checkpoint="", folder=str(EMBEDDED), vocab_size=99)
     code = (
         "import sys, time; from issun.benchmarks.turns import Player;"
-        "p = Player([sys.executable, '-c', sys.argv[1], 'a']);"
-        "print(p._process.pid, flush=True); p.begin(); p.works(0.1); time.sleep(60)"
+        "player = Player([sys.executable, '-m', 'issun.benchmarks.worker', sys.argv[1]]);"
+        f"{turn}; print(player._process.pid, flush=True); time.sleep(60)"
     )
     harness = subprocess.Popen(
-        [sys.executable, "-c", code, _WORKER.replace("+ 0.4", "+ 0.2") + "wait('more')"],
+        [sys.executable, "-c", code, msgspec.json.encode(job).decode()],
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    assert harness.stdout is not None
-    worker = psutil.Process(int(harness.stdout.readline()))
-    harness.kill()
-    harness.wait()
-    harness.stdout.close()
-    for _ in range(100):
-        if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("the worker lives on")
+    with harness:
+        assert harness.stdout is not None
+        worker = psutil.Process(int(harness.stdout.readline()))
+        harness.kill()
+    assert not still_there(worker)
 
 
 class Sized(SimpleNamespace):
