@@ -127,6 +127,7 @@ def test_ratios_to_an_older_run(fuji: Path, measured: Path, tmp_path: Path) -> N
     old = read_results(measured)
     for samples in old.engines[0].samples.values():
         samples[:] = [2 * value for value in samples]
+    old.settle()
     write_results(tmp_path / "old.json", old)
     path = tmp_path / "r.json"
     path.write_bytes(measured.read_bytes())
