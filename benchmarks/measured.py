@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from issun.benchmarks.adjusted import Timed, adjusted
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.polish import Timed, polished
 from issun.benchmarks.worker import ANSWERED, REST
 
 FORMAT_VERSION = 1
@@ -65,7 +65,7 @@ class EngineResult(msgspec.Struct, kw_only=True):
     `memory` is by context length in tokens. `unsteady` counts tests that were kept although the
     machine did not read as fast as usual. `windows` has for each sample of a test that was taken in
     turns which of the run's windows it was taken in; `typical` has the seconds by which such tests
-    of several engines are compared (see `polish`).
+    of several engines are compared (see `adjusted`).
     """
 
     name: str
@@ -136,7 +136,7 @@ class Results(msgspec.Struct, kw_only=True):
                 for e in self.engines
                 if test in e.windows
             }
-            found = polished({name: taken for name, (_, taken) in timed.items()})
+            found = adjusted({name: taken for name, (_, taken) in timed.items()})
             for name, (engine, _) in timed.items():
                 engine.typical[test] = found[name]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import BUNDLE, engine_class
 
+_MORE, _REST = 1.1, 500_000_000  # times the weights, and bytes of all else that an engine holds
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -64,7 +66,7 @@ def share_memory(
     def fits(group: list[Target]) -> bool:
         engines = [target.made_from(checkpoint) for target in group]
         files = [path for engine in engines for path in engine.weights()]
-        needed = sum(engine.footprint() for engine in engines)
+        needed = sum(int(_MORE * engine.weight_bytes()) + _REST for engine in engines)
         return needed <= room and not (cold and len(set(files)) < len(files))
 
     groups: list[list[Target]] = []

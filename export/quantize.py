@@ -75,7 +75,8 @@ def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
     scales = scales_4(grouped)
     steps = grouped / scales[..., None]
     np.rint(steps, out=steps)
-    np.clip(np.add(steps, 8, out=steps), 0, 15, out=steps)
+    steps += 8
+    np.clip(steps, 0, 15, out=steps)
     return pack_4(steps.astype(np.uint8)), scales
 
 

@@ -45,9 +45,9 @@ class Engine(ABC):
         """The files that `load` reads its weights from."""
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
-    def footprint(self) -> int:
-        """About how many bytes of memory it works in; asked of an engine that is not loaded."""
-        return int(1.1 * sum(path.stat().st_size for path in self.weights())) + 500_000_000
+    def weight_bytes(self) -> int:
+        """Bytes of weights that it holds once loaded; asked before."""
+        return sum(path.stat().st_size for path in self.weights())
 
     def reads(self) -> tuple[int, int]:
         """Bytes of weights, and of cache for each token in it, that decoding a token reads.

@@ -46,10 +46,9 @@ class Bundle(Greedy):
         """A prompt in chunks, or a single step."""
         return int(self.model.decoder.prefill(self._cache, ids).argmax())
 
-    def footprint(self) -> int:
+    def weight_bytes(self) -> int:
         """Of the bundle's own files: those packed beside it stand for them."""
-        files = read_manifest(self.folder).files
-        return int(1.1 * sum(info.size for info in files.values())) + 500_000_000
+        return read_manifest(self.folder).size
 
     def reads(self) -> tuple[int, int]:
         """All weights but the positions and an untied embedding; keys and values of every layer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -17,11 +16,11 @@ from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import Memory, Results, depths, read_results
-from issun.benchmarks.memory import watch
 from issun.benchmarks.turns import TURN, Player
 from issun.benchmarks.worker import REST, Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
+from tests.benchmarks.test_memory import python
 
 
 def request(**changes: Any) -> suite.Request:
@@ -140,7 +139,7 @@ def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> 
 def test_rounds_differ_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any
 ) -> None:
-    monkeypatch.setattr(runner, "Player", lambda command: Player(_python("pass")))
+    monkeypatch.setattr(runner, "Player", lambda command: Player(python("pass")))
     both = [bundle("head-8"), bundle("head-17")]
     _, said = run(tmp_path / "r.json", bundles=both, rounds=8, contexts=())
     orders = {line.split(": ")[1] for line in said if line.startswith("round")}
@@ -187,7 +186,7 @@ def test_a_run_passes_on_samples_and_the_bandwidth_of_its_start(
 
     def noting(command: list[str]) -> Player:
         asked.append(msgspec.json.decode(command[-1], type=Job))
-        return Player(_python("print('{\"unsteady\": 2}')"))
+        return Player(python("print('{\"unsteady\": 2}')"))
 
     monkeypatch.setattr(runner, "Player", noting)
     monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [2e9])
@@ -204,7 +203,7 @@ def test_engines_that_wait_for_the_usual_speed_go_alone(
 ) -> None:
     groups: list[int] = []
     monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [1e9])
-    monkeypatch.setattr(runner, "Player", lambda command: Player(_python("pass")))
+    monkeypatch.setattr(runner, "Player", lambda command: Player(python("pass")))
     monkeypatch.setattr(runner, "take_turns", lambda players, say: groups.append(len(players)))
     both = [bundle("head-8"), bundle("head-17")]
     found, _ = run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
@@ -233,7 +232,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any
 
 
 def test_one_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    crash = _python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    crash = python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setattr(runner, "Player", lambda command: Player(crash))
     found, said = run(tmp_path / "r.json")
     (entry,) = found.engines
@@ -327,65 +326,6 @@ def test_the_bandwidth_probe_reads_all_with_every_kernel() -> None:
     assert all(10**7 < rate < 10**13 for rate in found)
 
 
-def _python(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
-
-
-def test_memory_of_children_counts() -> None:
-    """A parent that does nothing and a child that holds 64 MB."""
-    child = "import time; held = b'x' * 64_000_000; time.sleep(0.4)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    done = watch(_python(code))
-    assert done.exit_code == 0
-    assert done.memory.peak > 64_000_000
-    assert done.memory.anonymous > 64_000_000
-
-
-def test_children_one_after_the_other_do_not_add_up() -> None:
-    child = "import time; held = b'x' * 64_000_000; time.sleep(0.2)"
-    one = f"subprocess.run([sys.executable, '-c', {child!r}])"
-    code = f"import subprocess, sys; [{one} for _ in '123']"
-    memory = watch(_python(code)).memory
-    assert 64_000_000 < memory.peak < 2 * 64_000_000
-
-
-def test_mapped_files_are_file_pages(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 50_000_000)
-    code = (
-        "import mmap, sys, time; f = open(sys.argv[1], 'rb');"
-        "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); sum(m[::4096]); time.sleep(0.3)"
-    )
-    memory = watch([*_python(code), str(path)]).memory
-    assert memory.file > 50_000_000
-    assert memory.anonymous < 50_000_000
-
-
-def test_the_limit_kills_the_tree() -> None:
-    code = "import time; held = b'x' * 100_000_000; time.sleep(30); print('lived')"
-    done = watch(_python(code), limit=60_000_000, on_line=lambda line: None)
-    assert done.over_limit
-    assert done.exit_code == -9
-    assert done.memory.seconds < 20
-
-
-def test_where_the_kernel_does_not_tell_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """macOS and Windows: pages of the process alone, and the rest of what is resident."""
-    monkeypatch.setattr("issun.benchmarks.memory._LINUX", False)
-    held = "held = b'x' * 64_000_000"
-    found = watch(_python(f"import time; {held}; time.sleep(0.4)")).memory
-    assert 64_000_000 < found.anonymous < 100_000_000
-    assert 0 < found.file < 64_000_000
-    assert found.peak >= found.anonymous + found.file
-
-
-def test_lines_become_marks_and_complaints_are_kept() -> None:
-    code = "import sys; print('one', flush=True); print('oh no', file=sys.stderr); sys.exit(3)"
-    done = watch(_python(code), on_line=lambda line: line.strip().upper())
-    assert [mark for _, mark in done.memory.marks] == ["ONE"]
-    assert (done.exit_code, done.complaint) == (3, "oh no\n")
-
-
 def test_moments_are_thinned_to_what_a_plot_shows() -> None:
     from issun.benchmarks.measured import Moment
     from issun.benchmarks.runner import _thinned
@@ -394,20 +334,6 @@ def test_moments_are_thinned_to_what_a_plot_shows() -> None:
     kept = _thinned(many).moments
     assert len(kept) <= 400
     assert kept[:2] == [Moment(0, 0, 0, 0), Moment(3, 3, 0, 0)]
-
-
-def test_the_memory_command(tmp_path: Path) -> None:
-    path = tmp_path / "m.json"
-    command = [sys.executable, "-m", "issun.benchmarks.memory", "--json", str(path)]
-    done = subprocess.run(
-        [*command, "--", sys.executable, "-c", "print('answer'); raise SystemExit(4)"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (4, "answer\n")
-    assert done.stderr.startswith("peak ")
-    assert json.loads(path.read_text())["peak"] > 2**20
 
 
 def test_sizes_by_kind_of_test() -> None:

@@ -111,7 +111,7 @@ def test_one_that_ends_leaves_the_turns_to_the_others() -> None:
     assert [[line["test"] for line in player.lines] for player in both] == [["a"], ["a", "b", "c"]]
 
 
-def test_a_stopped_run_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_leaves_no_worker() -> None:
     both = players("a", "a")
     both[0].stop()
     for player in both:
@@ -151,10 +151,10 @@ def test_workers_end_with_a_harness_that_is_killed(turn: str) -> None:
 
 
 class Sized(SimpleNamespace):
-    """A target whose engine needs `need` and reads `files`."""
+    """A target whose engine has `need` bytes of weights and reads `files`."""
 
     def made_from(self, checkpoint: Any) -> SimpleNamespace:
-        return SimpleNamespace(footprint=lambda: self.need, weights=lambda: self.files)
+        return SimpleNamespace(weight_bytes=lambda: self.need, weights=lambda: self.files)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,10 @@ class Sized(SimpleNamespace):
     ],
 )
 def test_as_many_are_alive_as_memory_holds(
-    needs: list[int], room: int, groups: list[list[int]]
+    monkeypatch: pytest.MonkeyPatch, needs: list[int], room: int, groups: list[list[int]]
 ) -> None:
+    monkeypatch.setattr(plan, "_MORE", 1)
+    monkeypatch.setattr(plan, "_REST", 0)
     targets: list[Any] = [Sized(need=need, files=[Path(str(i))]) for i, need in enumerate(needs)]
     found = plan.share_memory(targets, None, room, cold=True)
     assert [[targets.index(target) for target in group] for group in found] == groups
@@ -180,5 +182,5 @@ def test_two_that_read_the_same_files_do_not_load_them_cold_together(
 ) -> None:
     files = [[Path("a")], [Path("a"), Path("b")], [Path("c")]]
     targets: list[Any] = [Sized(need=1, files=of_one) for of_one in files]
-    found = plan.share_memory(targets, None, 100, cold=cold)
+    found = plan.share_memory(targets, None, 10**10, cold=cold)
     assert [[targets.index(target) for target in group] for group in found] == groups

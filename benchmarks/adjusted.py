@@ -24,7 +24,7 @@ class Timed(NamedTuple):
     windows: Sequence[int]
 
 
-def polished(engines: Mapping[str, Timed]) -> dict[str, float]:
+def adjusted(engines: Mapping[str, Timed]) -> dict[str, float]:
     """Each engine's median in seconds, of samples divided by how slow their windows were for all.
 
     Windows that have no engine in common, not by way of others either, are left as they are.

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issun.benchmarks.adjusted import Timed, adjusted
 from issun.benchmarks.measured import EngineResult, Results, speed
-from issun.benchmarks.polish import Timed, polished
 from tests.benchmarks.test_results import engine, made_up
 
 factors = st.floats(0.1, 10)
 
 
 def test_one_window_leaves_medians() -> None:
-    found = polished({"a": Timed([1, 5, 2], [0, 0, 0]), "b": Timed([7, 9], [0, 0])})
+    found = adjusted({"a": Timed([1, 5, 2], [0, 0, 0]), "b": Timed([7, 9], [0, 0])})
     assert found == {"a": pytest.approx(2), "b": pytest.approx(8)}
 
 
 def test_a_window_that_was_slow_for_all_is_not_its_engines_fault() -> None:
     """b and c are as fast as each other: c's only window took twice as long for a too."""
-    found = polished(
+    found = adjusted(
         {"a": Timed([1, 2], [0, 1]), "b": Timed([3], [0]), "c": Timed([6], [1])},
     )
     assert found["c"] == pytest.approx(found["b"])
@@ -32,7 +32,7 @@ def test_a_window_that_was_slow_for_all_is_not_its_engines_fault() -> None:
 
 
 def test_windows_without_an_engine_in_common_are_left_alone() -> None:
-    found = polished({"a": Timed([1, 1], [0, 0]), "b": Timed([100], [1])})
+    found = adjusted({"a": Timed([1, 1], [0, 0]), "b": Timed([100], [1])})
     assert found == {"a": pytest.approx(1), "b": pytest.approx(100)}
 
 
@@ -56,7 +56,7 @@ def test_ratios_do_not_depend_on_what_windows_have_in_common(
         )
         for i, (speed, taken) in enumerate(zip(own, windows, strict=True))
     }
-    found = [polished(timed)[str(i)] for i in range(len(own))]
+    found = [adjusted(timed)[str(i)] for i in range(len(own))]
     for (one, other), (a, b) in zip(pairwise(found), pairwise(own), strict=True):
         assert one / other == pytest.approx(a / b, rel=1e-5)
 
