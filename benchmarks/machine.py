@@ -62,6 +62,12 @@ def forget_pages(files: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def write_all() -> None:
+    """Wait until what was written to files is on the disk, where the system can be asked to."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def free_memory() -> int:
     """Bytes that could be taken without pushing anything out."""
     import psutil  # noqa: PLC0415

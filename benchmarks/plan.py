@@ -56,18 +56,13 @@ class Plan:
 
 
 def share_memory(
-    targets: Sequence[Target], checkpoint: Path | None, room: int, *, cold: bool
+    targets: Sequence[Target], checkpoint: Path | None, room: int
 ) -> list[list[Target]]:
-    """Groups that fit into `room` bytes, or have one member; each target goes to the first it fits.
-
-    Where files are to be `cold` no two read the same: the second would find them in the page cache.
-    """
+    """Groups that fit into `room` bytes or have one member; who is next joins the first it fits."""
 
     def fits(group: list[Target]) -> bool:
         engines = [target.made_from(checkpoint) for target in group]
-        files = [path for engine in engines for path in engine.weights()]
-        needed = sum(int(_MORE * engine.weight_bytes()) + _REST for engine in engines)
-        return needed <= room and not (cold and len(set(files)) < len(files))
+        return sum(int(_MORE * engine.weight_bytes()) + _REST for engine in engines) <= room
 
     groups: list[list[Target]] = []
     for target in targets:

@@ -22,7 +22,7 @@ import numpy as np
 
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import BUNDLE, missing_packages, version_of
-from issun.benchmarks.machine import forget_pages, free_memory
+from issun.benchmarks.machine import forget_pages, free_memory, write_all
 from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
 from issun.benchmarks.memory import INTERVAL, Watched, watch
 from issun.benchmarks.plan import Plan, Target, share_memory
@@ -50,6 +50,10 @@ class Runner:
         self._bandwidth()
         for target in self.plan.targets:
             self._convert(target)
+        for threads in self.plan.threads:
+            for target in self.plan.targets:
+                self._load_cold(target, threads)
+        write_all()
         for number in range(self.plan.rounds):
             for threads in self.plan.threads:
                 for group in self._groups(threads, number):
@@ -69,7 +73,7 @@ class Runner:
         order = np.random.default_rng(number).permutation(len(waiting))
         room = 0 if self.plan.steady else free_memory() - _SPARE
         ordered = [waiting[i] for i in order]
-        return share_memory(ordered, self.plan.checkpoint, room, cold=number == 0)
+        return share_memory(ordered, self.plan.checkpoint, room)
 
     @staticmethod
     def _is_due(entry: EngineResult, number: int) -> bool:
@@ -110,40 +114,50 @@ class Runner:
                 entry.disk_bytes = self._disk(target)
         self._store()
 
+    def _load_cold(self, target: Target, threads: int) -> None:
+        """Before all rounds: what it pushes out of memory and writes would slow down others."""
+        entry = self._entry(target, threads)
+        if entry.status != "measured" or "load-first" in entry.samples:
+            return
+        self.say(f"first load: {target.label}, {threads} threads")
+        forget_pages(target.made_from(self.plan.checkpoint).weights())
+        self._play([(entry, self._job(target, "load", threads=threads))])
+        entry.disk_bytes = self._disk(target)  # with what this has written
+        self._store()
+
     def _round(self, group: list[Target], threads: int, number: int) -> None:
         names = ", ".join(target.label for target in group)
         self.say(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
+        self._play([(self._entry(t, threads), self._speed_job(t, threads)) for t in group])
+
+    def _play(self, work: list[tuple[EngineResult, Job]]) -> None:
         players: list[Player] = []
         window = self.results.next_window()
         try:
-            for target in group:
-                if number == 0:
-                    forget_pages(target.made_from(self.plan.checkpoint).weights())
-                players.append(Player(_command(self._speed_job(target, threads, number))))
+            for _, job in work:
+                players.append(Player(_command(job)))
             take_turns(players, lambda test: self.say(f"  {test}"))
         finally:  # what was measured before a stop is kept too
-            for target, player in zip(group, players, strict=False):
+            for (entry, job), player in zip(work, players, strict=False):
                 player.kill()
-                self._take(self._entry(target, threads), target, player, window)
+                self._take(entry, job, player, window)
             self.results.settle()
             self._store()
 
-    def _take(self, entry: EngineResult, target: Target, player: Player, window: int) -> None:
+    def _take(self, entry: EngineResult, job: Job, player: Player, window: int) -> None:
         """Keep what a player has measured, unless it failed."""
         if player.exit_code and self._failed(entry, player.exit_code, player.complaint):
             return
         for line in player.lines:
             self._keep(entry, line, window)
-        entry.rounds += player.exit_code == 0
-        entry.disk_bytes = self._disk(target)  # with what the first load has written
+        entry.rounds += job.work == "speed" and player.exit_code == 0
 
-    def _speed_job(self, target: Target, threads: int, number: int) -> Job:
+    def _speed_job(self, target: Target, threads: int) -> Job:
         plan = self.plan
         return self._job(
             target,
             "speed",
             threads=threads,
-            load_name="load-first" if number == 0 else "load",
             prefills=list(plan.prefills),
             depths=list(plan.depths),
             samples=plan.samples,

@@ -26,7 +26,7 @@ from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import engine_class
 from issun.benchmarks.steady import Steady
 
-Work = Literal["convert", "speed", "memory"]
+Work = Literal["convert", "load", "speed", "memory"]
 ANSWERED = "answered"  # the mark of a memory run at which its rest begins
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
@@ -41,7 +41,6 @@ class Job(msgspec.Struct, kw_only=True):
     checkpoint: str
     folder: str
     threads: int = 1
-    load_name: str = "load"
     prefills: list[int] = []
     depths: list[int] = []
     new_tokens: int = 64
@@ -72,6 +71,8 @@ def main() -> None:
     if job.work == "convert":
         Path(job.folder).mkdir(parents=True, exist_ok=True)
         engine.convert()
+    elif job.work == "load":
+        measure_load(engine, job, report, partial(wait, report), "load-first")
     elif job.work == "speed":
         measure_speed(engine, job, report, partial(wait, report))
     else:
@@ -102,6 +103,27 @@ def wait(report: Callable[..., None], test: str, *, alone: bool = False) -> None
         raise SystemExit("The benchmark that this belongs to has ended.")
 
 
+def measure_load(
+    engine: Engine,
+    job: Job,
+    report: Callable[..., None],
+    wait: Callable[..., None],
+    test: str = "load",
+) -> None:
+    """Load, which is called `test`, and tell what is known of the engine from then on."""
+    wait(test, alone=True)
+    started = time.perf_counter()
+    engine.load(job.threads)
+    report(test=test, times=[started, time.perf_counter()])
+    weights, cache = engine.reads()
+    report(
+        about={
+            **{"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()},
+            "settings": engine.described(),
+        }
+    )
+
+
 def measure_speed(
     engine: Engine, job: Job, report: Callable[..., None], wait: Callable[..., None]
 ) -> None:
@@ -111,17 +133,7 @@ def measure_speed(
     def timed(ids: list[int], count: int) -> list[float]:
         return times_of_tokens(engine.generate(ids, count))
 
-    wait(job.load_name, alone=True)
-    started = time.perf_counter()
-    engine.load(job.threads)
-    report(test=job.load_name, times=[started, time.perf_counter()])
-    weights, cache = engine.reads()
-    report(
-        about={
-            **{"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()},
-            "settings": engine.described(),
-        }
-    )
+    measure_load(engine, job, report, wait)
     for size in sorted({*job.prefills, *job.depths}):
         ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
         if size in job.prefills:

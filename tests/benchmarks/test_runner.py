@@ -62,7 +62,7 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
     assert (entry.name, entry.status, entry.rounds) == ("embedded", "measured", 2)
     assert {name: len(samples) for name, samples in entry.samples.items()} == {
         "load-first": 1,
-        "load": 1,
+        "load": 2,
         **{"cold-8": 2, "cold-32": 2, "prefill-8": 2, "prefill-32": 2},
         **{"decode-0": 8, "decode-32": 8, "turn-reuse": 2, "turn-fresh": 2},
         **{"turn-ahead": 2, "turn-reading": 2},
@@ -78,11 +78,12 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4
     tests = ["cold-8", "warm-8", "cold-32", "warm-32"]
-    first, second = (["load-first", "warm-0", *tests, "turn"], ["load", "warm-0", *tests, "turn"])
+    tests = ["load", "warm-0", *tests, "turn"]
     assert said == [
         "read bandwidth, 1 threads",
-        *("round 1 of 2: embedded, 1 threads", *(f"  {test}" for test in first)),
-        *("round 2 of 2: embedded, 1 threads", *(f"  {test}" for test in second)),
+        *("first load: embedded, 1 threads", "  load-first"),
+        *("round 1 of 2: embedded, 1 threads", *(f"  {test}" for test in tests)),
+        *("round 2 of 2: embedded, 1 threads", *(f"  {test}" for test in tests)),
         *("memory at 20 tokens: embedded, 1 threads", "memory at 60 tokens: embedded, 1 threads"),
     ]
 
@@ -155,7 +156,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         calls.append(players)
 
         def stop(test: str) -> None:
-            if len(calls) == 2 and test == "cold-32":
+            if len(calls) == 3 and test == "cold-32":
                 raise KeyboardInterrupt
             say(test)
 
@@ -167,7 +168,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         run(output)
     kept = read_results(output).engines[0]
     assert (kept.rounds, len(kept.samples["prefill-32"])) == (1, 1)
-    assert (len(kept.samples["load"]), len(kept.samples["prefill-8"])) == (1, 2)
+    assert (len(kept.samples["load"]), len(kept.samples["prefill-8"])) == (2, 2)
     before = read_results(output).commit
     monkeypatch.setattr(suite, "commit", lambda: "later")
     found, said = run(output, resume=True)
@@ -185,7 +186,10 @@ def test_a_run_passes_on_samples_and_the_bandwidth_of_its_start(
     asked: list[Job] = []
 
     def noting(command: list[str]) -> Player:
-        asked.append(msgspec.json.decode(command[-1], type=Job))
+        job = msgspec.json.decode(command[-1], type=Job)
+        if job.work == "load":
+            return Player(python("pass"))
+        asked.append(job)
         return Player(python("print('{\"unsteady\": 2}')"))
 
     monkeypatch.setattr(runner, "Player", noting)
@@ -207,7 +211,9 @@ def test_engines_that_wait_for_the_usual_speed_go_alone(
     monkeypatch.setattr(runner, "take_turns", lambda players, say: groups.append(len(players)))
     both = [bundle("head-8"), bundle("head-17")]
     found, _ = run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
-    assert groups == [together] * (2 // together)
+    first_loads, rounds = groups[:2], groups[2:]
+    assert first_loads == [1, 1]
+    assert rounds == [together] * (2 // together)
     assert found.turn == (0 if steadily else TURN)
 
 

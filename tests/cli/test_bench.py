@@ -46,7 +46,14 @@ def test_memory_can_be_left_out(fuji: Path, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     (entry,) = read_results(path).engines
     assert entry.memory == {}
-    assert set(entry.samples) == {"load-first", "cold-8", "prefill-8", "decode-0", "decode-8"}
+    assert set(entry.samples) == {
+        "load-first",
+        "load",
+        "cold-8",
+        "prefill-8",
+        "decode-0",
+        "decode-8",
+    }
 
 
 def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_path: Path) -> None:
