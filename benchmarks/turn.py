@@ -38,11 +38,10 @@ def measure_turn(model: Model) -> dict[str, float]:
         found[name] = _seconds(lambda: kept.reply(message, first))
         kept.undo()
         kept.undo()
-    fresh = Conversation(model)
-    fresh.turns += kept.turns
     kept.reply(message, answer)
-    fresh.turns += kept.turns[-1:]
-    found["turn-fresh"] = _seconds(lambda: fresh.reply(message, first))
+    prompt = model.prompts.chat([], kept.turns, message, max_new_tokens=1).ids
+    fresh = model.new_cache()
+    found["turn-fresh"] = _seconds(lambda: model.decoder.prefill(fresh, prompt))
     return found
 
 

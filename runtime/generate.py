@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -120,15 +120,17 @@ def generate(
     text: TextStream,
     eos: int | None,
     answer: Sequence[int] = (),
+    begin: int = 0,
     row_cost: float | None = None,
     clock: Clock = time.perf_counter,
-) -> Iterator[Segment]:
+) -> Generator[Segment, None, None]:
     """Answer `prompt` token by token; closing the generator cancels.
 
     With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
 
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
-    `answer` is the beginning of an answer that is to be continued. The last segment has the
+    The first `begin` ids are read by themselves, before the others. `answer` is the beginning of an
+    answer that is to be continued. The last segment has the
     finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
     the end of the context. Raises as `check_prompt` does, before any work.
     """
@@ -147,7 +149,9 @@ def generate(
         clock=clock,
     )
     lookup = Lookup(ids, row_cost) if row_cost is not None else None
-    segment = writer.add(decoder.prefill(cache, ids[shared:]))
+    if shared < begin:
+        decoder.prefill(cache, ids[shared:begin])
+    segment = writer.add(decoder.prefill(cache, ids[max(shared, begin) :]))
     yield segment
     while segment.finish_reason is None:
         if lookup:

@@ -18,25 +18,21 @@ from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
-from issun.runtime.checks import check_graph, check_manifest
+from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
-from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError, check_choice
+from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, Writer, check_prompt, generate
+from issun.runtime.generate import Clock, Segment, Writer, check_prompt, generate
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import (
-    KV_CACHE_TYPES,
-    KVCacheType,
-    Manifest,
-    read_manifest,
-)
-from issun.runtime.optimum import OptimumDecoder
+from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.opening import open_decoder
+from issun.runtime.preamble import Preambles
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
-from issun.runtime.weight_cache import default_cache, open_weights
+from issun.runtime.weight_cache import default_cache
 
 _MUCH = 100 << 20  # bytes of keys and values
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
@@ -51,8 +47,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
+        keep_in: Path | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
+        """Built by `load`; what prompts begin with is kept in the folder `keep_in`."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -63,6 +61,8 @@ class Model:
             eos=manifest.tokens.eos,
             unk=manifest.tokens.unk,
         )
+        beginnings = self.prompts.beginnings() if keep_in else ()
+        self._preambles = Preambles(keep_in or Path(), manifest.bundle_id, beginnings)
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
         self._busy = threading.Lock()  # held by an open stream, and while scoring
@@ -90,29 +90,15 @@ class Model:
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        kind = kv_cache or manifest.kv_cache
-        check_choice("kv_cache", kind, KV_CACHE_TYPES)
-        if kind not in manifest.graphs:
-            raise BundleError(
-                "{folder} has no graph with a {kind} KV cache; it has {known}. "
-                "Export it again with `--kv-cache {kind}`.",
-                folder=folder,
-                kind=kind,
-                known=", ".join(manifest.graphs),
-            )
         tokens = manifest.tokens
         tokenizer = Tokenizer(
             folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
         )
         check_manifest(folder, manifest, tokenizer.num_pieces)
-        graph = folder / manifest.graphs[kind]
         cache = default_cache() if keep_packed else None
-        session, pages = open_weights(graph, manifest, cache, threads=threads, notify=notify)
-        check_graph(folder, manifest, session)
-        make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder
-        decoder = make_decoder(session, manifest.architecture)
-        decoder.pages = pages
-        return cls(decoder, tokenizer, manifest)
+        decoder = open_decoder(folder, manifest, kv_cache, cache, threads=threads, notify=notify)
+        kept = cache.place_of(manifest) if cache else None
+        return cls(decoder, tokenizer, manifest, keep_in=kept)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""
@@ -261,6 +247,7 @@ class Model:
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
+            begin = self._preambles.fill(cache, prompt)
             text = self._text(params)
             text.skip(answer)
             segments = generate(
@@ -272,6 +259,7 @@ class Model:
                 text=text,
                 eos=self._vocabulary.eos,
                 answer=answer,
+                begin=begin,
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
@@ -279,7 +267,7 @@ class Model:
             self._busy.release()
             raise
         stream = Stream(
-            segments,
+            self._keeping_preamble(cache, segments),
             eos=self._vocabulary.eos,
             held_text=text.pause,
             dropped_turns=dropped_turns,
@@ -300,6 +288,7 @@ class Model:
         """
         with self.busy():
             check_prompt(self.decoder, ids)
+            self._preambles.fill(cache, ids)
             shared = cache.keep_common_prefix(ids)
             rest = ids[shared:]
             # A lone row is left to be read with what follows: attention rounds it otherwise.
@@ -330,6 +319,15 @@ class Model:
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.writer, slots=slots)
+
+    def _keeping_preamble(
+        self, cache: Cache, segments: Generator[Segment, None, None]
+    ) -> Generator[Segment, None, None]:
+        """The same segments; nobody waits for the file, which is written behind the first."""
+        with closing(segments):
+            yield next(segments)
+            self._preambles.keep(cache)
+            yield from segments
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup

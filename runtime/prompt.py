@@ -88,6 +88,17 @@ class PromptBuilder:
             limit=self._n_positions,
         )
 
+    def beginnings(self) -> list[list[int]]:
+        """Ids with which all prompts with an input begin, and all without one."""
+        pairs = (
+            (self._render("あ", "あ"), self._render("い", "い")),
+            (
+                self._render("あ", None),
+                self._render("い", None),
+            ),
+        )
+        return [first[: common_prefix(first, second)] for first, second in pairs]
+
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
         """Ids with which the next prompt of a conversation begins, whatever the message is."""
         first, second = (self._chat_ids(role, turns, message) for message in ("あ", "い"))

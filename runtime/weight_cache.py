@@ -78,6 +78,11 @@ class WeightCache:
         except BundleError:
             return None
 
+    def place_of(self, manifest: Manifest) -> Path | None:
+        """The folder of a bundle's whole entry for this CPU, where there is one."""
+        folder = self.folder / _key(manifest)
+        return folder if _read(folder) else None
+
     def entries(self) -> list[Entry]:
         """All that are whole, the most recently used one first."""
         if not self.folder.is_dir():

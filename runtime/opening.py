@@ -1,0 +1,44 @@
+"""A bundle's graph and weights -> a decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from issun.runtime.checks import check_graph
+from issun.runtime.decoder import Decoder, IssunDecoder
+from issun.runtime.errors import BundleError, Notify, check_choice
+from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType, Manifest
+from issun.runtime.optimum import OptimumDecoder
+from issun.runtime.weight_cache import WeightCache, open_weights
+
+
+def open_decoder(
+    folder: Path,
+    manifest: Manifest,
+    kv_cache: KVCacheType | None,
+    cache: WeightCache | None,
+    *,
+    threads: int | None,
+    notify: Notify,
+) -> Decoder:
+    """The decoder of the bundle in `folder`, with its graph for `kv_cache` (None: its default).
+
+    Raises BundleError when it has no such graph or the graph is not sound.
+    """
+    kind = kv_cache or manifest.kv_cache
+    check_choice("kv_cache", kind, KV_CACHE_TYPES)
+    if kind not in manifest.graphs:
+        raise BundleError(
+            "{folder} has no graph with a {kind} KV cache; it has {known}. "
+            "Export it again with `--kv-cache {kind}`.",
+            folder=folder,
+            kind=kind,
+            known=", ".join(manifest.graphs),
+        )
+    graph = folder / manifest.graphs[kind]
+    session, pages = open_weights(graph, manifest, cache, threads=threads, notify=notify)
+    check_graph(folder, manifest, session)
+    make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder
+    decoder = make_decoder(session, manifest.architecture)
+    decoder.pages = pages
+    return decoder

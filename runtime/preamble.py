@@ -1,0 +1,59 @@
+"""What every prompt of a template begins with: computed once, kept beside the packed weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from issun.runtime.decoder import Cache, KVCache
+from issun.runtime.kv_file import read_kv, write_kv
+
+_LEAST = 8  # tokens; fewer are read nearly as fast as a file
+
+
+class Preambles:
+    """Keys and values of a bundle's `beginnings`, which hold nothing that a user has written.
+
+    A prompt whose beginning is not in a file yet is cut behind it when it is read, so that it has
+    the same logits either way: attention and int4 round a row by where it stands in a chunk.
+    Files that cannot be written are not, without a word: they save the time of a few tokens.
+    """
+
+    def __init__(self, folder: Path, bundle: str, beginnings: Sequence[list[int]]) -> None:
+        self._folder, self._bundle = folder, bundle
+        self._beginnings = [ids for ids in beginnings if len(ids) >= _LEAST]
+
+    def fill(self, cache: Cache, prompt: Sequence[int]) -> int:
+        """Let an empty `cache` hold what `prompt` begins with, where that was kept.
+
+        Gives how many ids that are, kept or not.
+        """
+        known = self._beginning(prompt)
+        if known and isinstance(cache, KVCache) and not cache.ids[0]:
+            path = self._path(cache, known)
+            if read_kv(path, cache, self._bundle) is None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)  # damaged: it is written anew
+        return len(known)
+
+    def keep(self, cache: Cache) -> None:
+        """Write what `cache` begins with, unless there is such a file."""
+        known = self._beginning(cache.ids[0])
+        if not known or not isinstance(cache, KVCache):
+            return
+        path = self._path(cache, known)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        with suppress(OSError):
+            if not path.exists():
+                write_kv(partial, cache, len(known), self._bundle)
+                partial.replace(path)
+
+    def _beginning(self, ids: Sequence[int]) -> list[int]:
+        """The one of the beginnings that `ids` have, and at least one id more."""
+        fitting = (known for known in self._beginnings if len(known) < len(ids))
+        return next((known for known in fitting if known == list(ids[: len(known)])), [])
+
+    def _path(self, cache: KVCache, known: list[int]) -> Path:
+        return self._folder / f"preamble-{self._beginnings.index(known)}-{cache.dtype}.kv"

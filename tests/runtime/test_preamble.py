@@ -1,0 +1,156 @@
+"""What prompts begin with is read once for a bundle, and never changes an answer."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from issun.runtime import Completion, Conversation, kv_file, preamble
+from issun.runtime.decoder import KVCache
+from issun.runtime.preamble import Preambles
+from issun.runtime.sampling import SamplingParams
+from issun.runtime.weight_cache import WeightCache
+from tests.runtime.packed import load, the_entry
+
+PARAMS = SamplingParams(temperature=0, max_new_tokens=8, min_new_tokens=8, logprobs=3)
+
+
+def answer(folder: Path, asked: str = "山は?", **options: object) -> tuple[Completion, list[int]]:
+    """Of a model that is loaded for it, with the lengths of the chunks that were read."""
+    with load(folder, **options) as model:
+        chunks: list[int] = []
+        forward = model.decoder.forward
+
+        def noting(cache: Any, read: Any, rows: Any) -> Any:
+            chunks.append(len(read[0]))
+            return forward(cache, read, rows)
+
+        model.decoder.forward = noting  # type: ignore[method-assign]
+        return model.generate(model.prompt(asked), PARAMS), chunks
+
+
+def kept(cache: WeightCache) -> list[Path]:
+    return sorted(the_entry(cache).glob("preamble-*"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_a_later_start_reads_the_rest_alone_and_answers_the_same(
+    bundle: Callable[..., Path], cache: WeightCache, precision: str, kind: str
+) -> None:
+    folder = bundle("head-20-width-100", precision, kv_cache="int8")
+    (first, chunks), (second, fewer) = (answer(folder, kv_cache=kind) for _ in range(2))
+    (path,) = kept(cache)
+    assert (path.name, stat.S_IMODE(path.stat().st_mode)) == (f"preamble-1-{kind}.kv", 0o600)
+    assert (second.ids, second.logprobs) == (first.ids, first.logprobs)
+    assert fewer[0] == chunks[1]
+    begin = chunks[0]
+    assert begin >= 8
+    assert first.timings.reused_tokens == 0
+    assert second.timings.reused_tokens == begin
+    assert second.timings.prompt_tokens == first.timings.prompt_tokens
+
+
+def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: WeightCache) -> None:
+    with load(folder) as model:
+        for asked in (("山は?", None), ("川は?", "信濃川"), ("海は?", None)):
+            model.generate(model.prompt(*asked), PARAMS)
+        with_input, without = model.prompts.beginnings()
+        assert [path.name for path in kept(cache)] == [f"preamble-{i}-float32.kv" for i in (0, 1)]
+        for ids, path in zip((with_input, without), kept(cache), strict=True):
+            held = model.decoder.new_cache()
+            found = kv_file.read_kv(path, held, model.manifest.bundle_id)  # type: ignore[arg-type]
+            assert found is not None
+            assert found.ids == ids  # nothing that a user has written
+        assert "山" not in model.tokenizer.decode(without)
+
+
+def test_a_conversation_begins_with_it_too(folder: Path, cache: WeightCache) -> None:
+    params = SamplingParams(temperature=0, max_new_tokens=4)
+    with load(folder) as model:
+        first = Conversation(model, params=params).reply("山は?")
+    with load(folder) as model:
+        begin = len(model.prompts.beginnings()[0])
+        second = Conversation(model, params=params).reply("山は?")
+        assert (second.ids, second.timings.reused_tokens) == (first.ids, begin)
+        ahead = Conversation(model, params=params)
+        known = model.prompts.before_message([], [])
+        assert ahead.read_ahead() == len(known) - begin
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: int) -> None:
+    expected, _ = answer(folder)
+    (path,) = kept(cache)
+    sound = path.read_bytes()
+    path.write_bytes(sound[:keep] + (b"\0" if keep == -1 else b""))
+    found, _ = answer(folder)
+    assert (found.ids, found.timings.reused_tokens) == (expected.ids, 0)
+    assert kept(cache)[0].read_bytes() == sound
+
+
+def test_another_bundle_s_file_is_not_taken(
+    folder: Path, bundle: Callable[..., Path], cache: WeightCache
+) -> None:
+    answer(folder)
+    (path,) = kept(cache)
+    content = path.read_bytes()
+    expected, _ = answer(folder, keep_packed=False)
+    cache.clear()
+    answer(bundle("unscaled"))
+    other = kept(cache)[0].read_bytes()
+    cache.clear()
+    answer(folder)
+    path.write_bytes(other)
+    found, _ = answer(folder)
+    assert (found.ids, found.timings.reused_tokens) == (expected.ids, 0)
+    assert path.read_bytes() == content
+
+
+def test_a_full_disk_costs_the_file_alone(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = answer(folder, keep_packed=False)
+    monkeypatch.setattr(
+        kv_file.zlib, "crc32", lambda *data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
+    found, _ = answer(folder)
+    assert found.ids == expected.ids
+    assert not kept(cache)
+    assert [path.name for path in the_entry(cache).iterdir() if "kv" in path.name] == []
+
+
+def test_clearing_the_cache_while_a_model_runs_is_harmless(
+    folder: Path, cache: WeightCache
+) -> None:
+    with load(folder) as model:
+        expected = model.generate(model.prompt("山は?"), PARAMS).ids
+        cache.clear()
+        assert model.generate(model.prompt("山は?"), PARAMS).ids == expected
+        assert not cache.entries()
+
+
+def test_without_a_cache_nothing_is_kept(folder: Path, cache: WeightCache) -> None:
+    first, second = (answer(folder, keep_packed=False)[0] for _ in range(2))
+    assert (first.ids, second.timings.reused_tokens) == (second.ids, 0)
+    assert not cache.entries()
+
+
+def test_a_few_tokens_are_not_worth_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = list(range(7)), list(range(100, 108))
+    found = Preambles(tmp_path, "bundle", [few, many])
+    empty = KVCache.__new__(KVCache)
+    empty.ids, empty.dtype = [[]], np.dtype(np.float32)
+    read: list[str] = []
+    monkeypatch.setattr(preamble, "read_kv", lambda path, *rest: read.append(path.name) or path)
+    assert found.fill(empty, [*few, 9]) == 0
+    assert found.fill(empty, many) == 0  # at least one id is read
+    assert not read
+    assert found.fill(empty, [*many, 9]) == 8
+    assert read == ["preamble-0-float32.kv"]
