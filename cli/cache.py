@@ -39,10 +39,10 @@ def run(
 def _list(cache: WeightCache) -> None:
     entries = cache.entries()
     for entry in entries:
-        print(printable(f"{entry.packed.size / 1e6:9,.1f} MB  {entry.bundle}"))
+        print(printable(f"{cache.size_of(entry.key) / 1e6:9,.1f} MB  {entry.bundle}"))
     note(
         "{count} in {folder}, {size:,.1f} MB together.",
         count=len(entries),
         folder=cache.folder,
-        size=sum(entry.packed.size for entry in entries) / 1e6,
+        size=sum(cache.size_of(entry.key) for entry in entries) / 1e6,
     )

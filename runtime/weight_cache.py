@@ -91,11 +91,19 @@ class WeightCache:
         found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
         return [entry for _, entry in found]
 
+    def size_of(self, key: str) -> int:
+        """Bytes of an entry, with what is kept beside its packed weights."""
+        size = 0
+        for file in (self.folder / key).iterdir():
+            with suppress(FileNotFoundError):  # another process has just given it its name
+                size += file.stat().st_size
+        return size
+
     def clear(self) -> int:
         """Remove all entries and what killed processes have left; gives the bytes."""
         freed = 0
         for path in self._own():
-            freed += sum(file.stat().st_size for file in path.iterdir())
+            freed += self.size_of(path.name)
             shutil.rmtree(path)
         return freed
 
@@ -158,7 +166,7 @@ class WeightCache:
     def _make_room(self, size: int) -> None:
         kept = 0
         for entry in self.entries():
-            kept += entry.packed.size
+            kept += self.size_of(entry.key)
             if kept + size > LIMIT:
                 self._remove(entry.key)
 

@@ -57,6 +57,15 @@ def test_a_later_start_reads_the_rest_alone_and_answers_the_same(
     assert second.timings.prompt_tokens == first.timings.prompt_tokens
 
 
+def test_its_bytes_count_in_the_cache(folder: Path, cache: WeightCache) -> None:
+    answer(folder)
+    (entry,) = cache.entries()
+    (path,) = kept(cache)
+    index = (the_entry(cache) / "index.json").stat().st_size
+    assert cache.size_of(entry.key) == entry.packed.size + index + path.stat().st_size
+    assert cache.clear() == entry.packed.size + index + path.stat().st_size
+
+
 def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: WeightCache) -> None:
     with load(folder) as model:
         for asked in (("山は?", None), ("川は?", "信濃川"), ("海は?", None)):

@@ -95,7 +95,7 @@ def test_the_least_recently_used_gives_way(
     for age, entry in enumerate((first, second)):
         os.utime(cache.folder / entry.key / "index.json", (1000 - age, 1000 + age))
     logits(folders[0])  # now the second is the one that was used longest ago
-    monkeypatch.setattr(weight_cache, "LIMIT", first.packed.size + third.packed.size)
+    monkeypatch.setattr(weight_cache, "LIMIT", cache.size_of(first.key) + third.packed.size)
     logits(folders[2])
     assert [entry.bundle for entry in cache.entries()] == [third.bundle, first.bundle]
 
