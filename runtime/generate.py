@@ -11,6 +11,7 @@ from issun.runtime.decoder import Cache, Decoder
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.filters import Vector
 from issun.runtime.lookup import Lookup
+from issun.runtime.preamble import Preambles
 from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.stream import TextStream
 
@@ -74,6 +75,7 @@ class Writer:
         n_positions: int,
         answer: Sequence[int] = (),
         reused: int = 0,
+        started: float | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._prompt, self._drawn, self._params = prompt, list(answer), params
@@ -81,7 +83,7 @@ class Writer:
         read = len(prompt) + len(answer)
         self._limit = min(params.max_new_tokens, n_positions - read)
         self._timings = Timings(prompt_tokens=read, reused_tokens=reused)
-        self._started = clock()
+        self._started = clock() if started is None else started
 
     @property
     def room(self) -> int:
@@ -120,7 +122,7 @@ def generate(
     text: TextStream,
     eos: int | None,
     answer: Sequence[int] = (),
-    begin: int = 0,
+    preambles: Preambles | None = None,
     row_cost: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
@@ -129,13 +131,15 @@ def generate(
     With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
 
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
-    The first `begin` ids are read by themselves, before the others. `answer` is the beginning of an
-    answer that is to be continued. The last segment has the
-    finish reason: `stop` at the end token or a stop string, `length` at `max_new_tokens` or at
-    the end of the context. Raises as `check_prompt` does, before any work.
+    What `preambles` have of the prompt is not computed where the cache is empty. `answer` is the
+    beginning of an answer that is to be continued. The last segment has the finish reason: `stop`
+    at the end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
+    Raises as `check_prompt` does, before any work.
     """
     ids = [*prompt, *answer]
     check_prompt(decoder, ids)
+    started = clock()
+    begin = preambles.fill(cache, prompt) if preambles else 0
     shared = cache.keep_common_prefix(ids)
     writer = Writer(
         prompt,
@@ -146,13 +150,16 @@ def generate(
         n_positions=decoder.n_positions,
         answer=answer,
         reused=shared,
+        started=started,
         clock=clock,
     )
     lookup = Lookup(ids, row_cost) if row_cost is not None else None
-    if shared < begin:
-        decoder.prefill(cache, ids[shared:begin])
+    if begin:
+        decoder.prefill(cache, ids[:begin])
     segment = writer.add(decoder.prefill(cache, ids[max(shared, begin) :]))
     yield segment
+    if begin and preambles:  # behind the first token, for which somebody waits
+        preambles.keep(cache)
     while segment.finish_reason is None:
         if lookup:
             segment = yield from _read_ahead(decoder, cache, writer, lookup, segment.id)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
 from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, Segment, Writer, check_prompt, generate
+from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.opening import open_decoder
@@ -61,8 +62,9 @@ class Model:
             eos=manifest.tokens.eos,
             unk=manifest.tokens.unk,
         )
-        beginnings = self.prompts.beginnings() if keep_in else ()
-        self._preambles = Preambles(keep_in or Path(), manifest.bundle_id, beginnings)
+        self._preambles = (
+            Preambles(keep_in, manifest.bundle_id, self.prompts.beginnings()) if keep_in else None
+        )
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
         self._busy = threading.Lock()  # held by an open stream, and while scoring
@@ -96,9 +98,10 @@ class Model:
         )
         check_manifest(folder, manifest, tokenizer.num_pieces)
         cache = default_cache() if keep_packed else None
-        decoder = open_decoder(folder, manifest, kv_cache, cache, threads=threads, notify=notify)
-        kept = cache.place_of(manifest) if cache else None
-        return cls(decoder, tokenizer, manifest, keep_in=kept)
+        decoder, entry = open_decoder(
+            folder, manifest, kv_cache, cache, threads=threads, notify=notify
+        )
+        return cls(decoder, tokenizer, manifest, keep_in=entry)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""
@@ -116,7 +119,7 @@ class Model:
         Raises ContextError when no token fits behind the prompt, ParameterError for ids out of
         range, BusyError while another stream is open.
         """
-        # Nothing is reused: the same call gives the same answer, whatever came before.
+        # Nothing of earlier prompts is reused: the same call gives the same answer.
         return self.start(
             self._own_cache(),
             self._ids(prompt),
@@ -247,7 +250,6 @@ class Model:
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
-            begin = self._preambles.fill(cache, prompt)
             text = self._text(params)
             text.skip(answer)
             segments = generate(
@@ -259,7 +261,7 @@ class Model:
                 text=text,
                 eos=self._vocabulary.eos,
                 answer=answer,
-                begin=begin,
+                preambles=self._preambles,
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
@@ -267,7 +269,7 @@ class Model:
             self._busy.release()
             raise
         stream = Stream(
-            self._keeping_preamble(cache, segments),
+            segments,
             eos=self._vocabulary.eos,
             held_text=text.pause,
             dropped_turns=dropped_turns,
@@ -288,14 +290,16 @@ class Model:
         """
         with self.busy():
             check_prompt(self.decoder, ids)
-            self._preambles.fill(cache, ids)
+            begin = self._preambles.fill(cache, ids) if self._preambles else 0
             shared = cache.keep_common_prefix(ids)
-            rest = ids[shared:]
+            rest = ids[max(shared, begin) :]
             # A lone row is left to be read with what follows: attention rounds it otherwise.
-            for chunk in cut(rest) if len(rest) > 1 else ():
+            for chunk in chain(cut(ids[:begin]), cut(rest) if len(rest) > 1 else ()):
                 if stop():
                     break
                 self.decoder.forward(cache, [chunk], [])
+            if begin and self._preambles:
+                self._preambles.keep(cache)
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
@@ -319,15 +323,6 @@ class Model:
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.writer, slots=slots)
-
-    def _keeping_preamble(
-        self, cache: Cache, segments: Generator[Segment, None, None]
-    ) -> Generator[Segment, None, None]:
-        """The same segments; nobody waits for the file, which is written behind the first."""
-        with closing(segments):
-            yield next(segments)
-            self._preambles.keep(cache)
-            yield from segments
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup

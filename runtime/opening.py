@@ -20,10 +20,11 @@ def open_decoder(
     *,
     threads: int | None,
     notify: Notify,
-) -> Decoder:
+) -> tuple[Decoder, Path | None]:
     """The decoder of the bundle in `folder`, with its graph for `kv_cache` (None: its default).
 
-    Raises BundleError when it has no such graph or the graph is not sound.
+    With it comes the folder of the entry in `cache` whose weights it maps, if it does. Raises
+    BundleError when it has no such graph or the graph is not sound.
     """
     kind = kv_cache or manifest.kv_cache
     check_choice("kv_cache", kind, KV_CACHE_TYPES)
@@ -36,9 +37,9 @@ def open_decoder(
             known=", ".join(manifest.graphs),
         )
     graph = folder / manifest.graphs[kind]
-    session, pages = open_weights(graph, manifest, cache, threads=threads, notify=notify)
+    session, pages, entry = open_weights(graph, manifest, cache, threads=threads, notify=notify)
     check_graph(folder, manifest, session)
     make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder
     decoder = make_decoder(session, manifest.architecture)
     decoder.pages = pages
-    return decoder
+    return decoder, entry

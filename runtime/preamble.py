@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from issun.runtime.decoder import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
@@ -28,27 +29,31 @@ class Preambles:
     def fill(self, cache: Cache, prompt: Sequence[int]) -> int:
         """Let an empty `cache` hold what `prompt` begins with, where that was kept.
 
-        Gives how many ids that are, kept or not.
+        Where it was not, gives how many ids are to be read by themselves, and then to `keep`.
         """
         known = self._beginning(prompt)
-        if known and isinstance(cache, KVCache) and not cache.ids[0]:
-            path = self._path(cache, known)
-            if read_kv(path, cache, self._bundle) is None:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)  # damaged: it is written anew
+        if not known or cache.ids[0] or not isinstance(cache, KVCache):
+            return 0
+        path = self._path(cache, known)
+        found = read_kv(path, cache, self._bundle)
+        if found and found.ids == known:
+            return 0
+        cache.rewind(0)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)  # damaged, or of other ids: it is written anew
         return len(known)
 
     def keep(self, cache: Cache) -> None:
-        """Write what `cache` begins with, unless there is such a file."""
+        """Write what `cache` begins with, which was read by itself."""
         known = self._beginning(cache.ids[0])
         if not known or not isinstance(cache, KVCache):
             return
         path = self._path(cache, known)
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        with suppress(OSError):
-            if not path.exists():
-                write_kv(partial, cache, len(known), self._bundle)
-                partial.replace(path)
+        partial = path.with_name(path.name + ".partial")
+        with suppress(OSError, Timeout), FileLock(self._folder / ".lock", timeout=0):
+            partial.unlink(missing_ok=True)  # a killed process's
+            write_kv(partial, cache, len(known), self._bundle)
+            partial.replace(path)
 
     def _beginning(self, ids: Sequence[int]) -> list[int]:
         """The one of the beginnings that `ids` have, and at least one id more."""

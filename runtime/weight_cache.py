@@ -51,8 +51,8 @@ class WeightCache:
 
     def open(
         self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
-    ) -> tuple[ort.InferenceSession, list[Path]]:
-        """A session over `graph`, and the file whose weights it maps where there is one.
+    ) -> tuple[ort.InferenceSession, Path | None]:
+        """A session over `graph`, and the folder of the entry whose weights it maps, if it does.
 
         `notify` is told when weights are packed, which takes a while, and why they are not kept.
         """
@@ -60,13 +60,13 @@ class WeightCache:
             entry = self._entry(graph, manifest, threads, notify)
             session = entry and self._map(entry, graph, threads)
             if entry and session:
-                return session, [self.folder / entry.key / _DATA]
+                return session, self.folder / entry.key
             if entry:
                 self._remove(entry.key)
                 notify("The packed weights in {path} were damaged: removed.", path=self.folder)
         except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
-        return open_session(graph, threads=threads), []
+        return open_session(graph, threads=threads), None
 
     def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
         """A session over the entry's weights; None where they are not this graph's on this CPU."""
@@ -77,11 +77,6 @@ class WeightCache:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
             return None
-
-    def place_of(self, manifest: Manifest) -> Path | None:
-        """The folder of a bundle's whole entry for this CPU, where there is one."""
-        folder = self.folder / _key(manifest)
-        return folder if _read(folder) else None
 
     def entries(self) -> list[Entry]:
         """All that are whole, the most recently used one first."""
@@ -94,8 +89,8 @@ class WeightCache:
     def size_of(self, key: str) -> int:
         """Bytes of an entry, with what is kept beside its packed weights."""
         size = 0
-        for file in (self.folder / key).iterdir():
-            with suppress(FileNotFoundError):  # another process has just given it its name
+        with suppress(FileNotFoundError):  # another process renames or removes files
+            for file in (self.folder / key).iterdir():
                 size += file.stat().st_size
         return size
 
@@ -104,7 +99,7 @@ class WeightCache:
         freed = 0
         for path in self._own():
             freed += self.size_of(path.name)
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # another process may write into it
         return freed
 
     def damaged(self) -> Iterator[Entry]:
@@ -195,23 +190,25 @@ def open_weights(
     *,
     threads: int | None,
     notify: Notify,
-) -> tuple[ort.InferenceSession, FilePages]:
+) -> tuple[ort.InferenceSession, FilePages, Path | None]:
     """A session over a bundle's `graph`, with mapped weights where `cache` is worth it.
+
+    Gives the folder of the entry that these are of, too.
 
     What it maps of the bundle itself has been let go: loading reads all of it, answers a few rows
     of the embedding.
     """
-    graph = graph.resolve()
+    graph, entry = graph.resolve(), None
     files = {graph.with_name(name) for name in manifest.files}
     with mapped_inside(files) as pages:
         pages.watch(files)
         if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
             session = open_session(graph, threads=threads)
         else:
-            session, packed = cache.open(graph, manifest, threads=threads, notify=notify)
-            pages.watch(packed)
+            session, entry = cache.open(graph, manifest, threads=threads, notify=notify)
+            pages.watch([entry / _DATA] if entry else [])
     pages.drop()
-    return session, pages
+    return session, pages, entry
 
 
 def default_cache() -> WeightCache | None:

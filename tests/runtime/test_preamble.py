@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,10 @@ def test_its_bytes_count_in_the_cache(folder: Path, cache: WeightCache) -> None:
     answer(folder)
     (entry,) = cache.entries()
     (path,) = kept(cache)
-    index = (the_entry(cache) / "index.json").stat().st_size
-    assert cache.size_of(entry.key) == entry.packed.size + index + path.stat().st_size
-    assert cache.clear() == entry.packed.size + index + path.stat().st_size
+    index = the_entry(cache) / "index.json"
+    expected = entry.packed.size + index.stat().st_size + path.stat().st_size
+    assert cache.size_of(entry.key) == expected
+    assert cache.clear() == expected
 
 
 def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: WeightCache) -> None:
@@ -151,15 +154,88 @@ def test_without_a_cache_nothing_is_kept(folder: Path, cache: WeightCache) -> No
     assert not cache.entries()
 
 
-def test_a_few_tokens_are_not_worth_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_ahead_writes_what_an_answer_would(folder: Path, cache: WeightCache) -> None:
+    """With a role behind the beginning, so that it does not end a chunk by itself."""
+    with load(folder) as model:
+        Conversation(model).reply("山は?", PARAMS)
+    (path,) = kept(cache)
+    expected = path.read_bytes()
+    path.unlink()
+    with load(folder) as model:
+        chat = Conversation(model, "短く答えてください。")
+        assert chat.read_ahead() == len(model.prompts.before_message(chat.role, []))
+    assert path.read_bytes() == expected
+
+
+def test_what_a_saved_conversation_brings_is_not_kept(
+    folder: Path, cache: WeightCache, tmp_path: Path
+) -> None:
+    """It may come from another CPU, or from anybody."""
+    with load(folder) as model:
+        chat = Conversation(model, params=PARAMS)
+        chat.reply("山は?")
+        chat.save(tmp_path / "saved.json")
+        for path in kept(cache):
+            path.unlink()
+        other = Conversation(model, params=PARAMS)
+        other.load(tmp_path / "saved.json")
+        assert other.reply("川は?").timings.reused_tokens > 0
+    assert not kept(cache)
+
+
+def test_what_a_killed_process_left_is_no_hindrance(folder: Path, cache: WeightCache) -> None:
+    answer(folder)
+    (path,) = kept(cache)
+    left = path.rename(path.with_name(path.name + ".partial"))
+    assert answer(folder)[0].timings.reused_tokens == 0
+    assert kept(cache) == [path]
+    assert not left.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_of_a_folder_that_others_can_write_nothing_is_taken(
+    folder: Path, cache: WeightCache
+) -> None:
+    answer(folder)
+    cache.folder.chmod(0o777)
+    assert answer(folder)[0].timings.reused_tokens == 0
+
+
+def test_the_time_to_the_first_token_has_the_reading_of_the_file(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(folder)
+    read = preamble.read_kv
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.2)
+        return read(*args)
+
+    monkeypatch.setattr(preamble, "read_kv", slow)
+    timings = answer(folder)[0].timings
+    assert timings.reused_tokens > 0
+    assert timings.time_to_first_token > 0.2
+
+
+def test_what_is_kept_of_other_ids_is_written_anew(folder: Path, cache: WeightCache) -> None:
+    """As a later version of the template's code may have it."""
+    answer(folder)
+    (path,) = kept(cache)
+    with load(folder) as model:
+        held = model.decoder.new_cache()
+        assert isinstance(held, KVCache)
+        model.decoder.prefill(held, list(range(10, 30)))
+        path.unlink()
+        kv_file.write_kv(path, held, 20, model.manifest.bundle_id)
+    assert answer(folder)[0].timings.reused_tokens == 0
+    assert answer(folder)[0].timings.reused_tokens > 0
+
+
+def test_a_few_tokens_are_not_worth_a_file(tmp_path: Path) -> None:
     few, many = list(range(7)), list(range(100, 108))
     found = Preambles(tmp_path, "bundle", [few, many])
     empty = KVCache.__new__(KVCache)
     empty.ids, empty.dtype = [[]], np.dtype(np.float32)
-    read: list[str] = []
-    monkeypatch.setattr(preamble, "read_kv", lambda path, *rest: read.append(path.name) or path)
     assert found.fill(empty, [*few, 9]) == 0
-    assert found.fill(empty, many) == 0  # at least one id is read
-    assert not read
+    assert found.fill(empty, many) == 0  # at least one id is read behind it
     assert found.fill(empty, [*many, 9]) == 8
-    assert read == ["preamble-0-float32.kv"]
