@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from issun.runtime.errors import ContextError, ParameterError
@@ -90,19 +90,14 @@ class PromptBuilder:
 
     def beginnings(self) -> list[list[int]]:
         """Ids with which all prompts with an input begin, and all without one."""
-        pairs = (
-            (self._render("あ", "あ"), self._render("い", "い")),
-            (
-                self._render("あ", None),
-                self._render("い", None),
-            ),
-        )
-        return [first[: common_prefix(first, second)] for first, second in pairs]
+        return [
+            _begins(lambda text: self._render(text, text)),
+            _begins(lambda text: self._render(text, None)),
+        ]
 
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
         """Ids with which the next prompt of a conversation begins, whatever the message is."""
-        first, second = (self._chat_ids(role, turns, message) for message in ("あ", "い"))
-        return first[: common_prefix(first, second)]
+        return _begins(lambda message: self._chat_ids(role, turns, message))
 
     def system_lines(self, text: str) -> list[str]:
         """The role lines that a system text becomes."""
@@ -122,6 +117,12 @@ class PromptBuilder:
             else:
                 ids += self._tokenizer.encode(_fill(part, slots))
         return ids
+
+
+def _begins(make: Callable[[str], list[int]]) -> list[int]:
+    """What the ids that are made of a text begin with, whatever the text is."""
+    first, second = make("あ"), make("い")
+    return first[: common_prefix(first, second)]
 
 
 def render(template: Template, instruction: str, input_text: str | None) -> str:

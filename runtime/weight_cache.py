@@ -99,7 +99,7 @@ class WeightCache:
         freed = 0
         for path in self._own():
             freed += self.size_of(path.name)
-            shutil.rmtree(path, ignore_errors=True)  # another process may write into it
+            shutil.rmtree(path)
         return freed
 
     def damaged(self) -> Iterator[Entry]:
