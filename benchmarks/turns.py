@@ -2,7 +2,9 @@
 
 A virtual or a warm machine changes its speed from minute to minute. Engines measured one behind the
 other meet different machines, and the ratio of two says little; measured in turns they share them.
-Who does not have the turn is stopped, and that time is no part of what it measures.
+Who does not have the turn is stopped, and that time is no part of what it measures. Who has done
+the fewest steps goes next: were each turn as long as any other, the fast would be done while the
+slow have hardly begun, and meet another machine than they.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ class Player:
     """A worker that waits before each of its tests, and is stopped while others have the turn.
 
     `waits` names the test that it would begin, `alone` says that this one must not be stopped;
-    `lines` are its measurements so far. At its end `waits` is empty and `exit_code` is set.
+    `steps` is how much of its test it has told of, `lines` are its measurements so far. At its end
+    `waits` is empty and `exit_code` is set.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         """Start it; returns when it waits for its first test, or has ended."""
         self.lines: list[dict[str, Any]] = []
         self.waits, self.alone = "", False
+        self.steps = 0
         self.exit_code: int | None = None
         self._pauses: list[tuple[float, float]] = []
         self._stopped: float | None = None
@@ -59,6 +63,7 @@ class Player:
     def begin(self) -> None:
         """Let it begin the test that it waits for, as soon as it has the turn."""
         self._pauses.clear()
+        self.steps = 0
         with suppress(BrokenPipeError):
             print(file=self._pipe("stdin"), flush=True)
 
@@ -79,6 +84,9 @@ class Player:
             if "waits" in content:
                 self.waits, self.alone = content["waits"], content["alone"]
                 return True
+            if "steps" in content:
+                self.steps = content["steps"]
+                continue
             if "times" in content:
                 content["seconds"] = running_seconds(content.pop("times"), self._pauses)
             self.lines.append(content)
@@ -132,13 +140,14 @@ def take_turns(players: Sequence[Player], say: Callable[[str], object]) -> None:
 
 
 def _share(players: Sequence[Player]) -> None:
-    """Pass the turn round until all have done their test."""
+    """Pass the turn on until all have done their test, side by side."""
     for player in players:
         player.stop()
         player.begin()
-    line = deque(players)
+    line = list(players)
     while line:
-        player = line.popleft()
+        player = min(line, key=lambda waiting: waiting.steps)  # of several, who waits longest
+        line.remove(player)
         player.go_on()
         if not player.works(TURN if line else None):
             line.append(player)

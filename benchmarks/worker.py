@@ -2,8 +2,8 @@
 
 Each line of stdout is JSON: `{"test": name, "times": [...]}` (of `time.perf_counter`, which all
 processes share) or with `"seconds"`, `{"mark": what was just done}`, `{"about": {...}}`,
-`{"unsteady": how many tests}`, or `{"waits": name, "alone": ...}` before a test of speed, which
-begins with a line on stdin. Libraries that print go to stderr.
+`{"unsteady": how many tests}`, `{"waits": name, "alone": ...}` before a test of speed, which begins
+with a line on stdin, or `{"steps": tokens known}` within it. Libraries that print go to stderr.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from issun.benchmarks.steady import Steady
 Work = Literal["convert", "load", "speed", "memory"]
 ANSWERED = "answered"  # the mark of a memory run at which its rest begins
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_TELL = 0.1  # seconds between two words about the steps done: seldom enough to cost nothing
 REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
 
 
@@ -131,7 +132,7 @@ def measure_speed(
     steady = Steady(job.threads, job.usual)
 
     def timed(ids: list[int], count: int) -> list[float]:
-        return times_of_tokens(engine.generate(ids, count))
+        return times_of_tokens(engine.generate(ids, count), lambda steps: report(steps=steps))
 
     measure_load(engine, job, report, wait)
     for size in sorted({*job.prefills, *job.depths}):
@@ -154,11 +155,15 @@ def measure_speed(
     report(unsteady=steady.missed)
 
 
-def times_of_tokens(tokens: Iterator[None]) -> list[float]:
-    """When it began, and when each token was known."""
+def times_of_tokens(tokens: Iterator[None], tell: Callable[[int], object]) -> list[float]:
+    """When it began, and when each token was known; `tell` hears now and then how many are."""
     times = [time.perf_counter()]
+    told = times[0]
     for _ in tokens:
         times.append(time.perf_counter())
+        if times[-1] - told > _TELL:
+            tell(len(times) - 1)
+            told = times[-1]
     return times
 
 

@@ -98,6 +98,57 @@ def test_in_turns_each_measures_its_own_time(monkeypatch: pytest.MonkeyPatch) ->
     assert all(line["seconds"] == [line["wall"]] for line in alone)
 
 
+class Paced:
+    """Does its test in steps, so many a turn, without a process."""
+
+    alone, waits, exit_code = False, "a", None
+
+    def __init__(self, name: str, pace: int, seen: list[tuple[str, int]]) -> None:
+        self.name, self.pace, self.seen = name, pace, seen
+        self.steps, self.longest = 0, 12
+
+    def begin(self) -> None:
+        self.steps = 0
+
+    def works(self, seconds: float | None = None) -> bool:
+        self.steps += self.pace if seconds else self.longest
+        self.seen.append((self.name, min(self.steps, self.longest)))
+        return self.steps >= self.longest
+
+    def stop(self) -> None: ...
+
+    def go_on(self) -> None: ...
+
+
+def test_a_slow_one_gets_more_turns_than_a_fast_one() -> None:
+    """They are done together: no one is ahead by more than one of its turns."""
+    seen: list[tuple[str, int]] = []
+    paced: list[Any] = [Paced("slow", 1, seen), Paced("fast", 4, seen), Paced("middle", 2, seen)]
+    turns._share(paced)
+    order = [name for name, _ in seen]
+    assert order[:3] == ["slow", "fast", "middle"]  # as they stand while they are equal
+    # The last one does what is left, two steps, in one go: it has no one to wait for.
+    assert [order.count(name) for name in ("slow", "fast", "middle")] == [11, 3, 6]
+    steps = dict.fromkeys(order, 0)
+    for name, done in seen:
+        assert steps[name] == min(steps.values())
+        steps[name] = done
+
+
+def test_a_worker_tells_of_its_steps() -> None:
+    job = Job(work="speed", engine=BUNDLE, checkpoint="", folder=str(EMBEDDED), vocab_size=99)
+    job.depths, job.new_tokens = [1], 50
+    code = "from issun.benchmarks import worker; worker._TELL = 0.0; worker.main()"
+    player = Player([sys.executable, "-c", code, msgspec.json.encode(job).decode()])
+    try:
+        take_turns([player], lambda test: None)
+    finally:
+        player.kill()
+    assert player.exit_code == 0
+    assert player.steps == 51
+    assert [line["test"] for line in player.lines if "test" in line] == ["load", "decode-1"]
+
+
 def test_one_that_ends_leaves_the_turns_to_the_others() -> None:
     both = players("a dies c", "a b c")
     try:
