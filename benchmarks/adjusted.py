@@ -25,28 +25,22 @@ class Timed(NamedTuple):
 
 
 def adjusted(engines: Mapping[str, Timed]) -> dict[str, float]:
-    """Each engine's median in seconds, of samples divided by how slow their windows were for all.
+    """Each engine's seconds: the geometric mean of its windows' medians, as if all had all windows.
 
-    Windows that have no engine in common, not by way of others either, are left as they are.
+    A window counts once however many samples it has, since a process differs from the next one by
+    more than its tokens do from each other. Windows that have no engine in common, not by way of
+    others either, are left as they are.
     """
-    slow = _slowness(
-        {
-            (name, window): math.log(median(seconds))
-            for name, timed in engines.items()
-            for window, seconds in _grouped(zip(timed.windows, timed.seconds, strict=True)).items()
-        }
-    )
-    return {
-        name: median(
-            second / math.exp(slow[window])
-            for second, window in zip(timed.seconds, timed.windows, strict=True)
-        )
+    logs = {
+        (name, window): math.log(median(seconds))
         for name, timed in engines.items()
+        for window, seconds in _grouped(zip(timed.windows, timed.seconds, strict=True)).items()
     }
+    return {name: math.exp(log) for name, log in _of_engines(logs).items()}
 
 
-def _slowness(logs: Mapping[tuple[str, int], float]) -> dict[int, float]:
-    """The part of each log that is its window's, by turns with the part that is its engine's."""
+def _of_engines(logs: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """The part of each log that is its engine's, by turns with the part that is its window's."""
     slow = dict.fromkeys((window for _, window in logs), 0.0)
     for _ in range(_SWEEPS):
         own = _means((name, log - slow[window]) for (name, window), log in logs.items())
@@ -55,7 +49,7 @@ def _slowness(logs: Mapping[tuple[str, int], float]) -> dict[int, float]:
         slow = found
         if moved < _CLOSE:
             break
-    return slow
+    return own
 
 
 def _means(pairs: Iterable[tuple[_Key, float]]) -> dict[_Key, float]:

@@ -35,7 +35,8 @@ _TOGETHER = (
     "holds do the same test at the same time, each for {turn:g} s until the next one has its turn, "
     "so that all meet the same machine; the time for which one is stopped does not count. Those "
     "that did not fit met it at another time: samples are divided by how much slower than usual "
-    "all were then, which is known from engines that were in several groups (least squares)."
+    "all were then, which is known from engines that were in several groups (least squares). Of "
+    "the medians of an engine's processes the geometric mean is given."
 )
 _APART = (
     "Each engine converts the same checkpoint and runs in a process of its own, one process an "

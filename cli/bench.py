@@ -103,7 +103,7 @@ def run(
         str | None,
         typer.Option(help=tr("KV caches of the bundles: float32, int8 or both with a comma.")),
     ] = None,
-    rounds: Annotated[int, typer.Option(help=tr("Rounds, with every engine in each."))] = 5,
+    rounds: Annotated[int, typer.Option(help=tr("Rounds, with every engine in each."))] = 6,
     prefill: Annotated[
         str | None,
         typer.Option(help=tr("Prompt lengths (default: 32,128,512,900 as far as they fit).")),

@@ -31,6 +31,12 @@ def test_a_window_that_was_slow_for_all_is_not_its_engines_fault() -> None:
     assert found["a"] == pytest.approx(2**0.5)  # between the two windows
 
 
+def test_a_window_counts_once_however_many_samples_it_has() -> None:
+    """Medians 2 and 8 of one engine alone: their geometric mean, not the median of all samples."""
+    found = adjusted({"a": Timed([2, 1, 2, 3, 2, 8], [0, 0, 0, 0, 0, 1])})
+    assert found == {"a": pytest.approx(4)}
+
+
 def test_windows_without_an_engine_in_common_are_left_alone() -> None:
     found = adjusted({"a": Timed([1, 1], [0, 0]), "b": Timed([100], [1])})
     assert found == {"a": pytest.approx(1), "b": pytest.approx(100)}
