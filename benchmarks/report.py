@@ -34,19 +34,20 @@ _TOGETHER = (
     "Each engine converts the same checkpoint and runs in a process of its own. As many as memory "
     "holds do the same test at the same time, each for {turn:g} s until the next one has its turn, "
     "so that all meet the same machine; the time for which one is stopped does not count. Those "
-    "that did not fit met it at another time: samples are divided by how much slower than usual "
-    "all were then, which is known from engines that were in several groups (least squares). Of "
-    "the medians of an engine's processes the geometric mean is given."
+    "that did not fit met it at another time: how much slower all were then is taken out, as far "
+    "as engines that were in several groups tell (least squares). Speeds are geometric means of "
+    "the medians of an engine's processes."
 )
 _APART = (
     "Each engine converts the same checkpoint and runs in a process of its own, one process an "
-    "engine and round; rounds are interleaved and begin with another engine each time."
+    "engine and round; rounds are interleaved and begin with another engine each time. Speeds are "
+    "medians."
 )
 _ALIKE = "All read the same random token ids with the same number of threads and decode greedily."
 _HOW = (
-    "Figures are medians. A prefill is warm: the same length had been read once before in that "
-    "process; the cold ones are in the results file. Load times are those with the files out of "
-    "the page cache, and later ones.",
+    "A prefill is warm: the same length had been read once before in that process; the cold ones "
+    "are in the results file. Load times are medians: with the files out of the page cache, and "
+    "later ones.",
     "Memory is measured in runs apart from speed, summed over the process tree: the kernel's own "
     "peak, and at the largest sample the anonymous part, which is not clean file pages.",
     "The limit is the machine's read bandwidth over the bytes that a token reads: all weights and "

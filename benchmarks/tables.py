@@ -145,7 +145,7 @@ def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
 
 
 def terminal(results: Results) -> str:
-    """Every test of every engine, median and spread, for a terminal."""
+    """Every test of every engine, speed and the samples' spread, for a terminal."""
     lines = textwrap.wrap(heading(results), _WIDTH)
     for engine in results.engines:
         lines += ["", f"{engine.label}, {engine.threads} threads"]

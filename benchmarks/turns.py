@@ -2,9 +2,9 @@
 
 A virtual or a warm machine changes its speed from minute to minute. Engines measured one behind the
 other meet different machines, and the ratio of two says little; measured in turns they share them.
-Who does not have the turn is stopped, and that time is no part of what it measures. Who has done
-the fewest steps goes next: were each turn as long as any other, the fast would be done while the
-slow have hardly begun, and meet another machine than they.
+Who does not have the turn is stopped, and that time is no part of what it measures. In decoding,
+whose steps are told, who has done the fewest goes next: were all to get as many turns, the fast
+would be done while the slow have hardly begun, and meet another machine than they.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 
 from issun.benchmarks.memory import read_lines
 
-TURN = 0.5  # seconds: some tokens long, and filling the caches again is no hundredth of it
+TURN = 0.1  # seconds: in some tenths a machine changes, in a thousandth caches fill again
 
 
 class Player:

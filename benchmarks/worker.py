@@ -29,7 +29,7 @@ from issun.benchmarks.steady import Steady
 Work = Literal["convert", "load", "speed", "memory"]
 ANSWERED = "answered"  # the mark of a memory run at which its rest begins
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_TELL = 0.1  # seconds between two words about the steps done: seldom enough to cost nothing
+_TELL = 0.05  # seconds between two words about the steps done: seldom enough to cost nothing
 REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
 
 

@@ -2,7 +2,8 @@
 
 Short prompts are read together, and what one begins alike with another is read once. With float32
 and int8 linears a row of logits does not depend on the rows beside it, and every answer is the one
-that its prompt gets alone; the 4-bit kernels round one row otherwise than several.
+that its prompt gets alone; the 4-bit kernels round one row otherwise than several, and attention
+over a float32 KV cache a prompt that is cut elsewhere.
 """
 
 from __future__ import annotations

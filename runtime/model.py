@@ -139,9 +139,9 @@ class Model:
     ) -> list[Completion]:
         """The whole answers to all `prompts`, up to `slots` at a time, each as it is alone.
 
-        The text may differ in int4, which rounds several rows otherwise than one; where lookup reads
-        several rows of a single answer at once, or prompts share a beginning, which is read apart
-        from their rests (not with an int8 KV cache on int8 linears).
+        The text may differ in int4, which rounds several rows otherwise than one; and, but with an
+        int8 KV cache on int8 linears, where lookup reads several rows of a single answer at once,
+        or prompts share a beginning, which is read apart from their rests.
         `params` are for all prompts, or one for each. `on_complete` gets the place of a prompt and
         its answer when that has ended. Optimum's graphs answer one after the other. Raises as
         `stream` does, before any work.

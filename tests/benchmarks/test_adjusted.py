@@ -85,6 +85,12 @@ def test_results_are_compared_by_it() -> None:
     assert a == pytest.approx(3 * b)
 
 
+def test_an_engine_alone_keeps_its_median() -> None:
+    found = made_up(taken("a", [1, 100, 2], [0, 1, 2]))
+    found.settle()
+    assert speed(found.engines[0], "decode-0") == 1 / 2
+
+
 def test_what_did_not_take_turns_keeps_its_median() -> None:
     found = made_up(engine(samples={"prefill-8": [1, 2, 9], "load": [1]}))
     found.settle()

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.benchmarks import plan, turns
+from issun.benchmarks import plan, turns, worker
 from issun.benchmarks.engines.registry import BUNDLE
 from issun.benchmarks.turns import Player, running_seconds, take_turns
 from issun.benchmarks.worker import Job
 from issun.runtime.model import EMBEDDED
 
-# Waits before each test like a worker; counts in a loop for 0.4 s of its own time in it.
+# Waits before each test like a worker; counts in a loop for 0.4 s of its own time in it, and tells
+# of two steps at its end.
 _WORKER = """
 import json, sys, time
 def wait(test, alone=False):
@@ -36,6 +37,7 @@ for test in sys.argv[1].split():
     wait(test, alone=test == "load")
     if test == "dies": sys.exit("no more")
     times = work()
+    print(json.dumps({"steps": 2}), flush=True)
     print(json.dumps({"test": test, "times": times, "wall": times[1] - times[0]}), flush=True)
 """
 
@@ -147,6 +149,30 @@ def test_a_worker_tells_of_its_steps() -> None:
     assert player.exit_code == 0
     assert player.steps == 51
     assert [line["test"] for line in player.lines if "test" in line] == ["load", "decode-1"]
+
+
+def test_a_test_begins_with_no_step_done() -> None:
+    (player,) = players("a b")
+    seen = []
+    try:
+        for _ in "ab":
+            player.begin()
+            seen.append(player.steps)
+            player.works()
+            seen.append(player.steps)
+    finally:
+        player.kill()
+    assert seen == [0, 2, 0, 2]
+
+
+def test_steps_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.00 s it begins; of tokens at 0.04, 0.08, … it tells of every second one."""
+    clock = (0.04 * tick for tick in itertools.count())
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(clock))
+    told: list[int] = []
+    times = worker.times_of_tokens(iter([None] * 10), told.append)
+    assert times == pytest.approx([0.04 * tick for tick in range(11)])
+    assert told == [2, 4, 6, 8, 10]
 
 
 def test_one_that_ends_leaves_the_turns_to_the_others() -> None:
