@@ -1,4 +1,4 @@
-"""Workers that take turns of half a second, so that all of them meet the same machine.
+"""Workers that take short turns, so that all of them meet the same machine.
 
 A virtual or a warm machine changes its speed from minute to minute. Engines measured one behind the
 other meet different machines, and the ratio of two says little; measured in turns they share them.
