@@ -73,7 +73,7 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
         **{key: [0, 1] for key in shared},
         **dict.fromkeys(("decode-0", "decode-32"), [0] * 4 + [1] * 4),
     }
-    assert set(entry.typical) == set(entry.windows)
+    assert entry.typical == {}  # alone: its median stands
     assert entry.bundle
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4
