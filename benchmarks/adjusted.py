@@ -27,9 +27,9 @@ class Timed(NamedTuple):
 def adjusted(engines: Mapping[str, Timed]) -> dict[str, float]:
     """Each engine's seconds: the geometric mean of its windows' medians, as if all had all windows.
 
-    A window counts once however many samples it has, since a process differs from the next one by
-    more than its tokens do from each other. Windows that have no engine in common, not by way of
-    others either, are left as they are.
+    A window counts once however many samples it has, since a machine that is slow for one token is
+    still slow for the next: they are no looks at it of their own. Windows that have no engine in
+    common, not by way of others either, are left as they are.
     """
     logs = {
         (name, window): math.log(median(seconds))

@@ -118,6 +118,7 @@ def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> N
     assert set(entries) == {(name, threads) for name in names for threads in (1, 2)}
     wide, narrow = (entries[f"{both.name}, {kind} KV", 1].kv_bytes for kind in ("float32", "int8"))
     assert wide == 4 * narrow > 0
+    assert all(set(e.typical) == set(e.windows) > {"decode-0"} for e in found.engines)
     assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
 
 
