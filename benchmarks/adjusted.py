@@ -45,7 +45,7 @@ def _of_engines(logs: Mapping[tuple[str, int], float]) -> dict[str, float]:
     for _ in range(_SWEEPS):
         own = _means((name, log - slow[window]) for (name, window), log in logs.items())
         found = _means((window, log - own[name]) for (name, window), log in logs.items())
-        moved = max(abs(found[window] - slow[window]) for window in slow)
+        moved = max((abs(found[window] - slow[window]) for window in slow), default=0.0)
         slow = found
         if moved < _CLOSE:
             break

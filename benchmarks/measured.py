@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -129,18 +130,25 @@ class Results(msgspec.Struct, kw_only=True):
         return 1 + max(seen, default=-1)
 
     def settle(self) -> None:
-        """Find the typical times of all tests that engines took turns in."""
+        """Find the typical times of all tests that engines took turns in.
+
+        An engine that had all its windows to itself has nobody to be compared with: it keeps its
+        median.
+        """
         for test in sorted({test for engine in self.engines for test in engine.windows}):
             timed = {
                 f"{e.name} {e.threads}": (e, Timed(e.samples[test], e.windows[test]))
                 for e in self.engines
                 if test in e.windows
             }
-            if len(timed) == 1:  # nobody to be compared with: its median stands
-                continue
-            found = adjusted({name: taken for name, (_, taken) in timed.items()})
-            for name, (engine, _) in timed.items():
-                engine.typical[test] = found[name]
+            present = Counter(w for _, taken in timed.values() for w in set(taken.windows))
+            beside = {
+                name: taken
+                for name, (_, taken) in timed.items()
+                if any(present[window] > 1 for window in taken.windows)
+            }
+            for name, seconds in adjusted(beside).items():
+                timed[name][0].typical[test] = seconds
 
 
 class Stats(NamedTuple):

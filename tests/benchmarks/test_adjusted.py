@@ -91,6 +91,20 @@ def test_an_engine_alone_keeps_its_median() -> None:
     assert speed(found.engines[0], "decode-0") == 1 / 2
 
 
+def test_an_engine_with_windows_of_its_own_keeps_its_median() -> None:
+    """It was too large to share memory with the two others, or ran with other threads."""
+    found = made_up(
+        taken("a", [1, 100, 2], [0, 1, 2]),
+        taken("b", [2, 8], [3, 4]),
+        taken("c", [4, 4], [3, 5]),
+    )
+    found.settle()
+    a, b, c = (speed(each, "decode-0") or 0 for each in found.engines)
+    assert a == 1 / 2
+    assert b == pytest.approx(2 * c)
+    assert "decode-0" not in found.engines[0].typical
+
+
 def test_what_did_not_take_turns_keeps_its_median() -> None:
     found = made_up(engine(samples={"prefill-8": [1, 2, 9], "load": [1]}))
     found.settle()
