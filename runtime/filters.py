@@ -1,6 +1,7 @@
-"""What sampling does to logits: pure functions, from (vocab,) float32 to new ones of that shape.
+"""What sampling does to logits, (vocab,) float32. An id that is out is at minus infinity.
 
-An id that is out is at minus infinity.
+Bans, bias and penalties write into the logits that they are given; the others give new ones. Behind
+a step of the model nothing of numpy is in the CPU's caches: its calls cost more than what they do.
 """
 
 from __future__ import annotations
@@ -15,55 +16,48 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 OUT = np.float32(-np.inf)
+_LOWEST = np.finfo(np.float32).min  # of what is not out
 _BLOCK = 256  # ids that are looked at together
 _FEW = 1024  # ids that mostly hold as much of the probability as counts
 
 
-def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> Vector:
+def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> None:
     """Put `ids` out."""
-    logits = logits.copy()
     logits[np.asarray(ids, np.int64)] = OUT
-    return logits
 
 
-def add_bias(logits: Vector, bias: Mapping[int, float]) -> Vector:
+def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
     """Add to the logits of single ids."""
-    logits = logits.copy()
     logits[list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
-    return logits
 
 
-def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> Vector:
+def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> None:
     """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
     ids = np.fromiter(set(seen), np.int64)
-    logits = logits.copy()
     scores = logits[ids]
     logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
-    return logits
 
 
 def penalize_presence_and_frequency(
     logits: Vector, answer: Sequence[int], presence: float, frequency: float
-) -> Vector:
+) -> None:
     """Take `presence` once and `frequency` per occurrence from ids in the answer (OpenAI API)."""
     found = Counter(answer)  # np.unique is more code, none of it in a cache after a step
     ids = np.fromiter(found, np.int64, len(found))
     counts = np.fromiter(found.values(), np.int64, len(found))
-    logits = logits.copy()
     logits[ids] -= (presence + frequency * counts).astype(np.float32)
-    return logits
 
 
-def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> Vector:
+def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> None:
     """Put out every id that would repeat an n-gram of `size` ids."""
     if len(seen) < size:
-        return logits
+        return
     ids = np.asarray(seen, np.int64)
     starts = len(ids) - size + 1
     same = np.ones(starts, bool)
     for place in range(size - 1):
         same &= ids[place : place + starts] == ids[starts + place]
-    return ban(logits, ids[size - 1 :][same])
+    ban(logits, ids[size - 1 :][same])
 
 
 def scale_temperature(logits: Vector, temperature: float) -> Vector:
@@ -80,7 +74,7 @@ def likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
     ids = _candidates(logits, k)
     scores = logits[ids]
     kth = np.partition(scores, len(ids) - k)[len(ids) - k]
-    kept: NDArray[np.intp] = ids[(scores >= kth) & (scores > OUT)]
+    kept: NDArray[np.intp] = ids[scores >= max(kth, _LOWEST)]
     return kept
 
 
@@ -126,14 +120,18 @@ def _fewest(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
     """Places of the smallest `keys`, as many as reach `p`; of equal ones the first."""
-    count = min(_FEW, len(keys))
-    while True:  # sorting all takes ten times as long, and is hardly ever needed
-        near = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])
-        order = near[np.argsort(keys[near], kind="stable")]
-        cumulated = np.cumsum(probabilities[order])
-        if cumulated[-1] >= p or len(near) == len(keys):
-            return order[: np.searchsorted(cumulated, p) + 1]
-        count = len(keys)
+    if len(keys) > _FEW:  # sorting all takes ten times as long, and is hardly ever needed
+        near = np.flatnonzero(keys <= np.partition(keys, _FEW - 1)[_FEW - 1])
+        if probabilities[near].sum() >= p:
+            return near[_fewest_of_all(keys[near], probabilities[near], p)]
+    return _fewest_of_all(keys, probabilities, p)
+
+
+def _fewest_of_all(
+    keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
+) -> NDArray[np.intp]:
+    order = np.argsort(keys, kind="stable")
+    return order[: np.searchsorted(np.cumsum(probabilities[order]), p) + 1]
 
 
 def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
@@ -151,19 +149,21 @@ def softmax(logits: Vector) -> NDArray[np.float64]:
 
 def draw(logits: Vector, uniform: float) -> int:
     """The id at `uniform` (0 to 1) of the cumulated probabilities, in the order of ids."""
-    weights = np.zeros(-(-len(logits) // _BLOCK) * _BLOCK, np.float32)
-    np.exp(logits - logits.max(), out=weights[: len(logits)])
+    weights = np.exp(logits - logits.max())
+    if len(logits) <= _BLOCK:
+        cumulated = np.cumsum(weights, dtype=np.float64)
+        return _first_above(cumulated, uniform * cumulated[-1])
     # By blocks first: cumulating all of them takes longer than all the rest.
-    blocks = weights.reshape(-1, _BLOCK)
-    sums = np.cumsum(blocks.sum(axis=1, dtype=np.float64))
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64))
     point = uniform * sums[-1]
     block = _first_above(sums, point)
     before = sums[block - 1] if block else 0.0
-    within = before + np.cumsum(blocks[block], dtype=np.float64)
-    return int(block * _BLOCK + _first_above(within, point))
+    start = block * _BLOCK
+    within = before + np.cumsum(weights[start : start + _BLOCK], dtype=np.float64)
+    return start + _first_above(within, point)
 
 
 def _first_above(cumulated: NDArray[np.float64], point: float) -> int:
     """The first place above `point`; where rounding leaves none, the first that reaches the end."""
-    above = np.searchsorted(cumulated, point, side="right")
-    return int(min(above, np.searchsorted(cumulated, cumulated[-1])))
+    above = int(np.searchsorted(cumulated, point, side="right"))
+    return above if above < len(cumulated) else int(np.searchsorted(cumulated, cumulated[-1]))

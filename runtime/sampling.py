@@ -185,7 +185,7 @@ class Sampler:
         """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
         logits = self._process(logits, prompt, answer)
         best = logits.max()  # NaN where one is
-        if np.isnan(best) or best == np.inf:
+        if math.isnan(best) or best == math.inf:
             raise SamplingError("The model gave logits that are not numbers (NaN).")
         if best == OUT:
             raise SamplingError("No token is left to draw: all are banned.")
@@ -203,22 +203,23 @@ class Sampler:
         if self._matcher:
             logits = self._matcher.allow(logits, answer)
         if params.logit_bias:
-            logits = add_bias(logits, params.logit_bias)
+            add_bias(logits, params.logit_bias)
         if params.repetition_penalty != 1:
-            logits = penalize_repetition(logits, [*prompt, *answer], params.repetition_penalty)
+            penalize_repetition(logits, [*prompt, *answer], params.repetition_penalty)
         if answer and (params.presence_penalty or params.frequency_penalty):
-            logits = penalize_presence_and_frequency(
+            penalize_presence_and_frequency(
                 logits, answer, params.presence_penalty, params.frequency_penalty
             )
         if params.no_repeat_ngram_size:
-            logits = no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
+            no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
         for processor in params.processors:
             logits = self._without_banned(processor([*prompt, *answer], logits))
         return logits
 
     def _without_banned(self, logits: Vector) -> Vector:
         """A copy without the banned ids and the rows beyond the pieces."""
-        logits = ban(logits, self._banned)
+        logits = logits.copy()
+        ban(logits, self._banned)
         logits[self._vocabulary.pieces :] = OUT
         return logits
 

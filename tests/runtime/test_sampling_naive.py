@@ -90,7 +90,8 @@ def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penal
     expected = vector(*values)
     for i in set(seen):
         expected[i] = expected[i] / penalty if expected[i] > 0 else expected[i] * penalty
-    got = filters.penalize_repetition(vector(*values), seen, penalty)
+    got = vector(*values)
+    filters.penalize_repetition(got, seen, penalty)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -99,7 +100,9 @@ def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
     def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
         return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
 
-    left = alive(filters.no_repeat_ngram(np.zeros(4, np.float32), seen, size))
+    logits = np.zeros(4, np.float32)
+    filters.no_repeat_ngram(logits, seen, size)
+    left = alive(logits)
     for token in range(4):
         new = ngrams([*seen, token])[-1:]
         assert (token in left) == (not new or new[0] not in ngrams(seen))
