@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from issun.export import export
@@ -68,3 +70,12 @@ def fuji(make_scripted: Callable[..., Path]) -> Path:
 def endless(make_scripted: Callable[..., Path]) -> Path:
     """A bundle that never ends its answer."""
     return make_scripted(ANSWER, endless=True, n_positions=16384)
+
+
+def idle_share(pid: int) -> float:
+    """What a process that waits takes of one CPU, within 3 seconds behind one of rest."""
+    process = psutil.Process(pid)
+    time.sleep(1)  # what is read ahead behind an answer is not waiting
+    before = sum(process.cpu_times()[:2])
+    time.sleep(3)
+    return float(sum(process.cpu_times()[:2]) - before) / 3

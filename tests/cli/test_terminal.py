@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.cli.conftest import environment
+from tests.cli.conftest import environment, idle_share
 
 TIMEOUT = 15
 READY = rb"\x1b\[\?12l\x1b\[\?25h"  # the prompt has been drawn and the cursor shown
@@ -158,3 +158,13 @@ def test_progress_of_an_export_is_shown(fuji: Path, tmp_path: Path) -> None:
     assert "writing" in screen
     assert re.search(r"\d+(\.\d+)?/\d+\.\d+ MB", screen), screen
     assert "Next: issun chat" in screen
+
+
+def test_a_chat_that_waits_takes_no_cpu(fuji: Path, start: Start) -> None:
+    child = start(fuji, "--threads", "2")
+    send(child, "日本で一番高い山は?")
+    child.expect("富士山です。\r\n".encode())
+    child.expect(READY)
+    assert idle_share(child.pid) < 0.01
+    child.send(b"\x04")
+    child.expect(pexpect.EOF)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.conftest import environment, issun
+from tests.cli.conftest import environment, idle_share, issun
 
 QUESTION = [{"role": "user", "content": "日本で一番高い山は?"}]
 LONG = {"messages": QUESTION, "max_tokens": 400, "min_tokens": 400, "stream": True}
@@ -153,3 +153,10 @@ def test_constrained_answers_on_the_command_line(tmp_path: Path) -> None:
     assert broken.code == 2
     assert "is no JSON schema" in broken.err
     assert broken.err.count("\n") == 1
+
+
+def test_a_server_that_nobody_asks_takes_no_cpu() -> None:
+    with serving("--threads", "2") as (process, address):
+        body = {"messages": QUESTION, "max_tokens": 20}
+        httpx.post(address + "/v1/chat/completions", json=body, timeout=30).raise_for_status()
+        assert idle_share(process.pid) < 0.01
