@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import cast
@@ -25,7 +25,7 @@ Logits = NDArray[np.float32]
 
 PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one call of 512
 _TABLE = 16 << 20  # bytes: of what is mapped, only the embedding's table is as large
-_WORTH_ASKING = 2 << 20  # bytes: a step takes less, and asking takes a tenth of a millisecond
+_AT_ONCE = 2 << 20  # bytes asked for at least: several steps', as asking takes a tenth of a ms
 
 
 class Cache:
@@ -195,13 +195,32 @@ class KVCache(Cache):
         self._memory = _untouched_zeros(int(np.prod(shape)) * self.dtype.itemsize)
         self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
         self.touched = [0] * slots  # positions of each slot that have memory already
+        self._granted = 0  # bytes that were asked for and are not taken yet
         self.binding = session.io_binding()
         self._bound = range(0)
 
     @property
     def nbytes(self) -> int:
         """Memory of all positions that were ever written to and not given back."""
-        return sum(self.touched) * self.buffers[:, 0, :, 0].nbytes
+        return sum(self.touched) * self._position_bytes
+
+    @property
+    def _position_bytes(self) -> int:
+        return self.buffers[:, 0, :, 0].nbytes
+
+    def ask(self, positions: Mapping[int, int], beside: int = 0) -> None:
+        """Raise MemoryError where the system has no room for so many positions of each slot.
+
+        What has memory already needs none; `beside` is what else will be taken, in bytes.
+        """
+        new = sum(max(0, count - self.touched[slot]) for slot, count in positions.items())
+        size = new * self._position_bytes + beside
+        if size > self._granted:
+            arrays, _, heads, *_ = self.buffers.shape
+            self._granted = 0
+            take(max(size, _AT_ONCE) + arrays * heads * mmap.PAGESIZE)  # pages that are begun
+            self._granted = max(size, _AT_ONCE)
+        self._granted -= size
 
     def bind(self, slots: range) -> ort.IOBinding:
         """The binding of `slots`, a batch of as many sequences."""
@@ -217,28 +236,50 @@ class KVCache(Cache):
     def copy(self, source: KVCache, source_slot: int, slot: int, length: int | None = None) -> None:
         """Make `slot` hold the first `length` tokens (default: all) of `source_slot` of `source`.
 
-        `source` is this cache, or one like it.
+        `source` is this cache, or one like it. Raises OutOfMemoryError before anything has changed.
         """
-        self.ids[slot] = source.ids[source_slot][:length]
-        held = len(self.ids[slot])
-        self.buffers[:, slot, :, :held] = source.buffers[:, source_slot, :, :held]
+        ids = source.ids[source_slot][:length]
+        held = len(ids)
+        with memory_for(held):
+            self.ask({slot: held})
+        self.ids[slot] = ids
+        for buffer, other in zip(self.buffers, source.buffers, strict=True):
+            # All layers at once numpy would copy twice, since it cannot tell that no two overlap.
+            buffer[slot, :, :held] = other[source_slot, :, :held]
         self.touched[slot] = max(self.touched[slot], held)
+
+    def move(self, source: int, slot: int) -> None:
+        """Make `slot` hold what `source` does, which then holds nothing and has no memory.
+
+        A layer at a time, so that it works where no memory is left.
+        """
+        held = len(self.ids[source])
+        for layer, buffer in enumerate(self.buffers):
+            buffer[slot, :, :held] = buffer[source, :, :held]
+            self._give_back(layer, source, 0)
+        self.ids[slot], self.ids[source] = self.ids[source], []
+        self.touched[slot] = max(self.touched[slot], held)
+        self.touched[source] = 0
 
     def shrink(self) -> None:
         """Give back the memory of what was forgotten; only Linux takes single pages back."""
+        for slot, held in enumerate(self.ids):
+            for layer in range(len(self.buffers)):
+                self._give_back(layer, slot, len(held))
+        self.touched = [len(held) for held in self.ids]
+
+    def _give_back(self, layer: int, slot: int, held: int) -> None:
+        """The memory of a slot behind `held` positions in a layer, where the system can."""
         if sys.platform != "linux":
             return
         row = self.buffers[0, 0, 0].nbytes  # of one head
         width = row // self.buffers.shape[3]
-        for slot, held in enumerate(self.ids):
-            for layer, head in np.ndindex(self.buffers.shape[0], self.buffers.shape[2]):
-                place = np.ravel_multi_index((layer, slot, head), self.buffers.shape[:3])
-                start = int(place) * row
-                first = -(-(start + len(held) * width) // mmap.PAGESIZE) * mmap.PAGESIZE
-                last = (start + row) // mmap.PAGESIZE * mmap.PAGESIZE
-                if first < last:
-                    self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
-        self.touched = [len(held) for held in self.ids]
+        for head in range(self.buffers.shape[2]):
+            start = row * int(np.ravel_multi_index((layer, slot, head), self.buffers.shape[:3]))
+            first = -(-(start + held * width) // mmap.PAGESIZE) * mmap.PAGESIZE
+            last = (start + row) // mmap.PAGESIZE * mmap.PAGESIZE
+            if first < last:
+                self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def clipped(self, slot: int = 0) -> tuple[int, int]:
         """How many keys and values of `slot` lie at an end of int8's range, and how many it has."""
@@ -332,11 +373,9 @@ class IssunDecoder(Decoder):
 
     def _ask_for_memory(self, cache: KVCache, slots: range, rows: int) -> None:
         """Raise MemoryError where the system has no room for `rows` new rows in each of `slots`."""
-        new = sum(max(0, len(cache.ids[slot]) + rows - cache.touched[slot]) for slot in slots)
         more_rows = max(0, len(slots) * rows - self._most_rows)
-        size = new * self._token_bytes + more_rows * self._working_bytes
-        if size > _WORTH_ASKING:
-            take(size)
+        positions = {slot: len(cache.ids[slot]) + rows for slot in slots}
+        cache.ask(positions, more_rows * self._working_bytes)
 
 
 @contextmanager

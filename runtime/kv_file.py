@@ -60,7 +60,8 @@ def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: i
 def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     """Fill the cache's first slot from a file of this bundle; gives what it holds.
 
-    Where there is no such file, or it is another bundle's or damaged, the slot is left empty.
+    Where there is no such file, it is another bundle's or damaged, or there is no memory for what
+    it holds, the slot is left empty.
     """
     cache.rewind(0)
     try:
@@ -76,6 +77,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
             size = length * cache.buffers[:, 0, :, 0].nbytes
             if os.fstat(file.fileno()).st_size != len(line) + size + _CHECK:
                 return None
+            cache.ask({0: length})
             check = zlib.crc32(line)
             for values in _slices(cache, length):
                 if file.readinto(values) != len(values):
@@ -83,7 +85,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
                 check = zlib.crc32(values, check)
             if file.read(_CHECK) != check.to_bytes(_CHECK, "little"):
                 return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, MemoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     cache.ids[0] = found.ids
     cache.touched[0] = max(cache.touched[0], length)

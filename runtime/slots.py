@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from issun.runtime.decoder import KVCache
+from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.prefix import common_prefix
 
 _READ_TOGETHER = 2  # a lone row is rounded otherwise than several, so it is never read alone
@@ -43,7 +45,7 @@ class Slots:
         """Make the slot behind those in use ready to read `prompt`.
 
         With `reuse` the longest beginning that any slot holds is taken over. Gives how many ids
-        of the prompt need not be read.
+        of the prompt need not be read. Raises OutOfMemoryError, and then nobody has joined.
         """
         place = self.active + self.reading
         source, known = self._longest(prompt) if reuse else (place, 0)
@@ -88,7 +90,10 @@ class Slots:
             self._move(last + self.reading, last)
 
     def _keep(self, place: int, but: int = -1) -> None:
-        """Copy what `place` holds over the least recently used of the others behind the active."""
+        """Copy what `place` holds over the least recently used of the others behind the active.
+
+        Where no memory is left for that it is forgotten.
+        """
         behind = range(self.active + self.reading, self.count)
         oldest = min(
             (slot for slot in behind if slot not in (place, but)),
@@ -96,16 +101,13 @@ class Slots:
             default=place,
         )
         if self.cache.ids[place] and self._used[oldest] < self._used[place]:
-            self._copy(place, oldest)
-
-    def _copy(self, source: int, place: int) -> None:
-        self.cache.copy(self.cache, source, place)
-        self._used[place] = self._used[source]
+            with suppress(OutOfMemoryError):
+                self.cache.copy(self.cache, place, oldest)
+                self._used[oldest] = self._used[place]
 
     def _move(self, source: int, place: int) -> None:
-        self._copy(source, place)
-        self.cache.rewind(0, source)
-        self._used[source] = 0
+        self.cache.move(source, place)
+        self._used[place], self._used[source] = self._used[source], 0
 
     def _touch(self, place: int) -> None:
         self._time += 1

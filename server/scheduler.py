@@ -180,10 +180,10 @@ class Scheduler:
             known = self._known(request)
             try:
                 writer = self._model.writer(request.prompt, request.params, known)
+                self._slots.join(request.prompt, reuse=request.score is None)
             except Exception as error:
                 self._fail(request, error)
                 continue
-            self._slots.join(request.prompt, reuse=request.score is None)
             self._reading.append(RequestReading(request, writer, known))
             self._metrics.prompt_tokens.inc(len(request.prompt))
             self._metrics.reused_tokens.inc(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(
             limit = 0 if precision == "float32" else 5e-6
             assert np.allclose(rows[slot], single, rtol=0, atol=limit)
     assert batch.ids == [one.ids[0] for one in alone]
+
+
+def test_a_sequence_that_moves_goes_on_and_leaves_no_memory_behind(load: Load) -> None:
+    decoder = load().decoder
+    assert isinstance(decoder, IssunDecoder)
+    cache, alone = decoder.new_cache(slots=3), decoder.new_cache()
+    decoder.prefill(alone, ids_of(200, seed=1))
+    cache.copy(alone, 0, 2)
+    cache.move(2, 0)
+    assert [len(held) for held in cache.ids] == [200, 0, 0]
+    assert cache.touched == [200, 0, 0]
+    assert cache.nbytes == 200 * alone.nbytes / alone.touched[0]
+    if sys.platform == "linux":  # pages that no other slot has a part of
+        assert np.count_nonzero(cache.buffers[:, 2]) < cache.buffers[:, 0, :, :200].size / 4
+    (row,) = decoder.forward(cache, [[5]], [0])
+    assert np.allclose(row, decoder.step(alone, 5), rtol=0, atol=5e-6)
 
 
 def test_a_cache_is_as_long_as_it_must_be(load: Load) -> None:

@@ -14,6 +14,8 @@ from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams,
 from issun.runtime.memory_left import memory_left, take
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
+BEGUN = 2 * 6 * 8 * 4096  # a page of keys and of values for each head of the embedded model
+AT_ONCE = (2 << 20) + BEGUN
 GREEDY = SamplingParams(temperature=0, max_new_tokens=8)
 LONG = "日本で一番高い山は富士山です。" * 20
 
@@ -140,8 +142,7 @@ def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.M
             with pytest.raises(AttributeError):
                 model.decoder.prefill(cache, range(10, 210))
         model.decoder.prefill(cache, range(10, 210))
-        assert len(asked) == 2
-        assert asked[0] == asked[1]
+        assert asked == [asked[0], asked[0], AT_ONCE]
 
 
 @linux
@@ -152,18 +153,34 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
         cache = model.decoder.new_cache(2)
         ids = range(10, 210)
         model.decoder.prefill(cache, ids)
-        assert len(asked) == 1, "the second chunk has fewer rows and 72 tokens: under 2 MiB"
-        assert asked[0] == 128 * 4 * (2 * 6 * 256 + 7 * 256 + 2 * 1024)
+        # The second chunk has fewer rows and 72 tokens: of the 2 MiB that are asked for at least
+        # 1.16 MiB are left.
+        assert asked == [BEGUN + 128 * 4 * (2 * 6 * 256 + 7 * 256 + 2 * 1024), AT_ONCE]
         cache.rewind(0)
         model.decoder.prefill(cache, ids)
-        assert len(asked) == 1
+        assert len(asked) == 2
+        asked.clear()
         cache.rewind(0)
         cache.shrink()
-        model.decoder.prefill(cache, range(10, 410))
-        assert len(asked) == 1, "chunks of 128: 1.5 MiB of keys and values each"
+        model.decoder.prefill(cache, range(10, 410))  # 1.5 MiB of keys and values each, and 16 rows
+        assert asked == [AT_ONCE] * 3
         assert cache.touched == [400, 0]
+        asked.clear()
         model.decoder.forward(cache, [[9], range(10, 210)], [])
-        assert asked[1:] == [4 * (400 * 2 * 6 * 256 + 272 * (7 * 256 + 2 * 1024))]
+        assert asked == [BEGUN + 4 * (400 * 2 * 6 * 256 + 272 * (7 * 256 + 2 * 1024))]
+
+
+@linux
+def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(decoder, "take", asked.append)
+    with Model.load(threads=1) as model:
+        cache = model.decoder.new_cache()
+        for token in range(10, 410):
+            model.decoder.step(cache, token)
+        assert set(asked) == {AT_ONCE}
+        granted = AT_ONCE - BEGUN
+        assert granted * len(asked) >= cache.nbytes > granted * (len(asked) - 1)
 
 
 SCRIPT = """
@@ -184,7 +201,7 @@ with Model.load(threads=1) as model:
         except OutOfMemoryError as error:
             print(error)
 """
-NOT_ENOUGH = "There is not enough memory for 128 more tokens"
+NOT_ENOUGH = "There is not enough memory for"
 
 
 @linux
@@ -210,4 +227,53 @@ def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed(
             timeout=120,
         )
     assert done.returncode == code, done.stderr
+    assert done.stdout.startswith(said)
+
+
+GROWING = """
+import os, sys
+from pathlib import Path
+from issun.runtime import Model, OutOfMemoryError, SamplingParams
+
+def params(tokens):
+    return SamplingParams(temperature=0, max_new_tokens=tokens, min_new_tokens=tokens)
+
+with Model.load(threads=1) as model:
+    model.generate_many(["日本"] * 2, params(2))
+    (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        if sys.argv[2] == "step":
+            print(len(model.generate(list(range(10, 40)), params(400)).ids))
+        else:
+            prompts = [[*range(10, 310), last] for last in range(10, 26)]
+            print(len(model.generate_many(prompts, params(2), slots=16)))
+    except OutOfMemoryError as error:
+        print(error)
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    ("what", "limit", "said"),
+    [
+        ("step", 4 << 20, NOT_ENOUGH),  # it grows by 5 MB
+        ("step", 64 << 20, "400\n"),
+        ("together", 16 << 20, NOT_ENOUGH),  # by 59 MB
+        ("together", 256 << 20, "16\n"),
+    ],
+)
+def test_what_grows_in_an_answer_or_by_a_copy_is_refused_not_killed(
+    what: str, limit: int, said: str
+) -> None:
+    with memory_cgroup(limit) as group:
+        if group is None:
+            pytest.skip("no memory cgroup can be made here")
+        done = subprocess.run(
+            [sys.executable, "-c", GROWING, str(group), what],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(said)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.runtime.decoder import Cache
+from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.slots import Slots
 
 
@@ -15,9 +17,16 @@ class Copying(Cache):
     """A cache of ids alone, which counts the tokens that were copied."""
 
     copied = 0
+    full = False  # no memory is left
 
     def copy(self, source: Cache, source_slot: int, slot: int, length: int | None = None) -> None:
+        if self.full:
+            raise OutOfMemoryError("There is not enough memory.")
         self.ids[slot] = source.ids[source_slot][:length]
+        self.copied += len(self.ids[slot])
+
+    def move(self, source: int, slot: int) -> None:
+        self.ids[slot], self.ids[source] = self.ids[source], []
         self.copied += len(self.ids[slot])
 
 
@@ -43,6 +52,20 @@ def test_a_conversation_that_goes_on_is_found_where_it_was_left() -> None:
     slots.leave(0)
     assert read(slots, [1, 2, 3, 4, 5, 6, 7, 8]) == 6
     assert slots.cache.copied == 0  # type: ignore[attr-defined]
+
+
+def test_without_memory_for_a_copy_nobody_joins_and_everybody_can_leave() -> None:
+    slots = make(3)
+    for prompt in ([1, 2, 3, 4], [5, 6, 7, 8]):
+        read(slots, prompt)
+    slots.cache.full = True  # type: ignore[attr-defined]
+    with pytest.raises(OutOfMemoryError):
+        slots.join([1, 2, 3, 9])
+    assert (slots.active, slots.reading) == (2, 0)
+    slots.leave(0)  # what it holds is not kept, and the last one moves to its place
+    assert slots.cache.ids == [[5, 6, 7, 8], [], []]
+    slots.leave(0)
+    assert read(slots, [5, 6, 7, 8, 9, 9]) == 4
 
 
 def test_two_rows_at_least_are_read() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from issun.runtime import Model, SamplingParams
+from issun.runtime.decoder import KVCache
 from issun.runtime.errors import ContextError, OutOfMemoryError
 from issun.runtime.filters import Vector
 from issun.runtime.generate import Segment
@@ -291,6 +292,31 @@ def test_a_failed_step_fails_its_answers_and_the_next_ones_work(
         again = Listener(prompt)
         scheduler.submit([again.request])
         assert again.text() == expected
+
+
+def test_a_beginning_that_cannot_be_copied_fails_its_answer_alone(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise OutOfMemoryError("There is not enough memory.")
+
+    prompt = embedded.prompt("日本で一番高い山は?")
+    expected = embedded.generate(prompt, GREEDY).text
+    endless = replace(GREEDY, max_new_tokens=300, min_new_tokens=300)
+    with working(embedded) as scheduler:
+        running = Listener(prompt, endless)
+        scheduler.submit([running.request])
+        next(running.segments())
+        with monkeypatch.context() as full:
+            full.setattr(KVCache, "copy", no_memory)
+            listener = Listener(prompt)
+            scheduler.submit([listener.request])
+            with pytest.raises(OutOfMemoryError):
+                listener.text()
+        again = Listener(prompt)
+        scheduler.submit([again.request])
+        assert again.text() == expected
+        assert running.text()
 
 
 def test_a_prompt_that_does_not_fit_is_refused_at_once(embedded: Model) -> None:
