@@ -18,10 +18,10 @@ from issun.benchmarks.divergence import Vector, cut_windows, losses_of
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.reference import Reference
 from issun.runtime import Model, SamplingParams
-from issun.runtime.decoder import KVCache
 from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import read_text
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 
 PACKAGED = Path(__file__).with_name("fidelity.txt")

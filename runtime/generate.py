@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from issun.runtime.decoder import Cache, Decoder
+from issun.runtime.decoder import Decoder
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.filters import Vector
+from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import Lookup
 from issun.runtime.preamble import Preambles
 from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from issun.runtime.decoder import KVCache
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 
 FORMAT_VERSION = 1

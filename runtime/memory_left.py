@@ -10,8 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from issun.runtime.errors import OutOfMemoryError
+from issun.runtime.session import is_out_of_memory
 
 _ROOT = Path("/")
 
@@ -43,6 +47,21 @@ _V2 = _Version(
     "memory.swap.max",
     "memory.swap.current",
 )
+
+
+@contextmanager
+def memory_for(tokens: int) -> Iterator[None]:
+    """Raise OutOfMemoryError for a failed allocation; other errors pass."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            "There is not enough memory for {tokens:,} more tokens: close other programs, or take "
+            "a smaller precision or a shorter context.",
+            tokens=tokens,
+        ) from error
 
 
 def take(size: int) -> None:

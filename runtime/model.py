@@ -21,12 +21,14 @@ from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
-from issun.runtime.decoder import Cache, Decoder, IssunDecoder, cut, memory_for
+from issun.runtime.decoder import Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
+from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
 from issun.runtime.preamble import Preambles
 from issun.runtime.prompt import PromptBuilder

@@ -8,9 +8,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from issun.runtime.decoder import Cache, Decoder, Logits, memory_for
+from issun.runtime.decoder import Decoder, Logits
 from issun.runtime.errors import ParameterError
+from issun.runtime.kv_cache import Cache
 from issun.runtime.manifest import Architecture
+from issun.runtime.memory_left import memory_for
 
 
 class GrowingCache(Cache):

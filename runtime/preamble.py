@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from issun.runtime.decoder import Cache, KVCache
+from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 
 _LEAST = 8  # tokens; fewer are read nearly as fast as a file

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from issun.runtime.decoder import KVCache
 from issun.runtime.errors import OutOfMemoryError
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.prefix import common_prefix
 
 _READ_TOGETHER = 2  # a lone row is rounded otherwise than several, so it is never read alone

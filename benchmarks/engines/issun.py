@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from issun.benchmarks.engines.greedy import Greedy
 from issun.benchmarks.turn import measure_turn
 from issun.runtime import Model
-from issun.runtime.decoder import Cache
+from issun.runtime.kv_cache import Cache
 from issun.runtime.manifest import KVCacheType, read_manifest
 from issun.runtime.weight_cache import VARIABLE
 

@@ -22,9 +22,9 @@ from issun.benchmarks.divergence import (
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.fidelity import Fidelity, compare, read_named
 from issun.runtime import Model
-from issun.runtime.decoder import KVCache
 from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.errors import ParameterError
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 

@@ -17,7 +17,7 @@ from issun.export.forward import run_block
 from issun.export.lazy import CheckpointWeights
 from issun.export.template import ALPACA
 from issun.runtime import Model
-from issun.runtime.decoder import KVCache
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.tokenizer import Tokenizer
 
 # Heads of odd width, the exact GELU, scales of its own a layer, float16 and shards of bfloat16.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from issun.runtime.decoder import Cache, Decoder, Logits
+from issun.runtime.decoder import Decoder, Logits
 from issun.runtime.errors import ParameterError
+from issun.runtime.kv_cache import Cache
 
 Script = Callable[[list[int]], int]
 

@@ -22,7 +22,8 @@ from issun.runtime import (
     ParameterError,
     SamplingParams,
 )
-from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder, KVCache
+from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import read_manifest
 from tests.runtime.decoders import ScriptedDecoder, saying
 

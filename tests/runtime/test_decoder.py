@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import ContextError, Model, ParameterError
-from issun.runtime.decoder import PREFILL_CHUNK, KVCache, cut
+from issun.runtime.decoder import PREFILL_CHUNK, cut
+from issun.runtime.kv_cache import KVCache
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])

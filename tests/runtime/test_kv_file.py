@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import BusyError, Conversation, ConversationError, Model, Turn
-from issun.runtime.decoder import KVCache
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.prefix import common_prefix
 from tests.runtime.chats import GREEDY, ROLE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from issun.benchmarks.limited import memory_cgroup
-from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams, decoder
+from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams, kv_cache
 from issun.runtime.memory_left import memory_left, take
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
@@ -122,7 +122,7 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
         chat = Conversation(model, params=GREEDY)
         chat.reply("日本で一番高い山は?")
         with monkeypatch.context() as short:
-            short.setattr(decoder, "take", nothing_left)
+            short.setattr(kv_cache, "take", nothing_left)
             with pytest.raises(OutOfMemoryError, match="There is not enough memory for"):
                 chat.reply(LONG)
         assert len(chat.turns) == 1
@@ -134,7 +134,7 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
 @linux
 def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(decoder, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "take", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache()
         with monkeypatch.context() as broken:
@@ -148,7 +148,7 @@ def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.M
 @linux
 def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(decoder, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "take", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache(2)
         ids = range(10, 210)
@@ -173,7 +173,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
 @linux
 def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(decoder, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "take", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache()
         for token in range(10, 410):
@@ -186,7 +186,7 @@ def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch)
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from issun.runtime import decoder
+from issun.runtime import kv_cache
 from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams
 
 with Model.load(threads=1) as model:
@@ -194,7 +194,7 @@ with Model.load(threads=1) as model:
     chat.reply("日本で一番高い山は?")
     (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
     if sys.argv[3] == "unasked":
-        decoder.take = lambda size: None
+        kv_cache.take = lambda size: None
     for _ in range(2):
         try:
             print(len(chat.reply(sys.argv[2]).ids))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import Completion, Conversation, kv_file, preamble
-from issun.runtime.decoder import KVCache
+from issun.runtime.kv_cache import KVCache
 from issun.runtime.preamble import Preambles
 from issun.runtime.sampling import SamplingParams
 from issun.runtime.weight_cache import WeightCache

@@ -10,7 +10,7 @@ import pytest
 
 from issun.runtime import Model, SamplingParams
 from issun.runtime import model as runtime_model
-from issun.runtime.decoder import KVCache
+from issun.runtime.kv_cache import KVCache
 
 LONG = [int(i) for i in np.random.default_rng(1).integers(7, 400, 150)]
 GREEDY = SamplingParams(temperature=0, min_new_tokens=8, max_new_tokens=8)

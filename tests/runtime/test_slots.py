@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.runtime.decoder import Cache
 from issun.runtime.errors import OutOfMemoryError
+from issun.runtime.kv_cache import Cache
 from issun.runtime.slots import Slots
 
 
