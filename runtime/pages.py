@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from issun.runtime.errors import BundleError
+from issun.runtime.lease import Lease
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ *(.*)")
 _LOADING = threading.Lock()
@@ -29,10 +30,16 @@ class FilePages:
     def __init__(self) -> None:
         self.ranges: list[Range] = []
         self._states: dict[Path, tuple[int, int, int]] = {}
+        self._leases: dict[Path, Lease] = {}
 
     def watch(self, files: Iterable[Path]) -> None:
-        """Remember `files` as they are now, for `unchanged`."""
-        self._states |= {file: _state(file) for file in files}
+        """Remember `files` as they are now, for `unchanged`, and let who would write to them wait.
+
+        A run that is under way may need what is about to be cut off.
+        """
+        for file in files:
+            self._leases[file] = Lease(file)
+            self._states[file] = _state(file)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -47,11 +54,12 @@ class FilePages:
 
     def _check(self) -> None:
         for file, before in self._states.items():
+            broken = self._leases[file].broken()
             try:
                 now = _state(file)
             except OSError:  # deleted
                 continue
-            if now != before and now[0] == before[0]:
+            if broken or (now != before and now[0] == before[0]):
                 raise BundleError(
                     "{path} was changed while it was in use: load the model again.", path=file
                 )

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from issun.runtime.errors import BundleError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
+from issun.runtime.lease import Lease
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
 from issun.runtime.pages import FilePages, mapped_inside
@@ -73,10 +74,13 @@ class WeightCache:
         folder = self.folder / entry.key
         with suppress(OSError):  # of a read-only folder
             os.utime(folder / _INDEX)  # used now
+        held = Lease(folder / _DATA)  # until it is watched
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
             return None
+        finally:
+            del held
 
     def entries(self) -> list[Entry]:
         """All that are whole, the most recently used one first."""
