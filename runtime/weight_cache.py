@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -16,7 +17,7 @@ import onnxruntime as ort
 import platformdirs
 from filelock import FileLock, Timeout
 
-from issun.runtime.errors import BundleError, Notify, OutOfMemoryError
+from issun.runtime.errors import BundleError, IssunError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.lease import Lease
 from issun.runtime.manifest import Manifest, sha256_of
@@ -34,6 +35,8 @@ _MAX_INDEX = 1 << 20
 # By the bundle's size, in bytes: saved on the way are originals and packed weights, which are then
 # copied; where weights are read as unsigned bytes, those are beside them.
 _ROOM, _ROOM_UNSIGNED = 3.5, 4.5
+_WITH_INT8 = ("int8", "mixed")
+_FULL = 1 << 20  # bytes: a disk that has no more is full
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,11 +102,21 @@ class WeightCache:
         return size
 
     def clear(self) -> int:
-        """Remove all entries and what killed processes have left; gives the bytes."""
+        """Remove all entries and what killed processes have left; gives the bytes.
+
+        Raises IssunError where the system does not let it.
+        """
         freed = 0
         for path in self._own():
             freed += self.size_of(path.name)
-            shutil.rmtree(path)
+            try:
+                while path.is_dir():
+                    with suppress(FileNotFoundError):  # another process renames or removes files
+                        shutil.rmtree(path)
+            except OSError as error:
+                raise IssunError(
+                    "{path} cannot be removed: {reason}", path=path, reason=reason_of(error)
+                ) from error
         return freed
 
     def damaged(self) -> Iterator[Entry]:
@@ -126,7 +139,8 @@ class WeightCache:
                 limit=LIMIT // 10**6,
             )
             return None
-        needed = (_ROOM_UNSIGNED if integer_matmul_saturates() else _ROOM) * manifest.size
+        unsigned = integer_matmul_saturates() and manifest.precision.name in _WITH_INT8
+        needed = (_ROOM_UNSIGNED if unsigned else _ROOM) * manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             notify(
@@ -149,7 +163,7 @@ class WeightCache:
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
         try:
-            packed = pack(graph, folder / _DATA, threads=threads)
+            packed = self._pack(graph, folder / _DATA, threads)
             if os.name == "posix":  # whoever writes into it would change weights in use
                 with suppress(OSError):  # some file systems know no modes
                     (folder / _DATA).chmod(0o400)
@@ -161,6 +175,14 @@ class WeightCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return entry
+
+    def _pack(self, graph: Path, data: Path, threads: int | None) -> Packed:
+        try:
+            return pack(graph, data, threads=threads)
+        except BundleError as error:  # ONNX Runtime has its own words for a full disk
+            if shutil.disk_usage(data.parent).free < _FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
 
     def _make_room(self, size: int) -> None:
         kept = 0

@@ -186,6 +186,7 @@ MESSAGES: dict[str, str] = {
     "{path} is damaged.": "{path} は壊れています。",
     "List, check or clear the weights packed for this CPU.": "この CPU 用に並べ替えた重みを一覧・検査・削除します。",
     "{name} is empty: there is no cache.": "{name} が空なので、キャッシュはありません。",
+    "{path} cannot be removed: {reason}": "{path} を削除できません: {reason}",
     "Freed {size:,.1f} MB in {folder}.": "{folder} の {size:,.1f} MB を解放しました。",
     "Damaged: {bundles}. `issun cache clear` removes all packed weights.": "壊れています: {bundles}。`issun cache clear` で並べ替え済みの重みをすべて削除できます。",
     "All packed weights have the content that was written.": "並べ替え済みの重みはすべて、書いたときの内容のままです。",

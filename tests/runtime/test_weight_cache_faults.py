@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from issun.runtime import (
     packing,
     weight_cache,
 )
+from issun.runtime.errors import IssunError
 from issun.runtime.lease import Lease
+from issun.runtime.manifest import read_manifest
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import IDS, Notes, exact, load, logits, mapped, the_entry
 
@@ -178,6 +181,70 @@ def test_a_disk_that_fills_up(
     assert np.array_equal(logits(folder, notes), exact(folder))
     assert notes[-1] == "Packed weights are not used: No space left on device"
     assert list(cache.folder.glob("*.partial")) == []
+
+
+def test_a_disk_that_is_full_in_onnx_runtime_s_words(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        room.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+        raise BundleError("[ONNXRuntimeError] : 1 : FAIL : write failed")
+
+    notes: Notes = []
+    with monkeypatch.context() as room:
+        room.setattr(weight_cache, "pack", full)
+        logits(folder, notes)
+    assert notes[-1] == "Packed weights are not used: No space left on device"
+    assert list(cache.folder.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize(("precision", "times"), [("int8", 4.5), ("int4", 3.5)])
+def test_room_for_unsigned_bytes_is_needed_where_there_are_such(
+    bundle: Callable[..., Path],
+    cache: WeightCache,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    times: float,
+) -> None:
+    folder = bundle("head-17", precision)
+    monkeypatch.setattr(weight_cache, "integer_matmul_saturates", lambda: True)
+    for free, kept in ((-1, False), (1, True)):
+        size = int(times * read_manifest(folder).size) + free
+        usage = SimpleNamespace(free=size)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        logits(folder)
+        assert bool(cache.entries()) == kept
+
+
+def test_clearing_beside_a_process_that_removes_too(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits(folder)
+    (entry,) = cache.entries()
+    remove = shutil.rmtree
+
+    def interrupted(path: Path) -> None:
+        (path / "index.json").unlink(missing_ok=True)
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    assert cache.clear() > 0
+    assert not (cache.folder / entry.key).exists()
+
+
+def test_what_may_not_be_cleared_is_named(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(30, "Read-only file system", ".lock")
+
+    logits(folder)
+    (entry,) = cache.entries()
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    path = re.escape(str(cache.folder / entry.key))
+    with pytest.raises(IssunError, match=f"^{path} cannot be removed: Read-only file system$"):
+        cache.clear()
 
 
 FULL = """
