@@ -14,18 +14,19 @@ class Lease:
     """A read lease on a file, where its file system has such; see fcntl(2), F_SETLEASE.
 
     Whoever opens the file for writing, or cuts it off, waits until the lease is given back, at most
-    the 45 seconds of /proc/sys/fs/lease-break-time. It ends with this object.
+    the 45 seconds of /proc/sys/fs/lease-break-time.
     """
 
     def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, handle)
-        self._handle = handle
-        self._known = self._take()
+        self.held = False
+        if sys.platform == "linux":
+            self._handle = os.open(path, os.O_RDONLY)
+            self._close = weakref.finalize(self, os.close, self._handle)
+            self.held = self._take()
 
     def broken(self) -> bool:
         """Whether somebody wants to write, who is let do it then."""
-        if sys.platform != "linux" or not self._known:
+        if sys.platform != "linux" or not self.held:
             return False
         import fcntl  # noqa: PLC0415
 
@@ -35,9 +36,13 @@ class Lease:
             fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return not self._take()  # it can be had again where the other one did not wait
 
+    def release(self) -> None:
+        """Give it back."""
+        if sys.platform == "linux":
+            self.held = False
+            self._close()
+
     def _take(self) -> bool:
-        if sys.platform != "linux":
-            return False
         import fcntl  # noqa: PLC0415
 
         try:

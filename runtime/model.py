@@ -315,6 +315,7 @@ class Model:
         for cache in self._caches:
             cache.close()
         self._cache = None
+        self.decoder.pages.release()
         del self.decoder
 
     def _answer(

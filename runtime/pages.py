@@ -41,6 +41,11 @@ class FilePages:
             self._leases[file] = Lease(file)
             self._states[file] = _state(file)
 
+    def release(self) -> None:
+        """Let everybody write to the files again: the session is not used any more."""
+        for lease in self._leases.values():
+            lease.release()
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Raise BundleError where a watched file was written to, before the block or in it.

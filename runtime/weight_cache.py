@@ -83,7 +83,7 @@ class WeightCache:
         except BundleError:
             return None
         finally:
-            del held
+            held.release()
 
     def entries(self) -> list[Entry]:
         """All that are whole, the most recently used one first."""

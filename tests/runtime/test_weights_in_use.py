@@ -1,0 +1,134 @@
+"""Weights that are deleted, replaced, changed or cut off while a model uses them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from issun.runtime import (
+    BundleError,
+    SamplingParams,
+)
+from issun.runtime.lease import Lease
+from issun.runtime.weight_cache import WeightCache
+from tests.runtime.packed import IDS, exact, load, logits, the_entry
+
+
+def test_a_cache_deleted_while_answering(folder: Path, cache: WeightCache) -> None:
+    expected = exact(folder)[:-1]
+    logits(folder)
+    with load(folder) as model:
+        shutil.rmtree(cache.folder)
+        assert np.array_equal(model.score(IDS), expected)
+
+
+def flip(path: Path) -> None:
+    """Change a byte in place."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def cut_off(path: Path) -> None:
+    """Take nearly all of it away: who reads what was mapped there is killed (SIGBUS)."""
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.truncate(5)
+
+
+@pytest.mark.parametrize("change", [flip, cut_off])
+@pytest.mark.parametrize("of_the_cache", [True, False])
+def test_weights_changed_in_the_middle_of_an_answer(
+    folder: Path, cache: WeightCache, change: Callable[[Path], None], *, of_the_cache: bool
+) -> None:
+    expected = logits(folder)
+    kept = the_entry(cache) / "packed.data"
+    changed = kept if of_the_cache else folder / "model.onnx.data"
+    with load(folder) as model:
+        stream = model.stream(IDS, SamplingParams(min_new_tokens=20))
+        next(stream)
+        changing = Thread(target=change, args=[changed])  # it waits until the answer has ended
+        changing.start()
+        time.sleep(0.2)
+        with pytest.raises(BundleError, match=r"data was changed while it was in use: load"):
+            stream.finish()
+        changing.join(20)
+        assert not changing.is_alive()
+        with pytest.raises(BundleError, match="in use"):
+            model.score(IDS)
+    if of_the_cache:  # it is packed again, and right
+        assert np.array_equal(logits(folder), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
+@pytest.mark.parametrize("of_the_cache", [True, False])
+def test_weights_cut_off_in_the_middle_of_a_step(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch, *, of_the_cache: bool
+) -> None:
+    logits(folder)
+    changed = the_entry(cache) / "packed.data" if of_the_cache else folder / "model.onnx.data"
+    size = changed.stat().st_size
+    if not Lease(changed).held:
+        pytest.skip("this file system has no leases")
+    with load(folder) as model:
+        run, kv = model.decoder.session.run_with_iobinding, model.new_cache()
+        changing = Thread(target=cut_off, args=[changed])
+
+        def run_while_somebody_cuts(binding: Any) -> None:
+            changing.start()
+            changing.join(0.5)
+            assert changed.stat().st_size == size
+            run(binding)
+
+        session = SimpleNamespace(run_with_iobinding=run_while_somebody_cuts)
+        monkeypatch.setattr(model.decoder, "session", session)
+        with pytest.raises(BundleError, match="in use"):
+            model.decoder.prefill(kv, IDS)
+        changing.join(20)
+        assert changed.stat().st_size == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
+def test_who_tried_to_write_and_did_not_ends_no_answer(folder: Path, cache: WeightCache) -> None:
+    expected = logits(folder)[:-1]
+    data = the_entry(cache) / "packed.data"
+    data.chmod(0o600)
+    if not Lease(data).held:
+        pytest.skip("this file system has no leases")
+    with load(folder) as model:
+        with pytest.raises(BlockingIOError):
+            os.open(data, os.O_WRONLY | os.O_NONBLOCK)
+        assert np.array_equal(model.score(IDS), expected)
+
+
+def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> None:
+    """Another process packs anew: what is mapped here lives on."""
+    expected = logits(folder)[:-1]
+    data = the_entry(cache) / "packed.data"
+    with load(folder) as model:
+        other = data.with_name("other")
+        other.write_bytes(b"others")
+        other.replace(data)
+        assert np.array_equal(model.score(IDS), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
+def test_behind_a_closed_model_nobody_waits(folder: Path, cache: WeightCache) -> None:
+    with load(folder) as model:
+        model.score(IDS)
+    for file in (the_entry(cache) / "packed.data", folder / "model.onnx.data"):
+        file.chmod(0o600)
+        os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
