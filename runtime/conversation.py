@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.errors import BusyError, ConversationError, ParameterError
+from issun.runtime.errors import (
+    BusyError,
+    ConversationError,
+    OutOfMemoryError,
+    ParameterError,
+)
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
@@ -155,8 +161,9 @@ class Conversation:
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
             self._last, self._dropped = None, 0
             if isinstance(self._cache, KVCache) and kv_path(path).is_file():
-                held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
-                self._dropped = held.dropped if held else 0
+                with suppress(OutOfMemoryError):  # then it is computed again, as far as that goes
+                    held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
+                    self._dropped = held.dropped if held else 0
 
     def _role_lines(self, role: Sequence[str] | str) -> list[str]:
         if isinstance(role, str):

@@ -94,25 +94,27 @@ class KVCache(Cache):
     @property
     def nbytes(self) -> int:
         """Memory of all positions that were ever written to and not given back."""
-        return sum(self.touched) * self._position_bytes
-
-    @property
-    def _position_bytes(self) -> int:
-        return self.buffers[:, 0, :, 0].nbytes
+        return sum(self.touched) * self.buffers[:, 0, :, 0].nbytes
 
     def ask(self, positions: Mapping[int, int], beside: int = 0) -> None:
         """Raise MemoryError where the system has no room for so many positions of each slot.
 
         What has memory already needs none; `beside` is what else will be taken, in bytes.
         """
-        new = sum(max(0, count - self.touched[slot]) for slot, count in positions.items())
-        size = new * self._position_bytes + beside
+        size = beside
+        for slot, count in positions.items():
+            size += max(0, self._bytes(count) - self._bytes(self.touched[slot]))
         if size > self._granted:
-            arrays, _, heads, *_ = self.buffers.shape
             self._granted = 0
-            take(max(size, _AT_ONCE) + arrays * heads * mmap.PAGESIZE)  # pages that are begun
+            take(max(size, _AT_ONCE))
             self._granted = max(size, _AT_ONCE)
         self._granted -= size
+
+    def _bytes(self, positions: int) -> int:
+        """Memory of a slot's first positions: each head's, in whole pages."""
+        arrays, _, heads, _, width = self.buffers.shape
+        pages = -(-positions * width * self.dtype.itemsize // mmap.PAGESIZE) + 1
+        return arrays * heads * pages * mmap.PAGESIZE if positions else 0
 
     def bind(self, slots: range) -> ort.IOBinding:
         """The binding of `slots`, a batch of as many sequences."""
@@ -141,9 +143,9 @@ class KVCache(Cache):
         self.touched[slot] = max(self.touched[slot], held)
 
     def move(self, source: int, slot: int) -> None:
-        """Make `slot` hold what `source` does, which then holds nothing and has no memory.
+        """Make `slot` hold what `source` does, which then holds nothing.
 
-        A layer at a time, so that it works where no memory is left.
+        Its memory is given back layer by layer (Linux), so that it works where none is left.
         """
         held = len(self.ids[source])
         for layer, buffer in enumerate(self.buffers):
@@ -151,10 +153,13 @@ class KVCache(Cache):
             self._give_back(layer, source, 0)
         self.ids[slot], self.ids[source] = self.ids[source], []
         self.touched[slot] = max(self.touched[slot], held)
-        self.touched[source] = 0
+        if sys.platform == "linux":
+            self.touched[source] = 0
 
     def shrink(self) -> None:
         """Give back the memory of what was forgotten; only Linux takes single pages back."""
+        if sys.platform != "linux":
+            return
         for slot, held in enumerate(self.ids):
             for layer in range(len(self.buffers)):
                 self._give_back(layer, slot, len(held))

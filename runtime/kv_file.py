@@ -15,6 +15,7 @@ import numpy as np
 
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
+from issun.runtime.memory_left import memory_for
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20
@@ -60,8 +61,8 @@ def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: i
 def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     """Fill the cache's first slot from a file of this bundle; gives what it holds.
 
-    Where there is no such file, it is another bundle's or damaged, or there is no memory for what
-    it holds, the slot is left empty.
+    Where there is no such file, or it is another bundle's or damaged, the slot is left empty.
+    Raises OutOfMemoryError, with an empty slot, where there is no memory for what it holds.
     """
     cache.rewind(0)
     try:
@@ -77,7 +78,8 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
             size = length * cache.buffers[:, 0, :, 0].nbytes
             if os.fstat(file.fileno()).st_size != len(line) + size + _CHECK:
                 return None
-            cache.ask({0: length})
+            with memory_for(length):
+                cache.ask({0: length})
             check = zlib.crc32(line)
             for values in _slices(cache, length):
                 if file.readinto(values) != len(values):
@@ -85,7 +87,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
                 check = zlib.crc32(values, check)
             if file.read(_CHECK) != check.to_bytes(_CHECK, "little"):
                 return None
-    except (OSError, MemoryError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     cache.ids[0] = found.ids
     cache.touched[0] = max(cache.touched[0], length)

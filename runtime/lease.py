@@ -38,11 +38,18 @@ class Lease:
 
     def release(self) -> None:
         """Give it back."""
-        if sys.platform == "linux":
-            self.held = False
-            self._close()
+        if sys.platform != "linux" or not self._close.alive:
+            return
+        import fcntl  # noqa: PLC0415
+
+        self.held = False
+        with suppress(OSError):  # a forked process may have it open too
+            fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        self._close()
 
     def _take(self) -> bool:
+        if sys.platform != "linux":
+            return False
         import fcntl  # noqa: PLC0415
 
         try:

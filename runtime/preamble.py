@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 
@@ -35,7 +36,10 @@ class Preambles:
         if not known or cache.ids[0] or not isinstance(cache, KVCache):
             return 0
         path = self._path(cache, known)
-        found = read_kv(path, cache, self._bundle)
+        try:
+            found = read_kv(path, cache, self._bundle)
+        except OutOfMemoryError:  # reading the prompt tells it
+            return 0
         if found and found.ids == known:
             return 0
         cache.rewind(0)

@@ -14,8 +14,8 @@ from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams,
 from issun.runtime.memory_left import memory_left, take
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
-BEGUN = 2 * 6 * 8 * 4096  # a page of keys and of values for each head of the embedded model
-AT_ONCE = (2 << 20) + BEGUN
+PAGES = 2 * 6 * 8 * 4096  # a page of keys and of values for each head of the embedded model
+AT_ONCE = 2 << 20
 GREEDY = SamplingParams(temperature=0, max_new_tokens=8)
 LONG = "日本で一番高い山は富士山です。" * 20
 
@@ -155,7 +155,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
         model.decoder.prefill(cache, ids)
         # The second chunk has fewer rows and 72 tokens: of the 2 MiB that are asked for at least
         # 1.16 MiB are left.
-        assert asked == [BEGUN + 128 * 4 * (2 * 6 * 256 + 7 * 256 + 2 * 1024), AT_ONCE]
+        assert asked == [(4 + 1) * PAGES + 128 * 4 * (7 * 256 + 2 * 1024), AT_ONCE]
         cache.rewind(0)
         model.decoder.prefill(cache, ids)
         assert len(asked) == 2
@@ -167,7 +167,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
         assert cache.touched == [400, 0]
         asked.clear()
         model.decoder.forward(cache, [[9], range(10, 210)], [])
-        assert asked == [BEGUN + 4 * (400 * 2 * 6 * 256 + 272 * (7 * 256 + 2 * 1024))]
+        assert asked == [(19 - 13 + 7 + 1) * PAGES + 272 * 4 * (7 * 256 + 2 * 1024)]
 
 
 @linux
@@ -179,8 +179,7 @@ def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch)
         for token in range(10, 410):
             model.decoder.step(cache, token)
         assert set(asked) == {AT_ONCE}
-        granted = AT_ONCE - BEGUN
-        assert granted * len(asked) >= cache.nbytes > granted * (len(asked) - 1)
+        assert AT_ONCE * len(asked) >= cache.nbytes > AT_ONCE * (len(asked) - 1)
 
 
 SCRIPT = """
@@ -202,13 +201,14 @@ with Model.load(threads=1) as model:
             print(error)
 """
 NOT_ENOUGH = "There is not enough memory for"
+A_CHUNK = f"{NOT_ENOUGH} 128 more tokens"
 
 
 @linux
 @pytest.mark.parametrize(
     ("limit", "how", "code", "said"),
     [
-        (3 << 20, "asked", 0, NOT_ENOUGH),
+        (3 << 20, "asked", 0, A_CHUNK),
         (2 << 20, "unasked", -9, ""),
         (64 << 20, "asked", 0, "8\n8\n"),
     ],
@@ -244,6 +244,9 @@ with Model.load(threads=1) as model:
     try:
         if sys.argv[2] == "step":
             print(len(model.generate(list(range(10, 40)), params(400)).ids))
+        elif sys.argv[2] == "short":
+            prompts = [[*range(10, 40), last] for last in range(10, 26)]
+            print(len(model.generate_many(prompts, params(300), slots=16)))
         else:
             prompts = [[*range(10, 310), last] for last in range(10, 26)]
             print(len(model.generate_many(prompts, params(2), slots=16)))
@@ -260,6 +263,7 @@ with Model.load(threads=1) as model:
         ("step", 64 << 20, "400\n"),
         ("together", 16 << 20, NOT_ENOUGH),  # by 59 MB
         ("together", 256 << 20, "16\n"),
+        ("short", 10 << 20, NOT_ENOUGH),  # each slot begins pages of its own
     ],
 )
 def test_what_grows_in_an_answer_or_by_a_copy_is_refused_not_killed(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issun.runtime import Completion, Conversation, kv_file, preamble
+from issun.runtime import Completion, Conversation, OutOfMemoryError, kv_cache, kv_file, preamble
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.preamble import Preambles
 from issun.runtime.sampling import SamplingParams
@@ -105,6 +105,23 @@ def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: 
     found, _ = answer(folder)
     assert (found.ids, found.timings.reused_tokens) == (expected.ids, 0)
     assert kept(cache)[0].read_bytes() == sound
+
+
+def test_without_memory_for_it_the_file_stays(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_left(size: int) -> None:
+        raise MemoryError(size)
+
+    answer(folder)
+    (path,) = kept(cache)
+    sound = path.read_bytes()
+    with monkeypatch.context() as short:
+        short.setattr(kv_cache, "take", nothing_left)
+        with pytest.raises(OutOfMemoryError):
+            answer(folder)
+    assert path.read_bytes() == sound
+    assert answer(folder)[0].timings.reused_tokens > 0
 
 
 def test_another_bundle_s_file_is_not_taken(
