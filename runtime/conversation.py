@@ -8,12 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.errors import (
-    BusyError,
-    ConversationError,
-    OutOfMemoryError,
-    ParameterError,
-)
+from issun.runtime.errors import BusyError, ConversationError, OutOfMemoryError, ParameterError
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv

@@ -138,14 +138,9 @@ class IssunDecoder(Decoder):
     @property
     def slot_bytes(self) -> int:
         """Memory of one sequence's keys and values when it fills the context."""
-        return self._token_bytes * (self.n_positions + PREFILL_CHUNK)
-
-    @property
-    def _token_bytes(self) -> int:
-        """Memory of one token's keys and values."""
         shape = self._architecture
         width = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim
-        return width * np.dtype(self.kv_cache).itemsize
+        return width * np.dtype(self.kv_cache).itemsize * (self.n_positions + PREFILL_CHUNK)
 
     @property
     def _working_bytes(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -153,8 +152,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
         cache = model.decoder.new_cache(2)
         ids = range(10, 210)
         model.decoder.prefill(cache, ids)
-        # The second chunk has fewer rows and 72 tokens: of the 2 MiB that are asked for at least
-        # 1.16 MiB are left.
+        # The second chunk has fewer rows, and 72 tokens take less than the 2 MiB asked for.
         assert asked == [(4 + 1) * PAGES + 128 * 4 * (7 * 256 + 2 * 1024), AT_ONCE]
         cache.rewind(0)
         model.decoder.prefill(cache, ids)
@@ -180,6 +178,20 @@ def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch)
             model.decoder.step(cache, token)
         assert set(asked) == {AT_ONCE}
         assert AT_ONCE * len(asked) >= cache.nbytes > AT_ONCE * (len(asked) - 1)
+
+
+def run_within(limit: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that moves itself into the group whose folder it gets first."""
+    with memory_cgroup(limit) as group:
+        if group is None:
+            pytest.skip("no memory cgroup can be made here")
+        return subprocess.run(
+            [sys.executable, "-c", script, str(group), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
 
 SCRIPT = """
@@ -216,16 +228,7 @@ A_CHUNK = f"{NOT_ENOUGH} 128 more tokens"
 def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed(
     limit: int, how: str, code: int, said: str
 ) -> None:
-    with memory_cgroup(limit) as group:
-        if group is None:
-            pytest.skip("no memory cgroup can be made here")
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(group), LONG, how],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+    done = run_within(limit, SCRIPT, LONG, how)
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith(said)
 
@@ -269,15 +272,6 @@ with Model.load(threads=1) as model:
 def test_what_grows_in_an_answer_or_by_a_copy_is_refused_not_killed(
     what: str, limit: int, said: str
 ) -> None:
-    with memory_cgroup(limit) as group:
-        if group is None:
-            pytest.skip("no memory cgroup can be made here")
-        done = subprocess.run(
-            [sys.executable, "-c", GROWING, str(group), what],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+    done = run_within(limit, GROWING, what)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(said)

@@ -15,10 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issun.runtime import (
-    BundleError,
-    SamplingParams,
-)
+from issun.runtime import BundleError, SamplingParams
 from issun.runtime.lease import Lease
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import IDS, exact, load, logits, the_entry
