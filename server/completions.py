@@ -12,9 +12,9 @@ from starlette.responses import Response
 from issun.runtime.generate import Logprob, Segment
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
-from issun.server.errors import ApiError
+from issun.server.body import invalid
 from issun.server.requests import Scored
-from issun.server.sampling import check_lengths, sampling_params
+from issun.server.sampling import most_tokens, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -35,8 +35,6 @@ async def completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, CompletionRequest)
     service.check_model(asked.model)
-    if asked.max_tokens == 0 and not asked.echo:
-        raise ApiError("max_tokens is 0 without echo: there is nothing to give.")
     jobs = await run_in_threadpool(_jobs, service, asked)
     choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
     answers = service.answers(jobs)
@@ -57,8 +55,10 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
     prompts = _prompts(service.model.tokenizer, asked.prompt)
     service.check_choices(len(prompts) * (asked.n or 1))
-    check_lengths(asked.min_tokens, asked.max_tokens)
-    most = _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    most = most_tokens(service.model, asked)
+    most = _DEFAULT_TOKENS if most is None else most
+    if most == 0 and not asked.echo:
+        raise invalid("max_tokens", "it is 0 without echo: there is nothing to give.")
     wanted = 0 if asked.logprobs is None else max(1, asked.logprobs)
     params = sampling_params(
         service.model,
@@ -84,7 +84,7 @@ def _prompts(
     if len(ids) == len(prompt):
         return [ids]
     if ids:
-        raise ApiError("prompt mixes ids with texts or lists: give one kind.")
+        raise invalid("prompt", "it mixes ids with texts or lists: give one kind.")
     return [
         tokenizer.encode(part) if isinstance(part, str) else part
         for part in prompt

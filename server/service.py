@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections import OrderedDict
@@ -19,20 +18,20 @@ from starlette.types import Receive, Scope, Send
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Job
+from issun.server.body import parse
 from issun.server.errors import (
     ApiError,
     ModelNotFoundError,
-    UnsupportedError,
     as_api_error,
     error_object,
 )
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
 from issun.server.scheduler import Scheduler
+from issun.server.types import Body
 
 _T = TypeVar("_T")
-_UNKNOWN = re.compile(r"unknown field `(.*)`")
-_AT = re.compile(r"`\$\.?([^`]*)`$")
+_Body = TypeVar("_Body", bound=Body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +76,9 @@ def service_of(request: Request) -> Service:
     return service
 
 
-async def read_body(request: Request, kind: type[_T]) -> _T:
+async def read_body(request: Request, kind: type[_Body]) -> _Body:
     """The JSON body as `kind`; raises ApiError naming what is wrong and where."""
-    raw = await request.body()
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_body(error) from error
-
-
-def _bad_body(error: Exception) -> ApiError:
-    text = str(error) or type(error).__name__
-    if not isinstance(error, msgspec.ValidationError):
-        return ApiError("The body is not JSON: {reason}", reason=text)
-    if unknown := _UNKNOWN.search(text):
-        found: ApiError = UnsupportedError("{name!r} is not supported.", name=unknown[1][:100])
-        found.param = unknown[1][:100]
-        return found
-    found = ApiError("{reason}", reason=text)
-    if place := _AT.search(text):
-        found.param = place[1] or None
-    return found
+    return parse(await request.body(), kind)
 
 
 def json_response(content: object, status: int = 200, **headers: str) -> Response:
