@@ -28,7 +28,7 @@ from issun.server.service import (
     service_of,
     unless_gone,
 )
-from issun.server.types import ChatRequest
+from issun.server.types import ChatRequest, StreamOptions
 
 _REMEMBERED = 1024  # conversations
 
@@ -43,7 +43,8 @@ async def chat_completions(request: Request) -> Response:
     answers = service.answers(jobs)
     usage = Usage(len(jobs[0].prompt))
     if asked.stream:
-        return EventStream(answers, _chunks(service, asked, answers, usage, dropped))
+        chunks = _chunks(service, asked, answers, usage, dropped)
+        return EventStream(answers, chunks, keep_alive=service.options.keep_alive)
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage, len(jobs)))
     finally:
@@ -156,8 +157,8 @@ async def _chunks(
     service: Service, asked: ChatRequest, answers: Answers, usage: Usage, dropped: int
 ) -> AsyncIterator[object]:
     common = head("chat.completion.chunk", "chatcmpl", service)
-    told = bool(asked.stream_options and asked.stream_options.include_usage)
-    if told:
+    options = asked.stream_options or StreamOptions()
+    if options.include_usage:
         common["usage"] = None
     begun: set[int] = set()
     if asked.progress:  # at once, for a client that stops the answer in the middle
@@ -170,6 +171,8 @@ async def _chunks(
         if not isinstance(event, Segment):
             continue
         usage.add(place, event)
+        if options.continuous_usage_stats:
+            common["usage"] = usage.report()
         if place not in begun:
             begun.add(place)
             yield common | {"choices": [_delta(place, {"role": "assistant", "content": ""})]}
@@ -181,7 +184,7 @@ async def _chunks(
             yield common | {"choices": [choice]}
         if event.finish_reason:
             yield common | {"choices": [_delta(place, {}, event.finish_reason)]}
-    if told:
+    if options.include_usage:
         last = {"choices": [], "usage": usage.report(), "issun": _figures(usage, dropped)}
         yield common | last
 
