@@ -17,6 +17,13 @@ from issun.server.unused import INSTEAD
 
 _T = TypeVar("_T", bound=Body)
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_KINDS: dict[type, tuple[type[kinds.Type], ...]] = {
+    bool: (kinds.BoolType,),
+    float: (kinds.FloatType,),
+    str: (kinds.StrType,),
+    list: (kinds.ListType,),
+    dict: (kinds.DictType, kinds.StructType),
+}
 _SHOWN = 100  # characters of a value or a path that an error has
 
 
@@ -55,7 +62,11 @@ def _described(kind: type[Body]) -> kinds.Type:
 
 
 def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
-    """`value` without the fields that ask for nothing; raises UnsupportedError for unknown ones."""
+    """`value` without the fields that ask for nothing; raises UnsupportedError for others.
+
+    What is null, or empty and of another kind than its field, is left out, as the fields that the
+    kind does not have are where `unused` lets them.
+    """
     if isinstance(value, float) and value.is_integer() and not _takes(kind, value):
         return int(value)  # some languages have one kind of number
     for option in _options(kind):
@@ -101,17 +112,9 @@ def _is_empty(value: Any) -> bool:
 
 
 def _takes(kind: kinds.Type, value: Any) -> bool:
-    """Whether a field of this kind may hold an empty value of its own; null is left out."""
-    wanted: dict[type, tuple[type, ...]] = {
-        bool: (kinds.BoolType,),
-        str: (kinds.StrType,),
-        float: (kinds.FloatType,),
-        list: (kinds.ListType,),
-        dict: (kinds.DictType, kinds.StructType),
-    }
-    return isinstance(kind, kinds.AnyType) or any(
-        isinstance(option, wanted.get(type(value), ())) for option in _options(kind)
-    )
+    """Whether a field of this kind may hold a value like this one."""
+    wanted = _KINDS.get(type(value), ())
+    return any(isinstance(option, (kinds.AnyType, *wanted)) for option in _options(kind))
 
 
 def _options(kind: kinds.Type) -> Iterator[kinds.Type]:

@@ -152,6 +152,25 @@ def test_every_response_has_an_id(server: Running, method: str, path: str) -> No
     assert all(found.startswith("req_") and len(found) == 36 for found in new)
 
 
+def test_a_failure_has_an_id_too(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server.service.metrics, "text", fail)
+    found = server.get("/metrics", headers={"X-Request-Id": "mine"})
+    assert (found.status_code, found.headers["x-request-id"]) == (500, "mine")
+    with embedded_server(max_connections=1) as full, httpx.Client() as client:
+        client.get(full.url + "/health")
+        refused = full.get("/health")
+    assert refused.status_code == 503
+    assert refused.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("name", [None, "", NAME])
+def test_no_name_is_the_model_that_is_served(server: Running, name: str | None) -> None:
+    assert server.post(CHAT, QUESTION | {"model": name}).json()["model"] == NAME
+
+
 def test_the_client_has_the_id(server: Running) -> None:
     client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
     headers = {"X-Request-Id": "mine"}
