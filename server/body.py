@@ -94,13 +94,13 @@ def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> d
 
 def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
     check = cast(type[Body], kind.cls).unused.get(name)
-    asks_for_less = value is False and check is not None and check(True)
-    if (check is not None and check(value)) or (_is_empty(value) and not asks_for_less):
+    switched_off = value is False and check is not None and check(True)  # on where it is not said
+    if (check is not None and check(value)) or (_is_empty(value) and not switched_off):
         return
     known = [field.encode_name for field in kind.fields]
     if name in INSTEAD:
         hint = f" Use {INSTEAD[name]}."
-    elif close := get_close_matches(name, known, n=1, cutoff=0.8):
+    elif close := get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.8):
         hint = f" Did you mean {close[0]}?"
     else:
         hint = " Leave it out."
