@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
-from issun.runtime.files import reason_of
+from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import Architecture
 
 # transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
@@ -74,7 +74,7 @@ class GPT2Config:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError when the file holds anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(as_utf8(path.read_bytes()).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
@@ -174,6 +175,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse(raw: bytes, path: Path) -> Manifest:
     try:
+        raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version > FORMAT_VERSION:
             raise BundleError(

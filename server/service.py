@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from issun.runtime.files import as_utf8
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Job
@@ -81,7 +82,7 @@ async def read_body(request: Request, kind: type[_T]) -> _T:
     """The JSON body as `kind`; raises ApiError naming what is wrong and where."""
     raw = await request.body()
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(as_utf8(raw), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_body(error) from error
 
