@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from issun.export.config import GPT2Config, read_config, read_json
 from issun.export.errors import CheckpointError
+from issun.export.tensors import (
+    HEAD,
+    drop_tied_head,
+    find_network,
+    report_foreign,
+    tie_head,
+)
 from issun.export.weights import Tensor, open_weights
+from issun.runtime.errors import Notify
 from issun.runtime.tokenizer import (
     SPECIAL_ROLES,
     Tokenizer,
@@ -18,8 +25,6 @@ from issun.runtime.tokenizer import (
 
 TOKENIZER_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 _FLOATS = {"F32", "F16", "BF16", "float32", "float16", "bfloat16"}
-# Buffers of old checkpoints that hold the causal mask, not weights.
-_MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _MAX_LISTED = 12
 
 
@@ -54,21 +59,28 @@ class Checkpoint:
     tokenizer: TokenizerSource
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open and validate the checkpoint in `folder`; no weight is read yet.
+def open_checkpoint(
+    folder: Path, *, notify: Notify = lambda template, **values: None
+) -> Checkpoint:
+    """Open and validate the checkpoint in `folder`; of the weights only a tied head is read.
 
-    Raises CheckpointError that lists every missing, unknown or odd-shaped tensor at once.
+    `notify` is told what of the file is left out. Raises CheckpointError that lists every missing,
+    unknown or odd-shaped tensor at once.
     """
     if not folder.is_dir():
         raise CheckpointError("There is no folder {folder}.", folder=folder)
     config = read_config(folder)
     tokenizer = read_tokenizer(folder, config.vocab_size)
     stored, files = open_weights(folder)
-    tensors = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
-    tensors = {name: t for name, t in tensors.items() if not _MASKS.fullmatch(name)}
+    network = find_network(stored, folder)
+    tensors, expected = network.tensors, expected_shapes(config)
+    tie_head(tensors, config)
+    if HEAD in tensors:
+        expected |= {HEAD: (config.vocab_size, config.n_embd)}
+    _validate(tensors, expected, folder)
     if config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)  # transformers overwrites it with wte, too
-    _validate(tensors, expected_shapes(config), folder)
+        drop_tied_head(tensors, folder, notify)
+    report_foreign(network.foreign, folder, notify)
     return Checkpoint(folder, config, tensors, (*files, tokenizer.path), tokenizer)
 
 

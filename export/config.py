@@ -21,6 +21,9 @@ ACTIVATIONS = {
 }
 ACTIVATION_FLOOR = 0.1701  # none of them gives less than minus this
 
+# The base model has a tied head without holding it, and the double one has a second head beside.
+_WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
+
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
 
 
@@ -140,7 +143,9 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
     architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
     if not isinstance(architectures, list):
         architectures = [architectures]
-    if raw.get("model_type") != "gpt2" or "GPT2LMHeadModel" not in architectures:
+    # FSDP puts its name in front of a class that it has wrapped.
+    names = {str(name).removeprefix("FSDP") for name in architectures}
+    if raw.get("model_type") != "gpt2" or not names & _WITH_LM_HEAD:
         raise CheckpointError(
             "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
             path=path,

@@ -68,7 +68,7 @@ def export(
     clear_remains(target, notify)
     check_target(target, local, force=options.force)
     located = locate(str(source), revision=revision, token=token)
-    checkpoint = open_checkpoint(located.folder)
+    checkpoint = open_checkpoint(located.folder, notify=notify)
     template = load_template(options.template) if options.template else ALPACA
     check_template(template, checkpoint.tokenizer.special)
     sampling = _default_sampling(checkpoint.folder)

@@ -70,7 +70,7 @@ def finetune(
         read_settings(target)
     else:
         _check_new(target, user_path(base))
-    checkpoint = _open_base(str(base), revision, token)
+    checkpoint = _open_base(str(base), revision, token, notify)
     limit = _limit(recipe, checkpoint)
     special = checkpoint.tokenizer.special
     records = read_records(data, special=[*SPECIAL_TOKENS, *special])
@@ -159,8 +159,8 @@ def _check_new(target: Path, base: Path) -> None:
     check_target(target, base, force=False)
 
 
-def _open_base(base: str, revision: str | None, token: str | None) -> Checkpoint:
-    checkpoint = open_checkpoint(locate(base, revision=revision, token=token).folder)
+def _open_base(base: str, revision: str | None, token: str | None, notify: Notify) -> Checkpoint:
+    checkpoint = open_checkpoint(locate(base, revision=revision, token=token).folder, notify=notify)
     check_template(ALPACA, checkpoint.tokenizer.special)
     if checkpoint.tokenizer.roles.get("eos") != EOS:
         raise CheckpointError(

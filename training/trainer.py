@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, logging
+from transformers import Trainer, TrainerCallback, TrainingArguments, logging
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_callback import PrinterCallback
 
 from issun.export.checkpoint import Checkpoint
 from issun.export.config import read_json
 from issun.export.options import Progress
+from issun.export.torch_model import load_torch
 from issun.export.weights import SAFETENSORS
 from issun.training.errors import TrainingError
 from issun.training.machine import Machine
@@ -177,15 +178,7 @@ class _Keeper(TrainerCallback):
 
 
 def _load(base: Checkpoint) -> Any:
-    config = base.config
-    # Other attention ignores these two.
-    odd = not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx
-    model = GPT2LMHeadModel.from_pretrained(
-        base.folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        attn_implementation="eager" if odd else "sdpa",
-    )
+    model = load_torch(base)
     model.config.use_cache = False  # no use beside gradient checkpointing
     return model
 

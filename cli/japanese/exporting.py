@@ -141,6 +141,24 @@ MESSAGES: dict[str, str] = {
     "{folder} does not hold the weights that its config.json describes: {faults}{more}.": (
         "{folder} の重みが config.json と合いません: {faults}{more}。"
     ),
+    "{folder}: the weights hold an adapter ({name}): merge it with its base first (peft: "
+    "merge_and_unload) and export the result.": (
+        "{folder}: 重みにアダプター ({name}) が含まれています。"
+        "先に元のモデルへ統合し (peft の merge_and_unload)、その結果を書き出してください。"
+    ),
+    "{folder} holds several networks, and none where transformers looks: {names}.": (
+        "{folder} に複数のネットワークがあり、transformers が読む名前のものはありません: {names}。"
+    ),
+    "{folder}: lm_head.weight is not wte.weight, but config.json ties the two: it is left out, as "
+    "transformers does. If the model has a head of its own, set tie_word_embeddings to false "
+    "there.": (
+        "{folder}: lm_head.weight が wte.weight と異なりますが、config.json は両者を共有すると"
+        "しています。transformers と同じく lm_head.weight は使いません。独自の出力層を持つモデル"
+        "なら、config.json の tie_word_embeddings を false にしてください。"
+    ),
+    "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.": (
+        "{folder}: GPT2LMHeadModel にない {names}{more} は使いません。"
+    ),
     "{folder} has no SentencePiece tokenizer: expected {names}.": (
         "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
     ),
