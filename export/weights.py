@@ -21,6 +21,7 @@ Array = NDArray[np.float32]
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PYTORCH, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, PYTORCH, PYTORCH_INDEX)
 
 # Where Lightning, plain training loops and DeepSpeed put the table of tensors.
 _NESTS = ("state_dict", "model_state_dict", "model", "module")
@@ -136,7 +137,7 @@ def open_weights(folder: Path) -> tuple[dict[str, Tensor], list[Path]]:
     raise CheckpointError(
         "{folder} has no weights: expected {expected}.",
         folder=folder,
-        expected=f"{SAFETENSORS}, {SAFETENSORS_INDEX}, {PYTORCH} or {PYTORCH_INDEX}",
+        expected=f"{', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}",
     )
 
 

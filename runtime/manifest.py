@@ -105,13 +105,14 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The checkpoint that the bundle was made from."""
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The checkpoint that the bundle was made from; `tokenizer` if that is another one's."""
 
     name: str
     revision: str | None
     files: dict[str, str]
     sha256: str
+    tokenizer: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -159,8 +159,33 @@ MESSAGES: dict[str, str] = {
     "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.": (
         "{folder}: GPT2LMHeadModel にない {names}{more} は使いません。"
     ),
-    "{folder} has no SentencePiece tokenizer: expected {names}.": (
+    "{folder} has no SentencePiece tokenizer: expected {names}. Put the file of its base model "
+    "there, or name a folder or hub id that has it with --tokenizer.": (
         "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
+        "元のモデルのファイルをそこに置くか、それがあるフォルダーか Hub の ID を --tokenizer で"
+        "指定してください。"
+    ),
+    "{folder} has {others} and no SentencePiece tokenizer: expected {names}. Put the file that "
+    "the tokenizer was made from there, or name a folder or hub id that has it with "
+    "--tokenizer.": (
+        "{folder} には {others} だけがあり、SentencePiece のトークナイザーがありません。"
+        "必要なのは {names} です。変換元のファイルをそこに置くか、それがあるフォルダーか Hub の ID を "
+        "--tokenizer で指定してください。"
+    ),
+    "Folder or hub id that has the tokenizer, if another.": (
+        "トークナイザーが別の場所にある場合、そのフォルダーか Hub の ID。"
+    ),
+    "{folder} is an adapter of {base}: merge it with its base first (peft: merge_and_unload) and "
+    "export the result.": (
+        "{folder} は {base} のアダプターです。先に元のモデルへ統合し (peft の merge_and_unload)、"
+        "その結果を指定してください。"
+    ),
+    "{folder} holds an adapter of {base} ({names}) beside a model: merge the two first (peft: "
+    "merge_and_unload) and export the result, or take the adapter's files away if the model is to "
+    "be exported without them.": (
+        "{folder} にはモデルと並んで {base} のアダプター ({names}) があります。"
+        "先に統合して (peft の merge_and_unload) その結果を指定するか、アダプターなしで使うなら"
+        "アダプターのファイルを取り除いてください。"
     ),
     "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is {rows}.": (
         "{path} が config.json と合いません: {pieces} 個{beyond}、vocab_size は {rows} です。"
