@@ -21,7 +21,8 @@ _WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped
 # The names with which peft and its like save what they add to a model.
 _ADAPTER = re.compile(
     r"(?:.*\.)?(?:lora_\w+|ia3_l|hada_\w+|lokr_\w+|b?oft_\w+|vera_\w+|vblora_\w+|fourierft_\w+"
-    r"|base_layer|modules_to_save|original_module|prompt_embeddings|prompt_encoder|adapters)"
+    r"|hra_\w+|ln_tuning_layers|trainable_tokens_\w+|base_layer|modules_to_save|original_module"
+    r"|prompt_embeddings|prompt_encoder|adapters)"
     r"(?:\..*)?"
 )
 _PART = r"(?:h\.\d+|wte|wpe|ln_f)\."

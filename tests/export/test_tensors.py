@@ -293,6 +293,9 @@ ADAPTED = [
     "base_model.model.transformer.h.0.attn.c_attn.hada_w1_a",
     "base_model.model.transformer.h.0.attn.c_attn.base_layer.weight",
     "base_model.model.lm_head.modules_to_save.default.weight",
+    "base_model.model.transformer.h.0.ln_1.ln_tuning_layers.weight",
+    "base_model.model.lm_head.vera_lambda_b",
+    "base_model.model.lm_head.boft_R",
     "prompt_embeddings",
 ]
 
