@@ -14,7 +14,7 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import as_utf8, reason_of, user_path
 from issun.runtime.model import make_params
 
 
@@ -97,7 +97,7 @@ def _wanted(
 
 def _schema(path: Path) -> dict[str, Any]:
     try:
-        schema = json.loads(user_path(path).read_text(encoding="utf-8-sig"))
+        schema = json.loads(as_utf8(user_path(path).read_bytes()).decode())
     except (OSError, ValueError, RecursionError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ParameterError("{path} is no JSON schema: {reason}", path=path, reason=reason) from (

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import inspect as kinds
 
+from issun.runtime.files import as_utf8
 from issun.server.errors import ApiError, UnsupportedError
 from issun.server.types import Body
 from issun.server.unused import INSTEAD
@@ -30,7 +31,7 @@ _SHOWN = 100  # characters of a value or a path that an error has
 def parse(raw: bytes, kind: type[_T]) -> _T:
     """Read a body; raises ApiError that has the path of what is wrong."""
     try:
-        value = msgspec.json.decode(raw)
+        value = msgspec.json.decode(as_utf8(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         raise ApiError("The body is not JSON: {reason}", reason=reason) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from bisect import bisect_left
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.export.template import ALPACA
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import as_utf8, reason_of, user_path
 from issun.runtime.prompt import Turn
 from issun.training.errors import DataError, RecordError
 from issun.training.files import write_whole
@@ -70,8 +69,8 @@ def read_records(path: Path, *, special: Iterable[str] = SPECIAL_TOKENS) -> list
     """
     path = user_path(path)
     try:
-        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
+        raw = as_utf8(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from issun.export import CheckpointError, export
 from issun.runtime import Model, SamplingParams
@@ -318,6 +320,43 @@ def test_base_that_cannot_be_exported_fails_before_the_training(
     (source / "generation_config.json").write_text('{"temperature": -1}')
     with pytest.raises(CheckpointError, match="generation_config"):
         finetune(source, data, tmp_path / "run", FAST, progress=interrupt_at(0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokenizer_and_names_from_elsewhere_give_the_same_run(
+    base: Path, data: Path, tmp_path: Path, whole: Path
+) -> None:
+    source, tokenizer = tmp_path / "base", tmp_path / "tokenizer"
+    shutil.copytree(base, source)
+    tokenizer.mkdir()
+    for name in ("spiece.model", "tokenizer_config.json"):
+        (source / name).rename(tokenizer / name)
+    weights = load_file(source / "model.safetensors")
+    wrapped = {f"_orig_mod.{name}": array for name, array in weights.items()}
+    save_file(wrapped | {"v_head.bias": np.ones(1, np.float32)}, source / "model.safetensors")
+    told: list[str] = []
+    finetune(
+        source,
+        data,
+        tmp_path / "run",
+        FAST,
+        tokenizer=tokenizer,
+        notify=lambda template, **values: told.append(template.format(**values)),
+    )
+    assert [text for text in told if "left out v_head.bias" in text]
+    assert weights_of(tmp_path / "run") == weights_of(whole)
+    epoch = tmp_path / "run" / "epoch-1"
+    assert {"spiece.model", "tokenizer_config.json"} <= {path.name for path in epoch.iterdir()}
+    assert export(epoch, tmp_path / "bundle").tokens.sep == 5
+
+
+def test_adapter_is_no_base(base: Path, data: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(base, tmp_path / "base")
+    (source / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "someone/base"}', encoding="utf-8"
+    )
+    with pytest.raises(CheckpointError, match="holds an adapter of someone/base"):
+        finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 
 
