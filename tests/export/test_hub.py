@@ -268,7 +268,7 @@ def test_adapter_is_refused_with_its_base(hub: Hub, client: Client) -> None:
     hub.files = {
         "adapter_config.json": ADAPTER,
         "adapter_model.safetensors": b"",
-        "spiece.model": b"",
+        "spiece.model": b"pieces",
     }
     message = client.error(hub)
     assert message.startswith(f"{REPO} is an adapter of someone/base: merge it with its base first")
