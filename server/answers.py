@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from issun.runtime.generate import Segment
 from issun.runtime.sampling import SamplingParams
@@ -26,6 +27,16 @@ class Job:
     score: int | None = None
     answer: bool = True
     continued: int = 0
+
+
+class Answering(Protocol):
+    """Answers on their way: (place of the answer, event), until all have ended or `close`."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
+        """Events as they come; raises the error of the first answer that failed."""
+
+    def close(self) -> None:
+        """Give up what has not ended; must be called."""
 
 
 class Answers:

@@ -9,12 +9,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.runtime.constraint import Constraint
 from issun.runtime.generate import Logprob, Segment
+from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
+from issun.server.formats import wanted_format
 from issun.server.requests import Scored
-from issun.server.sampling import most_tokens, sampling_params
+from issun.server.sampling import check_ends, make_constraint, most_tokens, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -65,6 +68,7 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         asked,
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
+        constraint=_constraint(service.model, asked),
     )
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
@@ -72,6 +76,14 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         for prompt in prompts
         for some in params
     ]
+
+
+def _constraint(model: Model, asked: CompletionRequest) -> Constraint | None:
+    wanted = wanted_format(asked)
+    if wanted is None:
+        return None
+    check_ends(asked, wanted.place)
+    return make_constraint(model, wanted)
 
 
 def _prompts(

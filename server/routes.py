@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from issun.server.chat import fit
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.messages import dialogue_of
 from issun.server.metrics import resident_bytes
+from issun.server.plan import fit
 from issun.server.service import Service, json_response, read_body, service_of
 from issun.server.types import DetokenizeRequest, TokenizeRequest
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.server.answers import Answers, Job
+from issun.server.answers import Answering, Answers, Job
 from issun.server.body import parse
 from issun.server.errors import (
     ApiError,
@@ -102,7 +102,7 @@ def error_response(error: Exception) -> Response:
 class EventStream(StreamingResponse):
     """Server-sent events of some answers, which are given up when the client goes."""
 
-    def __init__(self, answers: Answers, chunks: AsyncIterator[object]) -> None:
+    def __init__(self, answers: Answering, chunks: AsyncIterator[object]) -> None:
         self._answers = answers
         super().__init__(
             _events(chunks),
@@ -159,16 +159,20 @@ class Usage:
     """Counts the tokens of a request's answers."""
 
     def __init__(self, prompt_tokens: int) -> None:
-        self._prompt_tokens = prompt_tokens
+        self._prompt_tokens, self._chosen_by = prompt_tokens, 0
         self._timings: dict[int, Timings] = {}
 
     def add(self, place: int, segment: Segment) -> None:
         """Note an answer's latest segment."""
         self._timings[place] = segment.timings
 
+    def add_choice(self, new_tokens: int) -> None:
+        """Note the tokens by which an answer said which function it calls."""
+        self._chosen_by += new_tokens
+
     def report(self) -> dict[str, Any]:
         """The dialect's usage object."""
-        new = sum(timings.new_tokens for timings in self._timings.values())
+        new = self._chosen_by + sum(timings.new_tokens for timings in self._timings.values())
         reused = self._timings[0].reused_tokens if 0 in self._timings else 0
         return {
             "prompt_tokens": self._prompt_tokens,

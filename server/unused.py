@@ -145,7 +145,7 @@ PART: Mapping[str, Check] = {**_KEPT, "thinking": _anything, "signature": _anyth
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
-TOOL: Mapping[str, Check] = {"cache_control": _anything}
+TOOL: Mapping[str, Check] = {"cache_control": _anything, "custom": _anything}
 
 INSTEAD: Mapping[str, str] = {  # the field of this server that does what another's does
     "max_new_tokens": "max_tokens",
