@@ -27,6 +27,7 @@ from issun.server.errors import ApiError, MethodError, NotFoundError, ServerErro
 from issun.server.guard import Guard
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
+from issun.server.responses import responses
 from issun.server.scheduler import Scheduler
 from issun.server.service import Service, error_response
 
@@ -67,6 +68,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/responses", responses, methods=["POST"]),
             Route("/v1/models", routes.models),
             Route("/v1/models/{name}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),

@@ -20,6 +20,7 @@ from issun.server.service import (
     EventStream,
     Service,
     Usage,
+    as_events,
     head,
     json_response,
     read_body,
@@ -38,7 +39,7 @@ async def chat_completions(request: Request) -> Response:
     answers = plan.start(service)
     usage = Usage(plan.prompt_tokens)
     if asked.stream:
-        return EventStream(answers, _chunks(service, asked, answers, usage, plan))
+        return EventStream(answers, as_events(_chunks(service, asked, answers, usage, plan)))
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage, plan))
     finally:

@@ -22,6 +22,7 @@ from issun.server.service import (
     EventStream,
     Service,
     Usage,
+    as_events,
     head,
     json_response,
     read_body,
@@ -44,7 +45,7 @@ async def completions(request: Request) -> Response:
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
-        return EventStream(answers, _chunks(service, asked, answers, choices, usage))
+        return EventStream(answers, as_events(_chunks(service, asked, answers, choices, usage)))
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:

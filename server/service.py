@@ -102,10 +102,10 @@ def error_response(error: Exception) -> Response:
 class EventStream(StreamingResponse):
     """Server-sent events of some answers, which are given up when the client goes."""
 
-    def __init__(self, answers: Answering, chunks: AsyncIterator[object]) -> None:
+    def __init__(self, answers: Answering, events: AsyncIterator[bytes]) -> None:
         self._answers = answers
         super().__init__(
-            _events(chunks),
+            events,
             media_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -118,7 +118,8 @@ class EventStream(StreamingResponse):
             self._answers.close()
 
 
-async def _events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    """Chunks, and an error that ends them, as the dialect's events."""
     try:
         async for chunk in chunks:
             yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
