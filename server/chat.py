@@ -27,7 +27,7 @@ from issun.server.service import (
     service_of,
     unless_gone,
 )
-from issun.server.types import ChatRequest
+from issun.server.types import ChatRequest, StreamOptions
 
 
 async def chat_completions(request: Request) -> Response:
@@ -39,7 +39,8 @@ async def chat_completions(request: Request) -> Response:
     answers = plan.start(service)
     usage = Usage(plan.prompt_tokens)
     if asked.stream:
-        return EventStream(answers, as_events(_chunks(service, asked, answers, usage, plan)))
+        events = as_events(_chunks(service, asked, answers, usage, plan))
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage, plan))
     finally:
@@ -81,8 +82,8 @@ async def _chunks(
     service: Service, asked: ChatRequest, answers: Answering, usage: Usage, plan: Plan
 ) -> AsyncIterator[object]:
     common = head("chat.completion.chunk", "chatcmpl", service)
-    told = bool(asked.stream_options and asked.stream_options.include_usage)
-    if told:
+    options = asked.stream_options or StreamOptions()
+    if options.include_usage:
         common["usage"] = None
     begun: set[int] = set()
     fields: list[Fields] = [TextFields()] * len(plan.params)
@@ -99,6 +100,8 @@ async def _chunks(
         if not isinstance(event, Segment):
             continue
         usage.add(place, event)
+        if options.continuous_usage_stats:
+            common["usage"] = usage.report()
         if place not in begun:
             begun.add(place)
             yield common | {"choices": [_delta(place, fields[place].first())]}
@@ -111,7 +114,7 @@ async def _chunks(
         if event.finish_reason:
             reason = fields[place].reason(event.finish_reason)
             yield common | {"choices": [_delta(place, {}, reason)]}
-    if told:
+    if options.include_usage:
         last = {"choices": [], "usage": usage.report(), "issun": _figures(usage, plan)}
         yield common | last
 

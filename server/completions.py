@@ -29,7 +29,7 @@ from issun.server.service import (
     service_of,
     unless_gone,
 )
-from issun.server.types import CompletionRequest
+from issun.server.types import CompletionRequest, StreamOptions
 
 _DEFAULT_TOKENS = 16  # as the dialect has it
 
@@ -45,7 +45,8 @@ async def completions(request: Request) -> Response:
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
-        return EventStream(answers, as_events(_chunks(service, asked, answers, choices, usage)))
+        events = as_events(_chunks(service, asked, answers, choices, usage))
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
@@ -122,8 +123,8 @@ async def _chunks(
     usage: Usage,
 ) -> AsyncIterator[object]:
     common = head("text_completion", "cmpl", service)
-    told = bool(asked.stream_options and asked.stream_options.include_usage)
-    if told:
+    options = asked.stream_options or StreamOptions()
+    if options.include_usage:
         common["usage"] = None
     async for place, event in answers:
         choice = choices[place]
@@ -132,9 +133,11 @@ async def _chunks(
         elif isinstance(event, Segment):
             usage.add(place, event)
             choice.add(event)
+            if options.continuous_usage_stats:
+                common["usage"] = usage.report()
         if new := choice.take(place):
             yield common | {"choices": [new]}
-    if told:
+    if options.include_usage:
         yield common | {"choices": [], "usage": usage.report()}
 
 

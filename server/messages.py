@@ -56,7 +56,7 @@ def dialogue_of(messages: Sequence[Message]) -> Dialogue:
     if nothing_new or not (lines or system):
         raise invalid(
             f"messages[{len(messages) - 1}]",
-            "its content is empty, so there is nothing to answer.",
+            "there is nothing to answer: send a text of role user.",
         )
     if not lines:
         lines, system = [("user", system)], ""

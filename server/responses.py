@@ -41,7 +41,8 @@ async def responses(request: Request) -> Response:
     answer = _Answer(service, asked, plan)
     answers = plan.start(service)
     if asked.stream:
-        return EventStream(answers, _frames(answer, answers))
+        events = _frames(answer, answers)
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
         await unless_gone(request, _finish(answer, answers))
     finally:

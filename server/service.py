@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
@@ -32,6 +32,7 @@ from issun.server.types import Body
 
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=Body)
+_COMMENT = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +92,21 @@ def json_response(content: object, status: int = 200, **headers: str) -> Respons
 def error_response(error: Exception) -> Response:
     """The dialect's error object with its status."""
     found = as_api_error(error)
-    headers = {}
-    if (seconds := getattr(found, "retry_after", None)) is not None:
-        headers["Retry-After"] = str(seconds)
-    if found.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return json_response(error_object(found), found.status, **headers)
+    return json_response(error_object(found), found.status, **found.headers)
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of some answers, which are given up when the client goes."""
+    """Server-sent events of some answers, which are given up when the client goes.
 
-    def __init__(self, answers: Answering, events: AsyncIterator[bytes]) -> None:
-        self._answers = answers
+    While no event comes a comment does, every `keep_alive` seconds: clients and proxies hang up on
+    a connection that is silent.
+    """
+
+    def __init__(
+        self, answers: Answering, events: AsyncIterator[bytes], *, keep_alive: float
+    ) -> None:
+        self._answers, self._keep_alive = answers, keep_alive
+        self._latest = 0.0  # when something was sent
         super().__init__(
             events,
             media_type="text/event-stream; charset=utf-8",
@@ -112,10 +115,29 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
+        now = asyncio.get_running_loop().time
+        self._latest = now()
+        comments = asyncio.create_task(self._comment(send))
+
+        async def sending(message: Message) -> None:
+            self._latest = now()
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                comments.cancel()  # nothing may follow the last part
+            await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sending)
         finally:
+            comments.cancel()
             self._answers.close()
+
+    async def _comment(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._latest + self._keep_alive - now())
+            if now() >= self._latest + self._keep_alive:
+                self._latest = now()
+                await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
 
 
 async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
