@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
@@ -25,11 +25,20 @@ from issun.server.types import (
 from issun.server.unused import Check
 
 _INCLUDED = ("reasoning.encrypted_content",)  # nothing here reasons
+_MESSAGE = re.compile(r"messages\[(\d+)\](\.content\b)?")
 _NAMES = (  # of the other dialect's fields, and of these
     (re.compile(r"^(tools\[\d+\])\.function\b"), r"\1"),
+    (re.compile(r"^response_format\.json_schema$"), "text.format.schema"),
     (re.compile(r"^response_format\b"), "text.format"),
     (re.compile(r"^max_(completion_)?tokens$"), "max_output_tokens"),
 )
+
+
+class Source(NamedTuple):
+    """The paths that a message and its content come from."""
+
+    item: str
+    content: str
 
 
 class TextOptions(Body):
@@ -113,8 +122,8 @@ class FunctionTool(Body):
     strict: bool | None = None
 
 
-def as_chat(asked: ResponsesRequest) -> tuple[ChatRequest, list[str]]:
-    """The request in the other dialect, and the path that each of its messages comes from.
+def as_chat(asked: ResponsesRequest) -> tuple[ChatRequest, list[Source]]:
+    """The request in the other dialect, and where each of its messages comes from.
 
     Raises ApiError with the path of what has no place there.
     """
@@ -123,7 +132,7 @@ def as_chat(asked: ResponsesRequest) -> tuple[ChatRequest, list[str]]:
             raise refused(f"include[{number}]", "{name!r} is not supported.", name=name[:50])
     if asked.truncation not in (None, "auto", "disabled"):
         raise invalid("truncation", "it must be auto or disabled.")
-    messages, places = _messages(asked)
+    messages, sources = _messages(asked)
     if not messages:
         raise invalid("input", "there is nothing to answer: send a text.")
     chat = ChatRequest(
@@ -136,14 +145,15 @@ def as_chat(asked: ResponsesRequest) -> tuple[ChatRequest, list[str]]:
         tools=_tools(asked.tools or ()),
         tool_choice=asked.tool_choice,
     )
-    return chat, places
+    return chat, sources
 
 
-def in_items(error: ApiError, places: Sequence[str]) -> ApiError:
+def in_items(error: ApiError, sources: Sequence[Source]) -> ApiError:
     """An error about a request of the other dialect with the path in the one that came."""
     old = new = error.param or ""
-    if found := re.match(r"messages\[(\d+)\]", old):
-        new = places[int(found[1])] + old[found.end() :]
+    if found := _MESSAGE.match(old):
+        source = sources[int(found[1])]
+        new = (source.content if found[2] else source.item) + old[found.end() :]
     for pattern, name in _NAMES:
         new = pattern.sub(name, new)
     translated = type(error)("{message}", message=str(error).replace(old, new, 1))
@@ -151,25 +161,30 @@ def in_items(error: ApiError, places: Sequence[str]) -> ApiError:
     return translated
 
 
-def _messages(asked: ResponsesRequest) -> tuple[list[Message], list[str]]:
-    messages = [Message(role="system", content=asked.instructions)] if asked.instructions else []
-    places = ["instructions"] * len(messages)
+def _messages(asked: ResponsesRequest) -> tuple[list[Message], list[Source]]:
+    found: list[tuple[Message, Source]] = []
+    if asked.instructions:
+        said = Message(role="system", content=asked.instructions)
+        found.append((said, Source("instructions", "instructions")))
     if isinstance(asked.input, str):
         if asked.input:
-            messages.append(Message(role="user", content=asked.input))
-            places.append("input")
-        return messages, places
-    for number, item in enumerate(asked.input):
-        place = f"input[{number}]"
-        message = _message(item, place)
-        if message is None:
-            continue
-        if message.tool_calls and messages and messages[-1].tool_calls:  # made at the same time
-            messages[-1].tool_calls += message.tool_calls
-            continue
-        messages.append(message)
-        places.append(place)
-    return messages, places
+            said = Message(role="user", content=asked.input)
+            found.append((said, Source("input", "input")))
+    else:
+        for number, item in enumerate(asked.input):
+            _add(found, item, f"input[{number}]")
+    return [message for message, _ in found], [source for _, source in found]
+
+
+def _add(found: list[tuple[Message, Source]], item: Mapping[str, Any], place: str) -> None:
+    message = _message(item, place)
+    if message is None:
+        return
+    if message.tool_calls and found and (made := found[-1][0].tool_calls):  # at the same time
+        made += message.tool_calls
+        return
+    name = "output" if message.role == "tool" else "content"
+    found.append((message, Source(place, f"{place}.{name}")))
 
 
 def _message(item: Mapping[str, Any], place: str) -> Message | None:

@@ -51,11 +51,11 @@ async def responses(request: Request) -> Response:
 
 
 def _plan(service: Service, asked: ResponsesRequest) -> Plan:
-    chat, places = as_chat(asked)
+    chat, sources = as_chat(asked)
     try:
         plan = plan_of(service, chat)
     except ApiError as error:
-        raise in_items(error, places) from error
+        raise in_items(error, sources) from error
     if plan.dropped_turns and asked.truncation == "disabled":
         long = invalid("input", "it does not fit into the context, and truncation is disabled.")
         long.code = "context_length_exceeded"
@@ -116,6 +116,7 @@ class _Answer:
         """The response object."""
         asked, params, ended = self.asked, self.plan.params[0], self.status != "in_progress"
         cut = {"reason": "max_output_tokens"} if self.status == "incomplete" else None
+        done = "completed" if self.status == "completed" else "incomplete"
         return {
             "id": self.id,
             "object": "response",
@@ -128,7 +129,7 @@ class _Answer:
             "max_output_tokens": asked.max_output_tokens,
             "metadata": asked.metadata or {},
             "model": self.service.name,
-            "output": [self.output.whole(self.text, self.status)] if ended and self.begun else [],
+            "output": [self.output.whole(self.text, done)] if ended and self.begun else [],
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from issun.server.body import invalid, refused
-from issun.server.types import ChatRequest, FunctionDefinition
+from issun.server.types import ChatRequest, FunctionDefinition, Message
 
 _COMBINED = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
 _SILENT = ("type", "properties", "required", "additionalProperties", "title", "description")
@@ -58,7 +58,23 @@ def calling_of(asked: ChatRequest) -> Calling | None:
         names, named = _names(asked.tool_choice, "tool_choice", functions)
     if not names:
         return None
+    names = _without_called(names, asked.messages)
     return Calling(tuple(functions[name] for name in names), named, legacy)
+
+
+def _without_called(names: list[str], messages: Sequence[Message]) -> list[str]:
+    """`names` less those called since the user's last message, unless these are all.
+
+    Else a small model calls one function again and again, and an agent that demands calls never
+    gets to the one that ends it.
+    """
+    called: set[str] = set()
+    for message in reversed(messages):
+        if message.role == "user":
+            break
+        called |= {call.function.name for call in message.tool_calls or ()}
+        called |= {message.function_call.name} if message.function_call else set()
+    return [name for name in names if name not in called] or names
 
 
 def _functions(asked: ChatRequest) -> dict[str, Function]:
