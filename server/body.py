@@ -88,7 +88,8 @@ def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> d
 
 def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
     check = cast(type[Body], kind.cls).unused.get(name)
-    if _is_empty(value) or (check is not None and check(value)):
+    asks_for_less = value is False and check is not None and check(True)
+    if (check is not None and check(value)) or (_is_empty(value) and not asks_for_less):
         return
     known = [field.encode_name for field in kind.fields]
     if name in INSTEAD:

@@ -59,7 +59,8 @@ async def completions(request: Request) -> Response:
 def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
     prompts = _prompts(service.model.tokenizer, asked.prompt)
-    service.check_choices(len(prompts) * (asked.n or 1))
+    several = len(prompts) > 1
+    service.check_choices(len(prompts) * (asked.n or 1), "prompt" if several else "n")
     most = most_tokens(service.model, asked)
     most = _DEFAULT_TOKENS if most is None else most
     if most == 0 and not asked.echo:

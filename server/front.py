@@ -36,13 +36,14 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = canonical(scope["path"])
-        headers = _HEADERS | {"X-Request-Id": _request_id(Headers(scope=scope))}
-        scope = scope | {"path": path, "raw_path": path.encode()}
+        headers = {**_HEADERS, "X-Request-Id": _request_id(Headers(scope=scope))}
+        scope = {**scope, "path": canonical(scope["path"])}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(headers)
+                given = MutableHeaders(scope=message)
+                for name, value in headers.items():
+                    given[name] = value
             await send(message)
 
         await self._app(scope, receive, sending)

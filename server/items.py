@@ -81,10 +81,9 @@ class ResponsesRequest(Body):
 class MessageItem(Body):
     """What somebody said."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.ITEM
+    unused: ClassVar[Mapping[str, Check]] = unused.MESSAGE
 
     role: str
-    type: str = "message"
     content: str | list[ContentPart | str] | None = None
 
 

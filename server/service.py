@@ -18,9 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answering, Answers, Job
-from issun.server.body import parse
+from issun.server.body import invalid, parse
 from issun.server.errors import (
-    ApiError,
     ModelNotFoundError,
     as_api_error,
     error_object,
@@ -56,11 +55,12 @@ class Service:
                 name=self.name,
             )
 
-    def check_choices(self, count: int) -> None:
-        """Raise ApiError when a request asks for more answers than one may."""
+    def check_choices(self, count: int, place: str = "n") -> None:
+        """Raise ApiError when a request asks for more answers than one may, at a path of it."""
         if count > self.options.max_choices:
-            raise ApiError(
-                "The request asks for {asked} answers, it may ask for {limit} at most.",
+            raise invalid(
+                place,
+                "the request asks for {asked} answers, it may ask for {limit} at most.",
                 asked=count,
                 limit=self.options.max_choices,
             )

@@ -57,6 +57,7 @@ SAMPLING: Mapping[str, Check] = {
             "cache_prompt",
             "keep_alive",
             "ttl",
+            "guided_decoding_backend",
         ),
         _anything,
     ),
@@ -112,14 +113,19 @@ COMPLETION: Mapping[str, Check] = dict(SAMPLING)
 
 TOKENIZE: Mapping[str, Check] = {"add_generation_prompt": _one_of(True)}
 
-STREAM_OPTIONS: Mapping[str, Check] = {}
+STRUCTURED_OUTPUTS: Mapping[str, Check] = dict.fromkeys(
+    # JSON here has neither white space that may be anywhere nor another engine to fall back to.
+    ("disable_any_whitespace", "disable_fallback", "_backend"),
+    _anything,
+)
 
 _KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients keep beside a message or a part of it
-    ("cache_control", "id", "index", "status", "metadata"), _anything
+    ("cache_control", "index", "status", "metadata"), _anything
 )
 
 MESSAGE: Mapping[str, Check] = {
     **_KEPT,
+    "id": _anything,
     "type": _one_of("message"),
     **dict.fromkeys(  # reasoning of other models, and their notes
         (
@@ -131,6 +137,7 @@ MESSAGE: Mapping[str, Check] = {
             "provider_specific_fields",
             "prefix",
             "partial",
+            "phase",
             "finish_reason",
             "created_at",
             "createdAt",
@@ -144,7 +151,8 @@ MESSAGE: Mapping[str, Check] = {
 PART: Mapping[str, Check] = {
     **_KEPT,
     **dict.fromkeys(
-        ("thinking", "signature", "annotations", "logprobs", "prompt_cache_breakpoint"), _anything
+        ("id", "thinking", "signature", "annotations", "logprobs", "prompt_cache_breakpoint"),
+        _anything,
     ),
 }
 
@@ -173,7 +181,7 @@ RESPONSES_TEXT: Mapping[str, Check] = {"verbosity": _anything}
 
 RESPONSES_STREAM: Mapping[str, Check] = {"include_obfuscation": _anything}
 
-ITEM: Mapping[str, Check] = {**MESSAGE, "phase": _anything, "caller": _anything}
+ITEM: Mapping[str, Check] = {**_KEPT, "id": _anything, "caller": _anything}
 
 FUNCTION_TOOL: Mapping[str, Check] = {"cache_control": _anything, "output_schema": _anything}
 
@@ -202,6 +210,7 @@ INSTEAD: Mapping[str, str] = {  # the field of this server that does what anothe
     "grammar": "regex, choices or response_format",
     "guided_grammar": "regex, choices or response_format",
     "structural_tag": "regex, choices or response_format",
+    "properties": "response_format.json_schema.schema for a schema",
     "format": "response_format",
     "text": "response_format",
     "input": "messages",
