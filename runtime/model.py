@@ -195,16 +195,21 @@ class Model:
             self._give_back()
             return logits
 
-    def writer(self, prompt: list[int], params: SamplingParams, reused: int = 0) -> Writer:
+    def writer(
+        self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
+    ) -> Writer:
         """What makes an answer of the logits behind `prompt`, of which `reused` ids were known.
 
-        Raises ParameterError for ids in `params` that are out of range.
+        The answer's text continues that of the last `continued` ids. Raises ParameterError for ids
+        in `params` that are out of range.
         """
+        text = self._text(params)
+        text.follow(prompt[len(prompt) - continued :])
         return Writer(
             prompt,
             params,
             sampler=self._sampler(params),
-            text=self._text(params),
+            text=text,
             eos=self._vocabulary.eos,
             n_positions=self.decoder.n_positions,
             reused=reused,

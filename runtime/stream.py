@@ -78,6 +78,11 @@ class TextStream:
             self.push(token)
         self._stop = stop
 
+    def follow(self, ids: Sequence[int]) -> None:
+        """Begin behind `ids`, whose whole text a reader has."""
+        self.skip(ids)
+        self._raw = self._text = ""
+
     def pause(self) -> str:
         """The rest of the text when it is cut here, but no half of a character or newline."""
         return self._give(len(self._text.removesuffix("\n")))

@@ -16,12 +16,16 @@ from issun.server.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer of a request: prompt and parameters, and whether the prompt is scored."""
+    """One answer of a request: prompt and parameters, and whether the prompt is scored.
+
+    With `continued` n the prompt's last n tokens are the beginning of the answer.
+    """
 
     prompt: list[int]
     params: SamplingParams
     score: int | None = None
     answer: bool = True
+    continued: int = 0
 
 
 class Answers:
@@ -40,6 +44,7 @@ class Answers:
                 params=job.params,
                 score=job.score,
                 answer=job.answer,
+                continued=job.continued,
                 emit=partial(self._emit, place),
             )
             for place, job in enumerate(jobs)

@@ -14,10 +14,10 @@ from issun.runtime.generate import Logprob, Segment
 from issun.runtime.prompt import FittedPrompt
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
-from issun.server.errors import ApiError
+from issun.server.body import invalid, refused
 from issun.server.messages import Dialogue, dialogue_of
 from issun.server.requests import Progress
-from issun.server.sampling import check_lengths, sampling_params
+from issun.server.sampling import most_tokens, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -28,7 +28,7 @@ from issun.server.service import (
     service_of,
     unless_gone,
 )
-from issun.server.types import ChatRequest
+from issun.server.types import ChatRequest, StreamOptions
 
 _REMEMBERED = 1024  # conversations
 
@@ -43,7 +43,8 @@ async def chat_completions(request: Request) -> Response:
     answers = service.answers(jobs)
     usage = Usage(len(jobs[0].prompt))
     if asked.stream:
-        return EventStream(answers, _chunks(service, asked, answers, usage, dropped))
+        chunks = _chunks(service, asked, answers, usage, dropped)
+        return EventStream(answers, chunks, keep_alive=service.options.keep_alive)
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage, len(jobs)))
     finally:
@@ -56,22 +57,53 @@ async def chat_completions(request: Request) -> Response:
 
 def _check(asked: ChatRequest) -> None:
     if asked.top_logprobs and not asked.logprobs:
-        raise ApiError("top_logprobs needs logprobs to be true.")
-    if asked.max_tokens and asked.max_completion_tokens:
-        raise ApiError("Give max_completion_tokens or max_tokens, not both.")
+        raise invalid("top_logprobs", "it needs logprobs to be true.")
+    _check_tools(asked)
+
+
+def _check_tools(asked: ChatRequest) -> None:
+    """Raise ApiError when a request asks for what tools are for."""
+    for tools, choice in (("tools", "tool_choice"), ("functions", "function_call")):
+        if getattr(asked, choice) == "none":
+            continue
+        if getattr(asked, tools):
+            raise refused(
+                f"{tools}[0]", "tools are not supported. Send {choice} none.", choice=choice
+            )
+        if getattr(asked, choice) not in (None, "auto"):
+            raise invalid(choice, "there are no {tools} to choose from.", tools=tools)
 
 
 def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:
     """A job for each choice, and how many old turns the prompt leaves out."""
-    room = service.model.decoder.n_positions
-    check_lengths(asked.min_tokens, asked.max_completion_tokens or asked.max_tokens)
-    most = asked.max_completion_tokens or asked.max_tokens or room
+    most = most_tokens(service.model, asked)
+    if most == 0:
+        raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
+    most = most or service.model.decoder.n_positions
     wanted = max(1, asked.top_logprobs or 0) if asked.logprobs else 0
     params = sampling_params(
         service.model, asked, max_tokens=max(most, asked.min_tokens or 0), logprobs=wanted
     )
-    fitted = fit(service, dialogue_of(asked.messages), most)
-    return [Job(fitted.ids, some) for some in params], fitted.dropped_turns
+    dialogue = dialogue_of(asked.messages)
+    _check_continued(asked, dialogue.beginning)
+    fitted = fit(service, dialogue, most)
+    jobs = [Job(fitted.ids, some, continued=fitted.continued) for some in params]
+    return jobs, fitted.dropped_turns
+
+
+def _check_continued(asked: ChatRequest, beginning: str) -> None:
+    """Raise ApiError where a request wants the last message to be continued that never is.
+
+    Or not to be continued, when it is the assistant's, which always is.
+    """
+    goes_on = bool(beginning)
+    if asked.continue_final_message not in (None, goes_on):
+        place = "continue_final_message"
+    elif asked.add_generation_prompt not in (None, not goes_on):
+        place = "add_generation_prompt"
+    else:
+        return
+    raise refused(place, "the last message is continued if it is the assistant's. Leave it out.")
 
 
 def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
@@ -89,6 +121,7 @@ def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedProm
         dialogue.message,
         max_new_tokens=max_new_tokens,
         dropped=service.dropped.get(key, 0),
+        beginning=dialogue.beginning,
     )
     service.dropped[key] = fitted.dropped_turns
     service.dropped.move_to_end(key)
@@ -124,8 +157,8 @@ async def _chunks(
     service: Service, asked: ChatRequest, answers: Answers, usage: Usage, dropped: int
 ) -> AsyncIterator[object]:
     common = head("chat.completion.chunk", "chatcmpl", service)
-    told = bool(asked.stream_options and asked.stream_options.include_usage)
-    if told:
+    options = asked.stream_options or StreamOptions()
+    if options.include_usage:
         common["usage"] = None
     begun: set[int] = set()
     if asked.progress:  # at once, for a client that stops the answer in the middle
@@ -138,6 +171,8 @@ async def _chunks(
         if not isinstance(event, Segment):
             continue
         usage.add(place, event)
+        if options.continuous_usage_stats:
+            common["usage"] = usage.report()
         if place not in begun:
             begun.add(place)
             yield common | {"choices": [_delta(place, {"role": "assistant", "content": ""})]}
@@ -149,7 +184,7 @@ async def _chunks(
             yield common | {"choices": [choice]}
         if event.finish_reason:
             yield common | {"choices": [_delta(place, {}, event.finish_reason)]}
-    if told:
+    if options.include_usage:
         last = {"choices": [], "usage": usage.report(), "issun": _figures(usage, dropped)}
         yield common | last
 

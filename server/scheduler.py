@@ -179,7 +179,9 @@ class Scheduler:
                 self._waiting.popleft()
             known = self._known(request)
             try:
-                writer = self._model.writer(request.prompt, request.params, known)
+                writer = self._model.writer(
+                    request.prompt, request.params, known, continued=request.continued
+                )
                 self._slots.join(request.prompt, reuse=request.score is None)
             except Exception as error:
                 self._fail(request, error)
