@@ -1,7 +1,7 @@
 """Values that a model writes as plain text: how each is asked for, and how it is read.
 
-A model answers in sentences, `フランスの首都はパリです。`, and a small one goes wrong where it may write
-the value alone. So the pattern of an answer allows a topic before the value and an ending behind.
+A model answers in sentences, `フランスの首都はパリです。`, and a small one goes wrong where it is
+let write the value alone. So an answer may have a topic before the value and an ending behind it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,14 +9,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.runtime.constraint import Constraint
+from issun.runtime.errors import ParameterError
 from issun.runtime.generate import Logprob, Segment
-from issun.runtime.prompt import FittedPrompt
+from issun.runtime.sampling import SamplingParams
 from issun.runtime.tokenizer import Tokenizer
-from issun.server.answers import Answers, Job
+from issun.server.answers import Events, Job
 from issun.server.body import invalid, refused
+from issun.server.filling import json_answers
+from issun.server.fitting import fit
+from issun.server.formats import wanted_format
 from issun.server.messages import Dialogue, dialogue_of
 from issun.server.requests import Progress
-from issun.server.sampling import most_tokens, sampling_params
+from issun.server.sampling import check_ends, constraint_of, most_tokens, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -30,8 +34,6 @@ from issun.server.service import (
 )
 from issun.server.types import ChatRequest, StreamOptions
 
-_REMEMBERED = 1024  # conversations
-
 
 async def chat_completions(request: Request) -> Response:
     """Answer the last message of a conversation."""
@@ -39,14 +41,13 @@ async def chat_completions(request: Request) -> Response:
     asked = await read_body(request, ChatRequest)
     service.check_model(asked.model)
     _check(asked)
-    jobs, dropped = await run_in_threadpool(_jobs, service, asked)
-    answers = service.answers(jobs)
-    usage = Usage(len(jobs[0].prompt))
+    answers, dropped = await _start(service, asked)
+    usage = Usage()
     if asked.stream:
         chunks = _chunks(service, asked, answers, usage, dropped)
         return EventStream(answers, chunks, keep_alive=service.options.keep_alive)
     try:
-        choices = await unless_gone(request, _choices(service, asked, answers, usage, len(jobs)))
+        choices = await unless_gone(request, _choices(service, asked, answers, usage))
     finally:
         answers.close()
     whole = head("chat.completion", "chatcmpl", service)
@@ -74,21 +75,48 @@ def _check_tools(asked: ChatRequest) -> None:
             raise invalid(choice, "there are no {tools} to choose from.", tools=tools)
 
 
+async def _start(service: Service, asked: ChatRequest) -> tuple[Events, int]:
+    """Start an answer for each choice; gives how many old turns the prompt leaves out, too."""
+    form = wanted_format(asked)
+    if form is None or form.kind != "schema":
+        jobs, dropped = await run_in_threadpool(_jobs, service, asked)
+        return service.answers(jobs), dropped
+    check_ends(asked, form)
+    dialogue, params = await run_in_threadpool(_asked, service, asked)
+    try:
+        return await json_answers(service, dialogue, form.value, params)
+    except ParameterError as error:
+        raise invalid(form.place, "{reason}", reason=error) from error
+
+
 def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:
     """A job for each choice, and how many old turns the prompt leaves out."""
+    constraint = constraint_of(service.model, asked)
+    dialogue, params = _asked(service, asked, constraint)
+    fitted = fit(service, dialogue, params[0].max_new_tokens)
+    jobs = [Job(fitted.ids, some, continued=fitted.continued) for some in params]
+    return jobs, fitted.dropped_turns
+
+
+def _asked(
+    service: Service, asked: ChatRequest, constraint: Constraint | None = None
+) -> tuple[Dialogue, list[SamplingParams]]:
+    """The conversation, and the parameters of each choice."""
     most = most_tokens(service.model, asked)
     if most == 0:
         raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
     most = most or service.model.decoder.n_positions
     wanted = max(1, asked.top_logprobs or 0) if asked.logprobs else 0
     params = sampling_params(
-        service.model, asked, max_tokens=max(most, asked.min_tokens or 0), logprobs=wanted
+        service.model,
+        asked,
+        max_tokens=max(most, asked.min_tokens or 0),
+        logprobs=wanted,
+        constraint=constraint,
     )
     dialogue = dialogue_of(asked.messages)
     _check_continued(asked, dialogue.beginning)
-    fitted = fit(service, dialogue, most)
-    jobs = [Job(fitted.ids, some, continued=fitted.continued) for some in params]
-    return jobs, fitted.dropped_turns
+    return dialogue, params
 
 
 def _check_continued(asked: ChatRequest, beginning: str) -> None:
@@ -106,33 +134,10 @@ def _check_continued(asked: ChatRequest, beginning: str) -> None:
     raise refused(place, "the last message is continued if it is the assistant's. Leave it out.")
 
 
-def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
-    """The prompt of a conversation, cut as its last one was while that still fits.
-
-    So the prompts of a long conversation begin alike, and what was read is of use again.
-    """
-    prompts = service.model.prompts
-    role = prompts.system_lines(dialogue.system) if dialogue.system.strip() else []
-    first = repr((dialogue.system, dialogue.turns[:1])).encode("utf-8", "replace")
-    key = hashlib.sha256(first).digest()
-    fitted = prompts.chat(
-        role,
-        dialogue.turns,
-        dialogue.message,
-        max_new_tokens=max_new_tokens,
-        dropped=service.dropped.get(key, 0),
-        beginning=dialogue.beginning,
-    )
-    service.dropped[key] = fitted.dropped_turns
-    service.dropped.move_to_end(key)
-    if len(service.dropped) > _REMEMBERED:
-        service.dropped.popitem(last=False)
-    return fitted
-
-
 async def _choices(
-    service: Service, asked: ChatRequest, answers: Answers, usage: Usage, count: int
+    service: Service, asked: ChatRequest, answers: Events, usage: Usage
 ) -> list[dict[str, Any]]:
+    count = asked.n or 1
     texts: list[list[str]] = [[] for _ in range(count)]
     logprobs: list[list[dict[str, Any]]] = [[] for _ in range(count)]
     reasons: list[str | None] = [None] * count
@@ -154,7 +159,11 @@ async def _choices(
 
 
 async def _chunks(
-    service: Service, asked: ChatRequest, answers: Answers, usage: Usage, dropped: int
+    service: Service,
+    asked: ChatRequest,
+    answers: Events,
+    usage: Usage,
+    dropped: int,
 ) -> AsyncIterator[object]:
     common = head("chat.completion.chunk", "chatcmpl", service)
     options = asked.stream_options or StreamOptions()

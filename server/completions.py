@@ -14,7 +14,7 @@ from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
 from issun.server.requests import Scored
-from issun.server.sampling import most_tokens, sampling_params
+from issun.server.sampling import constraint_of, most_tokens, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -67,6 +67,7 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         asked,
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
+        constraint=constraint_of(service.model, asked),
     )
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [

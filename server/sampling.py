@@ -11,7 +11,7 @@ from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model, make_params
 from issun.runtime.sampling import SamplingParams
 from issun.server.body import invalid
-from issun.server.formats import wanted_format
+from issun.server.formats import Format, wanted_format
 from issun.server.types import Sampling
 
 _SAME = (
@@ -27,11 +27,16 @@ _SAME = (
 
 
 def sampling_params(
-    model: Model, request: Sampling, *, max_tokens: int, logprobs: int
+    model: Model,
+    request: Sampling,
+    *,
+    max_tokens: int,
+    logprobs: int,
+    constraint: Constraint | None = None,
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
-    With a seed the answers have that one and the next ones. May take long, for a large grammar.
+    With a seed the answers have that one and the next ones.
     """
     changes: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(request, name)) is not None
@@ -47,7 +52,7 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
-    changes["constraint"] = _constraint(model, request)
+    changes["constraint"] = constraint
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
@@ -88,14 +93,12 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def _constraint(model: Model, request: Sampling) -> Constraint | None:
+def constraint_of(model: Model, request: Sampling) -> Constraint | None:
+    """What the answer must follow; raises ApiError. May take long, for a large grammar."""
     wanted = wanted_format(request)
     if wanted is None:
         return None
-    if request.ignore_eos:
-        raise invalid(
-            "ignore_eos", "an answer of {form} ends where its form does.", form=wanted.place
-        )
+    check_ends(request, wanted)
     make: dict[str, Callable[[Any], Constraint]] = {
         "schema": model.constraints.json_schema,
         "regex": model.constraints.regex,
@@ -105,3 +108,11 @@ def _constraint(model: Model, request: Sampling) -> Constraint | None:
         return make[wanted.kind](wanted.value)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error
+
+
+def check_ends(request: Sampling, form: Format) -> None:
+    """Raise ApiError where an answer that follows `form` is asked to go on behind it."""
+    if request.ignore_eos:
+        raise invalid(
+            "ignore_eos", "an answer of {form} ends where its form does.", form=form.place
+        )

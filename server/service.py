@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.server.answers import Answers, Job
+from issun.server.answers import Answers, Events, Job
 from issun.server.body import invalid, parse
 from issun.server.errors import (
     ModelNotFoundError,
@@ -103,7 +103,7 @@ class EventStream(StreamingResponse):
     """
 
     def __init__(
-        self, answers: Answers, chunks: AsyncIterator[object], *, keep_alive: float
+        self, answers: Events, chunks: AsyncIterator[object], *, keep_alive: float
     ) -> None:
         self._answers, self._keep_alive = answers, keep_alive
         self._latest = 0.0  # when something was sent
@@ -178,9 +178,13 @@ def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
 
 
 class Usage:
-    """Counts the tokens of a request's answers."""
+    """Counts the tokens of a request's answers.
 
-    def __init__(self, prompt_tokens: int) -> None:
+    Several answers to one prompt read it once; of JSON that is filled leaf by leaf all the prompts
+    of the first answer count. `prompt_tokens` is for requests with several prompts.
+    """
+
+    def __init__(self, prompt_tokens: int | None = None) -> None:
         self._prompt_tokens = prompt_tokens
         self._timings: dict[int, Timings] = {}
 
@@ -191,12 +195,13 @@ class Usage:
     def report(self) -> dict[str, Any]:
         """The dialect's usage object."""
         new = sum(timings.new_tokens for timings in self._timings.values())
-        reused = self._timings[0].reused_tokens if 0 in self._timings else 0
+        first = self._timings.get(0, Timings())
+        read = first.prompt_tokens if self._prompt_tokens is None else self._prompt_tokens
         return {
-            "prompt_tokens": self._prompt_tokens,
+            "prompt_tokens": read,
             "completion_tokens": new,
-            "total_tokens": self._prompt_tokens + new,
-            "prompt_tokens_details": {"cached_tokens": reused},
+            "total_tokens": read + new,
+            "prompt_tokens_details": {"cached_tokens": first.reused_tokens},
         }
 
     def speed(self) -> dict[str, float]:
