@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from issun.runtime.answer import Completion
+from issun.runtime.answer import Completion, Stream
 from issun.runtime.generate import FinishReason, Segment, Timings
 from issun.runtime.leaves import Ask
 from issun.runtime.sampling import Constraint, SamplingParams
@@ -141,15 +141,33 @@ class Filling:
 
 
 def fill(
-    model: Model, form: Form, make_prompt: MakePrompt, question: str, params: SamplingParams
-) -> Generator[Segment, None, None]:
-    """Fill `form` with the answers of `model`; gives segments of the JSON.
+    model: Model,
+    schema: dict[str, Any],
+    make_prompt: MakePrompt,
+    question: str,
+    params: SamplingParams,
+) -> Stream:
+    """JSON that follows `schema` as it comes, filled leaf by leaf where it has a fixed skeleton.
 
-    The last one has the finish reason: `length` where `max_new_tokens` or the context ended it.
+    `make_prompt` gives the prompt for a line behind the user's text, of which `question` is what
+    answers may repeat; for no line, the prompt of the text alone. The finish reason is `length`
+    where `max_new_tokens` or the context cut the JSON. Raises ParameterError for a schema that
+    cannot be followed, and as `Model.stream` does.
     """
-    filling = Filling(form, question, params)
+    form = prepare(model, schema)
+    if form is None:
+        constraint = model.constraints.json_schema(schema)
+        return model.stream(make_prompt(""), replace(params, constraint=constraint))
+    segments = _segments(model, Filling(form, question, params), make_prompt)
+    return Stream(segments, eos=model.manifest.tokens.eos, held_text=lambda: "")
+
+
+def _segments(
+    model: Model, filling: Filling, make_prompt: MakePrompt
+) -> Generator[Segment, None, None]:
     if filling.asked is None:
         yield filling.end()
+        return
     cache = model.new_cache()
     try:
         while filling.asked:

@@ -15,10 +15,9 @@ from typing import Any
 
 from issun.runtime.errors import SamplingError
 
-_MARKS = "(は|が|:|=|、)"  # what a topic ends with
-_TOPIC = rf"([^。\n\\]{{0,60}}{_MARKS})?"
-_TOPIC_BEFORE = rf"(?:[^。\n\\]*?{_MARKS})?"  # the shortest: the value comes as soon as it may
-_ENDING = r"([^0-9.,。\n\\][^。\n\\]{0,20})?[。.]?"
+# A topic has one mark, at its end, so that a value must come soon.
+_TOPIC = r"([^は、:=。\n\\]{0,40}[は、:=])?"
+_ENDING = r"([^0-9.,。\n\\][^。\n\\]{0,15})?[。.]?"
 _SEPARATOR = r"(、|,|・|と|や)\s?"
 _PART = r"[^、,・。\n\\]{1,30}"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
@@ -26,7 +25,7 @@ _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
 _BOUNDING = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked afterwards
 _MOST_ITEMS = 8  # of a list that has no bound
-_MOST_ADDED = 200  # characters of a text that must have some and has no bound
+_MOST_ADDED = 40  # characters of a text that must have some and has no bound
 _MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
 _AROUND = 60  # tokens of a sentence around a text that is bounded
 _BLANK = "なし"
@@ -189,7 +188,7 @@ def or_absent(leaf: Leaf, absent: Any) -> Leaf:
 
 def _in_sentence(pattern: str, read: Read) -> Leaf:
     """A value that `pattern` matches, with a topic before it or an ending behind it, or without."""
-    whole = re.compile(f"{_TOPIC_BEFORE}(?P<value>{pattern}){_ENDING}", re.DOTALL)
+    whole = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
 
     def find(answer: str, asked: str) -> Any:
         found = whole.fullmatch(answer.strip())

@@ -32,9 +32,11 @@ class Job:
 class Events(Protocol):
     """Events of some answers by their places; `close` gives up what has not ended."""
 
-    def __aiter__(self) -> AsyncIterator[tuple[int, Event]]: ...
+    def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
+        """Events until all answers have ended."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give up what has not ended."""
 
 
 class Answers:
