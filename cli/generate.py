@@ -84,16 +84,15 @@ def _stream(
     sampling: dict[str, Any],
 ) -> Stream:
     """Start the answer: filled where it is to follow a schema, constrained where it is to."""
-    name, value = wanted or ("", None)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
-    if name == "json_schema":
+    if wanted and wanted[0] == "json_schema":
         params = make_params(model.manifest, **sampling)
-        return fill(model, value, make_prompt, instruction, params)
+        return fill(model, wanted[1], make_prompt, instruction, params)
     if wanted:
-        sampling["constraint"] = getattr(model.constraints, name)(value)
+        sampling["constraint"] = getattr(model.constraints, wanted[0])(wanted[1])
     return model.stream(make_prompt(""), make_params(model.manifest, **sampling))
 
 
