@@ -14,7 +14,9 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
+from issun.runtime.answer import Stream
 from issun.runtime.files import reason_of, user_path
+from issun.runtime.filling import fill
 from issun.runtime.model import make_params
 
 
@@ -61,12 +63,7 @@ def run(
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
-        if wanted:
-            name, value = wanted
-            sampling["constraint"] = getattr(model.constraints, name)(value)
-        stream = model.stream(
-            model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
-        )
+        stream = _stream(model, instruction, input_text, wanted, sampling)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -77,6 +74,26 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+
+
+def _stream(
+    model: Model,
+    instruction: str,
+    input_text: str | None,
+    wanted: tuple[str, Any] | None,
+    sampling: dict[str, Any],
+) -> Stream:
+    """Start the answer: filled where it is to follow a schema, constrained where it is to."""
+
+    def make_prompt(line: str) -> list[int]:
+        return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
+
+    if wanted and wanted[0] == "json_schema":
+        params = make_params(model.manifest, **sampling)
+        return fill(model, wanted[1], make_prompt, instruction, params)
+    if wanted:
+        sampling["constraint"] = getattr(model.constraints, wanted[0])(wanted[1])
+    return model.stream(make_prompt(""), make_params(model.manifest, **sampling))
 
 
 def _wanted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from issun.runtime.constraint import Constraint
@@ -10,10 +10,9 @@ from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.runtime.sampling import SamplingParams
-from issun.server.answers import Answers, Job
-from issun.server.messages import Dialogue
-from issun.server.service import Service
-from issun.server.structured import JsonSchema, Question, compile_schema, json_answers
+from issun.server.answers import Job
+from issun.server.stepwise import Question
+from issun.server.structured import JsonSteps, ReadySchema, ready_schema
 from issun.server.tools import Calling, Function
 
 _ASKED = "次の中から、使う機能を一つ選んでください。"
@@ -23,49 +22,39 @@ _NAME_TOKENS = 100  # kept for the name that is chosen
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How the model says which function it calls: a prompt, and an answer for each function."""
+    """How the model says which function it calls: what it is asked, and an answer for each."""
 
-    ids: list[int]
+    line: str
     texts: list[str]
     constraint: Constraint
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyCalls:
-    """Functions with their schemas (None: nothing to say), and how one of several is chosen."""
+    """Functions with their schemas, and how one of several is chosen."""
 
     calling: Calling
-    schemas: list[JsonSchema | None]
+    schemas: list[ReadySchema]
     choice: Choice | None
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which function an answer calls; what follows are the arguments."""
+    """Which function an answer calls, and what it took to say so; the arguments follow."""
 
+    function: Function
     calling: Calling
-    place: int  # among the functions
-    new_tokens: int = 0  # that saying so took
-
-    @property
-    def function(self) -> Function:
-        """The function that is called."""
-        return self.calling.functions[self.place]
+    timings: Timings
 
 
-def ready_calls(model: Model, calling: Calling, dialogue: Dialogue) -> ReadyCalls:
-    """Compile all schemas that an answer may follow; raises ApiError with the path of a bad one."""
-    schemas = [
-        None
-        if function.takes_nothing
-        else compile_schema(model, function.parameters, function.place)
-        for function in calling.functions
-    ]
-    choice = _choice(model, calling.functions, dialogue) if len(schemas) > 1 else None
+def ready_calls(model: Model, calling: Calling) -> ReadyCalls:
+    """Prepare for all schemas that an answer may follow; raises ApiError with a bad one's path."""
+    schemas = [ready_schema(model, f.parameters, f.place) for f in calling.functions]
+    choice = _choice(model, calling.functions) if len(schemas) > 1 else None
     return ReadyCalls(calling, schemas, choice)
 
 
-def _choice(model: Model, functions: Sequence[Function], dialogue: Dialogue) -> Choice:
+def _choice(model: Model, functions: Sequence[Function]) -> Choice:
     """By name, or by number where the vocabulary cannot spell a name."""
     texts = [function.name for function in functions]
     try:
@@ -76,74 +65,57 @@ def _choice(model: Model, functions: Sequence[Function], dialogue: Dialogue) -> 
     lines = [
         f"{text}: {_summary(function)}" for text, function in zip(texts, functions, strict=True)
     ]
-    message = "\n".join([dialogue.message, _ASKED, *lines])
-    try:
-        ids = _prompt(model, dialogue, message)
-    except ContextError:  # too many functions: what is asked decides alone
-        ids = _prompt(model, dialogue, dialogue.message)
-    return Choice(ids, texts, constraint)
+    return Choice("\n".join([_ASKED, *lines]), texts, constraint)
 
 
 def _summary(function: Function) -> str:
-    """The beginning of a description: the first lines of some are all that a prompt can hold."""
+    """The beginning of a description: more of several would not fit into a small context."""
     return " ".join(function.description.split())[:_LONGEST] or function.name
 
 
-def _prompt(model: Model, dialogue: Dialogue, message: str) -> list[int]:
-    prompts = model.prompts
-    role = prompts.system_lines(dialogue.system) if dialogue.system.strip() else []
-    return prompts.chat(role, dialogue.turns, message, max_new_tokens=_NAME_TOKENS).ids
+class CallSteps:
+    """One call: `Chosen`, then the segments of its arguments."""
 
+    def __init__(self, question: Question, ready: ReadyCalls, params: SamplingParams) -> None:
+        self._question, self._ready, self._params = question, ready, params
+        self._said = ""
+        self._arguments: JsonSteps | None = None  # None: the function is not chosen
 
-class Calls:
-    """One call for each of `params`: iterating gives `Chosen`, then segments of the arguments.
+    def start(self) -> Iterator[object]:
+        """The function where there is one alone, and its arguments where there are none."""
+        if self._ready.choice is None:
+            yield from self._call(0, Timings())
 
-    As with `Answers`, each comes with the place of the answer, and `close` must be called.
-    """
+    def job(self) -> Job | None:
+        """What is asked next; None at the end."""
+        choice = self._ready.choice
+        if self._arguments or choice is None:
+            arguments = self._arguments or self._arguments_of(0)
+            return arguments.job()
+        params = _choosing(self._params, choice)
+        try:
+            return self._question.job(params, choice.line)
+        except ContextError:  # too many functions: what is asked decides alone
+            return self._question.job(params)
 
-    def __init__(
-        self,
-        service: Service,
-        question: Question,
-        ready: ReadyCalls,
-        params: Sequence[SamplingParams],
-    ) -> None:
-        self._service, self._question, self._params = service, question, params
-        self._ready = ready
-        if ready.choice is None:
-            self._answers = self._start([0] * len(params))
-        else:
-            jobs = [Job(ready.choice.ids, _choosing(some, ready.choice)) for some in params]
-            self._answers = service.answers(jobs)
+    def add(self, segment: Segment) -> Iterator[object]:
+        """Take a segment of the latest job; gives what the answer gets of it."""
+        if self._arguments:
+            yield from self._arguments.add(segment)
+            return
+        self._said += segment.text
+        if segment.finish_reason and self._ready.choice:
+            yield from self._call(_meant(self._said, self._ready.choice), segment.timings)
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
-        """Events until all calls have ended; raises the error of the first that failed."""
-        places = range(len(self._params))
-        chosen, used = [0 for _ in places], [0 for _ in places]
-        if choice := self._ready.choice:
-            texts = ["" for _ in places]
-            async for place, event in self._answers:
-                if isinstance(event, Segment):
-                    texts[place] += event.text
-                    used[place] = event.timings.new_tokens
-            chosen = [_meant(text, choice) for text in texts]
-            self._answers = self._start(chosen)
-        for place in places:
-            yield place, Chosen(self._ready.calling, chosen[place], used[place])
-            if self._ready.schemas[chosen[place]] is None:
-                yield place, Segment(-1, "{}", "stop", Timings())
-        asked = [place for place in places if self._ready.schemas[chosen[place]]]
-        async for number, event in self._answers:
-            yield asked[number], event
+    def _call(self, place: int, timings: Timings) -> Iterator[object]:
+        calling = self._ready.calling
+        yield Chosen(calling.functions[place], calling, timings)
+        yield from self._arguments_of(place).start()
 
-    def close(self) -> None:
-        """Give up what has not ended."""
-        self._answers.close()
-
-    def _start(self, chosen: Sequence[int]) -> Answers:
-        schemas = [self._ready.schemas[number] for number in chosen]
-        asked = [(s, p) for s, p in zip(schemas, self._params, strict=True) if s is not None]
-        return json_answers(self._service, self._question, asked)
+    def _arguments_of(self, place: int) -> JsonSteps:
+        if self._arguments is None:
+            self._arguments = JsonSteps(self._question, self._ready.schemas[place], self._params)
+        return self._arguments
 
 
 def _choosing(params: SamplingParams, choice: Choice) -> SamplingParams:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from issun.runtime.generate import Logprob, Segment
 from issun.runtime.tokenizer import Tokenizer
-from issun.server.answers import Answering
+from issun.server.answers import Events
 from issun.server.calls import Chosen
 from issun.server.fields import CallFields, Fields, TextFields
 from issun.server.plan import Plan, plan_of
@@ -37,12 +37,12 @@ async def chat_completions(request: Request) -> Response:
     service.check_model(asked.model)
     plan = await run_in_threadpool(plan_of, service, asked)
     answers = plan.start(service)
-    usage = Usage(plan.prompt_tokens)
+    usage = Usage()
     if asked.stream:
         events = as_events(_chunks(service, asked, answers, usage, plan))
         return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
-        choices = await unless_gone(request, _choices(service, asked, answers, usage, plan))
+        choices = await unless_gone(request, _choices(service, asked, answers, usage))
     finally:
         answers.close()
     whole = head("chat.completion", "chatcmpl", service)
@@ -51,16 +51,16 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _choices(
-    service: Service, asked: ChatRequest, answers: Answering, usage: Usage, plan: Plan
+    service: Service, asked: ChatRequest, answers: Events, usage: Usage
 ) -> list[dict[str, Any]]:
-    count = len(plan.params)
+    count = asked.n or 1
     fields: list[Fields] = [TextFields()] * count
     texts: list[list[str]] = [[] for _ in range(count)]
     logprobs: list[list[dict[str, Any]]] = [[] for _ in range(count)]
     reasons: list[str | None] = [None] * count
     async for place, event in answers:
         if isinstance(event, Chosen):
-            usage.add_choice(event.new_tokens)
+            usage.add_choice(place, event.timings)
             fields[place] = CallFields(event)
         elif isinstance(event, Segment):
             usage.add(place, event)
@@ -79,14 +79,14 @@ async def _choices(
 
 
 async def _chunks(
-    service: Service, asked: ChatRequest, answers: Answering, usage: Usage, plan: Plan
+    service: Service, asked: ChatRequest, answers: Events, usage: Usage, plan: Plan
 ) -> AsyncIterator[object]:
     common = head("chat.completion.chunk", "chatcmpl", service)
     options = asked.stream_options or StreamOptions()
     if options.include_usage:
         common["usage"] = None
     begun: set[int] = set()
-    fields: list[Fields] = [TextFields()] * len(plan.params)
+    fields: list[Fields] = [TextFields()] * (asked.n or 1)
     if asked.progress:  # at once, for a client that stops the answer in the middle
         told_first = {"queued": service.scheduler.queued > 0, "dropped_turns": plan.dropped_turns}
         yield common | {"choices": [], "issun": told_first}
@@ -95,7 +95,7 @@ async def _chunks(
             figures = {"read_tokens": event.read, "prompt_tokens": event.total, "queued": False}
             yield common | {"choices": [], "issun": figures}
         if isinstance(event, Chosen):
-            usage.add_choice(event.new_tokens)
+            usage.add_choice(place, event.timings)
             fields[place] = CallFields(event)
         if not isinstance(event, Segment):
             continue

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from issun.runtime.prompt import FittedPrompt
+from issun.runtime.constraint import Constraint
 from issun.runtime.sampling import SamplingParams
-from issun.server.answers import Answering, Job
+from issun.server.answers import Events, Job
 from issun.server.body import invalid, refused
-from issun.server.calls import Calls, ReadyCalls, ready_calls
+from issun.server.calls import CallSteps, ready_calls
 from issun.server.formats import Format, wanted_format
 from issun.server.messages import Dialogue, dialogue_of
 from issun.server.sampling import check_ends, make_constraint, most_tokens, sampling_params
 from issun.server.service import Service
-from issun.server.structured import JsonSchema, Question, compile_schema, json_answers
+from issun.server.stepwise import Question, StepAnswers, Steps
+from issun.server.structured import JsonSteps, ready_schema
 from issun.server.tools import Calling, calling_of
 from issun.server.types import ChatRequest
-
-_REMEMBERED = 1024  # conversations
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A question with the parameters of each answer, and whether these are JSON or calls."""
+    """The first job of each answer, and the `steps` of those that take several."""
 
-    question: Question
+    params: SamplingParams  # of the first answer
     dropped_turns: int
-    params: list[SamplingParams]
-    json: JsonSchema | None = None
-    calls: ReadyCalls | None = None
+    jobs: Sequence[Job | None]
+    steps: Sequence[Steps] = ()
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of all prompts that are read."""
-        choice = self.calls.choice if self.calls else None
-        return len(self.question.ids) + (len(choice.ids) if choice else 0)
-
-    def start(self, service: Service) -> Answering:
+    def start(self, service: Service) -> Events:
         """Begin the answers; raises as `Service.answers` does."""
-        if self.calls:
-            return Calls(service, self.question, self.calls, self.params)
-        if self.json:
-            return json_answers(service, self.question, [(self.json, p) for p in self.params])
-        ids, continued = self.question.ids, self.question.continued
-        return service.answers([Job(ids, p, continued=continued) for p in self.params])
+        if self.steps:
+            return StepAnswers(service, self.steps, self.jobs)
+        return service.answers([job for job in self.jobs if job])
 
 
 def plan_of(service: Service, asked: ChatRequest) -> Plan:
@@ -53,30 +42,51 @@ def plan_of(service: Service, asked: ChatRequest) -> Plan:
         raise invalid("top_logprobs", "it needs logprobs to be true.")
     calling, wanted = calling_of(asked), wanted_format(asked)
     _check_form(asked, calling, wanted)
+    dialogue = dialogue_of(asked.messages)
+    _check_continued(asked, dialogue.beginning)
+    if calling:
+        params = _params(service, asked, None)
+        question = Question(service, _without_beginning(dialogue))
+        calls = ready_calls(service.model, calling)
+        return _stepwise(question, params, [CallSteps(question, calls, some) for some in params])
+    question = Question(service, dialogue)
+    if wanted and wanted.kind == "schema":
+        params = _params(service, asked, None)
+        begun = bool(dialogue.beginning)
+        json = ready_schema(service.model, wanted.value, wanted.place, begun=begun)
+        return _stepwise(question, params, [JsonSteps(question, json, some) for some in params])
+    constraint = make_constraint(service.model, wanted) if wanted else None
+    params = _params(service, asked, constraint)
+    jobs = [question.job(some) for some in params]
+    return Plan(params[0], question.dropped_turns, jobs)
+
+
+def _stepwise(question: Question, params: Sequence[SamplingParams], steps: Sequence[Steps]) -> Plan:
+    jobs = [one.job() for one in steps]
+    return Plan(params[0], question.dropped_turns, jobs, steps)
+
+
+def _without_beginning(dialogue: Dialogue) -> Dialogue:
+    """The same, for an answer that is no text and so cannot continue one."""
+    message = "\n".join(filter(None, (dialogue.message, dialogue.beginning)))
+    return dialogue._replace(message=message, beginning="")
+
+
+def _params(
+    service: Service, asked: ChatRequest, constraint: Constraint | None
+) -> list[SamplingParams]:
     most = most_tokens(service.model, asked)
     if most == 0:
         raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
     most = most or service.model.decoder.n_positions
-    plain = wanted is not None and wanted.kind != "schema" and not calling
-    params = sampling_params(
+    service.check_choices(asked.n or 1)
+    return sampling_params(
         service.model,
         asked,
         max_tokens=max(most, asked.min_tokens or 0),
         logprobs=max(1, asked.top_logprobs or 0) if asked.logprobs else 0,
-        constraint=make_constraint(service.model, wanted) if wanted and plain else None,
+        constraint=constraint,
     )
-    service.check_choices(len(params))
-    dialogue = dialogue_of(asked.messages)
-    _check_continued(asked, dialogue.beginning)
-    fitted = fit(service, dialogue, most)
-    question = Question(dialogue, fitted.ids, fitted.continued)
-    if calling:
-        ready = ready_calls(service.model, calling, dialogue)
-        return Plan(question, fitted.dropped_turns, params, calls=ready)
-    json = None
-    if wanted and wanted.kind == "schema":
-        json = compile_schema(service.model, wanted.value, wanted.place)
-    return Plan(question, fitted.dropped_turns, params, json=json)
 
 
 def _check_form(asked: ChatRequest, calling: Calling | None, wanted: Format | None) -> None:
@@ -102,27 +112,3 @@ def _check_continued(asked: ChatRequest, beginning: str) -> None:
     else:
         return
     raise refused(place, "the last message is continued if it is the assistant's. Leave it out.")
-
-
-def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
-    """The prompt of a conversation, cut as its last one was while that still fits.
-
-    So the prompts of a long conversation begin alike, and what was read is of use again.
-    """
-    prompts = service.model.prompts
-    role = prompts.system_lines(dialogue.system) if dialogue.system.strip() else []
-    first = repr((dialogue.system, dialogue.turns[:1])).encode("utf-8", "replace")
-    key = hashlib.sha256(first).digest()
-    fitted = prompts.chat(
-        role,
-        dialogue.turns,
-        dialogue.message,
-        max_new_tokens=max_new_tokens,
-        dropped=service.dropped.get(key, 0),
-        beginning=dialogue.beginning,
-    )
-    service.dropped[key] = fitted.dropped_turns
-    service.dropped.move_to_end(key)
-    if len(service.dropped) > _REMEMBERED:
-        service.dropped.popitem(last=False)
-    return fitted

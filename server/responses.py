@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from issun.runtime.generate import Segment
-from issun.server.answers import Answering
+from issun.server.answers import Events
 from issun.server.body import invalid
 from issun.server.calls import Chosen
 from issun.server.errors import ApiError, as_api_error
@@ -77,16 +77,12 @@ class _Answer:
     error: dict[str, Any] | None = None
     id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
-    usage: Usage = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Count what is read."""
-        self.usage = Usage(self.plan.prompt_tokens)
+    usage: Usage = field(default_factory=Usage)
 
     def add(self, event: object) -> Iterator[dict[str, Any]]:
         """Take an event of the answer, and give those that it becomes."""
         if isinstance(event, Chosen):
-            self.usage.add_choice(event.new_tokens)
+            self.usage.add_choice(0, event.timings)
             self.output = CallOutput(event.function.name)
         if not isinstance(event, Segment):
             return
@@ -114,7 +110,7 @@ class _Answer:
 
     def report(self) -> dict[str, Any]:
         """The response object."""
-        asked, params, ended = self.asked, self.plan.params[0], self.status != "in_progress"
+        asked, params, ended = self.asked, self.plan.params, self.status != "in_progress"
         cut = {"reason": "max_output_tokens"} if self.status == "incomplete" else None
         done = "completed" if self.status == "completed" else "incomplete"
         return {
@@ -166,13 +162,13 @@ def _format(asked: ResponsesRequest) -> dict[str, Any]:
     return {name: value for name in fields if (value := getattr(given, name)) is not None}
 
 
-async def _finish(answer: _Answer, answers: Answering) -> None:
+async def _finish(answer: _Answer, answers: Events) -> None:
     async for _, event in answers:
         for _ in answer.add(event):
             pass
 
 
-async def _frames(answer: _Answer, answers: Answering) -> AsyncIterator[bytes]:
+async def _frames(answer: _Answer, answers: Events) -> AsyncIterator[bytes]:
     """The typed events of an answer, numbered."""
     number = 0
     async for event in _events(answer, answers):
@@ -182,7 +178,7 @@ async def _frames(answer: _Answer, answers: Answering) -> AsyncIterator[bytes]:
         yield b"event: " + kind + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
-async def _events(answer: _Answer, answers: Answering) -> AsyncIterator[dict[str, Any]]:
+async def _events(answer: _Answer, answers: Events) -> AsyncIterator[dict[str, Any]]:
     yield answer.state("created")
     yield answer.state("in_progress")
     try:

@@ -13,9 +13,9 @@ from starlette.responses import FileResponse, Response
 
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
+from issun.server.fitting import fit
 from issun.server.messages import dialogue_of
 from issun.server.metrics import resident_bytes
-from issun.server.plan import fit
 from issun.server.service import Service, json_response, read_body, service_of
 from issun.server.types import DetokenizeRequest, TokenizeRequest
 

@@ -32,7 +32,7 @@ def sampling_params(
     *,
     max_tokens: int,
     logprobs: int,
-    constraint: Constraint | None,
+    constraint: Constraint | None = None,
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 

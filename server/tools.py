@@ -14,7 +14,9 @@ from issun.server.body import invalid, refused
 from issun.server.types import ChatRequest, FunctionDefinition, Message
 
 _COMBINED = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
-_SILENT = ("type", "properties", "required", "additionalProperties", "title", "description")
+_SILENT = {
+    *("type", "properties", "required", "additionalProperties", "title", "description", "$schema"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,6 @@ class Function:
     description: str
     parameters: dict[str, Any]  # the JSON schema of an object
     place: str
-
-    @property
-    def takes_nothing(self) -> bool:
-        """Whether `{}` is all that it can be called with."""
-        rest = self.parameters.keys() - {*_SILENT, "$schema"}
-        given = (self.parameters.get(name) for name in ("properties", "required"))
-        return not (rest or any(given) or self.parameters.get("additionalProperties"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +103,15 @@ def _add(found: dict[str, Function], given: FunctionDefinition, place: str) -> N
         schema.setdefault("type", "object")
     if schema.get("type", "object") != "object":
         raise invalid(f"{place}.parameters.type", "it must be object.")
-    description = given.description or ""
-    if description:
-        schema.setdefault("description", description)
-    found[given.name] = Function(given.name, description, schema, f"{place}.parameters")
+    if _says_nothing(schema):
+        schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    found[given.name] = Function(given.name, given.description or "", schema, f"{place}.parameters")
+
+
+def _says_nothing(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema names no argument, and lets none have any name: then there are none."""
+    given = (schema.get(name) for name in ("properties", "required", "additionalProperties"))
+    return schema.keys() <= _SILENT and not any(given)
 
 
 def _names(choice: Any, place: str, functions: Mapping[str, Function]) -> tuple[list[str], bool]:

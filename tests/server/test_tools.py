@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from issun.runtime import Model
 from issun.runtime.errors import ParameterError
 from issun.server.calls import ready_calls
-from issun.server.messages import Dialogue
 from issun.server.tools import Calling, Function
 from tests.server.conftest import Running
 
@@ -95,13 +94,20 @@ def test_the_only_function_needs_no_choice(server: Running) -> None:
     found = ask(server, tools=[CAPITAL], tool_choice="required")
     assert call_of(found["choices"][0])[0] == "capital"
     assert found["choices"][0]["finish_reason"] == "tool_calls"
-    assert found["usage"]["prompt_tokens"] == ask(server)["usage"]["prompt_tokens"]
+    text_format = {"type": "json_schema", "json_schema": {"name": "capital", "schema": CITY}}
+    formed = ask(server, response_format=text_format)
+    counted = ("prompt_tokens", "completion_tokens", "total_tokens")
+    assert [found["usage"][c] for c in counted] == [formed["usage"][c] for c in counted]
+    call = found["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert call["arguments"] == formed["choices"][0]["message"]["content"]
 
 
 def test_no_schema_is_in_the_prompt(server: Running) -> None:
-    long = object_of(city={"enum": ["パリ", "東京"], "description": "とても長い説明。" * 400})
-    found = ask(server, tools=[tool("f", long)], tool_choice=named("f"))
-    assert found["usage"]["prompt_tokens"] == ask(server)["usage"]["prompt_tokens"]
+    city = {"enum": ["パリ", "東京"], "description": "とても長い説明。" * 400}
+    rest = {"examples": [{"city": "パリ"}] * 100, "$defs": {f"d{n}": CITY for n in range(50)}}
+    tools = [tool("f", object_of(city=city) | rest, description="長い説明。" * 400)]
+    found = ask(server, tools=tools, tool_choice=named("f"))
+    assert found["usage"]["prompt_tokens"] < ask(server)["usage"]["prompt_tokens"] + 70
 
 
 def test_what_the_choice_reads_and_writes_is_counted(server: Running) -> None:
@@ -390,8 +396,8 @@ def test_names_that_the_vocabulary_lacks_are_chosen_by_number(
         return possible(texts)
 
     monkeypatch.setattr(embedded.constraints, "choices", only_numbers)
-    functions = tuple(Function(name, "", {}, f"tools[{name}]") for name in "ab")
-    ready = ready_calls(embedded, Calling(functions), Dialogue("", [], "こんにちは"))
+    functions = tuple(Function(name, "", CITY, "tools[0]") for name in "ab")
+    ready = ready_calls(embedded, Calling(functions))
     assert ready.choice is not None
     assert ready.choice.texts == ["1", "2"]
 
