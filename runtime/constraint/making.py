@@ -7,11 +7,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.compiling import compiled, first_possible
+from issun.runtime.constraint.fitting import ROOT, Fitter
+from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.constraint.patterns import terminal
+from issun.runtime.constraint.references import Document
 from issun.runtime.constraint.restoring import WholeText
-from issun.runtime.constraint.sizes import bounds
+from issun.runtime.constraint.sizes import Sizes
+from issun.runtime.constraint.steps import bounds
+from issun.runtime.constraint.strings import Strings
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import ParameterError
 from issun.runtime.stream import Restorer
@@ -92,10 +98,20 @@ class Constraints:
         return constraint
 
     def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
-        """JSON that follows `schema`; raises ParameterError for what cannot be followed."""
-        text = json.dumps(schema | {"x-guidance": {"whitespace_flexible": False}})
-        _check_size(text, "schema")
-        rules = f'start: " "? answer\nanswer: %json {text}'
+        """JSON that follows `schema` and ends within the room.
+
+        Raises ParameterError, with the place in the schema, for what cannot be followed or
+        spelled, and where the smallest answer does not fit.
+        """
+        _check_size(json.dumps(schema), "schema")
+        room = room or self._room
+        alternatives = Alternatives(Document(schema))
+        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary)
+        sizes = Sizes(alternatives, literals, strings)
+        fitter = Fitter(sizes, literals, strings)
+        fitted = fitter.schema(room - 1)  # and one for the end
+        _check_room(int(sizes.least(ROOT)), room, "schema")
+        rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
         first_possible([rules], "schema")
         return self._make(rules, is_json=True)
 

@@ -13,7 +13,7 @@ from issun.runtime.tokenizer import Tokenizer
 
 # Escapes of characters that a pattern's own text does not show, and of classes of characters.
 _CODED = re.compile(r"\\[xuUpPacefrtv0-9]|\\n")
-_ESCAPED = '\n\r\t\b\f"\\'  # in JSON
+SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
 _LONGEST = 32  # characters of a piece that is looked for in a literal
 
 
@@ -77,21 +77,20 @@ class Vocabulary:
         """`text`, or what normalization makes of it where only that is spellable."""
         if self.unspellable(text) is None:
             return text
-        lines = text.split("\n") if "\n" in (self.alphabet or "") else [text]
-        normal = "\n".join(map(self._tokenizer.normalize, lines))
+        normal = self.normalized(text)
         return text if self.unspellable(normal) or not normal else normal
+
+    def normalized(self, text: str) -> str:
+        """What the tokenizer reads in `text`, line by line where it knows newlines."""
+        lines = text.split("\n") if "\n" in (self.alphabet or "") else [text]
+        return "\n".join(map(self._tokenizer.normalize, lines))
 
     def spelled(self, text: str, path: str) -> str:
         """As `normal`; raises ParameterError that names `path` where neither can be spelled."""
         normal = self.normal(text)
         missing = self.unspellable(normal)
         if missing:
-            raise ParameterError(
-                "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.",
-                path=path,
-                text=text if len(text) <= 80 else text[:79] + "…",
-                character=missing,
-            )
+            raise cannot_spell(text, missing, path)
         return normal
 
     def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
@@ -105,7 +104,7 @@ class Vocabulary:
         spellable = set(self.alphabet)
         if in_json:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
-            spellable |= {c for c in _ESCAPED if self.unspellable(_in_json(c)) is None}
+            spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
         if not _CODED.search(pattern) and spellable.issuperset(pattern):
             return None
         return f"[{_ranges(spellable)}]*"
@@ -152,6 +151,16 @@ class Vocabulary:
 
         wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self.eos, sorted(self._silent)))
         return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.eos)
+
+
+def cannot_spell(text: str, character: str, path: str) -> ParameterError:
+    """The error of a text at `path` whose `character` no token spells."""
+    return ParameterError(
+        "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.",
+        path=path,
+        text=text if len(text) <= 80 else text[:79] + "…",
+        character=character,
+    )
 
 
 def _in_json(text: str) -> str:
