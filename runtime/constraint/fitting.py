@@ -8,7 +8,7 @@ from typing import Any
 from issun.runtime.constraint import numbers
 from issun.runtime.constraint.literals import Literals
 from issun.runtime.constraint.patterns import bounded, other_than
-from issun.runtime.constraint.plain import Plain, Where
+from issun.runtime.constraint.plain import ROOT, Plain, Where
 from issun.runtime.constraint.sizes import WRITTEN, Sizes
 from issun.runtime.constraint.steps import shares, step
 from issun.runtime.constraint.strings import ESCAPES, Strings
@@ -16,7 +16,6 @@ from issun.runtime.constraint.vocabulary import cannot_spell
 from issun.runtime.errors import ParameterError
 
 _KEY = 16  # characters of a property's name that the schema leaves open
-ROOT: Where = ("#",)
 
 
 class Fitter:

@@ -9,12 +9,13 @@ from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.compiling import compiled, first_possible
-from issun.runtime.constraint.fitting import ROOT, Fitter
+from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.constraint.patterns import terminal
+from issun.runtime.constraint.plain import ROOT
 from issun.runtime.constraint.references import Document
-from issun.runtime.constraint.restoring import WholeText
+from issun.runtime.constraint.restoring import JsonText, WholeText
 from issun.runtime.constraint.sizes import Sizes
 from issun.runtime.constraint.steps import bounds
 from issun.runtime.constraint.strings import Strings
@@ -113,7 +114,8 @@ class Constraints:
         _check_room(int(sizes.least(ROOT)), room, "schema")
         rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
         first_possible([rules], "schema")
-        return self._make(rules, is_json=True)
+        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
+        return self._make(rules, is_json=True, restorer=restorer)
 
     def _make(
         self,

@@ -14,6 +14,7 @@ from issun.runtime.constraint.references import Place
 # What a value must follow is a conjunction: the places of schemas that all hold. None: no value.
 Where = tuple[Place, ...]
 ANYTHING: Where = ()
+ROOT: Where = ("#",)
 
 # A number with a fraction is a type of its own here, so that types are sets.
 TYPES = ("object", "array", "string", "integer", "fraction", "boolean", "null")
