@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -61,12 +61,14 @@ def run(
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+        params = make_params(model.manifest, **sampling)
+        prompt = model.prompt(instruction, input_text)
+        constraint = None
         if wanted:
             name, value = wanted
-            sampling["constraint"] = getattr(model.constraints, name)(value)
-        stream = model.stream(
-            model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
-        )
+            room = min(params.max_new_tokens, model.decoder.n_positions - len(prompt))
+            constraint = getattr(model.constraints, name)(value, room=max(1, room))
+        stream = model.stream(prompt, replace(params, constraint=constraint))
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -77,6 +79,9 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+    if constraint and not constraint.accepts(completion.ids):
+        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        raise typer.Exit(1)
 
 
 def _wanted(

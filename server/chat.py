@@ -67,10 +67,14 @@ def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:
     check_lengths(asked.min_tokens, asked.max_completion_tokens or asked.max_tokens)
     most = asked.max_completion_tokens or asked.max_tokens or room
     wanted = max(1, asked.top_logprobs or 0) if asked.logprobs else 0
-    params = sampling_params(
-        service.model, asked, max_tokens=max(most, asked.min_tokens or 0), logprobs=wanted
-    )
     fitted = fit(service, dialogue_of(asked.messages), most)
+    params = sampling_params(
+        service.model,
+        asked,
+        max_tokens=max(most, asked.min_tokens or 0),
+        logprobs=wanted,
+        prompt_tokens=len(fitted.ids),
+    )
     return [Job(fitted.ids, some) for some in params], fitted.dropped_turns
 
 

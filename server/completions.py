@@ -65,6 +65,7 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         asked,
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
+        prompt_tokens=max(map(len, prompts), default=0),
     )
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [

@@ -24,11 +24,12 @@ _SAME = (
 
 
 def sampling_params(
-    model: Model, request: Sampling, *, max_tokens: int, logprobs: int
+    model: Model, request: Sampling, *, max_tokens: int, logprobs: int, prompt_tokens: int
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
-    With a seed the answers have that one and the next ones. May take long, for a large grammar.
+    With a seed the answers have that one and the next ones. An answer in a grammar ends within
+    `max_tokens` and the context behind `prompt_tokens`. May take long, for a large grammar.
     """
     if request.stream_options and not request.stream:
         raise ApiError("stream_options needs stream to be true.")
@@ -42,7 +43,8 @@ def sampling_params(
         changes["stop"] = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
     if request.logit_bias:
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
-    changes["constraint"] = _constraint(model, request)
+    room = min(max_tokens, model.decoder.n_positions - prompt_tokens)
+    changes["constraint"] = _constraint(model, request, max(1, room))
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
@@ -69,7 +71,7 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def _constraint(model: Model, request: Sampling) -> Constraint | None:
+def _constraint(model: Model, request: Sampling, room: int) -> Constraint | None:
     wanted = request.response_format
     asked = [
         name
@@ -83,15 +85,15 @@ def _constraint(model: Model, request: Sampling) -> Constraint | None:
     if len(asked) > 1:
         raise ApiError("Give one of {asked}, not both.", asked=" and ".join(asked))
     if request.choices:
-        return model.constraints.choices(request.choices)
+        return model.constraints.choices(request.choices, room=room)
     if request.regex:
-        return model.constraints.regex(request.regex)
+        return model.constraints.regex(request.regex, room=room)
     if wanted and wanted.type != "json_schema" and wanted.json_schema is not None:
         raise ApiError("response_format has a json_schema, but another type.")
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return model.constraints.json_schema({"type": "object"})
+        return model.constraints.json_schema({"type": "object"}, room=room)
     if wanted.json_schema is None:
         raise ApiError("response_format of type json_schema has no json_schema.")
-    return model.constraints.json_schema(wanted.json_schema.schema)
+    return model.constraints.json_schema(wanted.json_schema.schema, room=room)
