@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from issun.runtime.constraint import Constraint
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import Logprob, Segment
 from issun.runtime.sampling import SamplingParams
@@ -21,7 +21,13 @@ from issun.server.fitting import fit
 from issun.server.formats import wanted_format
 from issun.server.messages import Dialogue, dialogue_of
 from issun.server.requests import Progress
-from issun.server.sampling import check_ends, constraint_of, most_tokens, sampling_params
+from issun.server.sampling import (
+    check_ends,
+    constraint_of,
+    most_tokens,
+    room_behind,
+    sampling_params,
+)
 from issun.server.service import (
     EventStream,
     Service,
@@ -91,16 +97,18 @@ async def _start(service: Service, asked: ChatRequest) -> tuple[Events, int]:
 
 def _jobs(service: Service, asked: ChatRequest) -> tuple[list[Job], int]:
     """A job for each choice, and how many old turns the prompt leaves out."""
-    constraint = constraint_of(service.model, asked)
-    dialogue, params = _asked(service, asked, constraint)
+    dialogue, params = _asked(service, asked)
     fitted = fit(service, dialogue, params[0].max_new_tokens)
-    jobs = [Job(fitted.ids, some, continued=fitted.continued) for some in params]
+    room = room_behind(service.model, fitted.ids, params[0])
+    constraint = constraint_of(service.model, asked, room)
+    jobs = [
+        Job(fitted.ids, replace(some, constraint=constraint), continued=fitted.continued)
+        for some in params
+    ]
     return jobs, fitted.dropped_turns
 
 
-def _asked(
-    service: Service, asked: ChatRequest, constraint: Constraint | None = None
-) -> tuple[Dialogue, list[SamplingParams]]:
+def _asked(service: Service, asked: ChatRequest) -> tuple[Dialogue, list[SamplingParams]]:
     """The conversation, and the parameters of each choice."""
     most = most_tokens(service.model, asked)
     if most == 0:
@@ -112,7 +120,6 @@ def _asked(
         asked,
         max_tokens=max(most, asked.min_tokens or 0),
         logprobs=wanted,
-        constraint=constraint,
     )
     dialogue = dialogue_of(asked.messages)
     _check_continued(asked, dialogue.beginning)

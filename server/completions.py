@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +15,7 @@ from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
 from issun.server.requests import Scored
-from issun.server.sampling import constraint_of, most_tokens, sampling_params
+from issun.server.sampling import constraint_of, most_tokens, room_behind, sampling_params
 from issun.server.service import (
     EventStream,
     Service,
@@ -67,8 +68,10 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         asked,
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
-        constraint=constraint_of(service.model, asked),
     )
+    room = room_behind(service.model, max(prompts, key=len, default=[]), params[0])
+    constraint = constraint_of(service.model, asked, room)
+    params = [replace(some, constraint=constraint) for some in params]
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
         Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from issun.server.answers import Events, Job
 from issun.server.fitting import fit
 from issun.server.messages import Dialogue
 from issun.server.requests import Event
+from issun.server.sampling import room_behind
 from issun.server.service import Service
 
 
@@ -28,12 +30,15 @@ async def json_answers(
     schema without a skeleton, are written by the grammar. Raises ParameterError for a schema that
     cannot be followed, and as `Service.answers` does.
     """
-    form = None if dialogue.beginning else await run_in_threadpool(prepare, service.model, schema)
-    if form:
-        filled = FilledAnswers(service, form, dialogue, params)
-        return filled, filled.dropped_turns
-    constraint = await run_in_threadpool(service.model.constraints.json_schema, schema)
+    model = service.model
     fitted = await run_in_threadpool(fit, service, dialogue, params[0].max_new_tokens)
+    room = room_behind(model, fitted.ids, params[0])
+    if not dialogue.beginning:
+        form = await run_in_threadpool(partial(prepare, model, schema, room=room))
+        if form:
+            return FilledAnswers(service, form, dialogue, params), fitted.dropped_turns
+    make = partial(model.constraints.json_schema, schema, room=room)
+    constraint = await run_in_threadpool(make)
     jobs = [
         Job(fitted.ids, replace(some, constraint=constraint), continued=fitted.continued)
         for some in params
@@ -55,7 +60,6 @@ class FilledAnswers:
         self._fillings = [Filling(form, dialogue.message, some) for some in params]
         asked = [filling.asked for filling in self._fillings if filling.asked]
         fitted = [self._fit(*one) for one in asked[:1]]  # the first leaf is the same for all
-        self.dropped_turns = fitted[0].dropped_turns if fitted else 0
         self._answers = service.answers([Job(fitted[0].ids, some) for _, some in asked])
         self._begun: set[int] = set()  # those whose first leaf is read
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +27,7 @@ _SAME = (
 
 
 def sampling_params(
-    model: Model,
-    request: Sampling,
-    *,
-    max_tokens: int,
-    logprobs: int,
-    constraint: Constraint | None = None,
+    model: Model, request: Sampling, *, max_tokens: int, logprobs: int
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
@@ -52,7 +47,6 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
-    changes["constraint"] = constraint
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
@@ -93,19 +87,27 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def constraint_of(model: Model, request: Sampling) -> Constraint | None:
-    """What the answer must follow; raises ApiError. May take long, for a large grammar."""
+def room_behind(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
+    """How many tokens an answer may have behind `prompt`, and 1 at least."""
+    return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+
+
+def constraint_of(model: Model, request: Sampling, room: int) -> Constraint | None:
+    """What the answer must follow in `room` tokens; raises ApiError.
+
+    May take long, for a large grammar.
+    """
     wanted = wanted_format(request)
     if wanted is None:
         return None
     check_ends(request, wanted)
-    make: dict[str, Callable[[Any], Constraint]] = {
+    make: dict[str, Callable[..., Constraint]] = {
         "schema": model.constraints.json_schema,
         "regex": model.constraints.regex,
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value)
+        return make[wanted.kind](wanted.value, room=room)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error
 
