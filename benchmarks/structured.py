@@ -153,12 +153,12 @@ def _plain(model: Model, task: Task, params: SamplingParams) -> list[Completion]
 
 
 def _by_grammar(model: Model, task: Task) -> list[Completion]:
-    constraint = model.constraints.json_schema(task.schema)
+    constraint = model.constraints.json_schema(task.schema, room=_GREEDY.max_new_tokens)
     return _plain(model, task, replace(_GREEDY, constraint=constraint))
 
 
 def _by_leaf(model: Model, task: Task) -> list[Completion]:
-    form = prepare(model, task.schema)
+    form = prepare(model, task.schema, room=_GREEDY.max_new_tokens)
     if form is None:
         raise ParameterError("The schema has no skeleton.")
     asked = [(_prompts(model, question), question, _GREEDY) for question in task.questions]

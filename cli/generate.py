@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,7 +17,7 @@ from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.answer import Stream
 from issun.runtime.files import reason_of, user_path
-from issun.runtime.filling import fill
+from issun.runtime.filling import fill, prepare
 from issun.runtime.model import make_params
 
 
@@ -63,7 +64,7 @@ def run(
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
-        stream = _stream(model, instruction, input_text, wanted, sampling)
+        stream, accepts = _start(model, instruction, input_text, wanted, sampling)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -74,26 +75,35 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+    if not accepts(completion):
+        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        raise typer.Exit(1)
 
 
-def _stream(
+def _start(
     model: Model,
     instruction: str,
     input_text: str | None,
     wanted: tuple[str, Any] | None,
     sampling: dict[str, Any],
-) -> Stream:
-    """Start the answer: filled where it is to follow a schema, constrained where it is to."""
+) -> tuple[Stream, Callable[[Completion], bool]]:
+    """Start the answer; gives what says whether it is whole, too."""
+    params = make_params(model.manifest, **sampling)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
-    if wanted and wanted[0] == "json_schema":
-        params = make_params(model.manifest, **sampling)
-        return fill(model, wanted[1], make_prompt, instruction, params)
-    if wanted:
-        sampling["constraint"] = getattr(model.constraints, wanted[0])(wanted[1])
-    return model.stream(make_prompt(""), make_params(model.manifest, **sampling))
+    if not wanted:
+        return model.stream(make_prompt(""), params), lambda completion: True
+    name, value = wanted
+    prompt = make_prompt("")
+    room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+    if name == "json_schema" and (form := prepare(model, value, room=room)):
+        stream = fill(model, form, make_prompt, instruction, params)
+        return stream, lambda completion: completion.finish_reason == "stop"
+    constraint = getattr(model.constraints, name)(value, room=room)
+    stream = model.stream(prompt, replace(params, constraint=constraint))
+    return stream, lambda completion: constraint.accepts(completion.ids)
 
 
 def _wanted(

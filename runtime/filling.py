@@ -36,8 +36,10 @@ class Form:
         return self._constraints.get(_key(ask))
 
 
-def prepare(model: Model, schema: dict[str, Any]) -> Form | None:
+def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
     """Make a form of `schema`; None where it has no fixed skeleton.
+
+    `room` is how many tokens the answers may have behind the user's text.
 
     Raises ParameterError for what cannot be followed, or not in the model's vocabulary.
     """
@@ -50,9 +52,9 @@ def prepare(model: Model, schema: dict[str, Any]) -> Form | None:
         if key in constraints:
             continue
         if ask.pattern is not None:
-            constraints[key] = model.constraints.regex(ask.pattern)
+            constraints[key] = model.constraints.regex(ask.pattern, room=room)
         elif ask.schema is not None:
-            constraints[key] = model.constraints.json_schema(ask.schema)
+            constraints[key] = model.constraints.json_schema(ask.schema, room=room)
     return Form(plan, constraints)
 
 
@@ -141,23 +143,14 @@ class Filling:
 
 
 def fill(
-    model: Model,
-    schema: dict[str, Any],
-    make_prompt: MakePrompt,
-    question: str,
-    params: SamplingParams,
+    model: Model, form: Form, make_prompt: MakePrompt, question: str, params: SamplingParams
 ) -> Stream:
-    """JSON that follows `schema` as it comes, filled leaf by leaf where it has a fixed skeleton.
+    """JSON that is filled leaf by leaf, as it comes.
 
-    `make_prompt` gives the prompt for a line behind the user's text, of which `question` is what
-    answers may repeat; for no line, the prompt of the text alone. The finish reason is `length`
-    where `max_new_tokens` or the context cut the JSON. Raises ParameterError for a schema that
-    cannot be followed, and as `Model.stream` does.
+    `make_prompt` gives the prompt for a line behind the user's text, and `question` is what of
+    that text the answers may repeat. The finish reason is `length` where `max_new_tokens` or the
+    context cut the JSON. Raises as `Model.stream` does, while it is read.
     """
-    form = prepare(model, schema)
-    if form is None:
-        constraint = model.constraints.json_schema(schema)
-        return model.stream(make_prompt(""), replace(params, constraint=constraint))
     segments = _segments(model, Filling(form, question, params), make_prompt)
     return Stream(segments, eos=model.manifest.tokens.eos, held_text=lambda: "")
 

@@ -16,10 +16,10 @@ from typing import Any
 from issun.runtime.errors import SamplingError
 
 # A topic has one mark, at its end, so that a value must come soon.
-_TOPIC = r"([^は、:=。\n\\]{0,40}[は、:=])?"
+_TOPIC = r"([^は、:=。\n\\]{0,40}[は:=]、?)?"
 _ENDING = r"([^0-9.,。\n\\][^。\n\\]{0,15})?[。.]?"
 _SEPARATOR = r"(、|,|・|と|や)\s?"
-_PART = r"[^、,・。\n\\]{1,30}"
+_PART, _PARTS = r"[^、,・。\n\\]{1,30}", r"[^、,・。\n]+"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
 _BOUNDING = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
@@ -36,7 +36,7 @@ _ASKED = re.compile(
     r"([^\n。、?？]+は)(?:[?？]|何|なに|なん|どこ|どれ|どの|誰|だれ|いつ|いくつ|いくら)"
 )
 _SAID = re.compile(
-    r"(.*?は、?)([^。、\n]+?)(?:なの)?(?:です|だ|である|でござる|や)[よねで]{0,2}[。.!！]?"
+    r"(.*?は)、?([^。\n]+?)(?:なの)?(?:です|だ|である|でござる|や)[よねで]{0,2}[。.!！]?"
 )
 _QUOTES = {"「": "」", "『": "』", '"': '"', "“": "”"}
 
@@ -65,13 +65,17 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value: what is asked, and how the answer is read; `strict` is asked where that fails."""
+    """A value: what is asked, and how the answer is read; `strict` is asked where that fails.
+
+    `listable` values are told apart in a list, and none of them is asked for again.
+    """
 
     ask: Ask
     read: Read
     strict: Ask | None = None
     hint: str = ""
     pattern: str | None = None  # of the value alone, without the sentence around it
+    listable: bool = True
 
     @property
     def asks(self) -> list[Ask]:
@@ -119,12 +123,11 @@ def text(least: int, most: int | None) -> Leaf:
     """Free text of `least` to `most` characters; one that is longer is cut."""
 
     def read(answer: str, asked: str) -> str:
-        answer = answer.strip()
-        found = _tidy(answer, asked)
-        found = found if len(found) >= least else answer
-        if len(found) < least:
-            raise UnusableError
-        return found[:most]
+        said = answer.strip()
+        for found in (_tidy(said, asked), said, answer):
+            if len(found) >= least:
+                return found[:most]
+        raise UnusableError
 
     bound = least + _MOST_ADDED if most is None else most
     strict = Ask("", rf"[^\n\\]{{{least},{bound}}}") if least else None
@@ -133,7 +136,7 @@ def text(least: int, most: int | None) -> Leaf:
 
 def matching(pattern: str) -> Leaf:
     """Text that `pattern` matches: the whole answer, since a search for it might take for ever."""
-    return Leaf(Ask("", pattern), lambda answer, asked: answer)
+    return Leaf(Ask("", pattern), lambda answer, asked: answer, listable=False)
 
 
 def formed(pattern: str) -> Leaf:
@@ -143,16 +146,16 @@ def formed(pattern: str) -> Leaf:
 
 def by_grammar(schema: dict[str, Any]) -> Leaf:
     """What has no fixed skeleton, as JSON that the model writes."""
-    return Leaf(Ask("", schema=schema), lambda answer, asked: json.loads(answer))
+    return Leaf(Ask("", schema=schema), lambda answer, asked: json.loads(answer), listable=False)
 
 
 def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
     """A list of what `item` reads, as people write one: 赤、青、黄."""
     limit = max(least, _MOST_ITEMS) if most is None else most
     repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
-    part = item.pattern or _PART
-    each = re.compile(part)
-    pattern = f"({part})({_SEPARATOR}({part})){repeated}"
+    part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
+    each = re.compile(item.pattern or _PARTS)
+    pattern = f"({part})({between}({part})){repeated}"
 
     def read(answer: str, asked: str) -> list[Any]:
         said = None if item.pattern else _echoed(answer, asked)
@@ -166,8 +169,8 @@ def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
         return found[:limit]
 
     if item.pattern is None:
-        return Leaf(Ask(""), read, Ask("", pattern) if least else None)
-    return _in_sentence(pattern, read)
+        return Leaf(Ask(""), read, Ask("", pattern) if least else None, listable=False)
+    return replace(_in_sentence(pattern, read), listable=False)
 
 
 def or_absent(leaf: Leaf, absent: Any) -> Leaf:
@@ -229,7 +232,7 @@ def _holds(schema: dict[str, Any], value: float) -> bool:
 def _tidy(answer: str, asked: str) -> str:
     """The value alone where the answer is a sentence that repeats the question, or quotes it."""
     said = _echoed(answer, asked)
-    value = answer if said is None else said
+    value = answer if said is None or "、" in said else said
     closing = _QUOTES.get(value[:1])
     if closing and len(value) > 1 and value.find(closing, 1) == len(value) - 1:
         return value[1:-1]
@@ -237,10 +240,9 @@ def _tidy(answer: str, asked: str) -> str:
 
 
 def _echoed(answer: str, asked: str) -> str | None:
-    """What the answer says of the topic that was asked for; None where it says more, or else."""
+    """What the answer says of the topic that was asked for; None where it speaks of another."""
     said = _SAID.fullmatch(answer)
     if not said:
         return None
-    topic = said[1].rstrip("、")
     topics = _ASKED.findall(asked)
-    return said[2] if any(topic.endswith(t) or t.endswith(topic) for t in topics) else None
+    return said[2] if any(said[1].endswith(t) or t.endswith(said[1]) for t in topics) else None

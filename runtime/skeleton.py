@@ -107,7 +107,6 @@ class _Value:
     """One leaf."""
 
     leaf: Leaf
-    scalar: bool = True
 
     def asks(self) -> Iterator[Ask]:
         yield from self.leaf.asks
@@ -294,9 +293,9 @@ class _Planner:
             return _Known("[]")
         if (unique and least > 1) or self._is_grammar(item):
             return self._by_grammar(schema)
-        if isinstance(item, _Value) and item.scalar:
+        if isinstance(item, _Value) and item.leaf.listable and not item.leaf.strict:
             leaf = leaves.several(item.leaf, least, most, unique=unique)
-            return _Value(leaf if least else leaves.or_absent(leaf, []), scalar=False)
+            return _Value(leaf if least else leaves.or_absent(leaf, []))
         last = 1 if unique else max(least, _MOST_ITEMS) if most is None else most
         counts = range(least, max(least, min(last, _MOST_ITEMS)) + 1)
         return _Items(item, leaves.one_of({str(count): count for count in counts}))

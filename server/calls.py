@@ -47,9 +47,12 @@ class Chosen:
     timings: Timings
 
 
-def ready_calls(model: Model, calling: Calling) -> ReadyCalls:
-    """Prepare for all schemas that an answer may follow; raises ApiError with a bad one's path."""
-    schemas = [ready_schema(model, f.parameters, f.place) for f in calling.functions]
+def ready_calls(model: Model, calling: Calling, *, room: int) -> ReadyCalls:
+    """Prepare for all schemas that an answer of `room` tokens may follow.
+
+    Raises ApiError with the path of a bad one.
+    """
+    schemas = [ready_schema(model, f.parameters, f.place, room=room) for f in calling.functions]
     choice = _choice(model, calling.functions) if len(schemas) > 1 else None
     return ReadyCalls(calling, schemas, choice)
 
@@ -58,10 +61,10 @@ def _choice(model: Model, functions: Sequence[Function]) -> Choice:
     """By name, or by number where the vocabulary cannot spell a name."""
     texts = [function.name for function in functions]
     try:
-        constraint = model.constraints.choices(texts)
+        constraint = model.constraints.choices(texts, room=_NAME_TOKENS)
     except ParameterError:
         texts = [str(number) for number in range(1, len(functions) + 1)]
-        constraint = model.constraints.choices(texts)
+        constraint = model.constraints.choices(texts, room=_NAME_TOKENS)
     lines = [
         f"{text}: {_summary(function)}" for text, function in zip(texts, functions, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +18,13 @@ from issun.server.answers import Answers, Job
 from issun.server.body import invalid
 from issun.server.formats import wanted_format
 from issun.server.requests import Scored
-from issun.server.sampling import check_ends, make_constraint, most_tokens, sampling_params
+from issun.server.sampling import (
+    check_ends,
+    make_constraint,
+    most_tokens,
+    room_behind,
+    sampling_params,
+)
 from issun.server.service import (
     EventStream,
     Service,
@@ -71,8 +78,10 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         asked,
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
-        constraint=_constraint(service.model, asked),
     )
+    room = room_behind(service.model, max(prompts, key=len, default=[]), params[0])
+    constraint = _constraint(service.model, asked, room)
+    params = [replace(some, constraint=constraint) for some in params]
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
         Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
@@ -81,12 +90,12 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     ]
 
 
-def _constraint(model: Model, asked: CompletionRequest) -> Constraint | None:
+def _constraint(model: Model, asked: CompletionRequest, room: int) -> Constraint | None:
     wanted = wanted_format(asked)
     if wanted is None:
         return None
     check_ends(asked, wanted.place)
-    return make_constraint(model, wanted)
+    return make_constraint(model, wanted, room)
 
 
 def _prompts(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from issun.runtime.constraint import Constraint
 from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Events, Job
 from issun.server.body import invalid, refused
@@ -44,20 +43,24 @@ def plan_of(service: Service, asked: ChatRequest) -> Plan:
     _check_form(asked, calling, wanted)
     dialogue = dialogue_of(asked.messages)
     _check_continued(asked, dialogue.beginning)
+    params = _params(service, asked)
     if calling:
-        params = _params(service, asked, None)
         question = Question(service, _without_beginning(dialogue))
-        calls = ready_calls(service.model, calling)
+        calls = ready_calls(service.model, calling, room=question.room(params[0]))
         return _stepwise(question, params, [CallSteps(question, calls, some) for some in params])
     question = Question(service, dialogue)
-    if wanted and wanted.kind == "schema":
-        params = _params(service, asked, None)
+    if wanted is None:
+        jobs = [question.job(some) for some in params]
+        return Plan(params[0], question.dropped_turns, jobs)
+    room = question.room(params[0])
+    if wanted.kind == "schema":
         begun = bool(dialogue.beginning)
-        json = ready_schema(service.model, wanted.value, wanted.place, begun=begun)
+        json = ready_schema(service.model, wanted.value, wanted.place, room=room, begun=begun)
         return _stepwise(question, params, [JsonSteps(question, json, some) for some in params])
-    constraint = make_constraint(service.model, wanted) if wanted else None
-    params = _params(service, asked, constraint)
-    jobs = [question.job(some) for some in params]
+    constraint = make_constraint(service.model, wanted, room)
+    jobs = [
+        replace(question.job(some), params=replace(some, constraint=constraint)) for some in params
+    ]
     return Plan(params[0], question.dropped_turns, jobs)
 
 
@@ -72,9 +75,7 @@ def _without_beginning(dialogue: Dialogue) -> Dialogue:
     return dialogue._replace(message=message, beginning="")
 
 
-def _params(
-    service: Service, asked: ChatRequest, constraint: Constraint | None
-) -> list[SamplingParams]:
+def _params(service: Service, asked: ChatRequest) -> list[SamplingParams]:
     most = most_tokens(service.model, asked)
     if most == 0:
         raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
@@ -85,7 +86,6 @@ def _params(
         asked,
         max_tokens=max(most, asked.min_tokens or 0),
         logprobs=max(1, asked.top_logprobs or 0) if asked.logprobs else 0,
-        constraint=constraint,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +52,6 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
-    changes["constraint"] = constraint
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
@@ -99,14 +98,19 @@ def check_ends(request: Sampling, place: str) -> None:
         raise invalid("ignore_eos", "an answer of {form} ends where its form does.", form=place)
 
 
-def make_constraint(model: Model, wanted: Format) -> Constraint:
-    """The grammar of a form; raises ApiError with its path. May take seconds."""
-    make: dict[str, Callable[[Any], Constraint]] = {
+def room_behind(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
+    """How many tokens an answer may have behind `prompt`, and 1 at least."""
+    return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+
+
+def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
+    """The grammar of a form in `room` tokens; raises ApiError with its path. May take seconds."""
+    make: dict[str, Callable[..., Constraint]] = {
         "schema": model.constraints.json_schema,
         "regex": model.constraints.regex,
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value)
+        return make[wanted.kind](wanted.value, room=room)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error

@@ -13,6 +13,7 @@ from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Job
 from issun.server.fitting import fit
 from issun.server.messages import Dialogue
+from issun.server.sampling import room_behind
 from issun.server.service import Service
 
 
@@ -27,6 +28,10 @@ class Question:
     def dropped_turns(self) -> int:
         """How many old turns the prompts leave out, at most."""
         return max((fitted.dropped_turns for fitted in self._fitted.values()), default=0)
+
+    def room(self, params: SamplingParams) -> int:
+        """How many tokens an answer to the message alone may have."""
+        return room_behind(self._service.model, self.job(params).prompt, params)
 
     def job(self, params: SamplingParams, line: str = "") -> Job:
         """A job with `line` behind the message; raises ContextError. Encodes, which may be slow."""

@@ -390,14 +390,14 @@ def test_names_that_the_vocabulary_lacks_are_chosen_by_number(
 ) -> None:
     possible = embedded.constraints.choices
 
-    def only_numbers(texts: Sequence[str]) -> Any:
+    def only_numbers(texts: Sequence[str], **more: Any) -> Any:
         if not all(text.isdigit() for text in texts):
             raise ParameterError("no vocabulary has this")
-        return possible(texts)
+        return possible(texts, **more)
 
     monkeypatch.setattr(embedded.constraints, "choices", only_numbers)
     functions = tuple(Function(name, "", CITY, "tools[0]") for name in "ab")
-    ready = ready_calls(embedded, Calling(functions))
+    ready = ready_calls(embedded, Calling(functions), room=100)
     assert ready.choice is not None
     assert ready.choice.texts == ["1", "2"]
 
