@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -14,7 +15,9 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
+from issun.runtime.answer import Stream
 from issun.runtime.files import as_utf8, reason_of, user_path
+from issun.runtime.filling import fill, prepare
 from issun.runtime.model import make_params
 
 
@@ -61,12 +64,7 @@ def run(
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
-        if wanted:
-            name, value = wanted
-            sampling["constraint"] = getattr(model.constraints, name)(value)
-        stream = model.stream(
-            model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
-        )
+        stream, accepts = _start(model, instruction, input_text, wanted, sampling)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -77,6 +75,35 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+    if not accepts(completion):
+        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        raise typer.Exit(1)
+
+
+def _start(
+    model: Model,
+    instruction: str,
+    input_text: str | None,
+    wanted: tuple[str, Any] | None,
+    sampling: dict[str, Any],
+) -> tuple[Stream, Callable[[Completion], bool]]:
+    """Start the answer; gives what says whether it is whole, too."""
+    params = make_params(model.manifest, **sampling)
+
+    def make_prompt(line: str) -> list[int]:
+        return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
+
+    if not wanted:
+        return model.stream(make_prompt(""), params), lambda completion: True
+    name, value = wanted
+    prompt = make_prompt("")
+    room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+    if name == "json_schema" and (form := prepare(model, value, room=room)):
+        stream = fill(model, form, make_prompt, instruction, params)
+        return stream, lambda completion: completion.finish_reason == "stop"
+    constraint = getattr(model.constraints, name)(value, room=room)
+    stream = model.stream(prompt, replace(params, constraint=constraint))
+    return stream, lambda completion: constraint.accepts(completion.ids)
 
 
 def _wanted(

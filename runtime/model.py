@@ -174,7 +174,13 @@ class Model:
         Raises ParameterError where llguidance (the extra `server`) is not installed.
         """
         try:
-            return Constraints(self.tokenizer, rows=self._vocabulary.rows, eos=self._vocabulary.eos)
+            return Constraints(
+                self.tokenizer,
+                rows=self._vocabulary.rows,
+                eos=self._vocabulary.eos,
+                newline=self.manifest.prompt.newline,
+                room=self.default_params.max_new_tokens,
+            )
         except ModuleNotFoundError as error:
             raise ParameterError(
                 "Constrained answers need {module}: pip install 'issun[server]'",
@@ -344,9 +350,9 @@ class Model:
         return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
 
     def _text(self, params: SamplingParams) -> TextStream:
-        # What a grammar allows is meant letter by letter: JSON spells newlines in the same way.
-        newline = "" if params.constraint else self.manifest.prompt.newline
-        return TextStream(self.tokenizer, newline, params.stop)
+        if params.constraint:
+            return params.constraint.text(self.tokenizer, params.stop)
+        return TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
 
     def _own_cache(self) -> Cache:
         if self._cache is None:

@@ -35,10 +35,15 @@ def parse(raw: bytes, kind: type[_T]) -> _T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         raise ApiError("The body is not JSON: {reason}", reason=reason) from error
+    return convert(value, kind)
+
+
+def convert(value: Any, kind: type[_T], place: str = "") -> _T:
+    """What stands at `place` of a body, decoded, as `kind`; raises ApiError as `parse` does."""
     try:
-        return msgspec.convert(_tidy(value, _described(kind), ""), kind)
+        return msgspec.convert(_tidy(value, _described(kind), place), kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error, value) from error
+        raise _invalid(error, value, place) from error
 
 
 def refused(place: str, template: str, /, **values: object) -> ApiError:
@@ -126,14 +131,15 @@ def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
         yield kind
 
 
-def _invalid(error: msgspec.ValidationError, value: Any) -> ApiError:
+def _invalid(error: msgspec.ValidationError, value: Any, within: str) -> ApiError:
     """The error of a value of the wrong kind or size, with its path and the value itself."""
     text = str(error)
     place = found[1] if (found := _AT.search(text)) else ""
     reason = _AT.sub("", text)
-    if not place:
+    whole = f"{within}.{place}" if within and place else within or place
+    if not whole:
         return ApiError("{reason}", reason=reason)
-    return invalid(place, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
+    return invalid(whole, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
 
 
 def _at(value: Any, place: str) -> Any:
