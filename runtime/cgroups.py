@@ -33,7 +33,7 @@ def control_groups(controller: str, root: Path) -> Iterator[Group]:
         controllers, _, path = line.partition(":")[2].partition(":")
         if controllers and controller not in controllers.split(","):
             continue
-        mounts = _V2_MOUNTS
+        mounts: tuple[str, ...] = _V2_MOUNTS
         if controllers:  # several at one mount may lack a link for each
             mounts = tuple(f"sys/fs/cgroup/{n}" for n in dict.fromkeys((controller, controllers)))
         for mount in mounts:

@@ -6,6 +6,9 @@ MESSAGES: dict[str, str] = {
     "Exporting needs {module}: pip install 'issun[export]'": (
         "書き出しには {module} が必要です: pip install 'issun[export]'"
     ),
+    "{module} is not installed: pip install 'issun[{extra}]'": (
+        "{module} がインストールされていません: pip install 'issun[{extra}]'"
+    ),
     "Give --role or --role-file, not both.": "--role と --role-file は片方だけ指定してください。",
     "Only one of the instruction and --input can be read from stdin.": (
         "標準入力から読めるのは指示か --input の片方だけです。"
