@@ -11,7 +11,7 @@ MESSAGES: dict[str, str] = {
     "Say what a bundle is.": "バンドルの内容を表示します。",
     "Ask many times, and count the right answers.": "何度も質問し、正答の割合を数えます。",
     "Let a checkpoint learn from instructions and chats.": "指示や会話をチェックポイントに学習させます。",
-    "Instructions or chats as JSON or JSONL, or one record a line as .txt.": "指示や会話の JSON・JSONL、または 1 行 1 レコードの .txt。",
+    "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or one record a line as .txt.": "指示や会話 (JSON・JSONL・CSV・TSV・Parquet)、または 1 行 1 レコードの .txt。",
     "Folder of the new run.": "学習結果を置く新しいフォルダー。",
     "How often all records are gone through.": "全レコードを学習する回数 (エポック数)。",
     "Learning rate, the same at every step.": "学習率。全ステップで一定です。",
