@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import TracebackType
+
 __version__: str
 
 
@@ -12,3 +15,22 @@ def __getattr__(name: str) -> str:
     from importlib.metadata import version  # noqa: PLC0415
 
     return version("issun")
+
+
+def _report(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """End a program with one line and exit code 2 where a user can mend what is wrong."""
+    from issun.cli.reporting import exit_code_of  # noqa: PLC0415
+
+    code = exit_code_of(error)
+    if code is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        sys.exit(code)
+
+
+# `python -m issun.…` imports this package while it looks for the module. What the module itself
+# imports may be missing, so that none of its own lines could report it.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _report

@@ -37,7 +37,10 @@ def run(
         Path,
         typer.Option(
             metavar="FILE",
-            help=tr("Instructions or chats as JSON or JSONL, or one record a line as .txt."),
+            help=tr(
+                "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or one record a line as "
+                ".txt."
+            ),
         ),
     ],
     output: Annotated[

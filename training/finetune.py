@@ -23,7 +23,7 @@ from issun.training.epochs import Evaluation, finish_epoch, try_base
 from issun.training.errors import DataError, RunError
 from issun.training.machine import Machine, choose_optimizer, find_machine
 from issun.training.recipe import Recipe
-from issun.training.records import EOS, SPECIAL_TOKENS
+from issun.training.records import EOS
 from issun.training.run import best_epoch, opened_run, read_settings
 
 _NEEDED = ("torch", "transformers", "accelerate")
@@ -77,8 +77,7 @@ def finetune(
     )
     _check_base(checkpoint)
     limit = _limit(recipe, checkpoint)
-    special = checkpoint.tokenizer.special
-    records = read_records(data, special=[*SPECIAL_TOKENS, *special])
+    records = read_records(data, notify=notify)
     opened = checkpoint.tokenizer.open()
     rows = encode_records(records, opened, limit, recipe, path=data, notify=notify)
     machine = find_machine()
@@ -130,7 +129,7 @@ def encode_records(
     notify: Notify,
 ) -> list[list[int]]:
     """The ids of each record; those of more than `limit` tokens are refused, or cut if allowed."""
-    rows = [tokenizer.encode(record.text, special=True) for record in records]
+    rows = [record.encode(tokenizer) for record in records]
     long = [record.line for record, row in zip(records, rows, strict=True) if len(row) > limit]
     if not long:
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -295,6 +296,42 @@ def test_loss_is_that_of_transformers_over_whole_records(
     for found in losses:
         assert found["tokens"] == count
         assert found["loss"] == pytest.approx(total / count, rel=tolerance)
+
+
+def _conversations(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"messages": [{"role": "user", "content": i}, {"role": "assistant", "content": o}]}
+        for i, o in (row.values() for row in rows)
+    ]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+        pyarrow.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), path)
+    else:
+        path.write_text(json.dumps({"data": rows}, indent=1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kinds", [("a.csv", "b.json"), ("chat.parquet", "chat.json")])
+def test_every_format_is_learnt_alike(base: Path, tmp_path: Path, kinds: tuple[str, str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"instruction": f"{n}の次は?</s>", "output": f"[SEP]{n + 1}です。"} for n in range(5)
+    ]
+    logs = []
+    for name in kinds:
+        path = _write(tmp_path / name, _conversations(rows) if "chat" in name else rows)
+        finetune(base, path, tmp_path / f"{name}-run", Recipe(epochs=1, batch_size=5))
+        logs.append((tmp_path / f"{name}-run" / "log.jsonl").read_text().splitlines()[0])
+    first, second = (json.loads(line) for line in logs)
+    assert first["tokens"] == second["tokens"] > 5 * 40
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
 
 
 def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Path) -> None:
