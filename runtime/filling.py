@@ -51,10 +51,11 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         key = _key(ask)
         if key in constraints:
             continue
+        own = room if ask.most is None else min(room, ask.most)
         if ask.pattern is not None:
-            constraints[key] = model.constraints.regex(ask.pattern, room=room)
+            constraints[key] = model.constraints.regex(ask.pattern, room=own)
         elif ask.schema is not None:
-            constraints[key] = model.constraints.json_schema(ask.schema, room=room)
+            constraints[key] = model.constraints.json_schema(ask.schema, room=own)
     return Form(plan, constraints)
 
 
