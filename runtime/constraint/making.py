@@ -73,6 +73,10 @@ class Constraints:
             restorer=partial(WholeText, originals) if restored else None,
         )
 
+    def spelled(self, text: str, path: str) -> str:
+        """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
+        return self._vocabulary.spelled(self._with_newlines(text), path)
+
     def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
         """Text that `pattern` matches as a whole.
 
