@@ -26,14 +26,14 @@ async def json_answers(
 ) -> tuple[Events, int]:
     """Start answers to `dialogue` that follow `schema`, one for each of `params`.
 
-    Gives how many old turns the prompt leaves out, too. An answer that a client has begun, and a
-    schema without a skeleton, are written by the grammar. Raises ParameterError for a schema that
+    Gives how many old turns the prompt leaves out, too. An answer that a client has begun or that
+    has a least length, and a schema without a skeleton, are written by the grammar. Raises ParameterError for a schema that
     cannot be followed, and as `Service.answers` does.
     """
     model = service.model
     fitted = await run_in_threadpool(fit, service, dialogue, params[0].max_new_tokens)
     room = room_behind(model, fitted.ids, params[0])
-    if not dialogue.beginning:
+    if not (dialogue.beginning or params[0].min_new_tokens):
         form = await run_in_threadpool(partial(prepare, model, schema, room=room))
         if form:
             return FilledAnswers(service, form, dialogue, params), fitted.dropped_turns

@@ -127,6 +127,16 @@ def test_what_has_no_skeleton_is_written_by_the_grammar(server: Running) -> None
     assert isinstance(value, int)
 
 
+def test_what_a_client_has_begun_and_a_least_length_are_honoured(server: Running) -> None:
+    sent = body(BOTH, max_tokens=60)
+    begun = [*sent["messages"], {"role": "assistant", "content": "JSON:"}]
+    assert "フランス" not in post(server, sent)["choices"][0]["message"]["content"]
+    for more in ({"messages": begun}, {"min_tokens": 30}):
+        found = post(server, sent | more)
+        assert found["usage"]["completion_tokens"] >= (30 if "min_tokens" in more else 1)
+        assert json.loads(found["choices"][0]["message"]["content"]).keys() == {"首都", "大陸"}
+
+
 @pytest.mark.parametrize(
     ("schema", "named"),
     [
