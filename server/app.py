@@ -24,7 +24,7 @@ from issun.server.completions import completions
 from issun.server.description import description
 from issun.server.elsewhere import not_found
 from issun.server.errors import ApiError, MethodError, ServerError
-from issun.server.front import Front
+from issun.server.front import Front, request_id
 from issun.server.guard import Guard
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
@@ -130,7 +130,9 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    return error_response(error)
+    response = error_response(error)
+    response.headers["X-Request-Id"] = request_id(request.headers)  # a failure comes past Front
+    return response
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -17,6 +17,13 @@ from issun.server.unused import INSTEAD
 
 _T = TypeVar("_T", bound=Body)
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_KINDS: dict[type, tuple[type[kinds.Type], ...]] = {
+    bool: (kinds.BoolType,),
+    float: (kinds.FloatType,),
+    str: (kinds.StrType,),
+    list: (kinds.ListType,),
+    dict: (kinds.DictType, kinds.StructType),
+}
 _SHOWN = 100  # characters of a value or a path that an error has
 
 
@@ -55,7 +62,11 @@ def _described(kind: type[Body]) -> kinds.Type:
 
 
 def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
-    """`value` without the fields that ask for nothing; raises UnsupportedError for unknown ones."""
+    """`value` without the fields that ask for nothing; raises UnsupportedError for others.
+
+    What is null, or empty and of another kind than its field, is left out, as the fields that the
+    kind does not have are where `unused` lets them.
+    """
     if isinstance(value, float) and value.is_integer() and not _takes(kind, value):
         return int(value)  # some languages have one kind of number
     for option in _options(kind):
@@ -83,12 +94,13 @@ def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> d
 
 def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
     check = cast(type[Body], kind.cls).unused.get(name)
-    if _is_empty(value) or (check is not None and check(value)):
+    switched_off = value is False and check is not None and check(True)  # on where it is not said
+    if (check is not None and check(value)) or (_is_empty(value) and not switched_off):
         return
     known = [field.encode_name for field in kind.fields]
     if name in INSTEAD:
         hint = f" Use {INSTEAD[name]}."
-    elif close := get_close_matches(name, known, n=1, cutoff=0.8):
+    elif close := get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.8):
         hint = f" Did you mean {close[0]}?"
     else:
         hint = " Leave it out."
@@ -100,17 +112,9 @@ def _is_empty(value: Any) -> bool:
 
 
 def _takes(kind: kinds.Type, value: Any) -> bool:
-    """Whether a field of this kind may hold an empty value of its own; null is left out."""
-    wanted: dict[type, tuple[type, ...]] = {
-        bool: (kinds.BoolType,),
-        str: (kinds.StrType,),
-        float: (kinds.FloatType,),
-        list: (kinds.ListType,),
-        dict: (kinds.DictType, kinds.StructType),
-    }
-    return isinstance(kind, kinds.AnyType) or any(
-        isinstance(option, wanted.get(type(value), ())) for option in _options(kind)
-    )
+    """Whether a field of this kind may hold a value like this one."""
+    wanted = _KINDS.get(type(value), ())
+    return any(isinstance(option, (kinds.AnyType, *wanted)) for option in _options(kind))
 
 
 def _options(kind: kinds.Type) -> Iterator[kinds.Type]:

@@ -21,6 +21,7 @@ _POSTS = {
 }
 _GETS = {
     "/v1/models": "The model that is served.",
+    "/tokenizer_info": "The special tokens by their roles.",
     "/health": "That the server lives, and how much it has to do.",
 }
 _REFUSED = (400, 401, 403, 404, 408, 413, 429, 503)

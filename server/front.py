@@ -36,7 +36,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {**_HEADERS, "X-Request-Id": _request_id(Headers(scope=scope))}
+        headers = {**_HEADERS, "X-Request-Id": request_id(Headers(scope=scope))}
         scope = {**scope, "path": canonical(scope["path"])}
 
         async def sending(message: Message) -> None:
@@ -59,7 +59,7 @@ def canonical(path: str) -> str:
     return path
 
 
-def _request_id(headers: Headers) -> str:
+def request_id(headers: Headers) -> str:
     """The client's own id where it is a plain one, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"

@@ -48,7 +48,7 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         """Raise ModelNotFoundError when another model is asked for."""
-        if name not in (None, self.name):
+        if name not in (None, "", self.name):
             raise ModelNotFoundError(
                 "The model {asked!r} is not served here; this is {name!r}.",
                 asked=str(name)[:100],

@@ -33,8 +33,6 @@ class Body(Struct):
 class StreamOptions(Body):
     """Whether the usage is in a last chunk, and in every one."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.STREAM_OPTIONS
-
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
@@ -52,6 +50,8 @@ class ResponseFormat(Body):
 
 class StructuredOutputs(Body):
     """A constraint as vLLM spells it."""
+
+    unused: ClassVar[Mapping[str, Check]] = unused.STRUCTURED_OUTPUTS
 
     json: str | _Schema | None = None
     regex: str | None = None

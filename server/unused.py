@@ -57,6 +57,7 @@ SAMPLING: Mapping[str, Check] = {
             "cache_prompt",
             "keep_alive",
             "ttl",
+            "guided_decoding_backend",
         ),
         _anything,
     ),
@@ -112,14 +113,19 @@ COMPLETION: Mapping[str, Check] = dict(SAMPLING)
 
 TOKENIZE: Mapping[str, Check] = {"add_generation_prompt": _one_of(True)}
 
-STREAM_OPTIONS: Mapping[str, Check] = {}
+STRUCTURED_OUTPUTS: Mapping[str, Check] = dict.fromkeys(
+    # JSON here has neither white space that may be anywhere nor another engine to fall back to.
+    ("disable_any_whitespace", "disable_fallback", "_backend"),
+    _anything,
+)
 
 _KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients keep beside a message or a part of it
-    ("cache_control", "id", "index", "status", "metadata"), _anything
+    ("cache_control", "index", "status", "metadata"), _anything
 )
 
 MESSAGE: Mapping[str, Check] = {
     **_KEPT,
+    "id": _anything,
     "type": _one_of("message"),
     **dict.fromkeys(  # reasoning of other models, and their notes
         (
@@ -141,7 +147,12 @@ MESSAGE: Mapping[str, Check] = {
     ),
 }
 
-PART: Mapping[str, Check] = {**_KEPT, "thinking": _anything, "signature": _anything}
+PART: Mapping[str, Check] = {
+    **_KEPT,
+    "id": _anything,
+    "thinking": _anything,
+    "signature": _anything,
+}
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
@@ -172,9 +183,10 @@ INSTEAD: Mapping[str, str] = {  # the field of this server that does what anothe
     "grammar": "regex, choices or response_format",
     "guided_grammar": "regex, choices or response_format",
     "structural_tag": "regex, choices or response_format",
+    "properties": "response_format.json_schema.schema for a schema",
     "format": "response_format",
-    "text": "response_format",
     "input": "messages",
+    "parts": "content",
     "instructions": "a message of role system",
     "system": "a message of role system",
     "options": "its contents at the top of the body",
