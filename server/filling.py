@@ -27,8 +27,8 @@ async def json_answers(
     """Start answers to `dialogue` that follow `schema`, one for each of `params`.
 
     Gives how many old turns the prompt leaves out, too. An answer that a client has begun or that
-    has a least length, and a schema without a skeleton, are written by the grammar. Raises ParameterError for a schema that
-    cannot be followed, and as `Service.answers` does.
+    has a least length, and a schema without a skeleton, are written by the grammar. Raises
+    ParameterError for a schema that cannot be followed, and as `Service.answers` does.
     """
     model = service.model
     fitted = await run_in_threadpool(fit, service, dialogue, params[0].max_new_tokens)

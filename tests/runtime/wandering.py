@@ -24,7 +24,9 @@ def wander(model: Model, constraint: Constraint, seed: int, room: int) -> Answer
     """
     rng, eos = np.random.default_rng(seed), model.manifest.tokens.eos
     rows = model.manifest.architecture.vocab_size
-    lengths = np.array([len(model.tokenizer.piece(i).decode("utf-8", "replace")) for i in range(rows)])
+    lengths = np.array(
+        [len(model.tokenizer.piece(i).decode("utf-8", "replace")) for i in range(rows)]
+    )
     matcher, ids, ended = constraint.start(), [], False
     text = constraint.text(model.tokenizer, ())
     said = ""

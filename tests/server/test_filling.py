@@ -131,9 +131,9 @@ def test_what_a_client_has_begun_and_a_least_length_are_honoured(server: Running
     sent = body(BOTH, max_tokens=60)
     begun = [*sent["messages"], {"role": "assistant", "content": "JSON:"}]
     assert "フランス" not in post(server, sent)["choices"][0]["message"]["content"]
-    for more in ({"messages": begun}, {"min_tokens": 30}):
+    for more in ({"messages": begun}, {"min_tokens": 5}):
         found = post(server, sent | more)
-        assert found["usage"]["completion_tokens"] >= (30 if "min_tokens" in more else 1)
+        assert found["usage"]["completion_tokens"] >= 5
         assert json.loads(found["choices"][0]["message"]["content"]).keys() == {"首都", "大陸"}
 
 
