@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -65,14 +65,13 @@ class Matcher:
 class Constraints:
     """Makes constraints for a tokenizer; needs the extra `server`, for llguidance."""
 
-    def __init__(self, tokenizer: Tokenizer, *, rows: int, eos: int | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, rows: int, ends: Collection[int]) -> None:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
 
-        if eos is None:
+        if not ends:
             raise ParameterError("The model has no end token, which constrained answers need.")
-        self._vocabulary = LLTokenizer(
-            TokenizerWrapper(_Pieces(tokenizer, rows, eos)), n_vocab=rows, eos_token=eos
-        )
+        pieces = TokenizerWrapper(_Pieces(tokenizer, rows, sorted(ends)))
+        self._vocabulary = LLTokenizer(pieces, n_vocab=rows, eos_token=sorted(ends))
 
     def json_schema(self, schema: dict[str, Any]) -> Constraint:
         """JSON that follows `schema`; raises ParameterError for what cannot be followed."""
@@ -137,16 +136,13 @@ def _compiles_in_time(grammar: str) -> bool:
 class _Pieces:
     """The vocabulary as llguidance wants it: the bytes of each id."""
 
-    def __init__(self, tokenizer: Tokenizer, rows: int, eos: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, rows: int, ends: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self.eos_token_id, self.bos_token_id = eos, None
-        special = set(tokenizer.special.values())
-        silent = special | {i for i in range(tokenizer.num_pieces) if tokenizer.is_silent(i)}
-        beyond = range(tokenizer.num_pieces, rows)
-        self.special_token_ids = sorted(silent | set(beyond))
-        self.tokens = [
-            b"" if i in silent or i in beyond else tokenizer.piece(i) for i in range(rows)
-        ]
+        self.eos_token_id, self.bos_token_id = ends[0], None
+        tokens = {*range(tokenizer.num_pieces), *tokenizer.ids_beyond}
+        texts = {i for i in tokens.difference(ends) if not tokenizer.is_silent(i)}
+        self.special_token_ids = [i for i in range(rows) if i not in texts]
+        self.tokens = [tokenizer.piece(i) if i in texts else b"" for i in range(rows)]
 
     def __call__(self, text: bytes) -> list[int]:
         return self._tokenizer.encode(text.decode("utf-8", "replace"))

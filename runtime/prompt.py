@@ -109,14 +109,9 @@ class PromptBuilder:
     def _render(self, instruction: str, input_text: str | None) -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
         slots = _slots(self.template, instruction, input_text)
-        ids: list[int] = []
-        for part in parts:
-            # What fills a slot is encoded as text: it can never become a special token.
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._tokenizer.encode(_fill(part, slots))
-        return ids
+        # What fills a slot is encoded as text: it can never become a special token.
+        filled = [part if isinstance(part, int) else _fill(part, slots) for part in parts]
+        return self._tokenizer.encode_parts(filled)
 
 
 def _begins(make: Callable[[str], list[int]]) -> list[int]:

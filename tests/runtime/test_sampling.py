@@ -293,7 +293,7 @@ def test_one_random_number_a_token() -> None:
 
 def test_seeds_repeat() -> None:
     def run(seed: int) -> list[int]:
-        vocabulary = Vocabulary(rows=50, pieces=50, eos=1, unk=0)
+        vocabulary = Vocabulary(rows=50, pieces=50, ends=(1,), unk=0)
         one = Sampler(SamplingParams(), vocabulary, np.random.default_rng(seed))
         return [one.sample(np.zeros(50, np.float32), [], []) for _ in range(20)]
 
@@ -325,7 +325,7 @@ def test_ids_out_of_range_are_named(token: int) -> None:
 
 def test_processors_cannot_bring_banned_ids_back() -> None:
     params = SamplingParams(temperature=0, processors=(lambda ids, logits: -logits,))
-    vocabulary = Vocabulary(rows=5, pieces=4, eos=None, unk=1)
+    vocabulary = Vocabulary(rows=5, pieces=4, ends=(), unk=1)
     drawn = Sampler(params, vocabulary, np.random.default_rng(0)).sample(
         np.float32([3, -9, 2, 4, -9]), [0], []
     )
@@ -335,6 +335,6 @@ def test_processors_cannot_bring_banned_ids_back() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_a_processor_breaks_is_told(value: float) -> None:
     params = SamplingParams(processors=(lambda ids, logits: np.full_like(logits, value),))
-    one = Sampler(params, Vocabulary(5, 5, None, 1), np.random.default_rng(0))
+    one = Sampler(params, Vocabulary(rows=5, pieces=5, ends=(), unk=1), np.random.default_rng(0))
     with pytest.raises(SamplingError, match="not numbers"):
         one.sample(np.float32([1, 2, 3, 4, 5]), [0], [])
