@@ -70,7 +70,7 @@ def export(
     located = locate(str(source), revision=revision, token=token)
     checkpoint = open_checkpoint(located.folder)
     template = load_template(options.template) if options.template else ALPACA
-    check_template(template, checkpoint.tokenizer.special)
+    check_template(template, checkpoint.tokenizer.spellings)
     sampling = _default_sampling(checkpoint.folder)
     tokens = _tokens(checkpoint)
     with _fitted(target, checkpoint, options, notify) as store:

@@ -12,7 +12,8 @@ from issun.runtime.files import user_path
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SMALL = re.compile(
-    r"(config|generation_config|tokenizer_config|special_tokens_map)\.json|[\w.-]+\.model"
+    r"(config|generation_config|tokenizer_config|special_tokens_map|added_tokens|tokenizer)\.json"
+    r"|[\w.-]+\.model"
 )
 
 

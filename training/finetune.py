@@ -74,9 +74,7 @@ def finetune(
     limit = _limit(recipe, checkpoint)
     special = checkpoint.tokenizer.special
     records = read_records(data, special=[*SPECIAL_TOKENS, *special])
-    tokenizer = Tokenizer(
-        checkpoint.tokenizer.path, special, do_lower_case=checkpoint.tokenizer.do_lower_case
-    )
+    tokenizer = checkpoint.tokenizer.open()
     rows = encode_records(records, tokenizer, limit, recipe, path=data, notify=notify)
     machine = find_machine()
     optimizer = _optimizer(recipe, checkpoint, machine, target if resume else None, notify)
@@ -161,7 +159,7 @@ def _check_new(target: Path, base: Path) -> None:
 
 def _open_base(base: str, revision: str | None, token: str | None) -> Checkpoint:
     checkpoint = open_checkpoint(locate(base, revision=revision, token=token).folder)
-    check_template(ALPACA, checkpoint.tokenizer.special)
+    check_template(ALPACA, checkpoint.tokenizer.spellings)
     if checkpoint.tokenizer.roles.get("eos") != EOS:
         raise CheckpointError(
             "{folder}: records end with {eos}, which is not the end token of this tokenizer.",

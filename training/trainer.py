@@ -33,7 +33,12 @@ from issun.training.run import Run
 # A rolling checkpoint waits until this many times its own duration has passed since the last one.
 _SAVE_PAUSE = 3
 _NO_LABEL = -100
-_KEPT_FILES = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_KEPT_FILES = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 _MEMORY_WORDS = ("out of memory", "can't allocate memory")
 
 
