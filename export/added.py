@@ -6,7 +6,6 @@ Source: `PreTrainedTokenizerBase._from_pretrained`, `T5Tokenizer.__init__` and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,8 +154,9 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
     count = named.get("extra_ids", 0)
     if not isinstance(count, int) or count < 0:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from 0 on.",
+            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
             path=folder / _CONFIG,
+            low=0,
             key="extra_ids",
             value=count,
         )

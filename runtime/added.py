@@ -80,4 +80,6 @@ def lower(text: str) -> str:
 
 def _pattern(spellings: Iterable[str]) -> re.Pattern[str] | None:
     longest_first = sorted(spellings, key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+    return (
+        re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+    )

@@ -134,7 +134,7 @@ def generate(
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
     What `preambles` have of the prompt is not computed where the cache is empty. `answer` is the
     beginning of an answer that is to be continued. The last segment has the finish reason: `stop`
-    at one of the end tokens or a stop string, `length` at `max_new_tokens` or at the end of the context.
+    at an end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
     Raises as `check_prompt` does, before any work.
     """
     ids = [*prompt, *answer]

@@ -172,7 +172,9 @@ class Model:
         Raises ParameterError where llguidance (the extra `server`) is not installed.
         """
         try:
-            return Constraints(self.tokenizer, rows=self._vocabulary.rows, ends=self._vocabulary.ends)
+            return Constraints(
+                self.tokenizer, rows=self._vocabulary.rows, ends=self._vocabulary.ends
+            )
         except ModuleNotFoundError as error:
             raise ParameterError(
                 "Constrained answers need {module}: pip install 'issun[server]'",

@@ -62,10 +62,11 @@ class SamplingParams:
     0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
     penalties at the answer. `banned_ids` None bans `<unk>`; rows without a token are never drawn.
     `banned_first_ids` are banned as the first token of an answer, and the last id of each of
-    `banned_sequences` behind the others. `min_length` counts the prompt too. `logprobs` n reports the raw log-probabilities of the drawn and the n likeliest
-    tokens. `processors` get the ids so far and the logits, and give logits. `constraint` lets only
-    tokens pass that its grammar allows. With `lookup` what the text has said before is read ahead,
-    as long as that makes the answer faster; every token is drawn as without. Raises ParameterError.
+    `banned_sequences` behind the others. `min_length` counts prompt and answer. `logprobs` n
+    reports the raw log-probabilities of the drawn and the n likeliest tokens. `processors` get the
+    ids so far and the logits, and give logits. `constraint` lets only tokens pass that its grammar
+    allows. With `lookup` what the text has said before is read ahead, as long as that makes the
+    answer faster; every token is drawn as without. Raises ParameterError.
     """
 
     temperature: float = 0.7

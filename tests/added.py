@@ -28,16 +28,15 @@ _FILE = {i: token(text) for i, text in enumerate(("[CLS]", "<unk>", "<s>", "</s>
 _FILE |= {4: token("[PAD]"), 5: token("[SEP]"), 6: token("[MASK]")}
 
 
-def _decoder(tokens: dict[int, dict[str, Any]], **changes: Any) -> Files:
+def _decoder(tokens: dict[int, dict[str, Any]], changes: dict[str, Any] | None = None) -> Files:
     table = {str(i): entry for i, entry in (_FILE | tokens).items()}
-    return {"tokenizer_config.json": NAMED | {"added_tokens_decoder": table} | changes}
+    return {"tokenizer_config.json": NAMED | {"added_tokens_decoder": table} | (changes or {})}
 
 
 SPELLINGS: dict[str, Files] = {
     "decoder": _decoder(
         {400: token("<|im_end|>"), 401: token("<|user|>")},
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|user|>"],
+        {"eos_token": "<|im_end|>", "additional_special_tokens": ["<|user|>"]},
     ),
     "decoder with flags": _decoder(
         {
@@ -48,28 +47,28 @@ SPELLINGS: dict[str, Files] = {
             404: token("<b>", special=False, lstrip=True),
             405: token("</b>", special=False, rstrip=True),
         },
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|user|>"],
+        {"eos_token": "<|im_end|>", "additional_special_tokens": ["<|user|>"]},
     ),
     "decoder with holes": _decoder(
         {403: token("<|im_end|>"), 407: token("<tool>", special=False), 410: token("<|user|>")},
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|user|>"],
+        {"eos_token": "<|im_end|>", "additional_special_tokens": ["<|user|>"]},
     ),
     "new ones below holes": _decoder(
         {407: token("<tool>", special=False), 410: token("<|user|>")},
-        eos_token="<|im_end|>",
-        mask_token="<mask>",
-        additional_special_tokens=["<|user|>", "<new>"],
+        {
+            "eos_token": "<|im_end|>",
+            "mask_token": "<mask>",
+            "additional_special_tokens": ["<|user|>", "<new>"],
+        },
     ),
     "flagged and not listed": _decoder(
         {400: token("<|user|>"), 401: token("<tool>", special=False)},
-        additional_special_tokens=["<tool>"],
+        {"additional_special_tokens": ["<tool>"]},
     ),
     "over a piece": _decoder(
         {30: token("<tool>", special=False), 400: token("です", special=False)}
     ),
-    "special map ignored": _decoder({400: token("<|im_end|>")}, eos_token="<|im_end|>")
+    "special map ignored": _decoder({400: token("<|im_end|>")}, {"eos_token": "<|im_end|>"})
     | {"special_tokens_map.json": {"eos_token": "</s>", "additional_special_tokens": ["<x>"]}},
     "added_tokens.json": {
         "tokenizer_config.json": NAMED,
@@ -137,6 +136,9 @@ SPELLINGS: dict[str, Files] = {
     },
 }
 
+# Every row behind the pieces of a model of 440 is a token, each second one text.
+FULL = _decoder({i: token(f"<t{i}>", special=i % 2 == 0) for i in range(400, 440)})
+
 _PIECES = (
     ("<|im_end|>", "<|user|>", "<tool>", "単語", "<b>", "</b>", "です", "<new>", "<x>", "<mask>"),
     ("<extra_id_0>", "<extra_id_1>", "<extra_id_2>", "<extra_id_99>", "<pad>"),
@@ -151,7 +153,12 @@ def write_spelling(folder: Path, spiece: Path, name: str) -> Path:
     """Write the tokenizer files of a spelling to the new folder `folder`."""
     folder.mkdir()
     shutil.copyfile(spiece, folder / "spiece.model")
-    for file, content in SPELLINGS[name].items():
+    return write_files(folder, SPELLINGS[name])
+
+
+def write_files(folder: Path, files: Files) -> Path:
+    """Write JSON files to `folder`, in the place of those that are there."""
+    for file, content in files.items():
         (folder / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return folder
 
