@@ -53,7 +53,9 @@ def test_spellings_differ() -> None:
 # What a user types
 
 
-@given(st.lists(st.sampled_from(["<|im_end|>", "<|user|>", "<s>", "[SEP]", "猫", " ", "<tool>", "<|"])))
+@given(
+    st.lists(st.sampled_from(["<|im_end|>", "<|user|>", "<s>", "[SEP]", "猫", " ", "<tool>", "<|"]))
+)
 def test_text_becomes_a_text_token_and_never_a_special_one(
     flagged: Tokenizer, parts: list[str]
 ) -> None:
