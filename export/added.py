@@ -22,7 +22,7 @@ _ADDED, _FAST = "added_tokens.json", "tokenizer.json"
 # What a role is called where no file names it. T5Tokenizer has no bos; the prompt wants one.
 _DEFAULTS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
 _KEYS = {f"{role}_token" for role in SPECIAL_ROLES}
-_MORE = "additional_special_tokens"
+_MORE, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 _SENTINEL = "<extra_id_"
 # What changes ids and is not followed, with the values that ask for nothing.
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -68,7 +68,7 @@ def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
     sentinels = _add_sentinels(named, len(pieces), folder)
     tokens = sentinels | tokens
     roles = {role: _role_token(named, role, pieces) for role in SPECIAL_ROLES}
-    listed = [token for token in (*roles.values(), *_more_tokens(named)) if token]
+    listed = [token for token in (*roles.values(), *named[_MORE], *named[_EXTRA]) if token]
     _add_listed(tokens, listed, pieces, folder)
     by_role = {role: _text(token) for role, token in roles.items() if token}
     unnamed = {token for role, token in by_role.items() if f"{role}_token" not in named}
@@ -78,11 +78,10 @@ def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
         if i < rows or not (token.content in unnamed or token.content.startswith(_SENTINEL))
     }
     ids = {token.content: i for i, token in kept.items()}
-    return TokenTable(
-        {role: token for role, token in by_role.items() if token in ids},
-        *_divide(kept, list(map(_text, listed))),
-        do_lower_case=bool(named.get("do_lower_case", False)),
-    )
+    lower = bool(named.get("do_lower_case", False))
+    special, added = _divide(kept, list(map(_text, listed)), lower=lower)
+    roles_kept = {role: token for role, token in by_role.items() if token in ids}
+    return TokenTable(roles_kept, special, added, lower)
 
 
 def _read_tables(folder: Path) -> tuple[Named, ById]:
@@ -94,8 +93,10 @@ def _read_tables(folder: Path) -> tuple[Named, ById]:
     named: Named = _read(path)
     for key in _KEYS & named.keys():
         named[key] = _read_token(named[key], path)
+    extra = named.get(_EXTRA) or {}
+    named[_EXTRA] = _read_list([*extra.values()] if isinstance(extra, dict) else extra, path)
     if named.get(_MORE) is not None:
-        named[_MORE] = [_read_token(token, path) for token in _list(named[_MORE], path)]
+        named[_MORE] = _read_list(named[_MORE], path)
     for key, fine in _REFUSED.items():
         if named.get(key) not in fine:
             raise CheckpointError(
@@ -131,7 +132,7 @@ def _add_special_map(named: Named, path: Path) -> None:
         elif key == _MORE and value is not None:
             more = list(named.get(_MORE) or [])
             texts = set(map(_text, more))
-            found = [_read_token(token, path) for token in _list(value, path)]
+            found = _read_list(value, path)
             named[_MORE] = more + [token for token in found if _text(token) not in texts]
 
 
@@ -193,11 +194,6 @@ def _role_token(named: Named, role: str, pieces: Sequence[str]) -> str | Token |
     return token or None
 
 
-def _more_tokens(named: Named) -> list[str | Token]:
-    extra = named.get("extra_special_tokens") or {}
-    return [*named[_MORE], *(extra.values() if isinstance(extra, dict) else extra)]
-
-
 def _add_listed(
     tokens: ById, listed: Sequence[str | Token], pieces: Sequence[str], folder: Path
 ) -> None:
@@ -227,7 +223,9 @@ def _add_listed(
         tokens[i] = replace(token, special=True)
 
 
-def _divide(tokens: ById, listed: Sequence[str]) -> tuple[dict[str, int], dict[str, AddedToken]]:
+def _divide(
+    tokens: ById, listed: Sequence[str], *, lower: bool
+) -> tuple[dict[str, int], dict[str, AddedToken]]:
     """Control tokens by id, and those that are text or have flags."""
     order = {content: place for place, content in enumerate(listed)}
     by_place = sorted(tokens.items(), key=lambda one: (order.get(one[1].content, len(order)), one))
@@ -239,7 +237,7 @@ def _divide(tokens: ById, listed: Sequence[str]) -> tuple[dict[str, int], dict[s
             lstrip=token.lstrip,
             rstrip=token.rstrip,
             single_word=token.single_word,
-            cased=token.content in order or (token.normalized and not token.special),
+            cased=not lower or token.content in order or (token.normalized and not token.special),
         )
         if entry.special:
             special[token.content] = i
@@ -258,9 +256,9 @@ def _table(value: object, path: Path) -> Mapping[Any, Any]:
     raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
 
 
-def _list(value: object, path: Path) -> list[Any]:
+def _read_list(value: object, path: Path) -> list[str | Token]:
     if isinstance(value, list):
-        return value
+        return [token for token in (_read_token(one, path) for one in value) if token]
     raise CheckpointError("{path}: {value!r:.80} is no list of tokens.", path=path, value=value)
 
 
