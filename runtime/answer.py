@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -42,7 +42,7 @@ class Stream:
         self,
         segments: Iterator[Segment],
         *,
-        eos: int | None,
+        ends: Collection[int],
         held_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
@@ -50,7 +50,7 @@ class Stream:
         on_end: Callable[[], object] = lambda: None,
     ) -> None:
         self._segments, self._held_text, self._on_end = segments, held_text, on_end
-        self._eos, self._dropped_turns = eos, dropped_turns
+        self._ends, self._dropped_turns = ends, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
         self._pieces: list[str] = []
         self._ids: list[int] = []
@@ -81,7 +81,7 @@ class Stream:
             raise
         self._pieces.append(segment.text)
         self._timings = segment.timings
-        if segment.id != self._eos:
+        if segment.id not in self._ends:
             self._ids.append(segment.id)
         if segment.logprob is not None:
             self._logprobs.append(segment.logprob)

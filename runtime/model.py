@@ -34,7 +34,7 @@ from issun.runtime.preamble import Preambles
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
 
 _MUCH = 100 << 20  # bytes of keys and values
@@ -61,8 +61,9 @@ class Model:
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
             pieces=manifest.tokens.pieces,
-            eos=manifest.tokens.eos,
+            ends=manifest.tokens.end_ids,
             unk=manifest.tokens.unk,
+            added=tokenizer.ids_beyond,
         )
         self._preambles = (
             Preambles(keep_in, manifest.bundle_id, self.prompts.beginnings()) if keep_in else None
@@ -94,10 +95,7 @@ class Model:
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        tokens = manifest.tokens
-        tokenizer = Tokenizer(
-            folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
-        )
+        tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
@@ -177,7 +175,7 @@ class Model:
             return Constraints(
                 self.tokenizer,
                 rows=self._vocabulary.rows,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 newline=self.manifest.prompt.newline,
                 room=self.default_params.max_new_tokens,
             )
@@ -216,7 +214,7 @@ class Model:
             params,
             sampler=self._sampler(params),
             text=text,
-            eos=self._vocabulary.eos,
+            ends=self._vocabulary.ends,
             n_positions=self.decoder.n_positions,
             reused=reused,
             clock=self._clock,
@@ -273,7 +271,7 @@ class Model:
                 params,
                 sampler=self._sampler(params),
                 text=text,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 answer=answer,
                 preambles=self._preambles,
                 row_cost=self._row_cost(params),
@@ -284,7 +282,7 @@ class Model:
             raise
         stream = Stream(
             segments,
-            eos=self._vocabulary.eos,
+            ends=self._vocabulary.ends,
             held_text=text.pause,
             dropped_turns=dropped_turns,
             on_complete=on_complete,
@@ -394,11 +392,22 @@ def bundle_folder(path: str | Path | None) -> Path:
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """The bundle's default sampling with `changes`; raises BundleError for a damaged default."""
+    """The bundle's default sampling with `changes`; raises BundleError for a damaged default.
+
+    A shorter answer that is asked for goes before the bundle's `min_new_tokens`.
+    """
     try:
-        defaults = SamplingParams(**manifest.sampling)
+        defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
     except (TypeError, ParameterError) as error:
         raise BundleError(
             "The manifest's default sampling is bad: {reason}", reason=error
         ) from error
+    most = changes.get("max_new_tokens")
+    if isinstance(most, int) and most > 0:
+        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
     return replace(defaults, **changes) if changes else defaults
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
