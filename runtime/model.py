@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
+from issun.runtime.busy import Usage, Work
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
-from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
+from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.kv_cache import Cache
@@ -69,9 +70,10 @@ class Model:
         )
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-        self._busy = threading.Lock()  # held by an open stream, and while scoring
+        self._usage = Usage(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
-        self._closed = False
+        self._closed = self._freed = False
+        self._freeing = threading.RLock()
 
     @classmethod
     def load(
@@ -113,7 +115,12 @@ class Model:
         self, prompt: str | Sequence[int], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer to `prompt`: raw text, or ids as `Model.prompt` makes them."""
-        return self.stream(prompt, params).finish()
+        stream = self.stream(prompt, params)
+        try:
+            return stream.finish()
+        except BaseException:  # Ctrl-C leaves a stream open, and this one nobody else knows
+            stream.close()
+            raise
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
         """The answer to `prompt` as it comes; the segments' text joins to `generate`'s.
@@ -228,14 +235,10 @@ class Model:
         with self.busy():
             pass
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Hold the model, so that nothing else works with it; raises as `check_free` does."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._busy.release()
+    def busy(self) -> Work:
+        """A use of the model to enter, so that nothing else works with it; see `check_free`."""
+        self._check_open()
+        return Work(self._usage)
 
     def start(
         self,
@@ -253,8 +256,9 @@ class Model:
 
         With `reuse` what the cache shares with the prompt is not computed again.
         """
-        self._take()
+        work = self.busy()
         try:
+            work.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
@@ -273,19 +277,19 @@ class Model:
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
+            stream = Stream(
+                segments,
+                work,
+                eos=self._vocabulary.eos,
+                held_text=text.pause,
+                dropped_turns=dropped_turns,
+                on_complete=on_complete,
+                on_abandon=on_abandon,
+            )
+            self._stream = weakref.ref(stream)
         except BaseException:
-            self._busy.release()
+            work.__exit__()
             raise
-        stream = Stream(
-            segments,
-            eos=self._vocabulary.eos,
-            held_text=text.pause,
-            dropped_turns=dropped_turns,
-            on_complete=on_complete,
-            on_abandon=on_abandon,
-            on_end=self._busy.release,
-        )
-        self._stream = weakref.ref(stream)
         return stream
 
     def read(
@@ -311,17 +315,26 @@ class Model:
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
-        """Give the memory of the session and the caches back; the model cannot be used after."""
-        if self._closed:
-            return
+        """Give the memory of the session and the caches back; the model cannot be used after.
+
+        From another thread or a signal handler it does so when the step that runs has ended.
+        """
+        self._closed = True
         if self._stream and (stream := self._stream()):
             stream.close()
-        self._closed = True
-        for cache in self._caches:
-            cache.close()
-        self._cache = None
-        self.decoder.pages.release()
-        del self.decoder
+        self._free_if_closed()
+
+    def _free_if_closed(self) -> None:
+        """Let go of everything once the model is closed and nothing works with it any more."""
+        with self._freeing:
+            if not self._closed or self._freed or self._usage.active:
+                return
+            self._freed = True
+            for cache in self._caches:
+                cache.close()
+            self._cache = None
+            self.decoder.pages.release()
+            del self.decoder
 
     def _answer(
         self, jobs: Sequence[Job], slots: int
@@ -358,11 +371,6 @@ class Model:
         if self._cache and self._cache.nbytes > _MUCH:
             self._cache.rewind(0)
             self._cache.shrink()
-
-    def _take(self) -> None:
-        self._check_open()
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("The model is answering: finish, cancel or close that stream first.")
 
     def _check_open(self) -> None:
         if self._closed:
