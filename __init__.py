@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# ONNX Runtime reports to its maker from the moment it is imported. Nothing leaves this machine.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 __version__: str
 
 

@@ -88,6 +88,7 @@ def _options(threads: int) -> ort.SessionOptions:
         raise ParameterError(
             "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
         )
+    ort.disable_telemetry_events()  # for a program that has imported it before issun
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
