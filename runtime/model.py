@@ -31,7 +31,7 @@ from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.preamble import Preambles
+from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
@@ -51,10 +51,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
-        keep_in: Path | None = None,
+        preambles: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Built by `load`; what prompts begin with is kept in the folder `keep_in`."""
+        """Built by `load`; `preambles` is where they are kept, and what computes them."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -65,9 +65,7 @@ class Model:
             eos=manifest.tokens.eos,
             unk=manifest.tokens.unk,
         )
-        self._preambles = (
-            Preambles(keep_in, manifest.bundle_id, self.prompts.beginnings()) if keep_in else None
-        )
+        self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
         self._usage = Usage(self._free_if_closed)
@@ -101,11 +99,12 @@ class Model:
             folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
         )
         check_manifest(folder, manifest, tokenizer.num_pieces)
+        state = state_of_files(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
             folder, manifest, kv_cache, cache, threads=threads, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, keep_in=entry)
+        return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""
