@@ -81,6 +81,7 @@ class Model:
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
         keep_packed: bool = True,
+        trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
         """Open the bundle at `path` with `threads` threads (default: physical cores).
@@ -88,6 +89,7 @@ class Model:
         Without a path it opens the embedded model, which the package holds.
 
         `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
+        With `trust` the graph may hold operators that issun does not write; see SECURITY.md.
         With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
         `notify` is told, as a template and its values, what takes long or goes otherwise.
         Raises BundleError when there is no sound bundle or it has no such graph.
@@ -102,7 +104,7 @@ class Model:
         state = state_of_files(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
-            folder, manifest, kv_cache, cache, threads=threads, notify=notify
+            folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
         return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -60,6 +62,21 @@ def create_session(
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             "ONNX Runtime cannot open {path}: {reason}", path=path, reason=reason
+        ) from error
+
+
+@contextmanager
+def graph_errors() -> Iterator[None]:
+    """Raise BundleError for what ONNX Runtime says of a graph while it runs."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        foreign = type(error).__module__.startswith("onnxruntime")
+        if is_out_of_memory(error) or not (foreign or type(error) is RuntimeError):
+            raise
+        raise BundleError(
+            "The bundle's graph cannot be computed: {reason}. Export it again.",
+            reason=" ".join(str(error).split())[:200],
         ) from error
 
 
