@@ -61,6 +61,20 @@ def test_pages_of_other_sites_are_refused(server: Running) -> None:
     assert "access-control-allow-origin" not in server.get("/health", headers=own).headers
 
 
+def test_a_link_from_another_site_opens_the_page_and_nothing_else(server: Running) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    followed = link | {"Sec-Fetch-Dest": "document"}
+    assert server.get("/", headers=followed).headers["content-type"].startswith("text/html")
+    for path in ("/v1/models", "/health", "/metrics", "/page/main.js", "/openapi.json"):
+        refused(server.get(path, headers=followed), 403)
+    for path in ("/", CHAT):
+        refused(server.post(path, QUESTION, headers=followed), 403)
+    for place in ("iframe", "image", "script", "empty", "object"):
+        refused(server.get("/", headers=link | {"Sec-Fetch-Dest": place}), 403)
+    refused(server.get("/", headers=followed | {"Sec-Fetch-Mode": "cors"}), 403)
+    refused(server.get("/", headers=followed | {"Host": "evil.example"}), 403)
+
+
 def test_an_allowed_page_may_ask_from_a_browser() -> None:
     with embedded_server(allowed_origins=("https://app.example",)) as server:
         headers = {"Origin": "https://app.example"}
