@@ -28,7 +28,7 @@ from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
 from issun.runtime.preamble import Preambles, state_of_files
@@ -96,6 +96,8 @@ class Model:
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
+        # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
+        verify_hashes(folder, manifest, largest=SMALL)
         tokens = manifest.tokens
         tokenizer = Tokenizer(
             folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case

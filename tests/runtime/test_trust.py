@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from issun.runtime import BundleError, Model, SamplingParams
-from issun.runtime.manifest import read_manifest
+from issun.runtime.manifest import read_manifest, sha256_of
 from issun.runtime.proto import parse_model
 from issun.runtime.trust import check_trusted
 from issun.runtime.weight_cache import WeightCache
@@ -30,12 +30,14 @@ def change(folder: Path, act: Callable[[Any], object]) -> None:
     model = parse_model(path.read_bytes())
     act(model)
     path.write_bytes(model.SerializeToString())
-    resize(folder, "model.onnx")
+    describe(folder, "model.onnx")
 
 
-def resize(folder: Path, name: str) -> None:
+def describe(folder: Path, name: str) -> None:
+    """Let the manifest say what the file is now, as its author would."""
+    path = folder / name
     manifest = json.loads((folder / "issun.json").read_text(encoding="utf-8"))
-    manifest["files"][name]["size"] = (folder / name).stat().st_size
+    manifest["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
     (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -165,11 +167,21 @@ def test_a_damaged_graph_is_an_error(
 ) -> None:
     path = folder / "model.onnx"
     path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
-    resize(folder, "model.onnx")
+    describe(folder, "model.onnx")
     with pytest.raises(BundleError):
         load_any(folder)
     with pytest.raises(BundleError), load(folder):  # with packed weights
         pass
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "spiece.model"])
+def test_a_small_file_is_compared_with_its_hash_at_every_load(folder: Path, name: str) -> None:
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} does not have the content"):
+        load_any(folder)
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
