@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import TracebackType
 
 # ONNX Runtime reports to its maker from the moment it is imported. Nothing leaves this machine.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -17,3 +19,22 @@ def __getattr__(name: str) -> str:
     from importlib.metadata import version  # noqa: PLC0415
 
     return version("issun")
+
+
+def _report(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """End a program with one line and exit code 2 where a user can mend what is wrong."""
+    from issun.cli.reporting import exit_code_of  # noqa: PLC0415
+
+    code = exit_code_of(error)
+    if code is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        sys.exit(code)
+
+
+# `python -m issun.…` imports this package while it looks for the module. What the module itself
+# imports may be missing, so that none of its own lines could report it.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _report

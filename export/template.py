@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
 from issun.export.errors import CheckpointError
 from issun.runtime.checks import template_faults
-from issun.runtime.files import reason_of
+from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import ChatRules, Template
 
 # The alpaca format of inu-ai's Japanese models, a newline spelled as backslash + n.
@@ -39,7 +40,7 @@ ALPACA = Template(
 def load_template(path: Path) -> Template:
     """Read a template from a JSON file with the fields of `prompt` in `issun.json`."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Template)
+        return msgspec.json.decode(as_utf8(path.read_bytes()), type=Template)
     except OSError as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -48,9 +49,9 @@ def load_template(path: Path) -> Template:
         raise CheckpointError("{path} is no template: {reason}", path=path, reason=error) from error
 
 
-def check_template(template: Template, special: dict[str, int]) -> None:
-    """Raise CheckpointError for slots or special tokens that would not work."""
-    if faults := template_faults(template, special):
+def check_template(template: Template, known: Collection[str]) -> None:
+    """Raise CheckpointError for slots, or tokens that are not `known`, which would not work."""
+    if faults := template_faults(template, known):
         raise CheckpointError(
             "The prompt template {name} does not work: {faults}. "
             "Mend it, or give another with `--template FILE`.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -45,19 +45,22 @@ class Stream:
     def __init__(
         self,
         segments: Iterator[Segment],
-        work: Work,
+        work: Work | None,
         *,
-        eos: int | None,
+        ends: Collection[int],
         held_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take over `work`, a use of the model that has begun; it ends with the stream."""
+        """Take over `work`, a use of the model that has begun and ends with the stream.
+
+        None where the segments come from streams of their own.
+        """
         self._work = work
         self._held_text, self._dropped_turns = held_text, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
-        self._record = _Record(eos)
+        self._record = _Record(ends)
         self._steps = self._record.follow(segments)
         self._asked: Literal["cancel", "close"] | None = None
         self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
@@ -141,7 +144,8 @@ class Stream:
                 else:
                     self._complete(reason)
             finally:
-                self._work.__exit__()
+                if self._work:
+                    self._work.__exit__()
 
     def _complete(self, reason: FinishReason) -> None:
         if reason == "cancelled":
@@ -153,9 +157,9 @@ class Stream:
 class _Record:
     """What has come of an answer; it does not know its stream, which can so be forgotten."""
 
-    def __init__(self, eos: int | None) -> None:
+    def __init__(self, ends: Collection[int]) -> None:
         self.pieces: list[str] = []
-        self._eos = eos
+        self._ends = ends
         self._ids: list[int] = []
         self._logprobs: list[Logprob] = []
         self._timings = Timings()
@@ -166,7 +170,7 @@ class _Record:
             for segment in segments:
                 self.pieces.append(segment.text)
                 self._timings = segment.timings
-                if segment.id != self._eos:
+                if segment.id not in self._ends:
                     self._ids.append(segment.id)
                 if segment.logprob is not None:
                     self._logprobs.append(segment.logprob)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
@@ -58,8 +59,29 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by_linear: dict[str, str] = {}
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Ids that have a meaning, and how text is cut into the others."""
+class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A token that is cut out of a text before SentencePiece sees it, as transformers has it.
+
+    A `special` one is a control token: it gives no text, and text never becomes one. `lstrip` and
+    `rstrip` take the white space beside it away; with `single_word` it counts only between spaces.
+    Where text is lower-cased, only a `cased` one is looked for before that.
+    """
+
+    id: Id
+    special: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    cased: bool = True
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Ids that have a meaning, and how text is cut into the others.
+
+    `special` has every control token. `added` has the tokens beside the file that are text, and
+    those control tokens that are more than a spelling and an id. An answer ends with `eos` and
+    with each of `ends`.
+    """
 
     file: str
     pieces: Count
@@ -70,6 +92,13 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     unk: Id
     pad: Id | None
     sep: Id | None
+    added: dict[str, AddedToken] = {}
+    ends: tuple[Id, ...] = ()
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """All ids that end an answer."""
+        return frozenset(self.ends if self.eos is None else (self.eos, *self.ends))
 
 
 class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,13 +135,14 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The checkpoint that the bundle was made from."""
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The checkpoint that the bundle was made from; `tokenizer` if that is another one's."""
 
     name: str
     revision: str | None
     files: dict[str, str]
     sha256: str
+    tokenizer: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +206,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse(raw: bytes, path: Path) -> Manifest:
     try:
+        raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version > FORMAT_VERSION:
             raise BundleError(

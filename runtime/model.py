@@ -35,7 +35,7 @@ from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
 
 _MUCH = 100 << 20  # bytes of keys and values
@@ -62,8 +62,9 @@ class Model:
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
             pieces=manifest.tokens.pieces,
-            eos=manifest.tokens.eos,
+            ends=manifest.tokens.end_ids,
             unk=manifest.tokens.unk,
+            added=tokenizer.ids_beyond,
         )
         self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
@@ -98,10 +99,7 @@ class Model:
         manifest = read_manifest(folder)
         # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
         verify_hashes(folder, manifest, largest=SMALL)
-        tokens = manifest.tokens
-        tokenizer = Tokenizer(
-            folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
-        )
+        tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
         state = state_of_files(folder, manifest)
         cache = default_cache() if keep_packed else None
@@ -184,7 +182,13 @@ class Model:
         Raises ParameterError where llguidance (the extra `server`) is not installed.
         """
         try:
-            return Constraints(self.tokenizer, rows=self._vocabulary.rows, eos=self._vocabulary.eos)
+            return Constraints(
+                self.tokenizer,
+                rows=self._vocabulary.rows,
+                ends=self._vocabulary.ends,
+                newline=self.manifest.prompt.newline,
+                room=self.default_params.max_new_tokens,
+            )
         except ModuleNotFoundError as error:
             raise ParameterError(
                 "Constrained answers need {module}: pip install 'issun[server]'",
@@ -220,7 +224,7 @@ class Model:
             params,
             sampler=self._sampler(params),
             text=text,
-            eos=self._vocabulary.eos,
+            ends=self._vocabulary.ends,
             n_positions=self.decoder.n_positions,
             reused=reused,
             clock=self._clock,
@@ -274,7 +278,7 @@ class Model:
                 params,
                 sampler=self._sampler(params),
                 text=text,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 answer=answer,
                 preambles=self._preambles,
                 row_cost=self._row_cost(params),
@@ -283,7 +287,7 @@ class Model:
             stream = Stream(
                 segments,
                 work,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 held_text=text.pause,
                 dropped_turns=dropped_turns,
                 on_complete=on_complete,
@@ -360,9 +364,9 @@ class Model:
         return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
 
     def _text(self, params: SamplingParams) -> TextStream:
-        # What a grammar allows is meant letter by letter: JSON spells newlines in the same way.
-        newline = "" if params.constraint else self.manifest.prompt.newline
-        return TextStream(self.tokenizer, newline, params.stop)
+        if params.constraint:
+            return params.constraint.text(self.tokenizer, params.stop)
+        return TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
 
     def _own_cache(self) -> Cache:
         if self._cache is None:
@@ -399,11 +403,22 @@ def bundle_folder(path: str | Path | None) -> Path:
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """The bundle's default sampling with `changes`; raises BundleError for a damaged default."""
+    """The bundle's default sampling with `changes`; raises BundleError for a damaged default.
+
+    A shorter answer that is asked for goes before the bundle's `min_new_tokens`.
+    """
     try:
-        defaults = SamplingParams(**manifest.sampling)
+        defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
     except (TypeError, ParameterError) as error:
         raise BundleError(
             "The manifest's default sampling is bad: {reason}", reason=error
         ) from error
+    most = changes.get("max_new_tokens")
+    if isinstance(most, int) and most > 0:
+        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
     return replace(defaults, **changes) if changes else defaults
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

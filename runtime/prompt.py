@@ -121,19 +121,14 @@ class PromptBuilder:
 
     def _render(self, instruction: str, input_text: str | None, beginning: str = "") -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
-        slots = _slots(self.template, instruction, input_text)
+        slots = slots_of(self.template, instruction, input_text)
         if beginning:  # encoded together with the text before it, as the training data is
             slots["beginning"] = on_one_line(self.template, beginning)
             *parts, last = parts
             parts += [last, "{beginning}"] if isinstance(last, int) else [last + "{beginning}"]
-        ids: list[int] = []
-        for part in parts:
-            # What fills a slot is encoded as text: it can never become a special token.
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._tokenizer.encode(_fill(part, slots))
-        return ids
+        # What fills a slot is encoded as text: it can never become a special token.
+        filled = [part if isinstance(part, int) else fill(part, slots) for part in parts]
+        return self._tokenizer.encode_parts(filled)
 
 
 def _begins(make: Callable[[str], list[int]]) -> list[int]:
@@ -148,7 +143,7 @@ def render(template: Template, instruction: str, input_text: str | None) -> str:
     That holds for slots without a special token: here one would count as such.
     """
     pattern = template.without_input if input_text is None else template.with_input
-    return _fill(pattern, _slots(template, instruction, input_text))
+    return fill(pattern, slots_of(template, instruction, input_text))
 
 
 def chat_slots(
@@ -159,18 +154,18 @@ def chat_slots(
     lines: list[str] = []
     for turn in turns:
         if turn.message:  # none: the assistant began the conversation
-            lines.append(_fill(rules.user, {"message": on_one_line(template, turn.message)}))
-        lines.append(_fill(rules.assistant, {"message": on_one_line(template, turn.reply)}))
+            lines.append(fill(rules.user, {"message": on_one_line(template, turn.message)}))
+        lines.append(fill(rules.assistant, {"message": on_one_line(template, turn.reply)}))
     instruction = "".join(
-        _fill(rules.role_line, {"line": on_one_line(template, line)}) for line in role
+        fill(rules.role_line, {"line": on_one_line(template, line)}) for line in role
     )
     instruction += rules.history_separator.join(lines)
-    return instruction or rules.empty_instruction, _fill(rules.user, {"message": message})
+    return instruction or rules.empty_instruction, fill(rules.user, {"message": message})
 
 
 def system_lines(template: Template, text: str) -> list[str]:
     """The role lines that a system text becomes."""
-    return [_fill(line, {"system": text}) for line in template.chat.system]
+    return [fill(line, {"system": text}) for line in template.chat.system]
 
 
 def on_one_line(template: Template, text: str) -> str:
@@ -178,13 +173,14 @@ def on_one_line(template: Template, text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", template.newline)
 
 
-def _slots(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+def slots_of(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+    """What fills the slots of the template's patterns."""
     return {
         "instruction": on_one_line(template, instruction),
         "input": on_one_line(template, input_text or ""),
     }
 
 
-def _fill(pattern: str, slots: Mapping[str, str]) -> str:
+def fill(pattern: str, slots: Mapping[str, str]) -> str:
     """Fill `{name}` slots in one pass, so that braces in what is filled in stay text."""
     return _SLOT.sub(lambda match: slots.get(match[1], match[0]), pattern)

@@ -29,6 +29,7 @@ from issun.server.guard import Guard
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
 from issun.server.origins import Cors, origin_of
+from issun.server.responses import responses
 from issun.server.scheduler import Scheduler
 from issun.server.service import Service, error_response
 
@@ -69,6 +70,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/responses", responses, methods=["POST"]),
             Route("/v1/models", routes.models),
             Route("/v1/models/{name:path}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import inspect as kinds
 
+from issun.runtime.files import as_utf8
 from issun.server.errors import ApiError, UnsupportedError
 from issun.server.types import Body
 from issun.server.unused import INSTEAD
@@ -30,14 +31,19 @@ _SHOWN = 100  # characters of a value or a path that an error has
 def parse(raw: bytes, kind: type[_T]) -> _T:
     """Read a body; raises ApiError that has the path of what is wrong."""
     try:
-        value = msgspec.json.decode(raw)
+        value = msgspec.json.decode(as_utf8(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error) or type(error).__name__
         raise ApiError("The body is not JSON: {reason}", reason=reason) from error
+    return convert(value, kind)
+
+
+def convert(value: Any, kind: type[_T], place: str = "") -> _T:
+    """What stands at `place` of a body, decoded, as `kind`; raises ApiError as `parse` does."""
     try:
-        return msgspec.convert(_tidy(value, _described(kind), ""), kind)
+        return msgspec.convert(_tidy(value, _described(kind), place), kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error, value) from error
+        raise _invalid(error, value, place) from error
 
 
 def refused(place: str, template: str, /, **values: object) -> ApiError:
@@ -125,14 +131,15 @@ def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
         yield kind
 
 
-def _invalid(error: msgspec.ValidationError, value: Any) -> ApiError:
+def _invalid(error: msgspec.ValidationError, value: Any, within: str) -> ApiError:
     """The error of a value of the wrong kind or size, with its path and the value itself."""
     text = str(error)
     place = found[1] if (found := _AT.search(text)) else ""
     reason = _AT.sub("", text)
-    if not place:
+    whole = f"{within}.{place}" if within and place else within or place
+    if not whole:
         return ApiError("{reason}", reason=reason)
-    return invalid(place, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
+    return invalid(whole, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
 
 
 def _at(value: Any, place: str) -> Any:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.runtime.constraint import Constraint
 from issun.runtime.generate import Logprob, Segment
+from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
+from issun.server.formats import wanted_format
 from issun.server.requests import Scored
-from issun.server.sampling import most_tokens, sampling_params
+from issun.server.sampling import (
+    check_ends,
+    make_constraint,
+    most_tokens,
+    room_behind,
+    sampling_params,
+)
 from issun.server.service import (
     EventStream,
     Service,
     Usage,
+    as_events,
     head,
     json_response,
     read_body,
@@ -41,8 +52,8 @@ async def completions(request: Request) -> Response:
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
-        chunks = _chunks(service, asked, answers, choices, usage)
-        return EventStream(answers, chunks, keep_alive=service.options.keep_alive)
+        events = as_events(_chunks(service, asked, answers, choices, usage))
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
@@ -68,12 +79,23 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
     )
+    room = room_behind(service.model, max(prompts, key=len, default=[]), params[0])
+    constraint = _constraint(service.model, asked, room)
+    params = [replace(some, constraint=constraint) for some in params]
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
         Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
         for prompt in prompts
         for some in params
     ]
+
+
+def _constraint(model: Model, asked: CompletionRequest, room: int) -> Constraint | None:
+    wanted = wanted_format(asked)
+    if wanted is None:
+        return None
+    check_ends(asked, wanted.place)
+    return make_constraint(model, wanted, room)
 
 
 def _prompts(

@@ -10,12 +10,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.server.items import ResponsesRequest
 from issun.server.service import json_response
 from issun.server.types import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _POSTS = {
     "/v1/chat/completions": ("Answer the last message of a conversation.", ChatRequest),
     "/v1/completions": ("Go on with one or several prompts.", CompletionRequest),
+    "/v1/responses": ("Answer what is asked; nothing is stored.", ResponsesRequest),
     "/tokenize": ("Ids of a text or of messages.", TokenizeRequest),
     "/detokenize": ("The text of ids.", DetokenizeRequest),
 }

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from issun.server.body import invalid
-from issun.server.chat import fit
 from issun.server.errors import ApiError, NotFoundError
+from issun.server.fitting import fit
 from issun.server.messages import dialogue_of
 from issun.server.metrics import resident_bytes
 from issun.server.service import Service, json_response, read_body, service_of

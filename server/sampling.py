@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model, make_params
 from issun.runtime.sampling import SamplingParams
 from issun.server.body import invalid
-from issun.server.formats import wanted_format
+from issun.server.formats import Format
 from issun.server.types import Sampling
 
 _SAME = (
@@ -27,11 +27,16 @@ _SAME = (
 
 
 def sampling_params(
-    model: Model, request: Sampling, *, max_tokens: int, logprobs: int
+    model: Model,
+    request: Sampling,
+    *,
+    max_tokens: int,
+    logprobs: int,
+    constraint: Constraint | None = None,
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
-    With a seed the answers have that one and the next ones. May take long, for a large grammar.
+    With a seed the answers have that one and the next ones.
     """
     changes: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(request, name)) is not None
@@ -47,7 +52,6 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
-    changes["constraint"] = _constraint(model, request)
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
@@ -88,20 +92,25 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def _constraint(model: Model, request: Sampling) -> Constraint | None:
-    wanted = wanted_format(request)
-    if wanted is None:
-        return None
+def check_ends(request: Sampling, place: str) -> None:
+    """Raise ApiError when an answer with the form that `place` asks for is not to end."""
     if request.ignore_eos:
-        raise invalid(
-            "ignore_eos", "an answer of {form} ends where its form does.", form=wanted.place
-        )
-    make: dict[str, Callable[[Any], Constraint]] = {
+        raise invalid("ignore_eos", "an answer of {form} ends where its form does.", form=place)
+
+
+def room_behind(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
+    """How many tokens an answer may have behind `prompt`, and 1 at least."""
+    return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+
+
+def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
+    """The grammar of a form in `room` tokens; raises ApiError with its path. May take seconds."""
+    make: dict[str, Callable[..., Constraint]] = {
         "schema": model.constraints.json_schema,
         "regex": model.constraints.regex,
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value)
+        return make[wanted.kind](wanted.value, room=room)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.server.answers import Answers, Job
+from issun.server.answers import Answers, Events, Job
 from issun.server.body import invalid, parse
 from issun.server.errors import (
     ModelNotFoundError,
@@ -102,13 +102,11 @@ class EventStream(StreamingResponse):
     a connection that is silent.
     """
 
-    def __init__(
-        self, answers: Answers, chunks: AsyncIterator[object], *, keep_alive: float
-    ) -> None:
+    def __init__(self, answers: Events, events: AsyncIterator[bytes], *, keep_alive: float) -> None:
         self._answers, self._keep_alive = answers, keep_alive
         self._latest = 0.0  # when something was sent
         super().__init__(
-            _events(chunks),
+            events,
             media_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -140,7 +138,8 @@ class EventStream(StreamingResponse):
                 await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
 
 
-async def _events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    """Chunks, and an error that ends them, as the dialect's events."""
     try:
         async for chunk in chunks:
             yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
@@ -178,24 +177,38 @@ def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
 
 
 class Usage:
-    """Counts the tokens of a request's answers."""
+    """Counts the tokens of a request's answers.
 
-    def __init__(self, prompt_tokens: int) -> None:
+    Several answers to one prompt read it once; of JSON that is filled leaf by leaf all the prompts
+    of the first answer count. `prompt_tokens` is for requests with several prompts.
+    """
+
+    def __init__(self, prompt_tokens: int | None = None) -> None:
         self._prompt_tokens = prompt_tokens
+        self._choices: dict[int, Timings] = {}  # of functions, by the place of the answer
         self._timings: dict[int, Timings] = {}
 
     def add(self, place: int, segment: Segment) -> None:
         """Note an answer's latest segment."""
         self._timings[place] = segment.timings
 
+    def add_choice(self, place: int, timings: Timings) -> None:
+        """Note what it took an answer to say which function it calls."""
+        self._choices[place] = timings
+
     def report(self) -> dict[str, Any]:
         """The dialect's usage object."""
-        new = sum(timings.new_tokens for timings in self._timings.values())
-        reused = self._timings[0].reused_tokens if 0 in self._timings else 0
+        choices = self._choices.values()
+        new = sum(timings.new_tokens for timings in [*self._timings.values(), *choices])
+        first = [found[0] for found in (self._choices, self._timings) if 0 in found]
+        read = self._prompt_tokens
+        if read is None:
+            read = sum(timings.prompt_tokens for timings in first)
+        reused = sum(timings.reused_tokens for timings in first)
         return {
-            "prompt_tokens": self._prompt_tokens,
+            "prompt_tokens": read,
             "completion_tokens": new,
-            "total_tokens": self._prompt_tokens + new,
+            "total_tokens": read + new,
             "prompt_tokens_details": {"cached_tokens": reused},
         }
 

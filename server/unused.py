@@ -137,6 +137,7 @@ MESSAGE: Mapping[str, Check] = {
             "provider_specific_fields",
             "prefix",
             "partial",
+            "phase",
             "finish_reason",
             "created_at",
             "createdAt",
@@ -149,14 +150,40 @@ MESSAGE: Mapping[str, Check] = {
 
 PART: Mapping[str, Check] = {
     **_KEPT,
-    "id": _anything,
-    "thinking": _anything,
-    "signature": _anything,
+    **dict.fromkeys(
+        ("id", "thinking", "signature", "annotations", "logprobs", "prompt_cache_breakpoint"),
+        _anything,
+    ),
 }
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
-TOOL: Mapping[str, Check] = {"cache_control": _anything}
+TOOL: Mapping[str, Check] = {"cache_control": _anything, "custom": _anything}
+
+# `/v1/responses`: what is about other tools than functions, and about storing, is refused.
+RESPONSES: Mapping[str, Check] = {
+    **_REASONING,
+    **dict.fromkeys(
+        (
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "prompt_cache_options",
+            "service_tier",
+            "max_tool_calls",  # of tools that the server itself would run
+        ),
+        _anything,
+    ),
+    "top_logprobs": _one_of(0),
+}
+
+RESPONSES_TEXT: Mapping[str, Check] = {"verbosity": _anything}
+
+RESPONSES_STREAM: Mapping[str, Check] = {"include_obfuscation": _anything}
+
+ITEM: Mapping[str, Check] = {**_KEPT, "id": _anything, "caller": _anything}
+
+FUNCTION_TOOL: Mapping[str, Check] = {"cache_control": _anything, "output_schema": _anything}
 
 INSTEAD: Mapping[str, str] = {  # the field of this server that does what another's does
     "max_new_tokens": "max_tokens",
@@ -190,5 +217,7 @@ INSTEAD: Mapping[str, str] = {  # the field of this server that does what anothe
     "instructions": "a message of role system",
     "system": "a message of role system",
     "options": "its contents at the top of the body",
+    "previous_response_id": "input with all earlier items",
+    "conversation": "input with all earlier items",
     "extra_body": "its contents at the top of the body",
 }

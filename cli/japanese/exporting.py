@@ -39,6 +39,7 @@ MESSAGES: dict[str, str] = {
     "calibration": "校正",
     "KV cache": "KV キャッシュ",
     "tokenizer": "トークナイザー",
+    "end tokens": "終了トークン",
     "prompt": "プロンプト",
     "sampling": "生成の設定",
     "fidelity": "忠実度",
@@ -141,12 +142,66 @@ MESSAGES: dict[str, str] = {
     "{folder} does not hold the weights that its config.json describes: {faults}{more}.": (
         "{folder} の重みが config.json と合いません: {faults}{more}。"
     ),
-    "{folder} has no SentencePiece tokenizer: expected {names}.": (
+    "{folder}: the weights hold an adapter ({name}): merge it with its base first (peft: "
+    "merge_and_unload) and export the result.": (
+        "{folder}: 重みにアダプター ({name}) が含まれています。"
+        "先に元のモデルへ統合し (peft の merge_and_unload)、その結果を書き出してください。"
+    ),
+    "{folder} holds several networks, and none where transformers looks: {names}.": (
+        "{folder} に複数のネットワークがあり、transformers が読む名前のものはありません: {names}。"
+    ),
+    "{folder}: lm_head.weight is not wte.weight, but config.json ties the two: it is left out, as "
+    "transformers does. If the model has a head of its own, set tie_word_embeddings to false "
+    "there.": (
+        "{folder}: lm_head.weight が wte.weight と異なりますが、config.json は両者を共有すると"
+        "しています。transformers と同じく lm_head.weight は使いません。独自の出力層を持つモデル"
+        "なら、config.json の tie_word_embeddings を false にしてください。"
+    ),
+    "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.": (
+        "{folder}: GPT2LMHeadModel にない {names}{more} は使いません。"
+    ),
+    "{folder} has no SentencePiece tokenizer: expected {names}. Put the file of its base model "
+    "there, or name a folder or hub id that has it with --tokenizer.": (
         "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
+        "元のモデルのファイルをそこに置くか、それがあるフォルダーか Hub の ID を --tokenizer で"
+        "指定してください。"
+    ),
+    "{folder} has {others} and no SentencePiece tokenizer: expected {names}. Put the file that "
+    "the tokenizer was made from there, or name a folder or hub id that has it with "
+    "--tokenizer.": (
+        "{folder} には {others} だけがあり、SentencePiece のトークナイザーがありません。"
+        "必要なのは {names} です。変換元のファイルをそこに置くか、それがあるフォルダーか Hub の ID を "
+        "--tokenizer で指定してください。"
+    ),
+    "Folder or hub id that has the tokenizer, if another.": (
+        "トークナイザーが別の場所にある場合、そのフォルダーか Hub の ID。"
+    ),
+    "{folder} is an adapter of {base}: merge it with its base first (peft: merge_and_unload) and "
+    "export the result.": (
+        "{folder} は {base} のアダプターです。先に元のモデルへ統合し (peft の merge_and_unload)、"
+        "その結果を指定してください。"
+    ),
+    "{folder} holds an adapter of {base} ({names}) beside a model: merge the two first (peft: "
+    "merge_and_unload) and export the result, or take the adapter's files away if the model is to "
+    "be exported without them.": (
+        "{folder} にはモデルと並んで {base} のアダプター ({names}) があります。"
+        "先に統合して (peft の merge_and_unload) その結果を指定するか、アダプターなしで使うなら"
+        "アダプターのファイルを取り除いてください。"
     ),
     "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is {rows}.": (
         "{path} が config.json と合いません: {pieces} 個{beyond}、vocab_size は {rows} です。"
     ),
+    "{folder}: {token} would get the id {id}, which {other} has: give it an id of its own in tokenizer_config.json.": "{folder}: {token} の ID は {id} になりますが、これは {other} のものです。tokenizer_config.json で別の ID を付けてください。",
+    "{path}: {key} is {value!r}, which changes ids; issun reads {known!r} only.": "{path}: {key} は {value!r} ですが、ID が変わる設定です。issun で使えるのは {known!r} だけです。",
+    "{path}: extra_ids is {count}, and {found} such tokens are listed.": "{path}: extra_ids は {count} ですが、該当するトークンは {found} 個です。",
+    "{path}: {value!r:.80} is no list of tokens.": "{path}: {value!r:.80} はトークンの一覧ではありません。",
+    "{path}: {value!r:.80} is no token id.": "{path}: {value!r:.80} はトークンの ID ではありません。",
+    "{path}: {value!r:.80} is no token.": "{path}: {value!r:.80} はトークンではありません。",
+    "{path} asks for {fields}, which issun does not do: answers may differ from those of transformers.": "{path} は {fields} を求めていますが、issun は対応していません。回答は transformers と異なることがあります。",
+    "{path}: eos_token_id holds {id}, which no answer can end with: vocab_size is {rows}.": "{path}: eos_token_id の {id} で回答が終わることはありません。vocab_size は {rows} です。",
+    "{path}: {key} holds {value!r:.80}, it must be a list of ids below {rows}.": "{path}: {key} の {value!r:.80} は、{rows} 未満の ID の一覧でなければなりません。",
+    "{path}: {key} is {value!r}, it must be a whole number from {low} on.": "{path}: {key} は {value!r} ですが、{low} 以上の整数でなければなりません。",
+    "{path}: {key} is {value!r}, it must be an id or a list of ids.": "{path}: {key} は {value!r} ですが、ID か ID の一覧でなければなりません。",
     "{path} names no unknown token.": "{path} に未知語のトークンがありません。",
     "{path} became shorter while it was read.": "{path} は読んでいる間に短くなりました。",
     "{path} is damaged or was not downloaded whole: {reason}": (

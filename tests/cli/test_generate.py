@@ -3,12 +3,99 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import issun
 
 
 def test_answer_on_stdout(fuji: Path) -> None:
     result = issun("generate", fuji, "--instruction", "山は?", "--input", "日本")
     assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
+
+
+def prompt_tokens(*arguments: str | Path, **options: str | Path) -> int:
+    result = issun("generate", "--json", *arguments, **options)  # type: ignore[arg-type]
+    assert result.code == 0, result.err
+    count: int = json.loads(result.out)["timings"]["prompt_tokens"]
+    return count
+
+
+def test_the_instruction_as_an_argument(fuji: Path) -> None:
+    count = prompt_tokens(fuji, "--instruction", "山は?")
+    assert prompt_tokens(fuji, "山は?") == count
+    assert prompt_tokens(fuji, "-", stdin="山は?\n") == count
+    assert prompt_tokens(fuji, "--", "山は?") == count
+    assert prompt_tokens(fuji, "山は?", "--input", "日本") > count
+    # Behind a bundle everything is an instruction.
+    for text in ("/etcとは?", "./a", "~", str(fuji)):
+        assert prompt_tokens(fuji, text) == prompt_tokens(fuji, "--instruction", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["日本で一番高い山は?", "一/二の意味は?", "C:とは?", "〜とは?", "長い話。" * 60, ".net"]
+)
+def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
+    asked = issun("generate", "--temperature", "0", "--instruction", text)
+    assert issun("generate", "--temperature", "0", text) == asked
+    assert (asked.code, asked.err) == (0, "")
+
+
+def test_an_argument_that_is_a_folder_is_a_bundle(
+    fuji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "山は?").symlink_to(fuji)
+    missing = "error: There is no instruction: issun generate BUNDLE TEXT\n"
+    for arguments in ([], ["山は?"], ["./山は?"], [str(fuji)]):
+        result = issun("generate", *arguments)
+        assert (result.code, result.out, result.err) == (2, "", missing)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert issun("generate", "~/山は?", "谷は?").out == "富士山です。\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("/無い",),
+        ("./無い",),
+        ("../無い",),
+        ("~/無い",),
+        ("無い", "谷は?"),
+        ("無い", "--instruction", "谷は?"),
+        ("山" * 300, "谷は?"),
+    ],
+)
+def test_a_bundle_that_is_not_there(arguments: tuple[str, ...]) -> None:
+    result = issun("generate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert "no folder" in result.err or "File name too long" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_name_of_a_file_is_an_instruction_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "質問.txt").write_text("山は?", encoding="utf-8")
+    result = issun("generate", "質問.txt")
+    assert result.code == 0
+    assert result.err == ("[質問.txt is a file, and its name the instruction; - < FILE reads it]\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([""], "The instruction is empty."),
+        (["", "山は?"], "'' is no path."),
+        (["b", "山は?", "--instruction", "谷は?"], "Give the instruction once: as an argument"),
+        (["-", "--input", "-"], "Only one of the instruction and --input can be read"),
+    ],
+)
+def test_arguments_that_say_nothing_or_twice(arguments: list[str], reason: str) -> None:
+    result = issun("generate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {reason}")
 
 
 def test_json(fuji: Path) -> None:
@@ -63,6 +150,56 @@ def test_no_bundle_means_the_embedded_model() -> None:
     result = issun("generate", "--instruction", "日本で一番高い山は?", "--temperature", "0")
     assert (result.code, result.out) == (0, "日本で一番高い山は富士山です。\n")
     assert "issun-embedded" in issun("inspect").out
+
+
+def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
+    properties = {"首都": {"type": "string"}, "大陸": {"enum": ["アジア", "ヨーロッパ"]}}
+    schema = {"type": "object", "properties": properties, "required": ["首都", "大陸"]}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    asked = (
+        "generate",
+        "--instruction",
+        "フランスについて教えて",
+        "--temperature",
+        "0",
+        "--json-schema",
+        file,
+    )
+    result = issun(*asked)
+    assert (result.code, result.out) == (0, '{"首都":"パリ","大陸":"ヨーロッパ"}\n')
+    cut = issun(*asked, "--max-new-tokens", "12")
+    assert (cut.code, cut.out) == (1, '{"首都":"パリ"\n')
+    assert "--max-new-tokens" in cut.err
+    whole = json.loads(issun(*asked, "--json").out)
+    assert whole["text"] == result.out.rstrip()
+    assert whole["timings"]["new_tokens"] == len(whole["ids"]) + 2
+
+
+def test_json_of_a_vocabulary_without_braces(ja_small: "object", tmp_path: Path) -> None:
+    bundle = ja_small("int8")  # type: ignore[operator]
+    properties = {
+        "名前": {"type": "string", "maxLength": 9},
+        "数": {"type": "integer"},
+        "猫": {"type": "boolean"},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    result = issun(
+        "generate",
+        bundle,
+        "--instruction",
+        "猫について教えてください。",
+        "--json-schema",
+        file,
+        "--seed",
+        "1",
+    )
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [type(found[name]) for name in properties] == [str, int, bool]
+    assert 0 < len(found["名前"]) <= 9
 
 
 def test_version_and_help() -> None:
