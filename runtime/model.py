@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
+from issun.runtime.busy import Usage, Work
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
-from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
+from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.preamble import Preambles
+from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
@@ -50,10 +51,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
-        keep_in: Path | None = None,
+        preambles: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Built by `load`; what prompts begin with is kept in the folder `keep_in`."""
+        """Built by `load`; `preambles` is where they are kept, and what computes them."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -65,14 +66,13 @@ class Model:
             unk=manifest.tokens.unk,
             added=tokenizer.ids_beyond,
         )
-        self._preambles = (
-            Preambles(keep_in, manifest.bundle_id, self.prompts.beginnings()) if keep_in else None
-        )
+        self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-        self._busy = threading.Lock()  # held by an open stream, and while scoring
+        self._usage = Usage(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
-        self._closed = False
+        self._closed = self._freed = False
+        self._freeing = threading.RLock()
 
     @classmethod
     def load(
@@ -82,6 +82,7 @@ class Model:
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
         keep_packed: bool = True,
+        trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
         """Open the bundle at `path` with `threads` threads (default: physical cores).
@@ -89,19 +90,23 @@ class Model:
         Without a path it opens the embedded model, which the package holds.
 
         `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
+        With `trust` the graph may hold operators that issun does not write; see SECURITY.md.
         With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
         `notify` is told, as a template and its values, what takes long or goes otherwise.
         Raises BundleError when there is no sound bundle or it has no such graph.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
+        # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
+        verify_hashes(folder, manifest, largest=SMALL)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
+        state = state_of_files(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
-            folder, manifest, kv_cache, cache, threads=threads, notify=notify
+            folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, keep_in=entry)
+        return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""
@@ -111,7 +116,12 @@ class Model:
         self, prompt: str | Sequence[int], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer to `prompt`: raw text, or ids as `Model.prompt` makes them."""
-        return self.stream(prompt, params).finish()
+        stream = self.stream(prompt, params)
+        try:
+            return stream.finish()
+        except BaseException:  # Ctrl-C leaves a stream open, and this one nobody else knows
+            stream.close()
+            raise
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
         """The answer to `prompt` as it comes; the segments' text joins to `generate`'s.
@@ -232,14 +242,10 @@ class Model:
         with self.busy():
             pass
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Hold the model, so that nothing else works with it; raises as `check_free` does."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._busy.release()
+    def busy(self) -> Work:
+        """A use of the model to enter, so that nothing else works with it; see `check_free`."""
+        self._check_open()
+        return Work(self._usage)
 
     def start(
         self,
@@ -257,8 +263,9 @@ class Model:
 
         With `reuse` what the cache shares with the prompt is not computed again.
         """
-        self._take()
+        work = self.busy()
         try:
+            work.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
@@ -277,19 +284,19 @@ class Model:
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
+            stream = Stream(
+                segments,
+                work,
+                ends=self._vocabulary.ends,
+                held_text=text.pause,
+                dropped_turns=dropped_turns,
+                on_complete=on_complete,
+                on_abandon=on_abandon,
+            )
+            self._stream = weakref.ref(stream)
         except BaseException:
-            self._busy.release()
+            work.__exit__()
             raise
-        stream = Stream(
-            segments,
-            ends=self._vocabulary.ends,
-            held_text=text.pause,
-            dropped_turns=dropped_turns,
-            on_complete=on_complete,
-            on_abandon=on_abandon,
-            on_end=self._busy.release,
-        )
-        self._stream = weakref.ref(stream)
         return stream
 
     def read(
@@ -315,17 +322,26 @@ class Model:
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
-        """Give the memory of the session and the caches back; the model cannot be used after."""
-        if self._closed:
-            return
+        """Give the memory of the session and the caches back; the model cannot be used after.
+
+        From another thread or a signal handler it does so when the step that runs has ended.
+        """
+        self._closed = True
         if self._stream and (stream := self._stream()):
             stream.close()
-        self._closed = True
-        for cache in self._caches:
-            cache.close()
-        self._cache = None
-        self.decoder.pages.release()
-        del self.decoder
+        self._free_if_closed()
+
+    def _free_if_closed(self) -> None:
+        """Let go of everything once the model is closed and nothing works with it any more."""
+        with self._freeing:
+            if not self._closed or self._freed or self._usage.active:
+                return
+            self._freed = True
+            for cache in self._caches:
+                cache.close()
+            self._cache = None
+            self.decoder.pages.release()
+            del self.decoder
 
     def _answer(
         self, jobs: Sequence[Job], slots: int
@@ -362,11 +378,6 @@ class Model:
         if self._cache and self._cache.nbytes > _MUCH:
             self._cache.rewind(0)
             self._cache.shrink()
-
-    def _take(self) -> None:
-        self._check_open()
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("The model is answering: finish, cancel or close that stream first.")
 
     def _check_open(self) -> None:
         if self._closed:
