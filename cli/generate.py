@@ -80,7 +80,7 @@ def run(
         if stats:
             print_stats(completion)
     if constraint and not constraint.accepts(completion.ids):
-        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        note("The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.")
         raise typer.Exit(1)
 
 

@@ -41,7 +41,7 @@ class Constraints:
 
         if eos is None:
             raise ParameterError("The model has no end token, which constrained answers need.")
-        self._vocabulary = Vocabulary(tokenizer, rows=rows, eos=eos, newline=newline)
+        self.vocabulary = Vocabulary(tokenizer, rows=rows, eos=eos, newline=newline)
         self._room = room
         self._compiled: dict[str, Any] = {}  # by the text of the grammar
 
@@ -57,9 +57,9 @@ class Constraints:
         originals: dict[str, str] = {}
         for place, text in enumerate(texts):
             path = f"choices[{place}]"
-            spelled = self._vocabulary.spelled(self._with_newlines(text), path)
+            spelled = self.vocabulary.spelled(self._with_newlines(text), path)
             spelled = spelled.lstrip(" ")  # which decoding takes away
-            _check_room(self._vocabulary.least_tokens(spelled), room or self._room, path)
+            _check_room(self.vocabulary.least_tokens(spelled), room or self._room, path)
             if spelled == text:
                 originals[spelled] = text
             else:
@@ -82,8 +82,8 @@ class Constraints:
         _check_size(pattern, "regex")
         room = room or self._room
         # SentencePiece puts a space before the first word. Decoding takes all of them away there.
-        parts = ["/([^ ](?s:.*))?/", terminal(pattern, self._vocabulary.newline)]
-        alphabet = self._vocabulary.restriction(pattern)
+        parts = ["/([^ ](?s:.*))?/", terminal(pattern, self.vocabulary.newline)]
+        alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
         rules = [
@@ -92,10 +92,10 @@ class Constraints:
         ]
         place = first_possible(rules, "regex")
         if place is None:
-            raise self._vocabulary.nothing_spells(pattern, "regex")
+            raise self.vocabulary.nothing_spells(pattern, "regex")
         constraint = self._make(rules[place])
         if place:  # it has more characters than the answer may have tokens
-            _check_room(constraint.start().shortest(self._vocabulary), room, "regex")
+            _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
         return constraint
 
     def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
@@ -123,7 +123,7 @@ class Constraints:
     ) -> tuple[dict[str, Any], Callable[[], Restorer] | None]:
         """A schema whose values fit the room, and what puts the literals of `schema` back."""
         alternatives = Alternatives(Document(schema))
-        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary)
+        literals, strings = Literals(self.vocabulary), Strings(self.vocabulary)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         fitter.explain()
@@ -138,16 +138,16 @@ class Constraints:
         is_json: bool = False,
         restorer: Callable[[], Restorer] | None = None,
     ) -> Constraint:
-        tokens = self._vocabulary.for_json if is_json else self._vocabulary.for_text
+        tokens = self.vocabulary.for_json if is_json else self.vocabulary.for_text
         if rules not in self._compiled:
             while len(self._compiled) >= _KEPT:
                 del self._compiled[next(iter(self._compiled))]
             self._compiled[rules] = compiled(rules, tokens)
-        return Constraint(rules, self._vocabulary, self._compiled[rules], is_json, restorer)
+        return Constraint(rules, self.vocabulary, self._compiled[rules], is_json, restorer)
 
     def _with_newlines(self, text: str) -> str:
         """A newline for its spelling in the template."""
-        newline = self._vocabulary.newline
+        newline = self.vocabulary.newline
         return text.replace(newline, "\n") if newline else text
 
 

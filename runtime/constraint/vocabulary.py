@@ -13,6 +13,7 @@ from issun.runtime.tokenizer import Tokenizer
 
 # Escapes of characters that a pattern's own text does not show, and of classes of characters.
 _CODED = re.compile(r"\\[xuUpPacefrtv0-9]|\\n")
+_RANGE = re.compile("(.)-(.)", re.DOTALL)
 SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
 _LONGEST = 32  # characters of a piece that is looked for in a literal
 
@@ -94,10 +95,10 @@ class Vocabulary:
         return normal
 
     def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
-        """A pattern of the texts that can be spelled, where `pattern` may leave them.
+        """A pattern that keeps texts to what can be spelled, where `pattern` leads out of that.
 
-        None where at least one spellable character can stand in place of each of the pattern's
-        own, so that an answer can always go on.
+        None where each character and class of the pattern has something that can be spelled, so
+        that an answer can always go on.
         """
         if self.alphabet is None:
             return None
@@ -105,9 +106,13 @@ class Vocabulary:
         if in_json:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
             spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
-        if not _CODED.search(pattern) and spellable.issuperset(pattern):
-            return None
-        return f"[{_ranges(spellable)}]*"
+        if _CODED.search(pattern):  # it may mean any characters
+            return f"[{_ranges(spellable)}]*"
+        out = set(pattern) - spellable
+        for first, last in _RANGE.findall(pattern):
+            if out & {first, last}:
+                out |= {chr(code) for code in range(ord(first), ord(last) + 1)} - spellable
+        return f"[^{_ranges(out)}]*" if out else None
 
     def nothing_spells(self, pattern: str, path: str) -> ParameterError:
         """The error of a pattern of which no match can be spelled, or which has none."""
