@@ -57,6 +57,11 @@ class Vocabulary:
                 pairs.setdefault(pair, self.rows + len(pairs))
         return pairs
 
+    @property
+    def begins_with_space(self) -> bool:
+        """Whether the tokenizer puts a space before a text, which decoding takes away again."""
+        return self._tokenizer.begins_with_space
+
     @cached_property
     def alphabet(self) -> frozenset[str] | None:
         """The characters that are tokens of their own; None where bytes spell every one."""
