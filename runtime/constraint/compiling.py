@@ -16,7 +16,8 @@ from issun.runtime.errors import ParameterError
 _MOST_SECONDS = 5.0  # to compile one
 
 # Tries the grammars in their order and prints the place of the first that some text follows: by
-# compiling it, and by asking what may come first. Prints the error of one that is wrong.
+# compiling it, and by asking what may come first. Prints the error of one that is wrong. One of
+# which that cannot be told in time counts as one that nothing follows.
 _TRY = """
 import json, sys
 from llguidance import LLMatcher, LLTokenizer
@@ -29,7 +30,7 @@ for place, grammar in enumerate(json.load(sys.stdin)):
         if not matcher.is_error():
             found = place
             break
-    elif "nsatisfiable" not in matcher.get_error():
+    elif not any(sign in matcher.get_error() for sign in ("nsatisfiable", "Unable to determine")):
         found = matcher.get_error()
         break
 print(json.dumps(found))

@@ -26,7 +26,7 @@ FORMATS = {
     "uuid": "00000000-0000-0000-0000-000000000000",
     "uri": "a:b",
 }
-_LONGEST = 1 << 12  # characters of a pattern's shortest match
+_LONGEST = 1 << 10  # characters of a pattern's shortest match
 # No \uXXXX: it is for control characters, which nobody means.
 ESCAPES = 'nrbtf"\\'
 
@@ -71,20 +71,20 @@ class Strings:
         options = "x-guidance", {"json_allowed_escapes": ESCAPES}
         rules = [
             "start: %json " + dumps(dict([options]) | self._schema(patterns, formats, least, bound))
-            for bound in bounds
+            for bound in (*bounds, None)  # whether there are longer ones is told soon
         ]
         found = first_possible(rules, path)
         if found is None:
             told = patterns[0][1] if patterns else formats[0]
             raise self._vocabulary.nothing_spells(told, path)
-        return bounds[found]
+        return bounds[min(found, len(bounds) - 1)]
 
     def _schema(
         self,
         patterns: tuple[tuple[str, str], ...],
         formats: tuple[str, ...],
         least: int,
-        most: int,
+        most: int | None,
     ) -> dict[str, Any]:
         texts = dict.fromkeys(pattern for _, pattern in patterns)
         rules: list[dict[str, Any]] = [{"pattern": pattern} for pattern in texts]
@@ -92,7 +92,9 @@ class Strings:
         if patterns:
             alphabet = self._vocabulary.restriction("".join(texts), in_json=True)
             rules += [{"pattern": f"^{alphabet}$"}] if alphabet else []
-        schema: dict[str, Any] = {"type": "string", "maxLength": most}
+        schema: dict[str, Any] = {"type": "string"}
+        if most is not None:
+            schema["maxLength"] = most
         if least:
             schema["minLength"] = least
         if len(rules) > 1:
