@@ -73,14 +73,42 @@ class Vocabulary:
         return frozenset(text for text in self._texts if len(text) == 1)
 
     def unspellable(self, text: str) -> str | None:
-        """The first character of `text` that no token spells alone, or None.
+        """The first character of `text` that cannot be spelled, or None.
 
-        A character that is only part of longer pieces counts: an answer could begin it otherwise
-        and then not go on.
+        A character that is only part of longer pieces counts where an answer could begin it
+        otherwise and then not go on.
         """
-        if self.alphabet is None:
+        if self.alphabet is None or self.alphabet.issuperset(text) or self._always_ends(text):
             return None
-        return next((character for character in text if character not in self.alphabet), None)
+        return next(character for character in text if character not in self.alphabet)
+
+    def _always_ends(self, text: str) -> bool:
+        """Whether pieces spell `text`, and whichever of them an answer begins it with."""
+        length = len(text)
+        steps = [
+            [
+                end
+                for end in range(at + 1, min(at + _LONGEST, length) + 1)
+                if text[at:end] in self._texts
+            ]
+            for at in range(length)
+        ]
+        leads = {length}  # places from which the end can be reached
+        for at in reversed(range(length)):
+            if not leads.isdisjoint(steps[at]):
+                leads.add(at)
+        if 0 not in leads:
+            return False
+        # A piece that ends with the beginning of the text may begin before it.
+        reached = {0} | {
+            at
+            for at in range(1, min(_LONGEST, length))
+            if any(len(piece) > at and piece.endswith(text[:at]) for piece in self._texts)
+        }
+        for at in range(length):
+            if at in reached:
+                reached.update(steps[at])
+        return reached <= leads
 
     def normal(self, text: str) -> str:
         """`text`, or what normalization makes of it where only that is spellable."""

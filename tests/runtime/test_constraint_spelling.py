@@ -11,6 +11,7 @@ import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.constraint import Constraints
+from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.tokenizer import Tokenizer, assign_special_ids
 from tests.runtime.wandering import wander
 
@@ -243,3 +244,33 @@ def test_a_small_vocabulary(spiece: Path) -> None:
     assert wander(tokenizer, constraints.choices(letters), 0).text in letters
     with pytest.raises(ParameterError, match="cannot spell '鬱': it has no '鬱'"):
         constraints.choices([letters[0], "鬱"])
+
+
+def test_a_literal_of_a_piece_alone_is_spelled_where_nothing_else_begins_it() -> None:
+    class Pieces:
+        """A tokenizer of these pieces."""
+
+        def __init__(self, *pieces: str) -> None:
+            self.pieces, self.num_pieces, self.ids_beyond = pieces, len(pieces), frozenset[int]()
+
+        def piece(self, token: int) -> bytes:
+            return self.pieces[token].encode()
+
+        def is_silent(self, token: int) -> bool:
+            return token == 0
+
+        def is_byte(self, token: int) -> bool:
+            return False
+
+    def unspellable(text: str, *pieces: str) -> str | None:
+        tokenizer: Any = Pieces("</s>", *pieces)
+        return Vocabulary(tokenizer, rows=len(pieces) + 1, ends=[0]).unspellable(text)
+
+    assert unspellable("<tool>山", "<tool>", "山") is None
+    assert unspellable("山<tool>", "<tool>", "山") is None
+    assert unspellable("<tool>", "<to") == "<"
+    assert unspellable("<tool>山", "<tool>") == "<"
+    # Pieces that begin it and do not go on: within the text, and from before it.
+    assert unspellable("<tool>山", "<tool>", "<", "山") == "t"
+    assert unspellable("<tool>山", "<tool>", '"<', "山") == "<"
+    assert unspellable("<tool>山", "<tool>", '"<', "tool>", "山") is None
