@@ -100,9 +100,9 @@ class Constraints:
         alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
-        begin = self._begin(room - 1)
+        begin = self._begin(room - 1)  # of the same terminal: one that is empty shows at once
         rules = [
-            f"start: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
+            f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room - _AROUND)
         ]
         place = first_possible(rules, "regex")

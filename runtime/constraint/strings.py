@@ -38,8 +38,8 @@ class Strings:
         self._vocabulary = vocabulary
         self._shortest = cache(self._find_shortest)
 
-    def shortest(self, plain: Plain) -> int:
-        """Characters that suffice for a string that follows `plain`.
+    def shortest(self, plain: Plain) -> float:
+        """Characters that suffice for a string that follows `plain`; infinite where none does.
 
         Raises ParameterError for a bad pattern, and where nothing that follows can be spelled.
         """
@@ -49,14 +49,15 @@ class Strings:
             missing = self._vocabulary.unspellable(FORMATS[name])
             if missing:
                 raise cannot_spell(FORMATS[name], missing, inside(plain.place, "format"))
+        most = plain.limit("maxLength", math.inf)
         if not plain.patterns and len(formats) < 2:
-            return max([least, *(len(FORMATS[name]) for name in formats)])
-        return self._shortest(plain.patterns, formats, least, plain.place)
+            found = max([least, *(len(FORMATS[name]) for name in formats)])
+            return found if found <= most else math.inf
+        return self._shortest(plain.patterns, formats, least, most, plain.place)
 
     def fit(self, plain: Plain, room: int) -> dict[str, Any]:
         """The schema of strings that follow `plain` in `room` tokens, or a few more if need be."""
-        bound = max(step(room - 2), self.shortest(plain))
-        bound = min(bound, plain.limit("maxLength", math.inf))
+        bound = min(plain.limit("maxLength", math.inf), max(step(room - 2), self.shortest(plain)))
         return self._schema(plain.patterns, _known(plain), plain.limit("minLength", 0), int(bound))
 
     def _find_shortest(
@@ -64,9 +65,11 @@ class Strings:
         patterns: tuple[tuple[str, str], ...],
         formats: tuple[str, ...],
         least: int,
+        most: float,
         place: str,
-    ) -> int:
-        bounds = [least, *(least + (1 << doubled) for doubled in range(_LONGEST.bit_length()))]
+    ) -> float:
+        tried = [least, *(least + (1 << doubled) for doubled in range(_LONGEST.bit_length()))]
+        bounds = sorted({int(min(bound, most)) for bound in tried})
         path = patterns[0][0] if patterns else place
         options = "x-guidance", {"json_allowed_escapes": ESCAPES}
         rules = [
@@ -77,7 +80,9 @@ class Strings:
         if found is None:
             told = patterns[0][1] if patterns else formats[0]
             raise self._vocabulary.nothing_spells(told, path)
-        return bounds[min(found, len(bounds) - 1)]
+        if found < len(bounds):
+            return bounds[found]
+        return math.inf if bounds[-1] == most else bounds[-1]
 
     def _schema(
         self,
