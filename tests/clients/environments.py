@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,8 @@ def command(script: Path, *, newest: bool) -> tuple[list[str], dict[str, str]]:
     if script.suffix == ".mjs":
         return ["node", str(_node(newest) / script.name)], _OFFLINE
     settings = _OFFLINE | {"UV_CACHE_DIR": str(CACHE / "uv")}
+    if wheels := os.environ.get("PIP_FIND_LINKS"):  # pip's own variable, which uv does not read
+        settings["UV_FIND_LINKS"] = wheels
     if not newest:
         settings["UV_EXCLUDE_NEWER"] = f"{NEWEST}T23:59:59Z"
     uv = [sys.executable, "-m", "uv", "run", "--quiet", "--python", sys.executable]

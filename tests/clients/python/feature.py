@@ -21,6 +21,7 @@ KEY = "none"  # clients insist on one
 
 QUESTION, ANSWER = "日本で一番高い山は?", "富士山"
 ROLE = "あなたは「ずんだもん」なのだ。語尾に「なのだ」を付けてしゃべるのだ。"
+EMBEDDINGS = "no embeddings"  # what the server says of them
 CAPITAL, PARIS = "フランスの首都は?", "パリ"
 
 Function = Callable[[], Any]

@@ -21,10 +21,12 @@ MODES = {
     instructor.Mode.JSON_SCHEMA: "JSON schema",
     instructor.Mode.MD_JSON: "chat",
 }
+ANY = "the schema is in the prompt alone: any JSON fits, and the model writes {}"
 CONTEXT = "the schema in the prompt makes it longer than the model's context of 512 tokens"
 LIMITS = {
     (instructor.Mode.MD_JSON, "Capital"): "no constraint is sent, and the model writes no JSON",
     (instructor.Mode.MD_JSON, "Place"): CONTEXT,
+    (instructor.Mode.JSON, "Capital"): ANY,
     (instructor.Mode.JSON, "Place"): CONTEXT,
 }
 

@@ -11,6 +11,7 @@ from feature import (
     ANSWER,
     BASE_URL,
     CAPITAL,
+    EMBEDDINGS,
     KEY,
     MODEL,
     QUESTION,
@@ -287,7 +288,7 @@ def embeddings() -> str:
     made = OpenAIEmbeddings(
         model=MODEL, base_url=BASE_URL, api_key=KEY, check_embedding_ctx_length=False
     )
-    return raises(lambda: made.embed_query("富士山"), "NotFoundError", "embedding")
+    return raises(lambda: made.embed_query("富士山"), "NotFoundError", EMBEDDINGS)
 
 
 @feature("clear errors", "another model")

@@ -13,6 +13,7 @@ from feature import (
     ANSWER,
     BASE_URL,
     CAPITAL,
+    EMBEDDINGS,
     KEY,
     MODEL,
     QUESTION,
@@ -262,8 +263,7 @@ def embeddings() -> str:
     return raises(
         lambda: litellm.embedding(model=f"openai/{MODEL}", input=["富士山"], **WHERE),
         "NotFoundError",
-        "embedding",
-        "model",
+        EMBEDDINGS,
     )
 
 

@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from feature import ANSWER, BASE_URL, CAPITAL, MODEL, QUESTION, ROLE, feature, raises, report
 
 FOLDER = Path(os.environ.setdefault("LLM_USER_PATH", tempfile.mkdtemp()))
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+)
 ENTRY = f"""
 - model_id: issun
   model_name: {MODEL}
   api_base: {BASE_URL}
   supports_schema: true
   supports_tools: true
+  vision: true
 - model_id: issun-completion
   model_name: {MODEL}
   api_base: {BASE_URL}
@@ -101,9 +105,7 @@ def chatting() -> str:
 @feature("sampling")
 def sampling() -> str:
     options = {"temperature": "0", "max_tokens": "30", "seed": "1", "stop": "富士"}
-    text = llm(
-        "-m", "issun", *[w for o in options.items() for w in ("-o", *o)], QUESTION
-    )
+    text = llm("-m", "issun", *[w for o in options.items() for w in ("-o", *o)], QUESTION)
     assert text.strip() == "日本で一番高い山は", text
     return text
 
@@ -132,7 +134,7 @@ def schema() -> str:
 
 @feature("JSON schema", "--schema-multi")
 def schema_multi() -> str:
-    found = json.loads(llm("-m", "issun", "--schema-multi", "name", "太郎と花子"))
+    found = json.loads(llm("-m", "issun", "--schema-multi", "name, age int", "太郎と花子"))
     assert all(isinstance(one["name"], str) for one in found["items"]), found
     return str(found)
 
@@ -187,10 +189,9 @@ def wrong_model() -> str:
 
 @feature("clear errors", "an image")
 def image() -> str:
-    def attach() -> Any:
-        return llm("-m", "issun", "--at", BASE_URL + "/page/icon.svg", "image/png", QUESTION)
-
-    return raises(attach, "image")
+    picture = FOLDER / "pixel.png"
+    picture.write_bytes(PIXEL)
+    return raises(lambda: llm("-m", "issun", "-a", str(picture), QUESTION), "image")
 
 
 if __name__ == "__main__":

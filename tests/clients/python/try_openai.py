@@ -13,6 +13,7 @@ from feature import (
     ANSWER,
     BASE_URL,
     CAPITAL,
+    EMBEDDINGS,
     KEY,
     MODEL,
     PARIS,
@@ -435,7 +436,7 @@ def embeddings() -> str:
     def embed() -> Any:
         return client.embeddings.create(model=MODEL, input="富士山")
 
-    return raises(embed, "NotFoundError", "embedding")
+    return raises(embed, "NotFoundError", EMBEDDINGS)
 
 
 @feature("clear errors", "image")
