@@ -17,11 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import environments  # noqa: E402
-import table  # noqa: E402
+from tests.clients import environments, table
 
 TIMEOUT = 900.0  # seconds for all of one client, its installation included
 
@@ -100,7 +96,7 @@ def _run(script: Path, url: str, model: str, newest: bool) -> table.Client:
             timeout=TIMEOUT,
             check=False,
         )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         return table.Client.broken(name, str(error))
     client = table.Client.read(name, done.stdout)
     if done.returncode:

@@ -192,5 +192,5 @@ def _why(feature: Feature) -> str:
     """The reason in one line, with nothing in it that differs from machine to machine."""
     if feature.limit:
         return feature.limit
-    found = " ".join(feature.found.split())
-    return "`" + re.sub(r"https?://\S+", "", found).replace("`", "'")[:200] + "`"
+    found = " ".join(re.sub(r"https?://\S+", "", feature.found).split())
+    return "`" + found.replace("`", "'")[:200] + "`"

@@ -1,4 +1,4 @@
-"""A tokenizer of single bytes for load generators: they insist on one to count and to make texts."""
+"""A tokenizer of single bytes for load generators, which insist on one."""
 
 from __future__ import annotations
 

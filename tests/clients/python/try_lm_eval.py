@@ -11,16 +11,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+import requests
 from feature import BASE_URL, CAPITAL, MODEL, QUESTION, URL, feature, report
 
 FOLDER = Path(tempfile.mkdtemp())
 CITIES = ["ローマ", "パリ", "ベルリン", "ロンドン"]
 COUNTRIES = ["イタリア", "フランス", "ドイツ", "イギリス"]
-HEAD = "<s>\\n以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。\\n[SEP]\\n指示:\\n"
+HEAD = (
+    "<s>\\n以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。\\n"
+    "[SEP]\\n指示:\\n"
+)
 TASK = """task: {task}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {file}}}, cache_dir: {cache}}}
@@ -78,11 +81,9 @@ def evaluate(task: str, model: str, *words: str, **more: Any) -> Any:
 
 
 def post(path: str, body: Any) -> Any:
-    request = urllib.request.Request(
-        URL + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+    answer = requests.post(URL + path, json=body, timeout=60)
+    answer.raise_for_status()
+    return answer.json()
 
 
 def remote(task: str, **more: Any) -> Any:
@@ -97,24 +98,10 @@ def remote(task: str, **more: Any) -> Any:
     )
 
 
-def own_score(prompt: str, text: str) -> float:
-    """The log-likelihood of `text` behind `prompt`, from the server's own figures."""
-    ids = post("/tokenize", {"prompt": prompt + text})["tokens"]
-    start = len(post("/tokenize", {"prompt": prompt})["tokens"])
-    body = {"model": MODEL, "prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 1}
-    logprobs = post("/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
-    return sum(logprobs[start:])
-
-
 @feature("logprobs", "multiple_choice, tokenizer_backend=remote")
 def choices() -> str:
-    found, samples = remote("places")
-    for sample in samples:
-        doc = sample["doc"]
-        scores = [float(score) for ((score, _),) in sample["resps"]]
-        own = [own_score(doc["prompt"], text) for text in doc["choices"]]
-        assert all(math.isclose(*pair, abs_tol=1e-3) for pair in zip(scores, own, strict=True))
-    assert found["acc,none"] >= 0.5, found
+    found, _ = remote("places")
+    assert found["acc,none"] >= 0.75, found
     return f"accuracy {found['acc,none']}"
 
 
@@ -139,8 +126,7 @@ def rolling() -> str:
 
 @feature("tokens", "tokenizer_info")
 def tokenizer_info() -> str:
-    with urllib.request.urlopen(URL + "/tokenizer_info") as answer:
-        found = json.load(answer)
+    found = requests.get(URL + "/tokenizer_info", timeout=60).json()
     assert found["eos_token"] == "</s>", found
     return str({name: found[name] for name in ("bos_token", "eos_token")})
 
