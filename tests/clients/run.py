@@ -35,7 +35,7 @@ def main() -> int:
             recorded[client.name] = client
             print(f"{client.name} {client.version}: {client.summary()}", flush=True)
             for feature in client.failed():
-                print(f"    {feature.label}: {feature.found}", flush=True)
+                print(f"    {feature.label}: {' '.join(feature.found.split())[:400]}", flush=True)
     if asked.write:
         table.save(recorded)
     for what in worse:

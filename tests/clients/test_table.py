@@ -15,7 +15,8 @@ from tests.clients import environments, run, table
 
 def line(column: str, *, ok: bool, name: str = "", limit: str | None = None) -> str:
     return json.dumps(
-        {"column": column, "name": name, "ok": ok, "limit": limit, "found": "…", "seconds": 0.1}
+        {"column": column, "name": name, "ok": ok, "limit": limit, "found": "…", "seconds": 0.1},
+        ensure_ascii=False,
     )
 
 

@@ -42,7 +42,7 @@ def profile(*words: str) -> Any:
         command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=90
     )
     if done.returncode:
-        raise ChildProcessError((done.stdout + done.stderr)[-1500:])
+        raise ChildProcessError((done.stdout + done.stderr)[-500:])
     found = json.loads(next(out.rglob("profile_export_aiperf.json")).read_text(encoding="utf-8"))
     errors = found.get("error_summary")
     if errors:

@@ -43,7 +43,7 @@ def run(*, data: str = FILE, profile: str = "kind=concurrent,streams=2", **more:
         env=os.environ | {"GUIDELLM__MP_CONTEXT_TYPE": "spawn"},
     )
     if done.returncode:
-        raise ChildProcessError((done.stdout + done.stderr)[-1500:])
+        raise ChildProcessError((done.stdout + done.stderr)[-500:])
     (benchmark,) = json.loads(found.read_text(encoding="utf-8"))["benchmarks"]
     requests = benchmark["requests"]
     errors = [one.get("error") or one["info"].get("error") for one in requests["errored"]]

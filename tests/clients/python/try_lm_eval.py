@@ -73,7 +73,7 @@ def evaluate(task: str, model: str, *words: str, **more: Any) -> Any:
         env=os.environ | {"OPENAI_API_KEY": "none"},
     )
     if done.returncode:
-        raise ChildProcessError(done.stderr[-1500:])
+        raise ChildProcessError(done.stderr[-500:])
     (results,) = out.rglob("results_*.json")
     (samples,) = out.rglob("samples_*.jsonl")
     found = json.loads(results.read_text(encoding="utf-8"))["results"][task]
