@@ -27,7 +27,7 @@ check: .venv/ready-test           ## format, lint, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
-	MYPYPATH=build/types .venv/bin/mypy $(PACKAGES:%=-p issun.%)
+	MYPYPATH=build/types .venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
 
 format: .venv/ready-test          ## mend format and imports
 	.venv/bin/ruff format .

@@ -9,9 +9,9 @@ from typing import cast
 import msgspec
 
 from issun.export.calibrate import FEW, calibrate, calibration_ids
-from issun.export.checkpoint import open_checkpoint
 from issun.export.error import product_error
 from issun.export.lazy import CheckpointWeights, Kind
+from issun.export.source import open_source
 from issun.runtime.manifest import Manifest
 
 
@@ -28,6 +28,7 @@ def by_layer(
     manifest: Manifest,
     text: str,
     *,
+    tokenizer: str | None = None,
     progress: Callable[[int], object] = lambda layer: None,
 ) -> list[Hurt]:
     """The linears of a bundle of `checkpoint`, the one that changes most first.
@@ -35,10 +36,9 @@ def by_layer(
     Weights are evened out as for the bundle, and rounded to nearest whatever it has: a GPTQ bundle
     loses less. Raises CheckpointError for a bad checkpoint.
     """
-    found = open_checkpoint(checkpoint)
+    _, found, _ = open_source(str(checkpoint), tokenizer=tokenizer)
     weights = CheckpointWeights(found.config, found.tensors, "mixed")
-    tokenizer = found.tokenizer.open()
-    ids = calibration_ids(found.config, tokenizer, manifest.prompt, text, windows=FEW)
+    ids = calibration_ids(found.config, found.tokenizer.open(), manifest.prompt, text, windows=FEW)
     name = manifest.precision.name
     error = product_error("int8" if name == "int8" else "int4")
     moves = calibrate(weights, ids, error=error, progress=progress).moves

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from issun.runtime import Model
+from issun.runtime.files import read_text
 from issun.runtime.lookup import LONGEST, Lookup, row_cost
 from issun.runtime.prefix import common_prefix
 
@@ -147,10 +148,10 @@ def main() -> int:
         print("step over tokens:", ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in shown))
         found: dict[str, list[Trace]] = {}
         if args.records:
-            lines = args.records.read_text(encoding="utf-8").splitlines()
+            lines = read_text(args.records).splitlines()
             found["records"] = list(traces(model, map(json.loads, lines)))
         if args.text:
-            paragraphs = args.text.read_text(encoding="utf-8").splitlines()
+            paragraphs = read_text(args.text).splitlines()
             found["text"] = list(traces(model, quoting(paragraphs)))
     for source, all_traces in found.items():
         kept = [trace for trace in all_traces if trace.distinct >= _DISTINCT]

@@ -13,6 +13,7 @@ import msgspec
 from issun.benchmarks.adjusted import Timed, adjusted
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.worker import ANSWERED, REST
+from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
 PUBLISHED = Path(__file__).with_name("results") / "1b.json"  # of the 1.3 B shape, beside all peers
@@ -213,7 +214,7 @@ def write_results(path: Path, results: Results) -> None:
 def read_results(path: Path) -> Results:
     """Read what `write_results` wrote; raises BenchError for anything else."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Results)
+        found = msgspec.json.decode(as_utf8(path.read_bytes()), type=Results)
     except OSError as error:
         raise BenchError(
             "{path} cannot be read: {reason}", path=path, reason=error.strerror

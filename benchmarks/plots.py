@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Write each plot as PNG and SVG to `folder`; gives its SVG text and its caption.
+    """Write each plot as PNG and SVG to `folder`, which is made; gives SVG texts and captions.
 
     Raises BenchError where matplotlib is missing.
     """
     made = []
     for name, (draw, caption) in PLOTS.items():
         figure = draw(results)
+        folder.mkdir(parents=True, exist_ok=True)  # only once there is something to write
         for kind in ("png", "svg"):
             figure.savefig(folder / f"{name}.{kind}", dpi=150, bbox_inches="tight")
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ from issun.benchmarks.divergence import WINDOW, Logits, changed_argmax, mean_kl,
 from issun.export import ExportOptions, export
 from issun.export.lazy import PRECISIONS
 from issun.runtime import Model
+from issun.runtime.files import as_utf8
 from issun.runtime.manifest import KV_CACHE_TYPES
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--bytes", type=int, default=20_000)
     args = parser.parse_args()
-    text = args.text.read_bytes()[: args.bytes].decode("utf-8", "ignore")
+    text = as_utf8(args.text.read_bytes())[: args.bytes].decode("utf-8", "ignore")
     reference: Logits | None = None
     print("| precision | KV cache | KL to float32 | argmax changed | one by one: KL | changed |")
     print("|---|---|---|---|---|---|")

@@ -12,7 +12,7 @@ import msgspec
 
 from issun.benchmarks.errors import TableError
 from issun.runtime import Turn
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import as_utf8, reason_of, user_path
 
 Format = Literal["short", "chat"]
 FORMATS: tuple[Format, ...] = ("short", "chat")
@@ -76,8 +76,7 @@ def read_table(path: str | Path | None = None) -> Table:
     """Read a TOML table, by default the packaged one; raises TableError with row and field."""
     path = PACKAGED if path is None else user_path(path)
     try:
-        with path.open("rb") as file:
-            read = msgspec.convert(tomllib.load(file), _File)
+        read = msgspec.convert(tomllib.loads(as_utf8(path.read_bytes()).decode()), _File)
     except OSError as error:
         raise TableError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)

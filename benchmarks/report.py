@@ -60,10 +60,9 @@ def write_report(results: Results, folder: Path) -> Path:
 
     Raises BenchError where matplotlib is missing.
     """
-    plots = folder / "plots"
-    plots.mkdir(parents=True, exist_ok=True)
+    figures = save_plots(results, folder / "plots")
     page = folder / "report.html"
-    page.write_text(render(results, save_plots(results, plots)), encoding="utf-8")
+    page.write_text(render(results, figures), encoding="utf-8")
     return page
 
 

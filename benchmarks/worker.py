@@ -64,8 +64,13 @@ class Job(msgspec.Struct, kw_only=True):
 
 def main() -> None:
     """Do the job of the command line."""
+    try:
+        job = msgspec.json.decode("".join(sys.argv[1:]), type=Job)
+    except msgspec.DecodeError as error:
+        from issun.benchmarks.errors import BenchError  # noqa: PLC0415 - it imports the runtime
+
+        raise BenchError("A worker gets one job as JSON: {reason}", reason=error) from error
     _end_with_parent()
-    job = msgspec.json.decode(sys.argv[1], type=Job)
     report = Reporter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints is not a measurement
     engine = job.make_engine()

@@ -17,8 +17,10 @@ from issun.cli.language import describe, note, printable, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
 from issun.runtime.errors import IssunError
-from issun.runtime.files import read_text
+from issun.runtime.files import decode_utf8, read_text
 from issun.runtime.model import make_params
+
+_SLASHES = ("/", "／")  # the second is what an IME leaves
 
 
 @opt.with_sampling
@@ -47,16 +49,17 @@ def run(
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
-        if sys.stdin.isatty():
+        if not sys.stdin.isatty():
+            with suppress(EOFError):
+                for message in _lines_of_stdin():
+                    chat.handle(message)
+        else:
             if bundle is None:
                 note(
                     "The embedded model is a small demonstration: Japanese and world geography, "
                     "small sums, short texts. `issun export` makes a bundle of a large model."
                 )
             _talk_on_terminal(chat, model, keep_history=history)
-        else:
-            for message in _lines_of_stdin():
-                chat.handle(message)
 
 
 class Chat:
@@ -64,16 +67,21 @@ class Chat:
 
     def __init__(self, conversation: Conversation, *, stats: bool) -> None:
         self.conversation, self.stats = conversation, stats
-        self._commands = Commands(conversation)
+        self.commands = Commands(conversation)
 
     def handle(self, line: str) -> None:
-        """Carry out a command or answer a message; an empty line is ignored."""
+        """Carry out a command or answer a message; an empty line is ignored.
+
+        A second slash makes a message of a text that begins with one. Raises EOFError for the
+        command that leaves, as reading does where the input ends.
+        """
         if not line.strip():
             return
-        if line.startswith(("/", "／")):
-            stream = self._commands.run(line)
+        if line.startswith(_SLASHES) and not line[1:].startswith(_SLASHES):
+            stream = self.commands.run(line)
         else:
-            stream = self.conversation.stream(line)
+            text = line[1:] if line.startswith(_SLASHES) else line
+            stream = self.conversation.stream(text)
         if stream is not None:
             self._print_answer(stream)
 
@@ -103,7 +111,7 @@ class Chat:
 def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
     from issun.cli.terminal import Terminal  # noqa: PLC0415
 
-    terminal = Terminal(keep_history=keep_history)
+    terminal = Terminal(keep_history=keep_history, commands=chat.commands.described())
     note(
         "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.",
         name=model.manifest.source.name,
@@ -143,9 +151,10 @@ def _reading_ahead(conversation: Conversation) -> Iterator[None]:
 def _lines_of_stdin() -> Iterator[str]:
     for number, raw in enumerate(sys.stdin.buffer, 1):
         try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            yield decode_utf8(raw).rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise ParameterError("Line {number} on stdin is not UTF-8.", number=number) from error
+            damaged = ParameterError("Line {number} on stdin is not UTF-8.", number=number)
+            raise opt.stdin_error(raw, damaged) from error
 
 
 def _role(text: str | None, path: Path | None) -> str | list[str]:

@@ -18,6 +18,8 @@ _SETTABLE = {
     if kind in (int, float) and name != "logprobs"
 } | {"seed": int}
 
+_ALIASES = ("/exit", "/bye")  # of /quit, as other programs call it
+
 
 class Commands:
     """Carries out commands on a conversation; some of them answer."""
@@ -33,8 +35,14 @@ class Commands:
             "/save": ("write the conversation to a new file: /save FILE", self._save),
             "/load": ("read a conversation: /load FILE", self._load),
             "/set": ("show or change the sampling: /set temperature 0.5", self._set),
+            "/quit": ("leave, as /exit and /bye do", self._quit),
             "/help": ("this list", self._help),
         }
+        self._table |= dict.fromkeys(_ALIASES, self._table["/quit"])
+
+    def described(self) -> dict[str, str]:
+        """The commands, and what each does in the reader's language."""
+        return {name: tr(text) for name, (text, _) in self._table.items()}
 
     def run(self, line: str) -> Stream | None:
         """Carry out the command on `line`; gives a stream where the model is to answer.
@@ -43,10 +51,10 @@ class Commands:
         """
         # As an IME leaves it: a full-width slash or space is as good.
         name, *rest = line.split(maxsplit=1)
-        name, argument = unicodedata.normalize("NFKC", name), "".join(rest)
+        name, argument = unicodedata.normalize("NFKC", name).lower(), "".join(rest)
         if name not in self._table:
             raise ParameterError(
-                "{name} is no command; /help lists them. A message may not begin with a slash.",
+                "{name} is no command; /help lists them. // sends a text that begins with a slash.",
                 name=name,
             )
         return self._table[name][1](argument.strip())
@@ -100,10 +108,17 @@ class Commands:
         self._chat.params = replace(self._chat.params, **{name: value})
         note("{text}", text=f"[{name} {value}]")
 
+    def _quit(self, _: str) -> None:
+        raise EOFError
+
     def _help(self, _: str) -> None:
-        for name, (text, _run) in self._table.items():
-            note("{text}", text=f"{name:<10} {tr(text)}")
-        note("Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.")
+        for name, text in self.described().items():
+            if name not in _ALIASES:
+                note("{text}", text=f"{name:<10} {text}")
+        note(
+            "Enter sends, Alt-Enter begins a new line, Tab completes a command, Ctrl-C stops an "
+            "answer, Ctrl-D leaves; // sends a text that begins with a slash."
+        )
 
 
 def _required(path: str, usage: str) -> str:

@@ -60,6 +60,12 @@ def run(
     template: Annotated[
         Path | None, typer.Option(metavar="FILE", help=tr("A prompt template as JSON."))
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+        ),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
@@ -82,6 +88,7 @@ def run(
         budget=None if budget is None else parse_size(budget),
         max_kl=max_kl,
         template=template,
+        tokenizer=None if tokenizer is None else utf8(tokenizer),
         force=force,
     )
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a subcommand needs beyond the plain installation."""
+"""What an entry point needs beyond the plain installation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from issun.runtime.errors import IssunError
+
+# What the distributions of pyproject.toml's extras are imported as, and the smallest extra.
+EXTRAS = {
+    "huggingface_hub": "export",
+    "ml_dtypes": "export",
+    "onnx_ir": "export",
+    "safetensors": "export",
+    "optimum": "optimum",
+    "accelerate": "train",
+    "pyarrow": "train",
+    "torch": "train",
+    "transformers": "train",
+    "cpuinfo": "bench",
+    "matplotlib": "bench",
+    "llguidance": "server",
+    "prometheus_client": "server",
+    "starlette": "server",
+    "uvicorn": "server",
+    "ctranslate2": "peers",
+    "gguf": "peers",
+    "llama_cpp": "peers",
+    "nncf": "peers",
+    "openvino": "peers",
+}
 
 
 @contextmanager
@@ -15,3 +39,15 @@ def needs_extra(message: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise IssunError(message, module=error.name) from error
+
+
+def missing_extra(error: ModuleNotFoundError) -> IssunError | None:
+    """The error that names the extra which a missing module comes with; None for another module."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    return IssunError(
+        "{module} is not installed: pip install 'issun[{extra}]'",
+        module=module,
+        extra=EXTRAS[module],
+    )

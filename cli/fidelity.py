@@ -15,6 +15,7 @@ import typer
 
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.options import utf8
 from issun.cli.progress import Bars
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -51,6 +52,12 @@ def run(
         str | None, typer.Option(help=tr("One KV cache type (default: all of the bundle)."))
     ] = None,
     answers: Annotated[int, typer.Option(help=tr("Greedy answers to compare."))] = 20,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help=tr("Where temporary files go: they may be large.")),
@@ -65,6 +72,7 @@ def run(
     from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
+    tokenizer = None if tokenizer is None else utf8(tokenizer)
     manifest = read_manifest(bundle)
     kinds = list(manifest.graphs)
     if kv_cache is not None:
@@ -84,7 +92,7 @@ def run(
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise ParameterError("{path} is no folder to write to: give --work.", path=place)
     found: dict[KVCacheType, Fidelity] = {}
-    with _reference(against, place) as (reference, name), Bars(stages) as progress:
+    with _reference(against, place, tokenizer) as (reference, name), Bars(stages) as progress:
         for kind, fidelity in compare(
             reference,
             bundle,
@@ -101,7 +109,7 @@ def run(
                 _print(kind, fidelity)
             if keep:
                 _keep(bundle, manifest, kind, fidelity)
-    hurt = _by_layer(against, manifest, content[1]) if layers else []
+    hurt = _by_layer(against, manifest, content[1], tokenizer) if layers else []
     if as_json:
         figures: dict[str, object] = {**found} | ({"by_layer": hurt} if layers else {})
         print(printable_json(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode()))
@@ -118,13 +126,17 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
         raise ParameterError("{path} has no linears that issun has rounded.", path=bundle)
 
 
-def _by_layer(against: Path, manifest: Manifest, text: str) -> list[Hurt]:
+def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[Hurt]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer
     with Bars({"layers": tr("reading, layer by layer")}) as progress:
         return by_layer(
-            against, manifest, text, progress=lambda layer: progress("layers", layer, total)
+            against,
+            manifest,
+            text,
+            tokenizer=tokenizer,
+            progress=lambda layer: progress("layers", layer, total),
         )
 
 
@@ -135,7 +147,7 @@ def _beside(bundle: Path, against: Path) -> Path:
 
 
 @contextmanager
-def _reference(against: Path, work: Path) -> Iterator[tuple[Path, str]]:
+def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tuple[Path, str]]:
     """The float32 bundle of a checkpoint, or the one that was named; and a name to keep."""
     if (against / MANIFEST_NAME).is_file():
         manifest = read_manifest(against)
@@ -153,7 +165,7 @@ def _reference(against: Path, work: Path) -> Iterator[tuple[Path, str]]:
         prefix=".issun-fidelity-", dir=work, ignore_cleanup_errors=True
     ) as folder:
         bundle = Path(folder) / "float32"
-        made = export(against, bundle, ExportOptions(precision="float32"))
+        made = export(against, bundle, ExportOptions(precision="float32", tokenizer=tokenizer))
         yield bundle, made.source.name
 
 

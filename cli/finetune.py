@@ -37,7 +37,10 @@ def run(
         Path,
         typer.Option(
             metavar="FILE",
-            help=tr("Instructions or chats as JSON or JSONL, or one record a line as .txt."),
+            help=tr(
+                "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or one record a line as "
+                ".txt."
+            ),
         ),
     ],
     output: Annotated[
@@ -79,6 +82,12 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help=tr("Go on with the run in DIR, started alike."))
     ] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+        ),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
@@ -108,6 +117,7 @@ def run(
                 recipe,
                 evaluation=accuracy,
                 resume=resume,
+                tokenizer=None if tokenizer is None else utf8(tokenizer),
                 revision=revision,
                 token=token,
                 progress=progress,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -14,17 +17,37 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.answer import Stream
+from issun.runtime.files import decode_utf8, read_text, user_path
+from issun.runtime.filling import fill, prepare
+from issun.runtime.manifest import read_manifest
 from issun.runtime.model import make_params
+
+_PATH = re.compile(r"\.{0,2}/|~" + (r"|\.{0,2}\\|[A-Za-z]:" if sys.platform == "win32" else ""))
 
 
 @opt.with_sampling
 def run(
     *,
-    bundle: opt.Bundle = None,
+    first: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help=tr("Folder of a bundle (default: the embedded demonstration model)."),
+            show_default=False,
+        ),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEXT]",
+            help=tr("The instruction, alone or behind the bundle; - reads it from stdin."),
+            show_default=False,
+        ),
+    ] = None,
     instruction: Annotated[
-        str, typer.Option(metavar="TEXT", help=tr("The instruction; - reads it from stdin."))
-    ],
+        str | None, typer.Option(metavar="TEXT", help=tr("The instruction, as an option."))
+    ] = None,
     input_text: Annotated[
         str | None,
         typer.Option("--input", metavar="TEXT", help=tr("Text for it; - reads it from stdin.")),
@@ -52,8 +75,9 @@ def run(
     sampling: dict[str, Any],
 ) -> None:
     """Answer an instruction on stdout, as it comes."""
+    bundle, instruction = _asked(first, second, instruction)
     if instruction == "-" and input_text == "-":
-        raise ParameterError("Only one of --instruction and --input can be read from stdin.")
+        raise ParameterError("Only one of the instruction and --input can be read from stdin.")
     instruction = _text(instruction)
     input_text = None if input_text is None else _text(input_text)
     if not instruction.strip():
@@ -61,12 +85,7 @@ def run(
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
-        if wanted:
-            name, value = wanted
-            sampling["constraint"] = getattr(model.constraints, name)(value)
-        stream = model.stream(
-            model.prompt(instruction, input_text), make_params(model.manifest, **sampling)
-        )
+        stream, accepts = _start(model, instruction, input_text, wanted, sampling)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -77,6 +96,35 @@ def run(
             completion = stream.finish()
         if stats:
             print_stats(completion)
+    if not accepts(completion):
+        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        raise typer.Exit(1)
+
+
+def _start(
+    model: Model,
+    instruction: str,
+    input_text: str | None,
+    wanted: tuple[str, Any] | None,
+    sampling: dict[str, Any],
+) -> tuple[Stream, Callable[[Completion], bool]]:
+    """Start the answer; gives what says whether it is whole, too."""
+    params = make_params(model.manifest, **sampling)
+
+    def make_prompt(line: str) -> list[int]:
+        return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
+
+    if not wanted:
+        return model.stream(make_prompt(""), params), lambda completion: True
+    name, value = wanted
+    prompt = make_prompt("")
+    room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
+    if name == "json_schema" and (form := prepare(model, value, room=room)):
+        stream = fill(model, form, make_prompt, instruction, params)
+        return stream, lambda completion: completion.finish_reason == "stop"
+    constraint = getattr(model.constraints, name)(value, room=room)
+    stream = model.stream(prompt, replace(params, constraint=constraint))
+    return stream, lambda completion: constraint.accepts(completion.ids)
 
 
 def _wanted(
@@ -95,14 +143,39 @@ def _wanted(
     return next(iter(asked.items()), None)
 
 
+def _asked(first: str | None, second: str | None, option: str | None) -> tuple[Path | None, str]:
+    """The bundle and the instruction, of which the first argument may be either.
+
+    Raises ParameterError where there is no instruction or two, BundleError for a bundle that is
+    none when it stands alone.
+    """
+    if second is not None and option is not None:
+        raise ParameterError("Give the instruction once: as an argument, or with --instruction.")
+    instruction = second if option is None else option
+    if instruction is None and first is not None and not _means_bundle(first):
+        if os.path.isfile(first):  # noqa: PTH113 - a text too long for a name is no error
+            note("[{path} is a file, and its name the instruction; - < FILE reads it]", path=first)
+        return None, first
+    bundle = None if first is None else user_path(first)
+    if instruction is None:
+        if bundle is not None:
+            read_manifest(bundle)
+        raise ParameterError("There is no instruction: issun generate BUNDLE TEXT")
+    return bundle, instruction
+
+
+def _means_bundle(argument: str) -> bool:
+    """True for a folder, and for what only a path begins with."""
+    return bool(_PATH.match(argument)) or os.path.isdir(argument)  # noqa: PTH112 - as above
+
+
 def _schema(path: Path) -> dict[str, Any]:
     try:
-        schema = json.loads(user_path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise ParameterError("{path} is no JSON schema: {reason}", path=path, reason=reason) from (
-            error
-        )
+        schema = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(
+            "{path} is no JSON schema: {reason}", path=path, reason=error
+        ) from error
     if not isinstance(schema, dict):
         raise ParameterError(
             "{path} is no JSON schema: {reason}", path=path, reason=f"it is {schema!r:.50}"
@@ -113,12 +186,14 @@ def _schema(path: Path) -> dict[str, Any]:
 def _text(argument: str) -> str:
     if argument != "-":
         return opt.utf8(argument)
+    raw = sys.stdin.buffer.read()
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+        return decode_utf8(raw).rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise ParameterError(
+        damaged = ParameterError(
             "The text on stdin is not UTF-8 (byte {position}).", position=error.start
-        ) from error
+        )
+        raise opt.stdin_error(raw, damaged) from error
 
 
 def _figures(completion: Completion) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command `issun`: one thin file a subcommand, errors as one line, UTF-8 everywhere."""
+"""The command `issun`: one thin file a subcommand, UTF-8 everywhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, serve
-from issun.cli.language import describe, note, tr
-from issun.runtime.errors import IssunError
-from issun.runtime.files import reason_of
+from issun.cli.language import tr
+from issun.cli.reporting import exit_code_of
 
 app = typer.Typer(
     name="issun",
@@ -59,16 +58,10 @@ def main() -> None:
     _open_streams()
     try:
         app(prog_name="issun")
-    except IssunError as error:
-        note("error: {message}", message=describe(error))
-        sys.exit(2)
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        note("error: {message}", message=named + reason_of(error))
-        _discard_output()
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except BaseException as error:
+        if (code := exit_code_of(error)) is None:
+            raise
+        sys.exit(code)
 
 
 def _open_streams() -> None:
@@ -79,14 +72,6 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
-
-
-def _discard_output() -> None:
-    """Keep the interpreter from failing again over output that cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

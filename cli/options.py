@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from issun.cli.language import tr
 from issun.runtime.errors import ParameterError
+from issun.runtime.files import guess_encoding
 from issun.runtime.sampling import SamplingParams
 
 Bundle = Annotated[
@@ -79,6 +81,21 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
     SamplingParams(**(limits | given))
     return given
+
+
+def stdin_error(raw: bytes, damaged: ParameterError) -> ParameterError:
+    """The error that names how to convert `raw`; `damaged` where its encoding is not known."""
+    encoding = guess_encoding(raw)
+    if encoding is None:
+        return damaged
+    fix = f"iconv -f {encoding} -t utf-8"
+    if sys.platform == "win32":
+        fix = "$OutputEncoding = [Text.Encoding]::UTF8"
+    return ParameterError(
+        "The text on stdin is {encoding}, not UTF-8. Convert it: `{fix}`",
+        encoding=encoding,
+        fix=fix,
+    )
 
 
 def utf8(argument: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator, Mapping
+
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
@@ -14,11 +19,14 @@ from issun.runtime import ParameterError
 class Terminal:
     """Reads messages from the terminal; the prompt never goes to a redirected stdout."""
 
-    def __init__(self, *, keep_history: bool) -> None:
+    def __init__(self, *, keep_history: bool, commands: Mapping[str, str]) -> None:
+        """`commands` are completed at Tab, and shown with what each does."""
         history = _open_history() if keep_history else InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
             history=history,
             key_bindings=_keys(),
+            completer=_CommandCompleter(commands),
+            complete_while_typing=False,
             multiline=True,
             prompt_continuation="  ",
             output=create_output(always_prefer_tty=True),
@@ -30,6 +38,20 @@ class Terminal:
         if any("\udc80" <= character <= "\udcff" for character in text):
             raise ParameterError("What was typed is not UTF-8; nothing was sent.")
         return text
+
+
+class _CommandCompleter(Completer):
+    """The names of commands that begin as the text does."""
+
+    def __init__(self, commands: Mapping[str, str]) -> None:
+        self._commands = commands
+
+    def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
+        typed = document.text_before_cursor
+        begun = unicodedata.normalize("NFKC", typed).lower()
+        for name, text in self._commands.items() if begun.startswith("/") else ():
+            if name.startswith(begun):
+                yield Completion(name, start_position=-len(typed), display_meta=text)
 
 
 def _keys() -> KeyBindings:

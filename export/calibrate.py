@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from codecs import getincrementaldecoder
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, getincrementaldecoder
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from issun.export.sensitivity import Block, Moves
 from issun.export.smoothing import Error, find_factors
 from issun.export.weights import Array
 from issun.runtime.errors import ParameterError
+from issun.runtime.files import as_utf8
 from issun.runtime.manifest import Template
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.tokenizer import Tokenizer
@@ -69,19 +72,29 @@ def read_calibration_text(path: Path | None) -> str:
     """
     if path is None:
         return calibration_text()
-    with path.open("rb") as file:
+    with _open_utf8(path) as file:
         size = file.seek(0, os.SEEK_END)
         if size <= MANY * _PIECE:
             file.seek(0)
-            return file.read().decode("utf-8-sig")
+            return as_utf8(file.read()).decode("utf-8")
         pieces = []
         for number in range(MANY):
             file.seek(number * (size - _PIECE) // (MANY - 1))
-            raw = file.read(_PIECE)
+            raw = file.read(_PIECE).removeprefix(BOM_UTF8)
             cut = next((i for i in range(4) if raw[i] & 0xC0 != 0x80), 0)  # inside a character
             # Not final: the last character may be cut too.
             pieces.append(getincrementaldecoder("utf-8")().decode(raw[cut:]))
     return "\n".join(pieces)
+
+
+def _open_utf8(path: Path) -> BinaryIO:
+    """The file itself; one in UTF-16 or UTF-32 is read whole, since pieces of it cannot be cut."""
+    file = path.open("rb")
+    if file.read(len(BOM_UTF8)).startswith((BOM_UTF16_LE, BOM_UTF16_BE, BOM_UTF32_BE[:3])):
+        with file:
+            file.seek(0)
+            return BytesIO(as_utf8(file.read()))
+    return file
 
 
 @dataclass(slots=True)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from issun.export.adapter import refuse_adapter
 from issun.export.config import GPT2Config, read_config, read_json
 from issun.export.errors import CheckpointError
+from issun.export.tensors import (
+    HEAD,
+    drop_tied_head,
+    find_network,
+    report_foreign,
+    tie_head,
+)
+from issun.export.tokenizer_files import sentencepiece_file
 from issun.export.weights import Tensor, open_weights
+from issun.runtime.errors import Notify
 from issun.runtime.tokenizer import (
     SPECIAL_ROLES,
     Tokenizer,
@@ -16,10 +25,7 @@ from issun.runtime.tokenizer import (
     load_sentencepiece,
 )
 
-TOKENIZER_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 _FLOATS = {"F32", "F16", "BF16", "float32", "float16", "bfloat16"}
-# Buffers of old checkpoints that hold the causal mask, not weights.
-_MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _MAX_LISTED = 12
 
 
@@ -54,22 +60,46 @@ class Checkpoint:
     tokenizer: TokenizerSource
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open and validate the checkpoint in `folder`; no weight is read yet.
+def open_checkpoint(
+    folder: Path,
+    *,
+    tokenizer: Path | None = None,
+    notify: Notify = lambda template, **values: None,
+) -> Checkpoint:
+    """Open and validate the checkpoint in `folder`; of the weights only a tied head is read.
 
-    Raises CheckpointError that lists every missing, unknown or odd-shaped tensor at once.
+    The tokenizer is that of the folder `tokenizer` where one is given. `notify` is told what of
+    the file is left out. Raises CheckpointError that lists every missing,
+    unknown or odd-shaped tensor at once.
+    """
+    config, source = read_described(folder, tokenizer)
+    stored, files = open_weights(folder)
+    network = find_network(stored, folder)
+    tensors, expected = network.tensors, expected_shapes(config)
+    tie_head(tensors, config)
+    if HEAD in tensors:
+        expected |= {HEAD: (config.vocab_size, config.n_embd)}
+    _validate(tensors, expected, folder)
+    if config.tie_word_embeddings:
+        drop_tied_head(tensors, folder, notify)
+    report_foreign(network.foreign, folder, notify)
+    return Checkpoint(folder, config, tensors, (*files, source.path), source)
+
+
+def read_described(folder: Path, tokenizer: Path | None) -> tuple[GPT2Config, TokenizerSource]:
+    """What is said of the weights in `folder`, all that can be checked without them.
+
+    Raises CheckpointError, for an adapter too, and BundleError.
     """
     if not folder.is_dir():
         raise CheckpointError("There is no folder {folder}.", folder=folder)
+    refuse_adapter(folder, _file_names(folder))
     config = read_config(folder)
-    tokenizer = read_tokenizer(folder, config.vocab_size)
-    stored, files = open_weights(folder)
-    tensors = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
-    tensors = {name: t for name, t in tensors.items() if not _MASKS.fullmatch(name)}
-    if config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)  # transformers overwrites it with wte, too
-    _validate(tensors, expected_shapes(config), folder)
-    return Checkpoint(folder, config, tensors, (*files, tokenizer.path), tokenizer)
+    return config, read_tokenizer(tokenizer or folder, config.vocab_size)
+
+
+def _file_names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_file()]
 
 
 def expected_shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
@@ -127,13 +157,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
 
     Raises CheckpointError when there is no file, or a token is beyond the vocabulary.
     """
-    path = next((folder / n for n in TOKENIZER_FILES if (folder / n).is_file()), None)
-    if path is None:
-        raise CheckpointError(
-            "{folder} has no SentencePiece tokenizer: expected {names}.",
-            folder=folder,
-            names=" or ".join(TOKENIZER_FILES),
-        )
+    path = folder / sentencepiece_file(folder, _file_names(folder))
     roles, do_lower_case = _special_roles(folder)
     pieces = load_sentencepiece(path).get_piece_size()
     special = assign_special_ids(path, [roles[r] for r in SPECIAL_ROLES if r in roles])

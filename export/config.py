@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
-from issun.runtime.files import reason_of
+from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import Architecture
 
 # transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
@@ -20,6 +20,9 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "FastGelu",
 }
 ACTIVATION_FLOOR = 0.1701  # none of them gives less than minus this
+
+# The base model has a tied head without holding it, and the double one has a second head beside.
+_WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
 
@@ -74,7 +77,7 @@ class GPT2Config:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError when the file holds anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(as_utf8(path.read_bytes()).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -140,7 +143,9 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
     architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
     if not isinstance(architectures, list):
         architectures = [architectures]
-    if raw.get("model_type") != "gpt2" or "GPT2LMHeadModel" not in architectures:
+    # FSDP puts its name in front of a class that it has wrapped.
+    names = {str(name).removeprefix("FSDP") for name in architectures}
+    if raw.get("model_type") != "gpt2" or not names & _WITH_LM_HEAD:
         raise CheckpointError(
             "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
             path=path,

@@ -10,13 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from issun.export.checkpoint import Checkpoint, open_checkpoint
+from issun.export.checkpoint import Checkpoint
 from issun.export.config import read_json
 from issun.export.errors import CheckpointError
 from issun.export.fitted import FittedStore, clear_fitted, fitted_store
-from issun.export.hub import Located, locate
+from issun.export.hub import Located
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
+from issun.export.source import open_source
 from issun.export.target import (
     check_space,
     check_target,
@@ -66,9 +67,11 @@ def export(
     options = options or ExportOptions()
     target, local = real_target(target), user_path(source)
     clear_remains(target, notify)
-    check_target(target, local, force=options.force)
-    located = locate(str(source), revision=revision, token=token)
-    checkpoint = open_checkpoint(located.folder)
+    for read in [local, *([user_path(options.tokenizer)] if options.tokenizer else [])]:
+        check_target(target, read, force=options.force)
+    located, checkpoint, tokenizer = open_source(
+        str(source), tokenizer=options.tokenizer, revision=revision, token=token, notify=notify
+    )
     template = load_template(options.template) if options.template else ALPACA
     check_template(template, checkpoint.tokenizer.special)
     sampling = _default_sampling(checkpoint.folder)
@@ -90,7 +93,7 @@ def export(
                 tokens=tokens,
                 prompt=template,
                 sampling=sampling,
-                source=_source(checkpoint, located, progress),
+                source=_source(checkpoint, located, tokenizer, progress),
                 files=_files(folder),
             )
             write_manifest(folder, manifest)
@@ -155,7 +158,9 @@ def _default_sampling(folder: Path) -> dict[str, Any]:
     return plain | chosen
 
 
-def _source(checkpoint: Checkpoint, located: Located, progress: Progress) -> Source:
+def _source(
+    checkpoint: Checkpoint, located: Located, tokenizer: Located | None, progress: Progress
+) -> Source:
     total = sum(path.stat().st_size for path in checkpoint.files)
     hashes, done = {}, 0
     for path in checkpoint.files:
@@ -168,6 +173,7 @@ def _source(checkpoint: Checkpoint, located: Located, progress: Progress) -> Sou
         revision=located.revision,
         files=hashes,
         sha256=combined_sha256(hashes),
+        tokenizer=tokenizer.name if tokenizer else "",
     )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from issun.export.adapter import ADAPTER_CONFIG, refuse_adapter
 from issun.export.errors import CheckpointError
+from issun.export.tokenizer_files import TOKENIZER_CONFIGS, TOKENIZER_FILES, sentencepiece_file
 from issun.export.weights import PYTORCH, PYTORCH_INDEX, SAFETENSORS, SAFETENSORS_INDEX
+from issun.runtime.errors import IssunError
 from issun.runtime.files import user_path
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SMALL = re.compile(
-    r"(config|generation_config|tokenizer_config|special_tokens_map)\.json|[\w.-]+\.model"
+    r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens)"
+    r"\.json|[\w.-]+\.model"
 )
 
 
@@ -25,12 +30,55 @@ class Located:
     revision: str | None
 
 
-def locate(source: str, *, revision: str | None = None, token: str | None = None) -> Located:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is wanted of a hub's repository.
+
+    `choose` picks files from the names of all, `check` sees the folder with the small ones of them
+    before the others come, and `probes` are files of which one is in the cache if anything is.
+    """
+
+    choose: Callable[[list[str]], list[str]]
+    check: Callable[[Path, list[str]], None]
+    probes: tuple[str, ...]
+
+
+def locate(
+    source: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    check: Callable[[Path], None] = lambda folder: None,
+) -> Located:
     """Find the checkpoint `source`: a folder, else a hub id, which is downloaded with progress.
 
-    Raises CheckpointError when there is neither, or the hub cannot be reached and nothing is in
-    its cache.
+    Before the weights are downloaded, `check` may refuse the folder with all else. Raises
+    CheckpointError when there is neither, for an adapter on the hub, or when the hub cannot be
+    reached and nothing is in its cache; and what `check` raises.
     """
+
+    def check_small(folder: Path, names: list[str]) -> None:
+        refuse_adapter(folder, names, name=source)
+        check(folder)
+
+    wanted = _Wanted(needed_files, check_small, ("config.json", ADAPTER_CONFIG))
+    return _locate(source, wanted, revision, token)
+
+
+def locate_tokenizer(source: str, *, token: str | None = None) -> Located:
+    """Find the tokenizer `source`: a folder, else a hub id, of which a few small files come.
+
+    Raises CheckpointError as `locate`, and where there is no SentencePiece file.
+    """
+
+    def choose(names: list[str]) -> list[str]:
+        return [sentencepiece_file(source, names), *(n for n in TOKENIZER_CONFIGS if n in names)]
+
+    wanted = _Wanted(choose, lambda folder, names: None, TOKENIZER_FILES)
+    return _locate(source, wanted, None, token)
+
+
+def _locate(source: str, wanted: _Wanted, revision: str | None, token: str | None) -> Located:
     folder = user_path(source)
     if folder.exists():
         if not folder.is_dir():
@@ -42,20 +90,29 @@ def locate(source: str, *, revision: str | None = None, token: str | None = None
         raise CheckpointError(
             "There is no folder {source}, and it is no hub id (owner/name).", source=source
         )
-    return _download(source, revision, token)
+    return _download(source, wanted, revision, token)
 
 
-def _download(repo: str, revision: str | None, token: str | None) -> Located:
+def _download(repo: str, wanted: _Wanted, revision: str | None, token: str | None) -> Located:
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache  # noqa: PLC0415
+
+    def get(names: list[str]) -> Path:
+        # By its name and not as info.sha: the cache then knows the name, too, without the hub.
+        patterns = [_literal(name) for name in names]
+        return Path(
+            snapshot_download(repo, revision=revision, token=token, allow_patterns=patterns)
+        )
 
     try:
         info = HfApi().model_info(repo, revision=revision, token=token)
-        names = needed_files([s.rfilename for s in info.siblings or []])
-        # By its name and not as info.sha: the cache then knows the name, too, without the hub.
-        path = snapshot_download(
-            repo, revision=revision, token=token, allow_patterns=[_literal(n) for n in names]
-        )
-        return Located(Path(path), repo, Path(path).name)
+        names = [s.rfilename for s in info.siblings or []]
+        needed = wanted.choose(names)
+        folder = get([name for name in needed if _SMALL.fullmatch(name)])
+        wanted.check(folder, names)
+        folder = get(needed)
+        return Located(folder, repo, folder.name)
+    except IssunError:
+        raise
     except Exception as error:  # each version of the hub library has its own network errors
         if (refusal := _refusal(error)) is not None:
             raise CheckpointError(
@@ -66,15 +123,16 @@ def _download(repo: str, revision: str | None, token: str | None) -> Located:
             ) from error
         network = error
     # snapshot_download would miss the files that were left out on purpose.
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    if not isinstance(config, str):
+    probes = (try_to_load_from_cache(repo, name, revision=revision) for name in wanted.probes)
+    kept = next((path for path in probes if isinstance(path, str)), None)
+    if kept is None:
         raise CheckpointError(
             "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
             "in the hub's local cache: connect once, or name a folder.",
             repo=repo,
             reason=_first_line(network),
         ) from network
-    folder = Path(config).parent
+    folder = Path(kept).parent
     return Located(folder, repo, folder.name)
 
 

@@ -18,6 +18,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from issun.export.checkpoint import Checkpoint
 from issun.export.errors import CheckpointError, MissingExtraError
 from issun.export.options import ExportOptions, Progress, Written
+from issun.export.torch_model import load_torch
 from issun.runtime.manifest import Precision
 
 MODEL, DATA = "model.onnx", "model.onnx.data"
@@ -74,19 +75,10 @@ class OptimumRoute:
     def _export_float32(self, work: Path) -> Path:
         import torch  # noqa: PLC0415
         from optimum.exporters.onnx import onnx_export_from_model  # noqa: PLC0415
-        from transformers import GPT2LMHeadModel  # noqa: PLC0415
         from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
         disable_progress_bar()
-        config = self._checkpoint.config
-        # The default, sdpa, ignores the fields of config.json that change the attention's scale.
-        plain = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx
-        model = GPT2LMHeadModel.from_pretrained(
-            self._checkpoint.folder,
-            dtype=torch.float32,
-            attn_implementation="sdpa" if plain else "eager",
-            local_files_only=True,
-        )
+        model = load_torch(self._checkpoint)
         # With accelerate installed Optimum would merge a tied head with the embedding, and the
         # quantizer would leave it out.
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())

@@ -34,6 +34,7 @@ class ExportOptions:
     budget: int | None = None  # bytes of the weights; each linear gets what fits it best
     max_kl: float | None = None  # nats; each linear gets the cheapest that keeps it
     template: Path | None = None
+    tokenizer: str | Path | None = None  # another folder or hub id that has it
     force: bool = False
 
     def __post_init__(self) -> None:

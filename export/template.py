@@ -8,7 +8,7 @@ import msgspec
 
 from issun.export.errors import CheckpointError
 from issun.runtime.checks import template_faults
-from issun.runtime.files import reason_of
+from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import ChatRules, Template
 
 # The alpaca format of inu-ai's Japanese models, a newline spelled as backslash + n.
@@ -39,7 +39,7 @@ ALPACA = Template(
 def load_template(path: Path) -> Template:
     """Read a template from a JSON file with the fields of `prompt` in `issun.json`."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Template)
+        return msgspec.json.decode(as_utf8(path.read_bytes()), type=Template)
     except OSError as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)

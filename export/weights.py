@@ -21,6 +21,10 @@ Array = NDArray[np.float32]
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PYTORCH, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, PYTORCH, PYTORCH_INDEX)
+
+# Where Lightning, plain training loops and DeepSpeed put the table of tensors.
+_NESTS = ("state_dict", "model_state_dict", "model", "module")
 
 _DTYPES: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
@@ -133,7 +137,7 @@ def open_weights(folder: Path) -> tuple[dict[str, Tensor], list[Path]]:
     raise CheckpointError(
         "{folder} has no weights: expected {expected}.",
         folder=folder,
-        expected=f"{SAFETENSORS}, {SAFETENSORS_INDEX}, {PYTORCH} or {PYTORCH_INDEX}",
+        expected=f"{', '.join(WEIGHT_FILES[:-1])} or {WEIGHT_FILES[-1]}",
     )
 
 
@@ -181,6 +185,13 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
             path=path,
             reason=reason,
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise CheckpointError("{path} does not hold a table of tensors.", path=path)
-    return {name: TorchTensor(name, tensor) for name, tensor in state.items()}
+    for table in _tables(state):
+        if table and all(isinstance(tensor, torch.Tensor) for tensor in table.values()):
+            return {str(name): TorchTensor(name, tensor) for name, tensor in table.items()}
+    raise CheckpointError("{path} does not hold a table of tensors.", path=path)
+
+
+def _tables(state: object) -> list[dict[str, Any]]:
+    """What may be the table of tensors: the whole, or what lies beside an optimizer's state."""
+    held = [state, *map(state.get, _NESTS)] if isinstance(state, dict) else []
+    return [table for table in held if isinstance(table, dict)]

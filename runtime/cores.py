@@ -5,18 +5,24 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from issun.runtime.cgroups import control_groups
+
+_ROOT = Path("/")
 _DEVICES = Path("/sys/devices")
 _CORES, _CLASS = 0, 9  # RelationProcessorCore, and where a record has its EfficiencyClass
 
 
-def physical_cores(devices: Path = _DEVICES) -> int:
+def physical_cores(devices: Path = _DEVICES, root: Path = _ROOT) -> int:
     """Physical cores that this process may use, without hyper-threads and efficiency cores.
 
     A thread on a slow core would let the others wait. Linux lists the performance cores of Intel's
     hybrids and tells the capacity of Arm's cores, macOS counts its fastest level, Windows tells
-    each core's class of efficiency; elsewhere all physical cores count.
+    each core's class of efficiency; elsewhere all physical cores count. A quota of CPU time, as
+    containers have it, leaves as many as it pays for, rounded up: more would be stopped for the
+    rest of each period.
     """
     if sys.platform == "darwin" and (cores := _apple_performance_cores()):
         return cores
@@ -24,10 +30,21 @@ def physical_cores(devices: Path = _DEVICES) -> int:
         return cores
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
-        if cores := _fast_cores(devices, allowed):
-            return cores
-        return min(_all_physical(), len(allowed))
+        cores = _fast_cores(devices, allowed) or min(_all_physical(), len(allowed))
+        return min([cores, *_paid_cores(root)])
     return _all_physical()
+
+
+def _paid_cores(root: Path) -> Iterator[int]:
+    """How many CPUs the quota of each control group of this process pays for, rounded up."""
+    for group in control_groups("cpu", root):
+        if group.version == 1:
+            quota, period = group.read("cpu.cfs_quota_us"), group.read("cpu.cfs_period_us")
+        else:
+            quota, _, period = group.read("cpu.max").partition(" ")
+        # "max" and -1 are no quota.
+        if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            yield -(-int(quota) // int(period))
 
 
 def _all_physical() -> int:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path
 
 from issun.runtime.errors import ParameterError
+
+_UTF_8 = "utf-8"
+_ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
+# Kana and kanji in UTF-8, the last perhaps cut off. Here and there Shift JIS looks like one.
+_JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def user_path(path: str | Path) -> Path:
@@ -17,17 +25,83 @@ def user_path(path: str | Path) -> Path:
         return Path(path)
 
 
+# Longest first: UTF-16's mark is the beginning of UTF-32's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def as_utf8(raw: bytes) -> bytes:
+    """What a user's file holds as UTF-8 without a byte-order mark.
+
+    Windows writes such marks, and PowerShell's `>` writes UTF-16. What has no mark is returned as
+    it is. Raises UnicodeDecodeError for damaged text behind a mark.
+    """
+    for mark, encoding in _MARKS:
+        if raw.startswith(mark):
+            if encoding == "utf-8-sig":
+                return raw.removeprefix(mark)
+            return raw.decode(encoding).encode()
+    return raw
+
+
 def read_text(path: str | Path) -> str:
     """The text of a file that the user named; ParameterError says why it cannot be read."""
     path = user_path(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = decode_utf8(as_utf8(path.read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode_utf8(raw: bytes) -> str:
+    """`raw` as UTF-8 without its byte-order mark; raises UnicodeDecodeError.
+
+    ISO-2022-JP is valid UTF-8 by its bytes. No text holds its escape sequences, so it raises too.
+    """
+    if escape := _ISO_2022_JP.search(raw):
+        raise UnicodeDecodeError(_UTF_8, raw, *escape.span(), "an escape sequence of ISO-2022-JP")
+    return raw.decode("utf-8-sig")
+
+
+def guess_encoding(raw: bytes) -> str | None:
+    """What text that is not UTF-8 is probably encoded in, as iconv and Python name it.
+
+    None where nothing fits, and where `raw` is UTF-8 but for a damaged place.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if _ISO_2022_JP.search(raw):
+        return "iso-2022-jp"
+    if b"\0" in raw:
+        # The upper bytes of Latin letters and of kana.
+        even, odd = (sum(map(half.count, b"\0\x30")) for half in (raw[::2], raw[1::2]))
+        return "utf-16-le" if odd >= even else "utf-16-be"
+    if 2 * sum(map(len, _JAPANESE_UTF8.findall(raw))) > len(_NOT_ASCII.findall(raw)):
+        return None
+    # Text in Shift JIS is hardly ever valid as EUC-JP, while the reverse is common.
+    return next((name for name in ("euc-jp", "cp932") if _is_text_in(name, raw)), None)
+
+
+def _is_text_in(encoding: str, raw: bytes) -> bool:
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return not any("\ue000" <= character <= "\uf8ff" for character in text)  # user-defined ones
 
 
 def reason_of(error: Exception) -> str:
     """Why reading or writing failed, without the path, which the message names."""
+    if isinstance(error, UnicodeDecodeError):
+        if encoding := guess_encoding(error.object):
+            return f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
+        return f"it is not UTF-8 (byte {error.start + 1})"
     return getattr(error, "strerror", None) or str(error)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
@@ -104,13 +105,14 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The checkpoint that the bundle was made from."""
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The checkpoint that the bundle was made from; `tokenizer` if that is another one's."""
 
     name: str
     revision: str | None
     files: dict[str, str]
     sha256: str
+    tokenizer: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +176,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse(raw: bytes, path: Path) -> Manifest:
     try:
+        raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version > FORMAT_VERSION:
             raise BundleError(

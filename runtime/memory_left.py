@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from issun.runtime.cgroups import Group, control_groups, read_system
 from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.session import is_out_of_memory
 
@@ -21,9 +22,8 @@ _ROOT = Path("/")
 
 
 class _Version(NamedTuple):
-    """What a version of control groups calls its files, and where they may be mounted."""
+    """What a version of control groups calls its files."""
 
-    mounts: tuple[str, ...]
     limit: str
     usage: str
     reclaimable: re.Pattern[str]  # lines of memory.stat: what can be read again
@@ -32,7 +32,6 @@ class _Version(NamedTuple):
 
 
 _V1 = _Version(
-    ("sys/fs/cgroup/memory",),
     "memory.limit_in_bytes",
     "memory.usage_in_bytes",
     re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE),
@@ -40,7 +39,6 @@ _V1 = _Version(
     "memory.memsw.usage_in_bytes",
 )
 _V2 = _Version(
-    ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
     "memory.max",
     "memory.current",
     re.compile(r"^(?:(?:in)?active_file|slab_reclaimable) (\d+)$", re.MULTILINE),
@@ -75,7 +73,7 @@ def memory_left(root: Path = _ROOT) -> int | None:
     """Bytes that are free or can be reclaimed, swap included; None where only Linux would tell."""
     if sys.platform != "linux":
         return None
-    told = dict(re.findall(r"^(\w+): +(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE))
+    told = dict(re.findall(r"^(\w+): +(\d+) kB$", read_system(root / "proc/meminfo"), re.MULTILINE))
     if "MemAvailable" not in told:
         return None
     available, swap = (int(told.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
@@ -84,38 +82,22 @@ def memory_left(root: Path = _ROOT) -> int | None:
 
 def _left_in_groups(root: Path, swap: int) -> Iterator[int]:
     """What the limit of each of this process's groups, and of those around them, leaves."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        version = _V1 if controllers else _V2
-        for mount in version.mounts:
-            group = root / mount / path.lstrip("/")
-            for place in (group, *group.parents):
-                yield from _left_in(place, version, swap)
-                if place == root / mount:
-                    break
+    for group in control_groups("memory", root):
+        yield from _left_in(group, _V1 if group.version == 1 else _V2, swap)
 
 
-def _left_in(group: Path, version: _Version, swap: int) -> Iterator[int]:
-    free = _free(group / version.limit, group / version.usage)
+def _left_in(group: Group, version: _Version, swap: int) -> Iterator[int]:
+    free = _free(group, version.limit, version.usage)
     if free is None:
         return
-    swap_free = _free(group / version.swap_limit, group / version.swap_usage)
+    swap_free = _free(group, version.swap_limit, version.swap_usage)
     if swap_free is not None:
         both = version is _V1  # it counts memory and swap together
         swap = max(0, min(swap, swap_free - free * both))
-    yield free + swap + sum(map(int, version.reclaimable.findall(_read(group / "memory.stat"))))
+    yield free + swap + sum(map(int, version.reclaimable.findall(group.read("memory.stat"))))
 
 
-def _free(limit: Path, usage: Path) -> int | None:
+def _free(group: Group, limit: str, usage: str) -> int | None:
     """What a limit leaves; None where there is none."""
-    most, used = _read(limit).strip(), _read(usage).strip()
+    most, used = group.read(limit), group.read(usage)
     return int(most) - int(used) if most.isdigit() and used.isdigit() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""

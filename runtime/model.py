@@ -174,7 +174,13 @@ class Model:
         Raises ParameterError where llguidance (the extra `server`) is not installed.
         """
         try:
-            return Constraints(self.tokenizer, rows=self._vocabulary.rows, eos=self._vocabulary.eos)
+            return Constraints(
+                self.tokenizer,
+                rows=self._vocabulary.rows,
+                eos=self._vocabulary.eos,
+                newline=self.manifest.prompt.newline,
+                room=self.default_params.max_new_tokens,
+            )
         except ModuleNotFoundError as error:
             raise ParameterError(
                 "Constrained answers need {module}: pip install 'issun[server]'",
@@ -195,16 +201,21 @@ class Model:
             self._give_back()
             return logits
 
-    def writer(self, prompt: list[int], params: SamplingParams, reused: int = 0) -> Writer:
+    def writer(
+        self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
+    ) -> Writer:
         """What makes an answer of the logits behind `prompt`, of which `reused` ids were known.
 
-        Raises ParameterError for ids in `params` that are out of range.
+        The answer's text continues that of the last `continued` ids. Raises ParameterError for ids
+        in `params` that are out of range.
         """
+        text = self._text(params)
+        text.follow(prompt[len(prompt) - continued :])
         return Writer(
             prompt,
             params,
             sampler=self._sampler(params),
-            text=self._text(params),
+            text=text,
             eos=self._vocabulary.eos,
             n_positions=self.decoder.n_positions,
             reused=reused,
@@ -339,9 +350,9 @@ class Model:
         return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
 
     def _text(self, params: SamplingParams) -> TextStream:
-        # What a grammar allows is meant letter by letter: JSON spells newlines in the same way.
-        newline = "" if params.constraint else self.manifest.prompt.newline
-        return TextStream(self.tokenizer, newline, params.stop)
+        if params.constraint:
+            return params.constraint.text(self.tokenizer, params.stop)
+        return TextStream(self.tokenizer, self.manifest.prompt.newline, params.stop)
 
     def _own_cache(self) -> Cache:
         if self._cache is None:

@@ -25,10 +25,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """Prompt ids, and how many of the oldest turns were left out to make room."""
+    """Prompt ids, and how many of the oldest turns were left out to make room.
+
+    The last `continued` ids spell the beginning of the answer.
+    """
 
     ids: list[int]
     dropped_turns: int
+    continued: int = 0
 
 
 class PromptBuilder:
@@ -53,8 +57,12 @@ class PromptBuilder:
         *,
         max_new_tokens: int,
         dropped: int = 0,
+        beginning: str = "",
     ) -> FittedPrompt:
         """Ids of the next turn of a conversation, less the oldest turns where not all fit.
+
+        With a `beginning` the prompt ends with that part of the answer. A turn with an empty
+        message has only its reply's line.
 
         A third of those that would fit goes with the ones that must: the prompts of the turns to
         come then begin alike, as long as each is told how many the one before has `dropped`.
@@ -66,9 +74,11 @@ class PromptBuilder:
             raise ParameterError("The message is empty.")
         reserve = min(self.template.chat.reserve, max_new_tokens)
 
+        def render(count: int) -> list[int]:
+            return self._chat_ids(role, turns[count:], message, beginning)
+
         def fits(count: int) -> bool:
-            ids = self._chat_ids(role, turns[count:], message)
-            return len(ids) + reserve <= self._n_positions
+            return len(render(count)) + reserve <= self._n_positions
 
         # Found by halving: a long conversation is not encoded once for each turn that it lost.
         least = bisect_left(range(len(turns) + 1), True, key=fits)
@@ -76,9 +86,10 @@ class PromptBuilder:
             dropped = 0
         elif not least <= dropped <= least + (len(turns) - least + 1) // 2:  # too few, or too many
             dropped = least + (len(turns) - least) // 3
-        ids = self._chat_ids(role, turns[dropped:], message)
+        ids = render(dropped)
         if least <= len(turns):
-            return FittedPrompt(ids, dropped)
+            before = self._chat_ids(role, turns[dropped:], message) if beginning else ids
+            return FittedPrompt(ids, dropped, len(ids) - common_prefix(ids, before))
         raise ContextError(
             "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
             "answer: {over:,} more than the context of {limit:,}. Shorten the role or the message.",
@@ -103,19 +114,25 @@ class PromptBuilder:
         """The role lines that a system text becomes."""
         return system_lines(self.template, text)
 
-    def _chat_ids(self, role: Sequence[str], turns: Sequence[Turn], message: str) -> list[int]:
-        return self._render(*chat_slots(self.template, role, turns, message))
+    def _chat_ids(
+        self, role: Sequence[str], turns: Sequence[Turn], message: str, beginning: str = ""
+    ) -> list[int]:
+        return self._render(*chat_slots(self.template, role, turns, message), beginning)
 
-    def _render(self, instruction: str, input_text: str | None) -> list[int]:
+    def _render(self, instruction: str, input_text: str | None, beginning: str = "") -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
-        slots = _slots(self.template, instruction, input_text)
+        slots = slots_of(self.template, instruction, input_text)
+        if beginning:  # encoded together with the text before it, as the training data is
+            slots["beginning"] = on_one_line(self.template, beginning)
+            *parts, last = parts
+            parts += [last, "{beginning}"] if isinstance(last, int) else [last + "{beginning}"]
         ids: list[int] = []
         for part in parts:
             # What fills a slot is encoded as text: it can never become a special token.
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._tokenizer.encode(_fill(part, slots))
+                ids += self._tokenizer.encode(fill(part, slots))
         return ids
 
 
@@ -131,7 +148,7 @@ def render(template: Template, instruction: str, input_text: str | None) -> str:
     That holds for slots without a special token: here one would count as such.
     """
     pattern = template.without_input if input_text is None else template.with_input
-    return _fill(pattern, _slots(template, instruction, input_text))
+    return fill(pattern, slots_of(template, instruction, input_text))
 
 
 def chat_slots(
@@ -139,24 +156,21 @@ def chat_slots(
 ) -> tuple[str, str]:
     """The instruction and the input that a role, turns and the next message become."""
     rules = template.chat
-    lines = [
-        line
-        for turn in turns
-        for line in (
-            _fill(rules.user, {"message": on_one_line(template, turn.message)}),
-            _fill(rules.assistant, {"message": on_one_line(template, turn.reply)}),
-        )
-    ]
+    lines: list[str] = []
+    for turn in turns:
+        if turn.message:  # none: the assistant began the conversation
+            lines.append(fill(rules.user, {"message": on_one_line(template, turn.message)}))
+        lines.append(fill(rules.assistant, {"message": on_one_line(template, turn.reply)}))
     instruction = "".join(
-        _fill(rules.role_line, {"line": on_one_line(template, line)}) for line in role
+        fill(rules.role_line, {"line": on_one_line(template, line)}) for line in role
     )
     instruction += rules.history_separator.join(lines)
-    return instruction or rules.empty_instruction, _fill(rules.user, {"message": message})
+    return instruction or rules.empty_instruction, fill(rules.user, {"message": message})
 
 
 def system_lines(template: Template, text: str) -> list[str]:
     """The role lines that a system text becomes."""
-    return [_fill(line, {"system": text}) for line in template.chat.system]
+    return [fill(line, {"system": text}) for line in template.chat.system]
 
 
 def on_one_line(template: Template, text: str) -> str:
@@ -164,13 +178,14 @@ def on_one_line(template: Template, text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", template.newline)
 
 
-def _slots(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+def slots_of(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+    """What fills the slots of the template's patterns."""
     return {
         "instruction": on_one_line(template, instruction),
         "input": on_one_line(template, input_text or ""),
     }
 
 
-def _fill(pattern: str, slots: Mapping[str, str]) -> str:
+def fill(pattern: str, slots: Mapping[str, str]) -> str:
     """Fill `{name}` slots in one pass, so that braces in what is filled in stay text."""
     return _SLOT.sub(lambda match: slots.get(match[1], match[0]), pattern)

@@ -33,6 +33,8 @@ from issun.runtime.filters import (
     penalize_repetition,
     scale_temperature,
 )
+from issun.runtime.stream import TextStream
+from issun.runtime.tokenizer import Tokenizer
 
 
 class Matcher(Protocol):
@@ -47,6 +49,9 @@ class Constraint(Protocol):
 
     def start(self) -> Matcher:
         """The state of an answer that begins."""
+
+    def text(self, tokenizer: Tokenizer, stop: Sequence[str]) -> TextStream:
+        """The text of an answer, which comes as its tokens do."""
 
 
 Processor = Callable[[Sequence[int], Vector], Vector]

@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from issun.runtime.errors import ConversationError
-from issun.runtime.files import reason_of
+from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.prompt import Turn
 
 _FORMAT_VERSION = 1
@@ -71,6 +71,7 @@ def read_conversation(path: Path) -> SavedConversation:
     if len(raw) > _MAX_FILE_BYTES:
         raise ConversationError("{path} is no saved conversation: too large.", path=path)
     try:
+        raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version != _FORMAT_VERSION:
             raise ConversationError(

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from issun.runtime.tokenizer import Tokenizer
 
 _REPLACEMENT = "\ufffd"
+
+
+class Restorer(Protocol):
+    """Puts the literals that were asked for in place of those that were spelled."""
+
+    def push(self, text: str) -> str:
+        """What is certain after `text`."""
+
+    def finish(self) -> str:
+        """The rest of a whole answer."""
+
+    def cut(self) -> str:
+        """The rest of an answer that is cut, as it was spelled."""
 
 
 class Detokenizer:
@@ -53,9 +67,19 @@ class TextStream:
     is cut, by its length or by the reader, ends with `pause`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, newline: str = "", stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        newline: str = "",
+        stop: Sequence[str] = (),
+        *,
+        last: str = "\n",
+        restorer: Restorer | None = None,
+    ) -> None:
+        """Leave out `last` where the text ends with it; `restorer` has the last word about it."""
         self._detokenizer = Detokenizer(tokenizer)
-        self._newline, self._stop = newline, tuple(stop)
+        self._newline, self._stop, self._last = newline, tuple(stop), last
+        self._restorer = restorer
         self._raw = ""  # decoded, newline spelling not yet replaced
         self._text = ""  # replaced, not yet given out
         self.stopped = False
@@ -67,9 +91,9 @@ class TextStream:
         self._raw += self._detokenizer.push(token)
         self._replace_newlines()
         if self._cut_at_stop():
-            return self._give(len(self._text.removesuffix("\n")))
+            return self._give(len(self._text.removesuffix(self._last)))
         certain = self._text[: len(self._text) - partial_suffix(self._text, self._stop)]
-        return self._give(len(certain.removesuffix("\n")))
+        return self._give(len(certain.removesuffix(self._last)))
 
     def skip(self, ids: Sequence[int]) -> None:
         """Begin behind `ids`, whose text a reader has seen as far as `pause` gave it."""
@@ -78,9 +102,16 @@ class TextStream:
             self.push(token)
         self._stop = stop
 
+    def follow(self, ids: Sequence[int]) -> None:
+        """Begin behind `ids`, whose whole text a reader has."""
+        self.skip(ids)
+        self._raw = self._text = ""
+
     def pause(self) -> str:
         """The rest of the text when it is cut here, but no half of a character or newline."""
-        return self._give(len(self._text.removesuffix("\n")))
+        if self._restorer:
+            self._text += self._restorer.cut()
+        return self._give(len(self._text.removesuffix(self._last)))
 
     def finish(self) -> str:
         """The rest of the text, when no more tokens come."""
@@ -96,7 +127,10 @@ class TextStream:
         *lines, rest = self._raw.split(self._newline) if self._newline else [self._raw]
         held = 0 if final else partial_suffix(rest, (self._newline,))
         self._raw = rest[len(rest) - held :]
-        self._text += "\n".join([*lines, rest[: len(rest) - held]])
+        text = "\n".join([*lines, rest[: len(rest) - held]])
+        if self._restorer:
+            text = self._restorer.push(text) + (self._restorer.finish() if final else "")
+        self._text += text
 
     def _cut_at_stop(self) -> bool:
         """End the text before the stop string whose end comes first (of two, the longer)."""

@@ -68,6 +68,12 @@ class Tokenizer:
         text: str = self._sp.decode([i for i in ids if self._is_text(i)])
         return text
 
+    def normalize(self, text: str) -> str:
+        """What the tokenizer reads in `text`: its normal form, without spaces at the ends."""
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        normal: str = self._sp.normalize(_lower(text) if self.do_lower_case else text)
+        return normal.replace("▁", " ").strip(" ")
+
     def piece(self, token: int) -> bytes:
         """What `token` spells as UTF-8: a space for "▁", one byte of a byte piece.
 

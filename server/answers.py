@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from issun.runtime.generate import Segment
 from issun.runtime.sampling import SamplingParams
@@ -16,12 +17,26 @@ from issun.server.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer of a request: prompt and parameters, and whether the prompt is scored."""
+    """One answer of a request: prompt and parameters, and whether the prompt is scored.
+
+    With `continued` n the prompt's last n tokens are the beginning of the answer.
+    """
 
     prompt: list[int]
     params: SamplingParams
     score: int | None = None
     answer: bool = True
+    continued: int = 0
+
+
+class Events(Protocol):
+    """Events of some answers by their places; `close` gives up what has not ended."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
+        """Events until all answers have ended; raises the error of the first that failed."""
+
+    def close(self) -> None:
+        """Give up what has not ended."""
 
 
 class Answers:
@@ -34,16 +49,7 @@ class Answers:
         self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._open = len(jobs)
-        self._requests = [
-            Request(
-                prompt=job.prompt,
-                params=job.params,
-                score=job.score,
-                answer=job.answer,
-                emit=partial(self._emit, place),
-            )
-            for place, job in enumerate(jobs)
-        ]
+        self._requests = [self._request(place, job) for place, job in enumerate(jobs)]
         scheduler.submit(self._requests)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
@@ -57,10 +63,28 @@ class Answers:
             self._open -= ended or scored
             yield place, event
 
+    def resume(self, place: int, job: Job) -> None:
+        """Let another job go on where the one at `place` has ended, in the time of that one."""
+        request = self._request(place, job)
+        request.submitted = self._requests[place].submitted
+        self._scheduler.resume(request)
+        self._requests[place] = request
+        self._open += 1
+
     def close(self) -> None:
         """Give up what has not ended."""
         if self._open:
             self._scheduler.cancel(self._requests)
+
+    def _request(self, place: int, job: Job) -> Request:
+        return Request(
+            prompt=job.prompt,
+            params=job.params,
+            score=job.score,
+            answer=job.answer,
+            continued=job.continued,
+            emit=partial(self._emit, place),
+        )
 
     def _emit(self, place: int, event: Event) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits

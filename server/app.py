@@ -11,7 +11,6 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -23,10 +22,14 @@ from issun.server import routes
 from issun.server.chat import chat_completions
 from issun.server.completions import completions
 from issun.server.description import description
-from issun.server.errors import ApiError, MethodError, NotFoundError, ServerError
+from issun.server.elsewhere import not_found
+from issun.server.errors import ApiError, MethodError, ServerError
+from issun.server.front import Front, request_id
 from issun.server.guard import Guard
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
+from issun.server.origins import Cors, origin_of
+from issun.server.responses import responses
 from issun.server.scheduler import Scheduler
 from issun.server.service import Service, error_response
 
@@ -67,10 +70,12 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/v1/responses", responses, methods=["POST"]),
             Route("/v1/models", routes.models),
-            Route("/v1/models/{name}", routes.model),
+            Route("/v1/models/{name:path}", routes.model),
             Route("/tokenize", routes.tokenize, methods=["POST"]),
             Route("/detokenize", routes.detokenize, methods=["POST"]),
+            Route("/tokenizer_info", routes.tokenizer_info),
             Route("/health", routes.health),
             Route("/metrics", routes.metrics),
             Route("/openapi.json", description),
@@ -121,28 +126,34 @@ def count_slots(model: Model, options: ServerOptions) -> int:
 
 
 def _middleware(options: ServerOptions) -> list[Middleware]:
-    guard = Middleware(Guard, options=options)
-    if not options.allowed_origins:
-        return [guard]
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=list(options.allowed_origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],  # clients in a browser send some of their own
-    )
-    return [cors, guard]
+    origins = [origin for url in options.allowed_origins if (origin := origin_of(url))]
+    cors = [Middleware(Cors, origins=origins)] if origins else []
+    return [Middleware(Front), *cors, Middleware(Guard, options=options)]
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    return error_response(error)
+    response = error_response(error)
+    response.headers["X-Request-Id"] = request_id(request.headers)  # a failure comes past Front
+    return response
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if status == 404:
-        return error_response(NotFoundError("There is nothing at this address."))
-    if status == 405:
-        return error_response(MethodError("This address does not take {m}.", m=request.method))
+    if not isinstance(error, HTTPException):
+        return error_response(error)
+    if error.status_code == 404:
+        paths = [route.path for route in request.app.routes if isinstance(route, Route)]
+        served = [path for path in paths if path.startswith("/v1/") and "{" not in path]
+        return error_response(not_found(request.url.path, served))
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        return error_response(
+            MethodError(
+                "{path} does not take {method}, it takes {allow}.",
+                path=request.url.path[:100],
+                method=request.method[:20],
+                allow=allow,
+            )
+        )
     return error_response(ApiError("The request cannot be understood."))
 
 

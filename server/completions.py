@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.runtime.constraint import Constraint
 from issun.runtime.generate import Logprob, Segment
+from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
-from issun.server.errors import ApiError
+from issun.server.body import invalid
+from issun.server.formats import wanted_format
 from issun.server.requests import Scored
-from issun.server.sampling import check_lengths, sampling_params
+from issun.server.sampling import (
+    check_ends,
+    make_constraint,
+    most_tokens,
+    room_behind,
+    sampling_params,
+)
 from issun.server.service import (
     EventStream,
     Service,
     Usage,
+    as_events,
     head,
     json_response,
     read_body,
     service_of,
     unless_gone,
 )
-from issun.server.types import CompletionRequest
+from issun.server.types import CompletionRequest, StreamOptions
 
 _DEFAULT_TOKENS = 16  # as the dialect has it
 
@@ -35,15 +46,14 @@ async def completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, CompletionRequest)
     service.check_model(asked.model)
-    if asked.max_tokens == 0 and not asked.echo:
-        raise ApiError("max_tokens is 0 without echo: there is nothing to give.")
     jobs = await run_in_threadpool(_jobs, service, asked)
     choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
     answers = service.answers(jobs)
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
-        return EventStream(answers, _chunks(service, asked, answers, choices, usage))
+        events = as_events(_chunks(service, asked, answers, choices, usage))
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
@@ -56,9 +66,12 @@ async def completions(request: Request) -> Response:
 def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
     prompts = _prompts(service.model.tokenizer, asked.prompt)
-    service.check_choices(len(prompts) * (asked.n or 1))
-    check_lengths(asked.min_tokens, asked.max_tokens)
-    most = _DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    several = len(prompts) > 1
+    service.check_choices(len(prompts) * (asked.n or 1), "prompt" if several else "n")
+    most = most_tokens(service.model, asked)
+    most = _DEFAULT_TOKENS if most is None else most
+    if most == 0 and not asked.echo:
+        raise invalid("max_tokens", "it is 0 without echo: there is nothing to give.")
     wanted = 0 if asked.logprobs is None else max(1, asked.logprobs)
     params = sampling_params(
         service.model,
@@ -66,12 +79,23 @@ def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
         max_tokens=max(most, asked.min_tokens or 0, 1),
         logprobs=wanted,
     )
+    room = room_behind(service.model, max(prompts, key=len, default=[]), params[0])
+    constraint = _constraint(service.model, asked, room)
+    params = [replace(some, constraint=constraint) for some in params]
     scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
     return [
         Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
         for prompt in prompts
         for some in params
     ]
+
+
+def _constraint(model: Model, asked: CompletionRequest, room: int) -> Constraint | None:
+    wanted = wanted_format(asked)
+    if wanted is None:
+        return None
+    check_ends(asked, wanted.place)
+    return make_constraint(model, wanted, room)
 
 
 def _prompts(
@@ -84,7 +108,7 @@ def _prompts(
     if len(ids) == len(prompt):
         return [ids]
     if ids:
-        raise ApiError("prompt mixes ids with texts or lists: give one kind.")
+        raise invalid("prompt", "it mixes ids with texts or lists: give one kind.")
     return [
         tokenizer.encode(part) if isinstance(part, str) else part
         for part in prompt
@@ -109,8 +133,8 @@ async def _chunks(
     usage: Usage,
 ) -> AsyncIterator[object]:
     common = head("text_completion", "cmpl", service)
-    told = bool(asked.stream_options and asked.stream_options.include_usage)
-    if told:
+    options = asked.stream_options or StreamOptions()
+    if options.include_usage:
         common["usage"] = None
     async for place, event in answers:
         choice = choices[place]
@@ -119,9 +143,11 @@ async def _chunks(
         elif isinstance(event, Segment):
             usage.add(place, event)
             choice.add(event)
+            if options.continuous_usage_stats:
+                common["usage"] = usage.report()
         if new := choice.take(place):
             yield common | {"choices": [new]}
-    if told:
+    if options.include_usage:
         yield common | {"choices": [], "usage": usage.report()}
 
 

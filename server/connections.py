@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from issun.server.errors import UnavailableError, error_object
+from issun.server.front import request_id
 from issun.server.options import ServerOptions
 
 
@@ -66,6 +68,7 @@ def _refusal() -> bytes:
     body = msgspec.json.encode(error_object(error))
     head = (
         f"HTTP/1.1 {error.status} Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+        f"X-Request-Id: {request_id(Headers())}\r\n\r\n"
     )
     return head.encode() + body

@@ -10,17 +10,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from issun.server.items import ResponsesRequest
 from issun.server.service import json_response
 from issun.server.types import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _POSTS = {
     "/v1/chat/completions": ("Answer the last message of a conversation.", ChatRequest),
     "/v1/completions": ("Go on with one or several prompts.", CompletionRequest),
+    "/v1/responses": ("Answer what is asked; nothing is stored.", ResponsesRequest),
     "/tokenize": ("Ids of a text or of messages.", TokenizeRequest),
     "/detokenize": ("The text of ids.", DetokenizeRequest),
 }
 _GETS = {
     "/v1/models": "The model that is served.",
+    "/tokenizer_info": "The special tokens by their roles.",
     "/health": "That the server lives, and how much it has to do.",
 }
 _REFUSED = (400, 401, 403, 404, 408, 413, 429, 503)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from issun.runtime.errors import (
@@ -19,10 +21,14 @@ class ServerError(IssunError):
 
 
 class ApiError(IssunError):
-    """A request is refused; it knows its HTTP status and the dialect's type, code and parameter."""
+    """A request is refused; it knows its HTTP status and the dialect's type, code and parameter.
+
+    `headers` are what the response has besides.
+    """
 
     status, kind, code = 400, "invalid_request_error", "invalid_value"
     param: str | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class NotFoundError(ApiError):
@@ -47,6 +53,7 @@ class AuthenticationError(ApiError):
     """The key is missing or wrong."""
 
     status, kind, code = 401, "authentication_error", "invalid_api_key"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class ForbiddenError(ApiError):
@@ -56,9 +63,13 @@ class ForbiddenError(ApiError):
 
 
 class MethodError(ApiError):
-    """The address takes another method."""
+    """The address takes another method; it knows which."""
 
     status, code = 405, "method_not_allowed"
+
+    def __init__(self, template: str, *, allow: str, **values: object) -> None:
+        super().__init__(template, allow=allow, **values)
+        self.headers = {"Allow": allow}
 
 
 class SlowRequestError(ApiError):
@@ -81,6 +92,7 @@ class QueueFullError(ApiError):
     def __init__(self, template: str, *, retry_after: int, **values: object) -> None:
         super().__init__(template, retry_after=retry_after, **values)
         self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}
 
 
 class UnavailableError(ApiError):

@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issun.server.errors import (
@@ -18,17 +18,9 @@ from issun.server.errors import (
     TooLargeError,
 )
 from issun.server.options import ServerOptions
+from issun.server.origins import origin_of
 from issun.server.service import error_response
 
-# The page is plain files of this server: nothing inline, nothing from elsewhere.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 _OPEN = ("/health", "/page/")  # asked without a key, as is the page itself
 
 
@@ -37,13 +29,13 @@ class Guard:
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app, self._options = app, options
+        self._origins = {origin_of(origin) for origin in options.allowed_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request, and hand it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
         try:
             self._check(scope["path"], Headers(scope=scope))
         except ApiError as error:
@@ -61,7 +53,7 @@ class Guard:
             )
         origin = headers.get("origin")
         own = origin is not None and _netloc(origin) == host
-        if origin is not None and not own and origin not in self._options.allowed_origins:
+        if origin is not None and not own and origin_of(origin) not in self._origins:
             raise ForbiddenError(
                 "Pages of {origin!r} may not ask this server: start it with --allow-origin.",
                 origin=origin[:100],
@@ -136,14 +128,3 @@ def _netloc(url: str) -> str | None:
 
 def _too_large(options: ServerOptions) -> TooLargeError:
     return TooLargeError("The body may have {limit:,} bytes at most.", limit=options.max_body)
-
-
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers[name] = value
-        await send(message)
-
-    return sending

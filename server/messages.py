@@ -1,80 +1,155 @@
 """Messages of the dialect -> role, turns and message of the model's prompt.
 
-System and developer messages come first and are the role. What several messages of one speaker in a
-row say is one message of several lines. The last message is the user's. Everything else is refused.
+System and developer messages are the role, wherever they stand; where nothing else comes after the
+last answer, they are the message. What a tool found is told by the user, with the call. Several
+texts of one speaker in a row are one message of several lines; blank ones are left out. An
+assistant's message at the end is the beginning of the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby, pairwise
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
+from typing import Any, NamedTuple
 
-from msgspec import UNSET
+import msgspec
 
 from issun.runtime.prompt import Turn
-from issun.server.errors import ApiError, UnsupportedError
-from issun.server.types import ContentPart, Message
+from issun.server.body import invalid, refused
+from issun.server.types import ContentPart, FunctionCall, Message
 
-_SYSTEM = ("system", "developer")
+_SPEAKERS = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "tool": "user",
+    "function": "user",
+    "assistant": "assistant",
+}
+_RESULTS = ("tool", "function")
+_TEXTS = ("text", "input_text", "output_text")
+_REASONING = ("thinking", "redacted_thinking", "reasoning")
 
 
 class Dialogue(NamedTuple):
-    """A system text (empty: none), earlier turns, and what the user says now."""
+    """A system text, earlier turns, what the user says now, and how the answer begins.
+
+    Where the assistant spoke first, the first turn's message is empty; `system` and `beginning` may
+    be, too.
+    """
 
     system: str
     turns: list[Turn]
     message: str
+    beginning: str = ""
 
 
 def dialogue_of(messages: Sequence[Message]) -> Dialogue:
     """Take the messages apart; raises ApiError naming the one that has no place."""
-    said: list[tuple[str, str]] = []
-    place = 0
-    for role, group in groupby(messages, lambda m: "system" if m.role in _SYSTEM else m.role):
-        texts = [_text(message, number) for number, message in enumerate(group, place)]
-        said.append((role, "\n".join(texts)))
-        if role == "system" and place:
-            raise _refused(place, "a system message can only come first")
-        if role in ("tool", "function"):
-            raise _refused(place, "tools are not supported")
-        place += len(texts)
-    system = said.pop(0)[1] if said[0][0] == "system" else ""
-    if not said or said[0][0] != "user":
-        raise _refused(place - 1, "the first message behind the system's must be the user's")
-    if said[-1][0] != "user":
-        raise _refused(place - 1, "the last message must be the user's")
-    pairs = [(a[1], b[1]) for a, b in list(pairwise(said))[::2]]
-    return Dialogue(system, [Turn(*pair) for pair in pairs], said[-1][1])
-
-
-def _text(message: Message, place: int) -> str:
-    content = message.content
-    if message.refusal is not None:
-        raise _refused(place, "a refusal is not supported")
-    if content is None:
-        raise _refused(place, "it has no content")
-    text = content if isinstance(content, str) else "".join(_part(p, place) for p in content)
-    if not text.strip() and message.role not in _SYSTEM:
-        raise _refused(place, "its content is empty")
-    return text
-
-
-def _part(part: ContentPart, place: int) -> str:
-    if part.type != "text":
-        raise UnsupportedError(
-            "messages[{place}] has a part of type {kind!r}: only text is supported.",
-            place=place,
-            kind=part.type[:50],
+    said = [(speaker, text) for speaker, text in _said(messages) if text.strip()]
+    _answer_last_system(said)
+    system = "\n".join(text for speaker, text in said if speaker == "system")
+    spoken = groupby((s for s in said if s[0] != "system"), lambda s: s[0])
+    lines = [(speaker, "\n".join(text for _, text in group)) for speaker, group in spoken]
+    beginning = lines.pop()[1] if lines and lines[-1][0] == "assistant" else ""
+    nothing_new = beginning and messages[-1].role == "user"
+    if nothing_new or not (lines or system):
+        raise invalid(
+            f"messages[{len(messages) - 1}]",
+            "there is nothing to answer: send a text of role user.",
         )
-    if not isinstance(part.text, str):
-        raise _refused(place, "a part of type text has no text")
-    if any(x is not UNSET for x in (part.image_url, part.input_audio, part.file, part.refusal)):
-        raise _refused(place, "a part of type text has something else beside it")
+    if not lines:
+        lines, system = [("user", system)], ""
+    *earlier, (_, message) = lines
+    return Dialogue(system, _turns(earlier), message, beginning)
+
+
+def _answer_last_system(said: list[tuple[str, str]]) -> None:
+    """Make the system's texts the user's where nothing else comes after the last answer."""
+    place = len(said)
+    while place and said[place - 1][0] == "system":
+        place -= 1
+    if not place or said[place - 1][0] == "assistant":
+        said[place:] = [("user", text) for _, text in said[place:]]
+
+
+def _said(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    """Who says what; a result is told together with the call that it is of."""
+    calls: dict[str, str] = {}
+    for place, message in enumerate(messages):
+        text = _text(message, f"messages[{place}]")
+        if message.role in _RESULTS:
+            call = calls.pop(message.tool_call_id or message.name or "", "")
+            yield "user", f"{call}: {text}" if call else text
+            continue
+        following = takewhile(lambda m: m.role in _RESULTS, messages[place + 1 :])
+        answered = {result.tool_call_id or result.name or "" for result in following}
+        calls = _calls(message)
+        open_calls = [call for key, call in calls.items() if key not in answered]
+        yield _speaker(message, place), "\n".join([text] * bool(text) + open_calls)
+
+
+def _calls(message: Message) -> dict[str, str]:
+    """The calls of a message by the id, or else the name, that their results have."""
+    found = {call.id or call.function.name: call.function for call in message.tool_calls or []}
+    if message.function_call:
+        found[message.function_call.name] = message.function_call
+    return {key: _spell(call) for key, call in found.items()}
+
+
+def _spell(call: FunctionCall) -> str:
+    """A call as plain text, `weather(city="東京")`: few vocabularies here have braces."""
+    arguments = call.arguments
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError):
+            return f"{call.name}({arguments})"
+    spelled = (f"{key}={msgspec.json.encode(value).decode()}" for key, value in arguments.items())
+    return f"{call.name}({', '.join(spelled)})"
+
+
+def _text(message: Message, place: str) -> str:
+    content = message.content
+    if isinstance(content, list):
+        parts = (_part(part, f"{place}.content[{i}]") for i, part in enumerate(content))
+        return "".join(parts)
+    return content or message.refusal or ""
+
+
+def _turns(lines: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Pairs of what user and assistant say in turn; an assistant may begin."""
+    texts = [text for _, text in lines]
+    if lines and lines[0][0] == "assistant":
+        texts.insert(0, "")
+    return [Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def _speaker(message: Message, place: int) -> str:
+    if message.role not in _SPEAKERS:
+        raise invalid(
+            f"messages[{place}].role",
+            "{role!r} is no role: it must be one of {roles}.",
+            role=message.role[:50],
+            roles=", ".join(_SPEAKERS),
+        )
+    return _SPEAKERS[message.role]
+
+
+def _part(part: ContentPart | str, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    if part.type in _REASONING:
+        return ""
+    foreign = (name for name in ("image_url", "input_audio", "file") if getattr(part, name))
+    if name := next(foreign, None):
+        raise refused(f"{place}.{name}", "only text is supported: send a part of type text.")
+    if part.type == "refusal":
+        return part.refusal or ""
+    if part.type not in _TEXTS:
+        raise refused(
+            f"{place}.type", "{kind!r} is not supported: only text is.", kind=part.type[:50]
+        )
+    if part.text is None:
+        raise invalid(f"{place}.text", "a part of type text needs its text.")
     return part.text
-
-
-def _refused(place: int, reason: str) -> ApiError:
-    error = ApiError("messages[{place}] is refused: {reason}.", place=place, reason=reason)
-    error.param = f"messages[{place}]"
-    return error

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from issun.server.errors import ServerError
+from issun.server.origins import check_origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class ServerOptions:
     max_body: int = 1 << 20  # bytes
     max_choices: int = 16  # answers of one request
     body_timeout: float = 30.0  # seconds until a request, and then its body, must be there
+    keep_alive: float = 5.0  # seconds between comments in a stream that has nothing else to say
     deadline: float = 600.0  # seconds from the request to the end of its answer
     grace: float = 3.0  # seconds that running answers get when the server ends
 
@@ -42,6 +44,10 @@ class ServerOptions:
             raise ServerError("The API key has characters that no header can hold.")
         if self.api_key is not None and not self.api_key.strip():
             raise ServerError("The API key is empty.")
+        for origin in self.allowed_origins:
+            check_origin(origin)
+        if not self.keep_alive > 0:
+            raise ServerError("keep_alive is {value}, it must be above 0.", value=self.keep_alive)
         if not is_loopback(self.host) and self.api_key is None:
             raise ServerError(
                 "{host} can be reached from other computers: set a key with ISSUN_API_KEY or "

@@ -40,7 +40,8 @@ class Request:
     """A prompt to be answered; `emit` gets its events, in the scheduler's thread.
 
     With `score` n the prompt's tokens are scored with the n likeliest ones each. Without `answer`
-    it ends there.
+    it ends there. With `continued` n the prompt's last n tokens are the beginning of the answer,
+    which a reader has already.
     """
 
     prompt: list[int]
@@ -48,5 +49,6 @@ class Request:
     emit: Callable[[Event], object]
     score: int | None = None
     answer: bool = True
+    continued: int = 0
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)

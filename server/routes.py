@@ -11,8 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from issun.server.chat import fit
+from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
+from issun.server.fitting import fit
 from issun.server.messages import dialogue_of
 from issun.server.metrics import resident_bytes
 from issun.server.service import Service, json_response, read_body, service_of
@@ -20,6 +21,7 @@ from issun.server.types import DetokenizeRequest, TokenizeRequest
 
 _PAGE = Path(__file__).with_name("page")
 _TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+_ROLES = ("bos", "eos", "unk", "pad", "sep")
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -65,9 +67,37 @@ async def tokenize(request: Request) -> Response:
 
 
 def _ids(service: Service, asked: TokenizeRequest) -> list[int]:
-    if asked.messages is None:
-        return service.model.tokenizer.encode(asked.prompt or "")
-    return fit(service, dialogue_of(asked.messages), 1).ids
+    """Ids of a text: what spells a special token is text, unless `add_special_tokens` is given.
+
+    Then they are those of transformers' tokenizer, with or without the end token behind them.
+    """
+    if asked.messages is not None:
+        if asked.add_special_tokens:
+            raise invalid("add_special_tokens", "the prompt of messages has its own: send false.")
+        return fit(service, dialogue_of(asked.messages), 1).ids
+    text, wanted = asked.prompt or "", asked.add_special_tokens
+    if wanted is None:
+        return service.model.tokenizer.encode(text)
+    ids = service.model.tokenizer.encode(text, special=True)
+    eos = service.model.manifest.tokens.eos
+    return [*ids, eos] if wanted and eos is not None and ids[-1:] != [eos] else ids
+
+
+async def tokenizer_info(request: Request) -> Response:
+    """The special tokens by their roles, as vLLM has it."""
+    model = service_of(request).model
+    roles = {role: getattr(model.manifest.tokens, role) for role in _ROLES}
+    return json_response(
+        {
+            "tokenizer_class": "T5Tokenizer",
+            "model_max_length": model.decoder.n_positions,
+            "chat_template": None,
+        }
+        | {
+            f"{role}_token": None if token is None else model.tokenizer.piece(token).decode()
+            for role, token in roles.items()
+        }
+    )
 
 
 async def detokenize(request: Request) -> Response:

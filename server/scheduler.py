@@ -85,6 +85,18 @@ class Scheduler:
             self._waiting.extend(requests)
             self._changed.notify()
 
+    def resume(self, request: Request) -> None:
+        """Put what goes on with an answer before all that wait: its slot still holds the prompt.
+
+        Raises UnavailableError when the server is ending, and what `check_prompt` raises.
+        """
+        check_prompt(self._decoder, request.prompt)
+        with self._changed:
+            if self._ends < math.inf:
+                raise UnavailableError("The server is ending.")
+            self._waiting.appendleft(request)
+            self._changed.notify()
+
     def cancel(self, requests: Sequence[Request]) -> None:
         """Give `requests` up as far as they have not ended."""
         for request in requests:
@@ -179,7 +191,9 @@ class Scheduler:
                 self._waiting.popleft()
             known = self._known(request)
             try:
-                writer = self._model.writer(request.prompt, request.params, known)
+                writer = self._model.writer(
+                    request.prompt, request.params, known, continued=request.continued
+                )
                 self._slots.join(request.prompt, reuse=request.score is None)
             except Exception as error:
                 self._fail(request, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections import OrderedDict
@@ -14,25 +13,25 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.server.answers import Answers, Job
+from issun.server.answers import Answers, Events, Job
+from issun.server.body import invalid, parse
 from issun.server.errors import (
-    ApiError,
     ModelNotFoundError,
-    UnsupportedError,
     as_api_error,
     error_object,
 )
 from issun.server.metrics import Metrics
 from issun.server.options import ServerOptions
 from issun.server.scheduler import Scheduler
+from issun.server.types import Body
 
 _T = TypeVar("_T")
-_UNKNOWN = re.compile(r"unknown field `(.*)`")
-_AT = re.compile(r"`\$\.?([^`]*)`$")
+_Body = TypeVar("_Body", bound=Body)
+_COMMENT = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +48,19 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         """Raise ModelNotFoundError when another model is asked for."""
-        if name not in (None, self.name):
+        if name not in (None, "", self.name):
             raise ModelNotFoundError(
                 "The model {asked!r} is not served here; this is {name!r}.",
                 asked=str(name)[:100],
                 name=self.name,
             )
 
-    def check_choices(self, count: int) -> None:
-        """Raise ApiError when a request asks for more answers than one may."""
+    def check_choices(self, count: int, place: str = "n") -> None:
+        """Raise ApiError when a request asks for more answers than one may, at a path of it."""
         if count > self.options.max_choices:
-            raise ApiError(
-                "The request asks for {asked} answers, it may ask for {limit} at most.",
+            raise invalid(
+                place,
+                "the request asks for {asked} answers, it may ask for {limit} at most.",
                 asked=count,
                 limit=self.options.max_choices,
             )
@@ -77,27 +77,9 @@ def service_of(request: Request) -> Service:
     return service
 
 
-async def read_body(request: Request, kind: type[_T]) -> _T:
+async def read_body(request: Request, kind: type[_Body]) -> _Body:
     """The JSON body as `kind`; raises ApiError naming what is wrong and where."""
-    raw = await request.body()
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _bad_body(error) from error
-
-
-def _bad_body(error: Exception) -> ApiError:
-    text = str(error) or type(error).__name__
-    if not isinstance(error, msgspec.ValidationError):
-        return ApiError("The body is not JSON: {reason}", reason=text)
-    if unknown := _UNKNOWN.search(text):
-        found: ApiError = UnsupportedError("{name!r} is not supported.", name=unknown[1][:100])
-        found.param = unknown[1][:100]
-        return found
-    found = ApiError("{reason}", reason=text)
-    if place := _AT.search(text):
-        found.param = place[1] or None
-    return found
+    return parse(await request.body(), kind)
 
 
 def json_response(content: object, status: int = 200, **headers: str) -> Response:
@@ -110,34 +92,54 @@ def json_response(content: object, status: int = 200, **headers: str) -> Respons
 def error_response(error: Exception) -> Response:
     """The dialect's error object with its status."""
     found = as_api_error(error)
-    headers = {}
-    if (seconds := getattr(found, "retry_after", None)) is not None:
-        headers["Retry-After"] = str(seconds)
-    if found.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return json_response(error_object(found), found.status, **headers)
+    return json_response(error_object(found), found.status, **found.headers)
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of some answers, which are given up when the client goes."""
+    """Server-sent events of some answers, which are given up when the client goes.
 
-    def __init__(self, answers: Answers, chunks: AsyncIterator[object]) -> None:
-        self._answers = answers
+    While no event comes a comment does, every `keep_alive` seconds: clients and proxies hang up on
+    a connection that is silent.
+    """
+
+    def __init__(self, answers: Events, events: AsyncIterator[bytes], *, keep_alive: float) -> None:
+        self._answers, self._keep_alive = answers, keep_alive
+        self._latest = 0.0  # when something was sent
         super().__init__(
-            _events(chunks),
+            events,
             media_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
+        now = asyncio.get_running_loop().time
+        self._latest = now()
+        comments = asyncio.create_task(self._comment(send))
+
+        async def sending(message: Message) -> None:
+            self._latest = now()
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                comments.cancel()  # nothing may follow the last part
+            await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sending)
         finally:
+            comments.cancel()
             self._answers.close()
 
+    async def _comment(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._latest + self._keep_alive - now())
+            if now() >= self._latest + self._keep_alive:
+                self._latest = now()
+                await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
 
-async def _events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+
+async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
+    """Chunks, and an error that ends them, as the dialect's events."""
     try:
         async for chunk in chunks:
             yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
@@ -175,24 +177,38 @@ def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
 
 
 class Usage:
-    """Counts the tokens of a request's answers."""
+    """Counts the tokens of a request's answers.
 
-    def __init__(self, prompt_tokens: int) -> None:
+    Several answers to one prompt read it once; of JSON that is filled leaf by leaf all the prompts
+    of the first answer count. `prompt_tokens` is for requests with several prompts.
+    """
+
+    def __init__(self, prompt_tokens: int | None = None) -> None:
         self._prompt_tokens = prompt_tokens
+        self._choices: dict[int, Timings] = {}  # of functions, by the place of the answer
         self._timings: dict[int, Timings] = {}
 
     def add(self, place: int, segment: Segment) -> None:
         """Note an answer's latest segment."""
         self._timings[place] = segment.timings
 
+    def add_choice(self, place: int, timings: Timings) -> None:
+        """Note what it took an answer to say which function it calls."""
+        self._choices[place] = timings
+
     def report(self) -> dict[str, Any]:
         """The dialect's usage object."""
-        new = sum(timings.new_tokens for timings in self._timings.values())
-        reused = self._timings[0].reused_tokens if 0 in self._timings else 0
+        choices = self._choices.values()
+        new = sum(timings.new_tokens for timings in [*self._timings.values(), *choices])
+        first = [found[0] for found in (self._choices, self._timings) if 0 in found]
+        read = self._prompt_tokens
+        if read is None:
+            read = sum(timings.prompt_tokens for timings in first)
+        reused = sum(timings.reused_tokens for timings in first)
         return {
-            "prompt_tokens": self._prompt_tokens,
+            "prompt_tokens": read,
             "completion_tokens": new,
-            "total_tokens": self._prompt_tokens + new,
+            "total_tokens": read + new,
             "prompt_tokens_details": {"cached_tokens": reused},
         }
 

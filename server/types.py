@@ -1,4 +1,4 @@
-"""What clients send, as the OpenAI dialect spells it; what is not here is refused.
+"""What clients send, as the OpenAI dialect spells it; `unused` says what else is taken.
 
 Fields of issun's own: `top_k`, `min_p`, `typical_p`, `repetition_penalty`, `min_tokens`,
 `choices`, `regex` and `progress`.
@@ -6,113 +6,199 @@ Fields of issun's own: `top_k`, `min_p`, `typical_p`, `repetition_penalty`, `min
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
-_Count = Annotated[int, Meta(ge=1, le=1 << 31)]
+from issun.server import unused
+from issun.server.unused import Check
+
+_Count = Annotated[int, Meta(ge=0, le=1 << 31)]
+_Limit = Annotated[int, Meta(ge=-1, le=1 << 31)]  # -1: as many as fit
 _Id = Annotated[int, Meta(ge=0, le=1 << 31)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _Text = Annotated[str, Meta(min_length=1)]
-_Stop = _Text | Annotated[list[_Text], Meta(max_length=16)]
+_Texts = Annotated[list[_Text], Meta(max_length=1000)]
+_Stop = str | Annotated[list[_Text], Meta(max_length=16)]
+_Schema = dict[str, Any]
 
 
-class StreamOptions(Struct, forbid_unknown_fields=True):
-    """Whether a last chunk tells the usage."""
+class Body(Struct):
+    """What a request's body is read as; `unused` names fields that are taken without effect."""
+
+    unused: ClassVar[Mapping[str, Check]] = {}
+
+
+class StreamOptions(Body):
+    """Whether the usage is in a last chunk, and in every one."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
-class JsonSchema(Struct, forbid_unknown_fields=True):
-    """A schema with the name that the client gives it."""
+class ResponseFormat(Body):
+    """Free text, any JSON object, or JSON by a schema, which stands in one of several places."""
 
-    schema: dict[str, Any]
-    name: str = ""
+    type: str = "text"
+    json_schema: _Schema | None = None
+    schema: _Schema | None = None
+    name: str | None = None  # these three say nothing to a grammar
     description: str | None = None
     strict: bool | None = None
 
 
-class ResponseFormat(Struct, forbid_unknown_fields=True):
-    """Free text, any JSON object, or JSON by a schema."""
+class StructuredOutputs(Body):
+    """A constraint as vLLM spells it."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    unused: ClassVar[Mapping[str, Check]] = unused.STRUCTURED_OUTPUTS
+
+    json: str | _Schema | None = None
+    regex: str | None = None
+    choice: _Texts | None = None
+    json_object: bool | None = None
 
 
-class Sampling(Struct, forbid_unknown_fields=True, kw_only=True):
+class Sampling(Body):
     """What both kinds of answers can be told; null is the bundle's default."""
 
+    unused: ClassVar[Mapping[str, Check]] = unused.SAMPLING
+
     model: str | None = None
+    max_tokens: _Limit | None = None
+    max_completion_tokens: _Limit | None = None
+    min_tokens: _Count | None = None
+    ignore_eos: bool | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
+    top_k: _Limit | None = None  # 0 and -1: off
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
-    min_tokens: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
     seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     stop: _Stop | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None  # names the end user; kept nowhere
+    choices: _Texts | None = None
+    regex: str | None = None
     response_format: ResponseFormat | None = None
-    choices: Annotated[list[_Text], Meta(min_length=1, max_length=1000)] | None = None
-    regex: _Text | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: str | _Schema | None = None
+    guided_regex: str | None = None
+    guided_choice: _Texts | None = None
+    response_schema: _Schema | None = None
+    json_schema: _Schema | None = None
     progress: bool = False
 
 
-class ContentPart(Struct, forbid_unknown_fields=True):
-    """A piece of a message; only text is known."""
+class ContentPart(Body):
+    """A piece of a message; what is no text is refused."""
 
-    type: str
-    text: str | UnsetType = UNSET
-    image_url: Any = UNSET
-    input_audio: Any = UNSET
-    file: Any = UNSET
-    refusal: Any = UNSET
+    unused: ClassVar[Mapping[str, Check]] = unused.PART
+
+    type: str = "text"
+    text: str | None = None
+    refusal: str | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
 
 
-class Message(Struct, forbid_unknown_fields=True):
+class FunctionCall(Body, kw_only=True):
+    """A call that an answer made: the arguments are JSON as text."""
+
+    name: str
+    arguments: str | _Schema = ""
+
+
+class ToolCall(Body, kw_only=True):
+    """A call of a tool, which an answer of role `tool` refers to by its id."""
+
+    unused: ClassVar[Mapping[str, Check]] = unused.TOOL_CALL
+
+    function: FunctionCall
+    id: str | None = None
+    type: str = "function"
+
+
+class Message(Body, kw_only=True):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None  # of a speaker; the prompt has no place for it
+    unused: ClassVar[Mapping[str, Check]] = unused.MESSAGE
+
+    role: str
+    content: str | list[ContentPart | str] | None = None
     refusal: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
 
 
-class ChatRequest(Sampling, forbid_unknown_fields=True, kw_only=True):
+class FunctionDefinition(Body, kw_only=True):
+    """A function that an answer may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str | None = None
+    parameters: _Schema | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """A tool that an answer may call; only functions are known."""
+
+    unused: ClassVar[Mapping[str, Check]] = unused.TOOL
+
+    type: str = "function"
+    function: FunctionDefinition | None = None
+
+
+Messages = Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
+
+
+class ChatRequest(Sampling, kw_only=True):
     """`/v1/chat/completions`."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
-    max_tokens: _Count | None = None
-    max_completion_tokens: _Count | None = None
+    unused: ClassVar[Mapping[str, Check]] = unused.CHAT
+
+    messages: Messages
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: str | dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
-class CompletionRequest(Sampling, forbid_unknown_fields=True, kw_only=True):
+class CompletionRequest(Sampling, kw_only=True):
     """`/v1/completions`: text or ids as they are, in no template."""
 
+    unused: ClassVar[Mapping[str, Check]] = unused.COMPLETION
+
     prompt: str | Annotated[list[int | str | list[_Id]], Meta(min_length=1)]
-    max_tokens: Annotated[int, Meta(ge=0, le=1 << 31)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     echo: bool | None = None
 
 
-class TokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+class TokenizeRequest(Body):
     """`/tokenize`: a text, or messages as the model's prompt has them."""
+
+    unused: ClassVar[Mapping[str, Check]] = unused.TOKENIZE
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)] | None = None
+    messages: Messages | None = None
+    add_special_tokens: bool | None = None
 
 
-class DetokenizeRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+class DetokenizeRequest(Body, kw_only=True):
     """`/detokenize`."""
 
     model: str | None = None

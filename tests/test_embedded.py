@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -115,48 +110,3 @@ def test_it_says_what_it_is(model: Model) -> None:
         chat.reply("大きなモデルを使うには?")
     )
     assert "分かりません" in str(chat.reply("量子力学について教えてください。"))
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy so that nothing is left in the project."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    skipped = shutil.ignore_patterns(".*", "build", "dist", "demo", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=skipped)
-    made = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode and "setuptools" in made.stderr:
-        pytest.skip(f"no wheel can be built without setuptools: {made.stderr[-200:]}")
-    assert made.returncode == 0, made.stderr
-    return next(folder.glob("*.whl"))
-
-
-def test_the_wheel_is_small_and_holds_the_model(wheel: Path) -> None:
-    assert wheel.stat().st_size <= 12_000_000
-    names = zipfile.ZipFile(wheel).namelist()
-    for file in EMBEDDED.iterdir():
-        assert f"issun/runtime/embedded/{file.name}" in names
-    assert not [name for name in names if name.startswith(("tests/", "issun/tests/"))]
-
-
-def test_the_wheel_chats_from_another_folder_without_a_network(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    command = [sys.executable, "-P", "-m", "issun.cli.main", "chat", "--seed", "1"]
-    cut_off = ["unshare", "--net", "--map-root-user"]
-    probe = subprocess.run([*cut_off, "true"], capture_output=True, check=False)
-    result = subprocess.run(
-        [*(cut_off if probe.returncode == 0 else []), *command],
-        input="日本で一番高い山は?\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "site"), "HF_HUB_OFFLINE": "1"},
-    )
-    assert result.returncode == 0, result.stderr
-    assert "富士山" in result.stdout

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from issun.export.template import ALPACA
-from issun.runtime.files import reason_of, user_path
-from issun.runtime.prompt import Turn
-from issun.training.errors import DataError, RecordError
+from issun.runtime.errors import Notify
+from issun.runtime.files import as_utf8, reason_of, user_path
+from issun.runtime.tokenizer import Tokenizer
+from issun.training.errors import DataError, RecordError, fault
+from issun.training.fields import examples_of
 from issun.training.files import write_whole
-from issun.training.records import BOS, EOS, SPECIAL_TOKENS, chat_record, instruction_record
-
-_INSTRUCTION = {"instruction", "input", "output"}
-_CHAT = {"role", "history", "message", "answer"}
-_USER, _ASSISTANT = (
-    pattern.removesuffix("{message}") for pattern in (ALPACA.chat.user, ALPACA.chat.assistant)
-)
-_BLANK = re.compile(r"[ \t\r\n]*")
+from issun.training.records import BOS, EOS, SPECIAL_TOKENS, Example
+from issun.training.sources import lines_of, objects_of
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record's text, and the line of its file on which it begins."""
+    """A record's text, the line of its file on which it begins, and what it was made of.
+
+    A record that was a line of text has no `example`: special tokens in it are tokens.
+    """
 
     line: int
     text: str
+    example: Example | None = field(default=None, compare=False)
+
+    def encode(self, tokenizer: Tokenizer) -> list[int]:
+        """The ids of the record."""
+        if self.example is None:
+            return tokenizer.encode(self.text, special=True)
+        return self.example.encode(tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +62,36 @@ def line_numbers(lines: Iterable[int]) -> str:
     return f"line {text}" if len(numbers) == 1 else f"lines {text}"
 
 
-def read_records(path: Path, *, special: Iterable[str] = SPECIAL_TOKENS) -> list[Record]:
-    """The records of a file: instructions or chats as a JSON list or JSONL, or records as .txt.
+def read_records(path: Path, *, notify: Notify = lambda template, **values: None) -> list[Record]:
+    """The records of a file: JSON, JSON Lines, CSV, TSV or Parquet, or records as .txt.
 
     An instruction has `instruction`, `output` and perhaps `input`. A chat has `message`, `answer`
     and perhaps `role` (lines, or one text as `Conversation` takes it) and `history` (pairs of
-    message and answer, or lines `User:...` and `Assistant:...` in turn). Other fields are ignored.
-    Raises DataError that lists every line that is no record, and why.
+    message and answer, or lines `User:...` and `Assistant:...` in turn). A conversation has
+    `messages`; it gives one record for each answer. `issun.training.fields` knows other names.
+    `notify` is told of fields that are left out. Raises DataError that lists every line that is
+    no record, and why; a row of Parquet counts as a line.
     """
     path = user_path(path)
     try:
-        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
+        raw = as_utf8(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if not raw:
         raise DataError("{path} is empty.", path=path)
+    ignored: Counter[str] = Counter()
     if path.suffix.lower() == ".txt":
-        found = _each_line(raw, _checked)
-    elif raw.lstrip().startswith(b"["):
-        found = _each_element(raw, lambda value: _converted(value, special))
+        found = _lines_as_records(raw)
     else:
-        found = _each_line(raw, lambda line: _converted(_parsed(line), special))
+        found = _as_records(objects_of(path, raw), ignored)
     records, faults = [], []
-    for line, result in found:
-        if isinstance(result, RecordError):
-            faults.append((line, str(result.values["reason"])))
+    for one in found:
+        if isinstance(one, Record):
+            records.append(one)
         else:
-            records.append(Record(line, result))
+            faults.append(one)
     if faults:
         raise DataError(
             "{path}: {bad:,} of {total:,} records cannot be used: {faults}.",
@@ -99,18 +102,38 @@ def read_records(path: Path, *, special: Iterable[str] = SPECIAL_TOKENS) -> list
         )
     if not records:
         raise DataError("{path} holds no record.", path=path)
+    if ignored:
+        notify(
+            "{path}: left out are the fields {fields}.",
+            path=path,
+            fields=", ".join(f"`{name}` ({count:,})" for name, count in sorted(ignored.items())),
+        )
     return records
 
 
-def convert(source: Path, target: Path) -> int:
+def convert(source: Path, target: Path, *, notify: Notify = lambda template, **values: None) -> int:
     """Write the records of `source` to the new file `target`, one a line, and give their number.
 
-    Raises DataError for what is no record, and when `target` exists or cannot be written.
+    Raises DataError for what is no record or cannot be one line of text, and when `target` exists
+    or cannot be written.
     """
     target = user_path(target)
     if target.exists() or target.is_symlink():
         raise DataError("{path} exists: choose another name.", path=target)
-    records = read_records(source)
+    records = read_records(source, notify=notify)
+    spelled = {
+        record.line: token
+        for record in records
+        if record.example and (token := record.example.spelled(SPECIAL_TOKENS))
+    }
+    if spelled:
+        raise DataError(
+            "{path}: text that spells a special token ({tokens}) would be one in a record as text "
+            "({lines}). `issun finetune` learns it from {path} itself.",
+            path=source,
+            tokens=", ".join(sorted(set(spelled.values()))),
+            lines=line_numbers(spelled),
+        )
     try:
         write_whole(target, "".join(f"{record.text}\n" for record in records).encode())
     except OSError as error:
@@ -120,136 +143,34 @@ def convert(source: Path, target: Path) -> int:
     return len(records)
 
 
-Found = Iterator[tuple[int, str | RecordError]]
+Found = Iterator[Record | tuple[int, str]]
 
 
-def _each_line(raw: bytes, make: Callable[[str], str]) -> Found:
-    for number, line in enumerate(raw.split(b"\n"), 1):
-        if not line.strip():
-            continue
+def _as_records(objects: Iterable[tuple[int, Any]], ignored: Counter[str]) -> Found:
+    """The records of each object, or its line and what is wrong with it."""
+    for line, value in objects:
         try:
-            yield number, make(line.decode("utf-8").removesuffix("\r"))
-        except UnicodeDecodeError as error:
-            yield number, _fault(f"not UTF-8 (byte {error.start + 1} of the line)")
+            if isinstance(value, RecordError):
+                raise value
+            for example in examples_of(value, ignored):
+                yield Record(line, example.text(), example)
         except RecordError as error:
-            yield number, error
+            yield line, str(error.values["reason"])
 
 
-def _each_element(raw: bytes, make: Callable[[Any], str]) -> Found:
-    """The elements of a JSON list; what follows an element that is no JSON cannot be read."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        yield raw.count(b"\n", 0, error.start) + 1, _fault("not UTF-8")
-        return
-    breaks = [match.start() for match in re.finditer("\n", text)]
-    decoder, at, mark = json.JSONDecoder(), _skip(text, text.index("[") + 1), ","
-    if text[at : at + 1] == "]":
-        at, mark = _skip(text, at + 1), "]"
-    while mark == ",":
-        line = bisect_left(breaks, at) + 1
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            yield getattr(error, "lineno", line), _fault(_json_fault(error))
-            return
-        try:
-            yield line, make(value)
-        except RecordError as error:
-            yield line, error
-        at = _skip(text, at)
-        mark = text[at : at + 1]
-        at = _skip(text, at + 1)
-    if mark != "]" or at < len(text):
-        what = "text behind the list" if mark == "]" else "a comma or ] is missing"
-        yield bisect_left(breaks, at) + 1, _fault(f"not JSON: {what}")
-
-
-def _skip(text: str, at: int) -> int:
-    """The next place from `at` on that is not blank."""
-    blank = _BLANK.match(text, at)
-    return blank.end() if blank else at
+def _lines_as_records(raw: bytes) -> Found:
+    for line, found in lines_of(raw, _checked):
+        if isinstance(found, RecordError):
+            yield line, str(found.values["reason"])
+        else:
+            yield Record(line, found)
 
 
 def _checked(line: str) -> str:
     """A line that is a record already."""
     if not line.startswith(BOS) or not line.endswith(EOS):
-        raise _fault(f"does not begin with {BOS} and end with {EOS}")
+        raise fault(f"does not begin with {BOS} and end with {EOS}")
     for token in (BOS, EOS):
         if line.count(token) > 1:
-            raise _fault(f"holds {token} more than once")
+            raise fault(f"holds {token} more than once")
     return line
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise _fault(_json_fault(error)) from error
-
-
-def _json_fault(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not JSON: {error.msg} (column {error.colno})"
-    return "not JSON that can be read: too deep, or too long a number"
-
-
-def _converted(value: Any, special: Iterable[str]) -> str:
-    if not isinstance(value, dict):
-        raise _fault("not an object")
-    names = value.keys() & (_INSTRUCTION | _CHAT)
-    if names & _INSTRUCTION and names & _CHAT:
-        mixed = ", ".join(f"`{name}`" for name in value if name in names)
-        raise _fault(f"mixes the fields of an instruction and of a chat: {mixed}")
-    if names & _CHAT:
-        return chat_record(
-            _role(value.get("role")),
-            _turns(value.get("history")),
-            _text(value, "message"),
-            _text(value, "answer"),
-            special=special,
-        )
-    instruction = _text(value, "instruction")
-    input_text = None if value.get("input") is None else _text(value, "input")
-    return instruction_record(instruction, input_text, _text(value, "output"), special=special)
-
-
-def _text(value: dict[str, Any], name: str) -> str:
-    if name not in value:
-        raise _fault(f"`{name}` is missing")
-    if not isinstance(value[name], str):
-        raise _fault(f"`{name}` is no text")
-    text: str = value[name]
-    return text
-
-
-def _role(role: Any) -> list[str] | str:
-    if role is None:
-        return []
-    if isinstance(role, str) or _are_texts(role):
-        return role  # type: ignore[no-any-return]
-    raise _fault("`role` is neither a text nor a list of texts")
-
-
-def _turns(history: Any) -> list[Turn]:
-    if history is None:
-        return []
-    if not isinstance(history, list):
-        raise _fault("`history` is no list")
-    if all(_are_texts(pair) and len(pair) == 2 for pair in history):
-        return [Turn(message, answer) for message, answer in history]
-    if not _are_texts(history):
-        raise _fault("`history` is no list of [message, answer], and no list of lines")
-    marks = (_USER, _ASSISTANT)
-    if len(history) % 2 or any(not line.startswith(marks[i % 2]) for i, line in enumerate(history)):
-        raise _fault(f"the lines of `history` are not {_USER}… and {_ASSISTANT}… in turn")
-    lines = [line.removeprefix(marks[i % 2]) for i, line in enumerate(history)]
-    return [Turn(*pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _fault(reason: str) -> RecordError:
-    return RecordError("No record can be made: {reason}", reason=reason)

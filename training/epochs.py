@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from issun.export import export
+from issun.export import ExportOptions, export
+from issun.export.checkpoint import Checkpoint
 from issun.export.options import Progress
 from issun.runtime import Model
 from issun.runtime.errors import Notify
@@ -32,13 +33,14 @@ class Evaluation(Protocol):
 
 def try_base(
     run: Run,
-    folder: Path,
+    base: Checkpoint,
     evaluation: Evaluation | None,
     progress: Progress,
     notify: Notify,
 ) -> None:
-    """Export and evaluate the base checkpoint in `folder`, and record that."""
-    found = _evaluate(run, folder, evaluation, progress)
+    """Export and evaluate the base checkpoint, and record that."""
+    options = ExportOptions(tokenizer=base.tokenizer.path.parent)
+    found = _evaluate(run, base.folder, options, evaluation, progress)
     run.record_base(found)
     if evaluation is not None:
         notify("Base: {rate:.1%} right.", rate=found["rate"])
@@ -53,7 +55,7 @@ def finish_epoch(
     steps = [line for line in run.logged() if "step" in line and line["epoch"] == epoch]
     tokens = sum(line["tokens"] for line in steps)
     loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
-    found = _evaluate(run, run.epoch_folder(epoch), evaluation, progress)
+    found = _evaluate(run, run.epoch_folder(epoch), ExportOptions(), evaluation, progress)
     run.log(epoch=epoch, loss=loss, rate=found["rate"])
     described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
     run.record_epoch(described | found)
@@ -69,11 +71,15 @@ def finish_epoch(
 
 
 def _evaluate(
-    run: Run, checkpoint: Path, evaluation: Evaluation | None, progress: Progress
+    run: Run,
+    checkpoint: Path,
+    options: ExportOptions,
+    evaluation: Evaluation | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
     with run.scratch() as scratch:
-        export(checkpoint, scratch / "bundle")
+        export(checkpoint, scratch / "bundle", options)
         with Model.load(scratch / "bundle", keep_packed=False) as model:
             if evaluation is None:
                 return {"rate": None, "evaluation": None}

@@ -19,3 +19,8 @@ class RunError(IssunError):
 
 class TrainingError(IssunError):
     """The training itself cannot go on."""
+
+
+def fault(reason: str) -> RecordError:
+    """The error of what is no record, for this reason."""
+    return RecordError("No record can be made: {reason}", reason=reason)

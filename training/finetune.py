@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from issun.export import CheckpointError, MissingExtraError
-from issun.export.checkpoint import Checkpoint, expected_shapes, open_checkpoint
-from issun.export.hub import locate
+from issun.export.checkpoint import Checkpoint, expected_shapes
 from issun.export.options import Progress
+from issun.export.source import open_source
 from issun.export.target import check_space, check_target, real_target
 from issun.export.template import ALPACA, check_template
 from issun.runtime.errors import Notify, ParameterError
@@ -23,7 +23,7 @@ from issun.training.epochs import Evaluation, finish_epoch, try_base
 from issun.training.errors import DataError, RunError
 from issun.training.machine import Machine, choose_optimizer, find_machine
 from issun.training.recipe import Recipe
-from issun.training.records import EOS, SPECIAL_TOKENS
+from issun.training.records import EOS
 from issun.training.run import best_epoch, opened_run, read_settings
 
 _NEEDED = ("torch", "transformers", "accelerate")
@@ -46,6 +46,7 @@ def finetune(
     *,
     evaluation: Evaluation | None = None,
     resume: bool = False,
+    tokenizer: str | Path | None = None,
     revision: str | None = None,
     token: str | None = None,
     progress: Progress = lambda stage, done, total: None,
@@ -57,8 +58,9 @@ def finetune(
     `best`. After a crash, `resume` goes on behind the last step that was saved: every step, unless
     the time since the last save is below three times what that took. Before the training the base
     itself is exported and evaluated: it is what the epochs are compared with, and what does not
-    work fails at once. Raises ParameterError, MissingExtraError, DataError,
-    CheckpointError, RunError, TargetError or TrainingError.
+    work fails at once. The tokenizer is that of the folder or hub id `tokenizer` where one is
+    given. Raises ParameterError, MissingExtraError, DataError, CheckpointError, RunError,
+    TargetError or TrainingError.
     """
     recipe = recipe or Recipe()
     if not all(find_spec(name) for name in _NEEDED):
@@ -70,14 +72,14 @@ def finetune(
         read_settings(target)
     else:
         _check_new(target, user_path(base))
-    checkpoint = _open_base(str(base), revision, token)
-    limit = _limit(recipe, checkpoint)
-    special = checkpoint.tokenizer.special
-    records = read_records(data, special=[*SPECIAL_TOKENS, *special])
-    tokenizer = Tokenizer(
-        checkpoint.tokenizer.path, special, do_lower_case=checkpoint.tokenizer.do_lower_case
+    _, checkpoint, _ = open_source(
+        str(base), tokenizer=tokenizer, revision=revision, token=token, notify=notify
     )
-    rows = encode_records(records, tokenizer, limit, recipe, path=data, notify=notify)
+    _check_base(checkpoint)
+    limit = _limit(recipe, checkpoint)
+    records = read_records(data, notify=notify)
+    opened = checkpoint.tokenizer.open()
+    rows = encode_records(records, opened, limit, recipe, path=data, notify=notify)
     machine = find_machine()
     optimizer = _optimizer(recipe, checkpoint, machine, target if resume else None, notify)
     if not resume:
@@ -103,7 +105,7 @@ def finetune(
             from issun.training.trainer import Job, train  # noqa: PLC0415 - it imports torch
 
             if run.results()["base"] is None:
-                try_base(run, checkpoint.folder, evaluation, progress, notify)
+                try_base(run, checkpoint, evaluation, progress, notify)
             job = Job(
                 base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer
             )
@@ -127,7 +129,7 @@ def encode_records(
     notify: Notify,
 ) -> list[list[int]]:
     """The ids of each record; those of more than `limit` tokens are refused, or cut if allowed."""
-    rows = [tokenizer.encode(record.text, special=True) for record in records]
+    rows = [record.encode(tokenizer) for record in records]
     long = [record.line for record, row in zip(records, rows, strict=True) if len(row) > limit]
     if not long:
         return rows
@@ -159,8 +161,7 @@ def _check_new(target: Path, base: Path) -> None:
     check_target(target, base, force=False)
 
 
-def _open_base(base: str, revision: str | None, token: str | None) -> Checkpoint:
-    checkpoint = open_checkpoint(locate(base, revision=revision, token=token).folder)
+def _check_base(checkpoint: Checkpoint) -> None:
     check_template(ALPACA, checkpoint.tokenizer.special)
     if checkpoint.tokenizer.roles.get("eos") != EOS:
         raise CheckpointError(
@@ -168,7 +169,6 @@ def _open_base(base: str, revision: str | None, token: str | None) -> Checkpoint
             folder=checkpoint.folder,
             eos=EOS,
         )
-    return checkpoint
 
 
 def _limit(recipe: Recipe, checkpoint: Checkpoint) -> int:

@@ -10,15 +10,74 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from issun.export.template import ALPACA
 from issun.runtime.errors import IssunError
-from issun.runtime.prompt import Turn, chat_slots, on_one_line, render, system_lines
+from issun.runtime.prompt import Turn, chat_slots, fill, on_one_line, slots_of, system_lines
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.errors import RecordError
 
 BOS, EOS = "<s>", "</s>"
 SPECIAL_TOKENS = (BOS, EOS, "<unk>", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What fills the slots of the prompt format, and the answer behind it.
+
+    All three are texts: what spells a special token in them is no token, as in a prompt.
+    """
+
+    instruction: str
+    input: str | None
+    answer: str
+
+    def text(self) -> str:
+        """The record as one line. Read again, what spells a special token would be one."""
+        text = fill(self._pattern(), self._slots())
+        # As the tokenizer reads it: pairs of surrogates join, lone ones become U+FFFD.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def encode(self, tokenizer: Tokenizer) -> list[int]:
+        """The ids of the record: special tokens count only where the format itself has them."""
+        slots, ids = self._slots(), list[int]()
+        for part in tokenizer.split(self._pattern()):
+            ids += [part] if isinstance(part, int) else tokenizer.encode(fill(part, slots))
+        return ids
+
+    def spelled(self, special: Iterable[str]) -> str | None:
+        """The first thing in its texts that spells one of the `special` tokens, in either case."""
+        pattern = re.compile("|".join(map(re.escape, special)), re.IGNORECASE)
+        texts = (self.instruction, self.input or "", self.answer)
+        return next((found[0] for found in map(pattern.search, texts) if found), None)
+
+    def _pattern(self) -> str:
+        before = ALPACA.without_input if self.input is None else ALPACA.with_input
+        return before + "{answer}" + ALPACA.newline + EOS
+
+    def _slots(self) -> dict[str, str]:
+        slots = slots_of(ALPACA, self.instruction, self.input)
+        return slots | {"answer": on_one_line(ALPACA, self.answer)}
+
+
+def instruction_example(instruction: str, input: str | None, output: str) -> Example:  # noqa: A002
+    """An instruction, its input if there is any, and the answer; RecordError for empty ones."""
+    _check_filled(instruction=instruction, output=output)
+    return Example(instruction, input or None, output)
+
+
+def chat_example(
+    role: Sequence[str] | str, turns: Sequence[Turn], message: str, answer: str
+) -> Example:
+    """The next message of a chat and its answer; raises RecordError where one is empty.
+
+    `role` is as `Conversation` takes it: lines such as `User:...` and `Assistant:...`, or one
+    text, which the template's system lines wrap.
+    """
+    _check_filled(message=message, answer=answer)
+    return Example(*chat_slots(ALPACA, _role_lines(role), turns, message), answer)
 
 
 def instruction_record(
@@ -28,14 +87,12 @@ def instruction_record(
     *,
     special: Iterable[str] = SPECIAL_TOKENS,
 ) -> str:
-    """The record of an instruction, its input if there is any, and the answer.
+    """The record of an instruction as one line of text.
 
     Raises RecordError for an empty instruction or answer, and for a text that spells one of the
     `special` tokens in upper or lower case: it would become that token.
     """
-    _check({"instruction": instruction, "input": input or "", "output": output}, special)
-    _check_filled(instruction=instruction, output=output)
-    return _record(instruction, input or None, output)
+    return record_text(instruction_example(instruction, input, output), special)
 
 
 def chat_record(
@@ -46,46 +103,24 @@ def chat_record(
     *,
     special: Iterable[str] = SPECIAL_TOKENS,
 ) -> str:
-    """The record of the next message of a chat and its answer; raises as `instruction_record`.
+    """The record of the next message of a chat and its answer; raises as `instruction_record`."""
+    return record_text(chat_example(role, turns, message, answer), special)
 
-    `role` is as `Conversation` takes it: lines such as `User:...` and `Assistant:...`, or one
-    text, which the template's system lines wrap.
-    """
-    lines = _role_lines(role)
-    history = [text for turn in turns for text in (turn.message, turn.reply)]
-    _check(
-        {
-            "role": "\n".join(lines),
-            "history": "\n".join(history),
-            "message": message,
-            "answer": answer,
-        },
-        special,
-    )
-    _check_filled(message=message, answer=answer)
-    return _record(*chat_slots(ALPACA, lines, turns, message), answer)
+
+def record_text(example: Example, special: Iterable[str] = SPECIAL_TOKENS) -> str:
+    """The record as one line; raises RecordError where a text spells a special token."""
+    if found := example.spelled(special):
+        raise RecordError(
+            "No record can be made: {reason}",
+            reason=f"it holds the token {found}, which a line of text cannot keep apart from one",
+        )
+    return example.text()
 
 
 def _role_lines(role: Sequence[str] | str) -> list[str]:
     if isinstance(role, str):
         return system_lines(ALPACA, role) if role.strip() else []
     return list(role)
-
-
-def _record(instruction: str, input_text: str | None, answer: str) -> str:
-    text = render(ALPACA, instruction, input_text)
-    text += on_one_line(ALPACA, answer) + ALPACA.newline + EOS
-    # As the tokenizer reads it: pairs of surrogates join, lone ones become U+FFFD.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _check(texts: dict[str, str], special: Iterable[str]) -> None:
-    pattern = re.compile("|".join(map(re.escape, special)), re.IGNORECASE)
-    for name, text in texts.items():
-        if found := pattern.search(text):
-            raise RecordError(
-                "No record can be made: {reason}", reason=f"`{name}` holds the token {found[0]}"
-            )
 
 
 def _check_filled(**texts: str) -> None:
@@ -99,16 +134,22 @@ def main() -> int:
     from issun.training.data import convert  # noqa: PLC0415 - it uses this module
 
     parser = argparse.ArgumentParser(prog="issun.training.records", description=__doc__)
-    parser.add_argument("data", metavar="IN", type=Path, help="JSON, JSONL, or records as .txt")
+    parser.add_argument(
+        "data", metavar="IN", type=Path, help="JSON, JSONL, CSV, TSV, Parquet, or records as .txt"
+    )
     parser.add_argument("target", metavar="OUT", type=Path, help="new file, one record a line")
     args = parser.parse_args()
     try:
-        count = convert(args.data, args.target)
+        count = convert(args.data, args.target, notify=_say)
     except IssunError as error:
         print("error:", *str(error).split(), file=sys.stderr)
         return 2
-    print(f"{args.target}: {count:,} records", file=sys.stderr)
+    _say("{path}: {count:,} records", path=args.target, count=count)
     return 0
+
+
+def _say(template: str, **values: object) -> None:
+    print(template.format(**values), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, logging
+from transformers import Trainer, TrainerCallback, TrainingArguments, logging
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_callback import PrinterCallback
 
 from issun.export.checkpoint import Checkpoint
 from issun.export.config import read_json
 from issun.export.options import Progress
+from issun.export.tokenizer_files import TOKENIZER_CONFIGS
+from issun.export.torch_model import load_torch
 from issun.export.weights import SAFETENSORS
 from issun.training.errors import TrainingError
 from issun.training.machine import Machine
@@ -33,7 +35,6 @@ from issun.training.run import Run
 # A rolling checkpoint waits until this many times its own duration has passed since the last one.
 _SAVE_PAUSE = 3
 _NO_LABEL = -100
-_KEPT_FILES = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _MEMORY_WORDS = ("out of memory", "can't allocate memory")
 
 
@@ -96,7 +97,9 @@ def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
     config |= {"torch_dtype": "float32"}
     text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
-    for path in [base.tokenizer.path, *(base.folder / name for name in _KEPT_FILES)]:
+    spiece = base.tokenizer.path
+    beside = [spiece.parent / name for name in TOKENIZER_CONFIGS]
+    for path in [spiece, *beside, base.folder / "generation_config.json"]:
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
 
@@ -177,15 +180,7 @@ class _Keeper(TrainerCallback):
 
 
 def _load(base: Checkpoint) -> Any:
-    config = base.config
-    # Other attention ignores these two.
-    odd = not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx
-    model = GPT2LMHeadModel.from_pretrained(
-        base.folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        attn_implementation="eager" if odd else "sdpa",
-    )
+    model = load_torch(base)
     model.config.use_cache = False  # no use beside gradient checkpointing
     return model
 

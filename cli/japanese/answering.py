@@ -6,9 +6,12 @@ MESSAGES: dict[str, str] = {
     "Exporting needs {module}: pip install 'issun[export]'": (
         "書き出しには {module} が必要です: pip install 'issun[export]'"
     ),
+    "{module} is not installed: pip install 'issun[{extra}]'": (
+        "{module} がインストールされていません: pip install 'issun[{extra}]'"
+    ),
     "Give --role or --role-file, not both.": "--role と --role-file は片方だけ指定してください。",
-    "Only one of --instruction and --input can be read from stdin.": (
-        "標準入力から読めるのは --instruction か --input の片方だけです。"
+    "Only one of the instruction and --input can be read from stdin.": (
+        "標準入力から読めるのは指示か --input の片方だけです。"
     ),
     "The argument {value!r} is not UTF-8.": "引数 {value!r} は UTF-8 ではありません。",
     "The text on stdin is not UTF-8 (byte {position}).": (
@@ -18,9 +21,21 @@ MESSAGES: dict[str, str] = {
     "What was typed is not UTF-8; nothing was sent.": (
         "入力は UTF-8 ではないため、送信しませんでした。"
     ),
-    "{name} is no command; /help lists them. A message may not begin with a slash.": (
+    "The text on stdin is {encoding}, not UTF-8. Convert it: `{fix}`": (
+        "標準入力が UTF-8 ではなく {encoding} です。変換してください: `{fix}`"
+    ),
+    "Give the instruction once: as an argument, or with --instruction.": (
+        "指示は引数か --instruction のどちらか一方で与えてください。"
+    ),
+    "There is no instruction: issun generate BUNDLE TEXT": (
+        "指示がありません: issun generate BUNDLE 文"
+    ),
+    "[{path} is a file, and its name the instruction; - < FILE reads it]": (
+        "[{path} はファイルですが、その名前を指示とします。内容を読むには - < FILE]"
+    ),
+    "{name} is no command; /help lists them. // sends a text that begins with a slash.": (
         "{name} という命令はありません。/help で一覧を表示します。"
-        "文の先頭にスラッシュは使えません。"
+        "スラッシュで始まる文は // に続けて送れます。"
     ),
     "{name} cannot be set; known are {known}.": "{name} は設定できません。設定できるのは {known}。",
     "{name} is {value!r}, it must be a number.": (

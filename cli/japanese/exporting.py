@@ -141,8 +141,51 @@ MESSAGES: dict[str, str] = {
     "{folder} does not hold the weights that its config.json describes: {faults}{more}.": (
         "{folder} の重みが config.json と合いません: {faults}{more}。"
     ),
-    "{folder} has no SentencePiece tokenizer: expected {names}.": (
+    "{folder}: the weights hold an adapter ({name}): merge it with its base first (peft: "
+    "merge_and_unload) and export the result.": (
+        "{folder}: 重みにアダプター ({name}) が含まれています。"
+        "先に元のモデルへ統合し (peft の merge_and_unload)、その結果を書き出してください。"
+    ),
+    "{folder} holds several networks, and none where transformers looks: {names}.": (
+        "{folder} に複数のネットワークがあり、transformers が読む名前のものはありません: {names}。"
+    ),
+    "{folder}: lm_head.weight is not wte.weight, but config.json ties the two: it is left out, as "
+    "transformers does. If the model has a head of its own, set tie_word_embeddings to false "
+    "there.": (
+        "{folder}: lm_head.weight が wte.weight と異なりますが、config.json は両者を共有すると"
+        "しています。transformers と同じく lm_head.weight は使いません。独自の出力層を持つモデル"
+        "なら、config.json の tie_word_embeddings を false にしてください。"
+    ),
+    "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.": (
+        "{folder}: GPT2LMHeadModel にない {names}{more} は使いません。"
+    ),
+    "{folder} has no SentencePiece tokenizer: expected {names}. Put the file of its base model "
+    "there, or name a folder or hub id that has it with --tokenizer.": (
         "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
+        "元のモデルのファイルをそこに置くか、それがあるフォルダーか Hub の ID を --tokenizer で"
+        "指定してください。"
+    ),
+    "{folder} has {others} and no SentencePiece tokenizer: expected {names}. Put the file that "
+    "the tokenizer was made from there, or name a folder or hub id that has it with "
+    "--tokenizer.": (
+        "{folder} には {others} だけがあり、SentencePiece のトークナイザーがありません。"
+        "必要なのは {names} です。変換元のファイルをそこに置くか、それがあるフォルダーか Hub の ID を "
+        "--tokenizer で指定してください。"
+    ),
+    "Folder or hub id that has the tokenizer, if another.": (
+        "トークナイザーが別の場所にある場合、そのフォルダーか Hub の ID。"
+    ),
+    "{folder} is an adapter of {base}: merge it with its base first (peft: merge_and_unload) and "
+    "export the result.": (
+        "{folder} は {base} のアダプターです。先に元のモデルへ統合し (peft の merge_and_unload)、"
+        "その結果を指定してください。"
+    ),
+    "{folder} holds an adapter of {base} ({names}) beside a model: merge the two first (peft: "
+    "merge_and_unload) and export the result, or take the adapter's files away if the model is to "
+    "be exported without them.": (
+        "{folder} にはモデルと並んで {base} のアダプター ({names}) があります。"
+        "先に統合して (peft の merge_and_unload) その結果を指定するか、アダプターなしで使うなら"
+        "アダプターのファイルを取り除いてください。"
     ),
     "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is {rows}.": (
         "{path} が config.json と合いません: {pieces} 個{beyond}、vocab_size は {rows} です。"

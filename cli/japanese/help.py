@@ -11,7 +11,7 @@ MESSAGES: dict[str, str] = {
     "Say what a bundle is.": "バンドルの内容を表示します。",
     "Ask many times, and count the right answers.": "何度も質問し、正答の割合を数えます。",
     "Let a checkpoint learn from instructions and chats.": "指示や会話をチェックポイントに学習させます。",
-    "Instructions or chats as JSON or JSONL, or one record a line as .txt.": "指示や会話の JSON・JSONL、または 1 行 1 レコードの .txt。",
+    "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or one record a line as .txt.": "指示や会話 (JSON・JSONL・CSV・TSV・Parquet)、または 1 行 1 レコードの .txt。",
     "Folder of the new run.": "学習結果を置く新しいフォルダー。",
     "How often all records are gone through.": "全レコードを学習する回数 (エポック数)。",
     "Learning rate, the same at every step.": "学習率。全ステップで一定です。",
@@ -74,7 +74,8 @@ MESSAGES: dict[str, str] = {
         r"この文字列の前で終えます (\n は改行)。複数回指定できます。"
     ),
     "The same seed gives the same answer.": "同じ値なら同じ答えになります。",
-    "The instruction; - reads it from stdin.": "指示。- なら標準入力から読みます。",
+    "The instruction, alone or behind the bundle; - reads it from stdin.": "指示。単独で、またはバンドルの後に書きます。- なら標準入力から読みます。",
+    "The instruction, as an option.": "指示をオプションで与えます。",
     "Text for it; - reads it from stdin.": "指示に添える文章。- なら標準入力から読みます。",
     "Print the answer and its figures as JSON.": "答えと計測値を JSON で表示します。",
     "Questions as TOML; by default two that come along.": (
@@ -135,9 +136,8 @@ MESSAGES: dict[str, str] = {
     "show or change the sampling: /set temperature 0.5": (
         "生成の設定を表示、または変更: /set temperature 0.5"
     ),
+    "leave, as /exit and /bye do": "終了 (/exit や /bye も同じ)",
     "this list": "この一覧",
-    "Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.": (
-        "Enter で送信、Alt-Enter で改行、Ctrl-C で答えを中断、Ctrl-D で終了します。"
-    ),
+    "Enter sends, Alt-Enter begins a new line, Tab completes a command, Ctrl-C stops an answer, Ctrl-D leaves; // sends a text that begins with a slash.": "Enter で送信、Alt-Enter で改行、Tab で命令を補完、Ctrl-C で答えを中断、Ctrl-D で終了。// に続けるとスラッシュで始まる文を送れます。",
     "The history is not kept: {reason}": "入力の履歴は保存されません: {reason}",
 }

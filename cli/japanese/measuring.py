@@ -2,6 +2,7 @@
 
 MESSAGES: dict[str, str] = {
     # --- evaluate ---
+    "A worker gets one job as JSON: {reason}": "ワーカーには JSON の仕事を 1 つ渡します: {reason}",
     "At temperature 0 every answer is the same: each question is asked once.": (
         "temperature 0 では答えが変わらないので、質問は 1 回ずつです。"
     ),

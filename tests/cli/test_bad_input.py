@@ -69,8 +69,8 @@ CHECKPOINT_FAULTS: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("ln_f.bias has shape [7], not [512]",),
     ),
     "unknown tensor": (
-        edit_weights(lambda w: w.update({"extra": np.zeros(7, np.float32)})),
-        ("extra is unknown",),
+        edit_weights(lambda w: w.update({"transformer.h.0.extra": np.zeros(7, np.float32)})),
+        ("h.0.extra is unknown",),
     ),
     "truncated safetensors": (truncate("model.safetensors", 100_000), ("not downloaded whole",)),
     "empty safetensors": (truncate("model.safetensors", 0), ("not downloaded whole",)),

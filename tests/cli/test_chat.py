@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from issun.cli import chat
-from issun.cli.options import SAMPLING, with_sampling
-from issun.runtime import Conversation, ConversationError, Model
+from issun.cli.options import SAMPLING, stdin_error, with_sampling
+from issun.runtime import Conversation, ConversationError, Model, ParameterError
 from tests.cli.conftest import environment, issun
 
 
@@ -107,15 +107,67 @@ def test_windows_line_ends(fuji: Path) -> None:
 def test_unknown_command(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/nothing\n")
     assert result.err == (
-        "error: /nothing is no command; /help lists them. A message may not begin with a slash.\n"
+        "error: /nothing is no command; /help lists them. "
+        "// sends a text that begins with a slash.\n"
     )
     assert (result.code, result.out) == (2, "")
 
 
 def test_help_lists_every_command(fuji: Path) -> None:
     names = [line.split()[0] for line in issun("chat", fuji, stdin="/help\n").err.splitlines()]
-    commands = "/reset /role /undo /retry /continue /save /load /set /help"
+    commands = "/reset /role /undo /retry /continue /save /load /set /quit /help"
     assert " ".join(names[:-1]) == commands
+
+
+@pytest.mark.parametrize("leave", ["/quit", "/exit", "/bye", "／ＱＵＩＴ", "/Exit  "])
+def test_a_command_that_leaves(fuji: Path, leave: str) -> None:
+    result = issun("chat", fuji, stdin=f"山は?\n{leave}\n谷は?\n")
+    assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("//etcとは?", "/etcとは?"), ("／／とは?", "／とは?"), ("///", "//"), ("/／quit", "／quit")],
+)
+def test_a_message_that_begins_with_a_slash(fuji: Path, typed: str, message: str) -> None:
+    result = issun("chat", fuji, stdin=f"{typed}\n/undo\n")
+    assert (result.out, result.err) == ("富士山です。\n", f"[taken back: {message}]\n")
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "iso-2022-jp", "utf-16"])
+@pytest.mark.parametrize("text", ["日本で一番高い山は?", "躓いたら、どうする?", "テスト①を要約"])
+def test_other_encodings_on_a_pipe_are_named(fuji: Path, encoding: str, text: str) -> None:
+    if "①" in text and encoding != "utf-16":
+        text = text.replace("①", "")
+    raw = (text + "\n").encode(encoding)
+    fix = f"`iconv -f {encoding} -t utf-8`"
+    expected = f"error: The text on stdin is {encoding}, not UTF-8. Convert it: {fix}\n"
+    for command in (["chat", fuji], ["generate", fuji, "-"]):
+        result = issun(*command, stdin=raw)
+        assert (result.code, result.out, result.err) == (2, "", expected)
+    converted = subprocess.run(
+        ["iconv", "-f", encoding, "-t", "utf-8"], input=raw, capture_output=True, check=True
+    ).stdout
+    assert converted.decode().strip() == text
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "utf-16"])
+def test_other_encodings_of_files_are_named(fuji: Path, encoding: str, tmp_path: Path) -> None:
+    role = tmp_path / "role.txt"
+    role.write_bytes("User:あなたは猫だ。".encode(encoding))
+    schema = tmp_path / "schema.json"
+    schema.write_bytes('{"enum": ["猫である"]}'.encode(encoding))
+    fix = f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
+    result = issun("chat", fuji, "--role-file", role)
+    assert (result.code, result.err) == (2, f"error: {role} cannot be read: {fix}\n")
+    result = issun("generate", fuji, "猫は?", "--json-schema", schema)
+    assert (result.code, result.err) == (2, f"error: {schema} cannot be read: {fix}\n")
+
+
+def test_powershell_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    error = stdin_error("山は?".encode("cp932"), ParameterError("damaged"))
+    assert str(error).endswith("Convert it: `$OutputEncoding = [Text.Encoding]::UTF8`")
 
 
 def test_stats_go_to_stderr(fuji: Path) -> None:

@@ -3,12 +3,99 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import issun
 
 
 def test_answer_on_stdout(fuji: Path) -> None:
     result = issun("generate", fuji, "--instruction", "山は?", "--input", "日本")
     assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
+
+
+def prompt_tokens(*arguments: str | Path, **options: str | Path) -> int:
+    result = issun("generate", "--json", *arguments, **options)  # type: ignore[arg-type]
+    assert result.code == 0, result.err
+    count: int = json.loads(result.out)["timings"]["prompt_tokens"]
+    return count
+
+
+def test_the_instruction_as_an_argument(fuji: Path) -> None:
+    count = prompt_tokens(fuji, "--instruction", "山は?")
+    assert prompt_tokens(fuji, "山は?") == count
+    assert prompt_tokens(fuji, "-", stdin="山は?\n") == count
+    assert prompt_tokens(fuji, "--", "山は?") == count
+    assert prompt_tokens(fuji, "山は?", "--input", "日本") > count
+    # Behind a bundle everything is an instruction.
+    for text in ("/etcとは?", "./a", "~", str(fuji)):
+        assert prompt_tokens(fuji, text) == prompt_tokens(fuji, "--instruction", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["日本で一番高い山は?", "一/二の意味は?", "C:とは?", "〜とは?", "長い話。" * 60, ".net"]
+)
+def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
+    asked = issun("generate", "--temperature", "0", "--instruction", text)
+    assert issun("generate", "--temperature", "0", text) == asked
+    assert (asked.code, asked.err) == (0, "")
+
+
+def test_an_argument_that_is_a_folder_is_a_bundle(
+    fuji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "山は?").symlink_to(fuji)
+    missing = "error: There is no instruction: issun generate BUNDLE TEXT\n"
+    for arguments in ([], ["山は?"], ["./山は?"], [str(fuji)]):
+        result = issun("generate", *arguments)
+        assert (result.code, result.out, result.err) == (2, "", missing)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert issun("generate", "~/山は?", "谷は?").out == "富士山です。\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("/無い",),
+        ("./無い",),
+        ("../無い",),
+        ("~/無い",),
+        ("無い", "谷は?"),
+        ("無い", "--instruction", "谷は?"),
+        ("山" * 300, "谷は?"),
+    ],
+)
+def test_a_bundle_that_is_not_there(arguments: tuple[str, ...]) -> None:
+    result = issun("generate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert "no folder" in result.err or "File name too long" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_name_of_a_file_is_an_instruction_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "質問.txt").write_text("山は?", encoding="utf-8")
+    result = issun("generate", "質問.txt")
+    assert result.code == 0
+    assert result.err == ("[質問.txt is a file, and its name the instruction; - < FILE reads it]\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([""], "The instruction is empty."),
+        (["", "山は?"], "'' is no path."),
+        (["b", "山は?", "--instruction", "谷は?"], "Give the instruction once: as an argument"),
+        (["-", "--input", "-"], "Only one of the instruction and --input can be read"),
+    ],
+)
+def test_arguments_that_say_nothing_or_twice(arguments: list[str], reason: str) -> None:
+    result = issun("generate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: {reason}")
 
 
 def test_json(fuji: Path) -> None:

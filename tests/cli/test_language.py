@@ -22,7 +22,7 @@ def is_told(name: str, package: str) -> bool:
 
 def templates() -> Iterator[str]:
     for package in ("cli", "runtime", "export", "benchmarks", "training", "server"):
-        for path in sorted((ROOT / package).glob("*.py")):
+        for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 if isinstance(node, ast.Call) and node.args:

@@ -124,6 +124,24 @@ def test_mistakes_are_told_and_the_chat_goes_on(fuji: Path, start: Start) -> Non
     leave(child)
 
 
+def test_tab_completes_commands(fuji: Path, start: Start) -> None:
+    child = start(fuji)
+    send(child, "山は?")
+    child.expect("富士山です。\r\n".encode())
+    for typed, rest, said in (
+        ("/un", b"do", "taken back: 山は".encode()),
+        ("／ｕｎ", b"/undo", b"error: There is no turn to take back."),
+        ("/qu", b"it", b""),
+    ):
+        send(child, typed, end=b"\t")
+        child.expect(rest)
+        child.send(b"\r")
+        child.expect(said)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
 def test_answer_alone_goes_to_a_redirected_stdout(fuji: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out.txt"
     child = pexpect.spawn(

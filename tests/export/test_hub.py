@@ -145,10 +145,15 @@ def hub() -> Iterator[Hub]:
 
 _LOCATE = """
 import json, sys
-from issun.export.hub import locate
+from issun.export import hub
 from issun.export import CheckpointError
+options = json.loads(sys.argv[2])
+if "refuse" in options:
+    def check(folder, words=options.pop("refuse")):
+        raise CheckpointError(words + " {names}", names=sorted(p.name for p in folder.iterdir()))
+    options["check"] = check
 try:
-    found = locate(sys.argv[1], **json.loads(sys.argv[2]))
+    found = getattr(hub, options.pop("how", "locate"))(sys.argv[1], **options)
 except CheckpointError as error:
     print(json.dumps({"error": str(error)}))
 else:
@@ -244,6 +249,79 @@ def test_a_token_is_needed(hub: Hub, client: Client) -> None:
         message = client.error(hub, **options)
         assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
         assert "hf_" not in message
+
+
+# --- what is refused before the weights come ---
+
+SMALL = [name for name in NEEDED if name != "model.safetensors"]
+ADAPTER = json.dumps({"base_model_name_or_path": "someone/base"}).encode()
+
+
+def test_check_sees_all_but_the_weights(hub: Hub, client: Client) -> None:
+    hub.files["added_tokens.json"] = b"{}"
+    small = sorted([*SMALL, "added_tokens.json"])
+    assert client.error(hub, refuse="not this:") == f"not this: {small}"
+    assert hub.downloaded() == small
+
+
+def test_adapter_is_refused_with_its_base(hub: Hub, client: Client) -> None:
+    hub.files = {
+        "adapter_config.json": ADAPTER,
+        "adapter_model.safetensors": b"",
+        "spiece.model": b"pieces",
+    }
+    message = client.error(hub)
+    assert message.startswith(f"{REPO} is an adapter of someone/base: merge it with its base first")
+    assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin.index.json"])
+def test_adapter_beside_a_model_is_refused(hub: Hub, client: Client, weights: str) -> None:
+    kept = {name: FILES[name] for name in SMALL}
+    hub.files = kept | {weights: b"", "adapter_model.bin": b"", "adapter_config.json": ADAPTER}
+    message = client.error(hub)
+    assert message.startswith(
+        f"{REPO} holds an adapter of someone/base (adapter_config.json, adapter_model.bin) beside"
+    )
+    assert hub.downloaded() == sorted([*SMALL, "adapter_config.json"])
+
+
+def test_adapter_without_a_config_is_refused(hub: Hub, client: Client) -> None:
+    hub.files["adapter_model.safetensors"] = b""
+    assert client.error(hub).startswith(f"{REPO} holds an adapter of another model")
+    assert hub.downloaded() == SMALL
+
+
+def test_adapter_in_another_folder_is_no_fault(hub: Hub, client: Client) -> None:
+    hub.files["epoch-1/adapter_config.json"] = ADAPTER
+    assert sorted(client(hub)["files"]) == NEEDED
+
+
+# --- a tokenizer alone ---
+
+
+def test_of_a_tokenizer_the_small_files_come(hub: Hub, client: Client) -> None:
+    hub.files |= {"added_tokens.json": b"{}", "big.model": b"", "adapter_config.json": ADAPTER}
+    found = client(hub, how="locate_tokenizer")
+    expected = ["added_tokens.json", "special_tokens_map.json", "spiece.model"]
+    assert sorted(found["files"]) == [*expected, "tokenizer_config.json"] == hub.downloaded()
+    assert (found["name"], found["revision"]) == (REPO, SHA)
+    hub.url = "http://127.0.0.1:9"
+    assert client(hub, how="locate_tokenizer") == found
+
+
+def test_repository_without_a_sentencepiece_file(hub: Hub, client: Client) -> None:
+    hub.files = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
+    message = client.error(hub, how="locate_tokenizer")
+    assert message.startswith(f"{REPO} has tokenizer.json and no SentencePiece tokenizer")
+    assert hub.downloaded() == []
+
+
+def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
+    hub.token = "hf_secret"
+    message = client.error(hub, how="locate_tokenizer")
+    assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
+    assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
 # --- without the hub ---

@@ -80,7 +80,9 @@ def task(tmp_path_factory: pytest.TempPathFactory, embedded: Model) -> dict[str,
     }
 
 
-def test_lm_eval_scores_choices_as_the_model_does(
+@pytest.mark.parametrize("backend", ["huggingface", "remote"])
+def test_lm_eval_scores_choices_as_the_model_does(  # noqa: PLR0917
+    backend: str,
     ref: ModuleType,
     served: Running,
     embedded: Model,
@@ -90,13 +92,17 @@ def test_lm_eval_scores_choices_as_the_model_does(
     lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed: '.[clients]'")
     tokenizer = ref.make_tokenizer(EMBEDDED / "spiece.model")
     tokenizer.save_pretrained(tmp_path / "tokenizer")
+    local = {
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "use_fast_tokenizer": False,  # the published models' is the slow one
+    }
     found = lm_eval.simple_evaluate(
         model="local-completions",
         model_args={
             "base_url": served.url + "/v1/completions",
             "model": NAME,
-            "tokenizer": str(tmp_path / "tokenizer"),
-            "use_fast_tokenizer": False,  # the published models' is the slow one
+            "tokenizer_backend": backend,
+            **(local if backend == "huggingface" else {}),
             "num_concurrent": 1,
             "max_length": 512,
         },

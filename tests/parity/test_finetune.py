@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from issun.export import CheckpointError, export
 from issun.runtime import Model, SamplingParams
@@ -295,6 +298,42 @@ def test_loss_is_that_of_transformers_over_whole_records(
         assert found["loss"] == pytest.approx(total / count, rel=tolerance)
 
 
+def _conversations(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"messages": [{"role": "user", "content": i}, {"role": "assistant", "content": o}]}
+        for i, o in (row.values() for row in rows)
+    ]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+        pyarrow.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), path)
+    else:
+        path.write_text(json.dumps({"data": rows}, indent=1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kinds", [("a.csv", "b.json"), ("chat.parquet", "chat.json")])
+def test_every_format_is_learnt_alike(base: Path, tmp_path: Path, kinds: tuple[str, str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"instruction": f"{n}の次は?</s>", "output": f"[SEP]{n + 1}です。"} for n in range(5)
+    ]
+    logs = []
+    for name in kinds:
+        path = _write(tmp_path / name, _conversations(rows) if "chat" in name else rows)
+        finetune(base, path, tmp_path / f"{name}-run", Recipe(epochs=1, batch_size=5))
+        logs.append((tmp_path / f"{name}-run" / "log.jsonl").read_text().splitlines()[0])
+    first, second = (json.loads(line) for line in logs)
+    assert first["tokens"] == second["tokens"] > 5 * 40
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+
+
 def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -318,6 +357,43 @@ def test_base_that_cannot_be_exported_fails_before_the_training(
     (source / "generation_config.json").write_text('{"temperature": -1}')
     with pytest.raises(CheckpointError, match="generation_config"):
         finetune(source, data, tmp_path / "run", FAST, progress=interrupt_at(0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokenizer_and_names_from_elsewhere_give_the_same_run(
+    base: Path, data: Path, tmp_path: Path, whole: Path
+) -> None:
+    source, tokenizer = tmp_path / "base", tmp_path / "tokenizer"
+    shutil.copytree(base, source)
+    tokenizer.mkdir()
+    for name in ("spiece.model", "tokenizer_config.json"):
+        (source / name).rename(tokenizer / name)
+    weights = load_file(source / "model.safetensors")
+    wrapped = {f"_orig_mod.{name}": array for name, array in weights.items()}
+    save_file(wrapped | {"v_head.bias": np.ones(1, np.float32)}, source / "model.safetensors")
+    told: list[str] = []
+    finetune(
+        source,
+        data,
+        tmp_path / "run",
+        FAST,
+        tokenizer=tokenizer,
+        notify=lambda template, **values: told.append(template.format(**values)),
+    )
+    assert [text for text in told if "left out v_head.bias" in text]
+    assert weights_of(tmp_path / "run") == weights_of(whole)
+    epoch = tmp_path / "run" / "epoch-1"
+    assert {"spiece.model", "tokenizer_config.json"} <= {path.name for path in epoch.iterdir()}
+    assert export(epoch, tmp_path / "bundle").tokens.sep == 5
+
+
+def test_adapter_is_no_base(base: Path, data: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(base, tmp_path / "base")
+    (source / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "someone/base"}', encoding="utf-8"
+    )
+    with pytest.raises(CheckpointError, match="holds an adapter of someone/base"):
+        finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 
 

@@ -229,3 +229,44 @@ def test_the_template_alone_has_special_tokens(
     special = [i for i in fitted.ids if i in tokenizer.special.values()]
     sep, unk = tokenizer.special["[SEP]"], tokenizer.special["<unk>"]
     assert [i for i in special if i != unk] == [tokenizer.special["<s>"], sep, sep, sep]
+
+
+@pytest.mark.parametrize("empty_template_end", [False, True])
+@pytest.mark.parametrize("beginning", ["富士", "富士山は\n", "a b", "</s>[SEP]", "{input}"])
+def test_a_beginning_is_read_together_with_the_template(
+    tokenizer: Tokenizer, beginning: str, *, empty_template_end: bool
+) -> None:
+    """Its ids are those of the whole text, as a training record has it."""
+    template = ALPACA
+    if empty_template_end:  # a special token is the last of the template
+        pattern = ALPACA.with_input.removesuffix(r"\n応答:\n")
+        template = msgspec.structs.replace(ALPACA, with_input=pattern)
+    builder = PromptBuilder(template, tokenizer, 4096)
+    fitted = builder.chat(ROLE, [], "山は?", max_new_tokens=50, beginning=beginning)
+    before = builder.chat(ROLE, [], "山は?", max_new_tokens=50).ids
+    *_, tail = tokenizer.split(template.with_input)
+    text = ("" if isinstance(tail, int) else tail) + beginning.replace("\n", r"\n")
+    kept = len(before) - (0 if isinstance(tail, int) else len(tokenizer.encode(tail)))
+    assert fitted.ids == before[:kept] + tokenizer.encode(text)
+    shared = len(fitted.ids) - fitted.continued
+    assert before[:shared] == fitted.ids[:shared]
+    assert before[shared : shared + 1] != fitted.ids[shared : shared + 1]
+    assert fitted.continued > 0
+
+
+def test_a_beginning_takes_room_that_turns_had(build: Build) -> None:
+    turns = [Turn("富士山は?" * 3, "高い山です。" * 3)] * 4
+    room = len(build().chat([], turns, "山は?", max_new_tokens=10).ids) + 10
+    assert build(room).chat([], turns, "山は?", max_new_tokens=10).dropped_turns == 0
+    long = build(room).chat([], turns, "山は?", max_new_tokens=10, beginning="富士山は" * 3)
+    assert long.dropped_turns > 0
+    assert len(long.ids) + 10 <= room
+    with pytest.raises(ContextError):
+        build(room).chat([], [], "山は?", max_new_tokens=10, beginning="富士山は" * room)
+
+
+def test_who_spoke_first_may_be_the_assistant(tokenizer: Tokenizer, build: Build) -> None:
+    turns = [Turn("", "こんにちは!"), Turn("元気?", "はい")]
+    ids = build().chat([], turns, "山は?", max_new_tokens=10).ids
+    history = r"Assistant:こんにちは!\nUser:元気?\nAssistant:はい"
+    assert ids == whole(tokenizer, history, "User:山は?")

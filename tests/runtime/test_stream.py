@@ -323,3 +323,22 @@ def test_partial_suffix_by_definition(text: str, wanted: list[str]) -> None:
         if n <= len(text) and text[len(text) - n :] == w[:n]
     ]
     assert partial_suffix(text, wanted) == max(lengths, default=0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "new", "expected"),
+    [
+        (["富士"], ["山", "\\n", "川"], "山\n川"),
+        (["富士", "\\n"], ["山"], "山"),  # the reader has the newline that was held back
+        (["富士", "\\"], ["n", "山"], "n山"),  # and half of what may become one
+        (["終わ"], ["り", "終わり", "x"], "り"),  # a stop string is one of the new text alone
+        ([], ["山"], "山"),
+    ],
+)
+def test_what_follows_a_text_that_a_reader_has(
+    seen: list[str], new: list[str], expected: str
+) -> None:
+    pieces = Pieces(*seen, *new)
+    stream = TextStream(pieces, "\\n", ["終わり"])  # type: ignore[arg-type]
+    stream.follow(range(len(seen)))
+    assert "".join(stream_all(stream, range(len(seen), len(seen) + len(new)))) == expected

@@ -123,7 +123,7 @@ def test_an_open_door_needs_a_key() -> None:
         (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', ""),
         (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 3}', "<= 2"),
         (b'{"messages": [{"role": "user", "content": "x"}], "n": 100}', "answers"),
-        (b'{"messages": [{"role": "user", "content": "x"}], "tools": []}', "not supported"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "tools": [{}]}', "tools[0].function"),
         (b'{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"a": 1}}', "token id"),
         (b'{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"99999": 1}}', "range"),
         (b'{"messages": [{"role": "user", "content": "x"}], "stop": [""]}', "length"),
@@ -131,12 +131,12 @@ def test_an_open_door_needs_a_key() -> None:
         (b'{"messages": [{"role": "user", "content": "x"}], "regex": "("}', "constraint"),
         (
             b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "min_tokens": 6}',
-            "min_tokens is 6",
+            "min_tokens: it is 6",
         ),
         (
             b'{"messages": [{"role": "user", "content": '
             b'[{"type": "text", "text": "x", "image_url": {"url": "data:,"}}]}]}',
-            "something else",
+            "only text is supported",
         ),
     ],
 )

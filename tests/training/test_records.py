@@ -206,7 +206,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "input is a list": ({"instruction": "a", "input": [], "output": "b"}, "`input` is no text"),
     "empty instruction": ({"instruction": " ", "output": "b"}, "`instruction` is empty"),
     "empty output": ({"instruction": "a", "output": ""}, "`output` is empty"),
-    "special token": ({**SKY, "output": "a</s>"}, "`output` holds the token </s>"),
     "both kinds": ({**SKY, "answer": "b"}, "mixes the fields of an instruction and of a chat"),
     "role is a number": ({**CAT, "role": 1}, "`role` is neither"),
     "history is a text": ({**CAT, "history": "a"}, "`history` is no list"),
@@ -284,13 +283,6 @@ def test_files_without_a_record(tmp_path: Path, name: str) -> None:
     path.write_bytes(b" \n\n" if name != "a.json" else b" [ \n] \n")
     with pytest.raises(DataError, match="holds no record"):
         read_records(path)
-
-
-def test_other_special_tokens_count_where_they_are_given(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", {**SKY, "output": "<mask>"})
-    assert len(read_records(path)) == 1
-    with pytest.raises(DataError, match="holds the token <mask>"):
-        read_records(path, special=[*SPECIAL_TOKENS, "<mask>"])
 
 
 def test_like_faults_stand_together() -> None:

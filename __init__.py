@@ -1,0 +1,36 @@
+"""A Japanese GPT-2 chat model on a laptop's CPU; the Python API is `issun.runtime`."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    # The metadata is read when it is asked for, so that `import issun` costs nothing.
+    if name != "__version__":
+        raise AttributeError(f"module 'issun' has no attribute {name!r}")
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("issun")
+
+
+def _report(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """End a program with one line and exit code 2 where a user can mend what is wrong."""
+    from issun.cli.reporting import exit_code_of  # noqa: PLC0415
+
+    code = exit_code_of(error)
+    if code is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        sys.exit(code)
+
+
+# `python -m issun.…` imports this package while it looks for the module. What the module itself
+# imports may be missing, so that none of its own lines could report it.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _report

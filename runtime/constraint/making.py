@@ -1,0 +1,162 @@
+"""What is asked for -> a constraint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.compiling import compiled, first_possible
+from issun.runtime.constraint.fitting import Fitter
+from issun.runtime.constraint.literals import Literals, dumps
+from issun.runtime.constraint.matching import Constraint
+from issun.runtime.constraint.patterns import terminal
+from issun.runtime.constraint.plain import ROOT
+from issun.runtime.constraint.references import Document
+from issun.runtime.constraint.restoring import JsonText, WholeText
+from issun.runtime.constraint.sizes import Sizes
+from issun.runtime.constraint.steps import bounds
+from issun.runtime.constraint.strings import Strings
+from issun.runtime.constraint.vocabulary import Vocabulary
+from issun.runtime.errors import ParameterError
+from issun.runtime.stream import Restorer
+from issun.runtime.tokenizer import Tokenizer
+
+_MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
+_KEPT = 64  # compiled grammars
+
+
+class Constraints:
+    """Makes constraints for a tokenizer; needs the extra `server`, for llguidance.
+
+    `room` is how many tokens an answer may have: what has no end of its own gets one that fits.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, rows: int, eos: int | None, newline: str = "", room: int
+    ) -> None:
+        import llguidance  # noqa: F401, PLC0415
+
+        if eos is None:
+            raise ParameterError("The model has no end token, which constrained answers need.")
+        self._vocabulary = Vocabulary(tokenizer, rows=rows, eos=eos, newline=newline)
+        self._room = room
+        self._compiled: dict[str, Any] = {}  # by the text of the grammar
+
+    def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
+        """One of `texts`, exactly.
+
+        Raises ParameterError when there are none, or for one that is empty, does not fit the room
+        or cannot be spelled: as it is, or as the tokenizer's normalization writes it.
+        """
+        if not texts or not all(text.strip(" ") for text in texts):
+            raise ParameterError("choices must be texts that are not empty.")
+        _check_size("".join(texts), "choices")
+        originals: dict[str, str] = {}
+        for place, text in enumerate(texts):
+            path = f"choices[{place}]"
+            spelled = self._vocabulary.spelled(self._with_newlines(text), path)
+            spelled = spelled.lstrip(" ")  # which decoding takes away
+            _check_room(self._vocabulary.least_tokens(spelled), room or self._room, path)
+            if spelled == text:
+                originals[spelled] = text
+            else:
+                originals.setdefault(spelled, text)
+        rule = " | ".join(_quoted(text) for text in originals)
+        restored = any(spelled != text for spelled, text in originals.items())
+        rules = f'start: " "? answer\nanswer: {rule}\n'
+        first_possible([rules], "choices")
+        return self._make(
+            rules,
+            restorer=partial(WholeText, originals) if restored else None,
+        )
+
+    def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
+        """Text that `pattern` matches as a whole.
+
+        Raises ParameterError for a bad pattern, and for one of which the vocabulary can spell no
+        match, or none that fits the room.
+        """
+        _check_size(pattern, "regex")
+        room = room or self._room
+        # SentencePiece puts a space before the first word. Decoding takes all of them away there.
+        parts = ["/([^ ](?s:.*))?/", terminal(pattern, self._vocabulary.newline)]
+        alphabet = self._vocabulary.restriction(pattern)
+        if alphabet:
+            parts.append(f"/{alphabet}/")
+        rules = [
+            f"start: ANSWER\nANSWER: / ?/ P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
+            for bound in bounds(room)
+        ]
+        place = first_possible(rules, "regex")
+        if place is None:
+            raise self._vocabulary.nothing_spells(pattern, "regex")
+        constraint = self._make(rules[place])
+        if place:  # it has more characters than the answer may have tokens
+            _check_room(constraint.start().shortest(self._vocabulary), room, "regex")
+        return constraint
+
+    def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
+        """JSON that follows `schema` and ends within the room.
+
+        Raises ParameterError, with the place in the schema, for what cannot be followed or
+        spelled, and where the smallest answer does not fit.
+        """
+        _check_size(json.dumps(schema), "schema")
+        room = room or self._room
+        alternatives = Alternatives(Document(schema))
+        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary)
+        sizes = Sizes(alternatives, literals, strings)
+        fitter = Fitter(sizes, literals, strings)
+        fitted = fitter.schema(room - 1)  # and one for the end
+        _check_room(int(sizes.least(ROOT)), room, "schema")
+        rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
+        first_possible([rules], "schema")
+        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
+        return self._make(rules, is_json=True, restorer=restorer)
+
+    def _make(
+        self,
+        rules: str,
+        *,
+        is_json: bool = False,
+        restorer: Callable[[], Restorer] | None = None,
+    ) -> Constraint:
+        tokens = self._vocabulary.for_json if is_json else self._vocabulary.for_text
+        if rules not in self._compiled:
+            while len(self._compiled) >= _KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[rules] = compiled(rules, tokens)
+        return Constraint(rules, self._vocabulary, self._compiled[rules], is_json, restorer)
+
+    def _with_newlines(self, text: str) -> str:
+        """A newline for its spelling in the template."""
+        newline = self._vocabulary.newline
+        return text.replace(newline, "\n") if newline else text
+
+
+def _check_size(given: str, name: str) -> None:
+    size = len(given.encode("utf-8", "replace"))
+    if size > _MOST_BYTES:
+        raise ParameterError(
+            "{name} has {size:,} bytes, it must have at most {limit:,}.",
+            name=name,
+            size=size,
+            limit=_MOST_BYTES,
+        )
+
+
+def _check_room(least: int, room: int, name: str) -> None:
+    if least > room:
+        raise ParameterError(
+            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            name=name,
+            least=least,
+            room=room,
+        )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

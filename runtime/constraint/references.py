@@ -1,0 +1,103 @@
+"""The places of a JSON schema, and where its references point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from issun.runtime.errors import ParameterError
+
+Place = str  # a JSON pointer within the schema, such as "#/properties/名"
+_DATA = ("enum", "const", "default", "examples", "example")  # what is in them is no schema
+
+
+class Document:
+    """A JSON schema; `at` gives what stands at a place, `target` where a reference points."""
+
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._bases: dict[Place, str] = {"#": ""}  # place of each resource -> its address
+        self._resources: dict[str, Place] = {"": "#"}
+        self._anchors: dict[str, Place] = {}
+        for place, base, node in _schemas(schema, "#", ""):
+            if _identifier(node) is not None:
+                self._bases[place] = base
+                self._resources[base] = place
+            for name in (node.get("$anchor"), node.get("$dynamicAnchor"), _old_anchor(node)):
+                if isinstance(name, str):
+                    self._anchors[f"{base}#{name}"] = place
+
+    def at(self, place: Place) -> Any:
+        """What stands at `place`; raises LookupError when there is nothing."""
+        node = self._schema
+        for name in (n.replace("~1", "/").replace("~0", "~") for n in place.split("/")[1:]):
+            if isinstance(node, list) and not name.isdecimal():
+                raise KeyError(name)
+            node = node[int(name)] if isinstance(node, list) else node[name]
+        return node
+
+    def target(self, place: Place, reference: object) -> Place:
+        """The place that `reference`, which stands at `place`, points to.
+
+        Raises ParameterError for one that is not within the schema.
+        """
+        if isinstance(reference, str):
+            url, fragment = urldefrag(urljoin(self._base(place), reference))
+            resource, fragment = self._resources.get(url), unquote(fragment)
+            if resource is not None and (not fragment or fragment.startswith("/")):
+                found: Place | None = resource + fragment
+            else:
+                found = self._anchors.get(f"{url}#{fragment}")
+            if found is not None and self._holds(found):
+                return found
+        raise ParameterError(
+            "{path} refers to {reference!r}, which is not within the schema.",
+            path=place,
+            reference=reference,
+        )
+
+    def _holds(self, place: Place) -> bool:
+        try:
+            self.at(place)
+        except (LookupError, TypeError, ValueError):
+            return False
+        return True
+
+    def _base(self, place: Place) -> str:
+        """The address of the resource that holds `place`."""
+        while place not in self._bases:
+            place = place.rpartition("/")[0]
+        return self._bases[place]
+
+
+def inside(place: Place, *names: str | int) -> Place:
+    """The place of what has these names within `place`."""
+    escaped = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
+    return "/".join([place, *escaped])
+
+
+def _schemas(node: Any, place: Place, base: str) -> Iterator[tuple[Place, str, dict[str, Any]]]:
+    """Every object in `node` that may be a schema, and the address of the resource it is in."""
+    if isinstance(node, dict):
+        own = _identifier(node)
+        here = base if own is None else urldefrag(urljoin(base, own)).url
+        yield place, here, node
+        names = place.endswith("/properties")
+        for name, child in node.items():
+            if names or name not in _DATA:
+                yield from _schemas(child, inside(place, name), here)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _schemas(child, inside(place, index), base)
+
+
+def _identifier(node: dict[str, Any]) -> str | None:
+    own = node.get("$id", node.get("id"))
+    return own if isinstance(own, str) and not own.startswith("#") else None
+
+
+def _old_anchor(node: dict[str, Any]) -> str | None:
+    """Drafts 4 to 7 name a place by an identifier that is a fragment."""
+    own = node.get("$id", node.get("id"))
+    return own[1:] if isinstance(own, str) and own.startswith("#") else None

@@ -1,0 +1,135 @@
+"""The literals that were asked for, in place of those that the vocabulary could spell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.literals import Literals, dumps
+from issun.runtime.constraint.plain import ROOT, Plain, Where
+
+
+class WholeText:
+    """An answer that is one literal: it is given when it is whole."""
+
+    def __init__(self, originals: Mapping[str, str]) -> None:
+        self._originals, self._text = originals, ""
+
+    def push(self, text: str) -> str:
+        """Nothing yet."""
+        self._text += text
+        return ""
+
+    def finish(self) -> str:
+        """The literal."""
+        text = self.cut()
+        return self._originals.get(text, text)
+
+    def cut(self) -> str:
+        """The answer so far, as it was spelled."""
+        text, self._text = self._text, ""
+        return text
+
+
+class JsonText:
+    """An answer in JSON, with the names and values that the schema lists as they are there.
+
+    A string is held until it is whole. Where it stands says which literals it may be.
+    """
+
+    def __init__(self, alternatives: Alternatives, literals: Literals) -> None:
+        self._alternatives, self._literals = alternatives, literals
+        self._open: list[_Level] = []  # objects and arrays that have begun
+        self._next = self._spot([ROOT])  # of the next value
+        self._string = ""  # that has begun, from its quote
+        self._escaped = False
+
+    def push(self, text: str) -> str:
+        """The text without the string that it ends in."""
+        return "".join(map(self._push, text))
+
+    def finish(self) -> str:
+        """Nothing: every string of a whole answer has ended."""
+        return self.cut()
+
+    def cut(self) -> str:
+        """The string that has begun."""
+        text, self._string = self._string, ""
+        return text
+
+    def _push(self, character: str) -> str:
+        if self._string:
+            self._string += character
+            whole = character == '"' and not self._escaped
+            self._escaped = character == "\\" and not self._escaped
+            return self._restored(self.cut()) if whole else ""
+        if character == '"':
+            self._string = character
+            return ""
+        if character in "{[":
+            self._open.append(_Level(self._next, character == "{"))
+            self._item()
+        elif character in "}]":
+            self._open.pop()
+        elif character == ",":
+            self._item()
+        return character
+
+    def _item(self) -> None:
+        """Expect the next name or item of what is open."""
+        level = self._open[-1]
+        level.place += 1
+        level.name = level.is_object
+        if not level.is_object:
+            place, lists = level.place, (v for v in level.spot.values if isinstance(v, list))
+            self._next = self._spot(
+                (plain.item(place) for plain in level.spot.plain),
+                (value[place] for value in lists if place < len(value)),
+            )
+
+    def _restored(self, string: str) -> str:
+        text = json.loads(string)
+        level = self._open[-1] if self._open else None
+        if not level or not level.name:
+            return self._original(string, text, self._next.values)
+        objects = [value for value in level.spot.values if isinstance(value, dict)]
+        listed = [name for plain in level.spot.plain for name in plain.properties]
+        given = self._original(string, text, [*listed, *(name for o in objects for name in o)])
+        name, level.name = json.loads(given), False
+        self._next = self._spot(
+            (plain.property(name) for plain in level.spot.plain),
+            (value[name] for value in objects if name in value),
+        )
+        return given
+
+    def _original(self, string: str, text: str, literals: Iterable[Any]) -> str:
+        """The literal that `string` spells, as JSON; the string itself where it is one or none."""
+        texts = [literal for literal in literals if isinstance(literal, str)]
+        found = [literal for literal in texts if self._literals.normal(literal) == text]
+        return string if text in found or not found else dumps(found[0])
+
+    def _spot(self, where: Iterable[Where | None], values: Iterable[Any] = ()) -> _Spot:
+        plain = [plain for some in set(where) for plain in self._alternatives.of(some)]
+        listed = [value for some in plain for _, value in some.values or ()]
+        return _Spot(plain, [*values, *listed])
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """What may stand somewhere: what it follows, and the values that are listed for it."""
+
+    plain: list[Plain]
+    values: list[Any]
+
+
+@dataclass(slots=True)
+class _Level:
+    """An object or array that has begun."""
+
+    spot: _Spot
+    is_object: bool
+    place: int = -1
+    name: bool = False  # whether a name comes next

@@ -1,0 +1,105 @@
+"""Strings of a schema: how short they can be, and schemas of bounded ones."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+from issun.runtime.constraint.compiling import first_possible
+from issun.runtime.constraint.literals import dumps
+from issun.runtime.constraint.plain import Plain
+from issun.runtime.constraint.references import inside
+from issun.runtime.constraint.steps import step
+from issun.runtime.constraint.vocabulary import Vocabulary, cannot_spell
+
+# The formats that grammars follow, and a shortest text of each, with all that it needs.
+FORMATS = {
+    "date": "2000-01-01",
+    "time": "00:00:00Z",
+    "date-time": "2000-01-01T00:00:00Z",
+    "duration": "P1D",
+    "email": "a@b",
+    "hostname": "a",
+    "ipv4": "0.0.0.0",  # noqa: S104
+    "ipv6": "::",
+    "uuid": "00000000-0000-0000-0000-000000000000",
+    "uri": "a:b",
+}
+_LONGEST = 1 << 12  # characters of a pattern's shortest match
+# No \uXXXX: it is for control characters, which nobody means.
+ESCAPES = 'nrbtf"\\'
+
+
+class Strings:
+    """The strings of a schema, as one vocabulary can spell them."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._shortest = cache(self._find_shortest)
+
+    def shortest(self, plain: Plain) -> int:
+        """Characters that suffice for a string that follows `plain`.
+
+        Raises ParameterError for a bad pattern, and where nothing that follows can be spelled.
+        """
+        least = int(plain.limit("minLength", 0))
+        formats = _known(plain)
+        for name in formats:
+            missing = self._vocabulary.unspellable(FORMATS[name])
+            if missing:
+                raise cannot_spell(FORMATS[name], missing, inside(plain.place, "format"))
+        if not plain.patterns and len(formats) < 2:
+            return max([least, *(len(FORMATS[name]) for name in formats)])
+        return self._shortest(plain.patterns, formats, least, plain.place)
+
+    def fit(self, plain: Plain, room: int) -> dict[str, Any]:
+        """The schema of strings that follow `plain` in `room` tokens, or a few more if need be."""
+        bound = max(step(room - 2), self.shortest(plain))
+        bound = min(bound, plain.limit("maxLength", math.inf))
+        return self._schema(plain.patterns, _known(plain), plain.limit("minLength", 0), int(bound))
+
+    def _find_shortest(
+        self,
+        patterns: tuple[tuple[str, str], ...],
+        formats: tuple[str, ...],
+        least: int,
+        place: str,
+    ) -> int:
+        bounds = [least, *(least + (1 << doubled) for doubled in range(_LONGEST.bit_length()))]
+        path = patterns[0][0] if patterns else place
+        options = "x-guidance", {"json_allowed_escapes": ESCAPES}
+        rules = [
+            "start: %json " + dumps(dict([options]) | self._schema(patterns, formats, least, bound))
+            for bound in bounds
+        ]
+        found = first_possible(rules, path)
+        if found is None:
+            told = patterns[0][1] if patterns else formats[0]
+            raise self._vocabulary.nothing_spells(told, path)
+        return bounds[found]
+
+    def _schema(
+        self,
+        patterns: tuple[tuple[str, str], ...],
+        formats: tuple[str, ...],
+        least: int,
+        most: int,
+    ) -> dict[str, Any]:
+        rules: list[dict[str, Any]] = [{"pattern": pattern} for _, pattern in patterns]
+        rules += [{"format": name} for name in formats]
+        if patterns:
+            # Two rules may have nothing in common but what cannot be spelled.
+            told = "".join(pattern for _, pattern in patterns) + (r"\x" if len(rules) > 1 else "")
+            alphabet = self._vocabulary.restriction(told, in_json=True)
+            rules += [{"pattern": f"^{alphabet}$"}] if alphabet else []
+        schema: dict[str, Any] = {"type": "string", "maxLength": most}
+        if least:
+            schema["minLength"] = least
+        if len(rules) > 1:
+            return schema | {"allOf": rules}
+        return schema | (rules[0] if rules else {})
+
+
+def _known(plain: Plain) -> tuple[str, ...]:
+    return tuple(sorted(set(plain.formats) & FORMATS.keys()))

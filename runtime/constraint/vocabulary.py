@@ -1,0 +1,191 @@
+"""What a vocabulary can spell, and the text nearest to what it cannot."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from issun.runtime.errors import ParameterError
+from issun.runtime.tokenizer import Tokenizer
+
+# Escapes of characters that a pattern's own text does not show, and of classes of characters.
+_CODED = re.compile(r"\\[xuUpPacefrtv0-9]|\\n")
+SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
+_LONGEST = 32  # characters of a piece that is looked for in a literal
+
+
+class Vocabulary:
+    """The pieces of a tokenizer as grammars see them.
+
+    Grammars of JSON see the text of the pieces. Grammars of other texts see a newline where the
+    template's spelling of one stands (`newline`, for instance backslash + n), also where two
+    pieces share that: such a pair is a token of its own, behind the `rows` of the model.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, rows: int, eos: int, newline: str = "") -> None:
+        self._tokenizer, self.rows, self.eos, self.newline = tokenizer, rows, eos, newline
+        special = set(tokenizer.special.values())
+        silent = special | {i for i in range(tokenizer.num_pieces) if tokenizer.is_silent(i)}
+        self._silent = silent | set(range(tokenizer.num_pieces, rows))
+        self.pieces = [b"" if i in self._silent else tokenizer.piece(i) for i in range(rows)]
+
+    @cached_property
+    def for_json(self) -> Any:
+        """llguidance's tokenizer for JSON, where a newline is the escape that JSON has for it."""
+        return self._tokens(self.pieces)
+
+    @cached_property
+    def for_text(self) -> Any:
+        """llguidance's tokenizer for other texts."""
+        pairs = [self._as_text(first, second) for first, second in self.pairs]
+        return self._tokens([self._as_text(i) for i in range(self.rows)] + pairs)
+
+    @cached_property
+    def pairs(self) -> dict[tuple[int, int], int]:
+        """Two pieces that spell a newline together -> the token that stands for both."""
+        pairs: dict[tuple[int, int], int] = {}
+        mark = self.newline.encode()
+        for cut in range(1, len(mark)):
+            begin, rest = mark[:cut], mark[cut:]
+            firsts = [i for i, piece in enumerate(self.pieces) if piece.endswith(begin)]
+            seconds = [i for i, piece in enumerate(self.pieces) if piece.startswith(rest)]
+            for pair in ((first, second) for first in firsts for second in seconds):
+                pairs.setdefault(pair, self.rows + len(pairs))
+        return pairs
+
+    @cached_property
+    def alphabet(self) -> frozenset[str] | None:
+        """The characters that are tokens of their own; None where bytes spell every one."""
+        if sum(self._tokenizer.is_byte(i) for i in range(self._tokenizer.num_pieces)) == 256:
+            return None
+        return frozenset(text for text in self._texts if len(text) == 1)
+
+    def unspellable(self, text: str) -> str | None:
+        """The first character of `text` that no token spells alone, or None.
+
+        A character that is only part of longer pieces counts: an answer could begin it otherwise
+        and then not go on.
+        """
+        if self.alphabet is None:
+            return None
+        return next((character for character in text if character not in self.alphabet), None)
+
+    def normal(self, text: str) -> str:
+        """`text`, or what normalization makes of it where only that is spellable."""
+        if self.unspellable(text) is None:
+            return text
+        normal = self.normalized(text)
+        return text if self.unspellable(normal) or not normal else normal
+
+    def normalized(self, text: str) -> str:
+        """What the tokenizer reads in `text`, line by line where it knows newlines."""
+        lines = text.split("\n") if "\n" in (self.alphabet or "") else [text]
+        return "\n".join(map(self._tokenizer.normalize, lines))
+
+    def spelled(self, text: str, path: str) -> str:
+        """As `normal`; raises ParameterError that names `path` where neither can be spelled."""
+        normal = self.normal(text)
+        missing = self.unspellable(normal)
+        if missing:
+            raise cannot_spell(text, missing, path)
+        return normal
+
+    def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
+        """A pattern of the texts that can be spelled, where `pattern` may leave them.
+
+        None where at least one spellable character can stand in place of each of the pattern's
+        own, so that an answer can always go on.
+        """
+        if self.alphabet is None:
+            return None
+        spellable = set(self.alphabet)
+        if in_json:
+            spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
+            spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
+        if not _CODED.search(pattern) and spellable.issuperset(pattern):
+            return None
+        return f"[{_ranges(spellable)}]*"
+
+    def nothing_spells(self, pattern: str, path: str) -> ParameterError:
+        """The error of a pattern of which no match can be spelled, or which has none."""
+        missing = self.unspellable(pattern)
+        if missing is None:
+            return ParameterError(
+                "{path}: nothing matches {pattern!r}.", path=path, pattern=pattern
+            )
+        return ParameterError(
+            "{path}: the model's vocabulary cannot spell what {pattern!r} matches: it has no "
+            "{character!r}.",
+            path=path,
+            pattern=pattern,
+            character=missing,
+        )
+
+    def least_tokens(self, text: str) -> int:
+        """The fewest tokens that spell `text`; characters that none spells count as one."""
+        fewest = [0]
+        for end in range(1, len(text) + 1):
+            best = fewest[end - 1] + 1
+            for begin in range(max(0, end - _LONGEST), end - 1):
+                if fewest[begin] + 1 < best and text[begin:end] in self._texts:
+                    best = fewest[begin] + 1
+            fewest.append(best)
+        return fewest[-1]
+
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        """The pieces as text, with real newlines."""
+        own = (self._as_text(i) for i in range(self.rows) if not self._tokenizer.is_byte(i))
+        texts = {piece.decode() for piece in own if piece}
+        return frozenset(texts | {"\n"} if self.pairs else texts)
+
+    def _as_text(self, *tokens: int) -> bytes:
+        piece = b"".join(self.pieces[i] for i in tokens)
+        return piece.replace(self.newline.encode(), b"\n") if self.newline else piece
+
+    def _tokens(self, pieces: list[bytes]) -> Any:
+        from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
+
+        wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self.eos, sorted(self._silent)))
+        return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.eos)
+
+
+def cannot_spell(text: str, character: str, path: str) -> ParameterError:
+    """The error of a text at `path` whose `character` no token spells."""
+    return ParameterError(
+        "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.",
+        path=path,
+        text=text if len(text) <= 80 else text[:79] + "…",
+        character=character,
+    )
+
+
+def _in_json(text: str) -> str:
+    """A text as a JSON string has it, without the quotes."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _ranges(characters: Iterable[str]) -> str:
+    """What stands in the class of a pattern for `characters`."""
+    codes = sorted(map(ord, characters))
+    first = [c for c, before in zip(codes, [-2, *codes], strict=False) if c != before + 1]
+    last = [c for c, after in zip(codes, [*codes[1:], -2], strict=True) if c + 1 != after]
+    return "".join(f"\\x{{{a:x}}}-\\x{{{b:x}}}" for a, b in zip(first, last, strict=True))
+
+
+class _Tokens:
+    """The vocabulary as llguidance wants it: the bytes of each id."""
+
+    bos_token_id = None
+
+    def __init__(
+        self, tokenizer: Tokenizer, tokens: list[bytes], eos: int, special: list[int]
+    ) -> None:
+        self._tokenizer, self.tokens = tokenizer, tokens
+        self.eos_token_id, self.special_token_ids = eos, special
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._tokenizer.encode(text.decode("utf-8", "replace"))

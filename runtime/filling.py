@@ -1,0 +1,218 @@
+"""JSON filled leaf by leaf: the known text is written for the model, which writes only values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from issun.runtime.answer import Completion, Stream
+from issun.runtime.generate import FinishReason, Segment, Timings
+from issun.runtime.leaves import Ask
+from issun.runtime.sampling import Constraint, SamplingParams
+from issun.runtime.skeleton import Plan, make_plan
+from issun.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from issun.runtime.model import Model
+
+MakePrompt = Callable[[str], list[int]]  # a line that comes behind the user's text -> a prompt
+_Key = tuple[str | None, str]
+_NEXT_SEED = 0x9E3779B97F4A7C15  # far from the seeds of other answers
+
+
+class Form:
+    """A schema ready to be filled by one model: its plan, and the constraint of each answer.
+
+    Made by `prepare`; serves many answers.
+    """
+
+    def __init__(self, plan: Plan, constraints: Mapping[_Key, Constraint]) -> None:
+        self.plan, self._constraints = plan, constraints
+
+    def constraint(self, ask: Ask) -> Constraint | None:
+        """What the answer to `ask` follows; None for free text."""
+        return self._constraints.get(_key(ask))
+
+
+def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
+    """Make a form of `schema`; None where it has no fixed skeleton.
+
+    `room` is how many tokens the answers may have behind the user's text.
+
+    Raises ParameterError for what cannot be followed, or not in the model's vocabulary.
+    """
+    plan = make_plan(schema, partial(_spelled, model.tokenizer))
+    if plan is None:
+        return None
+    constraints: dict[_Key, Constraint] = {}
+    for ask in plan.asks:
+        key = _key(ask)
+        if key in constraints:
+            continue
+        if ask.pattern is not None:
+            constraints[key] = model.constraints.regex(ask.pattern, room=room)
+        elif ask.schema is not None:
+            constraints[key] = model.constraints.json_schema(ask.schema, room=room)
+    return Form(plan, constraints)
+
+
+def _spelled(tokenizer: Tokenizer, text: str) -> str | None:
+    """`text` as the model's pieces spell it, which may be in another form; None if they do not."""
+    ids = tokenizer.encode(text)
+    if any(map(tokenizer.is_silent, ids)):
+        return None
+    return tokenizer.decode(ids).strip() or None
+
+
+def _key(ask: Ask) -> _Key:
+    return ask.pattern, repr(ask.schema)
+
+
+class Filling:
+    """One JSON answer as it is filled: says what to ask next, and makes segments of the answers.
+
+    `asked` is the line and the parameters of the answer that is wanted now, None at the end;
+    `params.max_new_tokens` bounds all answers together, stop strings end each by itself.
+    """
+
+    def __init__(self, form: Form, question: str, params: SamplingParams) -> None:
+        self._form, self._params = form, replace(params, min_new_tokens=0)
+        self._steps = form.plan.fill(question)
+        self._count = 0  # answers that were asked for
+        self._known = ""  # text that is certain, but in no segment
+        self._answer = ""
+        self._before = Timings()  # of the answers that have ended
+        self.asked: tuple[str, SamplingParams] | None = None
+        self._go_on(None)
+
+    def end(self) -> Segment:
+        """The one segment of JSON that needs no model; its id is of no token."""
+        return Segment(-1, self._known, "stop", Timings())
+
+    def add(self, segment: Segment) -> Segment:
+        """Take a segment of the answer that is asked for; gives one of the JSON."""
+        self._answer += segment.text
+        timings = _sum(self._before, segment.timings)
+        reason: FinishReason | None = None
+        if segment.finish_reason is not None and self.asked:
+            self._before = timings
+            reason = self._end(segment, self.asked[1])
+        text, self._known = self._known, ""
+        return replace(segment, text=text, finish_reason=reason, timings=timings)
+
+    def _end(self, segment: Segment, wanted: SamplingParams) -> FinishReason | None:
+        """Go on behind the last segment of an answer; gives the finish reason of the whole."""
+        left = self._params.max_new_tokens - self._before.new_tokens
+        whole = left > 0 and segment.timings.new_tokens == wanted.max_new_tokens  # more is cut off
+        if segment.finish_reason == "length" and not whole:
+            self.asked = None
+            return "length"
+        answer, self._answer = self._answer, ""
+        self._go_on(answer)
+        if self.asked is None:
+            return "stop"
+        if left == 0:
+            self.asked = None
+            return "length"
+        return None
+
+    def _go_on(self, answer: str | None) -> None:
+        """Send an answer, gather the text that is then known, up to the next thing to ask."""
+        self.asked = None
+        try:
+            step = next(self._steps) if answer is None else self._steps.send(answer)
+            while isinstance(step, str):
+                self._known += step
+                step = next(self._steps)
+        except StopIteration:
+            return
+        self.asked = step.line, self._params_for(step)
+        self._count += 1
+
+    def _params_for(self, ask: Ask) -> SamplingParams:
+        left = max(1, self._params.max_new_tokens - self._before.new_tokens)
+        seed = self._params.seed
+        return replace(
+            self._params,
+            constraint=self._form.constraint(ask),
+            max_new_tokens=left if ask.most is None else min(left, ask.most),
+            seed=None if seed is None else (seed + self._count * _NEXT_SEED) % (1 << 64),
+        )
+
+
+def fill(
+    model: Model, form: Form, make_prompt: MakePrompt, question: str, params: SamplingParams
+) -> Stream:
+    """JSON that is filled leaf by leaf, as it comes.
+
+    `make_prompt` gives the prompt for a line behind the user's text, and `question` is what of
+    that text the answers may repeat. The finish reason is `length` where `max_new_tokens` or the
+    context cut the JSON. Raises as `Model.stream` does, while it is read.
+    """
+    segments = _segments(model, Filling(form, question, params), make_prompt)
+    return Stream(segments, eos=model.manifest.tokens.eos, held_text=lambda: "")
+
+
+def _segments(
+    model: Model, filling: Filling, make_prompt: MakePrompt
+) -> Generator[Segment, None, None]:
+    if filling.asked is None:
+        yield filling.end()
+        return
+    cache = model.new_cache()
+    try:
+        while filling.asked:
+            line, wanted = filling.asked
+            stream = model.start(cache, make_prompt(line), wanted)
+            try:
+                for segment in stream:
+                    yield filling.add(segment)
+            finally:
+                stream.close()
+    finally:
+        cache.close()
+
+
+def fill_many(
+    model: Model,
+    form: Form,
+    prompts: Sequence[tuple[MakePrompt, str, SamplingParams]],
+    *,
+    slots: int = 16,
+) -> list[Completion]:
+    """Fill `form` for many questions at once; each has its prompt maker, text and parameters.
+
+    The next values of all are written in one batch. `ids` and `logprobs` of the answers are empty.
+    """
+    fillings = [Filling(form, question, params) for _, question, params in prompts]
+    texts = ["" if filling.asked else filling.end().text for filling in fillings]
+    ends: list[Segment | None] = [None if f.asked else f.end() for f in fillings]
+    while open_ := [place for place, filling in enumerate(fillings) if filling.asked]:
+        asked = [fillings[place].asked for place in open_]
+        lines = [one for one in asked if one is not None]
+        answers = model.generate_many(
+            [prompts[place][0](line) for place, (line, _) in zip(open_, lines, strict=True)],
+            [params for _, params in lines],
+            slots=slots,
+        )
+        for place, answer in zip(open_, answers, strict=True):
+            whole = Segment(-1, answer.text, answer.finish_reason, answer.timings)
+            ends[place] = segment = fillings[place].add(whole)
+            texts[place] += segment.text
+    return [
+        Completion(text, [], end.finish_reason or "stop", end.timings)
+        for text, end in zip(texts, ends, strict=True)
+        if end is not None
+    ]
+
+
+def _sum(before: Timings, now: Timings) -> Timings:
+    return Timings(
+        prompt_tokens=before.prompt_tokens + now.prompt_tokens,
+        reused_tokens=before.reused_tokens + now.reused_tokens,
+        new_tokens=before.new_tokens + now.new_tokens,
+        time_to_first_token=before.time_to_first_token or now.time_to_first_token,
+        total_time=before.total_time + now.total_time,
+    )

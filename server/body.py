@@ -1,0 +1,157 @@
+"""A JSON body -> a request: what asks for nothing is left out, what is not known is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import inspect as kinds
+
+from issun.runtime.files import as_utf8
+from issun.server.errors import ApiError, UnsupportedError
+from issun.server.types import Body
+from issun.server.unused import INSTEAD
+
+_T = TypeVar("_T", bound=Body)
+_AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_KINDS: dict[type, tuple[type[kinds.Type], ...]] = {
+    bool: (kinds.BoolType,),
+    float: (kinds.FloatType,),
+    str: (kinds.StrType,),
+    list: (kinds.ListType,),
+    dict: (kinds.DictType, kinds.StructType),
+}
+_SHOWN = 100  # characters of a value or a path that an error has
+
+
+def parse(raw: bytes, kind: type[_T]) -> _T:
+    """Read a body; raises ApiError that has the path of what is wrong."""
+    try:
+        value = msgspec.json.decode(as_utf8(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise ApiError("The body is not JSON: {reason}", reason=reason) from error
+    return convert(value, kind)
+
+
+def convert(value: Any, kind: type[_T], place: str = "") -> _T:
+    """What stands at `place` of a body, decoded, as `kind`; raises ApiError as `parse` does."""
+    try:
+        return msgspec.convert(_tidy(value, _described(kind), place), kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, value, place) from error
+
+
+def refused(place: str, template: str, /, **values: object) -> ApiError:
+    """The error about what stands at a path of the body and cannot be done here."""
+    return _about(UnsupportedError, place, template, values)
+
+
+def invalid(place: str, template: str, /, **values: object) -> ApiError:
+    """The error about what stands at a path of the body and is wrong."""
+    return _about(ApiError, place, template, values)
+
+
+def _about(kind: type[ApiError], place: str, template: str, values: dict[str, object]) -> ApiError:
+    error = kind(f"{{place}}: {template}", place=place[:_SHOWN], **values)
+    error.param = place[:_SHOWN]
+    return error
+
+
+@lru_cache
+def _described(kind: type[Body]) -> kinds.Type:
+    return kinds.type_info(kind)
+
+
+def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
+    """`value` without the fields that ask for nothing; raises UnsupportedError for others.
+
+    What is null, or empty and of another kind than its field, is left out, as the fields that the
+    kind does not have are where `unused` lets them.
+    """
+    if isinstance(value, float) and value.is_integer() and not _takes(kind, value):
+        return int(value)  # some languages have one kind of number
+    for option in _options(kind):
+        if isinstance(value, dict) and isinstance(option, kinds.StructType):
+            return _tidy_object(value, option, place)
+        if isinstance(value, list) and isinstance(option, kinds.ListType):
+            if not any(isinstance(x, kinds.StructType) for x in _options(option.item_type)):
+                return value
+            return [_tidy(x, option.item_type, f"{place}[{i}]") for i, x in enumerate(value)]
+    return value
+
+
+def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> dict[str, Any]:
+    fields = {field.encode_name: field for field in kind.fields}
+    kept = {}
+    for name, item in value.items():
+        path = f"{place}.{name}" if place else name
+        field = fields.get(name)
+        if field is None:
+            _check_unused(kind, name, item, path)
+        elif field.required or not (_is_empty(item) and not _takes(field.type, item)):
+            kept[name] = _tidy(item, field.type, path)
+    return kept
+
+
+def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
+    check = cast(type[Body], kind.cls).unused.get(name)
+    switched_off = value is False and check is not None and check(True)  # on where it is not said
+    if (check is not None and check(value)) or (_is_empty(value) and not switched_off):
+        return
+    known = [field.encode_name for field in kind.fields]
+    if name in INSTEAD:
+        hint = f" Use {INSTEAD[name]}."
+    elif close := get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.8):
+        hint = f" Did you mean {close[0]}?"
+    else:
+        hint = " Leave it out."
+    raise refused(path, "{value} is not supported.{hint}", value=_shown(value), hint=hint)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or value in ("", [], {})
+
+
+def _takes(kind: kinds.Type, value: Any) -> bool:
+    """Whether a field of this kind may hold a value like this one."""
+    wanted = _KINDS.get(type(value), ())
+    return any(isinstance(option, (kinds.AnyType, *wanted)) for option in _options(kind))
+
+
+def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
+    """What a value of this kind may be, one or several."""
+    if isinstance(kind, kinds.UnionType):
+        yield from kind.types
+    else:
+        yield kind
+
+
+def _invalid(error: msgspec.ValidationError, value: Any, within: str) -> ApiError:
+    """The error of a value of the wrong kind or size, with its path and the value itself."""
+    text = str(error)
+    place = found[1] if (found := _AT.search(text)) else ""
+    reason = _AT.sub("", text)
+    whole = f"{within}.{place}" if within and place else within or place
+    if not whole:
+        return ApiError("{reason}", reason=reason)
+    return invalid(whole, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
+
+
+def _at(value: Any, place: str) -> Any:
+    """What stands at a path of a body, as far as the path leads."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+        if index and isinstance(value, list):
+            value = value[int(index)]
+        elif name and isinstance(value, dict) and name in value:
+            value = value[name]
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,69 @@
+"""An answer as `/v1/chat/completions` has it, whole and in pieces: a text, or a call."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from issun.server.calls import Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class CallFields:
+    """A call as `/v1/chat/completions` has it, whole and in pieces."""
+
+    call: Chosen
+    id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
+
+    def whole(self, arguments: str) -> dict[str, Any]:
+        """The message of an answer."""
+        return {"role": "assistant", "content": None, "refusal": None} | self._call(arguments)
+
+    def first(self) -> dict[str, Any]:
+        """The first delta."""
+        call = self._call("")
+        for part in call.get("tool_calls", ()):
+            part["index"] = 0
+        return {"role": "assistant", "content": None} | call
+
+    def piece(self, text: str) -> dict[str, Any]:
+        """The delta of a piece of the arguments."""
+        if self.call.calling.legacy:
+            return {"function_call": {"arguments": text}}
+        return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+
+    def reason(self, reason: str | None) -> str | None:
+        """Why the answer ended; where the request names the function the dialect has `stop`."""
+        if reason != "stop" or self.call.calling.named:
+            return reason
+        return "function_call" if self.call.calling.legacy else "tool_calls"
+
+    def _call(self, arguments: str) -> dict[str, Any]:
+        function = {"name": self.call.function.name, "arguments": arguments}
+        if self.call.calling.legacy:
+            return {"function_call": function}
+        return {"tool_calls": [{"id": self.id, "type": "function", "function": function}]}
+
+
+class TextFields:
+    """A text as `/v1/chat/completions` has it, whole and in pieces."""
+
+    def whole(self, text: str) -> dict[str, Any]:
+        """The message of an answer."""
+        return {"role": "assistant", "content": text, "refusal": None}
+
+    def first(self) -> dict[str, Any]:
+        """The first delta."""
+        return {"role": "assistant", "content": ""}
+
+    def piece(self, text: str) -> dict[str, Any]:
+        """The delta of a piece of the text."""
+        return {"content": text}
+
+    def reason(self, reason: str | None) -> str | None:
+        """Why the answer ended."""
+        return reason
+
+
+Fields = TextFields | CallFields

@@ -1,0 +1,35 @@
+"""A conversation's prompt, cut so that the next one begins alike."""
+
+from __future__ import annotations
+
+import hashlib
+
+from issun.runtime.prompt import FittedPrompt
+from issun.server.messages import Dialogue
+from issun.server.service import Service
+
+_REMEMBERED = 1024  # conversations
+
+
+def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
+    """The prompt of a conversation, cut as its last one was while that still fits.
+
+    So the prompts of a long conversation begin alike, and what was read is of use again.
+    """
+    prompts = service.model.prompts
+    role = prompts.system_lines(dialogue.system) if dialogue.system.strip() else []
+    first = repr((dialogue.system, dialogue.turns[:1])).encode("utf-8", "replace")
+    key = hashlib.sha256(first).digest()
+    fitted = prompts.chat(
+        role,
+        dialogue.turns,
+        dialogue.message,
+        max_new_tokens=max_new_tokens,
+        dropped=service.dropped.get(key, 0),
+        beginning=dialogue.beginning,
+    )
+    service.dropped[key] = fitted.dropped_turns
+    service.dropped.move_to_end(key)
+    if len(service.dropped) > _REMEMBERED:
+        service.dropped.popitem(last=False)
+    return fitted

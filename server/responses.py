@@ -1,0 +1,189 @@
+"""`/v1/responses` without what it would have to store: each request has all that is answered."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from issun.runtime.generate import Segment
+from issun.server.answers import Events
+from issun.server.body import invalid
+from issun.server.calls import Chosen
+from issun.server.errors import ApiError, as_api_error
+from issun.server.items import ResponsesRequest, as_chat, in_items
+from issun.server.output import CallOutput, Output, TextOutput
+from issun.server.plan import Plan, plan_of
+from issun.server.service import (
+    EventStream,
+    Service,
+    Usage,
+    json_response,
+    read_body,
+    service_of,
+    unless_gone,
+)
+
+
+async def responses(request: Request) -> Response:
+    """Answer what is asked, with a text or a call."""
+    service = service_of(request)
+    asked = await read_body(request, ResponsesRequest)
+    service.check_model(asked.model)
+    plan = await run_in_threadpool(_plan, service, asked)
+    answer = _Answer(service, asked, plan)
+    answers = plan.start(service)
+    if asked.stream:
+        events = _frames(answer, answers)
+        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+    try:
+        await unless_gone(request, _finish(answer, answers))
+    finally:
+        answers.close()
+    return json_response(answer.report())
+
+
+def _plan(service: Service, asked: ResponsesRequest) -> Plan:
+    chat, sources = as_chat(asked)
+    try:
+        plan = plan_of(service, chat)
+    except ApiError as error:
+        raise in_items(error, sources) from error
+    if plan.dropped_turns and asked.truncation == "disabled":
+        long = invalid("input", "it does not fit into the context, and truncation is disabled.")
+        long.code = "context_length_exceeded"
+        raise long
+    return plan
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The response object as it grows, and the events that tell of it."""
+
+    service: Service
+    asked: ResponsesRequest
+    plan: Plan
+    output: Output = field(default_factory=TextOutput)
+    text: str = ""
+    begun: bool = False
+    status: str = "in_progress"
+    error: dict[str, Any] | None = None
+    id: str = field(default_factory=lambda: f"resp_{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, event: object) -> Iterator[dict[str, Any]]:
+        """Take an event of the answer, and give those that it becomes."""
+        if isinstance(event, Chosen):
+            self.usage.add_choice(0, event.timings)
+            self.output = CallOutput(event.function.name)
+        if not isinstance(event, Segment):
+            return
+        self.usage.add(0, event)
+        if not self.begun:
+            self.begun = True
+            yield from self.output.opening()
+        if event.text:
+            self.text += event.text
+            yield self.output.piece(event.text)
+        if event.finish_reason:
+            self.status = "completed" if event.finish_reason == "stop" else "incomplete"
+            yield from self.output.closing(self.text, self.status)
+            yield self.state(self.status)
+
+    def fail(self, error: ApiError) -> dict[str, Any]:
+        """The event of an answer that cannot go on."""
+        code = "rate_limit_exceeded" if error.status == 429 else "server_error"
+        self.status, self.error = "failed", {"code": code, "message": str(error)}
+        return self.state("failed")
+
+    def state(self, name: str) -> dict[str, Any]:
+        """An event that has the whole response."""
+        return {"type": f"response.{name}", "response": self.report()}
+
+    def report(self) -> dict[str, Any]:
+        """The response object."""
+        asked, params, ended = self.asked, self.plan.params, self.status != "in_progress"
+        cut = {"reason": "max_output_tokens"} if self.status == "incomplete" else None
+        done = "completed" if self.status == "completed" else "incomplete"
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "status": self.status,
+            "background": False,
+            "error": self.error,
+            "incomplete_details": cut,
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata or {},
+            "model": self.service.name,
+            "output": [self.output.whole(self.text, done)] if ended and self.begun else [],
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "store": False,
+            "temperature": params.temperature,
+            "text": {"format": _format(asked)},
+            "tool_choice": asked.tool_choice or "auto",
+            "tools": asked.tools or [],
+            "top_p": params.top_p,
+            "truncation": asked.truncation or "auto",
+            "usage": self.usage_report() if ended else None,
+            "user": asked.user,
+            "issun": {"dropped_turns": self.plan.dropped_turns, **self.usage.speed()},
+        }
+
+    def usage_report(self) -> dict[str, Any]:
+        """The usage under this dialect's names."""
+        found = self.usage.report()
+        cached = found["prompt_tokens_details"]["cached_tokens"]
+        return {
+            "input_tokens": found["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+            "output_tokens": found["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": found["total_tokens"],
+        }
+
+
+def _format(asked: ResponsesRequest) -> dict[str, Any]:
+    given = asked.text.format if asked.text else None
+    if given is None:
+        return {"type": "text"}
+    fields = ("type", "name", "description", "schema", "strict")
+    return {name: value for name in fields if (value := getattr(given, name)) is not None}
+
+
+async def _finish(answer: _Answer, answers: Events) -> None:
+    async for _, event in answers:
+        for _ in answer.add(event):
+            pass
+
+
+async def _frames(answer: _Answer, answers: Events) -> AsyncIterator[bytes]:
+    """The typed events of an answer, numbered."""
+    number = 0
+    async for event in _events(answer, answers):
+        event["sequence_number"] = number
+        number += 1
+        kind = event["type"].encode()
+        yield b"event: " + kind + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+async def _events(answer: _Answer, answers: Events) -> AsyncIterator[dict[str, Any]]:
+    yield answer.state("created")
+    yield answer.state("in_progress")
+    try:
+        async for _, event in answers:
+            for told in answer.add(event):
+                yield told
+    except Exception as error:
+        yield answer.fail(as_api_error(error))

@@ -1,0 +1,162 @@
+"""Every entry point without the extras: it works, or it names in one line what to install."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+
+from issun.cli.extras import EXTRAS, missing_extra
+from issun.cli.main import app
+from issun.runtime.model import EMBEDDED
+from tests.cli.bare import hidden_modules, plain_distributions, run_bare
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDS = '{"instruction": "空は?", "output": "青い。"}\n'
+EMBED = str(EMBEDDED)
+
+# Each subcommand: arguments with which it works where nothing is missing, and the extra it needs.
+COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
+    "export": [(["CHECKPOINT", "-o", "new"], "export")],
+    "finetune": [(["CHECKPOINT", "--data", "records.jsonl", "-o", "new"], "train")],
+    "chat": [([], None)],
+    "generate": [
+        (["空は?"], None),
+        (["空は?", "--regex", "[あ-ん]+"], "server"),
+        (["空は?", "--choices", "青", "--choices", "赤"], "server"),
+        (["空は?", "--json-schema", "schema.json"], "server"),
+    ],
+    "serve": [(["--port", "0"], "server")],
+    "evaluate": [(["--samples", "1", "--max-new-tokens", "1"], None)],
+    "bench run": [(["--rounds", "1"], "bench")],
+    "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
+    "bench report": [
+        (["RESULTS", "-o", "report"], "bench"),
+        (["RESULTS", "--table"], None),
+    ],
+    "bench fit": [(["--ram", "2GB"], None)],
+    "cache": [(["list"], None)],
+    "inspect": [([], None)],
+}
+
+# Each module that `python -m` runs, likewise.
+MODULES: dict[str, tuple[list[str], str | None]] = {
+    "issun": (["--version"], None),
+    "issun.benchmarks.demo": ([], None),
+    "issun.benchmarks.limited": (["CHECKPOINT"], "export"),
+    "issun.benchmarks.lookup": (["--help"], None),
+    "issun.benchmarks.make_checkpoint": (["new", "--shape", "tiny"], "export"),
+    "issun.benchmarks.memory": (["--", "true"], None),
+    "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
+    "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
+    "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
+    "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),
+    "issun.benchmarks.together": (
+        [EMBED, "--rounds", "1", "--tokens", "2", "--prompts", "2"],
+        None,
+    ),
+    "issun.cli.main": (["--version"], None),
+    "issun.export.saturation": ([], "export"),
+    "issun.training.embedded.build": (["new"], "export"),
+    "issun.training.embedded.evaluation": (["--samples", "1"], "export"),
+    "issun.training.records": (["records.jsonl", "new.txt"], "export"),
+}
+INTERNAL = {"issun.benchmarks.worker"}  # started by `issun bench` alone
+
+
+def subcommands(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from subcommands(command, (*before, name))
+        else:
+            yield " ".join((*before, name))
+
+
+def runnable_modules() -> Iterator[str]:
+    for package in (".", "benchmarks", "cli", "export", "runtime", "server", "training"):
+        paths = ROOT.glob("*.py") if package == "." else (ROOT / package).rglob("*.py")
+        for path in paths:
+            if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                yield ".".join(("issun", *parts)).removesuffix(".__main__")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fuji: Path) -> Path:
+    (tmp_path / "records.jsonl").write_text(RECORDS, encoding="utf-8")
+    (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
+    (tmp_path / "CHECKPOINT").symlink_to(fuji.parent / "checkpoint")
+    (tmp_path / "RESULTS").symlink_to(ROOT / "benchmarks" / "results" / "1b.json")
+    return tmp_path
+
+
+def check(folder: Path, arguments: list[str], extra: str | None) -> None:
+    before = {path.name for path in folder.iterdir()} | {"site"}
+    result = run_bare(folder, "-m", *arguments, stdin="空は?\n")
+    assert "Traceback" not in result.err, result.err
+    if extra is None:
+        assert result.code == 0, result.err
+        return
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1, result.err
+    assert f"pip install 'issun[{extra}]'" in result.err
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_all_entry_points_are_known() -> None:
+    assert set(subcommands(typer.main.get_command(app))) == set(COMMANDS)
+    assert set(runnable_modules()) == set(MODULES) | INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "extra"),
+    [(name, *case) for name, cases in COMMANDS.items() for case in cases],
+)
+def test_subcommand_in_a_plain_installation(
+    folder: Path, command: str, arguments: list[str], extra: str | None
+) -> None:
+    check(folder, ["issun", *command.split(), *arguments], extra)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_in_a_plain_installation(folder: Path, module: str) -> None:
+    arguments, extra = MODULES[module]
+    check(folder, [module, *arguments], extra)
+
+
+def test_the_plain_installation_is_one() -> None:
+    assert {"numpy", "onnxruntime", "typer", "prompt-toolkit"} <= plain_distributions()
+    installed = hidden_modules() & set(EXTRAS)
+    assert {"ml_dtypes", "onnx_ir", "safetensors", "cpuinfo", "starlette"} <= installed
+    assert not hidden_modules() & {"numpy", "issun", "typer", "rich", "google"}
+
+
+def test_every_distribution_of_the_extras_has_its_extra() -> None:
+    names = {
+        "llama-cpp-python": "llama_cpp",
+        "onnx-ir": "onnx_ir",
+        "optimum-intel": "optimum",
+        "optimum-onnx": "optimum",
+        "prometheus-client": "prometheus_client",
+        "py-cpuinfo": "cpuinfo",
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        extra: {names.get(r.name, r.name) for r in map(Requirement, needed) if r.name != "issun"}
+        for extra, needed in project["optional-dependencies"].items()
+        if extra not in ("test", "clients", "dev")
+    }
+    assert set(EXTRAS) == set().union(*extras.values())
+    assert all(module in extras[extra] for module, extra in EXTRAS.items())
+
+
+def test_another_missing_module_is_a_bug() -> None:
+    assert missing_extra(ModuleNotFoundError("No module named 'nope'", name="nope")) is None
+    found = missing_extra(ModuleNotFoundError("…", name="starlette.routing"))
+    assert str(found) == "starlette is not installed: pip install 'issun[server]'"

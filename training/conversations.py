@@ -1,0 +1,107 @@
+"""Conversations as ShareGPT and OpenAI write them -> an example for each answer.
+
+ShareGPT has `from` and `value`, OpenAI `role` and `content`. An answer is learnt with all turns
+before it, as it is asked for when the model runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from issun.runtime.prompt import Turn
+from issun.training.errors import fault
+from issun.training.records import Example, chat_example
+
+# Who speaks, by the names that data sets have for them.
+SPEAKERS = {
+    **dict.fromkeys(("user", "human", "prompter", "ユーザー", "人間"), "user"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "アシスタント"),
+        "assistant",
+    ),
+    **dict.fromkeys(("system", "developer", "システム"), "system"),
+}
+_WHO, _WHAT = ("from", "role"), ("value", "content")
+_TOOLS = ("tool_calls", "function_call", "audio", "refusal")
+
+
+class _Message(NamedTuple):
+    speaker: str
+    text: str
+    learnt: bool
+
+
+def conversation_examples(
+    messages: list[Any], name: str, role: Any, ignored: Counter[str]
+) -> list[Example]:
+    """One example for each answer that is to be learnt (those without `weight` 0).
+
+    `name` is that of the list, for faults. A system message is the role, as is `role`. Counts in
+    `ignored` the other fields of messages. Raises RecordError for a conversation that is not a
+    perhaps a system message, then users' messages and answers in turn.
+    """
+    read = [_read(item, f"{name}[{place}]", ignored) for place, item in enumerate(messages)]
+    if role not in (None, "", []) and not isinstance(role, str):
+        raise fault("the role of the conversation is no text")
+    if read and read[0].speaker == "system":
+        if role:
+            raise fault(f"a role beside `{name}`, and a system message in it")
+        role = read.pop(0).text
+    first = len(messages) - len(read)
+    for place, message in enumerate(read):
+        wanted = ("user", "assistant")[place % 2]
+        if message.speaker != wanted:
+            at = f"`{name}[{first + place}]`"
+            raise fault(f"{at} is of the {message.speaker}, where one of the {wanted} must stand")
+    if len(read) % 2:
+        raise fault(f"`{name}` ends with the user's message: there is no answer to it")
+    turns = [Turn(ask.text, answer.text) for ask, answer in zip(read[::2], read[1::2], strict=True)]
+    examples = [
+        chat_example(role or [], turns[:place], turn.message, turn.reply)
+        for place, turn in enumerate(turns)
+        if read[2 * place + 1].learnt
+    ]
+    if not examples:
+        raise fault(f"`{name}` holds no answer to learn")
+    return examples
+
+
+def _read(item: Any, at: str, ignored: Counter[str]) -> _Message:
+    if not isinstance(item, dict):
+        raise fault(f"`{at}` is not an object")
+    who, what = (
+        next((name for name in names if item.get(name) is not None), None)
+        for names in (_WHO, _WHAT)
+    )
+    for name in _TOOLS:
+        if item.get(name):
+            raise fault(f"`{at}.{name}` cannot be learnt from")
+    if who is None or what is None:
+        missing = _WHO if who is None else _WHAT
+        raise fault(f"`{at}` has no " + " or ".join(f"`{name}`" for name in missing))
+    speaker = SPEAKERS.get(item[who].strip().lower()) if isinstance(item[who], str) else None
+    if speaker is None:
+        raise fault(f"`{at}.{who}` is {item[who]!r}: a user, an assistant or a system may speak")
+    weight = item.get("weight")
+    if weight not in (None, 0, 1):
+        raise fault(f"`{at}.weight` is {weight!r}, it must be 0 or 1")
+    known = {*_WHO, *_WHAT, *_TOOLS, "weight"}
+    ignored.update(f"{at.partition('[')[0]}[].{name}" for name in item.keys() - known)
+    return _Message(speaker, _text(item[what], f"{at}.{what}"), weight != 0)
+
+
+def _text(content: Any, at: str) -> str:
+    """A text, or the parts of one as OpenAI's dialect has them."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise fault(f"`{at}` is no text")
+    texts = []
+    for place, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type", "text") != "text":
+            raise fault(f"`{at}[{place}]` is no part with text")
+        if not isinstance(part.get("text"), str):
+            raise fault(f"`{at}[{place}].text` is no text")
+        texts.append(part["text"])
+    return "".join(texts)
