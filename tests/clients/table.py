@@ -178,7 +178,7 @@ def _link(name: str) -> str:
 
 
 def _section(client: Client) -> str:
-    works = ", ".join(f"{f.label}" for f in client.features if f.ok and f.name)
+    works = "; ".join(f"{f.label}" for f in client.features if f.ok and f.name)
     lines = [f"### {client.name}", f"Version {client.version}, {client.date}: {client.summary()}."]
     if works:
         lines.append(f"Works: {works}.")

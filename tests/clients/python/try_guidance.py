@@ -108,7 +108,7 @@ def tool_auto() -> str:
 
     model = asked(openai_model(), QUESTION)
     with assistant():
-        model += gen("answer", tools=[highest_mountain])
+        model += gen(tools=[highest_mountain])
     assert calls, str(model)
     return str(calls)
 

@@ -191,8 +191,17 @@ def chat_with_tools() -> str:
     return f"{call.tool_name}({call.tool_kwargs})"
 
 
-@feature("tool streamed", "stream_structured_predict")
-def stream_structured() -> str:
+@feature("tool streamed", "stream_chat_with_tools")
+def tool_streamed() -> str:
+    *_, found = calling.stream_chat_with_tools([TOOL], user_msg=QUESTION, tool_required=True)
+    (call,) = calling.get_tool_calls_from_response(found)
+    return f"{call.tool_name}({call.tool_kwargs})"
+
+
+@feature(
+    "tool auto", "stream_structured_predict", limit="LlamaIndex leaves the choice to the model"
+)
+def stream_structured_auto() -> str:
     *_, found = calling.stream_structured_predict(Capital, PROMPT, question=CAPITAL)
     Capital.model_validate(found.model_dump())
     return str(found)
