@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any, Literal
 
@@ -35,6 +36,30 @@ class Capital(BaseModel):
     """The capital of a country."""
 
     capital: Literal["ローマ", "パリ", "ベルリン", "ロンドン"] = Field(description="首都")
+
+
+class Stop(BaseModel):
+    days: int = Field(ge=1, le=30)
+    price: float | None = None
+
+
+class Journey(BaseModel):
+    """A journey."""
+
+    name: str
+    tags: list[str]
+    season: Literal["春", "夏", "秋", "冬"]
+    begins: datetime.date
+    first: Stop
+    stops: list[Stop] = Field(max_length=3)
+    seats: dict[str, int] = {}
+    number: int | str
+    paid: bool | None
+
+
+class Node(BaseModel):
+    value: int
+    next: Node | None = None
 
 
 SCHEMA: Any = Capital.model_json_schema() | {"additionalProperties": False}
@@ -219,6 +244,30 @@ def several() -> str:
     return str(texts)
 
 
+@feature("sampling", "n, stream")
+def several_streams() -> str:
+    texts = ["", ""]
+    for chunk in ask(n=2, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert all(ANSWER in text for text in texts), texts
+    return str(texts)
+
+
+@feature("choices", "extra_body")
+def choices() -> str:
+    text = ask(FRANCE, extra_body={"choices": ["ローマ", PARIS]}).choices[0].message.content
+    assert text == PARIS, text
+    return text
+
+
+@feature("regex", "extra_body")
+def regex() -> str:
+    text = ask(extra_body={"regex": "[0-9]{2}"}).choices[0].message.content
+    assert len(text) == 2 and text.isdecimal(), text
+    return text
+
+
 @feature("usage")
 def usage() -> str:
     found = ask().usage
@@ -276,6 +325,40 @@ def parse_stream() -> str:
     return str(found)
 
 
+@feature("JSON schema", "lists, dates, options, references, maps")
+def json_schema_of_much() -> str:
+    schema = Journey.model_json_schema()
+    asked: Any = {"type": "json_schema", "json_schema": {"name": "journey", "schema": schema}}
+    text = ask(FRANCE, response_format=asked).choices[0].message.content
+    return str(Journey.model_validate_json(text))
+
+
+@feature("JSON schema", "a recursive type")
+def json_schema_recursive() -> str:
+    done = client.chat.completions.parse(model=MODEL, messages=FRANCE, response_format=Node)
+    assert isinstance(done.choices[0].message.parsed, Node), done
+    return str(done.choices[0].message.parsed)
+
+
+@feature("JSON schema", "cut by max_tokens")
+def json_schema_cut() -> str:
+    try:
+        client.chat.completions.parse(
+            model=MODEL, messages=FRANCE, response_format=Journey, max_tokens=3
+        )
+    except openai.LengthFinishReasonError as error:
+        return str(error)[:80]
+    raise AssertionError("it was not cut")
+
+
+@feature("logprobs", "of JSON by a schema")
+def logprobs_of_json() -> str:
+    choice = ask(FRANCE, response_format=FORMAT, logprobs=True).choices[0]
+    spelt = bytes(b for token in choice.logprobs.content for b in token.bytes).decode()
+    assert spelt == choice.message.content, (spelt, choice.message.content)
+    return spelt
+
+
 @feature("JSON schema", "right answer")
 def parse_right() -> str:
     found = Capital.model_validate_json(
@@ -316,6 +399,35 @@ def tool_required_of_two() -> str:
     (call,) = choice.message.tool_calls
     assert call.function.name in ("capital", "population"), call
     return f"{call.function.name}({json.loads(call.function.arguments)})"
+
+
+@feature("tool required", "a function without parameters")
+def tool_without_parameters() -> str:
+    bare: Any = {"type": "function", "function": {"name": "now"}}
+    (call,) = ask(FRANCE, tools=[bare], tool_choice="required").choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {}, call
+    return str(call.function)
+
+
+@feature("tool required", "allowed_tools")
+def tool_allowed() -> str:
+    allowed: Any = {"mode": "required", "tools": [NAMED]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    return called(ask(FRANCE, tools=[OTHER, TOOL], tool_choice=choice).choices[0])
+
+
+@feature("tool required", "n=2")
+def tool_several() -> str:
+    found = ask(FRANCE, tools=[TOOL], tool_choice="required", n=2)
+    return " ".join(called(choice) for choice in found.choices)
+
+
+@feature("tool named", "functions, as it was before tools")
+def functions() -> str:
+    function = TOOL["function"]
+    choice = ask(FRANCE, functions=[function], function_call={"name": "capital"}).choices[0]
+    assert choice.finish_reason in ("stop", "function_call"), choice
+    return str(Capital.model_validate_json(choice.message.function_call.arguments))
 
 
 @feature("tool required", "parse")
@@ -415,6 +527,13 @@ def completions_stream() -> str:
     return text
 
 
+@feature("batch", "several prompts in one request")
+def prompts() -> str:
+    done = client.completions.create(model=MODEL, prompt=["日本は", "山は"], max_tokens=3)
+    assert [choice.index for choice in done.choices] == [0, 1], done
+    return str([choice.text for choice in done.choices])
+
+
 @feature("models")
 def models() -> str:
     names = [model.id for model in client.models.list()]
@@ -448,6 +567,29 @@ def image() -> str:
     return raises(
         lambda: ask([{"role": "user", "content": content}]), "BadRequestError", "messages[0]"
     )
+
+
+@feature("clear errors", "a tool that is no function")
+def other_tool() -> str:
+    search: Any = [{"type": "web_search"}]
+    return raises(
+        lambda: client.responses.create(model=MODEL, input="?", tools=search),
+        "BadRequestError",
+        "tools[0]",
+    )
+
+
+@feature("clear errors", "a function that is not there")
+def missing_function() -> str:
+    other = {"type": "function", "function": {"name": "other"}}
+    return raises(
+        lambda: ask(tools=[TOOL], tool_choice=other), "BadRequestError", "tool_choice", "capital"
+    )
+
+
+@feature("clear errors", "files and batches")
+def files() -> str:
+    return raises(client.files.list, "404", "Nothing is kept") + raises(client.batches.list, "404")
 
 
 @feature("clear errors", "n beyond the limit")
@@ -534,6 +676,44 @@ def responses_tool() -> str:
     (call,) = [item for item in found.output if item.type == "function_call"]
     Capital.model_validate_json(call.arguments)
     return f"{call.name}({call.arguments})"
+
+
+@feature("responses", "tool, stream")
+def responses_tool_stream() -> str:
+    events = client.responses.create(
+        model=MODEL,
+        input=CAPITAL,
+        tools=[RESPONSES_TOOL],
+        tool_choice="required",
+        temperature=0,
+        stream=True,
+    )
+    text = ""
+    for event in events:
+        text += event.delta if event.type == "response.function_call_arguments.delta" else ""
+    assert event.type == "response.completed", event
+    return str(Capital.model_validate_json(text))
+
+
+@feature("responses", "cut by max_output_tokens")
+def responses_cut() -> str:
+    found = client.responses.create(model=MODEL, input=QUESTION, max_output_tokens=3)
+    assert found.status == "incomplete", found
+    assert found.incomplete_details.reason == "max_output_tokens", found
+    return found.output_text
+
+
+@feature("responses", "a reasoning item put back")
+def responses_reasoning() -> str:
+    context: Any = [
+        {"role": "user", "content": CAPITAL},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "パリです。"}]},
+        *USER,
+    ]
+    text = client.responses.create(model=MODEL, input=context, temperature=0).output_text
+    assert ANSWER in text, text
+    return text
 
 
 @feature("responses", "tool result")
