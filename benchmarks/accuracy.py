@@ -6,23 +6,36 @@ repeated. An answer is right when a right word is in it and no wrong one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import count
 from statistics import fmean
 from typing import Any
 
 from issun.benchmarks.errors import TableError
-from issun.benchmarks.questions import FORMATS, Format, Question, Table, plain, read_table
+from issun.benchmarks.questions import (
+    FORMATS,
+    TEXT_FORMATS,
+    Format,
+    Question,
+    Table,
+    plain,
+    read_table,
+)
 from issun.runtime import Completion, Model, ParameterError, SamplingParams
+from issun.runtime.constraint import Constraint
 from issun.runtime.errors import check_choice
+from issun.runtime.filling import Form, MakePrompt, fill_many, prepare
 
 __all__ = [
     "FORMATS",
+    "TEXT_FORMATS",
     "EvaluationStopped",
     "Format",
     "Question",
@@ -161,7 +174,7 @@ def evaluate(
     *,
     samples: int = 100,
     temperature: float = 0.7,
-    formats: Sequence[Format] = FORMATS,
+    formats: Sequence[Format] = TEXT_FORMATS,
     seed: int = 0,
     max_new_tokens: int = 100,
     slots: int = 16,
@@ -169,7 +182,8 @@ def evaluate(
 ) -> Report:
     """Ask every question `samples` times in every format that it has; once at temperature 0.
 
-    The i-th ask of any question has the same seed. Raises ParameterError for a value out of
+    The i-th ask of any question has the same seed. JSON is filled leaf by leaf where its schema has
+    a skeleton, and its values alone are judged. Raises ParameterError for a value out of
     range, TableError when no question has one of `formats`, ContextError for a question that does
     not fit, EvaluationStopped at Ctrl-C.
     """
@@ -194,24 +208,38 @@ def evaluate(
         raise TableError(
             "No question of the table has the format {names}.", names=", ".join(formats)
         )
-    prompts = [_prompt(model, table, *pair, max_new_tokens) for pair in asked]
+    forms: dict[int, Form] = {}  # by the place in `asked`, as are these:
+    constraints: dict[int, Constraint] = {}
+    prompts: dict[int, list[int]] = {}
+    for place, (question, kind) in enumerate(asked):
+        if kind == "json" and (form := prepare(model, question.schema or {}, room=max_new_tokens)):
+            forms[place] = form
+            continue
+        prompts[place] = _prompt(model, table, question, kind, max_new_tokens)
+        if kind == "json":
+            constraints[place] = model.constraints.json_schema(
+                question.schema or {}, room=max_new_tokens
+            )
     answers: list[dict[int, str]] = [{} for _ in asked]  # by ask
     total, done = len(asked) * len(params), count(1)
 
-    def keep(place: int, completion: Completion) -> None:
-        question, ask = divmod(place, len(params))
+    def keep(question: int, ask: int, completion: Completion) -> None:
         answers[question][ask] = completion.text
         if progress:
             progress(next(done), total)
 
     complete = True
+    places = [(place, ask) for place in prompts for ask in range(len(params))]
     try:
         model.generate_many(
-            [prompt for prompt in prompts for _ in params],
-            params * len(asked),
+            [prompts[place] for place, _ in places],
+            [replace(params[ask], constraint=constraints.get(place)) for place, ask in places],
             slots=slots,
-            on_complete=keep,
+            on_complete=lambda place, completion: keep(*places[place], completion),
         )
+        for place, form in forms.items():
+            filled = _fillings(model, asked[place][0], params)
+            fill_many(model, form, filled, slots=slots, on_complete=partial(keep, place))
     except KeyboardInterrupt:
         complete = False
     report = Report(
@@ -239,15 +267,25 @@ def evaluate(
 def _prompt(
     model: Model, table: Table, question: Question, kind: Format, max_new_tokens: int
 ) -> list[int]:
-    if kind == "short":
+    if kind != "chat":
         return model.prompt(question.question, question.input)
     role = table.role if question.role is None else question.role
     history = table.history if question.history is None else question.history
     return model.prompts.chat(role, history, question.question, max_new_tokens=max_new_tokens).ids
 
 
+def _fillings(
+    model: Model, question: Question, params: Sequence[SamplingParams]
+) -> list[tuple[MakePrompt, str, SamplingParams]]:
+    def make_prompt(line: str) -> list[int]:
+        return model.prompt("\n".join(filter(None, (question.question, line))), question.input)
+
+    return [(make_prompt, question.question, some) for some in params]
+
+
 def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
-    verdicts = [judge(text, question.right, question.wrong) for text in texts]
+    judged = map(_values, texts) if kind == "json" else texts
+    verdicts = [judge(text, question.right, question.wrong) for text in judged]
     return Row(
         question,
         kind,
@@ -255,6 +293,22 @@ def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
         raw=sum(raw for _, raw in verdicts),
         answers=dict(Counter(texts).most_common()),
     )
+
+
+def _values(text: str) -> str:
+    """The values of a JSON answer, one a line; nothing of one that is cut."""
+    try:
+        open_ = [json.loads(text)]
+    except ValueError:
+        return ""
+    found: list[str] = []
+    while open_:
+        value = open_.pop()
+        if isinstance(value, dict | list):
+            open_ += value.values() if isinstance(value, dict) else value
+        else:
+            found.append(str(value))
+    return "\n".join(found)
 
 
 def judge(answer: str, right: Sequence[str], wrong: Sequence[str] = ()) -> tuple[bool, bool]:

@@ -14,8 +14,9 @@ from issun.benchmarks.errors import TableError
 from issun.runtime import Turn
 from issun.runtime.files import as_utf8, reason_of, user_path
 
-Format = Literal["short", "chat"]
-FORMATS: tuple[Format, ...] = ("short", "chat")
+Format = Literal["short", "chat", "json"]
+TEXT_FORMATS: tuple[Format, ...] = ("short", "chat")
+FORMATS: tuple[Format, ...] = (*TEXT_FORMATS, "json")
 PACKAGED = Path(__file__).with_name("questions.toml")
 
 
@@ -24,7 +25,7 @@ class Question:
     """One question: any of `right` must be in the answer, and none of `wrong`.
 
     `input` goes with the short format alone. Its own `role` or `history` take the table's place
-    and leave it to the chat format.
+    and leave it to the chat format. With a `schema` it is asked for JSON, too, without history.
     """
 
     question: str
@@ -34,13 +35,15 @@ class Question:
     role: tuple[str, ...] | None = None
     history: tuple[Turn, ...] | None = None
     category: str = ""
+    schema: dict[str, Any] | None = None
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """The formats in which it can be asked."""
         if self.role is not None or self.history is not None:
             return ("chat",)
-        return FORMATS if self.input is None else ("short",)
+        text = TEXT_FORMATS if self.input is None else TEXT_FORMATS[:1]
+        return text if self.schema is None else (*text, "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     role: list[str] | None = None
     history: list[tuple[str, str]] | None = None
     category: str = ""
+    leaf: str | None = None
+    json_schema: dict[str, Any] | None = msgspec.field(name="schema", default=None)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,9 +109,28 @@ def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
         None if row.role is None else tuple(row.role),
         None if row.history is None else _turns(row.history),
         row.category,
+        row.json_schema if row.leaf is None else _with_leaf(row.leaf),
     )
+    if row.leaf is not None and row.json_schema is not None:
+        raise TableError(
+            "{path}, row {row}: `leaf` names the one value of a schema, `schema` is a whole one: "
+            "give one of them.",
+            path=path,
+            row=place,
+        )
     _check(question, path, place)
     return question
+
+
+def _with_leaf(name: str) -> dict[str, Any]:
+    """The schema of an object with one text."""
+    properties = {name: {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name],
+        "additionalProperties": False,
+    }
 
 
 def _check(question: Question, path: Path, place: int) -> None:
@@ -126,6 +150,10 @@ def _check(question: Question, path: Path, place: int) -> None:
             "{path}, row {row}: `input` goes with the short format, `role` and `history` with the "
             "chat format: a row cannot have both.",
             **where,
+        )
+    if question.schema is not None and "json" not in question.formats:
+        raise TableError(
+            "{path}, row {row}: `leaf` and `schema` go without `role` and `history`.", **where
         )
     for right in question.right:
         for wrong in question.wrong:

@@ -160,7 +160,7 @@ def _by_grammar(model: Model, task: Task) -> list[Completion]:
 def _by_leaf(model: Model, task: Task) -> list[Completion]:
     form = prepare(model, task.schema, room=_GREEDY.max_new_tokens)
     if form is None:
-        raise ParameterError("The schema has no skeleton.")
+        return []
     asked = [(_prompts(model, question), question, _GREEDY) for question in task.questions]
     return fill_many(model, form, asked, slots=_SLOTS)
 

@@ -8,7 +8,14 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from issun.benchmarks.accuracy import FORMATS, EvaluationStopped, Format, Report, evaluate
+from issun.benchmarks.accuracy import (
+    FORMATS,
+    TEXT_FORMATS,
+    EvaluationStopped,
+    Format,
+    Report,
+    evaluate,
+)
 from issun.benchmarks.questions import read_table
 from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
@@ -16,6 +23,12 @@ from issun.cli.progress import Bars
 from issun.runtime import Model, ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
+
+_NAMES: dict[str, tuple[Format, ...]] = {
+    **{name: (name,) for name in FORMATS},
+    "both": TEXT_FORMATS,
+    "all": FORMATS,
+}
 
 
 def run(
@@ -29,8 +42,9 @@ def run(
     temperature: Annotated[float, typer.Option(help=tr("0 takes the likeliest token."))] = 0.7,
     seed: Annotated[int, typer.Option(help=tr("The same seed gives the same answers."))] = 0,
     formats: Annotated[
-        str, typer.Option("--format", help=tr("short (no history), chat or both."))
-    ] = "both",
+        str,
+        typer.Option("--format", help=tr("short (no history), chat, both of them, json or all.")),
+    ] = "all",
     max_new_tokens: Annotated[int, typer.Option(help=tr("Longest answer in tokens."))] = 100,
     slots: Annotated[int, typer.Option(help=tr("How many answers are written at a time."))] = 16,
     threads: opt.Threads = None,
@@ -41,7 +55,7 @@ def run(
     ] = None,
 ) -> None:
     """Ask every question many times, and print how often the answer was right."""
-    check_choice("format", formats, (*FORMATS, "both"))
+    check_choice("format", formats, _NAMES)
     output = _output(as_json)
     questions = read_table(table)
     kind = cast(Any, kv_cache)
@@ -55,7 +69,7 @@ def run(
                     questions,
                     samples=samples,
                     temperature=temperature,
-                    formats=FORMATS if formats == "both" else (cast(Format, formats),),
+                    formats=_NAMES[formats],
                     seed=seed,
                     max_new_tokens=max_new_tokens,
                     slots=slots,

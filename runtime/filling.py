@@ -12,7 +12,6 @@ from issun.runtime.generate import FinishReason, Segment, Timings
 from issun.runtime.leaves import Ask
 from issun.runtime.sampling import Constraint, SamplingParams
 from issun.runtime.skeleton import Plan, make_plan
-from issun.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from issun.runtime.model import Model
@@ -43,7 +42,7 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
 
     Raises ParameterError for what cannot be followed, or not in the model's vocabulary.
     """
-    plan = make_plan(schema, partial(_spelled, model.tokenizer))
+    plan = make_plan(schema, partial(_spelled, model))
     if plan is None:
         return None
     constraints: dict[_Key, Constraint] = {}
@@ -51,19 +50,16 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         key = _key(ask)
         if key in constraints:
             continue
+        own = room if ask.most is None else min(room, ask.most)
         if ask.pattern is not None:
-            constraints[key] = model.constraints.regex(ask.pattern, room=room)
+            constraints[key] = model.constraints.regex(ask.pattern, room=own)
         elif ask.schema is not None:
-            constraints[key] = model.constraints.json_schema(ask.schema, room=room)
+            constraints[key] = model.constraints.json_schema(ask.schema, room=own)
     return Form(plan, constraints)
 
 
-def _spelled(tokenizer: Tokenizer, text: str) -> str | None:
-    """`text` as the model's pieces spell it, which may be in another form; None if they do not."""
-    ids = tokenizer.encode(text)
-    if any(map(tokenizer.is_silent, ids)):
-        return None
-    return tokenizer.decode(ids).strip() or None
+def _spelled(model: Model, text: str, path: str) -> str:
+    return model.constraints.spelled(text, path)  # only now: free text needs no llguidance
 
 
 def _key(ask: Ask) -> _Key:
@@ -74,7 +70,7 @@ class Filling:
     """One JSON answer as it is filled: says what to ask next, and makes segments of the answers.
 
     `asked` is the line and the parameters of the answer that is wanted now, None at the end;
-    `params.max_new_tokens` bounds all answers together, stop strings end each by itself.
+    `params.max_new_tokens` bounds all answers together, stop strings end each free text.
     """
 
     def __init__(self, form: Form, question: str, params: SamplingParams) -> None:
@@ -134,9 +130,11 @@ class Filling:
     def _params_for(self, ask: Ask) -> SamplingParams:
         left = max(1, self._params.max_new_tokens - self._before.new_tokens)
         seed = self._params.seed
+        constraint = self._form.constraint(ask)
         return replace(
             self._params,
-            constraint=self._form.constraint(ask),
+            constraint=constraint,
+            stop=() if constraint else self._params.stop,
             max_new_tokens=left if ask.most is None else min(left, ask.most),
             seed=None if seed is None else (seed + self._count * _NEXT_SEED) % (1 << 64),
         )
@@ -181,31 +179,37 @@ def fill_many(
     prompts: Sequence[tuple[MakePrompt, str, SamplingParams]],
     *,
     slots: int = 16,
+    on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
 ) -> list[Completion]:
     """Fill `form` for many questions at once; each has its prompt maker, text and parameters.
 
-    The next values of all are written in one batch. `ids` and `logprobs` of the answers are empty.
+    The next values of all are written in one batch. `on_complete` gets the place of a question and
+    its answer when that has ended. `ids` and `logprobs` of the answers are empty.
     """
     fillings = [Filling(form, question, params) for _, question, params in prompts]
-    texts = ["" if filling.asked else filling.end().text for filling in fillings]
-    ends: list[Segment | None] = [None if f.asked else f.end() for f in fillings]
-    while open_ := [place for place, filling in enumerate(fillings) if filling.asked]:
-        asked = [fillings[place].asked for place in open_]
-        lines = [one for one in asked if one is not None]
+    texts = ["" for _ in prompts]
+    found: dict[int, Completion] = {}
+
+    def keep(place: int, segment: Segment) -> None:
+        texts[place] += segment.text
+        if segment.finish_reason:
+            completion = Completion(texts[place], [], segment.finish_reason, segment.timings)
+            found[place] = completion
+            on_complete(place, completion)
+
+    for place, filling in enumerate(fillings):
+        if filling.asked is None:
+            keep(place, filling.end())
+    while asked := [(place, f.asked) for place, f in enumerate(fillings) if f.asked]:
         answers = model.generate_many(
-            [prompts[place][0](line) for place, (line, _) in zip(open_, lines, strict=True)],
-            [params for _, params in lines],
+            [prompts[place][0](line) for place, (line, _) in asked],
+            [params for _, (_, params) in asked],
             slots=slots,
         )
-        for place, answer in zip(open_, answers, strict=True):
+        for (place, _), answer in zip(asked, answers, strict=True):
             whole = Segment(-1, answer.text, answer.finish_reason, answer.timings)
-            ends[place] = segment = fillings[place].add(whole)
-            texts[place] += segment.text
-    return [
-        Completion(text, [], end.finish_reason or "stop", end.timings)
-        for text, end in zip(texts, ends, strict=True)
-        if end is not None
-    ]
+            keep(place, fillings[place].add(whole))
+    return [found[place] for place in range(len(prompts))]
 
 
 def _sum(before: Timings, now: Timings) -> Timings:

@@ -16,10 +16,10 @@ from typing import Any
 from issun.runtime.errors import SamplingError
 
 # A topic has one mark, at its end, so that a value must come soon.
-_TOPIC = r"([^は、:=。\n\\]{0,40}[は:=]、?)?"
-_ENDING = r"([^0-9.,。\n\\][^。\n\\]{0,15})?[。.]?"
+_TOPIC = r"([^は、:=。\n]*[は:=]、?)?"
+_ENDING = r"([^0-9.,。\n][^。\n]*)?[。.]?"
 _SEPARATOR = r"(、|,|・|と|や)\s?"
-_PART, _PARTS = r"[^、,・。\n\\]{1,30}", r"[^、,・。\n]+"
+_PART = r"[^、,・。\n]+"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
 _BOUNDING = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
@@ -27,7 +27,7 @@ _MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked af
 _MOST_ITEMS = 8  # of a list that has no bound
 _MOST_ADDED = 40  # characters of a text that must have some and has no bound
 _MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
-_AROUND = 60  # tokens of a sentence around a text that is bounded
+_SENTENCE = 48  # characters and tokens of a sentence with its value
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
@@ -101,7 +101,8 @@ def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
     """One of `values`, each by the text that a model writes for it."""
     longest_first = sorted(values, key=len, reverse=True)
     pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
-    return replace(_in_sentence(pattern, lambda text, asked: values[text]), hint=hint)
+    most = _SENTENCE + max(map(len, values))
+    return replace(_in_sentence(pattern, lambda text, asked: values[text], most), hint=hint)
 
 
 def number(schema: dict[str, Any], *, whole: bool) -> Leaf:
@@ -130,8 +131,8 @@ def text(least: int, most: int | None) -> Leaf:
         raise UnusableError
 
     bound = least + _MOST_ADDED if most is None else most
-    strict = Ask("", rf"[^\n\\]{{{least},{bound}}}") if least else None
-    return Leaf(Ask("", most=None if most is None else most + _AROUND), read, strict)
+    strict = Ask("", rf"[^\n]{{{least},{bound}}}") if least else None
+    return Leaf(Ask("", most=None if most is None else most + _SENTENCE), read, strict)
 
 
 def matching(pattern: str) -> Leaf:
@@ -154,7 +155,7 @@ def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
     limit = max(least, _MOST_ITEMS) if most is None else most
     repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
     part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
-    each = re.compile(item.pattern or _PARTS)
+    each = re.compile(part)
     pattern = f"({part})({between}({part})){repeated}"
 
     def read(answer: str, asked: str) -> list[Any]:
@@ -170,7 +171,7 @@ def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
 
     if item.pattern is None:
         return Leaf(Ask(""), read, Ask("", pattern) if least else None, listable=False)
-    return replace(_in_sentence(pattern, read), listable=False)
+    return replace(_in_sentence(pattern, read, None), listable=False)
 
 
 def or_absent(leaf: Leaf, absent: Any) -> Leaf:
@@ -189,7 +190,7 @@ def or_absent(leaf: Leaf, absent: Any) -> Leaf:
     return replace(leaf, ask=ask, read=read)
 
 
-def _in_sentence(pattern: str, read: Read) -> Leaf:
+def _in_sentence(pattern: str, read: Read, most: int | None = _SENTENCE) -> Leaf:
     """A value that `pattern` matches, with a topic before it or an ending behind it, or without."""
     whole = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
 
@@ -199,7 +200,7 @@ def _in_sentence(pattern: str, read: Read) -> Leaf:
             raise UnusableError
         return read(found["value"], asked)
 
-    return Leaf(Ask("", f"{_TOPIC}({pattern}){_ENDING}"), find, pattern=pattern)
+    return Leaf(Ask("", f"{_TOPIC}({pattern}){_ENDING}", most=most), find, pattern=pattern)
 
 
 def _line(label: str, hint: str) -> str:

@@ -20,7 +20,8 @@ from issun.runtime.leaves import Ask, Leaf
 
 Schema = dict[str, Any]
 Filling = Generator[str | Ask, str, None]
-Spell = Callable[[str], str | None]  # a text as the model's vocabulary has it; None: it has it not
+# A text, and its place in the schema, -> the text as the model can write it; or ParameterError.
+Spell = Callable[[str, str], str]
 
 _MOST_NODES = 500  # of one plan: references may unfold to more than anybody reads
 _LONGEST = 60  # characters of a description: some have pages of them
@@ -73,7 +74,7 @@ class Plan:
         return self._root.fill("", question)
 
 
-def make_plan(schema: Schema, spell: Spell = lambda text: text) -> Plan | None:
+def make_plan(schema: Schema, spell: Spell = lambda text, path: text) -> Plan | None:
     """A plan for `schema`; None where only the grammar of the whole can be followed.
 
     Raises ParameterError for a text of the schema that the vocabulary cannot spell.
@@ -316,9 +317,11 @@ class _Planner:
 
     def _boolean(self, path: str) -> _Node:
         words = {"はい": True, "いいえ": False}
-        if None in map(self._spell, words):
+        try:
+            spelled = {self._spell(word, path): value for word, value in words.items()}
+        except ParameterError:  # a vocabulary of another language
             return self._one_of([True, False], {}, path)
-        return _Value(leaves.one_of(words, hint="はいかいいえで答えてください。"))
+        return _Value(leaves.one_of(spelled, hint="はいかいいえで答えてください。"))
 
     def _one_of(self, values: Sequence[Any], schema: Schema, path: str) -> _Node:
         kinds = schema.get("type", _TYPES)
@@ -331,17 +334,8 @@ class _Planner:
         return _Value(leaves.one_of({self._spelled(value, path): value for value in values}))
 
     def _spelled(self, value: object, path: str) -> str:
-        text = value if isinstance(value, str) and value else "なし"
-        if not isinstance(value, str) and value is not None:
-            text = _dump(value)
-        spelled = self._spell(text)
-        if not spelled:
-            raise ParameterError(
-                "{path} has {text!r}, which the model's vocabulary cannot spell.",
-                path=path,
-                text=text,
-            )
-        return spelled
+        text = value if isinstance(value, str) else "" if value is None else _dump(value)
+        return self._spell(" ".join(text.split()) or "なし", path).strip()
 
     def _by_grammar(self, schema: Schema) -> _Node:
         """A leaf that is JSON by its own schema, with the definitions that this refers to."""

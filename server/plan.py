@@ -54,8 +54,8 @@ def plan_of(service: Service, asked: ChatRequest) -> Plan:
         return Plan(params[0], question.dropped_turns, jobs)
     room = question.room(params[0])
     if wanted.kind == "schema":
-        begun = bool(dialogue.beginning)
-        json = ready_schema(service.model, wanted.value, wanted.place, room=room, begun=begun)
+        whole = bool(dialogue.beginning or params[0].min_new_tokens)
+        json = ready_schema(service.model, wanted.value, wanted.place, room=room, whole=whole)
         return _stepwise(question, params, [JsonSteps(question, json, some) for some in params])
     constraint = make_constraint(service.model, wanted, room)
     jobs = [

@@ -29,15 +29,15 @@ class ReadySchema:
 
 
 def ready_schema(
-    model: Model, schema: dict[str, Any], place: str, *, room: int, begun: bool = False
+    model: Model, schema: dict[str, Any], place: str, *, room: int, whole: bool = False
 ) -> ReadySchema:
     """Prepare for a schema; raises ApiError with its path in the body. May take seconds.
 
-    The answers may have `room` tokens. One that a client has `begun` has no skeleton: it is written
-    by the grammar.
+    The answers may have `room` tokens. A `whole` one, which a client has begun or which has a least
+    length, is written by the grammar.
     """
     try:
-        if form := None if begun else prepare(model, schema, room=room):
+        if form := None if whole else prepare(model, schema, room=room):
             return ReadySchema(form, None)
         return ReadySchema(None, model.constraints.json_schema(schema, room=room))
     except ParameterError as error:

@@ -136,4 +136,5 @@ MESSAGES: dict[str, str] = {
     "{path} has format {found}; this issun reads format {known}.": (
         "{path} の形式は {found} です。この issun が読めるのは形式 {known} です。"
     ),
+    "There is no value in the answer to {line!r}.": "{line!r} への回答に値がありません。",
 }

@@ -84,7 +84,9 @@ MESSAGES: dict[str, str] = {
     "How often each question is asked.": "一つの質問を繰り返す回数。",
     "0 takes the likeliest token.": "0 で最も確率の高い語を選びます。",
     "The same seed gives the same answers.": "同じ値なら同じ答えになります。",
-    "short (no history), chat or both.": "short (履歴なし)、chat、または both (両方)。",
+    "short (no history), chat, both of them, json or all.": (
+        "short (履歴なし)、chat、both (その両方)、json、または all (すべて)。"
+    ),
     "How many answers are written at a time.": "同時に生成する答えの数。",
     "Write all figures as JSON; - is stdout.": (
         "すべての結果を JSON で書き込みます。- なら標準出力。"

@@ -198,4 +198,12 @@ MESSAGES: dict[str, str] = {
     "Read ahead what the text has said before (default), or do not.": (
         "前に出てきた語句の続きを先読みする (既定)、またはしない。"
     ),
+    "{path}, row {row}: `leaf` and `schema` go without `role` and `history`.": (
+        "{path} の {row} 行目: `leaf` と `schema` は `role` や `history` と一緒には使えません。"
+    ),
+    "{path}, row {row}: `leaf` names the one value of a schema, `schema` is a whole one: "
+    "give one of them.": (
+        "{path} の {row} 行目: `leaf` は値が一つのスキーマの名前、`schema` はスキーマ全体です。"
+        "どちらか一つにしてください。"
+    ),
 }

@@ -106,4 +106,5 @@ def _reason(text: str) -> str:
     """What is wrong, without the grammar that was made of what was given."""
     lines = [line.strip() for line in text.splitlines()]
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (told[0] if told else _PLACE.sub("", first_line(text)))[:300]
+    first = _PLACE.sub("", first_line(text)).partition(":  (")[0]
+    return (told[0] if told else first)[:300]

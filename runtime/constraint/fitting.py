@@ -15,6 +15,7 @@ from issun.runtime.constraint.strings import ESCAPES, Strings
 from issun.runtime.constraint.vocabulary import cannot_spell
 from issun.runtime.errors import ParameterError
 
+_MOST_DEFINITIONS = 2000
 _KEY = 16  # characters of a property's name that the schema leaves open
 
 
@@ -32,11 +33,14 @@ class Fitter:
         self._definitions: dict[str, Any] = {}
 
     def schema(self, room: int) -> dict[str, Any]:
-        """The schema whose values take `room` characters at most; raises ParameterError."""
-        self._explain(ROOT, ())
+        """The schema whose values take `room` characters at most, where they can."""
         options = {"whitespace_flexible": False, "json_allowed_escapes": ESCAPES}
         root = self._fit(ROOT, room)
         return {**root, "$defs": self._definitions, "x-guidance": options}
+
+    def explain(self) -> None:
+        """Raise ParameterError that says why no value can be written, if none can."""
+        self._explain(ROOT, ())
 
     def _fit(self, where: Where | None, room: float) -> Any:
         """A schema of what follows `where` in so much room."""
@@ -44,6 +48,8 @@ class Fitter:
             return False
         room = max(step(int(room)), int(self._sizes.narrowest(where)))
         key = where, room
+        if len(self._names) >= _MOST_DEFINITIONS:
+            raise ParameterError("The schema is too large: take a simpler one.")
         if key not in self._names:
             name = self._names[key] = str(len(self._names))
             self._definitions[name] = self._alternatives(where, room)
@@ -75,7 +81,7 @@ class Fitter:
         while count < most:
             narrowest, widest = self._need(plain.item(count))
             # A value that may grow gets as much again, and only so many share the room.
-            wanted = 1 + min(widest, 2 * narrowest)
+            wanted = 1 + max(narrowest, min(widest, 2 * narrowest))
             enough = widest == math.inf and count >= max(len(plain.prefix), _count(room))
             if wanted > left or enough:
                 break
@@ -136,7 +142,7 @@ class Fitter:
             name: len(self._sizes.key(plain, name)) + 1 + self._need(where)[0]
             for name, where in plain.properties.items()
         }
-        left = room - 2 - sum(needs[name] for name in plain.required)
+        left = room - 1 - sum(needs[name] for name in plain.required)
         optional = plain.limit("maxProperties", math.inf) - len(plain.required)
         kept = []
         for name, need in needs.items():
@@ -181,7 +187,6 @@ class Fitter:
         return self._sizes.narrowest(where), self._sizes.most(where)
 
     def _explain(self, where: Where, trail: tuple[Where, ...]) -> None:
-        """Raise ParameterError that says why no value can be written, if none can."""
         if self._sizes.narrowest(where) < math.inf:
             return
         path = where[0] if where else "#"

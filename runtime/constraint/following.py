@@ -11,9 +11,14 @@ from issun.runtime.constraint.plain import Plain, Where, canonical, matches, typ
 
 
 def follows(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
-    """Whether `value` follows `plain`."""
+    """Whether `value` follows `plain`, which may list values."""
+    return _listed(value, plain) and fits(value, plain, alternatives)
+
+
+def fits(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
+    """Whether `value` follows all of `plain` but the list of its values."""
     kind = type_of(value)
-    if kind not in plain.types or not _listed(value, plain):
+    if kind not in plain.types:
         return False
     if isinstance(value, str):
         return _within(len(value), plain, "Length") and all(

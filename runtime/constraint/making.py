@@ -73,6 +73,10 @@ class Constraints:
             restorer=partial(WholeText, originals) if restored else None,
         )
 
+    def spelled(self, text: str, path: str) -> str:
+        """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
+        return self._vocabulary.spelled(self._with_newlines(text), path)
+
     def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
         """Text that `pattern` matches as a whole.
 
@@ -104,18 +108,32 @@ class Constraints:
         Raises ParameterError, with the place in the schema, for what cannot be followed or
         spelled, and where the smallest answer does not fit.
         """
-        _check_size(json.dumps(schema), "schema")
         room = room or self._room
+        try:
+            text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+            _check_size(text, "schema")
+            schema = json.loads(text)
+            fitted, restorer = self._fitted(schema, room)
+        except RecursionError as error:
+            raise ParameterError("The schema is too large: take a simpler one.") from error
+        except (TypeError, ValueError) as error:
+            raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
+        rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
+        first_possible([rules], "schema")
+        return self._make(rules, is_json=True, restorer=restorer)
+
+    def _fitted(
+        self, schema: dict[str, Any], room: int
+    ) -> tuple[dict[str, Any], Callable[[], Restorer] | None]:
+        """A schema whose values fit the room, and what puts the literals of `schema` back."""
         alternatives = Alternatives(Document(schema))
         literals, strings = Literals(self._vocabulary), Strings(self._vocabulary)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
-        fitted = fitter.schema(room - 1)  # and one for the end
+        fitter.explain()
         _check_room(int(sizes.least(ROOT)), room, "schema")
-        rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
-        first_possible([rules], "schema")
-        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
-        return self._make(rules, is_json=True, restorer=restorer)
+        fitted = fitter.schema(room - 1)  # and one for the end
+        return fitted, partial(JsonText, alternatives, literals) if literals.changed else None
 
     def _make(
         self,
@@ -138,7 +156,14 @@ class Constraints:
 
 
 def _check_size(given: str, name: str) -> None:
-    size = len(given.encode("utf-8", "replace"))
+    try:
+        size = len(given.encode())
+    except UnicodeEncodeError as error:
+        raise ParameterError(
+            "{name} has half a character (a lone surrogate) at {place}.",
+            name=name,
+            place=error.start,
+        ) from error
     if size > _MOST_BYTES:
         raise ParameterError(
             "{name} has {size:,} bytes, it must have at most {limit:,}.",

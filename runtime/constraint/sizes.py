@@ -8,7 +8,7 @@ from typing import Any
 
 from issun.runtime.constraint import numbers
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.following import follows
+from issun.runtime.constraint.following import fits
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.plain import Plain, Where
 from issun.runtime.constraint.references import inside
@@ -47,6 +47,7 @@ class Sizes:
         self._tokens = _Smallest(self, literals.tokens, _CHARACTERS)
         self._characters = _Smallest(self, len, 1)
         self._most: dict[Where, float] = {}
+        self._listed: dict[int, list[Any]] = {}
 
     def least(self, where: Where | None) -> float:
         """Tokens of the smallest value."""
@@ -107,11 +108,13 @@ class Sizes:
 
     def listed(self, plain: Plain) -> list[Any]:
         """The values of an enum or const, as they are spelled; raises ParameterError."""
-        return [
-            self._literals.value(value, place)
-            for place, value in plain.values or ()
-            if follows(value, plain, self._alternatives)
-        ]
+        if id(plain) not in self._listed:  # the alternatives keep it, and so its identity
+            self._listed[id(plain)] = [
+                self._literals.value(value, place)
+                for place, value in plain.values or ()
+                if fits(value, plain, self._alternatives)
+            ]
+        return self._listed[id(plain)]
 
     def alternatives(self, where: Where) -> Iterable[tuple[Plain, str]]:
         """The alternatives of a place, kind by kind."""
@@ -129,7 +132,7 @@ class Sizes:
 class _Smallest:
     """The size of the smallest value of each place, by one measure of text.
 
-    What holds itself is worked out step by step: infinite at first, until nothing changes.
+    Of what holds itself it is infinite at first, and worked out until nothing changes.
     """
 
     def __init__(self, sizes: Sizes, measure: Callable[[str], int], characters: int) -> None:
@@ -141,11 +144,11 @@ class _Smallest:
         if where is None:
             return math.inf
         if where not in self._known:
-            self._known[where] = math.inf
+            self._inner(where)
             before: dict[Where, float] = {}
             while before != self._known:
                 before = dict(self._known)
-                for place in reversed(before):
+                for place in before:
                     self._known[place] = self._once(place)
         return self._known[where]
 
@@ -179,12 +182,16 @@ class _Smallest:
             for name, where in plain.properties.items()
         }
         needed = [sizes.pop(name) for name in plain.required]
+        size = sum(1 + each for each in needed)
         missing = int(plain.limit("minProperties", 0)) - len(needed)
         if missing > 0:
-            others = [_KEY + self._inner(w) for w in (*plain.families.values(), plain.additional)]
-            free = [min(others)] * missing
-            needed += sorted([*sizes.values(), *free])[:missing]
-        return 1 + max(1, sum(1 + size for size in needed))
+            others = [self._inner(where) for where in (*plain.families.values(), plain.additional)]
+            other = 1 + _KEY + min(others)
+            listed = sorted(1 + each for each in sizes.values())[:missing]
+            size += sum(min(each, other) for each in listed)
+            if missing > len(listed):
+                size += (missing - len(listed)) * other
+        return 1 + max(1, size)
 
     def _once(self, where: Where) -> float:
         options = self._sizes.alternatives(where)
@@ -192,4 +199,9 @@ class _Smallest:
 
     def _inner(self, where: Where | None) -> float:
         """As `of`, of what is within something that is being worked out."""
-        return math.inf if where is None else self._known.setdefault(where, math.inf)
+        if where is None:
+            return math.inf
+        if where not in self._known:
+            self._known[where] = math.inf
+            self._known[where] = self._once(where)
+        return self._known[where]

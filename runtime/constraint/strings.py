@@ -86,12 +86,11 @@ class Strings:
         least: int,
         most: int,
     ) -> dict[str, Any]:
-        rules: list[dict[str, Any]] = [{"pattern": pattern} for _, pattern in patterns]
+        texts = dict.fromkeys(pattern for _, pattern in patterns)
+        rules: list[dict[str, Any]] = [{"pattern": pattern} for pattern in texts]
         rules += [{"format": name} for name in formats]
         if patterns:
-            # Two rules may have nothing in common but what cannot be spelled.
-            told = "".join(pattern for _, pattern in patterns) + (r"\x" if len(rules) > 1 else "")
-            alphabet = self._vocabulary.restriction(told, in_json=True)
+            alphabet = self._vocabulary.restriction("".join(texts), in_json=True)
             rules += [{"pattern": f"^{alphabet}$"}] if alphabet else []
         schema: dict[str, Any] = {"type": "string", "maxLength": most}
         if least:

@@ -117,7 +117,8 @@ def test_the_packaged_table() -> None:
     assert judge("エベレスト、またはK2", mountain.right, mountain.wrong) == (False, True)
     assert table.role[0].startswith("User:あなたは「ずんだもん」")
     assert table.history == (Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"),)
-    assert all(q.formats == ("short", "chat") for q in table.questions)
+    assert all(q.formats == ("short", "chat", "json") for q in table.questions)
+    assert [list((q.schema or {})["properties"]) for q in table.questions] == [["湖"], ["山"]]
 
 
 def test_every_field(write: Callable[[str], Path]) -> None:
@@ -172,6 +173,8 @@ ROW = '[[questions]]\nquestion = "湖は?"\nright = "琵琶湖"\n'
         (ROW.replace('"琵琶湖"', '["琵琶湖", ""]'), "row 1: a word of `right` is empty."),
         (ROW + "wrong = [' ']", "row 1: a word of `wrong` is empty."),
         (ROW + "input = 'a'\nrole = ['b']", "row 1: `input` goes with the short format"),
+        (ROW + "leaf = 'a'\nrole = ['b']", "row 1: `leaf` and `schema` go without `role`"),
+        (ROW + "leaf = 'a'\n[questions.schema]\ntype = 'string'", "row 1: `leaf` names the one"),
         (
             ROW + ROW + "wrong = '琵琶'",
             "row 2: `wrong` has '琵琶', which is in the right word '琵琶湖'",
@@ -403,3 +406,27 @@ def test_what_is_answered_alike_may_differ_by_little() -> None:
     assert high == pytest.approx(wilson(0, 1000)[1])
     low, high = paired_interval(*pairs(500, 0, 0, 500))
     assert -0.004 < low < 0 < high < 0.004  # the pairs agree, so that chance is hardly in it
+
+
+SUM = {"type": "object", "properties": {"和": {"type": "integer"}}, "required": ["和"]}
+EITHER = {"anyOf": [SUM, {"type": "integer", "minimum": 0, "maximum": 9}]}
+
+
+def test_json_answers_are_judged_by_their_values() -> None:
+    questions = (
+        Question(
+            "日本で一番広い湖は?",
+            ("琵琶湖",),
+            schema=SUM | {"properties": {"和": {"type": "string"}}},
+        ),
+        Question("5足す7は?", ("12",), ("5+7", "和"), schema=SUM),
+        Question("5足す7は?", ("和", "12"), schema=EITHER),
+    )
+    with Model.load(threads=1) as model:
+        report = evaluate(model, Table(questions), temperature=0, formats=("json",))
+    assert [row.format for row in report.rows] == ["json"] * 3
+    assert [list(row.answers) for row in report.rows[:2]] == [['{"和":"琵琶湖"}'], ['{"和":12}']]
+    assert [row.right for row in report.rows[:2]] == [1, 1]
+    (grammar,) = report.rows[2].answers  # it has no skeleton
+    assert isinstance(json.loads(grammar), dict | int)
+    assert report.rate == pytest.approx((2 + report.rows[2].right) / 3)

@@ -87,7 +87,7 @@ def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "long"], "format is 'long', it must be one of short, chat, both."),
+        (["--format", "long"], "format is 'long', it must be one of short, chat, json, both, all."),
         (["--samples", "0"], "samples is 0, it must be 1 or more."),
         (["--temperature", "-1"], "temperature is -1.0, it must be a number"),
         (["--seed", "-1"], "seed is -1, it must be from 0 to 4294967295."),

@@ -152,6 +152,56 @@ def test_no_bundle_means_the_embedded_model() -> None:
     assert "issun-embedded" in issun("inspect").out
 
 
+def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
+    properties = {"首都": {"type": "string"}, "大陸": {"enum": ["アジア", "ヨーロッパ"]}}
+    schema = {"type": "object", "properties": properties, "required": ["首都", "大陸"]}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    asked = (
+        "generate",
+        "--instruction",
+        "フランスについて教えて",
+        "--temperature",
+        "0",
+        "--json-schema",
+        file,
+    )
+    result = issun(*asked)
+    assert (result.code, result.out) == (0, '{"首都":"パリ","大陸":"ヨーロッパ"}\n')
+    cut = issun(*asked, "--max-new-tokens", "12")
+    assert (cut.code, cut.out) == (1, '{"首都":"パリ"\n')
+    assert "--max-new-tokens" in cut.err
+    whole = json.loads(issun(*asked, "--json").out)
+    assert whole["text"] == result.out.rstrip()
+    assert whole["timings"]["new_tokens"] == len(whole["ids"]) + 2
+
+
+def test_json_of_a_vocabulary_without_braces(ja_small: "object", tmp_path: Path) -> None:
+    bundle = ja_small("int8")  # type: ignore[operator]
+    properties = {
+        "名前": {"type": "string", "maxLength": 9},
+        "数": {"type": "integer"},
+        "猫": {"type": "boolean"},
+    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    result = issun(
+        "generate",
+        bundle,
+        "--instruction",
+        "猫について教えてください。",
+        "--json-schema",
+        file,
+        "--seed",
+        "1",
+    )
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [type(found[name]) for name in properties] == [str, int, bool]
+    assert 0 < len(found["名前"]) <= 9
+
+
 def test_version_and_help() -> None:
     assert issun("--version").out == "issun 0.1.0\n"
     for command in ([], ["chat"], ["generate"], ["export"], ["inspect"]):

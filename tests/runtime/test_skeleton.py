@@ -226,15 +226,33 @@ def test_references_that_unfold_without_end_stay_small() -> None:
     assert make_plan({"$ref": "#/$defs/d0", "$defs": definitions}) is None
 
 
-def test_a_text_that_cannot_be_spelt_is_named_with_its_path() -> None:
-    schema = obj(顔=obj(色=TEXT | {"enum": ["😀", "その他"]}))
-    with pytest.raises(ParameterError, match=r"#/properties/顔/properties/色 has '😀'"):
-        make_plan(schema, lambda text: None if "😀" in text else text)
+def test_where_a_text_cannot_be_spelt_the_place_is_known() -> None:
+    places: list[str] = []
+
+    def spell(text: str, path: str) -> str:
+        places.append(path)
+        return text
+
+    make_plan(obj(顔=obj(色=TEXT | {"enum": ["😀", "その他"]})), spell)
+    assert set(places) == {"#/properties/顔/properties/色"}
+
+
+def test_a_vocabulary_without_the_words_for_yes_and_no_has_others() -> None:
+    def spell(text: str, path: str) -> str:
+        if not text.isascii():
+            raise ParameterError("no")
+        return text
+
+    plan = make_plan(obj(a={"type": "boolean"}), spell)
+    assert plan
+    steps = plan.fill("")
+    next(steps)
+    assert steps.send("true") == '{"a":true'
 
 
 def test_another_form_of_a_text_gives_back_what_the_schema_has() -> None:
     forms = {"㈱山田": "(株)山田", "その他": "その他"}
-    plan = make_plan(obj(社=TEXT | {"enum": list(forms)}), forms.__getitem__)
+    plan = make_plan(obj(社=TEXT | {"enum": list(forms)}), lambda text, path: forms[text])
     assert plan
     steps = plan.fill("")
     next(steps)

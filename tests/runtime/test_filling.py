@@ -1,0 +1,107 @@
+"""JSON filled leaf by leaf by the embedded model, alone and many at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from issun.runtime import Model, SamplingParams
+from issun.runtime.filling import Filling, Form, MakePrompt, fill, fill_many, prepare
+from issun.runtime.generate import Segment, Timings
+
+GREEDY = SamplingParams(temperature=0, max_new_tokens=60)
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"首都": {"type": "string"}, "大陸": {"enum": ["アジア", "ヨーロッパ"]}},
+    "required": ["首都", "大陸"],
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Model]:
+    with Model.load(threads=1) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def form(model: Model) -> Form:
+    found = prepare(model, SCHEMA, room=60)
+    assert found
+    return found
+
+
+def about(model: Model, country: str) -> tuple[MakePrompt, str]:
+    question = f"{country}について教えて"
+    return lambda line: model.prompt(f"{question}\n{line}"), question
+
+
+def test_segments_join_to_the_json_and_count_everything(model: Model, form: Form) -> None:
+    make_prompt, question = about(model, "フランス")
+    segments = list(fill(model, form, make_prompt, question, GREEDY))
+    assert "".join(s.text for s in segments) == '{"首都":"パリ","大陸":"ヨーロッパ"}'
+    assert [s.finish_reason for s in segments] == [None] * (len(segments) - 1) + ["stop"]
+    last = segments[-1].timings
+    assert last.new_tokens == len(segments)
+    assert last.prompt_tokens == sum(len(make_prompt(line)) for line in ("首都は?", "大陸は?"))
+    assert last.reused_tokens >= 9  # the beginning of the second prompt
+
+
+def test_many_are_what_each_is_alone(model: Model, form: Form) -> None:
+    countries = ["フランス", "日本", "タイ", "ドイツ", "中国"]
+    params = replace(GREEDY, temperature=1.0, seed=3)
+    asked = [(*about(model, country), params) for country in countries]
+    alone = [fill(model, form, *one).finish().text for one in asked]
+    ended: list[int] = []
+    many = fill_many(model, form, asked, slots=3, on_complete=lambda place, _: ended.append(place))
+    assert [completion.text for completion in many] == alone
+    assert sorted(ended) == list(range(5))
+    assert json.loads(many[1].text)["首都"] == "東京"
+
+
+def test_a_stream_that_is_closed_leaves_the_model_free(model: Model, form: Form) -> None:
+    stream = fill(model, form, *about(model, "フランス"), GREEDY)
+    next(stream)
+    stream.close()
+    model.check_free()
+    cancelled = fill(model, form, *about(model, "フランス"), GREEDY)
+    next(cancelled)
+    assert cancelled.cancel().finish_reason == "cancelled"
+    model.check_free()
+
+
+def test_a_stop_string_ends_a_value_and_not_the_json(model: Model, form: Form) -> None:
+    params = replace(GREEDY, stop=("パリ", "は"))
+    text = fill(model, form, *about(model, "フランス"), params).finish().text
+    assert json.loads(text) == {"首都": "フランスの首都", "大陸": "ヨーロッパ"}
+
+
+def test_seeds_differ_from_value_to_value(form: Form) -> None:
+    filling = Filling(form, "", replace(GREEDY, seed=5))
+    assert filling.asked
+    first = filling.asked[1].seed
+    filling.add(Segment(1, "パリ", "stop", Timings(new_tokens=4)))
+    assert filling.asked
+    line, params = filling.asked
+    assert (line, params.max_new_tokens) == ("大陸は?", 53)
+    assert first == 5
+    assert params.seed not in (None, 5, 6)
+
+
+def test_a_bounded_text_is_cut_and_the_json_goes_on(model: Model) -> None:
+    short = {
+        "type": "object",
+        "properties": {"首都": {"type": "string", "maxLength": 1}},
+        "required": ["首都"],
+    }
+    form = prepare(model, short, room=200)
+    assert form
+    filling = Filling(form, "", replace(GREEDY, max_new_tokens=200))
+    assert filling.asked
+    most = filling.asked[1].max_new_tokens
+    assert most < 100
+    last = filling.add(Segment(1, "マドリード", "length", Timings(new_tokens=most)))
+    assert (last.text, last.finish_reason) == ('{"首都":"マ"}', "stop")
