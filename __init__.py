@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
+
+# ONNX Runtime reports to its maker from the moment it is imported. Nothing leaves this machine.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__: str
 

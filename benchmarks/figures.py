@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_cache_path
 
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import EngineResult, Results
@@ -26,6 +29,8 @@ _STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 def make_axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, Axes]:
     """A figure of one plot; raises BenchError where matplotlib is missing."""
+    # matplotlib keeps a list of the fonts: beside what else issun keeps, unless it is told where.
+    os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("issun") / "matplotlib"))
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ModuleNotFoundError as error:

@@ -117,7 +117,7 @@ def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
         bundle = work / precision
         if not bundle.exists():
             export(checkpoint, bundle, ExportOptions(precision=precision))  # type: ignore[arg-type]
-        command = [sys.executable, "-m", "issun.cli.main", "generate", str(bundle)]
+        command = [sys.executable, "-P", "-m", "issun.cli.main", "generate", str(bundle)]
         command += ["--instruction", QUESTION, "--seed", "1"]
         command += ["--min-new-tokens", "32", "--max-new-tokens", "32"]
         yield run_limited(f"issun {precision}", command, parse_size(limit))
@@ -134,7 +134,13 @@ def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
         new_tokens=32,
         vocab_size=read_config(checkpoint).vocab_size,
     )
-    command = [sys.executable, "-m", "issun.benchmarks.worker", msgspec.json.encode(job).decode()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "issun.benchmarks.worker",
+        msgspec.json.encode(job).decode(),
+    ]
     yield run_limited(BASELINE, command, parse_size(BASELINE_LIMIT))
 
 

@@ -41,7 +41,10 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         try:
             done = subprocess.run(
-                ["git", "-C", folder, *arguments], capture_output=True, text=True, check=False
+                ["git", "--no-optional-locks", "-C", folder, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
             )
         except OSError:
             return ""

@@ -243,7 +243,7 @@ class Runner:
 
 def _command(job: Job) -> list[str]:
     job_text = msgspec.json.encode(job).decode()
-    return [sys.executable, "-m", "issun.benchmarks.worker", job_text]
+    return [sys.executable, "-P", "-m", "issun.benchmarks.worker", job_text]
 
 
 def _last_line(text: str) -> str:

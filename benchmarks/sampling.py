@@ -35,7 +35,7 @@ _CONTEXT = 128  # tokens before the first step
 def measure(model: Model, steps: int) -> tuple[list[float], list[float]]:
     """Seconds of each step and of each draw behind it."""
     rows, unk = model.decoder.vocab_size, model.manifest.tokens.unk
-    vocabulary = Vocabulary(rows=rows, pieces=rows, eos=None, unk=unk)
+    vocabulary = Vocabulary(rows=rows, pieces=rows, ends=(), unk=unk)
     sampler = Sampler(EVERYTHING, vocabulary, np.random.default_rng(0))
     prompt = [int(token) for token in np.random.default_rng(0).integers(7, rows, _CONTEXT)]
     cache, answer = model.new_cache(), list[int]()

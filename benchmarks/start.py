@@ -20,7 +20,7 @@ QUESTION = "日本で一番高い山は何ですか。"
 
 def _command(bundle: str, *options: str) -> list[str]:
     asked = ["--instruction", QUESTION, "--min-new-tokens", "2", "--max-new-tokens", "2"]
-    return [sys.executable, "-m", "issun.cli.main", "generate", bundle, *asked, *options]
+    return [sys.executable, "-P", "-m", "issun.cli.main", "generate", bundle, *asked, *options]
 
 
 def prompt_tokens(bundle: str) -> int:

@@ -34,7 +34,17 @@ def served(bundle: str, options: Sequence[str]) -> Iterator[str]:
 
     Raises BenchError when it does not start.
     """
-    command = [sys.executable, "-m", "issun.cli.main", "serve", bundle, "--port", "0", *options]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "issun.cli.main",
+        "serve",
+        bundle,
+        "--port",
+        "0",
+        *options,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield _netloc(process.stderr or ())

@@ -42,7 +42,9 @@ def run(
 def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
     architecture, precision = manifest.architecture, manifest.precision
     tokens = manifest.tokens
-    special = ", ".join(f"{token} {i}" for token, i in tokens.special.items())
+    ids = tokens.special | {token: added.id for token, added in tokens.added.items()}
+    special = ", ".join(f"{token} {i}" for token, i in ids.items())
+    ends = ", ".join(map(str, sorted(tokens.end_ids)))
     kinds = [f"{k} (default)" if k == manifest.kv_cache else k for k in manifest.graphs]
     return [
         ("bundle", f"{bundle} ({manifest.bundle_id})"),
@@ -61,6 +63,7 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         *([("calibration", precision.calibration)] if precision.calibration else []),
         ("KV cache", ", ".join(kinds)),
         ("tokenizer", f"{tokens.pieces:,} pieces; {special}"),
+        *([("end tokens", ends)] if tokens.ends else []),
         ("prompt", manifest.prompt.name),
         ("sampling", ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
         *_fidelity(manifest),

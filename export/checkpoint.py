@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from issun.export.adapter import refuse_adapter
-from issun.export.config import GPT2Config, read_config, read_json
+from issun.export.added import read_table
+from issun.export.config import GPT2Config, read_config
 from issun.export.errors import CheckpointError
 from issun.export.tensors import (
     HEAD,
@@ -18,12 +19,8 @@ from issun.export.tensors import (
 from issun.export.tokenizer_files import sentencepiece_file
 from issun.export.weights import Tensor, open_weights
 from issun.runtime.errors import Notify
-from issun.runtime.tokenizer import (
-    SPECIAL_ROLES,
-    Tokenizer,
-    assign_special_ids,
-    load_sentencepiece,
-)
+from issun.runtime.manifest import AddedToken
+from issun.runtime.tokenizer import Tokenizer, load_sentencepiece
 
 _FLOATS = {"F32", "F16", "BF16", "float32", "float16", "bfloat16"}
 _MAX_LISTED = 12
@@ -35,13 +32,21 @@ class TokenizerSource:
 
     path: Path
     special: dict[str, int]
+    added: dict[str, AddedToken]
     roles: dict[str, str]
     pieces: int
     do_lower_case: bool
 
     def open(self) -> Tokenizer:
         """The tokenizer as the bundle will have it."""
-        return Tokenizer(self.path, self.special, do_lower_case=self.do_lower_case)
+        return Tokenizer(
+            self.path, self.special, added=self.added, do_lower_case=self.do_lower_case
+        )
+
+    @property
+    def spellings(self) -> set[str]:
+        """All special and added tokens."""
+        return {*self.special, *self.added}
 
     def id_of(self, role: str) -> int | None:
         """The id of the token with the role `bos`, `eos`, `unk`, `pad` or `sep`, if any."""
@@ -153,15 +158,16 @@ def _validate(
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
-    """Find the SentencePiece file and the special tokens of the checkpoint in `folder`.
+    """Find the SentencePiece file and the tokens beside it of the checkpoint in `folder`.
 
     Raises CheckpointError when there is no file, or a token is beyond the vocabulary.
     """
     path = folder / sentencepiece_file(folder, _file_names(folder))
-    roles, do_lower_case = _special_roles(folder)
-    pieces = load_sentencepiece(path).get_piece_size()
-    special = assign_special_ids(path, [roles[r] for r in SPECIAL_ROLES if r in roles])
-    beyond = {t: i for t, i in special.items() if i >= vocab_size}
+    file = load_sentencepiece(path)
+    pieces: int = file.get_piece_size()
+    table = read_table(folder, [file.id_to_piece(i) for i in range(pieces)], vocab_size)
+    ids = table.special | {token: added.id for token, added in table.added.items()}
+    beyond = {token: i for token, i in ids.items() if i >= vocab_size}
     if pieces > vocab_size or beyond:
         raise CheckpointError(
             "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is "
@@ -171,19 +177,6 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
             beyond="".join(f", {token} has the id {i}" for token, i in beyond.items()),
             rows=vocab_size,
         )
-    return TokenizerSource(path, special, roles, pieces, do_lower_case)
-
-
-def _special_roles(folder: Path) -> tuple[dict[str, str], bool]:
-    """Role -> token as tokenizer_config.json and special_tokens_map.json name them."""
-    named: dict[str, object] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            named |= read_json(folder / name)
-    roles: dict[str, str] = {}
-    for role in SPECIAL_ROLES:
-        token = named.get(f"{role}_token")
-        content = token.get("content") if isinstance(token, dict) else token
-        if isinstance(content, str) and content:
-            roles[role] = content
-    return roles, bool(named.get("do_lower_case", False))
+    return TokenizerSource(
+        path, table.special, table.added, table.roles, pieces, table.do_lower_case
+    )

@@ -5,15 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from issun.export.checkpoint import Checkpoint
-from issun.export.config import read_json
+from issun.export.checkpoint import Checkpoint, TokenizerSource
 from issun.export.errors import CheckpointError
 from issun.export.fitted import FittedStore, clear_fitted, fitted_store
+from issun.export.generation import read_generation
 from issun.export.hub import Located
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
@@ -26,7 +24,7 @@ from issun.export.target import (
     staged,
 )
 from issun.export.template import ALPACA, check_template, load_template
-from issun.runtime.errors import Notify, ParameterError
+from issun.runtime.errors import Notify
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,
@@ -39,12 +37,9 @@ from issun.runtime.manifest import (
     sha256_of,
     write_manifest,
 )
-from issun.runtime.sampling import SamplingParams
 
 TOKENIZER = "spiece.model"
 _MARGIN_BYTES = 16 << 20
-# Fields of generation_config.json that mean the same here.
-_SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 
 
 def export(
@@ -73,9 +68,14 @@ def export(
         str(source), tokenizer=options.tokenizer, revision=revision, token=token, notify=notify
     )
     template = load_template(options.template) if options.template else ALPACA
-    check_template(template, checkpoint.tokenizer.special)
-    sampling = _default_sampling(checkpoint.folder)
-    tokens = _tokens(checkpoint)
+    check_template(template, checkpoint.tokenizer.spellings)
+    unk = checkpoint.tokenizer.id_of("unk")
+    if unk is None:
+        raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)
+    eos = checkpoint.tokenizer.id_of("eos")
+    generation = read_generation(
+        checkpoint.folder, checkpoint.config, unk=unk, eos=eos, notify=notify
+    )
     with _fitted(target, checkpoint, options, notify) as store:
         route = _route(checkpoint, options, template, store)
         check_space(target, route.disk_bytes() + _MARGIN_BYTES)
@@ -90,9 +90,9 @@ def export(
                 precision=written.precision,
                 kv_cache=options.kv_cache,
                 graphs=written.graphs,
-                tokens=tokens,
+                tokens=_tokens(checkpoint.tokenizer, unk, generation.ends),
                 prompt=template,
-                sampling=sampling,
+                sampling=generation.sampling,
                 source=_source(checkpoint, located, tokenizer, progress),
                 files=_files(folder),
             )
@@ -125,11 +125,7 @@ def _route(
     return NativeRoute(checkpoint, options, template, store)
 
 
-def _tokens(checkpoint: Checkpoint) -> Tokens:
-    tokenizer = checkpoint.tokenizer
-    unk = tokenizer.id_of("unk")
-    if unk is None:
-        raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)
+def _tokens(tokenizer: TokenizerSource, unk: int, ends: tuple[int, ...]) -> Tokens:
     return Tokens(
         file=TOKENIZER,
         pieces=tokenizer.pieces,
@@ -140,22 +136,9 @@ def _tokens(checkpoint: Checkpoint) -> Tokens:
         unk=unk,
         pad=tokenizer.id_of("pad"),
         sep=tokenizer.id_of("sep"),
+        added=tokenizer.added,
+        ends=ends,
     )
-
-
-def _default_sampling(folder: Path) -> dict[str, Any]:
-    """The sampling that the checkpoint asks for, on issun's own defaults; checked."""
-    path = folder / "generation_config.json"
-    asked = read_json(path) if path.is_file() else {}
-    plain = {
-        f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)
-    }
-    chosen = {name: asked[name] for name in _SAMPLING_FIELDS if asked.get(name) is not None}
-    try:
-        SamplingParams(**chosen)
-    except ParameterError as error:
-        raise CheckpointError("{path}: {reason}", path=path, reason=error) from error
-    return plain | chosen
 
 
 def _source(

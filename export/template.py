@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -48,9 +49,9 @@ def load_template(path: Path) -> Template:
         raise CheckpointError("{path} is no template: {reason}", path=path, reason=error) from error
 
 
-def check_template(template: Template, special: dict[str, int]) -> None:
-    """Raise CheckpointError for slots or special tokens that would not work."""
-    if faults := template_faults(template, special):
+def check_template(template: Template, known: Collection[str]) -> None:
+    """Raise CheckpointError for slots, or tokens that are not `known`, which would not work."""
+    if faults := template_faults(template, known):
         raise CheckpointError(
             "The prompt template {name} does not work: {faults}. "
             "Mend it, or give another with `--template FILE`.",

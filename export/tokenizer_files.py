@@ -8,7 +8,12 @@ from pathlib import Path
 from issun.export.errors import CheckpointError
 
 TOKENIZER_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
-TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_CONFIGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",  # its table of added tokens
+)
 # Tokenizers of other kinds; tokenizer.json may have been made from a SentencePiece file.
 _OTHERS = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
 

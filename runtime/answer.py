@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
+from issun.runtime.busy import Work
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Logprob, Segment, Timings
 
@@ -35,27 +37,33 @@ class Stream:
     """Segments of an answer as they come; `completion` is there when they have ended.
 
     `cancel()` ends the answer and keeps what has come; `close()`, or forgetting the stream, gives
-    the answer up.
+    the answer up. Both may be called from any thread and from a signal handler: while a step runs
+    they only ask for it and return, and the thread that iterates ends the stream when the step is
+    done, before the next token.
     """
 
     def __init__(
         self,
         segments: Iterator[Segment],
+        work: Work | None,
         *,
-        eos: int | None,
+        ends: Collection[int],
         held_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
-        on_end: Callable[[], object] = lambda: None,
     ) -> None:
-        self._segments, self._held_text, self._on_end = segments, held_text, on_end
-        self._eos, self._dropped_turns = eos, dropped_turns
+        """Take over `work`, a use of the model that has begun and ends with the stream.
+
+        None where the segments come from streams of their own.
+        """
+        self._work = work
+        self._held_text, self._dropped_turns = held_text, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
-        self._pieces: list[str] = []
-        self._ids: list[int] = []
-        self._logprobs: list[Logprob] = []
-        self._timings = Timings()
+        self._record = _Record(ends)
+        self._steps = self._record.follow(segments)
+        self._asked: Literal["cancel", "close"] | None = None
+        self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
         self.completion: Completion | None = None
         self.open = True
 
@@ -73,20 +81,16 @@ class Stream:
         if not self.open:
             raise StopIteration
         try:
-            segment = next(self._segments)
+            segment = next(self._steps)
         except KeyboardInterrupt:
             raise  # still open: the caller chooses between cancel() and close()
         except BaseException:
-            self.close()
+            self._end("close")
             raise
-        self._pieces.append(segment.text)
-        self._timings = segment.timings
-        if segment.id != self._eos:
-            self._ids.append(segment.id)
-        if segment.logprob is not None:
-            self._logprobs.append(segment.logprob)
         if segment.finish_reason is not None:
             self._end(segment.finish_reason)
+        elif self._asked:  # while the step ran
+            self._end_as_asked()
         return segment
 
     def finish(self) -> Completion:
@@ -97,39 +101,91 @@ class Stream:
             raise ParameterError("The stream was closed before its end.")
         return self.completion
 
-    def cancel(self) -> Completion:
-        """End the answer here and keep what has come; its finish reason is `cancelled`."""
-        if self.open:
-            self._pieces.append(self._held_text())
-            self._end("cancelled")
-        return self.finish()
+    def cancel(self) -> Completion | None:
+        """End the answer here and keep what has come; its finish reason is `cancelled`.
+
+        Gives the completion, or None while a step runs: it is there when the iteration ends.
+        Raises ParameterError when the stream was closed.
+        """
+        self._asked = self._asked or "cancel"
+        self._end_as_asked()
+        if not self.open and self.completion is None:
+            raise ParameterError("The stream was closed before its end.")
+        return self.completion
 
     def close(self) -> None:
         """Give the answer up; nothing of it is kept."""
-        if self.open:
-            self._stop_segments()
-            self._on_abandon()
-            self._on_end()
+        self._asked = "close"
+        self._end_as_asked()
 
     def __del__(self) -> None:
         """A forgotten stream is given up."""
         if getattr(self, "open", False):
             self.close()
 
-    def _end(self, reason: FinishReason) -> None:
-        self._stop_segments()
-        self.completion = Completion(
-            "".join(self._pieces),
+    def _end_as_asked(self) -> None:
+        """End the stream, unless a step runs: `__next__` asks again behind it."""
+        try:
+            self._steps.close()
+        except ValueError:  # Python's word for a generator that is running
+            return
+        self._end("cancelled" if self._asked == "cancel" else "close")
+
+    def _end(self, reason: FinishReason | Literal["close"]) -> None:
+        """End the stream once; whatever happens, the model is free afterwards."""
+        with self._ending:
+            try:
+                if not self.open:
+                    return
+                self.open = False
+                self._steps.close()
+                if reason == "close":
+                    self._on_abandon()
+                else:
+                    self._complete(reason)
+            finally:
+                if self._work:
+                    self._work.__exit__()
+
+    def _complete(self, reason: FinishReason) -> None:
+        if reason == "cancelled":
+            self._record.pieces.append(self._held_text())
+        self.completion = self._record.completion(reason, self._dropped_turns)
+        self._on_complete(self.completion)
+
+
+class _Record:
+    """What has come of an answer; it does not know its stream, which can so be forgotten."""
+
+    def __init__(self, ends: Collection[int]) -> None:
+        self.pieces: list[str] = []
+        self._ends = ends
+        self._ids: list[int] = []
+        self._logprobs: list[Logprob] = []
+        self._timings = Timings()
+
+    def follow(self, segments: Iterator[Segment]) -> Generator[Segment, None, None]:
+        """Note each segment within its step, so that nobody ends the stream between the two."""
+        try:
+            for segment in segments:
+                self.pieces.append(segment.text)
+                self._timings = segment.timings
+                if segment.id not in self._ends:
+                    self._ids.append(segment.id)
+                if segment.logprob is not None:
+                    self._logprobs.append(segment.logprob)
+                yield segment
+        finally:
+            if isinstance(segments, Generator):
+                segments.close()
+
+    def completion(self, reason: FinishReason, dropped_turns: int) -> Completion:
+        """The answer as far as it has come."""
+        return Completion(
+            "".join(self.pieces),
             self._ids,
             reason,
             self._timings,
-            self._dropped_turns,
+            dropped_turns,
             tuple(self._logprobs),
         )
-        self._on_complete(self.completion)
-        self._on_end()
-
-    def _stop_segments(self) -> None:
-        self.open = False
-        if isinstance(self._segments, Generator):
-            self._segments.close()

@@ -139,7 +139,7 @@ class _Sequence(Reading):
             return None
         return Completion(
             "".join(s.text for s in self._segments),
-            [s.id for s in self._segments if s.id != self._writer.eos],
+            [s.id for s in self._segments if s.id not in self._writer.ends],
             segment.finish_reason,
             segment.timings,
             logprobs=tuple(s.logprob for s in self._segments if s.logprob is not None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import onnxruntime as ort
@@ -24,8 +25,8 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _SPECIAL = re.compile(r"</?\|?\w+\|?>|\[[A-Z]+\]")
 
 
-def template_faults(template: Template, special: dict[str, int]) -> list[str]:
-    """What is wrong with a template, given the tokenizer's special tokens."""
+def template_faults(template: Template, known: Collection[str]) -> list[str]:
+    """What is wrong with a template, given the tokenizer's `known` special and added tokens."""
     chat = template.chat
     texts = {
         "with_input": template.with_input,
@@ -40,8 +41,10 @@ def template_faults(template: Template, special: dict[str, int]) -> list[str]:
         found = set(_SLOT.findall(text))
         faults += [f"{name} lacks {{{slot}}}" for slot in sorted(_SLOTS[name] - found)]
         faults += [f"{name} has {{{slot}}}" for slot in sorted(found - _SLOTS[name])]
-    tokens = set(_SPECIAL.findall(template.with_input + template.without_input))
-    faults += [f"the tokenizer has no {token}" for token in sorted(tokens - set(special))]
+    rest = template.with_input + template.without_input
+    for token in sorted(known, key=len, reverse=True):
+        rest = rest.replace(token, " ")
+    faults += [f"the tokenizer has no {token}" for token in sorted(set(_SPECIAL.findall(rest)))]
     if chat.reserve < 1:
         faults.append(f"chat.reserve is {chat.reserve}, below 1")
     return faults
@@ -50,12 +53,14 @@ def template_faults(template: Template, special: dict[str, int]) -> list[str]:
 def check_manifest(folder: Path, manifest: Manifest, pieces: int) -> None:
     """Raise BundleError unless tokens and template fit the network and the tokenizer's `pieces`."""
     tokens, rows = manifest.tokens, manifest.architecture.vocab_size
-    faults = template_faults(manifest.prompt, tokens.special)
+    faults = template_faults(manifest.prompt, {*tokens.special, *tokens.added})
     if tokens.pieces != pieces or pieces > rows:
         faults.append(f"pieces is {tokens.pieces}; the tokenizer has {pieces}, the network {rows}")
     ids = {"bos": tokens.bos, "eos": tokens.eos, "unk": tokens.unk, **tokens.special}
+    ids |= {token: added.id for token, added in tokens.added.items()}
+    ids |= {f"end id {i}": i for i in tokens.ends}
     faults += [f"{n} is {i}" for n, i in ids.items() if i is not None and not 0 <= i < rows]
-    if "" in tokens.special:
+    if "" in tokens.special or "" in tokens.added:
         faults.append("a special token is empty")
     _raise(folder, faults)
 

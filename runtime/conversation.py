@@ -186,6 +186,7 @@ class Conversation:
                 return  # stopped before anything came: nothing has changed
             reply = unfinished.reply + completion.text
             answer = [*unfinished.answer, *completion.ids]
+            self._last = None  # an interrupt here must not leave an older answer to continue
             self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
             self._dropped = unfinished.prompt.dropped_turns
             cut = answer and completion.finish_reason != "stop"

@@ -15,6 +15,7 @@ from issun.runtime.kv_cache import Cache, KVCache, kv_cache_type
 from issun.runtime.manifest import Architecture, KVCacheType
 from issun.runtime.memory_left import memory_for
 from issun.runtime.pages import FilePages
+from issun.runtime.session import graph_errors
 
 Logits = NDArray[np.float32]
 
@@ -186,11 +187,11 @@ class IssunDecoder(Decoder):
             "total_sequence_length": np.array(totals.max(), np.int32),
             "logit_rows": np.array(rows, np.int64),
         }
-        binding = cache.bind(range(first, first + len(chunks)))
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, array)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        with memory_for(int(lengths.sum())), self.pages.unchanged():
+        with memory_for(int(lengths.sum())), graph_errors(), self.pages.unchanged():
+            binding = cache.bind(range(first, first + len(chunks)))
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
             self.session.run_with_iobinding(binding)
         if lengths.max() > 1:  # a few rows were read, and with each a whole piece of the file
             self.pages.drop(_TABLE)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import PurePath
+
+_LONGEST = 1000  # characters of a value in a message
 
 Notify = Callable[..., None]  # gets a template and its values, as an error has them
 
@@ -17,6 +20,7 @@ class IssunError(Exception):
 
     def __init__(self, template: str, **values: object) -> None:
         """Take an English sentence with `{name}` fields and the values of these."""
+        values = {name: _shortened(value) for name, value in values.items()}
         super().__init__(template.format(**values))
         self.template = template
         self.values = values
@@ -52,6 +56,13 @@ class BusyError(IssunError):
 
 class ConversationError(IssunError):
     """The conversation cannot do this now, or a saved one cannot be read or written."""
+
+
+def _shortened(value: object) -> object:
+    """A text without its middle where it is too long for a line: names in files may be huge."""
+    if not isinstance(value, str | PurePath) or len(text := str(value)) <= _LONGEST:
+        return value
+    return f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
 
 
 def check_choice(name: str, value: object, known: Collection[str]) -> None:

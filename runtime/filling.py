@@ -150,7 +150,7 @@ def fill(
     context cut the JSON. Raises as `Model.stream` does, while it is read.
     """
     segments = _segments(model, Filling(form, question, params), make_prompt)
-    return Stream(segments, eos=model.manifest.tokens.eos, held_text=lambda: "")
+    return Stream(segments, None, ends=model.manifest.tokens.end_ids, held_text=lambda: "")
 
 
 def _segments(

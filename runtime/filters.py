@@ -26,6 +26,14 @@ def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> None:
     logits[np.asarray(ids, np.int64)] = OUT
 
 
+def ban_sequences(logits: Vector, seen: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
+    """Put out the last id of each of `sequences` whose other ids are the latest ones `seen`."""
+    for *before, last in sequences:
+        # As in transformers, where a sequence as long as the text and one more does not count.
+        if not before or (len(seen) > len(before) and list(seen[-len(before) :]) == before):
+            logits[last] = OUT
+
+
 def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
     """Add to the logits of single ids."""
     logits[list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))

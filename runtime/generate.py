@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -72,7 +72,7 @@ class Writer:
         *,
         sampler: Sampler,
         text: TextStream,
-        eos: int | None,
+        ends: Collection[int],
         n_positions: int,
         answer: Sequence[int] = (),
         reused: int = 0,
@@ -80,7 +80,7 @@ class Writer:
         clock: Clock = time.perf_counter,
     ) -> None:
         self._prompt, self._drawn, self._params = prompt, list(answer), params
-        self._sampler, self._text, self.eos, self._clock = sampler, text, eos, clock
+        self._sampler, self._text, self.ends, self._clock = sampler, text, ends, clock
         read = len(prompt) + len(answer)
         self._limit = min(params.max_new_tokens, n_positions - read)
         self._timings = Timings(prompt_tokens=read, reused_tokens=reused)
@@ -103,7 +103,7 @@ class Writer:
             time_to_first_token=self._timings.time_to_first_token or now,
             total_time=now,
         )
-        if token == self.eos:
+        if token in self.ends:
             return Segment(token, self._text.finish(), "stop", timings, logprob)
         self._drawn.append(token)
         new = self._text.push(token)
@@ -121,7 +121,7 @@ def generate(
     *,
     sampler: Sampler,
     text: TextStream,
-    eos: int | None,
+    ends: Collection[int],
     answer: Sequence[int] = (),
     preambles: Preambles | None = None,
     row_cost: float | None = None,
@@ -134,7 +134,7 @@ def generate(
     `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
     What `preambles` have of the prompt is not computed where the cache is empty. `answer` is the
     beginning of an answer that is to be continued. The last segment has the finish reason: `stop`
-    at the end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
+    at an end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
     Raises as `check_prompt` does, before any work.
     """
     ids = [*prompt, *answer]
@@ -147,7 +147,7 @@ def generate(
         params,
         sampler=sampler,
         text=text,
-        eos=eos,
+        ends=ends,
         n_positions=decoder.n_positions,
         answer=answer,
         reused=shared,

@@ -119,6 +119,7 @@ class KVCache(Cache):
     def bind(self, slots: range) -> ort.IOBinding:
         """The binding of `slots`, a batch of as many sequences."""
         if slots != self._bound:
+            self._bound = range(0)  # an interrupt may leave only some of them bound
             for name, buffer in zip(self._names, self.buffers, strict=True):
                 part = buffer[slots.start : slots.stop]
                 place = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)

@@ -20,6 +20,7 @@ from issun.runtime.memory_left import memory_for
 FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20
 _CHECK = 4  # bytes
+_PART = 1 << 20  # bytes read at a time
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +93,17 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     cache.ids[0] = found.ids
     cache.touched[0] = max(cache.touched[0], length)
     return found
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of keys and values has the checksum that it was written with."""
+    check, held = 0, b""
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            held += part
+            check = zlib.crc32(held[:-_CHECK], check)
+            held = held[-_CHECK:]
+    return held == check.to_bytes(_CHECK, "little")
 
 
 def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
+SMALL = 16 << 20  # bytes: a file of this size is compared with its hash at every load
 
 KVCacheType = Literal["float32", "int8"]
 KV_CACHE_TYPES: tuple[KVCacheType, ...] = ("float32", "int8")
@@ -57,8 +59,29 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by_linear: dict[str, str] = {}
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Ids that have a meaning, and how text is cut into the others."""
+class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A token that is cut out of a text before SentencePiece sees it, as transformers has it.
+
+    A `special` one is a control token: it gives no text, and text never becomes one. `lstrip` and
+    `rstrip` take the white space beside it away; with `single_word` it counts only between spaces.
+    Where text is lower-cased, only a `cased` one is looked for before that.
+    """
+
+    id: Id
+    special: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    cased: bool = True
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Ids that have a meaning, and how text is cut into the others.
+
+    `special` has every control token. `added` has the tokens beside the file that are text, and
+    those control tokens that are more than a spelling and an id. An answer ends with `eos` and
+    with each of `ends`.
+    """
 
     file: str
     pieces: Count
@@ -69,6 +92,13 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     unk: Id
     pad: Id | None
     sep: Id | None
+    added: dict[str, AddedToken] = {}
+    ends: tuple[Id, ...] = ()
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """All ids that end an answer."""
+        return frozenset(self.ends if self.eos is None else (self.eos, *self.ends))
 
 
 class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -231,10 +261,13 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def verify_hashes(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with its hash; raises BundleError at the first that differs."""
+def verify_hashes(folder: Path, manifest: Manifest, *, largest: float = math.inf) -> None:
+    """Compare every file of at most `largest` bytes with its hash.
+
+    Raises BundleError at the first that differs.
+    """
     for name, info in manifest.files.items():
-        if sha256_of(folder / name) != info.sha256:
+        if info.size <= largest and sha256_of(folder / name) != info.sha256:
             raise BundleError(
                 "{path} does not have the content that it was exported with.", path=folder / name
             )

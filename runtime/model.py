@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -19,22 +19,23 @@ from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
+from issun.runtime.busy import Usage, Work
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
-from issun.runtime.errors import BundleError, BusyError, Notify, ParameterError
+from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, Writer, check_prompt, generate
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.preamble import Preambles
+from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
 
 _MUCH = 100 << 20  # bytes of keys and values
@@ -50,10 +51,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
-        keep_in: Path | None = None,
+        preambles: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Built by `load`; what prompts begin with is kept in the folder `keep_in`."""
+        """Built by `load`; `preambles` is where they are kept, and what computes them."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -61,17 +62,17 @@ class Model:
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
             pieces=manifest.tokens.pieces,
-            eos=manifest.tokens.eos,
+            ends=manifest.tokens.end_ids,
             unk=manifest.tokens.unk,
+            added=tokenizer.ids_beyond,
         )
-        self._preambles = (
-            Preambles(keep_in, manifest.bundle_id, self.prompts.beginnings()) if keep_in else None
-        )
+        self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
         self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-        self._busy = threading.Lock()  # held by an open stream, and while scoring
+        self._usage = Usage(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
-        self._closed = False
+        self._closed = self._freed = False
+        self._freeing = threading.RLock()
 
     @classmethod
     def load(
@@ -81,6 +82,7 @@ class Model:
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
         keep_packed: bool = True,
+        trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
         """Open the bundle at `path` with `threads` threads (default: physical cores).
@@ -88,22 +90,23 @@ class Model:
         Without a path it opens the embedded model, which the package holds.
 
         `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
+        With `trust` the graph may hold operators that issun does not write; see SECURITY.md.
         With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
         `notify` is told, as a template and its values, what takes long or goes otherwise.
         Raises BundleError when there is no sound bundle or it has no such graph.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        tokens = manifest.tokens
-        tokenizer = Tokenizer(
-            folder / tokens.file, tokens.special, do_lower_case=tokens.do_lower_case
-        )
+        # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
+        verify_hashes(folder, manifest, largest=SMALL)
+        tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
+        state = state_of_files(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
-            folder, manifest, kv_cache, cache, threads=threads, notify=notify
+            folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, keep_in=entry)
+        return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Ids of an instruction, with or without an input, in the bundle's template."""
@@ -113,7 +116,12 @@ class Model:
         self, prompt: str | Sequence[int], params: SamplingParams | None = None
     ) -> Completion:
         """The whole answer to `prompt`: raw text, or ids as `Model.prompt` makes them."""
-        return self.stream(prompt, params).finish()
+        stream = self.stream(prompt, params)
+        try:
+            return stream.finish()
+        except BaseException:  # Ctrl-C leaves a stream open, and this one nobody else knows
+            stream.close()
+            raise
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
         """The answer to `prompt` as it comes; the segments' text joins to `generate`'s.
@@ -177,7 +185,7 @@ class Model:
             return Constraints(
                 self.tokenizer,
                 rows=self._vocabulary.rows,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 newline=self.manifest.prompt.newline,
                 room=self.default_params.max_new_tokens,
             )
@@ -216,7 +224,7 @@ class Model:
             params,
             sampler=self._sampler(params),
             text=text,
-            eos=self._vocabulary.eos,
+            ends=self._vocabulary.ends,
             n_positions=self.decoder.n_positions,
             reused=reused,
             clock=self._clock,
@@ -234,14 +242,10 @@ class Model:
         with self.busy():
             pass
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Hold the model, so that nothing else works with it; raises as `check_free` does."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._busy.release()
+    def busy(self) -> Work:
+        """A use of the model to enter, so that nothing else works with it; see `check_free`."""
+        self._check_open()
+        return Work(self._usage)
 
     def start(
         self,
@@ -259,8 +263,9 @@ class Model:
 
         With `reuse` what the cache shares with the prompt is not computed again.
         """
-        self._take()
+        work = self.busy()
         try:
+            work.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
             if not reuse:
                 cache.rewind(0)
@@ -273,25 +278,25 @@ class Model:
                 params,
                 sampler=self._sampler(params),
                 text=text,
-                eos=self._vocabulary.eos,
+                ends=self._vocabulary.ends,
                 answer=answer,
                 preambles=self._preambles,
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
+            stream = Stream(
+                segments,
+                work,
+                ends=self._vocabulary.ends,
+                held_text=text.pause,
+                dropped_turns=dropped_turns,
+                on_complete=on_complete,
+                on_abandon=on_abandon,
+            )
+            self._stream = weakref.ref(stream)
         except BaseException:
-            self._busy.release()
+            work.__exit__()
             raise
-        stream = Stream(
-            segments,
-            eos=self._vocabulary.eos,
-            held_text=text.pause,
-            dropped_turns=dropped_turns,
-            on_complete=on_complete,
-            on_abandon=on_abandon,
-            on_end=self._busy.release,
-        )
-        self._stream = weakref.ref(stream)
         return stream
 
     def read(
@@ -317,17 +322,26 @@ class Model:
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
-        """Give the memory of the session and the caches back; the model cannot be used after."""
-        if self._closed:
-            return
+        """Give the memory of the session and the caches back; the model cannot be used after.
+
+        From another thread or a signal handler it does so when the step that runs has ended.
+        """
+        self._closed = True
         if self._stream and (stream := self._stream()):
             stream.close()
-        self._closed = True
-        for cache in self._caches:
-            cache.close()
-        self._cache = None
-        self.decoder.pages.release()
-        del self.decoder
+        self._free_if_closed()
+
+    def _free_if_closed(self) -> None:
+        """Let go of everything once the model is closed and nothing works with it any more."""
+        with self._freeing:
+            if not self._closed or self._freed or self._usage.active:
+                return
+            self._freed = True
+            for cache in self._caches:
+                cache.close()
+            self._cache = None
+            self.decoder.pages.release()
+            del self.decoder
 
     def _answer(
         self, jobs: Sequence[Job], slots: int
@@ -365,11 +379,6 @@ class Model:
             self._cache.rewind(0)
             self._cache.shrink()
 
-    def _take(self) -> None:
-        self._check_open()
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("The model is answering: finish, cancel or close that stream first.")
-
     def _check_open(self) -> None:
         if self._closed:
             raise ParameterError("The model is closed: load it again.")
@@ -394,11 +403,22 @@ def bundle_folder(path: str | Path | None) -> Path:
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """The bundle's default sampling with `changes`; raises BundleError for a damaged default."""
+    """The bundle's default sampling with `changes`; raises BundleError for a damaged default.
+
+    A shorter answer that is asked for goes before the bundle's `min_new_tokens`.
+    """
     try:
-        defaults = SamplingParams(**manifest.sampling)
+        defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
     except (TypeError, ParameterError) as error:
         raise BundleError(
             "The manifest's default sampling is bad: {reason}", reason=error
         ) from error
+    most = changes.get("max_new_tokens")
+    if isinstance(most, int) and most > 0:
+        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
     return replace(defaults, **changes) if changes else defaults
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -9,6 +9,7 @@ from issun.runtime.decoder import Decoder, IssunDecoder
 from issun.runtime.errors import BundleError, Notify, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType, Manifest
 from issun.runtime.optimum import OptimumDecoder
+from issun.runtime.trust import check_trusted
 from issun.runtime.weight_cache import WeightCache, open_weights
 
 
@@ -19,12 +20,14 @@ def open_decoder(
     cache: WeightCache | None,
     *,
     threads: int | None,
+    trust: bool,
     notify: Notify,
 ) -> tuple[Decoder, Path | None]:
     """The decoder of the bundle in `folder`, with its graph for `kv_cache` (None: its default).
 
     With it comes the folder of the entry in `cache` whose weights it maps, if it does. Raises
-    BundleError when it has no such graph or the graph is not sound.
+    BundleError when it has no such graph, the graph is not sound, or, without `trust`, it is none
+    that issun writes.
     """
     kind = kv_cache or manifest.kv_cache
     check_choice("kv_cache", kind, KV_CACHE_TYPES)
@@ -37,6 +40,7 @@ def open_decoder(
             known=", ".join(manifest.graphs),
         )
     graph = folder / manifest.graphs[kind]
+    check_trusted(graph, manifest, trust=trust)
     session, pages, entry = open_weights(graph, manifest, cache, threads=threads, notify=notify)
     check_graph(folder, manifest, session)
     make_decoder = OptimumDecoder if manifest.graph == "optimum" else IssunDecoder

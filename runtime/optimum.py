@@ -13,6 +13,7 @@ from issun.runtime.errors import ParameterError
 from issun.runtime.kv_cache import Cache
 from issun.runtime.manifest import Architecture
 from issun.runtime.memory_left import memory_for
+from issun.runtime.session import graph_errors
 
 
 class GrowingCache(Cache):
@@ -74,7 +75,7 @@ class OptimumDecoder(Decoder):
         }
         if self._has_positions:
             feeds["position_ids"] = np.arange(len(held), total, dtype=np.int64)[None]
-        with memory_for(len(chunk)), self.pages.unchanged():
+        with memory_for(len(chunk)), graph_errors(), self.pages.unchanged():
             logits, *present = self.session.run(["logits", *self._present_names], feeds)
         cache.past = dict(zip(self._past_names, present, strict=True))
         held.extend(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
+from issun.runtime.manifest import Manifest
 
 _LEAST = 8  # tokens; fewer are read nearly as fast as a file
 
@@ -23,8 +25,9 @@ class Preambles:
     Files that cannot be written are not, without a word: they save the time of a few tokens.
     """
 
-    def __init__(self, folder: Path, bundle: str, beginnings: Sequence[list[int]]) -> None:
-        self._folder, self._bundle = folder, bundle
+    def __init__(self, folder: Path, computed_by: str, beginnings: Sequence[list[int]]) -> None:
+        """Keep files in `folder`; only those of the same `computed_by` are read again."""
+        self._folder, self._computed_by = folder, computed_by
         self._beginnings = [ids for ids in beginnings if len(ids) >= _LEAST]
 
     def fill(self, cache: Cache, prompt: Sequence[int]) -> int:
@@ -37,7 +40,7 @@ class Preambles:
             return 0
         path = self._path(cache, known)
         try:
-            found = read_kv(path, cache, self._bundle)
+            found = read_kv(path, cache, self._computed_by)
         except OutOfMemoryError:  # reading the prompt tells it
             return 0
         if found and found.ids == known:
@@ -56,7 +59,7 @@ class Preambles:
         partial = path.with_name(path.name + ".partial")
         with suppress(OSError, Timeout), FileLock(self._folder / ".lock", timeout=0):
             partial.unlink(missing_ok=True)  # a killed process's
-            write_kv(partial, cache, len(known), self._bundle)
+            write_kv(partial, cache, len(known), self._computed_by)
             partial.replace(path)
 
     def _beginning(self, ids: Sequence[int]) -> list[int]:
@@ -66,3 +69,17 @@ class Preambles:
 
     def _path(self, cache: KVCache, known: list[int]) -> Path:
         return self._folder / f"preamble-{self._beginnings.index(known)}-{cache.dtype}.kv"
+
+
+def state_of_files(folder: Path, manifest: Manifest) -> str:
+    """What changes whenever a file of the bundle in `folder` is replaced, written to or restored.
+
+    The manifest's id alone is the same for a damaged bundle and for the repaired one. The change
+    time (ctime) cannot be set back.
+    """
+    digest = hashlib.sha256(manifest.bundle_id.encode())
+    for name in sorted(manifest.files):
+        found = (folder / name).stat()
+        state = (name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(repr(state).encode())
+    return digest.hexdigest()[:32]

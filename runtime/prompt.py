@@ -126,14 +126,9 @@ class PromptBuilder:
             slots["beginning"] = on_one_line(self.template, beginning)
             *parts, last = parts
             parts += [last, "{beginning}"] if isinstance(last, int) else [last + "{beginning}"]
-        ids: list[int] = []
-        for part in parts:
-            # What fills a slot is encoded as text: it can never become a special token.
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._tokenizer.encode(fill(part, slots))
-        return ids
+        # What fills a slot is encoded as text: it can never become a special token.
+        filled = [part if isinstance(part, int) else fill(part, slots) for part in parts]
+        return self._tokenizer.encode_parts(filled)
 
 
 def _begins(make: Callable[[str], list[int]]) -> list[int]:

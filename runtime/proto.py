@@ -21,31 +21,56 @@ def _model_type() -> Any:
 
     fields = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="issun.proto", package="issun")
-    plain = {"string": fields.TYPE_STRING, "strings": fields.TYPE_STRING}
-    plain |= {"bytes": fields.TYPE_BYTES, "int32": fields.TYPE_INT32}
-    # Message -> (field, its number, its kind: a plain one or a message)
+    plain = {"string": fields.TYPE_STRING, "bytes": fields.TYPE_BYTES, "int32": fields.TYPE_INT32}
+    # Message -> (field, its number, its kind: a plain one or a message, with * any number of them)
     schema: dict[str, list[tuple[str, int, str]]] = {
         "Entry": [("key", 1, "string"), ("value", 2, "string")],
         "Tensor": [
             ("data_type", 2, "int32"),
             ("name", 8, "string"),
             ("raw_data", 9, "bytes"),
-            ("external_data", 13, "Entry"),
+            ("external_data", 13, "Entry*"),
         ],
-        "Node": [("input", 1, "strings"), ("op_type", 4, "string")],
-        "Graph": [("node", 1, "Node"), ("initializer", 5, "Tensor")],
-        "Model": [("graph", 7, "Graph")],
+        "Sparse": [("values", 1, "Tensor"), ("indices", 2, "Tensor")],
+        "Attribute": [
+            ("name", 1, "string"),
+            ("t", 5, "Tensor"),
+            ("g", 6, "Graph"),
+            ("tensors", 10, "Tensor*"),
+            ("graphs", 11, "Graph*"),
+            ("tp", 14, "Opaque"),
+            ("type_protos", 15, "Opaque*"),
+            ("sparse_tensor", 22, "Sparse"),
+            ("sparse_tensors", 23, "Sparse*"),
+        ],
+        "Node": [
+            ("input", 1, "string*"),
+            ("op_type", 4, "string"),
+            ("attribute", 5, "Attribute*"),
+            ("domain", 7, "string"),
+        ],
+        "Graph": [
+            ("node", 1, "Node*"),
+            ("initializer", 5, "Tensor*"),
+            ("sparse_initializer", 15, "Sparse*"),
+        ],
+        "Model": [
+            ("graph", 7, "Graph"),
+            ("training_info", 20, "Opaque*"),
+            ("functions", 25, "Opaque*"),
+        ],
+        "Opaque": [],
     }
     for name, described in schema.items():
         message = file.message_type.add(name=name)
         for field, number, kind in described:
-            one = kind in ("string", "bytes", "int32", "Graph")  # not repeated
+            one = kind.removesuffix("*")
             message.field.add(
                 name=field,
                 number=number,
-                label=fields.LABEL_OPTIONAL if one else fields.LABEL_REPEATED,
-                type=plain.get(kind, fields.TYPE_MESSAGE),
-                type_name=None if kind in plain else f".issun.{kind}",
+                label=fields.LABEL_OPTIONAL if one == kind else fields.LABEL_REPEATED,
+                type=plain.get(one, fields.TYPE_MESSAGE),
+                type_name=None if one in plain else f".issun.{one}",
             )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)

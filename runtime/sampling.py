@@ -1,6 +1,6 @@
 """Logits -> the next id: the parameters, and the one order in which the filters are applied.
 
-Order: bans, the end token before `min_new_tokens` and what a constraint forbids; logit bias;
+Order: bans, the end tokens before `min_new_tokens` and what a constraint forbids; logit bias;
 repetition, presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless
 greedy, temperature, top-k, top-p, min-p, typical-p; then the draw with one random number. This is
 the order of transformers' generate. An id that is out is at minus infinity.
@@ -9,7 +9,7 @@ the order of transformers' generate. An id that is out is at minus infinity.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from issun.runtime.filters import (
     Vector,
     add_bias,
     ban,
+    ban_sequences,
     draw,
     keep_min_p,
     keep_top_p,
@@ -64,11 +65,13 @@ class SamplingParams:
     `temperature` 0 takes the likeliest token. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
     `repetition_penalty` 1, `presence_penalty` 0, `frequency_penalty` 0 and `no_repeat_ngram_size`
     0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
-    penalties at the answer. `banned_ids` None bans `<unk>`; rows beyond the tokenizer's pieces are
-    never drawn. `logprobs` n reports the raw log-probabilities of the drawn and the n likeliest
-    tokens. `processors` get the ids so far and the logits, and give logits. `constraint` lets only
-    tokens pass that its grammar allows. With `lookup` what the text has said before is read ahead,
-    as long as that makes the answer faster; every token is drawn as without. Raises ParameterError.
+    penalties at the answer. `banned_ids` None bans `<unk>`; rows without a token are never drawn.
+    `banned_first_ids` are banned as the first token of an answer, and the last id of each of
+    `banned_sequences` behind the others. `min_length` counts prompt and answer. `logprobs` n
+    reports the raw log-probabilities of the drawn and the n likeliest tokens. `processors` get the
+    ids so far and the logits, and give logits. `constraint` lets only tokens pass that its grammar
+    allows. With `lookup` what the text has said before is read ahead, as long as that makes the
+    answer faster; every token is drawn as without. Raises ParameterError.
     """
 
     temperature: float = 0.7
@@ -82,6 +85,9 @@ class SamplingParams:
     no_repeat_ngram_size: int = 0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     banned_ids: tuple[int, ...] | None = None
+    banned_first_ids: tuple[int, ...] = ()
+    banned_sequences: tuple[tuple[int, ...], ...] = ()
+    min_length: int = 0
     min_new_tokens: int = 0
     max_new_tokens: int = 100
     stop: tuple[str, ...] = ()
@@ -104,6 +110,7 @@ class SamplingParams:
         _within("frequency_penalty", self.frequency_penalty, number, -100, 100)
         _within("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
         _within("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
+        _within("min_length", self.min_length, whole, 0, math.inf)
         _within("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
         if self.min_new_tokens > self.max_new_tokens:
             raise ParameterError(
@@ -124,6 +131,12 @@ class SamplingParams:
             )
         for token in self.banned_ids if self.banned_ids is not None else ():
             _within("banned_ids", token, whole, 0, math.inf)
+        for token in self.banned_first_ids:
+            _within("banned_first_ids", token, whole, 0, math.inf)
+        for sequence in self.banned_sequences:
+            _within("the length of a banned sequence", len(sequence), whole, 1, math.inf)
+            for token in sequence:
+                _within("banned_sequences", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
             _within("logit_bias", token, whole, 0, math.inf)
             _within(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
@@ -163,14 +176,24 @@ def _within(
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What sampling must know of the ids: logits rows, real pieces, end and unknown token."""
+    """What sampling must know of the ids.
+
+    Logits have `rows`; those from `pieces` on are tokens where they are `added`, and end tokens.
+    """
 
     rows: int
     pieces: int
-    eos: int | None
     unk: int
+    ends: Collection[int]
+    added: Collection[int] = ()
+
+    @property
+    def without_token(self) -> list[int]:
+        """The rows that are never drawn."""
+        tokens = {*self.ends, *self.added}
+        return [row for row in range(self.pieces, self.rows) if row not in tokens]
 
 
 class Sampler:
@@ -179,11 +202,15 @@ class Sampler:
     def __init__(
         self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> None:
-        self._params, self._vocabulary, self._rng = params, vocabulary, rng
+        self._params, self._rng = params, rng
         banned = (vocabulary.unk,) if params.banned_ids is None else params.banned_ids
         _check_ids("banned_ids", banned, vocabulary.rows)
         _check_ids("logit_bias", params.logit_bias, vocabulary.rows)
-        self._banned = np.array([*banned], np.int64)
+        for sequence in params.banned_sequences:
+            _check_ids("banned_sequences", sequence, vocabulary.rows)
+        _check_ids("banned_first_ids", params.banned_first_ids, vocabulary.rows)
+        self._banned = np.array([*banned, *vocabulary.without_token], np.int64)
+        self._ends = np.array([*vocabulary.ends], np.int64)
         self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
@@ -201,10 +228,15 @@ class Sampler:
         return place if ids is None else int(ids[place])
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
-        params, eos = self._params, self._vocabulary.eos
+        params = self._params
         logits = self._without_banned(logits)
-        if eos is not None and len(answer) < params.min_new_tokens:
-            logits[eos] = OUT
+        read = len(prompt) + len(answer)
+        if len(answer) < params.min_new_tokens or read < params.min_length:
+            ban(logits, self._ends)
+        if params.banned_first_ids and not answer:
+            ban(logits, params.banned_first_ids)
+        if params.banned_sequences:
+            ban_sequences(logits, [*prompt, *answer], params.banned_sequences)
         if self._matcher:
             logits = self._matcher.allow(logits, answer)
         if params.logit_bias:
@@ -222,10 +254,9 @@ class Sampler:
         return logits
 
     def _without_banned(self, logits: Vector) -> Vector:
-        """A copy without the banned ids and the rows beyond the pieces."""
+        """A copy without the banned ids and the rows that are no token."""
         logits = logits.copy()
         ban(logits, self._banned)
-        logits[self._vocabulary.pieces :] = OUT
         return logits
 
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +65,21 @@ def create_session(
         ) from error
 
 
+@contextmanager
+def graph_errors() -> Iterator[None]:
+    """Raise BundleError for what ONNX Runtime says of a graph while it runs."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        foreign = type(error).__module__.startswith("onnxruntime")
+        if is_out_of_memory(error) or not (foreign or type(error) is RuntimeError):
+            raise
+        raise BundleError(
+            "The bundle's graph cannot be computed: {reason}. Export it again.",
+            reason=" ".join(str(error).split())[:200],
+        ) from error
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of Python's, the system's or ONNX Runtime's says that memory is short."""
     if isinstance(error, MemoryError):
@@ -88,6 +105,7 @@ def _options(threads: int) -> ort.SessionOptions:
         raise ParameterError(
             "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
         )
+    ort.disable_telemetry_events()  # for a program that has imported it before issun
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

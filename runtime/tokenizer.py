@@ -2,76 +2,110 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from issun.runtime.added import AddedTokens, Part, lower
 from issun.runtime.errors import BundleError, ParameterError
+from issun.runtime.manifest import AddedToken, Tokens
 
 # The order in which T5Tokenizer gives ids to special tokens that the file does not have.
 SPECIAL_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 class Tokenizer:
-    """A SentencePiece model with special tokens that are split off before it sees the text.
+    """A SentencePiece model, and added tokens that are cut out before it sees the text.
 
-    Each piece of text between special tokens gets SentencePiece's dummy prefix, as the slow
-    T5Tokenizer does. By default a special token in the text is text: what a user types can never
-    become one.
+    Each piece of text between added tokens gets SentencePiece's dummy prefix, as the slow
+    T5Tokenizer does. Added tokens that are text count everywhere. By default a special token in
+    the text is text: what a user types can never become one.
     """
 
     def __init__(
-        self, path: str | Path, special: Mapping[str, int], *, do_lower_case: bool = False
+        self,
+        path: str | Path,
+        special: Mapping[str, int],
+        *,
+        added: Mapping[str, AddedToken] | None = None,
+        do_lower_case: bool = False,
     ) -> None:
-        """Open the SentencePiece file at `path`; `special` maps each special token to its id."""
+        """Open the SentencePiece file at `path`; `special` maps each special token to its id.
+
+        `added` has the tokens that are text, and special ones with flags.
+        """
         self._sp = load_sentencepiece(path)
         self.special = dict(special)
-        self._names = {token: name for name, token in special.items()}
         self.do_lower_case = do_lower_case
         self.num_pieces: int = self._sp.get_piece_size()
-        longest_first = sorted(self.special, key=len, reverse=True)
-        self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
-        self._silent = frozenset(
-            i for i in range(self.num_pieces) if self._sp.is_control(i) or self._sp.is_unknown(i)
-        ) | frozenset(self.special.values())
-        self._reserved = frozenset(self.special.values()) - {self._sp.unk_id()}
+        plain = {token: AddedToken(id=i, special=True) for token, i in special.items()}
+        tokens = plain | dict(added or {})
+        self._tokens = AddedTokens(tokens)
+        self._texts = AddedTokens({text: t for text, t in tokens.items() if not t.special})
+        self._special = AddedTokens({text: t for text, t in tokens.items() if t.special})
+        self._names = {token.id: text for text, token in tokens.items()}
+        self._spelled = {token.id: text for text, token in self._texts.by_spelling.items()}
+        special_ids = frozenset(token.id for token in self._special.by_spelling.values())
+        pieces = range(self.num_pieces)
+        silent = {i for i in pieces if self._sp.is_control(i) or self._sp.is_unknown(i)}
+        self._silent = (special_ids | silent) - self._spelled.keys()
+        self._reserved = special_ids - {self._sp.unk_id()}
+        # Pieces that may be spelled as an added token is that has another id.
+        found = {text: self._sp.piece_to_id(text) for text in tokens}
+        others = {i for text, i in found.items() if i != tokens[text].id}
+        self._looked_up = others | {self._sp.unk_id()}
         self._bytes = frozenset(i for i in range(self.num_pieces) if self._sp.is_byte(i))
+        self.ids_beyond = frozenset(i for i in self._names if i >= self.num_pieces)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of `text`; with `special` the special tokens in it become their ids.
 
         No token is added in front or behind. Lone surrogates are read as U+FFFD.
         """
-        if not special:
-            return self._encode_text(text)
-        if self.do_lower_case:
-            # The reference lowers first: "<S>" becomes "<s>", and that is special.
-            text = "".join(p if p in self.special else _lower(p) for p in self._split.split(text))
-        ids: list[int] = []
-        for part in self.split(text):
-            ids += [part] if isinstance(part, int) else self._encode_text(part)
-        return ids
+        tokens = self._tokens if special else self._texts
+        return self._ids(tokens.fit(self._cut(text, tokens)), tokens)
 
     def split(self, text: str) -> list[str | int]:
         """Cut `text` at its special tokens: pieces of text, and ids of special tokens."""
-        if not self.special:
-            return [text]
-        parts = self._split.split(text)
-        return [self.special.get(part, part) for part in parts if part]
+        parts: list[str | int] = []
+        for part in self._tokens.find(text):
+            if part.token and part.token.special:
+                parts.append(part.token.id)
+            elif parts and isinstance(parts[-1], str):
+                parts[-1] += part.text
+            else:
+                parts.append(part.text)
+        return parts
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        """Ids of what `split` gave: ids stay what they are, and text becomes no special token."""
+        found: list[Part] = []
+        for part in parts:
+            if isinstance(part, int):
+                name = self._names[part]
+                found.append(Part(name, self._tokens.by_spelling[name]))
+            else:
+                found += self._cut(part, self._texts)
+        return self._ids(self._texts.fit(found), self._texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; control tokens and `<unk>` give nothing.
 
         Raises ParameterError for an id that is no token.
         """
-        text: str = self._sp.decode([i for i in ids if self._is_text(i)])
-        return text
+        texts, pieces = [], list[int]()
+        for token in ids:
+            if token in self._spelled:  # what follows begins anew, as it was encoded
+                texts += [self._sp.decode(pieces), self._spelled[token]]
+                pieces = []
+            elif self._is_text(token):
+                pieces.append(token)
+        return "".join([*texts, self._sp.decode(pieces)])
 
     def normalize(self, text: str) -> str:
         """What the tokenizer reads in `text`: its normal form, without spaces at the ends."""
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        normal: str = self._sp.normalize(_lower(text) if self.do_lower_case else text)
+        normal: str = self._sp.normalize(lower(text) if self.do_lower_case else text)
         return normal.replace("▁", " ").strip(" ")
 
     def piece(self, token: int) -> bytes:
@@ -100,27 +134,43 @@ class Tokenizer:
         if self.is_silent(token):
             return False
         if not 0 <= token < self.num_pieces:
+            beyond = "".join(f", {i}" for i in sorted(self.ids_beyond))
             raise ParameterError(
                 "The id {id} is no token: the tokenizer has the ids 0 to {last}.",
                 id=token,
-                last=self.num_pieces - 1,
+                last=f"{self.num_pieces - 1}{beyond}",
             )
         return True
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _cut(self, text: str, tokens: AddedTokens) -> list[Part]:
         # Pairs of surrogates join; lone ones, which SentencePiece refuses, become U+FFFD.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if self.do_lower_case:
-            text = _lower(text)
+        # The reference lowers first: "<S>" becomes "<s>", and that is special.
+        return tokens.find(tokens.lower(text) if self.do_lower_case else text)
+
+    def _ids(self, parts: Sequence[Part], tokens: AddedTokens) -> list[int]:
+        ids: list[int] = []
+        for part in parts:
+            ids += [part.token.id] if part.token else self._encode_text(part.text, tokens)
+        return ids
+
+    def _encode_text(self, text: str, tokens: AddedTokens) -> list[int]:
         ids: list[int] = self._sp.encode(text)
-        return ids if self._reserved.isdisjoint(ids) else self._encode_apart(text)
+        if tokens is self._texts and not self._reserved.isdisjoint(ids):
+            return self._encode_apart(text)
+        known = tokens.by_spelling
+        if known and not self._looked_up.isdisjoint(ids):
+            # The reference looks every piece up among the added tokens, by its spelling.
+            pieces = self._sp.encode(text, out_type=str)
+            ids = [known[p].id if p in known else i for p, i in zip(pieces, ids, strict=True)]
+        return ids
 
     def _encode_apart(self, text: str) -> list[int]:
         """Ids where the file knows special tokens as pieces of text: what spells one is cut.
 
         What only normalization makes one is read as unknown.
         """
-        cuts = [match.start() + 1 for match in self._split.finditer(text)]
+        cuts = [begin + 1 for begin in self._special.places(text)]
         parts = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         unknown: int = self._sp.unk_id()
         return [
@@ -128,9 +178,14 @@ class Tokenizer:
         ]
 
 
-def _lower(text: str) -> str:
-    # Character by character as the reference does: "Σ" is never the final sigma.
-    return "".join(map(str.lower, text))
+def load_tokenizer(folder: Path, tokens: Tokens) -> Tokenizer:
+    """The tokenizer of the bundle in `folder`; raises BundleError when its file is none."""
+    return Tokenizer(
+        folder / tokens.file,
+        tokens.special,
+        added=tokens.added,
+        do_lower_case=tokens.do_lower_case,
+    )
 
 
 def load_sentencepiece(path: str | Path) -> Any:

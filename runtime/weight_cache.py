@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from issun.runtime.errors import BundleError, IssunError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
+from issun.runtime.kv_file import is_whole
 from issun.runtime.lease import Lease
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
@@ -120,9 +121,11 @@ class WeightCache:
         return freed
 
     def damaged(self) -> Iterator[Entry]:
-        """Entries whose data do not have the hash that they were written with."""
+        """Entries of which a file does not have the content that was written."""
         for entry in self.entries():
-            if sha256_of(self.folder / entry.key / _DATA) != entry.packed.sha256:
+            folder = self.folder / entry.key
+            sound = sha256_of(folder / _DATA) == entry.packed.sha256
+            if not sound or not all(map(is_whole, folder.glob("*.kv"))):
                 yield entry
 
     def _entry(

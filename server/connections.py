@@ -28,21 +28,51 @@ def make_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 class _Connection(H11Protocol):
     """Ends when a whole `body_timeout` brings no new request while none is worked on.
 
-    It also ends when an answer stays unread long behind its deadline.
+    It also ends when an answer stays unread long after its deadline, and when it has been idle for
+    longest while there is no room for a new connection.
     """
 
     limits: ServerOptions
     _watch: asyncio.TimerHandle | None = None
     _waited = 0.0  # seconds on the request that is worked on
+    _idle_since = 0.0  # on the loop's clock
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is open without a request that is worked on."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or say that there are too many."""
+        """Take the connection, in place of an idle one if need be, or refuse it."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
+        self._idle_since = self.loop.time()
+        if self._make_room():
+            self._look_later()
+        else:
             transport.write(_refusal())
             transport.close()
-        else:
-            self._look_later()
+
+    def on_response_complete(self) -> None:
+        """Note that the connection is idle from now on."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def _make_room(self) -> bool:
+        """Whether there is room for this connection, after ending the one idle for longest."""
+        if len(self.connections) <= self.limits.max_connections:
+            return True
+        others: list[_Connection] = [
+            other  # type: ignore[misc]
+            for other in self.connections
+            if other is not self and not other.transport.is_closing()
+        ]
+        if len(others) < self.limits.max_connections:  # the rest is closing already
+            return True
+        idle = [other for other in others if other.idle]
+        if not idle:
+            return False
+        min(idle, key=lambda other: other._idle_since).transport.abort()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -56,8 +86,9 @@ class _Connection(H11Protocol):
     def _look(self, before: Any) -> None:
         """Close what is where it was: `before` is the request that was the latest then."""
         self._waited = self._waited + self.limits.body_timeout if self.cycle is before else 0.0
-        idle = self.cycle is before and (before is None or before.response_complete)
-        if idle or self._waited > self.limits.deadline + self.limits.body_timeout:
+        if (
+            self.idle and self.cycle is before
+        ) or self._waited > self.limits.deadline + self.limits.body_timeout:
             self.transport.abort()
         else:
             self._look_later()

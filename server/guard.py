@@ -37,13 +37,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, _Body(receive, self._options), send)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._is_own(host):
             # A page elsewhere may let its own name point here (DNS rebinding).
@@ -58,7 +58,8 @@ class Guard:
                 "Pages of {origin!r} may not ask this server: start it with --allow-origin.",
                 origin=origin[:100],
             )
-        if origin is None and headers.get("sec-fetch-site") == "cross-site":
+        foreign = origin is None and headers.get("sec-fetch-site") == "cross-site"
+        if foreign and not _opens_page(method, path, headers):
             raise ForbiddenError("Pages of other sites may not ask this server.")
         if path != "/" and not path.startswith(_OPEN):
             self._check_key(headers.get("authorization", ""))
@@ -116,6 +117,12 @@ class _Body:
             raise _too_large(self._options)
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
+
+
+def _opens_page(method: str, path: str, headers: Headers) -> bool:
+    """Whether a reader follows a link to the page, which tells the other site nothing."""
+    wanted = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return (method, path, *wanted) == ("GET", "/", "navigate", "document")
 
 
 def _netloc(url: str) -> str | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
+from typing import Any
 
+import psutil
 import uvicorn
 from starlette.applications import Starlette
 
@@ -18,6 +22,10 @@ from issun.server.errors import ServerError
 from issun.server.options import ServerOptions
 from issun.server.service import Service
 
+_LOG = logging.getLogger("issun.server")
+_SILENT = 10.0  # seconds
+_SPARE_FILES = 16  # that answers open, and connections that are accepted before one ends
+_MOST_FAULTS = 100  # different ones that are remembered
 _FORCED = 1.5  # seconds that connections get to take what was sent last
 
 
@@ -26,6 +34,7 @@ def serve(model: Model, options: ServerOptions, on_start: Callable[[Service, str
 
     Raises ServerError when the address cannot be used.
     """
+    options = replace(options, max_connections=_affordable(options.max_connections))
     app = make_app(model, options)
     listener = _listen(options)
     service: Service = app.state.service
@@ -54,6 +63,11 @@ class _Server(uvicorn.Server):
             )
         )
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen; what goes wrong with a connection is logged in one line."""
+        asyncio.get_running_loop().set_exception_handler(_Faults())
+        await super().startup(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in good order at the first signal, at once at the second.
 
@@ -62,6 +76,42 @@ class _Server(uvicorn.Server):
         self._service.scheduler.stop(0.0 if self.should_exit else self._grace)
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+class _Faults:
+    """Logs what goes wrong in the event loop, in one line, and the same at most every 10 seconds.
+
+    Where no files are left to open asyncio reports it for each connection that waits, with a
+    traceback, thousands of times a second.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log the fault that asyncio describes."""
+        error = context.get("exception")
+        reason = reason_of(error) if isinstance(error, OSError) else repr(error)
+        line = f"{context.get('message', 'an error')}: {reason}"[:500]
+        if loop.time() < self._told.get(line, -_SILENT) + _SILENT:
+            return
+        if len(self._told) >= _MOST_FAULTS:
+            self._told.clear()
+        self._told[line] = loop.time()
+        _LOG.error("%s", line)
+
+
+def _affordable(connections: int) -> int:
+    """As many connections as the limit of open files leaves room for, and no more than these."""
+    try:
+        import resource  # noqa: PLC0415
+    except ModuleNotFoundError:  # Windows has no such limit
+        return connections
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return connections
+    held: int = psutil.Process().num_fds()
+    return max(1, min(connections, limit - held - _SPARE_FILES))
 
 
 def _listen(options: ServerOptions) -> socket.socket:

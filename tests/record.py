@@ -17,8 +17,11 @@ import numpy as np
 from issun.benchmarks.make_checkpoint import train_tokenizer
 from tests import recordings as rec
 from tests import reference as ref
+from tests.added import SPELLINGS, added_strings, write_spelling
 from tests.checkpoints import SHAPES, write_checkpoint
 from tests.strings import generate_strings
+
+ROLES = ("bos", "eos", "unk", "sep", "pad")
 
 
 def record_model(path: Path, model: Any, prompts: Sequence[Sequence[int]]) -> None:
@@ -56,6 +59,18 @@ def record_tokenizer(file: Path, texts: Path) -> dict[str, Any]:
     return digests
 
 
+def record_added(folder: Path, spiece: Path, name: str) -> dict[str, Any]:
+    """Ids of strings with added tokens in them, spelled as `name`, and those of the roles."""
+    tokenizer = ref.load_tokenizer(write_spelling(folder, spiece, name))
+    texts = [text.replace("\ud800", "\ufffd") for text in added_strings(rec.ADDED)]
+    ids = [ref.encode(tokenizer, text) for text in texts]
+    return {
+        "roles": {role: getattr(tokenizer, f"{role}_token_id") for role in ROLES},
+        "first": ids[:5],
+        "digest": rec.digest(ids),
+    }
+
+
 def main() -> None:
     """Write every recording anew."""
     shared = Path(os.environ.get("ISSUN_TEST_DATA", "../shared"))
@@ -67,6 +82,11 @@ def main() -> None:
             folder = write_checkpoint(Path(work) / name, shape, spiece)
             prompts = rec.make_prompts(shape.vocab_size)
             record_model(rec.RECORDED / f"{name}.npz", ref.load_model(folder), prompts)
+        added = {
+            name: record_added(Path(work) / f"added {place}", spiece, name)
+            for place, name in enumerate(SPELLINGS)
+        }
+        _write_json("added.json", added)
     folder = shared / "checkpoints" / "ja-small"
     model, tokenizer = ref.load_model(folder), ref.make_tokenizer(folder / "spiece.model")
     text = "".join(rec.lines_of(shared / "data" / "text" / "novel-eval.txt")[:12])

@@ -18,6 +18,7 @@ NUM_COLUMNS = 48
 NUM_GREEDY = 64
 LENGTHS = (1, 6, 40)  # of the random prompts; the last one is continued greedily
 BLOCK = 100  # generated strings a digest
+ADDED = 800  # strings with added tokens
 
 ROLE, QUESTIONS = demo.ROLE, demo.QUESTIONS
 HISTORY = ("User:こんにちは!", "Assistant:ボクは何でも答えられるAIなのだ!")

@@ -69,6 +69,11 @@ def make_tokenizer(file: Path, *, do_lower_case: bool = False) -> Any:
     return tokenizer
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint's folder, with all its added tokens."""
+    return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Ids of `text`, special tokens in it included and none added."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)

@@ -162,7 +162,7 @@ def _check_new(target: Path, base: Path) -> None:
 
 
 def _check_base(checkpoint: Checkpoint) -> None:
-    check_template(ALPACA, checkpoint.tokenizer.special)
+    check_template(ALPACA, checkpoint.tokenizer.spellings)
     if checkpoint.tokenizer.roles.get("eos") != EOS:
         raise CheckpointError(
             "{folder}: records end with {eos}, which is not the end token of this tokenizer.",

@@ -39,6 +39,7 @@ MESSAGES: dict[str, str] = {
     "calibration": "校正",
     "KV cache": "KV キャッシュ",
     "tokenizer": "トークナイザー",
+    "end tokens": "終了トークン",
     "prompt": "プロンプト",
     "sampling": "生成の設定",
     "fidelity": "忠実度",
@@ -86,6 +87,17 @@ MESSAGES: dict[str, str] = {
         "{path} の内容が書き出し時と違います。"
     ),
     "{path} is not a SentencePiece model.": "{path} は SentencePiece のモデルではありません。",
+    "The bundle's graph cannot be computed: {reason}. Export it again.": (
+        "バンドルのグラフを計算できません: {reason}。もう一度 export してください。"
+    ),
+    "{path} holds {what}, which issun does not write: it could read your files or never end. Where you trust its author: --trust, or Model.load(trust=True).": (
+        "{path} には issun が書き出さないもの ({what}) があります。ファイルを読み取ったり、終わらなかったりするおそれがあります。"
+        "作成者を信頼できる場合は --trust か Model.load(trust=True) を使ってください。"
+    ),
+    "{path} is no ONNX graph, or damaged.": "{path} は ONNX のグラフでないか、壊れています。",
+    "{path} refers to the file {name!r}, which is not one of the bundle's.": (
+        "{path} は、このバンドルにないファイル {name!r} を参照しています。"
+    ),
     "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
     "The manifest's default sampling is bad: {reason}": (
         "マニフェストの既定の生成設定が正しくありません: {reason}"
@@ -190,6 +202,17 @@ MESSAGES: dict[str, str] = {
     "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is {rows}.": (
         "{path} が config.json と合いません: {pieces} 個{beyond}、vocab_size は {rows} です。"
     ),
+    "{folder}: {token} would get the id {id}, which {other} has: give it an id of its own in tokenizer_config.json.": "{folder}: {token} の ID は {id} になりますが、これは {other} のものです。tokenizer_config.json で別の ID を付けてください。",
+    "{path}: {key} is {value!r}, which changes ids; issun reads {known!r} only.": "{path}: {key} は {value!r} ですが、ID が変わる設定です。issun で使えるのは {known!r} だけです。",
+    "{path}: extra_ids is {count}, and {found} such tokens are listed.": "{path}: extra_ids は {count} ですが、該当するトークンは {found} 個です。",
+    "{path}: {value!r:.80} is no list of tokens.": "{path}: {value!r:.80} はトークンの一覧ではありません。",
+    "{path}: {value!r:.80} is no token id.": "{path}: {value!r:.80} はトークンの ID ではありません。",
+    "{path}: {value!r:.80} is no token.": "{path}: {value!r:.80} はトークンではありません。",
+    "{path} asks for {fields}, which issun does not do: answers may differ from those of transformers.": "{path} は {fields} を求めていますが、issun は対応していません。回答は transformers と異なることがあります。",
+    "{path}: eos_token_id holds {id}, which no answer can end with: vocab_size is {rows}.": "{path}: eos_token_id の {id} で回答が終わることはありません。vocab_size は {rows} です。",
+    "{path}: {key} holds {value!r:.80}, it must be a list of ids below {rows}.": "{path}: {key} の {value!r:.80} は、{rows} 未満の ID の一覧でなければなりません。",
+    "{path}: {key} is {value!r}, it must be a whole number from {low} on.": "{path}: {key} は {value!r} ですが、{low} 以上の整数でなければなりません。",
+    "{path}: {key} is {value!r}, it must be an id or a list of ids.": "{path}: {key} は {value!r} ですが、ID か ID の一覧でなければなりません。",
     "{path} names no unknown token.": "{path} に未知語のトークンがありません。",
     "{path} became shorter while it was read.": "{path} は読んでいる間に短くなりました。",
     "{path} is damaged or was not downloaded whole: {reason}": (

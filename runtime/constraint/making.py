@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,13 +35,19 @@ class Constraints:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, rows: int, eos: int | None, newline: str = "", room: int
+        self,
+        tokenizer: Tokenizer,
+        *,
+        rows: int,
+        ends: Collection[int],
+        newline: str = "",
+        room: int,
     ) -> None:
         import llguidance  # noqa: F401, PLC0415
 
-        if eos is None:
+        if not ends:
             raise ParameterError("The model has no end token, which constrained answers need.")
-        self._vocabulary = Vocabulary(tokenizer, rows=rows, eos=eos, newline=newline)
+        self._vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
         self._room = room
         self._compiled: dict[str, Any] = {}  # by the text of the grammar
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -25,12 +25,15 @@ class Vocabulary:
     pieces share that: such a pair is a token of its own, behind the `rows` of the model.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, rows: int, eos: int, newline: str = "") -> None:
-        self._tokenizer, self.rows, self.eos, self.newline = tokenizer, rows, eos, newline
-        special = set(tokenizer.special.values())
-        silent = special | {i for i in range(tokenizer.num_pieces) if tokenizer.is_silent(i)}
-        self._silent = silent | set(range(tokenizer.num_pieces, rows))
-        self.pieces = [b"" if i in self._silent else tokenizer.piece(i) for i in range(rows)]
+    def __init__(
+        self, tokenizer: Tokenizer, *, rows: int, ends: Collection[int], newline: str = ""
+    ) -> None:
+        self._tokenizer, self.rows, self.newline = tokenizer, rows, newline
+        self._ends = sorted(ends)
+        tokens = {*range(tokenizer.num_pieces), *tokenizer.ids_beyond}
+        texts = {i for i in tokens.difference(ends) if not tokenizer.is_silent(i)}
+        self._silent = [i for i in range(rows) if i not in texts]
+        self.pieces = [tokenizer.piece(i) if i in texts else b"" for i in range(rows)]
 
     @cached_property
     def for_json(self) -> Any:
@@ -149,8 +152,8 @@ class Vocabulary:
     def _tokens(self, pieces: list[bytes]) -> Any:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
 
-        wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self.eos, sorted(self._silent)))
-        return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.eos)
+        wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self._ends[0], self._silent))
+        return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self._ends)
 
 
 def cannot_spell(text: str, character: str, path: str) -> ParameterError:

@@ -34,7 +34,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def issun(*arguments: str | Path | bytes, stdin: str | bytes = b"", **changes: str) -> Result:
     """Run `issun`; stdin is a pipe."""
-    command = [sys.executable, "-m", "issun.cli.main", *arguments]
+    command = [sys.executable, "-P", "-m", "issun.cli.main", *arguments]
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(
         command,

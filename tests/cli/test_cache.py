@@ -44,3 +44,19 @@ def test_no_cache_and_a_wrong_action() -> None:
     done = issun("cache", "purge")
     assert done.code == 2
     assert "'purge'" in done.err
+
+
+@pytest.mark.parametrize("place", [0, 100, -10, -1])
+def test_verify_reads_the_keys_and_values_too(cache: Path, fuji: Path, place: int) -> None:
+    with Model.load(fuji) as model:
+        model.generate(model.prompt("山は?"))
+    (file,) = cache.glob("*/*.kv")
+    assert issun("cache", "verify").code == 0
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    done = issun("cache", "verify")
+    assert done.code == 2
+    assert f"error: Damaged: {fuji}." in done.err
+    file.write_bytes(b"")
+    assert issun("cache", "verify").code == 2

@@ -42,7 +42,8 @@ class FixedRandom:
 def sampler(
     *numbers: float, rows: int = 5, pieces: int | None = None, eos: int | None = EOS, **params: Any
 ) -> Sampler:
-    vocabulary = Vocabulary(rows=rows, pieces=pieces or rows, eos=eos, unk=UNK)
+    ends = () if eos is None else (eos,)
+    vocabulary = Vocabulary(rows=rows, pieces=pieces or rows, ends=ends, unk=UNK)
     return Sampler(SamplingParams(**params), vocabulary, FixedRandom(*numbers))  # type: ignore[arg-type]
 
 

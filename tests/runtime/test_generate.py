@@ -48,10 +48,10 @@ def run(
         prompt,
         chosen,
         sampler=Sampler(
-            chosen, Vocabulary(rows=10, pieces=10, eos=EOS, unk=UNK), np.random.default_rng(0)
+            chosen, Vocabulary(rows=10, pieces=10, ends=(EOS,), unk=UNK), np.random.default_rng(0)
         ),
         text=text,
-        eos=EOS,
+        ends=(EOS,),
         answer=answer,
         row_cost=row_cost,
         clock=Ticks(),

@@ -77,7 +77,8 @@ def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: Wei
         assert [path.name for path in kept(cache)] == [f"preamble-{i}-float32.kv" for i in (0, 1)]
         for ids, path in zip((with_input, without), kept(cache), strict=True):
             held = model.decoder.new_cache()
-            found = kv_file.read_kv(path, held, model.manifest.bundle_id)  # type: ignore[arg-type]
+            state = preamble.state_of_files(folder, model.manifest)
+            found = kv_file.read_kv(path, held, state)  # type: ignore[arg-type]
             assert found is not None
             assert found.ids == ids  # nothing that a user has written
         assert "山" not in model.tokenizer.decode(without)
@@ -105,6 +106,40 @@ def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: 
     found, _ = answer(folder)
     assert (found.ids, found.timings.reused_tokens) == (expected.ids, 0)
     assert kept(cache)[0].read_bytes() == sound
+
+
+@pytest.mark.parametrize("how", ["written", "copied", "times set back"])
+def test_what_a_damaged_bundle_has_computed_is_not_used_once_it_is_repaired(
+    folder: Path, cache: WeightCache, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issun.runtime.model.SMALL", 0)  # as in a file that is not hashed
+    with load(folder, keep_packed=False) as model:
+        expected = model.generate(model.prompt("山は?"), PARAMS)
+    graph = folder / "model.onnx"
+    sound, times = graph.read_bytes(), (graph.stat().st_atime_ns, graph.stat().st_mtime_ns)
+    scale = first_scale(folder)
+    graph.write_bytes(sound.replace(scale, bytes(len(scale))))
+    os.utime(graph, ns=times)
+    damaged, _ = answer(folder)
+    assert damaged.logprobs != expected.logprobs
+    if how == "copied":
+        (folder / "copy").write_bytes(sound)
+        (folder / "copy").replace(graph)
+    else:
+        graph.write_bytes(sound)
+    if how == "times set back":
+        os.utime(graph, ns=times)
+    found, _ = answer(folder)
+    assert found.logprobs == expected.logprobs
+
+
+def first_scale(folder: Path) -> bytes:
+    """The bytes of a LayerNormalization's weights, which are in the graph and never packed."""
+    import onnx_ir as ir
+
+    tensor = ir.load(folder / "model.onnx").graph.initializers["h.0.ln_1.weight"].const_value
+    assert tensor is not None
+    return tensor.tobytes()
 
 
 def test_without_memory_for_it_the_file_stays(

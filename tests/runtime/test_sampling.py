@@ -185,6 +185,45 @@ def test_end_token_is_banned_before_min_new_tokens() -> None:
     assert one.sample(logits, [7], [4, 4]) == EOS
 
 
+def test_all_end_tokens_are_banned_before_min_length_of_prompt_and_answer() -> None:
+    vocabulary = Vocabulary(rows=5, pieces=5, ends=(1, 3), unk=0)
+    params = SamplingParams(temperature=0, min_length=4)
+    one = Sampler(params, vocabulary, np.random.default_rng(0))
+    logits = vector(0, 9, 1, 8, 2)
+    assert one.sample(logits, [7, 7], []) == 4
+    assert one.sample(logits, [7, 7], [4]) == 4
+    assert one.sample(logits, [7, 7], [4, 4]) == 1
+    assert one.sample(logits, [7, 7, 7, 7], []) == 1
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_rows_behind_the_pieces_are_drawn_where_they_are_tokens(temperature: float) -> None:
+    logits = np.float32([0, 0, 0, 90, 80, 70, 60])
+    for tokens, expected in (({}, 2), ({"added": (5,)}, 5), ({"ends": (4,), "added": (6,)}, 4)):
+        vocabulary = Vocabulary(**{"rows": 7, "pieces": 3, "unk": 0, "ends": (), **tokens})
+        params = SamplingParams(temperature=temperature, banned_ids=(0, 1), seed=1)
+        assert Sampler(params, vocabulary, np.random.default_rng(1)).sample(logits, [], []) == (
+            expected
+        )
+
+
+def test_banned_first_ids_are_banned_once() -> None:
+    one = sampler(temperature=0, banned_first_ids=(4, 3))
+    logits = vector(0, 1, 2, 3, 4)
+    assert one.sample(logits, [4], []) == 2
+    assert one.sample(logits, [4], [2]) == 4
+
+
+def test_banned_sequences_are_banned_behind_their_beginning() -> None:
+    one = sampler(temperature=0, banned_sequences=((2, 3, 4), (1, 3), (2, 4)))
+    logits = vector(0, 1, 2, 3, 4)
+    assert one.sample(logits, [2], [3]) == 4  # as long as the text and one more
+    assert one.sample(logits, [2, 2], [3]) == 3
+    assert one.sample(logits, [1, 2], []) == 3
+    assert one.sample(logits, [3, 1], []) == 4
+    assert one.sample(logits, [3, 2], [3]) == 3
+
+
 def test_model_without_an_end_token() -> None:
     assert (
         sampler(temperature=0, min_new_tokens=2, eos=None).sample(vector(0, 9, 1, 2, 3), [], [])
@@ -293,7 +332,7 @@ def test_one_random_number_a_token() -> None:
 
 def test_seeds_repeat() -> None:
     def run(seed: int) -> list[int]:
-        vocabulary = Vocabulary(rows=50, pieces=50, eos=1, unk=0)
+        vocabulary = Vocabulary(rows=50, pieces=50, ends=(1,), unk=0)
         one = Sampler(SamplingParams(), vocabulary, np.random.default_rng(seed))
         return [one.sample(np.zeros(50, np.float32), [], []) for _ in range(20)]
 
@@ -325,7 +364,7 @@ def test_ids_out_of_range_are_named(token: int) -> None:
 
 def test_processors_cannot_bring_banned_ids_back() -> None:
     params = SamplingParams(temperature=0, processors=(lambda ids, logits: -logits,))
-    vocabulary = Vocabulary(rows=5, pieces=4, eos=None, unk=1)
+    vocabulary = Vocabulary(rows=5, pieces=4, ends=(), unk=1)
     drawn = Sampler(params, vocabulary, np.random.default_rng(0)).sample(
         np.float32([3, -9, 2, 4, -9]), [0], []
     )
@@ -335,6 +374,6 @@ def test_processors_cannot_bring_banned_ids_back() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_a_processor_breaks_is_told(value: float) -> None:
     params = SamplingParams(processors=(lambda ids, logits: np.full_like(logits, value),))
-    one = Sampler(params, Vocabulary(5, 5, None, 1), np.random.default_rng(0))
+    one = Sampler(params, Vocabulary(rows=5, pieces=5, ends=(), unk=1), np.random.default_rng(0))
     with pytest.raises(SamplingError, match="not numbers"):
         one.sample(np.float32([1, 2, 3, 4, 5]), [0], [])

@@ -26,6 +26,7 @@ BAD = [
     ("frequency_penalty", (-101, 101, math.nan, True), "-100 <= frequency_penalty <= 100"),
     ("no_repeat_ngram_size", (-1, 2.0, True, None), "0 <= no_repeat_ngram_size"),
     ("max_new_tokens", (0, -5, 1.0, True, None), "1 <= max_new_tokens"),
+    ("min_length", (-1, 1.0, True, None), "0 <= min_length"),
     ("min_new_tokens", (-1, 1.0, True), "0 <= min_new_tokens"),
     ("min_new_tokens", (101, 10**400), "at most max_new_tokens, which is 100"),
     ("logprobs", (-1, 0.5, True), "0 <= logprobs"),

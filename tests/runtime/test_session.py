@@ -140,7 +140,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     imported = set(json.loads(done.stdout))
     heavy = {
         *("torch", "transformers", "optimum", "onnx", "onnx_ir", "matplotlib", "rich", "typer"),
-        *("safetensors", "huggingface_hub", "prompt_toolkit", "ml_dtypes", "google"),
+        *("safetensors", "huggingface_hub", "prompt_toolkit", "ml_dtypes"),
     }
     assert imported & heavy == set()
     assert {"onnxruntime", "sentencepiece", "numpy"} <= imported

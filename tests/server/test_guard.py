@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import socket
+import subprocess
+import sys
 import time
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +59,20 @@ def test_pages_of_other_sites_are_refused(server: Running) -> None:
         refused(server.post(CHAT, QUESTION, headers={"Origin": origin}), 403)
     refused(server.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}), 403)
     assert "access-control-allow-origin" not in server.get("/health", headers=own).headers
+
+
+def test_a_link_from_another_site_opens_the_page_and_nothing_else(server: Running) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    followed = link | {"Sec-Fetch-Dest": "document"}
+    assert server.get("/", headers=followed).headers["content-type"].startswith("text/html")
+    for path in ("/v1/models", "/health", "/metrics", "/page/main.js", "/openapi.json"):
+        refused(server.get(path, headers=followed), 403)
+    for path in ("/", CHAT):
+        refused(server.post(path, QUESTION, headers=followed), 403)
+    for place in ("iframe", "image", "script", "empty", "object"):
+        refused(server.get("/", headers=link | {"Sec-Fetch-Dest": place}), 403)
+    refused(server.get("/", headers=followed | {"Sec-Fetch-Mode": "cors"}), 403)
+    refused(server.get("/", headers=followed | {"Host": "evil.example"}), 403)
 
 
 def test_an_allowed_page_may_ask_from_a_browser() -> None:
@@ -207,13 +228,67 @@ def test_an_answer_that_nobody_reads_is_given_up_behind_its_deadline(
     assert done == ["later"]
 
 
-def test_more_connections_than_may_be_are_told_so() -> None:
-    with embedded_server(max_connections=2) as server:
-        with connection(server), connection(server):
-            time.sleep(0.1)
+def test_the_connection_that_is_idle_for_longest_makes_room() -> None:
+    with embedded_server(max_connections=2) as server, connection(server) as idle:
+        kept_alive = HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+        for _ in range(2):
+            kept_alive.request("GET", "/health")
+            assert kept_alive.getresponse().read().startswith(b'{"status":"ok"')
+            assert server.get("/health").status_code == 200
+        assert idle.recv(1) == b""  # closed
+        kept_alive.close()
+
+
+def test_many_idle_connections_block_nobody() -> None:
+    with embedded_server(max_connections=20) as server, ExitStack() as opened:
+        for _ in range(60):
+            opened.enter_context(connection(server))
+        for _ in range(5):
+            assert server.get("/health").status_code == 200
+
+
+def test_connections_with_a_request_make_no_room() -> None:
+    with embedded_server(max_connections=1) as server:
+        with connection(server) as asking:
+            asking.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n".encode())
+            asking.sendall(b"Content-Length: 10\r\n\r\n{")
+            time.sleep(0.2)
             refused(server.get("/health"), 503)
         time.sleep(0.1)
         assert server.get("/health").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_without_files_to_open_the_server_goes_on_and_logs_little(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = f"ulimit -n 48; exec '{sys.executable}' -P -m issun serve --port 0 --threads 1"
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(["sh", "-c", command], stderr=errors) as process,
+    ):
+        try:
+            address = address_in(log)
+            host, port = address.removeprefix("http://").split(":")
+            with ExitStack() as opened:
+                for _ in range(120):
+                    with suppress(OSError):
+                        opened.enter_context(socket.create_connection((host, int(port)), timeout=1))
+                time.sleep(3)
+                assert httpx.get(f"{address}/health", timeout=20).status_code == 200
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    text = log.read_text(encoding="utf-8")
+    assert "Traceback" not in text
+    assert len(text.splitlines()) < 10
+
+
+def address_in(log: Path) -> str:
+    for _ in range(300):
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text(encoding="utf-8")):
+            return found[0]
+        time.sleep(0.1)
+    pytest.fail("the server has not said where it is")
 
 
 def connection(server: Running) -> socket.socket:

@@ -64,7 +64,7 @@ def build(folder: Path, options: PretrainOptions) -> None:
         export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))
     say("exported")
     # In a process of its own: torch's threads, which do not sleep, would stand in its way.
-    command = [sys.executable, "-m", "issun.training.embedded.evaluation", *map(str, bundles)]
+    command = [sys.executable, "-P", "-m", "issun.training.embedded.evaluation", *map(str, bundles)]
     command += ["--json", str(folder / "evaluation.json")]
     subprocess.run(command, check=True)
     say("evaluated")

@@ -1,0 +1,288 @@
+"""The tokens beside the SentencePiece file, with the ids that transformers gives them.
+
+Source: `PreTrainedTokenizerBase._from_pretrained`, `T5Tokenizer.__init__` and
+`PreTrainedTokenizer._add_tokens` of transformers 4.57. The order of their steps decides on the ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from issun.export.config import read_json
+from issun.export.errors import CheckpointError
+from issun.runtime.manifest import AddedToken
+from issun.runtime.tokenizer import SPECIAL_ROLES
+
+_CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
+_ADDED, _FAST = "added_tokens.json", "tokenizer.json"
+
+# What a role is called where no file names it. T5Tokenizer has no bos; the prompt wants one.
+_DEFAULTS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+_KEYS = {f"{role}_token" for role in SPECIAL_ROLES}
+_MORE, _EXTRA = "additional_special_tokens", "extra_special_tokens"
+_SENTINEL = "<extra_id_"
+# What changes ids and is not followed, with the values that ask for nothing.
+_REFUSED: dict[str, tuple[Any, ...]] = {
+    "legacy": (None, True),
+    "split_special_tokens": (None, False),
+    "sp_model_kwargs": (None, {}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """transformers' AddedToken."""
+
+    content: str
+    special: bool
+    normalized: bool
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+
+Named = dict[str, Any]  # the fields of tokenizer_config.json, tokens in them as text or Token
+ById = dict[int, Token]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """Tokens by role, control tokens by id, and what a bundle must know of the others."""
+
+    roles: dict[str, str]
+    special: dict[str, int]
+    added: dict[str, AddedToken]
+    do_lower_case: bool
+
+
+def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
+    """Read the tables in `folder` beside a file of these `pieces`, for a model of `rows` ids.
+
+    What no file names, and sentinels, are left out where the model has no row for them. Raises
+    CheckpointError for tables that make no sense, or that ask for other ids than T5Tokenizer's.
+    """
+    named, tokens = _read_tables(folder)
+    sentinels = _add_sentinels(named, len(pieces), folder)
+    tokens = sentinels | tokens
+    roles = {role: _role_token(named, role, pieces) for role in SPECIAL_ROLES}
+    listed = [token for token in (*roles.values(), *named[_MORE], *named[_EXTRA]) if token]
+    _add_listed(tokens, listed, pieces, folder)
+    by_role = {role: _text(token) for role, token in roles.items() if token}
+    unnamed = {token for role, token in by_role.items() if f"{role}_token" not in named}
+    kept = {
+        i: token
+        for i, token in tokens.items()
+        if i < rows or not (token.content in unnamed or token.content.startswith(_SENTINEL))
+    }
+    ids = {token.content: i for i, token in kept.items()}
+    lower = bool(named.get("do_lower_case", False))
+    special, added = _divide(kept, list(map(_text, listed)), lower=lower)
+    roles_kept = {role: token for role, token in by_role.items() if token in ids}
+    return TokenTable(roles_kept, special, added, lower)
+
+
+def _read_tables(folder: Path) -> tuple[Named, ById]:
+    """What the files say, and the tokens that they give an id.
+
+    Where tokenizer_config.json has `added_tokens_decoder`, the other files are not read.
+    """
+    path = folder / _CONFIG
+    named: Named = _read(path)
+    for key in _KEYS & named.keys():
+        named[key] = _read_token(named[key], path)
+    extra = named.get(_EXTRA) or {}
+    named[_EXTRA] = _read_list([*extra.values()] if isinstance(extra, dict) else extra, path)
+    if named.get(_MORE) is not None:
+        named[_MORE] = _read_list(named[_MORE], path)
+    for key, fine in _REFUSED.items():
+        if named.get(key) not in fine:
+            raise CheckpointError(
+                "{path}: {key} is {value!r}, which changes ids; issun reads {known!r} only.",
+                path=path,
+                key=key,
+                value=named[key],
+                known=fine[-1],
+            )
+    if "added_tokens_decoder" in named:
+        table = _table(named["added_tokens_decoder"], path)
+        tokens = {_id(i, path): _token(token, path) for i, token in table.items()}
+        return _with_objects(named, tokens), tokens
+    _add_special_map(named, folder / _SPECIAL)
+    tokens, path = {}, folder / _ADDED
+    names = {_text(token) for token in _special_tokens(named)}
+    for content, i in _read(path).items():
+        special = content in names
+        tokens[_id(i, path)] = Token(content=content, special=special, normalized=not special)
+    path = folder / _FAST
+    fast = {
+        _id(token.get("id"), path): _token(token, path)
+        for token in _read(path).get("added_tokens", [])
+    }
+    return _with_objects(named, fast), tokens | fast
+
+
+def _add_special_map(named: Named, path: Path) -> None:
+    """What special_tokens_map.json says goes before tokenizer_config.json."""
+    for key, value in _read(path).items():
+        if key in _KEYS:
+            named[key] = _read_token(value, path)
+        elif key == _MORE and value is not None:
+            more = list(named.get(_MORE) or [])
+            texts = set(map(_text, more))
+            found = _read_list(value, path)
+            named[_MORE] = more + [token for token in found if _text(token) not in texts]
+
+
+def _with_objects(named: Named, tokens: ById) -> Named:
+    """Roles whose token is among `tokens` have its flags."""
+    found = {token.content: token for token in tokens.values()}
+    for role in SPECIAL_ROLES:
+        if token := named.get(f"{role}_token"):
+            named[f"{role}_token"] = found.get(_text(token), token)
+    return named
+
+
+def _special_tokens(named: Named) -> list[str | Token]:
+    roles = [named.get(key) for key in _KEYS]
+    return [token for token in (*roles, *(named.get(_MORE) or [])) if token]
+
+
+def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
+    """Give T5's sentinel tokens their ids, and list them with the additional ones."""
+    count = named.get("extra_ids", 0)
+    if not isinstance(count, int) or count < 0:
+        raise CheckpointError(
+            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            path=folder / _CONFIG,
+            low=0,
+            key="extra_ids",
+            value=count,
+        )
+    names = [f"{_SENTINEL}{i}>" for i in range(count)]
+    if named.get(_MORE) is None:
+        named[_MORE] = given = names
+    else:
+        given = [token for token in named[_MORE] if _SENTINEL in _text(token)]
+        if not given:
+            named[_MORE] = [*named[_MORE], *names]
+        elif count and count != len(given):
+            raise CheckpointError(
+                "{path}: extra_ids is {count}, and {found} such tokens are listed.",
+                path=folder / _CONFIG,
+                count=count,
+                found=len(given),
+            )
+    return {
+        pieces - 1 + count - i: Token(
+            content=f"{_SENTINEL}{i}>", special=True, normalized=False, lstrip=True, rstrip=True
+        )
+        for i in range(len(given))
+    }
+
+
+def _role_token(named: Named, role: str, pieces: Sequence[str]) -> str | Token | None:
+    """The token of `role`, with its flags where it has some."""
+    key = f"{role}_token"
+    token: str | Token | None = named.get(key, _DEFAULTS.get(role))
+    if role == "bos" and key not in named and token not in pieces:
+        return None
+    if isinstance(token, str) and token and role in ("eos", "unk", "pad"):  # as T5Tokenizer does
+        return Token(content=token, special=True, normalized=False)
+    return token or None
+
+
+def _add_listed(
+    tokens: ById, listed: Sequence[str | Token], pieces: Sequence[str], folder: Path
+) -> None:
+    """Give special tokens that have no id yet one: the file's own, else the next new one.
+
+    New ones are counted from the number of tokens, and not behind the last id.
+    """
+    ids = {tokens[i].content if i in tokens else piece: i for i, piece in enumerate(pieces)}
+    added = {token.content: i for i, token in tokens.items()}
+    ids |= added
+    for token in listed:
+        content = _text(token)
+        if isinstance(token, str):
+            if token in added:
+                continue
+            token = Token(content=token, special=True, normalized=False)  # noqa: PLW2901
+        i = added[content] = ids.setdefault(content, len(ids))
+        if i in tokens and tokens[i].content != content:
+            raise CheckpointError(
+                "{folder}: {token} would get the id {id}, which {other} has: give it an id of its "
+                "own in tokenizer_config.json.",
+                folder=folder,
+                token=content,
+                id=i,
+                other=tokens[i].content,
+            )
+        tokens[i] = replace(token, special=True)
+
+
+def _divide(
+    tokens: ById, listed: Sequence[str], *, lower: bool
+) -> tuple[dict[str, int], dict[str, AddedToken]]:
+    """Control tokens by id, and those that are text or have flags."""
+    order = {content: place for place, content in enumerate(listed)}
+    by_place = sorted(tokens.items(), key=lambda one: (order.get(one[1].content, len(order)), one))
+    special, added = dict[str, int](), dict[str, AddedToken]()
+    for i, token in by_place:
+        entry = AddedToken(
+            id=i,
+            special=token.special or token.content in order,
+            lstrip=token.lstrip,
+            rstrip=token.rstrip,
+            single_word=token.single_word,
+            cased=not lower or token.content in order or (token.normalized and not token.special),
+        )
+        if entry.special:
+            special[token.content] = i
+        if entry != AddedToken(id=i, special=True):
+            added[token.content] = entry
+    return special, added
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _table(value: object, path: Path) -> Mapping[Any, Any]:
+    if isinstance(value, dict):
+        return value
+    raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+
+
+def _read_list(value: object, path: Path) -> list[str | Token]:
+    if isinstance(value, list):
+        return [token for token in (_read_token(one, path) for one in value) if token]
+    raise CheckpointError("{path}: {value!r:.80} is no list of tokens.", path=path, value=value)
+
+
+def _text(token: str | Token) -> str:
+    return token if isinstance(token, str) else token.content
+
+
+def _read_token(value: object, path: Path) -> str | Token | None:
+    """A special token as the files spell it: a text, or an object with flags."""
+    return value if value is None or isinstance(value, str) else _token(value, path, special=True)
+
+
+def _token(value: Any, path: Path, *, special: bool = False) -> Token:
+    value = _table(value, path)
+    flags = {k: bool(value.get(k, False)) for k in ("lstrip", "rstrip", "single_word")}
+    special = special or bool(value.get("special", False))
+    content = value.get("content")
+    if not isinstance(content, str) or not content:
+        raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+    normalized = bool(value.get("normalized", not special))
+    return Token(content=content, special=special, normalized=normalized, **flags)
+
+
+def _id(value: Any, path: Path) -> int:
+    if isinstance(value, int | str) and str(value).isdecimal():
+        return int(value)
+    raise CheckpointError("{path}: {value!r:.80} is no token id.", path=path, value=value)

@@ -1,0 +1,276 @@
+"""generation_config.json, or the same fields in an old config.json, as a bundle's defaults.
+
+Source: `GenerationConfig` and `GenerationMixin._prepare_generation_config` of transformers 4.57.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from issun.export.config import GPT2Config, read_json
+from issun.export.errors import CheckpointError
+from issun.runtime.errors import Notify, ParameterError
+from issun.runtime.sampling import SamplingParams
+
+# Fields that mean the same here.
+_SAME = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
+    "max_new_tokens",
+)
+_TRANSLATED = (
+    "do_sample",
+    "max_length",
+    "stop_strings",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "eos_token_id",
+)
+# What these ask for is not done, so they are named.
+_NOT_DONE = (
+    "num_beams",
+    "num_beam_groups",
+    "num_return_sequences",
+    "max_time",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "encoder_repetition_penalty",
+    "encoder_no_repeat_ngram_size",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "sequence_bias",
+    "token_healing",
+    "guidance_scale",
+    "watermarking_config",
+    "penalty_alpha",
+    "dola_layers",
+    "constraints",
+    "force_words_ids",
+)
+# These change neither ids nor the end of an answer, or only together with one that is named.
+_FREE = (
+    *("early_stopping", "length_penalty", "diversity_penalty", "low_memory", "use_cache"),
+    *("renormalize_logits", "remove_invalid_values", "bos_token_id", "pad_token_id"),
+    *("decoder_start_token_id", "cache_implementation", "cache_config", "prefill_chunk_size"),
+    *("return_legacy_cache", "return_dict_in_generate", "output_attentions", "output_logits"),
+    *("output_hidden_states", "output_scores", "compile_config", "disable_compile"),
+    *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule"),
+    *("assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind"),
+    *("target_lookbehind", "prompt_lookup_num_tokens", "max_matching_ngram_size"),
+    "transformers_version",
+)
+# transformers' defaults, where they are not None. Its old versions wrote all to config.json.
+_DEFAULTS: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "max_length": 20,
+    "do_sample": False,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "token_healing": False,
+    "guidance_scale": 1.0,
+    "penalty_alpha": 0.0,
+}
+# With another value for one of these in config.json, transformers discards a
+# generation_config.json that it has made of an old config.json.
+_TELLING = (
+    *("max_length", "min_length", "do_sample", "num_beams", "temperature", "top_k", "top_p"),
+    *("typical_p", "repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
+    *("bad_words_ids", "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id"),
+    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),
+    "num_beam_groups",
+)
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The ids that end an answer beside the tokenizer's, and the default sampling."""
+
+    ends: tuple[int, ...]
+    sampling: Fields
+
+
+def read_generation(
+    folder: Path, config: GPT2Config, *, unk: int, eos: int | None, notify: Notify
+) -> Generation:
+    """Read how the checkpoint in `folder` wants answers; `notify` gets what is not done.
+
+    `unk` and `eos` are the tokenizer's. Raises CheckpointError for values that make no sense.
+    """
+    path, asked = _read(folder)
+    rows = config.vocab_size
+    ends = _ends(asked.get("eos_token_id"), path)
+    for i in sorted(i for i in ends if i >= rows):
+        notify(
+            "{path}: eos_token_id holds {id}, which no answer can end with: vocab_size is {rows}.",
+            path=path,
+            id=i,
+            rows=rows,
+        )
+    ends = {i for i in ends if i < rows}
+    left_out = [name for name in asked if name not in (*_SAME, *_TRANSLATED)]
+    longest = min(_longest(asked, path), config.n_positions)
+    if 0 < longest < config.n_positions and "max_new_tokens" not in asked:
+        left_out.append("max_length")  # it counts the prompt: no answer fits behind a long one
+    if left_out:
+        notify(
+            "{path} asks for {fields}, which issun does not do: answers may differ from those of "
+            "transformers.",
+            path=path,
+            fields=", ".join(f"{name} {asked[name]!r:.40}" for name in left_out),
+        )
+    banned = _bans(asked, path, rows, ends=ends | {eos}, unk=unk)
+    sampling = _sampling(asked, path, longest if longest == config.n_positions else 0)
+    return Generation(tuple(sorted(ends - {eos})), sampling | banned)
+
+
+def _read(folder: Path) -> tuple[Path, Fields]:
+    """The fields that count, and the file that has them."""
+    path, old_path = folder / "generation_config.json", folder / "config.json"
+    raw = read_json(old_path)
+    known = {*_SAME, *_TRANSLATED, *_NOT_DONE}
+    old = {k: v for k, v in _fields(raw).items() if k in known and v != _DEFAULTS.get(k)}
+    if not path.is_file():
+        return old_path, old
+    new = read_json(path)
+    if new.get("_from_model_config") and not old.keys().isdisjoint(_TELLING):
+        return old_path, old
+    asked = _fields(new)
+    explicit = {k: v for k, v in asked.items() if k not in _NOT_DONE or v != _DEFAULTS.get(k)}
+    return path, {k: old[k] for k in ("eos_token_id",) if k in old} | explicit
+
+
+def _fields(raw: Fields) -> Fields:
+    """The fields that may ask for something."""
+    return {
+        name: value
+        for name, value in raw.items()
+        if value not in (None, [], {}) and name not in _FREE and not name.startswith("_")
+    }
+
+
+def _sampling(asked: Fields, path: Path, longest: int) -> Fields:
+    """Default sampling: the checkpoint's on issun's own, checked; `longest` 0 is none."""
+    plain = {
+        f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)
+    }
+    chosen = {name: asked[name] for name in _SAME if name in asked}
+    sampled = asked.get("do_sample")
+    if sampled is True:  # what transformers then takes where nothing is said
+        chosen = {name: _DEFAULTS[name] for name in ("temperature", "top_k")} | chosen
+    elif sampled is False:
+        chosen["temperature"] = 0.0
+    elif sampled is not None:
+        raise CheckpointError(
+            "{path}: {key} is {value!r}, it must be true or false.",
+            path=path,
+            key="do_sample",
+            value=sampled,
+        )
+    if "min_new_tokens" in chosen:
+        chosen.pop("min_length", None)  # as transformers has it
+    if longest:
+        chosen.setdefault("max_new_tokens", longest)
+    least = chosen.get("min_new_tokens")
+    if isinstance(least, int) and least > plain["max_new_tokens"]:
+        chosen.setdefault("max_new_tokens", least)
+    if stop := asked.get("stop_strings"):
+        chosen["stop"] = [stop] if isinstance(stop, str) else stop
+    try:
+        SamplingParams(**chosen)
+    except ParameterError as error:
+        raise CheckpointError("{path}: {reason}", path=path, reason=error) from error
+    return plain | chosen
+
+
+def _bans(
+    asked: Fields, path: Path, rows: int, *, ends: Collection[int | None], unk: int
+) -> Fields:
+    """What is never drawn: ids, ids as the first token, and sequences."""
+    words = asked.get("bad_words_ids", [])
+    if not isinstance(words, list):
+        raise _nonsense("bad_words_ids", words, path, rows)
+    for word in words:
+        _check_ids("bad_words_ids", word, path, rows)
+    found: Fields = {}
+    singles = {word[0] for word in words if len(word) == 1} - set(ends)
+    singles |= _check_ids("suppress_tokens", asked.get("suppress_tokens", []), path, rows)
+    if singles - {unk}:
+        found["banned_ids"] = sorted(singles | {unk})
+    if first := _check_ids(
+        "begin_suppress_tokens", asked.get("begin_suppress_tokens", []), path, rows
+    ):
+        found["banned_first_ids"] = sorted(first)
+    if sequences := [word for word in words if len(word) > 1]:
+        found["banned_sequences"] = sequences
+    return found
+
+
+def _check_ids(name: str, ids: Any, path: Path, rows: int) -> set[int]:
+    if isinstance(ids, list) and all(_is_id(i) and i < rows for i in ids):
+        return set(ids)
+    raise _nonsense(name, ids, path, rows)
+
+
+def _ends(value: Any, path: Path) -> set[int]:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if all(map(_is_id, ids)):
+        return set(ids)
+    raise CheckpointError(
+        "{path}: {key} is {value!r}, it must be an id or a list of ids.",
+        path=path,
+        key="eos_token_id",
+        value=value,
+    )
+
+
+def _longest(asked: Fields, path: Path) -> int:
+    """`max_length`; 0 where it is transformers' default, which asks for nothing."""
+    value = asked.get("max_length", _DEFAULTS["max_length"])
+    if not _is_id(value) or value < 1:
+        raise CheckpointError(
+            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            path=path,
+            low=1,
+            key="max_length",
+            value=value,
+        )
+    return 0 if value == _DEFAULTS["max_length"] else int(value)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _nonsense(name: str, value: Any, path: Path, rows: int) -> CheckpointError:
+    return CheckpointError(
+        "{path}: {key} holds {value!r:.80}, it must be a list of ids below {rows}.",
+        path=path,
+        key=name,
+        value=value,
+        rows=rows,
+    )

@@ -1,0 +1,154 @@
+"""Added tokens: ids as recorded of transformers, text that streams whole, and what users type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issun.export.checkpoint import TokenizerSource, read_tokenizer
+from issun.export.errors import CheckpointError
+from issun.runtime import ParameterError
+from issun.runtime.manifest import AddedToken
+from issun.runtime.stream import TextStream
+from issun.runtime.tokenizer import Tokenizer
+from tests import recordings as rec
+from tests.added import NAMED, SPELLINGS, added_strings, token, write_files, write_spelling
+
+RECORDED = json.loads((rec.RECORDED / "added.json").read_text(encoding="utf-8"))
+ROWS = 512
+
+
+@pytest.fixture(scope="module")
+def flagged(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("added") / "tokenizer"
+    return read_tokenizer(write_spelling(folder, spiece, "decoder with flags"), ROWS).open()
+
+
+def source_of(folder: Path, spiece: Path, table: dict[str, object]) -> TokenizerSource:
+    """The tokenizer of a folder with this tokenizer_config.json."""
+    write_spelling(folder, spiece, "decoder")
+    return read_tokenizer(write_files(folder, {"tokenizer_config.json": NAMED | table}), ROWS)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_has_the_ids_of_transformers(
+    spiece: Path, tmp_path: Path, name: str
+) -> None:
+    source = read_tokenizer(write_spelling(tmp_path / "tokenizer", spiece, name), ROWS)
+    tokenizer, recorded = source.open(), RECORDED[name]
+    assert {role: source.id_of(role) for role in recorded["roles"]} == recorded["roles"]
+    ids = [tokenizer.encode(text, special=True) for text in added_strings(rec.ADDED)]
+    assert ids[:5] == recorded["first"]
+    assert rec.digest(ids) == recorded["digest"]
+
+
+def test_spellings_differ() -> None:
+    assert len({one["digest"] for one in RECORDED.values()}) >= len(SPELLINGS) - 3
+
+
+# What a user types
+
+
+@given(
+    st.lists(st.sampled_from(["<|im_end|>", "<|user|>", "<s>", "[SEP]", "猫", " ", "<tool>", "<|"]))
+)
+def test_text_becomes_a_text_token_and_never_a_special_one(
+    flagged: Tokenizer, parts: list[str]
+) -> None:
+    ids = flagged.encode("".join(parts))
+    assert not {400, 401, 2, 3, 5} & set(ids)
+    assert ids.count(402) == parts.count("<tool>")
+
+
+def test_special_tokens_of_a_template_take_white_space_from_what_a_user_types(
+    flagged: Tokenizer,
+) -> None:
+    user, cat = flagged.special["<|user|>"], flagged.encode("猫")
+    assert flagged.encode_parts([user, "  猫\u3000", user]) == [user, *cat, user]
+    assert flagged.encode_parts([user, "  <|user|>", user]) == [
+        user,
+        *flagged.encode("<|user|>"),
+        user,
+    ]
+    assert flagged.encode_parts(flagged.split("<s>  猫")) == [2, *flagged.encode("  猫")]
+
+
+# Back to text
+
+
+def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None:
+    cat = flagged.encode("猫です")
+    assert flagged.decode([2, *cat, 402, 401, *cat, 400]) == (
+        flagged.decode(cat) + "<tool>" + flagged.decode(cat)
+    )
+    assert [flagged.piece(i) for i in (400, 402, 403, 406)] == [
+        b"<|im_end|>",
+        b"<tool>",
+        "単語".encode(),
+        b"",
+    ]
+    assert [flagged.is_silent(i) for i in (400, 401, 402, 403)] == [True, True, False, False]
+
+
+@given(st.lists(st.integers(0, 405)))
+def test_streamed_text_is_the_whole(flagged: Tokenizer, ids: list[int]) -> None:
+    stream = TextStream(flagged, stop=())
+    given_out = "".join([*map(stream.push, ids), stream.finish()])
+    assert given_out == flagged.decode(ids).removesuffix("\n")
+
+
+@pytest.mark.parametrize("row", [406, 511, -1])
+def test_row_without_a_token_is_an_error(flagged: Tokenizer, row: int) -> None:
+    with pytest.raises(ParameterError, match=f"{row} is no token.*0 to 399, 400, 401, .*405"):
+        flagged.decode([row])
+
+
+def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
+    tokenizer = Tokenizer(spiece, {"</s>": 3}, added={"。": AddedToken(id=410)})
+    assert tokenizer.encode("山。")[-1] == 410
+    assert tokenizer.decode(tokenizer.encode("山。山")) == "山。山"
+
+
+# Tables that make no sense
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"legacy": False}, "legacy is False, which changes ids"),
+        ({"split_special_tokens": True}, "split_special_tokens is True"),
+        ({"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs is"),
+        ({"extra_ids": -1}, "extra_ids is -1"),
+        ({"extra_ids": 2, "additional_special_tokens": ["<extra_id_0>"]}, "extra_ids is 2, and 1"),
+        ({"added_tokens_decoder": {"x": token("<a>")}}, "'x' is no token id"),
+        ({"added_tokens_decoder": {"400": "<a>"}}, "'<a>' is no token"),
+        ({"added_tokens_decoder": {"400": {"content": ""}}}, "is no token"),
+        ({"additional_special_tokens": "<a>"}, "'<a>' is no list of tokens"),
+        ({"eos_token": 3}, "3 is no token"),
+        ({"added_tokens_decoder": {"512": token("<a>")}}, "<a> has the id 512; vocab_size is 512"),
+        (
+            {
+                "added_tokens_decoder": {"401": token("<a>")},
+                "sep_token": "<b>",
+                "mask_token": "<c>",
+            },
+            "<b> would get the id 401, which <a> has",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_followed(
+    spiece: Path, tmp_path: Path, table: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        source_of(tmp_path / "tokenizer", spiece, table)
+
+
+def test_sentinels_without_a_row_are_left_out(spiece: Path, tmp_path: Path) -> None:
+    source = source_of(tmp_path / "tokenizer", spiece, {"extra_ids": 200})
+    sentinels = [text for text in source.special if text.startswith("<extra_id_")]
+    assert len(sentinels) == 112
+    assert max(source.special.values()) == 511
