@@ -19,7 +19,7 @@ MODES = {
     instructor.Mode.TOOLS: "tool named",
     instructor.Mode.JSON: "JSON object",
     instructor.Mode.JSON_SCHEMA: "JSON schema",
-    instructor.Mode.MD_JSON: "chat",
+    instructor.Mode.MD_JSON: "JSON object",
 }
 ANY = "the schema is in the prompt alone: any JSON fits, and the model writes {}"
 CONTEXT = "the schema in the prompt makes it longer than the model's context of 512 tokens"
