@@ -234,6 +234,7 @@ def test_the_client_s_error_classes(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=NAME, prompt="山" * 5000)
     assert caught.value.code == "context_length_exceeded"
+    assert "This model's maximum context length is 512 tokens." in caught.value.message
     assert client.models.list().data[0].id == NAME
     assert client.models.retrieve(NAME).id == NAME
 
