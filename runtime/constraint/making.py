@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
@@ -50,7 +50,7 @@ class Constraints:
             raise ParameterError("The model has no end token, which constrained answers need.")
         self.vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
         self._room = room
-        self._compiled: dict[str, Any] = {}  # by the text of the grammar
+        self._compiled = lru_cache(_KEPT)(self._compile)
 
     def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
         """One of `texts`, exactly.
@@ -121,14 +121,9 @@ class Constraints:
         """
         room = room or self._room
         try:
-            text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
-            _check_size(text, "schema")
-            schema = json.loads(text)
-            fitted, least, restorer = self._fitted(schema, room)
+            fitted, least, restorer = self._fitted(_own_json(schema), room)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
-        except (TypeError, ValueError) as error:
-            raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
         rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
         first_possible([rules], "schema")
         return self._make(rules, is_json=True, restorer=restorer)
@@ -159,12 +154,11 @@ class Constraints:
         is_json: bool = False,
         restorer: Callable[[], Restorer] | None = None,
     ) -> Constraint:
-        tokens = self.vocabulary.for_json if is_json else self.vocabulary.for_text
-        if rules not in self._compiled:
-            while len(self._compiled) >= _KEPT:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[rules] = compiled(rules, tokens)
-        return Constraint(rules, self.vocabulary, self._compiled[rules], is_json, restorer)
+        matcher = self._compiled(rules, is_json)
+        return Constraint(rules, self.vocabulary, matcher, is_json, restorer)
+
+    def _compile(self, rules: str, is_json: bool) -> Any:
+        return compiled(rules, self.vocabulary.for_json if is_json else self.vocabulary.for_text)
 
     def _with_newlines(self, text: str) -> str:
         """A newline for its spelling in the template."""
@@ -188,6 +182,16 @@ def _check_size(given: str, name: str) -> None:
             size=size,
             limit=_MOST_BYTES,
         )
+
+
+def _own_json(schema: dict[str, Any]) -> Any:
+    """A copy of `schema`; raises ParameterError for what is no JSON or too large."""
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
+    _check_size(text, "schema")
+    return json.loads(text)
 
 
 def _check_room(least: int, room: int, name: str) -> None:
