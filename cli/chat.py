@@ -41,12 +41,13 @@ def run(
     stats: opt.Stats = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
+    trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
     """Read messages and stream the answers to stdout until the input ends."""
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():

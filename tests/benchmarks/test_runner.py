@@ -30,6 +30,7 @@ def request(**changes: Any) -> suite.Request:
         "engines": ("all",),
         "threads": (1,),
         "kv_caches": (None,),
+        "trust": False,
         "rounds": 2,
         "prefills": (8, 32),
         "depths": (0, 32),
