@@ -42,6 +42,9 @@ def _report(
 
 
 # `python -m issun.…` imports this package while it looks for the module. What the module itself
-# imports may be missing, so that none of its own lines could report it.
-if sys.argv[:1] == ["-m"]:
+# imports may be missing, so that none of its own lines could report it. The installed script
+# begins with this package too.
+if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(
+    (f"{os.sep}issun", f"{os.sep}issun.exe")
+):
     sys.excepthook = _report
