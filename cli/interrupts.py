@@ -35,4 +35,7 @@ def is_interrupt(error: BaseException | None) -> bool:
 def _replace(old: object, new: object) -> None:
     """Set the handler where it is `old`: nohup, and `&` in a script, let Ctrl-C be ignored."""
     if signal.getsignal(signal.SIGINT) is old:
-        signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
+        try:
+            signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
+        except ValueError:  # another thread than the main one, which gets no interrupts
+            return

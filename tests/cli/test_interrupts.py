@@ -7,13 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from issun.cli.extras import needs_extra
 from issun.cli.interrupts import is_interrupt
+from issun.runtime.errors import IssunError
 from tests.cli.conftest import environment
 from tests.cli.test_terminal import READY, Start, leave, send, start
 
@@ -94,7 +97,34 @@ def test_an_error_that_came_of_an_interrupt(error: type[Exception], explicit: bo
     is_interrupt(made)  # ends
 
 
-def burst(child: pexpect.spawn, count: int = 12, gap: float = 0.003) -> None:
+def test_imports_of_extras_are_not_interrupted_half_way() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(IssunError, match="nowhere"), needs_extra("It needs {module}."):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            import nowhere  # type: ignore[import-not-found]  # noqa: F401
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup leaves it
+        with needs_extra(""):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_may_import_extras() -> None:
+    found: list[bool] = []
+
+    def use() -> None:
+        with needs_extra(""):
+            found.append(True)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert found == [True]
+
+
+def burst(child: pexpect.spawn, count: int = 50, gap: float = 0.003) -> None:
     for _ in range(count):
         os.kill(child.pid, signal.SIGINT)
         time.sleep(gap)
@@ -102,7 +132,7 @@ def burst(child: pexpect.spawn, count: int = 12, gap: float = 0.003) -> None:
 
 def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -> None:
     child = start(endless, "--max-new-tokens", "16000")
-    for gap in (0.0, 0.002, 0.01, 0.03):
+    for gap in (0.0002, 0.001, 0.01, 0.03):
         send(child, "山は?")
         child.expect("富士山です。 富士山".encode())
         burst(child, gap=gap)
