@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -10,13 +11,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pexpect
 import pytest
 
+from issun.cli.chat import _try
 from issun.cli.extras import needs_extra
 from issun.cli.interrupts import is_interrupt
-from issun.runtime.errors import IssunError
+from issun.runtime.errors import IssunError, ParameterError
 from tests.cli.conftest import environment
 from tests.cli.test_terminal import READY, Start, leave, send, start
 
@@ -122,6 +125,26 @@ def test_other_threads_may_import_extras() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("a\nb {c}"), "RuntimeError: a b {c}"),
+        (MemoryError(), "MemoryError:"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied"),
+        (ParameterError("{name} is bad.", name="x"), "x is bad."),
+    ],
+)
+def test_whatever_a_command_raises_is_told(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handle(line: str) -> None:
+        raise error
+
+    _try(SimpleNamespace(handle=handle), "/any")  # type: ignore[arg-type]
+    assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def burst(child: pexpect.spawn, count: int = 50, gap: float = 0.003) -> None:
