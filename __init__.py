@@ -24,7 +24,14 @@ def __getattr__(name: str) -> str:
 def _report(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """End a program with one line and exit code 2 where a user can mend what is wrong."""
+    """End a program with one line and exit code 2 where a user can mend what is wrong.
+
+    Without a word for Ctrl-C, after which nothing more can be imported for sure.
+    """
+    from issun.cli.interrupts import is_interrupt  # noqa: PLC0415
+
+    if is_interrupt(error):
+        sys.exit(130)
     from issun.cli.reporting import exit_code_of  # noqa: PLC0415
 
     code = exit_code_of(error)
@@ -35,6 +42,9 @@ def _report(
 
 
 # `python -m issun.…` imports this package while it looks for the module. What the module itself
-# imports may be missing, so that none of its own lines could report it.
-if sys.argv[:1] == ["-m"]:
+# imports may be missing, so that none of its own lines could report it. The installed script
+# begins with this package too.
+if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(
+    (f"{os.sep}issun", f"{os.sep}issun.exe")
+):
     sys.excepthook = _report

@@ -30,8 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
-    with Model.load(args.bundle) as model:
+    with Model.load(args.bundle, trust=args.trust) as model:
         right = ask_all(model, args.seed)
     print(f"\n{right} of {len(QUESTIONS)} answers are right and in the role's way of speaking.")
     print("Talk with it yourself: .venv/bin/issun chat")

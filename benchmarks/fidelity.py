@@ -96,17 +96,19 @@ def compare(
     date: str,
     kv_caches: Sequence[KVCacheType],
     answers: int = ANSWERS,
+    trust: bool = False,
     work: Path | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Iterator[tuple[KVCacheType, Fidelity]]:
     """The figures of `bundle` with each of its `kv_caches` beside the `reference` bundle.
 
     One model is in memory at a time: the reference's logits go to a temporary file, in `work` where
-    that is given. Raises BenchError where the two have different vocabularies, or no room is left.
+    that is given. `trust` is for both, as for `Model.load`. Raises BenchError where the two have
+    different vocabularies, or no room is left.
     """
     name, content = text
     with TemporaryDirectory(dir=work) as folder:
-        with Model.load(reference, kv_cache="float32", keep_packed=False) as model:
+        with Model.load(reference, kv_cache="float32", keep_packed=False, trust=trust) as model:
             ids = model.tokenizer.encode(content)
             if len(ids) < LEAST:
                 raise BenchError(
@@ -121,7 +123,7 @@ def compare(
                 kept.add(window, model.score(window))
             said = _answers(model, content, answers, progress)
         for kind in kv_caches:
-            with Model.load(bundle, kv_cache=kind) as model:
+            with Model.load(bundle, kv_cache=kind, trust=trust) as model:
                 _check_vocabulary(model, content, ids, kept)
                 found, clipped = _Found(kept), _Clipped(model)
                 for window in windows:

@@ -135,10 +135,13 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--kv-cache", help="float32 or int8")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     parser.add_argument("--records", type=Path, help="JSONL: instruction, input, output")
     parser.add_argument("--text", type=Path, help="one paragraph a line")
     args = parser.parse_args()
-    with Model.load(args.bundle, threads=args.threads, kv_cache=args.kv_cache) as model:
+    with Model.load(
+        args.bundle, threads=args.threads, kv_cache=args.kv_cache, trust=args.trust
+    ) as model:
         row = row_cost(model.manifest.precision.name)
         if row is None:
             print(f"{args.bundle}: {model.manifest.precision.name} has no lookup", file=sys.stderr)

@@ -20,6 +20,7 @@ class Target:
     folder: Path
     engine: str = BUNDLE
     kv_cache: str | None = None
+    trust: bool = False
 
     @property
     def kind(self) -> type[Engine]:
@@ -28,7 +29,7 @@ class Target:
 
     def made_from(self, checkpoint: Path | None) -> Engine:
         """The engine, not yet loaded."""
-        return self.kind(checkpoint or self.folder, self.folder, self.kv_cache)
+        return self.kind(checkpoint or self.folder, self.folder, self.kv_cache, trust=self.trust)
 
     @property
     def label(self) -> str:

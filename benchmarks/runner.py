@@ -182,6 +182,7 @@ class Runner:
             work=work,
             engine=target.engine,
             kv_cache=target.kv_cache,
+            trust=target.trust,
             checkpoint=str(plan.checkpoint or target.folder),
             folder=str(target.folder),
             new_tokens=plan.new_tokens,

@@ -56,8 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
-    with Model.load(args.bundle) as model:
+    with Model.load(args.bundle, trust=args.trust) as model:
         stepping, drawing = measure(model, args.steps)
     step, draw = median(stepping[1:]), median(drawing[1:])
     print(

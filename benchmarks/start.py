@@ -23,33 +23,33 @@ def _command(bundle: str, *options: str) -> list[str]:
     return [sys.executable, "-P", "-m", "issun.cli.main", "generate", bundle, *asked, *options]
 
 
-def prompt_tokens(bundle: str) -> int:
+def prompt_tokens(bundle: str, *options: str) -> int:
     """Answer once; gives the length of the prompt. Raises BenchError where that fails."""
     done = subprocess.run(
-        _command(bundle, "--json"), capture_output=True, encoding="utf-8", check=False
+        _command(bundle, "--json", *options), capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode:
         raise BenchError("{bundle} does not answer: {reason}", bundle=bundle, reason=done.stderr)
     return int(json.loads(done.stdout)["timings"]["prompt_tokens"])
 
 
-def seconds_to_first_word(bundle: str) -> float:
+def seconds_to_first_word(bundle: str, *options: str) -> float:
     """Of one new process."""
     started = time.perf_counter()
-    with subprocess.Popen(_command(bundle), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(_command(bundle, *options), stdout=subprocess.PIPE) as process:
         if process.stdout is None or not process.stdout.read(1):
             raise BenchError("{bundle} does not answer: {reason}", bundle=bundle, reason="no text")
         return time.perf_counter() - started
 
 
 def main() -> None:
-    """Measure the bundle of the command line."""
+    """Measure the bundle of the command line; other options are `issun generate`'s."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
-    tokens = prompt_tokens(args.bundle)
-    found = [seconds_to_first_word(args.bundle) for _ in range(args.rounds)]
+    args, options = parser.parse_known_args()
+    tokens = prompt_tokens(args.bundle, *options)
+    found = [seconds_to_first_word(args.bundle, *options) for _ in range(args.rounds)]
     print(
         f"{args.bundle}: first word behind a prompt of {tokens} tokens {median(found):.2f} s after "
         f"the start (median of {len(found)}, {min(found):.2f} to {max(found):.2f} s)"

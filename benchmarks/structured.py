@@ -216,10 +216,11 @@ def main() -> None:
     """Print a table of all tasks and ways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
+    parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     print("| task | way | right | valid JSON | cut | tokens an answer | seconds |")
     print("|---|---|---|---|---|---|---|")
-    with Model.load(args.bundle) as model:
+    with Model.load(args.bundle, trust=args.trust) as model:
         for task in tasks():
             count = len(task.questions)
             for result in measure(model, task):

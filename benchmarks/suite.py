@@ -42,6 +42,7 @@ class Request:
     engines: tuple[str, ...]
     threads: tuple[int, ...] | None
     kv_caches: tuple[str | None, ...]
+    trust: bool  # the bundles' graphs, as for `Model.load`
     rounds: int
     prefills: tuple[int, ...] | None
     depths: tuple[int, ...] | None
@@ -111,7 +112,7 @@ def _targets(request: Request, folder: Path) -> list[Target]:
                 check_choice("kv_cache", kind, KV_CACHE_TYPES)
             read_manifest(bundle)  # refuses what is no bundle
             name = bundle.name + (f", {kind} KV" if kind else "")
-            targets.append(Target(name, bundle, kv_cache=kind))
+            targets.append(Target(name, bundle, kv_cache=kind, trust=request.trust))
     if request.checkpoint is not None:
         names = tuple(ENGINES) if request.engines == ("all",) else request.engines
         for name in names:

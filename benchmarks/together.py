@@ -37,8 +37,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200, help="of each answer")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
-    with Model.load(args.bundle, threads=args.threads) as model:
+    with Model.load(args.bundle, threads=args.threads, trust=args.trust) as model:
         numbers, ratios = count(), Ratios(f"{args.prompts} prompts")
         rate(model, numbers, args.prompts, 2)  # the first use of memory is not measured
         for _ in range(args.rounds):

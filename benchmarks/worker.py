@@ -39,6 +39,7 @@ class Job(msgspec.Struct, kw_only=True):
     work: Work
     engine: str
     kv_cache: str | None = None
+    trust: bool = False
     checkpoint: str
     folder: str
     threads: int = 1
@@ -54,7 +55,9 @@ class Job(msgspec.Struct, kw_only=True):
 
     def make_engine(self) -> Engine:
         """The engine, not yet loaded."""
-        return engine_class(self.engine)(Path(self.checkpoint), Path(self.folder), self.kv_cache)
+        return engine_class(self.engine)(
+            Path(self.checkpoint), Path(self.folder), self.kv_cache, trust=self.trust
+        )
 
     def ids(self, count: int) -> list[int]:
         """The same random ids for every engine."""

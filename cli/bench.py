@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from issun.benchmarks.engines.registry import ENGINES
 from issun.cli import fidelity
+from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
 from issun.runtime import ParameterError
@@ -103,6 +104,7 @@ def run(
         str | None,
         typer.Option(help=tr("KV caches of the bundles: float32, int8 or both with a comma.")),
     ] = None,
+    trust: opt.Trust = False,
     rounds: Annotated[int, typer.Option(help=tr("Rounds, with every engine in each."))] = 6,
     prefill: Annotated[
         str | None,
@@ -145,6 +147,7 @@ def run(
         engines=tuple(name.strip() for name in engines.split(",")),
         threads=_list("threads", threads, 1, 1024) if threads else None,
         kv_caches=tuple(kv_cache.split(",")) if kv_cache else (None,),
+        trust=trust,
         rounds=_list("rounds", str(rounds), 1)[0],
         prefills=_list("prefill", prefill, 1) if prefill else None,
         depths=_list("decode", decode, 0) if decode else None,

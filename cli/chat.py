@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -14,9 +15,9 @@ import typer
 from issun.cli import options as opt
 from issun.cli.commands import Commands
 from issun.cli.language import describe, note, printable, tr
+from issun.cli.reporting import message_of
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
-from issun.runtime.errors import IssunError
 from issun.runtime.files import decode_utf8, read_text
 from issun.runtime.model import make_params
 
@@ -41,12 +42,13 @@ def run(
     stats: opt.Stats = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
+    trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
     """Read messages and stream the answers to stdout until the input ends."""
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
@@ -68,6 +70,8 @@ class Chat:
     def __init__(self, conversation: Conversation, *, stats: bool) -> None:
         self.conversation, self.stats = conversation, stats
         self.commands = Commands(conversation)
+        self._stream: Stream | None = None  # the latest answer
+        self._stopped = False
 
     def handle(self, line: str) -> None:
         """Carry out a command or answer a message; an empty line is ignored.
@@ -75,6 +79,7 @@ class Chat:
         A second slash makes a message of a text that begins with one. Raises EOFError for the
         command that leaves, as reading does where the input ends.
         """
+        self._stopped = False
         if not line.strip():
             return
         if line.startswith(_SLASHES) and not line[1:].startswith(_SLASHES):
@@ -83,18 +88,25 @@ class Chat:
             text = line[1:] if line.startswith(_SLASHES) else line
             stream = self.conversation.stream(text)
         if stream is not None:
-            self._print_answer(stream)
+            with closing(stream):  # whatever fails, the model is free for the next message
+                self._print_answer(stream)
+
+    def stop(self) -> None:
+        """End the answer that runs or is about to begin; may be called from a signal handler."""
+        self._stopped = True
+        if self._stream:
+            with suppress(ParameterError):  # it has failed, or is just ending
+                self._stream.cancel()
 
     def _print_answer(self, stream: Stream) -> None:
+        self._stream = stream
+        if self._stopped:  # while the prompt was made
+            stream.cancel()
         if stream.dropped_turns:
             note("[{count} old turns left out to make room]", count=stream.dropped_turns)
         try:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)
-        except KeyboardInterrupt:
-            if not sys.stdin.isatty():
-                raise
-            stream.cancel()
         finally:
             print(flush=True)
         completion = stream.finish()
@@ -117,17 +129,38 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
         name=model.manifest.source.name,
         precision=model.manifest.precision.name,
     )
-    while True:
-        try:
-            with _reading_ahead(chat.conversation):
-                line = terminal.read()
-            chat.handle(line)
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            note("(Ctrl-D leaves)")
-        except IssunError as error:
-            note("error: {message}", message=describe(error))
+    with _on_interrupt(chat.stop), suppress(EOFError):
+        while True:
+            try:
+                with _reading_ahead(chat.conversation):
+                    line = terminal.read()
+            except KeyboardInterrupt:  # the key, which is no signal there
+                note("(Ctrl-D leaves)")
+            except ParameterError as error:
+                note("error: {message}", message=describe(error))
+            else:
+                _try(chat, line)
+
+
+def _try(chat: Chat, line: str) -> None:
+    """Handle a line; whatever fails is told, and the conversation is not lost."""
+    try:
+        chat.handle(line)
+    except EOFError:
+        raise
+    except Exception as error:
+        message = message_of(error) or f"{type(error).__name__}: {error}"
+        note("error: {message}", message=" ".join(message.split()))
+
+
+@contextmanager
+def _on_interrupt(act: Callable[[], object]) -> Iterator[None]:
+    """Let Ctrl-C call `act` and raise nothing, so that no work is left half done."""
+    before = signal.signal(signal.SIGINT, lambda *_: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -136,7 +169,7 @@ def _reading_ahead(conversation: Conversation) -> Iterator[None]:
     stop = threading.Event()
 
     def read() -> None:
-        with suppress(IssunError):  # what is wrong is told when the message is answered
+        with suppress(Exception):  # what is wrong is told when the message is answered
             conversation.read_ahead(stop.is_set)
 
     thread = threading.Thread(target=read, daemon=True)

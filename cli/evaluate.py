@@ -49,6 +49,7 @@ def run(
     slots: Annotated[int, typer.Option(help=tr("How many answers are written at a time."))] = 16,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
+    trust: opt.Trust = False,
     as_json: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help=tr("Write all figures as JSON; - is stdout.")),
@@ -59,7 +60,7 @@ def run(
     output = _output(as_json)
     questions = read_table(table)
     kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         if temperature == 0 and samples > 1:
             note("At temperature 0 every answer is the same: each question is asked once.")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from issun.cli.interrupts import end_at_once, raise_interrupts
 from issun.runtime.errors import IssunError
 
 # What the distributions of pyproject.toml's extras are imported as, and the smallest extra.
@@ -34,11 +35,17 @@ EXTRAS = {
 
 @contextmanager
 def needs_extra(message: str) -> Iterator[None]:
-    """Around imports: a `{module}` that is missing becomes the error `message`."""
+    """Around imports: a `{module}` that is missing becomes the error `message`.
+
+    Ctrl-C ends the process meanwhile, where it would break an import half way.
+    """
+    end_at_once()
     try:
         yield
     except ModuleNotFoundError as error:
         raise IssunError(message, module=error.name) from error
+    finally:
+        raise_interrupts()
 
 
 def missing_extra(error: ModuleNotFoundError) -> IssunError | None:

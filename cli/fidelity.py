@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, printable_json, tr
-from issun.cli.options import utf8
 from issun.cli.progress import Bars
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -51,6 +51,7 @@ def run(
     kv_cache: Annotated[
         str | None, typer.Option(help=tr("One KV cache type (default: all of the bundle)."))
     ] = None,
+    trust: opt.Trust = False,
     answers: Annotated[int, typer.Option(help=tr("Greedy answers to compare."))] = 20,
     tokenizer: Annotated[
         str | None,
@@ -72,7 +73,7 @@ def run(
     from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
-    tokenizer = None if tokenizer is None else utf8(tokenizer)
+    tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
     manifest = read_manifest(bundle)
     kinds = list(manifest.graphs)
     if kv_cache is not None:
@@ -101,6 +102,7 @@ def run(
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
             kv_caches=kinds,
             answers=answers,
+            trust=trust,
             work=place,
             progress=progress,
         ):

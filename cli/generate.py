@@ -72,6 +72,7 @@ def run(
     stats: opt.Stats = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
+    trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
     """Answer an instruction on stdout, as it comes."""
@@ -84,7 +85,7 @@ def run(
         raise ParameterError("The instruction is empty.")
     wanted = _wanted(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         stream, accepts = _start(model, instruction, input_text, wanted, sampling)
         if as_json:
             completion = stream.finish()

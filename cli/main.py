@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+import issun
 from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, serve
+from issun.cli.interrupts import end_at_once, raise_interrupts
 from issun.cli.language import tr
 from issun.cli.reporting import exit_code_of
 
@@ -55,13 +57,18 @@ def _options(
 
 def main() -> None:
     """Run the command line: 0 well, 2 for a user's mistake, 130 for Ctrl-C."""
+    sys.excepthook = issun._report  # for an interrupt behind an interrupt
+    end_at_once()
     _open_streams()
     try:
+        raise_interrupts()
         app(prog_name="issun")
     except BaseException as error:
         if (code := exit_code_of(error)) is None:
             raise
         sys.exit(code)
+    finally:
+        end_at_once()  # the interpreter's own end would print a traceback
 
 
 def _open_streams() -> None:

@@ -31,6 +31,12 @@ KVCache = Annotated[
     str | None,
     typer.Option("--kv-cache", help=tr("KV cache type, one that the bundle has: float32 or int8.")),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help=tr("Run a graph that issun does not write; only of somebody you trust.")
+    ),
+]
 Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
 
 # Every sampling parameter that the command line has: its type and what it does.

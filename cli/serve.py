@@ -62,6 +62,7 @@ def run(
     ] = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
+    trust: opt.Trust = False,
 ) -> None:
     """Serve until Ctrl-C."""
     with needs_extra("The server needs {module}: pip install 'issun[server]'"):
@@ -85,7 +86,7 @@ def run(
             webbrowser.open(address)
 
     kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, notify=note) as model:
+    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         serve(model, options, started)
 
 

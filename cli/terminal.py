@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -34,10 +35,23 @@ class Terminal:
 
     def read(self) -> str:
         """The next message; raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
-        text = self._session.prompt("> ")
+        # Its own handler of the signal would leave Python's behind for a moment.
+        text = self._session.prompt("> ", handle_sigint=False)
         if any("\udc80" <= character <= "\udcff" for character in text):
             raise ParameterError("What was typed is not UTF-8; nothing was sent.")
         return text
+
+
+class _History(FileHistory):
+    """A history file that cannot be read or written any more keeps nobody from talking."""
+
+    def load_history_strings(self) -> Iterator[str]:
+        with suppress(OSError):
+            yield from super().load_history_strings()
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
 
 
 class _CommandCompleter(Completer):
@@ -77,7 +91,7 @@ def _open_history() -> History:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.chmod(0o600)
-        return FileHistory(str(path))
+        return _History(str(path))
     except OSError as error:
         note("The history is not kept: {reason}", reason=error)
         return InMemoryHistory()

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from issun.runtime.busy import Work
 from issun.runtime.errors import ParameterError
-from issun.runtime.generate import FinishReason, Logprob, Segment, Timings
+from issun.runtime.generate import FinishReason, Logprob, Segment, Stop, Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Stream:
     `cancel()` ends the answer and keeps what has come; `close()`, or forgetting the stream, gives
     the answer up. Both may be called from any thread and from a signal handler: while a step runs
     they only ask for it and return, and the thread that iterates ends the stream when the step is
-    done, before the next token.
+    done, before the next token or the next chunk of the prompt.
     """
 
     def __init__(
         self,
-        segments: Iterator[Segment],
+        segments: Callable[[Stop], Iterator[Segment]],
         work: Work | None,
         *,
         ends: Collection[int],
@@ -55,14 +55,14 @@ class Stream:
     ) -> None:
         """Take over `work`, a use of the model that has begun and ends with the stream.
 
-        None where the segments come from streams of their own.
+        None where the segments come from streams of their own. `segments` gets what says whether
+        the stream was asked to end, and begins them.
         """
         self._work = work
         self._held_text, self._dropped_turns = held_text, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
         self._record = _Record(ends)
-        self._steps = self._record.follow(segments)
-        self._asked: Literal["cancel", "close"] | None = None
+        self._steps = self._record.follow(segments(self._record.is_asked))
         self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
         self.completion: Completion | None = None
         self.open = True
@@ -84,12 +84,15 @@ class Stream:
             segment = next(self._steps)
         except KeyboardInterrupt:
             raise  # still open: the caller chooses between cancel() and close()
+        except StopIteration:  # before a chunk of the prompt
+            self._end_as_asked()
+            raise
         except BaseException:
             self._end("close")
             raise
         if segment.finish_reason is not None:
             self._end(segment.finish_reason)
-        elif self._asked:  # while the step ran
+        elif self._record.asked:  # while the step ran
             self._end_as_asked()
         return segment
 
@@ -107,7 +110,7 @@ class Stream:
         Gives the completion, or None while a step runs: it is there when the iteration ends.
         Raises ParameterError when the stream was closed.
         """
-        self._asked = self._asked or "cancel"
+        self._record.asked = self._record.asked or "cancel"
         self._end_as_asked()
         if not self.open and self.completion is None:
             raise ParameterError("The stream was closed before its end.")
@@ -115,7 +118,7 @@ class Stream:
 
     def close(self) -> None:
         """Give the answer up; nothing of it is kept."""
-        self._asked = "close"
+        self._record.asked = "close"
         self._end_as_asked()
 
     def __del__(self) -> None:
@@ -129,7 +132,7 @@ class Stream:
             self._steps.close()
         except ValueError:  # Python's word for a generator that is running
             return
-        self._end("cancelled" if self._asked == "cancel" else "close")
+        self._end("cancelled" if self._record.asked == "cancel" else "close")
 
     def _end(self, reason: FinishReason | Literal["close"]) -> None:
         """End the stream once; whatever happens, the model is free afterwards."""
@@ -159,10 +162,15 @@ class _Record:
 
     def __init__(self, ends: Collection[int]) -> None:
         self.pieces: list[str] = []
+        self.asked: Literal["cancel", "close"] | None = None  # how the stream is to end
         self._ends = ends
         self._ids: list[int] = []
         self._logprobs: list[Logprob] = []
         self._timings = Timings()
+
+    def is_asked(self) -> bool:
+        """Whether the stream was asked to end."""
+        return self.asked is not None
 
     def follow(self, segments: Iterator[Segment]) -> Generator[Segment, None, None]:
         """Note each segment within its step, so that nobody ends the stream between the two."""

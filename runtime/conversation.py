@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -96,10 +97,10 @@ class Conversation:
     def reset(self, role: Sequence[str] | str | None = None) -> None:
         """Forget all turns; with `role`, take on another one."""
         self.model.check_free()
+        lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
         self._last, self._dropped = None, 0
-        if role is not None:
-            self.role = self._role_lines(role)
+        self.role = lines
         # The next conversation begins with the role too.
         begin = self.model.prompts.before_message(self.role, [])
         self._cache.keep_common_prefix([*begin, -1])
@@ -116,7 +117,7 @@ class Conversation:
         """
         path = user_path(path)
         beside = kv_path(path)
-        if keep_cache and (beside.exists() or beside.is_symlink()):
+        if keep_cache and os.path.lexists(beside):
             raise ConversationError("{path} exists: choose another name.", path=beside)
         write_conversation(path, SavedConversation.of(self.role, self.turns))
         if not keep_cache or not isinstance(self._cache, KVCache):
@@ -155,7 +156,7 @@ class Conversation:
             self.role = saved.role
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
             self._last, self._dropped = None, 0
-            if isinstance(self._cache, KVCache) and kv_path(path).is_file():
+            if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - a name too long for one is no error
                 with suppress(OutOfMemoryError):  # then it is computed again, as far as that goes
                     held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
                     self._dropped = held.dropped if held else 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from issun.runtime.errors import ParameterError
 
@@ -47,6 +51,16 @@ def as_utf8(raw: bytes) -> bytes:
                 return raw.removeprefix(mark)
             return raw.decode(encoding).encode()
     return raw
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read; raises OSError for a pipe or a device, which might never end."""
+    found = path.stat().st_mode
+    if stat.S_ISDIR(found):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    return path.open("rb")
 
 
 def read_text(path: str | Path) -> str:

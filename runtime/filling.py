@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.generate import FinishReason, Segment, Timings
+from issun.runtime.generate import FinishReason, Segment, Stop, Timings
 from issun.runtime.leaves import Ask
 from issun.runtime.sampling import Constraint, SamplingParams
 from issun.runtime.skeleton import Plan, make_plan
@@ -149,21 +149,21 @@ def fill(
     that text the answers may repeat. The finish reason is `length` where `max_new_tokens` or the
     context cut the JSON. Raises as `Model.stream` does, while it is read.
     """
-    segments = _segments(model, Filling(form, question, params), make_prompt)
+    segments = partial(_segments, model, Filling(form, question, params), make_prompt)
     return Stream(segments, None, ends=model.manifest.tokens.end_ids, held_text=lambda: "")
 
 
 def _segments(
-    model: Model, filling: Filling, make_prompt: MakePrompt
+    model: Model, filling: Filling, make_prompt: MakePrompt, stop: Stop
 ) -> Generator[Segment, None, None]:
     if filling.asked is None:
         yield filling.end()
         return
     cache = model.new_cache()
     try:
-        while filling.asked:
+        while filling.asked and not stop():
             line, wanted = filling.asked
-            stream = model.start(cache, make_prompt(line), wanted)
+            stream = model.start(cache, make_prompt(line), wanted, stop=stop)
             try:
                 for segment in stream:
                     yield filling.add(segment)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
-from issun.runtime.decoder import Decoder
+from issun.runtime.decoder import Decoder, cut
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.filters import Vector
 from issun.runtime.kv_cache import Cache
@@ -18,6 +19,12 @@ from issun.runtime.stream import TextStream
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Clock = Callable[[], float]
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """What stops nothing."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +132,13 @@ def generate(
     answer: Sequence[int] = (),
     preambles: Preambles | None = None,
     row_cost: float | None = None,
+    stop: Stop = never,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
     """Answer `prompt` token by token; closing the generator cancels.
+
+    `stop` is asked before each chunk of the prompt; once it is true no more is read, and the
+    generator ends without a finish reason. `cache` keeps what was read until then.
 
     With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
 
@@ -155,9 +166,14 @@ def generate(
         clock=clock,
     )
     lookup = Lookup(ids, row_cost) if row_cost is not None else None
-    if begin:
-        decoder.prefill(cache, ids[:begin])
-    segment = writer.add(decoder.prefill(cache, ids[max(shared, begin) :]))
+    *chunks, last = chain(cut(ids[:begin]), cut(ids[max(shared, begin) :]))
+    for chunk in chunks:
+        if stop():
+            return
+        decoder.forward(cache, [chunk], [])
+    if stop():
+        return
+    segment = writer.add(decoder.forward(cache, [last], [len(last) - 1])[0])
     yield segment
     if begin and preambles:  # behind the first token, for which somebody waits
         preambles.keep(cache)

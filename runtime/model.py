@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, Writer, check_prompt, generate
+from issun.runtime.generate import Clock, Stop, Writer, check_prompt, generate, never
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
@@ -255,13 +255,15 @@ class Model:
         *,
         answer: Sequence[int] = (),
         reuse: bool = True,
+        stop: Stop = never,
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> Stream:
         """Start an answer on the caller's own cache; see `issun.runtime.generate.generate`.
 
-        With `reuse` what the cache shares with the prompt is not computed again.
+        With `reuse` what the cache shares with the prompt is not computed again. The stream is
+        closed where `stop()` is true before a chunk of the prompt.
         """
         work = self.busy()
         try:
@@ -271,7 +273,8 @@ class Model:
                 cache.rewind(0)
             text = self._text(params)
             text.skip(answer)
-            segments = generate(
+            segments = partial(
+                generate,
                 self.decoder,
                 cache,
                 prompt,
@@ -285,7 +288,7 @@ class Model:
                 clock=self._clock,
             )
             stream = Stream(
-                segments,
+                lambda asked: segments(stop=lambda: asked() or stop()),
                 work,
                 ends=self._vocabulary.ends,
                 held_text=text.pause,
@@ -299,9 +302,7 @@ class Model:
             raise
         return stream
 
-    def read(
-        self, cache: Cache, ids: Sequence[int], stop: Callable[[], bool] = lambda: False
-    ) -> int:
+    def read(self, cache: Cache, ids: Sequence[int], stop: Stop = never) -> int:
         """Read `ids` into the caller's own cache, until `stop()` is true before a chunk.
 
         What the cache shares with them is kept. Gives how many tokens were read. Raises as

@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from issun.runtime.errors import ConversationError
-from issun.runtime.files import as_utf8, reason_of
+from issun.runtime.files import as_utf8, open_regular, reason_of
 from issun.runtime.prompt import Turn
 
 _FORMAT_VERSION = 1
@@ -32,7 +32,7 @@ class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 def kv_path(path: Path) -> Path:
     """Where the KV cache of a conversation saved at `path` lies."""
-    return path.with_name(path.name + ".kv")
+    return path.parent / f"{path.name}.kv"
 
 
 def write_conversation(path: Path, saved: SavedConversation) -> None:
@@ -52,8 +52,10 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text)
-    except OSError as error:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConversationError(
             "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
         ) from error
@@ -62,7 +64,7 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
 def read_conversation(path: Path) -> SavedConversation:
     """Read what `write_conversation` has written; raises ConversationError for anything else."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConversationError(

@@ -18,12 +18,15 @@ class Engine(ABC):
     packages: ClassVar[tuple[str, ...]]  # distributions that it needs
     settings: ClassVar[str]  # how it is converted and run, in a sentence for the report
 
-    def __init__(self, checkpoint: Path, folder: Path, kv_cache: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: Path, folder: Path, kv_cache: str | None = None, *, trust: bool = False
+    ) -> None:
         """Take the checkpoint's folder, the folder for what is made of it, and a KV cache type.
 
-        Only a bundle of issun's has a choice of KV caches.
+        Only a bundle of issun's has a choice of KV caches, and a graph that may need `trust`.
         """
-        self.checkpoint, self.folder, self.kv_cache = checkpoint, folder, kv_cache
+        self.checkpoint, self.folder = checkpoint, folder
+        self.kv_cache, self.trust = kv_cache, trust
 
     @abstractmethod
     def convert(self) -> None:

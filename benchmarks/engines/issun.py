@@ -35,7 +35,7 @@ class Bundle(Greedy):
     def load(self, threads: int) -> None:
         """Load the bundle in `folder`."""
         kind = cast("KVCacheType | None", self.kv_cache)  # None: the bundle's default
-        self.model = Model.load(self.folder, threads=threads, kv_cache=kind)
+        self.model = Model.load(self.folder, threads=threads, kv_cache=kind, trust=self.trust)
         self._cache = self.model.new_cache()
 
     def reset(self) -> None:

@@ -99,6 +99,19 @@ MESSAGES: dict[str, str] = {
         "{path} は、このバンドルにないファイル {name!r} を参照しています。"
     ),
     "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
+    "The bundle's graph cannot be computed: {reason}. Export it again.": (
+        "バンドルのグラフを計算できません: {reason}。書き出し直してください。"
+    ),
+    "{path} is no ONNX graph, or damaged.": "{path} は ONNX グラフではないか、壊れています。",
+    "{path} refers to the file {name!r}, which is not one of the bundle's.": (
+        "{path} が参照するファイル {name!r} は、バンドルのものではありません。"
+    ),
+    "{path} holds {what}, which issun does not write: it could read your files or never end. Where "
+    "you trust its author: --trust, or Model.load(trust=True).": (
+        "{path} には issun が書き出さないもの ({what}) があり、ファイルを読み取ったり、"
+        "終わらなくなったりするおそれがあります。作成者を信頼できるなら --trust "
+        "または Model.load(trust=True) を指定してください。"
+    ),
     "The manifest's default sampling is bad: {reason}": (
         "マニフェストの既定の生成設定が正しくありません: {reason}"
     ),

@@ -46,6 +46,9 @@ MESSAGES: dict[str, str] = {
     "Token for the hub.": "Hub のトークン。",
     "Replace a bundle that is there.": "すでにあるバンドルを置き換えます。",
     "Threads (default: physical cores).": "スレッド数 (既定: 物理コア数)。",
+    "Run a graph that issun does not write; only of somebody you trust.": (
+        "issun が書き出したものではないグラフも実行します。信頼できる作成者のものに限ってください。"
+    ),
     "Print speed and memory to stderr.": "速度とメモリーを標準エラーに表示します。",
     "0 takes the likeliest token. Default: the bundle's.": (
         "0 で最も確率の高い語を選びます。既定値はバンドルのもの。"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams, Stream
+from issun.runtime.filling import fill, prepare
 from tests.runtime.chats import GREEDY, ROLE
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
@@ -167,6 +168,93 @@ def test_a_step_that_runs_is_not_waited_for(scripted: Callable[..., Model]) -> N
     assert seen == [20]
     assert stream.completion is not None
     assert stream.completion.ids == [20]
+    model.check_free()
+
+
+def asked_in_the_first_chunk(
+    scripted: Callable[..., Model], act: Callable[[Stream], object]
+) -> tuple[Model, Stream]:
+    """A stream of a prompt of two chunks, for which `act` is called while the first is read."""
+    streams: list[Stream] = []
+
+    def script(ids: list[int]) -> int:
+        if len(ids) == 128:
+            act(streams[0])
+        return 20
+
+    model = scripted(script)
+    streams.append(model.stream([5] * 200, SamplingParams(temperature=0, max_new_tokens=3)))
+    return model, streams[0]
+
+
+def from_a_thread(act: Callable[[], object]) -> None:
+    other = threading.Thread(target=act)
+    other.start()
+    other.join(10)
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+@pytest.mark.parametrize("thread", [False, True])
+def test_a_prompt_is_not_read_to_its_end(
+    scripted: Callable[..., Model], how: str, thread: bool
+) -> None:
+    def act(stream: Stream) -> None:
+        end = getattr(stream, how)
+        if how == "cancel":
+            assert end() is None  # it is there when the iteration ends
+        else:
+            end()
+
+    model, stream = asked_in_the_first_chunk(
+        scripted, (lambda stream: from_a_thread(lambda: act(stream))) if thread else act
+    )
+    assert list(stream) == []
+    assert not stream.open
+    assert [len(chunk) for chunk in model.decoder.calls] == [128]  # type: ignore[attr-defined]
+    if how == "cancel":
+        assert stream.completion is not None
+        assert (stream.completion.finish_reason, stream.completion.ids) == ("cancelled", [])
+        assert stream.finish() == stream.completion
+    else:
+        assert stream.completion is None
+    model.check_free()
+
+
+def test_what_was_read_of_a_prompt_is_kept(scripted: Callable[..., Model]) -> None:
+    streams: list[Stream] = []
+
+    def script(ids: list[int]) -> int:
+        if streams[0].completion is None and len(ids) >= 128:
+            streams[0].cancel()
+        return model.manifest.tokens.eos or 0
+
+    model = scripted(script)
+    chat = Conversation(model, params=GREEDY)
+    message = "山は?" * 45
+    streams.append(chat.stream(message))
+    assert streams[0].finish().ids == []
+    assert chat.turns == []
+    assert len(chat._cache.ids[0]) == 128
+    completion = chat.reply(message)
+    assert completion.timings.reused_tokens == 128
+    assert len(chat.turns) == 1
+
+
+def test_a_form_s_prompt_is_not_read_to_its_end(scripted: Callable[..., Model]) -> None:
+    streams: list[Stream] = []
+
+    def script(ids: list[int]) -> int:
+        if len(ids) == 128:
+            streams[0].cancel()
+        return 20
+
+    model = scripted(script)
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    form = prepare(model, schema, room=5)
+    assert form is not None
+    streams.append(fill(model, form, lambda line: [5] * 200, "", SHORT))
+    assert streams[0].finish().finish_reason == "cancelled"
+    assert len(model.decoder.calls) == 1  # type: ignore[attr-defined]
     model.check_free()
 
 

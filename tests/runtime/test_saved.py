@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import socket
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from issun.runtime import Conversation, ConversationError, Model, Turn
+from issun.runtime import Conversation, ConversationError, Model, ParameterError, Turn
 from tests.runtime.chats import GREEDY, ROLE
 
 
@@ -85,8 +88,98 @@ def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: st
         chat.load(tmp_path / name)
 
 
-def test_an_endless_file_is_too_large(chat: Conversation) -> None:
-    if not Path("/dev/zero").exists():
-        pytest.skip("there is no /dev/zero")
-    with pytest.raises(ConversationError, match="too large"):
-        chat.load("/dev/zero")
+@pytest.mark.parametrize("kind", ["/dev/zero", "/dev/tty", "pipe", "socket", "link to a pipe"])
+def test_what_might_never_end_is_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
+    path = Path(kind) if kind.startswith("/") else tmp_path / "special"
+    if kind.endswith("pipe"):
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / "pipe")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    elif not path.exists():
+        pytest.skip(f"there is no {kind}")
+    with pytest.raises(ConversationError, match="cannot be read: it is a pipe or a device"):
+        chat.load(path)
+
+
+@pytest.mark.parametrize("name", [".", "/", "..", "./", "//", "a/..", "~"])
+def test_a_folder_is_no_place_to_save_to(
+    chat: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConversationError, match="exists: choose another name"):
+        chat.save(name)
+    with pytest.raises(ConversationError, match="cannot be read: Is a directory"):
+        chat.load(name)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("length", [252, 253, 255, 256, 5000])
+def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: int) -> None:
+    chat.reply("山は?")
+    path = tmp_path / ("x" * length)
+    if length == 252:
+        assert chat.save(path) > 0
+    elif length <= 255:  # too long for a file with .kv behind
+        with pytest.raises(ConversationError, match=r"written, but not the KV cache .*too long"):
+            chat.save(path)
+    else:
+        with pytest.raises(ConversationError, match="cannot be written: File name too long"):
+            chat.save(path)
+        with pytest.raises(ConversationError, match="cannot be read: File name too long"):
+            chat.load(path)
+        assert not list(tmp_path.iterdir())
+        return
+    assert len(list(tmp_path.iterdir())) == (2 if length == 252 else 1)
+    other = Conversation(model, params=GREEDY)
+    other.load(path)
+    assert (other.role, other.turns) == (chat.role, chat.turns)
+
+
+@pytest.mark.parametrize("most", [0, 20, 200, 5000])
+def test_no_half_file_is_left_where_a_file_may_not_be_as_large(
+    chat: Conversation, tmp_path: Path, most: int
+) -> None:
+    chat.reply("山は?")
+    chat.turns.append(Turn("川は?", "長い" * 50))
+    path = tmp_path / "saved.json"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(ConversationError, match=r"File too large"):
+            chat.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == (["saved.json"] if most == 5000 else [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+def test_no_half_file_is_left_by_an_interrupt(
+    chat: Conversation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("issun.runtime.saved.os.fdopen", fail)
+    with pytest.raises(ConversationError if error is OSError else error):
+        chat.save(tmp_path / "saved.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_role_that_cannot_be_taken_on_changes_nothing(
+    chat: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(text: str) -> list[str]:
+        raise ParameterError("no")
+
+    chat.reply("山は?")
+    turns = list(chat.turns)
+    monkeypatch.setattr(chat.model.prompts, "system_lines", fail)
+    with pytest.raises(ParameterError):
+        chat.reset("猫")
+    assert (chat.role, chat.turns) == (ROLE, turns)
