@@ -113,3 +113,20 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
                 path=path,
                 name=field.value[:100],
             )
+    if tensor.external_data and manifest.graph == "issun" and not _is_placed(tensor, manifest):
+        raise BundleError(
+            "{path} says of {name!r} no place in its file: export the bundle again.",
+            path=path,
+            name=tensor.name[:100],
+        )
+
+
+def _is_placed(tensor: Any, manifest: Manifest) -> bool:
+    """Whether a tensor names its file, offset and length, each once and within the file."""
+    fields = {field.key: field.value for field in tensor.external_data}
+    numbers = [fields.get(key, "") for key in ("offset", "length")]
+    if "location" not in fields or len(fields) != len(tensor.external_data):
+        return False
+    if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in numbers):
+        return False
+    return sum(map(int, numbers)) <= manifest.files[fields["location"]].size

@@ -60,12 +60,13 @@ def _run(target: str, folder: Path, seed: int, first: int, stop: int, report: Re
                 report.counts[kind] += 1
             if kind == "fault":
                 report.faults[number] = what
-    except queue.Empty:
+        code = child.wait(PATIENCE)
+    except (queue.Empty, subprocess.TimeoutExpired):
         report.faults[number] = f"no end after {PATIENCE:.0f} s"
         return number
     finally:
         child.kill()
-        code = child.wait()
+        child.wait()
         errors.seek(0)
         said = errors.read()[-2000:].decode(errors="replace")
         errors.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -57,7 +58,7 @@ def mutate_json(content: bytes, rng: Random) -> bytes:
 def _change(value: Any, rng: Random) -> Any:
     """`value` with one part of it changed, at a place that all depths have the same chance of."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
-        return rng.choice(ODD)
+        return deepcopy(rng.choice(ODD))
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
     key = rng.choice(keys)
     kind = rng.randrange(10)
@@ -66,7 +67,7 @@ def _change(value: Any, rng: Random) -> Any:
     elif kind == 1 and isinstance(value, dict):
         value[str(rng.choice(ODD))] = value[key]
     elif kind == 2:
-        value[key] = value[rng.choice(keys)]
+        value[key] = deepcopy(value[rng.choice(keys)])
     elif kind == 3 and isinstance(value[key], int) and not isinstance(value[key], bool):
         value[key] += rng.choice((-1, 1, 8, -8, 1000))
     else:
