@@ -30,26 +30,25 @@ def fuzz(target: str, folder: Path, *, seed: int, mutations: int) -> Report:
     report, number = Report(), 0
     original = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     while number < mutations:
-        number = _run(target, folder, seed, number, mutations, report) + 1
+        number = _run(target, folder, seed, range(number, mutations), report) + 1
         for path, content in original.items():  # a child that crashed has left its mutation
             path.write_bytes(content)
     return report
 
 
-def _run(target: str, folder: Path, seed: int, first: int, stop: int, report: Report) -> int:
-    """Let one child work; gives the number of the last mutation that it has tried."""
+def _run(target: str, folder: Path, seed: int, numbers: range, report: Report) -> int:
+    """Let one child try the mutations `numbers`; gives the last that it has tried."""
+    asked = [target, str(folder), *map(str, (seed, numbers.start, numbers.stop))]
     errors = (folder / "stderr").open("w+b")
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.fuzz.child", target, folder, str(seed)]
-        + [str(first), str(stop)],
+        [sys.executable, "-P", "-m", "tests.fuzz.child", *asked],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "ISSUN_CACHE": str(folder / "cache")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
     )
-    number = first - 1
-    answered = True
+    number, answered = numbers.start, True
     try:
         for line in _lines(child):
             kind, what = json.loads(line)
@@ -71,8 +70,8 @@ def _run(target: str, folder: Path, seed: int, first: int, stop: int, report: Re
         said = errors.read()[-2000:].decode(errors="replace")
         errors.close()
     if not answered or code:
-        report.faults[max(number, first)] = f"the process ended with {code}: {said}"
-    return max(number, first)
+        report.faults[number] = f"the process ended with {code}: {said}"
+    return number
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[bytes]:

@@ -29,9 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Path:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_mutations_are_read_or_refused(
-    whole: Path, tmp_path: Path, target: str, seed: int
-) -> None:
+def test_mutations_are_read_or_refused(whole: Path, tmp_path: Path, target: str, seed: int) -> None:
     folder = shutil.copytree(whole, tmp_path / "folder")
     report = fuzz(target, folder, seed=seed, mutations=MUTATIONS)
     print(f"{target}: {dict(report.counts)}")
