@@ -17,6 +17,7 @@ from typing import TextIO
 
 from issun.cli.language import describe
 from issun.runtime.errors import IssunError
+from tests.fuzz.probe import PROBE
 from tests.fuzz.targets import TARGETS, Target
 
 _MEMORY = 6 << 30  # bytes of addresses: what asks for more fails, and the machine lives
@@ -29,7 +30,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries written in C++ print what they think
     _limit_memory()
-    target, place = TARGETS[name], Path(folder)
+    target, place = (TARGETS | PROBE)[name], Path(folder)
     path = place / target.file
     original = path.read_bytes()
     for number in range(int(first), int(stop)):
