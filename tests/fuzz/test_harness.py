@@ -1,4 +1,4 @@
-"""Crashes and hangs are found, belong to their mutation, and do not keep the others from being tried."""
+"""Crashes and hangs are found, belong to their mutation, and do not end the run."""
 
 from __future__ import annotations
 
