@@ -20,8 +20,8 @@ parity: .venv-parity/ready        ## live comparison with torch and transformers
 fuzz: .venv/ready-test            ## damaged and hostile files; SEEDS=10 takes about half an hour
 	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
 
-soak: .venv/ready-test            ## half an hour of mixed load on a server, and 200 kill -9
-	.venv/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
+soak: .venv-parity/ready          ## half an hour of mixed load on a server, and 200 kill -9
+	.venv-parity/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
 
 embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
