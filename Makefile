@@ -1,11 +1,14 @@
 # Each target sets up what it needs on a fresh machine.
 PYTHON ?= python3
+SEEDS ?= 10
+SECONDS ?= 1800
+KILLS ?= 200
 PACKAGES := cli export runtime benchmarks training server
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test parity clients embedded check format clean
+.PHONY: demo test parity clients fuzz soak embedded check format clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -19,6 +22,12 @@ parity: .venv-parity/ready        ## live comparison with torch and transformers
 
 clients: .venv/ready-test         ## clients of the OpenAI dialect, each in an environment of its own
 	.venv/bin/python -m tests.clients.run $(CLIENTS)
+
+fuzz: .venv/ready-test            ## damaged and hostile files; SEEDS=10 takes about half an hour
+	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
+
+soak: .venv-parity/ready          ## half an hour of mixed load on a server, and 200 kill -9
+	.venv-parity/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
 
 embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install

@@ -117,10 +117,8 @@ def _read_tables(folder: Path) -> tuple[Named, ById]:
         special = content in names
         tokens[_id(i, path)] = Token(content=content, special=special, normalized=not special)
     path = folder / _FAST
-    fast = {
-        _id(token.get("id"), path): _token(token, path)
-        for token in _read(path).get("added_tokens", [])
-    }
+    listed = _list(_read(path).get("added_tokens") or [], path)
+    fast = {_id(_table(token, path).get("id"), path): _token(token, path) for token in listed}
     return _with_objects(named, fast), tokens | fast
 
 
@@ -257,8 +255,12 @@ def _table(value: object, path: Path) -> Mapping[Any, Any]:
 
 
 def _read_list(value: object, path: Path) -> list[str | Token]:
+    return [token for token in (_read_token(one, path) for one in _list(value, path)) if token]
+
+
+def _list(value: object, path: Path) -> list[Any]:
     if isinstance(value, list):
-        return [token for token in (_read_token(one, path) for one in value) if token]
+        return value
     raise CheckpointError("{path}: {value!r:.80} is no list of tokens.", path=path, value=value)
 
 

@@ -1,4 +1,4 @@
-"""Paths and reading errors as a user means them."""
+"""Paths, new files and reading errors as a user means them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import errno
 import os
 import re
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from issun.runtime.errors import ParameterError
 
@@ -121,3 +124,33 @@ def reason_of(error: Exception) -> str:
             return f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
         return f"it is not UTF-8 (byte {error.start + 1})"
     return getattr(error, "strerror", None) or str(error)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file of its owner's, to be written; it is at `path` when the block ends well, and whole.
+
+    A process that is killed on the way leaves nothing at `path`, but a `.issun.*` beside it. Raises
+    OSError, of which FileExistsError where `path` exists.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".issun.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        _put(Path(name), path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _put(file: Path, path: Path) -> None:
+    """Let `file` be at `path`, unless something is there."""
+    if os.name == "nt":
+        file.rename(path)
+        return
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # of a file system without links
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        file.replace(path)

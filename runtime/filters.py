@@ -17,6 +17,7 @@ Vector = NDArray[np.float32]
 
 OUT = np.float32(-np.inf)
 _LOWEST = np.finfo(np.float32).min  # of what is not out
+_LEAST_PENALTY = 1e-30  # what is divided by a smaller one may be beyond float32
 _BLOCK = 256  # ids that are looked at together
 _FEW = 1024  # ids that mostly hold as much of the probability as counts
 
@@ -42,7 +43,7 @@ def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
 def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> None:
     """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
     ids = np.fromiter(set(seen), np.int64)
-    scores = logits[ids]
+    scores, penalty = logits[ids], max(penalty, _LEAST_PENALTY)
     logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
 
 

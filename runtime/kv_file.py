@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from issun.runtime.files import new_file
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.memory_left import memory_for
@@ -44,19 +45,14 @@ def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: i
     """
     header = _header(cache, bundle, dropped, cache.ids[0][:length])
     line = msgspec.json.encode(header) + b"\n"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(line)
-            check = zlib.crc32(line)
-            for values in _slices(cache, length):
-                file.write(values)
-                check = zlib.crc32(values, check)
-            file.write(check.to_bytes(_CHECK, "little"))
-            return file.tell()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with new_file(path) as file:
+        file.write(line)
+        check = zlib.crc32(line)
+        for values in _slices(cache, length):
+            file.write(values)
+            check = zlib.crc32(values, check)
+        file.write(check.to_bytes(_CHECK, "little"))
+        return file.tell()
 
 
 def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:

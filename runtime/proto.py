@@ -20,7 +20,13 @@ def _model_type() -> Any:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415
 
     fields = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="issun.proto", package="issun")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="issun.proto",
+        package="issun",
+        # With presence of fields as in proto2; texts that are not UTF-8 are refused.
+        syntax="editions",
+        edition=descriptor_pb2.EDITION_2023,
+    )
     plain = {"string": fields.TYPE_STRING, "bytes": fields.TYPE_BYTES, "int32": fields.TYPE_INT32}
     # Message -> (field, its number, its kind: a plain one or a message, with * any number of them)
     schema: dict[str, list[tuple[str, int, str]]] = {

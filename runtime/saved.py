@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,7 @@ from typing import Self
 import msgspec
 
 from issun.runtime.errors import ConversationError
-from issun.runtime.files import as_utf8, open_regular, reason_of
+from issun.runtime.files import as_utf8, new_file, open_regular, reason_of
 from issun.runtime.prompt import Turn
 
 _FORMAT_VERSION = 1
@@ -42,20 +41,11 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
     """
     text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with new_file(path) as file:
+            file.write(text)
     except FileExistsError:
         raise ConversationError("{path} exists: choose another name.", path=path) from None
     except OSError as error:
-        raise ConversationError(
-            "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
         raise ConversationError(
             "{path} cannot be written: {reason}", path=path, reason=reason_of(error)
         ) from error

@@ -51,6 +51,7 @@ def create_session(
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=_SLOW_FUSIONS,
+            enable_fallback=False,  # it prints, and tries the same again
         )
     except Exception as error:  # ONNX Runtime's errors share no base class
         if is_out_of_memory(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,16 @@ class Tokenizer:
         self._names = {token.id: text for text, token in tokens.items()}
         self._spelled = {token.id: text for text, token in self._texts.by_spelling.items()}
         special_ids = frozenset(token.id for token in self._special.by_spelling.values())
-        pieces = range(self.num_pieces)
-        silent = {i for i in pieces if self._sp.is_control(i) or self._sp.is_unknown(i)}
+        pieces = list(range(self.num_pieces))
+        kinds = zip(pieces, self._sp.is_control(pieces), self._sp.is_unknown(pieces), strict=True)
+        silent = {i for i, control, unknown in kinds if control or unknown}
         self._silent = (special_ids | silent) - self._spelled.keys()
         self._reserved = special_ids - {self._sp.unk_id()}
         # Pieces that may be spelled as an added token is that has another id.
         found = {text: self._sp.piece_to_id(text) for text in tokens}
         others = {i for text, i in found.items() if i != tokens[text].id}
         self._looked_up = others | {self._sp.unk_id()}
-        self._bytes = frozenset(i for i in range(self.num_pieces) if self._sp.is_byte(i))
+        self._bytes = frozenset(compress(pieces, self._sp.is_byte(pieces)))
         self.ids_beyond = frozenset(i for i in self._names if i >= self.num_pieces)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -194,13 +196,17 @@ def load_tokenizer(folder: Path, tokens: Tokens) -> Tokenizer:
 
 
 def load_sentencepiece(path: str | Path) -> Any:
-    """Open a SentencePiece model file; raises BundleError when it is none."""
+    """Open a SentencePiece model file; raises BundleError when it is none, or damaged."""
     from sentencepiece import SentencePieceProcessor  # noqa: PLC0415
 
     try:
-        return SentencePieceProcessor(model_file=str(path))
+        model = SentencePieceProcessor(model_file=str(path))
+        model.id_to_piece(list(range(model.get_piece_size())))  # all are to be text
+    except UnicodeDecodeError as error:
+        raise BundleError("{path} is damaged: a piece is not UTF-8.", path=path) from error
     except (OSError, RuntimeError) as error:
         raise BundleError("{path} is not a SentencePiece model.", path=path) from error
+    return model
 
 
 def assign_special_ids(path: str | Path, tokens: Sequence[str]) -> dict[str, int]:

@@ -53,9 +53,7 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
         raise BundleError("{path} is no ONNX graph, or damaged.", path=path) from error
     for tensor in _tensors(model.graph):
         _check_reference(path, tensor, manifest)
-    if trust:
-        return
-    found = _foreign(model, _OPERATORS[manifest.graph])
+    found = None if trust else _foreign(model, _OPERATORS[manifest.graph])
     if found is not None:
         raise BundleError(
             "{path} holds {what}, which issun does not write: it could read your files or never "
@@ -63,6 +61,13 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
             path=path,
             what=found,
         )
+    for tensor in _tensors(model.graph) if manifest.graph == "issun" else ():
+        if tensor.external_data and not _is_placed(tensor, manifest):
+            raise BundleError(
+                "{path} says of {name!r} no place in its file: export the bundle again.",
+                path=path,
+                name=tensor.name[:100],
+            )
 
 
 def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
@@ -113,3 +118,14 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
                 path=path,
                 name=field.value[:100],
             )
+
+
+def _is_placed(tensor: Any, manifest: Manifest) -> bool:
+    """Whether a tensor names its file, offset and length, each once and within the file."""
+    fields = {field.key: field.value for field in tensor.external_data}
+    numbers = [fields.get(key, "") for key in ("offset", "length")]
+    if "location" not in fields or len(fields) != len(tensor.external_data):
+        return False
+    if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in numbers):
+        return False
+    return sum(map(int, numbers)) <= manifest.files[fields["location"]].size

@@ -66,6 +66,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen; what goes wrong with a connection is logged in one line."""
         asyncio.get_running_loop().set_exception_handler(_Faults())
+        logging.getLogger("asyncio").addFilter(_is_fault)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -99,6 +100,11 @@ class _Faults:
             self._told.clear()
         self._told[line] = loop.time()
         _LOG.error("%s", line)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """False for what asyncio warns of when several events are sent to a client that has left."""
+    return record.getMessage() != "socket.send() raised exception."
 
 
 def _affordable(connections: int) -> int:

@@ -86,6 +86,10 @@ MESSAGES: dict[str, str] = {
     "{path} does not have the content that it was exported with.": (
         "{path} の内容が書き出し時と違います。"
     ),
+    "{path} says of {name!r} no place in its file: export the bundle again.": (
+        "{path} の {name!r} には、データファイル内の正しい位置がありません。バンドルを書き出し直してください。"
+    ),
+    "{path} is damaged: a piece is not UTF-8.": "{path} は壊れています。UTF-8 でない語彙があります。",
     "{path} is not a SentencePiece model.": "{path} は SentencePiece のモデルではありません。",
     "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
     "The bundle's graph cannot be computed: {reason}. Export it again.": (

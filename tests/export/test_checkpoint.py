@@ -278,3 +278,12 @@ def test_nan_and_infinity_are_named(
     with pytest.raises(CheckpointError, match=rf"{name} holds NaN or infinity"):
         export(source, tmp_path / "bundle", ExportOptions(precision=precision))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    "table", [7, "x", True, {"a": 1}, [7], ["x"], [None], [[]], [{"content": "x"}], [{"id": 400}]]
+)
+def test_a_table_of_added_tokens_that_is_none(folder: Path, table: object) -> None:
+    change(folder / "tokenizer.json", added_tokens=table)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: .* is no (list of tokens|token)"):
+        open_checkpoint(folder)
