@@ -40,7 +40,7 @@ async def chat_completions(request: Request) -> Response:
     usage = Usage()
     if asked.stream:
         events = as_events(_chunks(service, asked, answers, usage, plan))
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage))
     finally:

@@ -53,7 +53,7 @@ async def completions(request: Request) -> Response:
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
         events = as_events(_chunks(service, asked, answers, choices, usage))
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:

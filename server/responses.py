@@ -42,7 +42,7 @@ async def responses(request: Request) -> Response:
     answers = plan.start(service)
     if asked.stream:
         events = _frames(answer, answers)
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         await unless_gone(request, _finish(answer, answers))
     finally:

@@ -31,6 +31,7 @@ from issun.server.types import Body
 
 _T = TypeVar("_T")
 _Body = TypeVar("_Body", bound=Body)
+_LOOK = 0.5  # seconds between looks at what waits to be sent
 _COMMENT = b": keep-alive\n\n"
 
 
@@ -96,14 +97,15 @@ def error_response(error: Exception) -> Response:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of some answers, which are given up when the client goes.
+    """Server-sent events of some answers, given up when the client goes or does not read them.
 
     While no event comes a comment does, every `keep_alive` seconds: clients and proxies hang up on
     a connection that is silent.
     """
 
-    def __init__(self, answers: Events, events: AsyncIterator[bytes], *, keep_alive: float) -> None:
-        self._answers, self._keep_alive = answers, keep_alive
+    def __init__(self, service: Service, answers: Events, events: AsyncIterator[bytes]) -> None:
+        self._answers, self._metrics = answers, service.metrics
+        self._keep_alive = service.options.keep_alive
         self._latest = 0.0  # when something was sent
         super().__init__(
             events,
@@ -124,10 +126,23 @@ class EventStream(StreamingResponse):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, sending)
+            async with asyncio.timeout(None) as unread:
+                looking = asyncio.create_task(self._look(unread))
+                await super().__call__(scope, receive, sending)
+        except TimeoutError:
+            if not unread.expired():
+                raise
+            self._metrics.unread.inc()  # and the connection ends without the rest of the answer
         finally:
+            looking.cancel()
             comments.cancel()
             self._answers.close()
+
+    async def _look(self, unread: asyncio.Timeout) -> None:
+        """End the stream when nobody reads it."""
+        while not self._answers.unread:
+            await asyncio.sleep(_LOOK)
+        unread.reschedule(0.0)
 
     async def _comment(self, send: Send) -> None:
         now = asyncio.get_running_loop().time
