@@ -34,7 +34,7 @@ MESSAGES: dict[str, str] = {
     "The model has no end token, which constrained answers need.": "モデルに終了トークンがないので、答えを制約できません。",
     "choices must be texts that are not empty.": "choices は空でない文字列でなければなりません。",
     "{name} has {size:,} bytes, it must have at most {limit:,}.": "{name} が {size:,} バイトあります。{limit:,} バイト以下にしてください。",
-    "The constraint cannot be used: {reason}": "この制約は使えません: {reason}",
+    "The constraint cannot be used: {name}: {reason}": "この制約は使えません: {name}: {reason}",
     "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.": "{path}: モデルの語彙では {text!r} を書けません（{character!r} がありません）。",
     "{path}: the model's vocabulary cannot spell what {pattern!r} matches: it has no {character!r}.": "{path}: {pattern!r} に合う文字列をモデルの語彙では書けません（{character!r} がありません）。",
     "The schema is too large: take a simpler one.": "スキーマが大きすぎます。もっと簡単なものにしてください。",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.compiling import compiled, first_possible
+from issun.runtime.constraint.compiling import Compiler
 from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
@@ -25,7 +25,6 @@ from issun.runtime.stream import Restorer
 from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
-_KEPT = 64  # compiled grammars
 
 
 class Constraints:
@@ -49,7 +48,11 @@ class Constraints:
             raise ParameterError("The model has no end token, which constrained answers need.")
         self._vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
         self._room = room
-        self._compiled: dict[str, Any] = {}  # by the text of the grammar
+        self._compiler = Compiler(self._vocabulary)
+
+    def close(self) -> None:
+        """End what is compiled now, for good; whoever waits gets BusyError."""
+        self._compiler.close()
 
     def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
         """One of `texts`, exactly.
@@ -73,11 +76,11 @@ class Constraints:
         rule = " | ".join(_quoted(text) for text in originals)
         restored = any(spelled != text for spelled, text in originals.items())
         rules = f'start: " "? answer\nanswer: {rule}\n'
-        first_possible([rules], "choices")
-        return self._make(
-            rules,
-            restorer=partial(WholeText, originals) if restored else None,
-        )
+        found = self._compiler.first([rules], "choices", is_json=False)
+        if not found:
+            raise ParameterError("choices: nothing can be written.")
+        restorer = partial(WholeText, originals) if restored else None
+        return Constraint(rules, self._vocabulary, found[1], is_json=False, restorer=restorer)
 
     def spelled(self, text: str, path: str) -> str:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
@@ -100,10 +103,11 @@ class Constraints:
             f"start: ANSWER\nANSWER: / ?/ P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room)
         ]
-        place = first_possible(rules, "regex")
-        if place is None:
+        found = self._compiler.first(rules, "regex", is_json=False)
+        if not found:
             raise self._vocabulary.nothing_spells(pattern, "regex")
-        constraint = self._make(rules[place])
+        place, matcher = found
+        constraint = Constraint(rules[place], self._vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
             _check_room(constraint.start().shortest(self._vocabulary), room, "regex")
         return constraint
@@ -125,35 +129,23 @@ class Constraints:
         except (TypeError, ValueError) as error:
             raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
         rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
-        first_possible([rules], "schema")
-        return self._make(rules, is_json=True, restorer=restorer)
+        found = self._compiler.first([rules], "schema", is_json=True)
+        if not found:
+            raise ParameterError("{path}: no value can follow the schema.", path="#")
+        return Constraint(rules, self._vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fitted(
         self, schema: dict[str, Any], room: int
     ) -> tuple[dict[str, Any], Callable[[], Restorer] | None]:
         """A schema whose values fit the room, and what puts the literals of `schema` back."""
         alternatives = Alternatives(Document(schema))
-        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary)
+        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         fitter.explain()
         _check_room(int(sizes.least(ROOT)), room, "schema")
         fitted = fitter.schema(room - 1)  # and one for the end
         return fitted, partial(JsonText, alternatives, literals) if literals.changed else None
-
-    def _make(
-        self,
-        rules: str,
-        *,
-        is_json: bool = False,
-        restorer: Callable[[], Restorer] | None = None,
-    ) -> Constraint:
-        tokens = self._vocabulary.for_json if is_json else self._vocabulary.for_text
-        if rules not in self._compiled:
-            while len(self._compiled) >= _KEPT:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[rules] = compiled(rules, tokens)
-        return Constraint(rules, self._vocabulary, self._compiled[rules], is_json, restorer)
 
     def _with_newlines(self, text: str) -> str:
         """A newline for its spelling in the template."""

@@ -43,8 +43,11 @@ class Vocabulary:
     @cached_property
     def for_text(self) -> Any:
         """llguidance's tokenizer for other texts."""
-        pairs = [self._as_text(first, second) for first, second in self.pairs]
-        return self._tokens([self._as_text(i) for i in range(self.rows)] + pairs)
+        return self._tokens(self._texts_and_pairs())
+
+    def table(self, *, is_json: bool) -> tuple[list[bytes], list[int], list[int]]:
+        """The bytes of each token, the end tokens, and the tokens without text."""
+        return self.pieces if is_json else self._texts_and_pairs(), self._ends, self._silent
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], int]:
@@ -148,6 +151,10 @@ class Vocabulary:
     def _as_text(self, *tokens: int) -> bytes:
         piece = b"".join(self.pieces[i] for i in tokens)
         return piece.replace(self.newline.encode(), b"\n") if self.newline else piece
+
+    def _texts_and_pairs(self) -> list[bytes]:
+        pairs = [self._as_text(first, second) for first, second in self.pairs]
+        return [self._as_text(i) for i in range(self.rows)] + pairs
 
     def _tokens(self, pieces: list[bytes]) -> Any:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
