@@ -2,7 +2,10 @@
 PYTHON ?= python3
 PACKAGES := cli export runtime benchmarks training server
 
-.PHONY: demo test parity embedded check format clean
+# Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
+CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
+
+.PHONY: demo test parity clients embedded check format clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -13,6 +16,9 @@ test: .venv/ready-test            ## light tests: no torch
 
 parity: .venv-parity/ready        ## live comparison with torch and transformers
 	.venv-parity/bin/python -m pytest -m parity tests/parity
+
+clients: .venv/ready-test         ## clients of the OpenAI dialect, each in an environment of its own
+	.venv/bin/python -m tests.clients.run $(CLIENTS)
 
 embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install

@@ -97,7 +97,7 @@ def run(
         if stats:
             print_stats(completion)
     if not accepts(completion):
-        note("The answer was cut before it was whole: raise --max-new-tokens.")
+        note("The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.")
         raise typer.Exit(1)
 
 

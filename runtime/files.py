@@ -101,6 +101,8 @@ def _is_text_in(encoding: str, raw: bytes) -> bool:
 def reason_of(error: Exception) -> str:
     """Why reading or writing failed, without the path, which the message names."""
     if isinstance(error, UnicodeDecodeError):
+        if error.encoding.startswith(("utf-16", "utf-32")):  # its mark says so
+            return f"it is {error.encoding}, and damaged (byte {error.start + 1})"
         if encoding := guess_encoding(error.object):
             return f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
         return f"it is not UTF-8 (byte {error.start + 1})"

@@ -108,6 +108,11 @@ class Tokenizer:
         normal: str = self._sp.normalize(lower(text) if self.do_lower_case else text)
         return normal.replace("▁", " ").strip(" ")
 
+    @property
+    def begins_with_space(self) -> bool:
+        """True where a text is read with a space before it, SentencePiece's dummy prefix."""
+        return bool(self._sp.normalize("a").startswith("▁"))
+
     def piece(self, token: int) -> bytes:
         """What `token` spells as UTF-8: a space for "▁", one byte of a byte piece.
 

@@ -119,7 +119,9 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ContextError):
-        found = ApiError("{message}", message=str(error))
+        # Beside the code, the words by which clients know it that look at the message alone.
+        words = "{message} This model's maximum context length is {limit} tokens."
+        found = ApiError(words, message=str(error), limit=error.values["limit"])
         found.code = "context_length_exceeded"
         return found
     if isinstance(error, ParameterError | SamplingError):

@@ -67,7 +67,7 @@ def _structured(asked: StructuredOutputs) -> Iterator[Format]:
 def _response_format(asked: ResponseFormat) -> Format | None:
     schemas = [
         _schema(value, f"response_format.{name}")
-        for name in ("json_schema", "schema")
+        for name in ("json_schema", "schema", "response_schema")
         if (value := getattr(asked, name)) is not None
     ]
     if asked.type == "text" and not schemas:

@@ -1,9 +1,10 @@
 """Messages of the dialect -> role, turns and message of the model's prompt.
 
 System and developer messages are the role, wherever they stand; where nothing else comes after the
-last answer, they are the message. What a tool found is told by the user, with the call. Several
-texts of one speaker in a row are one message of several lines; blank ones are left out. An
-assistant's message at the end is the beginning of the answer.
+last answer, they are the message. What a tool found is told by the user, with the call, but by the
+assistant where the user goes on without another answer: the call was the answer. Several texts of
+one speaker in a row are one message of several lines; blank ones are left out. An assistant's
+message at the end is the beginning of the answer.
 """
 
 from __future__ import annotations
@@ -76,17 +77,31 @@ def _answer_last_system(said: list[tuple[str, str]]) -> None:
 def _said(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     """Who says what; a result is told together with the call that it is of."""
     calls: dict[str, str] = {}
-    for place, message in enumerate(messages):
-        text = _text(message, f"messages[{place}]")
+    texts = [_text(message, f"messages[{place}]") for place, message in enumerate(messages)]
+    tellers = _tellers(messages, texts)
+    for place, (message, text) in enumerate(zip(messages, texts, strict=True)):
         if message.role in _RESULTS:
             call = calls.pop(message.tool_call_id or message.name or "", "")
-            yield "user", f"{call}: {text}" if call else text
+            yield tellers[place], f"{call}: {text}" if call else text
             continue
         following = takewhile(lambda m: m.role in _RESULTS, messages[place + 1 :])
         answered = {result.tool_call_id or result.name or "" for result in following}
         calls = _calls(message)
         open_calls = [call for key, call in calls.items() if key not in answered]
         yield _speaker(message, place), "\n".join([text] * bool(text) + open_calls)
+
+
+def _tellers(messages: Sequence[Message], texts: Sequence[str]) -> list[str]:
+    """For each message who would tell what a tool found, by who speaks next."""
+    teller = "user"
+    found = []
+    for message, text in zip(reversed(messages), reversed(texts), strict=True):
+        if message.role == "assistant":
+            teller = "user"
+        elif message.role == "user" and text.strip():
+            teller = "assistant"
+        found.append(teller)
+    return found[::-1]
 
 
 def _calls(message: Message) -> dict[str, str]:

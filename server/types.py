@@ -43,6 +43,7 @@ class ResponseFormat(Body):
     type: str = "text"
     json_schema: _Schema | None = None
     schema: _Schema | None = None
+    response_schema: _Schema | None = None  # as LiteLLM spells it for Gemini
     name: str | None = None  # these three say nothing to a grammar
     description: str | None = None
     strict: bool | None = None

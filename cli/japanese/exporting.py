@@ -87,6 +87,17 @@ MESSAGES: dict[str, str] = {
         "{path} の内容が書き出し時と違います。"
     ),
     "{path} is not a SentencePiece model.": "{path} は SentencePiece のモデルではありません。",
+    "The bundle's graph cannot be computed: {reason}. Export it again.": (
+        "バンドルのグラフを計算できません: {reason}。もう一度 export してください。"
+    ),
+    "{path} holds {what}, which issun does not write: it could read your files or never end. Where you trust its author: --trust, or Model.load(trust=True).": (
+        "{path} には issun が書き出さないもの ({what}) があります。ファイルを読み取ったり、終わらなかったりするおそれがあります。"
+        "作成者を信頼できる場合は --trust か Model.load(trust=True) を使ってください。"
+    ),
+    "{path} is no ONNX graph, or damaged.": "{path} は ONNX のグラフでないか、壊れています。",
+    "{path} refers to the file {name!r}, which is not one of the bundle's.": (
+        "{path} は、このバンドルにないファイル {name!r} を参照しています。"
+    ),
     "ONNX Runtime cannot open {path}: {reason}": ("ONNX Runtime で {path} を開けません: {reason}"),
     "The manifest's default sampling is bad: {reason}": (
         "マニフェストの既定の生成設定が正しくありません: {reason}"

@@ -50,7 +50,7 @@ MESSAGES: dict[str, str] = {
     "{path} is {value!r:.80}: {reason}.": "{path} が {value!r:.80} です: {reason}。",
     "{path} leaves no number of {places} places or less.": "{path} に合う、小数点以下 {places} 桁までの数はありません。",
     "{path} has two names that the vocabulary spells alike.": "{path} に、モデルの語彙では同じ綴りになる名前が二つあります。",
-    "The answer was cut before it was whole: raise --max-new-tokens.": "答えが途中で切れました。--max-new-tokens を増やしてください。",
+    "The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.": "答えが途中で切れました。--max-new-tokens を増やすか、--stop を外してください。",
     "{path}: nothing matches {pattern!r}.": "{path}: {pattern!r} に合う文字列はありません。",
     "{name} needs {least:,} tokens or more, and the answer may have {room:,}.": "{name} には少なくとも {least:,} トークンが必要ですが、答えは {room:,} トークンまでです。",
     "Constrained answers need {module}: pip install 'issun[server]'": "制約つきの答えには {module} が必要です: pip install 'issun[server]'",

@@ -47,8 +47,9 @@ class Alternatives:
             found = [Plain()]
             for place in where:
                 found = self._product(place, found, self._at(place, ()))
-            complete = [plain.completed() for plain in found]
-            self._known[where] = [plain for plain in complete if not self._empty(plain)]
+            complete = (plain.completed() for plain in found)
+            some = [replace(plain, types=self._types(plain, 1)) for plain in complete]
+            self._known[where] = [plain for plain in some if not self._empty(plain)]
         return self._known[where]
 
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[Plain]:
@@ -101,10 +102,14 @@ class Alternatives:
 
     def _empty(self, plain: Plain, depth: int = 1) -> bool:
         """True when no value can follow `plain`, as far as `depth` steps inside show."""
-        types = {kind for kind in plain.types if not self._without_values(plain, kind, depth)}
+        types = self._types(plain, depth)
         if plain.values is None:
             return not types
         return not any(type_of(value) in types for _, value in plain.values)
+
+    def _types(self, plain: Plain, depth: int) -> frozenset[str]:
+        """The types of which there are values."""
+        return frozenset(t for t in plain.types if not self._without_values(plain, t, depth))
 
     def _without_values(self, plain: Plain, kind: str, depth: int) -> bool:
         if kind in ("integer", "fraction"):

@@ -21,6 +21,8 @@ from typing import Any
 MOST_BYTES = 1 << 30  # that the trials of one process may take
 BYTES = "bytes"  # the vocabulary whose tokens are single bytes, which needs no line
 MOST_STATES = 50_000  # of the lexer of one answer: about 2 kB each
+# Of a grammar that nothing follows, or of which that cannot be told in time.
+_NOTHING = "nsatisfiable", "Unable to determine"
 
 
 class Table:
@@ -82,7 +84,7 @@ def _tried(table: Any, grammars: list[str]) -> dict[str, Any]:
             matcher.compute_bitmask()
             if not matcher.is_error():
                 return {"found": place, "bytes": max(0, _memory()[1] - before)}
-        elif "nsatisfiable" not in matcher.get_error():
+        elif not any(sign in matcher.get_error() for sign in _NOTHING):
             return {"found": matcher.get_error(), "bytes": 0}
     return {"found": None, "bytes": 0}
 

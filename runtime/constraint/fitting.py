@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from issun.runtime.constraint import numbers
@@ -106,7 +107,7 @@ class Fitter:
         if not families or most < 1:
             return closed
         # Half of the room is for names that are not listed, beside all that are.
-        half = room // 2 if names else 0
+        half = max(room // 2, int(self._listed(plain, names))) if names else 0
         needs = [self._need(where)[0] for where in families.values()]
         count = int(max(missing, min(most, _count(room), (room - half) // (2 * min(needs) + 8))))
         if count < 1:
@@ -138,20 +139,24 @@ class Fitter:
 
     def _kept(self, plain: Plain, room: int) -> list[str]:
         """The properties that are listed and fit, in their order."""
-        needs = {
-            name: len(self._sizes.key(plain, name)) + 1 + self._need(where)[0]
-            for name, where in plain.properties.items()
-        }
-        left = room - 1 - sum(needs[name] for name in plain.required)
+        left = room - self._listed(plain, plain.required)
         optional = plain.limit("maxProperties", math.inf) - len(plain.required)
         kept = []
-        for name, need in needs.items():
+        for name in plain.properties:
             if name not in plain.required:
+                need = self._listed(plain, [name]) - 1
                 if need > left or optional < 1:
                     continue
                 left, optional = left - need, optional - 1
             kept.append(name)
         return kept
+
+    def _listed(self, plain: Plain, names: Iterable[str]) -> float:
+        """Characters of the smallest object with these properties."""
+        return 1 + sum(
+            len(self._sizes.key(plain, name)) + 1 + self._need(plain.properties[name])[0]
+            for name in names
+        )
 
     def _closed(
         self, plain: Plain, names: list[str], required: tuple[str, ...], room: int

@@ -25,6 +25,7 @@ from issun.runtime.stream import Restorer
 from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
+_AROUND = 2  # tokens: a space before the answer, and the end
 
 
 class Constraints:
@@ -46,9 +47,9 @@ class Constraints:
 
         if not ends:
             raise ParameterError("The model has no end token, which constrained answers need.")
-        self._vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
+        self.vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
         self._room = room
-        self._compiler = Compiler(self._vocabulary)
+        self._compiler = Compiler(self.vocabulary)
 
     def close(self) -> None:
         """End what is compiled now, for good; whoever waits gets BusyError."""
@@ -63,28 +64,32 @@ class Constraints:
         if not texts or not all(text.strip(" ") for text in texts):
             raise ParameterError("choices must be texts that are not empty.")
         _check_size("".join(texts), "choices")
+        room = room or self._room
+        longest = 0
         originals: dict[str, str] = {}
         for place, text in enumerate(texts):
             path = f"choices[{place}]"
-            spelled = self._vocabulary.spelled(self._with_newlines(text), path)
+            spelled = self.vocabulary.spelled(self._with_newlines(text), path)
             spelled = spelled.lstrip(" ")  # which decoding takes away
-            _check_room(self._vocabulary.least_tokens(spelled), room or self._room, path)
+            least = self.vocabulary.least_tokens(spelled)
+            _check_room(least, room, path)
+            longest = max(longest, least)
             if spelled == text:
                 originals[spelled] = text
             else:
                 originals.setdefault(spelled, text)
         rule = " | ".join(_quoted(text) for text in originals)
         restored = any(spelled != text for spelled, text in originals.items())
-        rules = f'start: " "? answer\nanswer: {rule}\n'
+        rules = f"start: {self._begin(room - longest)}answer\nanswer: {rule}\n"
         found = self._compiler.first([rules], "choices", is_json=False)
         if not found:
             raise ParameterError("choices: nothing can be written.")
         restorer = partial(WholeText, originals) if restored else None
-        return Constraint(rules, self._vocabulary, found[1], is_json=False, restorer=restorer)
+        return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
     def spelled(self, text: str, path: str) -> str:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
-        return self._vocabulary.spelled(self._with_newlines(text), path)
+        return self.vocabulary.spelled(self._with_newlines(text), path)
 
     def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
         """Text that `pattern` matches as a whole.
@@ -94,22 +99,22 @@ class Constraints:
         """
         _check_size(pattern, "regex")
         room = room or self._room
-        # SentencePiece puts a space before the first word. Decoding takes all of them away there.
-        parts = ["/([^ ](?s:.*))?/", terminal(pattern, self._vocabulary.newline)]
-        alphabet = self._vocabulary.restriction(pattern)
+        parts = ["/([^ ](?s:.*))?/", terminal(pattern, self.vocabulary.newline)]
+        alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
+        begin = self._begin(room - 1)  # of the same terminal: one that is empty shows at once
         rules = [
-            f"start: ANSWER\nANSWER: / ?/ P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
-            for bound in bounds(room)
+            f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
+            for bound in bounds(room - _AROUND)
         ]
         found = self._compiler.first(rules, "regex", is_json=False)
         if not found:
-            raise self._vocabulary.nothing_spells(pattern, "regex")
+            raise self.vocabulary.nothing_spells(pattern, "regex")
         place, matcher = found
-        constraint = Constraint(rules[place], self._vocabulary, matcher, is_json=False)
+        constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
-            _check_room(constraint.start().shortest(self._vocabulary), room, "regex")
+            _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
         return constraint
 
     def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
@@ -123,33 +128,39 @@ class Constraints:
             text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
             _check_size(text, "schema")
             schema = json.loads(text)
-            fitted, restorer = self._fitted(schema, room)
+            fitted, least, restorer = self._fitted(schema, room)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
         except (TypeError, ValueError) as error:
             raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
-        rules = f'start: " "? answer\nanswer: %json {dumps(fitted)}'
+        rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
         found = self._compiler.first([rules], "schema", is_json=True)
         if not found:
             raise ParameterError("{path}: no value can follow the schema.", path="#")
-        return Constraint(rules, self._vocabulary, found[1], is_json=True, restorer=restorer)
+        return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fitted(
         self, schema: dict[str, Any], room: int
-    ) -> tuple[dict[str, Any], Callable[[], Restorer] | None]:
-        """A schema whose values fit the room, and what puts the literals of `schema` back."""
+    ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
+        """A schema whose values fit the room, the tokens that it needs, and what restores text."""
         alternatives = Alternatives(Document(schema))
-        literals, strings = Literals(self._vocabulary), Strings(self._vocabulary, self._compiler)
+        literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         fitter.explain()
-        _check_room(int(sizes.least(ROOT)), room, "schema")
-        fitted = fitter.schema(room - 1)  # and one for the end
-        return fitted, partial(JsonText, alternatives, literals) if literals.changed else None
+        least = int(sizes.least(ROOT))
+        _check_room(least, room, "schema")
+        fitted = fitter.schema(room - _AROUND)
+        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
+        return fitted, least, restorer
+
+    def _begin(self, left: int) -> str:
+        """What a grammar begins with: the tokenizer's space, where a token is left for it."""
+        return '" "? ' if left > 0 and self.vocabulary.begins_with_space else ""
 
     def _with_newlines(self, text: str) -> str:
         """A newline for its spelling in the template."""
-        newline = self._vocabulary.newline
+        newline = self.vocabulary.newline
         return text.replace(newline, "\n") if newline else text
 
 

@@ -124,7 +124,7 @@ class Sizes:
         """A character that values of this kind need and no token spells."""
         return self._literals.missing(WRITTEN.get(kind, ""))
 
-    def shortest_string(self, plain: Plain) -> int:
+    def shortest_string(self, plain: Plain) -> float:
         """Characters of a short string that follows `plain`."""
         return self._strings.shortest(plain)
 

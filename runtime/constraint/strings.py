@@ -26,7 +26,7 @@ FORMATS = {
     "uuid": "00000000-0000-0000-0000-000000000000",
     "uri": "a:b",
 }
-_LONGEST = 1 << 12  # characters of a pattern's shortest match
+_LONGEST = 1 << 10  # characters of a pattern's shortest match
 # No \uXXXX: it is for control characters, which nobody means.
 ESCAPES = 'nrbtf"\\'
 
@@ -38,8 +38,8 @@ class Strings:
         self._vocabulary, self._compiler = vocabulary, compiler
         self._shortest = cache(self._find_shortest)
 
-    def shortest(self, plain: Plain) -> int:
-        """Characters that suffice for a string that follows `plain`.
+    def shortest(self, plain: Plain) -> float:
+        """Characters that suffice for a string that follows `plain`; infinite where none does.
 
         Raises ParameterError for a bad pattern, and where nothing that follows can be spelled.
         """
@@ -49,14 +49,15 @@ class Strings:
             missing = self._vocabulary.unspellable(FORMATS[name])
             if missing:
                 raise cannot_spell(FORMATS[name], missing, inside(plain.place, "format"))
+        most = plain.limit("maxLength", math.inf)
         if not plain.patterns and len(formats) < 2:
-            return max([least, *(len(FORMATS[name]) for name in formats)])
-        return self._shortest(plain.patterns, formats, least, plain.place)
+            found = max([least, *(len(FORMATS[name]) for name in formats)])
+            return found if found <= most else math.inf
+        return self._shortest(plain.patterns, formats, least, most, plain.place)
 
     def fit(self, plain: Plain, room: int) -> dict[str, Any]:
         """The schema of strings that follow `plain` in `room` tokens, or a few more if need be."""
-        bound = max(step(room - 2), self.shortest(plain))
-        bound = min(bound, plain.limit("maxLength", math.inf))
+        bound = min(plain.limit("maxLength", math.inf), max(step(room - 2), self.shortest(plain)))
         return self._schema(plain.patterns, _known(plain), plain.limit("minLength", 0), int(bound))
 
     def _find_shortest(
@@ -64,27 +65,31 @@ class Strings:
         patterns: tuple[tuple[str, str], ...],
         formats: tuple[str, ...],
         least: int,
+        most: float,
         place: str,
-    ) -> int:
-        bounds = [least, *(least + (1 << doubled) for doubled in range(_LONGEST.bit_length()))]
+    ) -> float:
+        tried = [least, *(least + (1 << doubled) for doubled in range(_LONGEST.bit_length()))]
+        bounds = sorted({int(min(bound, most)) for bound in tried})
         path = patterns[0][0] if patterns else place
         options = "x-guidance", {"json_allowed_escapes": ESCAPES}
         rules = [
             "start: %json " + dumps(dict([options]) | self._schema(patterns, formats, least, bound))
-            for bound in bounds
+            for bound in (*bounds, None)  # whether there are longer ones is told soon
         ]
         found = self._compiler.first_possible(rules, path)
         if found is None:
             told = patterns[0][1] if patterns else formats[0]
             raise self._vocabulary.nothing_spells(told, path)
-        return bounds[found]
+        if found < len(bounds):
+            return bounds[found]
+        return math.inf if bounds[-1] == most else bounds[-1]
 
     def _schema(
         self,
         patterns: tuple[tuple[str, str], ...],
         formats: tuple[str, ...],
         least: int,
-        most: int,
+        most: int | None,
     ) -> dict[str, Any]:
         texts = dict.fromkeys(pattern for _, pattern in patterns)
         rules: list[dict[str, Any]] = [{"pattern": pattern} for pattern in texts]
@@ -92,7 +97,9 @@ class Strings:
         if patterns:
             alphabet = self._vocabulary.restriction("".join(texts), in_json=True)
             rules += [{"pattern": f"^{alphabet}$"}] if alphabet else []
-        schema: dict[str, Any] = {"type": "string", "maxLength": most}
+        schema: dict[str, Any] = {"type": "string"}
+        if most is not None:
+            schema["maxLength"] = most
         if least:
             schema["minLength"] = least
         if len(rules) > 1:

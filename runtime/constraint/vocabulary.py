@@ -13,6 +13,7 @@ from issun.runtime.tokenizer import Tokenizer
 
 # Escapes of characters that a pattern's own text does not show, and of classes of characters.
 _CODED = re.compile(r"\\[xuUpPacefrtv0-9]|\\n")
+_RANGE = re.compile("(.)-(.)", re.DOTALL)
 SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
 _LONGEST = 32  # characters of a piece that is looked for in a literal
 
@@ -29,7 +30,7 @@ class Vocabulary:
         self, tokenizer: Tokenizer, *, rows: int, ends: Collection[int], newline: str = ""
     ) -> None:
         self._tokenizer, self.rows, self.newline = tokenizer, rows, newline
-        self._ends = sorted(ends)
+        self.ends = sorted(ends)
         tokens = {*range(tokenizer.num_pieces), *tokenizer.ids_beyond}
         texts = {i for i in tokens.difference(ends) if not tokenizer.is_silent(i)}
         self._silent = [i for i in range(rows) if i not in texts]
@@ -62,6 +63,11 @@ class Vocabulary:
                 pairs.setdefault(pair, self.rows + len(pairs))
         return pairs
 
+    @property
+    def begins_with_space(self) -> bool:
+        """Whether the tokenizer puts a space before a text, which decoding takes away again."""
+        return self._tokenizer.begins_with_space
+
     @cached_property
     def alphabet(self) -> frozenset[str] | None:
         """The characters that are tokens of their own; None where bytes spell every one."""
@@ -70,14 +76,42 @@ class Vocabulary:
         return frozenset(text for text in self._texts if len(text) == 1)
 
     def unspellable(self, text: str) -> str | None:
-        """The first character of `text` that no token spells alone, or None.
+        """The first character of `text` that cannot be spelled, or None.
 
-        A character that is only part of longer pieces counts: an answer could begin it otherwise
-        and then not go on.
+        A character that is only part of longer pieces counts where an answer could begin it
+        otherwise and then not go on.
         """
-        if self.alphabet is None:
+        if self.alphabet is None or self.alphabet.issuperset(text) or self._always_ends(text):
             return None
-        return next((character for character in text if character not in self.alphabet), None)
+        return next(character for character in text if character not in self.alphabet)
+
+    def _always_ends(self, text: str) -> bool:
+        """Whether pieces spell `text`, and whichever of them an answer begins it with."""
+        length = len(text)
+        steps = [
+            [
+                end
+                for end in range(at + 1, min(at + _LONGEST, length) + 1)
+                if text[at:end] in self._texts
+            ]
+            for at in range(length)
+        ]
+        leads = {length}  # places from which the end can be reached
+        for at in reversed(range(length)):
+            if not leads.isdisjoint(steps[at]):
+                leads.add(at)
+        if 0 not in leads:
+            return False
+        # A piece that ends with the beginning of the text may begin before it.
+        reached = {0} | {
+            at
+            for at in range(1, min(_LONGEST, length))
+            if any(len(piece) > at and piece.endswith(text[:at]) for piece in self._texts)
+        }
+        for at in range(length):
+            if at in reached:
+                reached.update(steps[at])
+        return reached <= leads
 
     def normal(self, text: str) -> str:
         """`text`, or what normalization makes of it where only that is spellable."""
@@ -100,10 +134,10 @@ class Vocabulary:
         return normal
 
     def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
-        """A pattern of the texts that can be spelled, where `pattern` may leave them.
+        """A pattern that keeps texts to what can be spelled, where `pattern` leads out of that.
 
-        None where at least one spellable character can stand in place of each of the pattern's
-        own, so that an answer can always go on.
+        None where each character and class of the pattern has something that can be spelled, so
+        that an answer can always go on.
         """
         if self.alphabet is None:
             return None
@@ -111,9 +145,13 @@ class Vocabulary:
         if in_json:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
             spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
-        if not _CODED.search(pattern) and spellable.issuperset(pattern):
-            return None
-        return f"[{_ranges(spellable)}]*"
+        if _CODED.search(pattern):  # it may mean any characters
+            return f"[{_ranges(spellable)}]*"
+        out = set(pattern) - spellable
+        for first, last in _RANGE.findall(pattern):
+            if out & {first, last}:
+                out |= {chr(code) for code in range(ord(first), ord(last) + 1)} - spellable
+        return f"[^{_ranges(out)}]*" if out else None
 
     def nothing_spells(self, pattern: str, path: str) -> ParameterError:
         """The error of a pattern of which no match can be spelled, or which has none."""
@@ -159,8 +197,8 @@ class Vocabulary:
     def _tokens(self, pieces: list[bytes]) -> Any:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
 
-        wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self._ends[0], self._silent))
-        return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self._ends)
+        wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self.ends[0], self._silent))
+        return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.ends)
 
 
 def cannot_spell(text: str, character: str, path: str) -> ParameterError:

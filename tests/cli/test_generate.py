@@ -129,6 +129,52 @@ def test_same_seed_same_answer(ja_small: "object") -> None:
     assert " ⁇ " not in first + other
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        ["--regex", "(User:){20}", "--temperature", "9", "--max-new-tokens", "24"],
+        ["--regex", "0?12", "--stop", "1"],
+        ["--choices", "富士山です。", "--stop", "山"],
+        ["--json-schema", "schema.json", "--stop", "name"],
+        ["--json-schema", "schema.json", "--stop", "name", "--json"],
+    ],
+)
+def test_a_constrained_answer_that_is_cut(cut: list[str], tmp_path: Path) -> None:
+    """Nobody takes half of a JSON for a whole one."""
+    file = tmp_path / "schema.json"
+    file.write_text('{"properties": {"name": {"type": "string"}}, "required": ["name"]}')
+    arguments = [str(file) if argument == file.name else argument for argument in cut]
+    result = issun("generate", "--instruction", "山は?", "--seed", "1", *arguments)
+    told = "The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.\n"
+    assert (result.code, result.err) == (1, told)
+
+
+def test_a_constrained_answer_that_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text('{"properties": {"n": {"type": "integer"}}, "required": ["n"]}')
+    for seed in "123":
+        arguments = ("--instruction", "1年は何日?", "--json-schema", file, "--seed", seed)
+        result = issun("generate", *arguments)
+        assert (result.code, result.err) == (0, "")
+        assert isinstance(json.loads(result.out)["n"], int)
+    # Behind the last token there is no room for the end, but the match is complete.
+    result = issun("generate", "--instruction", "x", "--regex", "a{1,9}", "--max-new-tokens", "1")
+    assert (result.code, result.out) == (0, "a\n")
+
+
+def test_what_cannot_be_spelled_or_does_not_fit_is_told_before_any_work(tmp_path: Path) -> None:
+    for arguments, reason in (
+        (
+            ("--choices", "はい", "--choices", "😀"),
+            "choices[1]: the model's vocabulary cannot spell",
+        ),
+        (("--regex", "[0-9]{90}", "--max-new-tokens", "20"), "regex needs 90 tokens or more, and"),
+    ):
+        result = issun("generate", "--instruction", "x", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"error: {reason}")
+
+
 def test_inspect(fuji: Path) -> None:
     result = issun("inspect", fuji, "--verify")
     assert result.code == 0

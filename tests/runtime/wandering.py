@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from issun.runtime import Model
 from issun.runtime.constraint import Constraint
+from issun.runtime.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -17,26 +17,24 @@ class Answer:
     ended: bool
 
 
-def wander(model: Model, constraint: Constraint, seed: int, room: int) -> Answer:
+def wander(tokenizer: Tokenizer, constraint: Constraint, seed: int, room: int = 100) -> Answer:
     """An answer of at most `room` tokens, the end among them, drawn from those allowed.
 
     Even seeds draw from all of them; odd ones take the shortest and end as late as they can.
     """
-    rng, eos = np.random.default_rng(seed), model.manifest.tokens.eos
-    rows = model.manifest.architecture.vocab_size
-    lengths = np.array(
-        [len(model.tokenizer.piece(i).decode("utf-8", "replace")) for i in range(rows)]
-    )
-    matcher, ids, ended = constraint.start(), [], False
-    text = constraint.text(model.tokenizer, ())
-    said = ""
+    rng, vocabulary = np.random.default_rng(seed), constraint.vocabulary
+    lengths = np.array([len(piece.decode("utf-8", "replace")) for piece in vocabulary.pieces])
+    matcher, text = constraint.start(), constraint.text(tokenizer, ())
+    ids: list[int] = []
+    said, ended = "", False
     while len(ids) < room and not ended:
-        allowed = np.flatnonzero(matcher.allow(np.zeros(rows, np.float32), ids) == 0)
+        logits = np.zeros(len(lengths), np.float32)
+        allowed = np.flatnonzero(matcher.allow(logits, ids) == 0)
         if seed % 2 and len(allowed) > 1:
-            allowed = allowed[allowed != eos]
+            allowed = allowed[~np.isin(allowed, vocabulary.ends)]
             allowed = allowed[lengths[allowed] == lengths[allowed].min()]
         token = int(rng.choice(allowed))
-        ended = token == eos
+        ended = token in vocabulary.ends
         if not ended:
             ids.append(token)
             said += text.push(token)

@@ -134,6 +134,23 @@ def test_json_by_a_schema(client: openai.OpenAI) -> None:
     assert isinstance(json.loads(found.choices[0].message.content)["n"], int)
 
 
+@pytest.mark.parametrize("max_tokens", [40, 100])
+def test_an_answer_in_a_grammar_ends(client: openai.OpenAI, max_tokens: int) -> None:
+    properties = {"名": {"type": "string"}, "値": {"type": "number"}}
+    schema = {"type": "object", "properties": properties, "required": ["名", "値"]}
+    kinds: list[dict[str, Any]] = [
+        {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+        {"type": "json_object"},
+    ]
+    for kind in kinds:
+        found = client.chat.completions.create(
+            model=NAME, messages=QUESTION, response_format=kind, max_tokens=max_tokens, n=4
+        )
+        for choice in found.choices:
+            assert choice.finish_reason == "stop"
+            assert isinstance(json.loads(choice.message.content), dict)
+
+
 def test_choices_and_bias(server: Running, embedded: Model) -> None:
     body = {"messages": QUESTION, "choices": ["琵琶湖", "富士山"], "temperature": 0}
     found = server.post("/v1/chat/completions", body).json()
@@ -217,6 +234,7 @@ def test_the_client_s_error_classes(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=NAME, prompt="山" * 5000)
     assert caught.value.code == "context_length_exceeded"
+    assert "This model's maximum context length is 512 tokens." in caught.value.message
     assert client.models.list().data[0].id == NAME
     assert client.models.retrieve(NAME).id == NAME
 

@@ -53,6 +53,10 @@ PLACE = "response_format.json_schema"
             ("schema", SCHEMA, "response_format.schema"),
         ),
         (
+            {"response_format": {"type": "json_object", "response_schema": SCHEMA}},
+            ("schema", SCHEMA, "response_format.response_schema"),
+        ),
+        (
             {"response_format": {"type": "json_object", "json_schema": {"schema": SCHEMA}}},
             ("schema", SCHEMA, f"{PLACE}.schema"),
         ),

@@ -186,6 +186,43 @@ SPELLED = 'weather(city="東京", days=2)'
             ("", [], "一\nf(): 晴れ", ""),
         ),
         ([("user", "一"), ("assistant", "答", {"tool_calls": []})], ("", [], "一", "答")),
+        # Where the user goes on at once, the call was the answer.
+        (
+            [
+                ("user", "天気は?"),
+                ("assistant", None, WEATHER),
+                ("tool", "晴れ", result("c1")),
+                ("user", "明日は?"),
+            ],
+            ("", [Turn("天気は?", f"{SPELLED}: 晴れ")], "明日は?", ""),
+        ),
+        (
+            [
+                ("user", "天気は?"),
+                ("assistant", None, TWO),
+                ("tool", "九時", result("c2")),
+                ("tool", "晴れ", result("c1")),
+                ("system", "短く"),
+                ("user", "明日は?"),
+            ],
+            (
+                "短く",
+                [Turn("天気は?", 'time(): 九時\nweather(city="東京"): 晴れ')],
+                "明日は?",
+                "",
+            ),
+        ),
+        (
+            [
+                ("user", "天気は?"),
+                ("assistant", None, WEATHER),
+                ("tool", "晴れ", result("c1")),
+                ("assistant", None, called(("c2", "time", "{}"))),
+                ("tool", "九時", result("c2")),
+                ("user", " "),
+            ],
+            ("", [], f"天気は?\n{SPELLED}: 晴れ\ntime(): 九時", ""),
+        ),
     ],
 )
 def test_calls_of_tools_and_their_results_are_text(given: Any, expected: Any) -> None:

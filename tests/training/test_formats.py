@@ -318,7 +318,7 @@ def test_rows_that_are_none(content: str, reason: str, tmp_path: Path) -> None:
         ("a.csv", "instruction,output\n空は?,青い。\n".encode("cp932"), "it is cp932, not UTF-8"),
         ("a.jsonl", dumped(SKY).encode("cp932"), "`iconv -f cp932 -t utf-8` converts it"),
         ("a.json", dumped([SKY]).encode("euc-jp"), "it is euc-jp, not UTF-8"),
-        ("a.json", dumped([SKY]).encode("utf-16"), "it is utf-16, not UTF-8"),
+        ("a.json", dumped([SKY]).encode("utf-16")[:-1], "it is utf-16-le, and damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08rest", "is compressed with gzip: give JSON, JSON Lines, CSV"),
         ("a.xlsx", b"PK\x03\x04rest", "is a ZIP archive or an Excel workbook"),
         ("a.arrow", b"ARROW1\0\0rest", "is an Arrow file"),

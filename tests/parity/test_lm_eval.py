@@ -1,12 +1,8 @@
-"""Programs that others wrote ask a served model: lm-eval scores choices, `llm` chats."""
+"""lm-eval scores choices through a served model as the model itself does."""
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +15,6 @@ from issun.runtime import Model
 from issun.runtime.distributions import log_softmax
 from issun.runtime.model import EMBEDDED
 from issun.runtime.prompt import render
-from tests.readme import example
 from tests.server.conftest import Running, embedded_server
 
 pytestmark = pytest.mark.parity
@@ -89,7 +84,7 @@ def test_lm_eval_scores_choices_as_the_model_does(  # noqa: PLR0917
     task: dict[str, Any],
     tmp_path: Path,
 ) -> None:
-    lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed: '.[clients]'")
+    lm_eval = pytest.importorskip("lm_eval", reason="lm-eval is not installed: '.[dev]'")
     tokenizer = ref.make_tokenizer(EMBEDDED / "spiece.model")
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     local = {
@@ -133,22 +128,3 @@ def score(
     wanted = np.array(ids[start:])
     logprobs = rows[np.arange(len(wanted)), wanted]
     return float(logprobs.sum()), bool((rows.argmax(-1) == wanted).all())
-
-
-def test_llm_chats_as_the_readme_says(served: Running, tmp_path: Path) -> None:
-    pytest.importorskip("llm", reason="llm is not installed: '.[clients]'")
-    entry = example("- model_id: issun", address=served.url)
-    (tmp_path / "extra-openai-models.yaml").write_text(entry, encoding="utf-8")
-    _, *words = shlex.split(example("llm "))
-    program = Path(sys.executable).with_name("llm")
-    for more in ([], ["--no-stream"]):
-        done = subprocess.run(
-            [program, *words, *more],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"LLM_USER_PATH": str(tmp_path)},
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "富士山" in done.stdout
