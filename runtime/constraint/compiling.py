@@ -9,7 +9,7 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from typing import Any
 from issun.runtime.constraint.child import BYTES, MOST_BYTES, MOST_STATES
 from issun.runtime.constraint.matching import first_line
 from issun.runtime.constraint.pool import (
-    MOST_SECONDS,
     Child,
     DiedError,
     Pool,
@@ -90,8 +89,7 @@ class Compiler:
             self._begin()
         outcome = self._outcome(list(rules), table)
         if outcome.refusal:
-            template, values = outcome.refusal
-            raise ParameterError(template, name=name, **values)
+            raise outcome.refusal(name)
         return outcome
 
     def _outcome(self, rules: list[str], table: str) -> _Outcome:
@@ -131,12 +129,12 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of some grammars: a template and values of an error where they are refused."""
+    """What became of some grammars; the error of what is refused is made with their name."""
 
     place: int | None = None
     matcher: Any = None
     size: int = 0  # bytes
-    refusal: tuple[str, dict[str, object]] | None = None
+    refusal: Callable[[str], ParameterError] | None = None
 
 
 def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child) -> _Outcome:
@@ -146,12 +144,12 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     grammars = [grammar_of(text) for text in rules]
     try:
         found, size = child.tried(table, grammars)
-    except TooLongError:
-        return _Outcome(refusal=(_TOO_LONG, {"limit": MOST_SECONDS}))
+    except TooLongError as error:
+        return _Outcome(refusal=partial(_too_long, error.seconds))
     except DiedError:
-        return _Outcome(refusal=(_TOO_LARGE, {"limit": MOST_BYTES >> 20}))
+        return _Outcome(refusal=_too_large)
     if isinstance(found, str):
-        return _Outcome(refusal=(_WRONG, {"reason": _reason(found)}))
+        return _Outcome(refusal=partial(_wrong, _reason(found)))
     if found is None or table == BYTES:
         return _Outcome(found)
     tokens = vocabulary.for_json if table == JSON else vocabulary.for_text
@@ -167,9 +165,26 @@ def _table(vocabulary: Vocabulary, name: str) -> Table:
     return {"tokens": [t.decode("latin-1") for t in tokens], "ends": ends, "silent": silent}
 
 
-_TOO_LONG = "{name} takes more than {limit:g} s to compile: take a simpler one."
-_TOO_LARGE = "{name} takes more than {limit:,} MB of memory to compile: take a simpler one."
-_WRONG = "The constraint cannot be used: {name}: {reason}"
+def _too_long(limit: float, name: str) -> ParameterError:
+    return ParameterError(
+        "{name} takes more than {limit:g} s to compile: take a simpler one.",
+        name=name,
+        limit=limit,
+    )
+
+
+def _too_large(name: str) -> ParameterError:
+    return ParameterError(
+        "{name} takes more than {limit:,} MB of memory to compile: take a simpler one.",
+        name=name,
+        limit=MOST_BYTES >> 20,
+    )
+
+
+def _wrong(reason: str, name: str) -> ParameterError:
+    return ParameterError("The constraint cannot be used: {reason}", reason=f"{name}: {reason}")
+
+
 _PLACE = re.compile(  # of an error in the grammar, which nobody has seen
     r"^at \d+\(\d+\): (failed to compile JSON schema: )?(invalid regex .*?\(in regex\): )?"
 )

@@ -26,7 +26,10 @@ Table = dict[str, Any]  # tokens, ends and silent, as the child wants them
 
 
 class TooLongError(Exception):
-    """A trial took too long, and was ended."""
+    """A trial took too long, and was ended; it knows how many seconds it had."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
 class DiedError(Exception):
@@ -70,12 +73,12 @@ class Pool:
         with self._lock:
             self._closed = True
             waiting, children = list(self._open), self._children
-        for child in children:
-            child.close()
-            self._jobs.put(None)
         for future in waiting:
             with suppress(InvalidStateError):
                 future.set_exception(_closed())
+        for child in children:
+            child.close()
+            self._jobs.put(None)
 
 
 class Child:
@@ -100,7 +103,7 @@ class Child:
             self._known.add(table)
         answer = self._ask({"try": table, "grammars": grammars}, MOST_SECONDS)
         if answer["bytes"] > _GROWN:
-            self._end()
+            self.end()
         return answer["found"], answer["bytes"]
 
     def close(self) -> None:
@@ -141,13 +144,14 @@ class Child:
                 rest = rest[process.stdin.write(rest) :]
             answer: dict[str, Any] = json.loads(process.stdout.readline())
         except (OSError, ValueError) as error:
-            self._end()
-            raise (TooLongError if late.is_set() else DiedError) from error
+            self.end()
+            raise (TooLongError(seconds) if late.is_set() else DiedError) from error
         finally:
             timer.cancel()
         return answer
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the process; the next trial starts another one."""
         with self._lock:
             process, self._process = self._process, None
         if process:
@@ -163,7 +167,7 @@ def _work(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
     while job := jobs.get():
         _do(*job, child)
         del job
-    child.close()
+    child.end()
 
 
 def _do(future: Future[Any], work: Callable[[Child], Any], child: Child) -> None:

@@ -48,7 +48,7 @@ class Vocabulary:
 
     def table(self, *, is_json: bool) -> tuple[list[bytes], list[int], list[int]]:
         """The bytes of each token, the end tokens, and the tokens without text."""
-        return self.pieces if is_json else self._texts_and_pairs(), self._ends, self._silent
+        return self.pieces if is_json else self._texts_and_pairs(), self.ends, self._silent
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], int]:
