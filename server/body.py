@@ -14,7 +14,7 @@ from msgspec import inspect as kinds
 from issun.runtime.files import as_utf8
 from issun.server.errors import ApiError, UnsupportedError
 from issun.server.types import Body
-from issun.server.unused import INSTEAD
+from issun.server.unused import ASKS_BY_BEING_THERE, INSTEAD
 
 _T = TypeVar("_T", bound=Body)
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -100,8 +100,9 @@ def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> d
 
 def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
     check = cast(type[Body], kind.cls).unused.get(name)
+    empty = _is_empty(value) and (value is None or name not in ASKS_BY_BEING_THERE)
     switched_off = value is False and check is not None and check(True)  # on where it is not said
-    if (check is not None and check(value)) or (_is_empty(value) and not switched_off):
+    if (check is not None and check(value)) or (empty and not switched_off):
         return
     known = [field.encode_name for field in kind.fields]
     if name in INSTEAD:

@@ -27,7 +27,7 @@ _HINTS = (
         f"This is no llama.cpp or TGI server. {_DIALECTS}",
     ),
     (
-        r"/v1/(assistants|threads|conversations|files|uploads|batches|vector_stores|fine_tuning)"
+        r"/v1/responses/.*|/v1/(assistants|threads|conversations|files|uploads|batches|vector_stores|fine_tuning)"
         r"(/.*)?",
         "Nothing is kept here between requests.",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from issun.runtime.errors import ContextError
 from issun.runtime.prompt import FittedPrompt
 from issun.server.messages import Dialogue
 from issun.server.service import Service
@@ -14,8 +15,18 @@ _REMEMBERED = 1024  # conversations
 def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
     """The prompt of a conversation, cut as its last one was while that still fits.
 
-    So the prompts of a long conversation begin alike, and what was read is of use again.
+    So the prompts of a long conversation begin alike, and what was read is of use again. Where the
+    answer may be as long as the context, whatever room there is will do. Raises ContextError.
     """
+    try:
+        return _fit(service, dialogue, max_new_tokens)
+    except ContextError:
+        if max_new_tokens < service.model.decoder.n_positions:
+            raise
+        return _fit(service, dialogue, 1)
+
+
+def _fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
     prompts = service.model.prompts
     role = prompts.system_lines(dialogue.system) if dialogue.system.strip() else []
     first = repr((dialogue.system, dialogue.turns[:1])).encode("utf-8", "replace")

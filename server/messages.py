@@ -82,7 +82,7 @@ def _said(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     for place, (message, text) in enumerate(zip(messages, texts, strict=True)):
         if message.role in _RESULTS:
             call = calls.pop(message.tool_call_id or message.name or "", "")
-            yield tellers[place], f"{call}: {text}" if call else text
+            yield (tellers[place], f"{call}: {text}") if call else ("user", text)
             continue
         following = takewhile(lambda m: m.role in _RESULTS, messages[place + 1 :])
         answered = {result.tool_call_id or result.name or "" for result in following}

@@ -125,14 +125,9 @@ class Constraints:
         """
         room = room or self._room
         try:
-            text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
-            _check_size(text, "schema")
-            schema = json.loads(text)
-            fitted, least, restorer = self._fitted(schema, room)
+            fitted, least, restorer = self._fitted(_own_json(schema), room)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
-        except (TypeError, ValueError) as error:
-            raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
         rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
         found = self._compiler.first([rules], "schema", is_json=True)
         if not found:
@@ -180,6 +175,16 @@ def _check_size(given: str, name: str) -> None:
             size=size,
             limit=_MOST_BYTES,
         )
+
+
+def _own_json(schema: dict[str, Any]) -> Any:
+    """A copy of `schema`; raises ParameterError for what is no JSON or too large."""
+    try:
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
+    _check_size(text, "schema")
+    return json.loads(text)
 
 
 def _check_room(least: int, room: int, name: str) -> None:

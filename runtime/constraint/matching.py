@@ -31,7 +31,7 @@ class Constraint:
     def start(self) -> Matcher:
         """What follows one answer."""
         pairs = {} if self.is_json else self.vocabulary.pairs
-        return Matcher(self.compiled.deep_copy(), pairs, len(self.vocabulary.pieces))
+        return Matcher(self.compiled.deep_copy(), pairs, self.vocabulary.rows)
 
     def accepts(self, ids: Sequence[int]) -> bool:
         """True when `ids`, without the end token, are a whole answer."""
@@ -57,15 +57,13 @@ class Matcher:
     `_before` has not read it; the second token decides.
     """
 
-    def __init__(self, state: Any, pairs: Mapping[tuple[int, int], int], rows: int) -> None:
+    def __init__(self, state: Any, pairs: Mapping[int, Mapping[int, int]], rows: int) -> None:
         self._state, self._before = state, None
-        self._rows = rows
+        self._rows, self._pairs = rows, pairs
         self._known: list[int] = []  # of the answer
         self._prepared: Allowed | None = None  # what may follow those
-        self._pairs: dict[int, dict[int, int]] = {}  # first -> second -> both
-        for (first, second), both in pairs.items():
-            self._pairs.setdefault(first, {})[second] = both
-        self._mask = np.zeros(-(-(rows + len(pairs)) // 32), np.int32)
+        tokens = rows + sum(map(len, pairs.values()))
+        self._mask = np.zeros(-(-tokens // 32), np.int32)
 
     def prepare(self, answer: Sequence[int]) -> None:
         """Work out what may follow `answer`, for the next `allow`, and raise as that does.
@@ -118,7 +116,7 @@ class Matcher:
         else:
             raise _stuck(state)
 
-    def _seconds(self) -> dict[int, int]:
+    def _seconds(self) -> Mapping[int, int]:
         """What would make a newline with the last token."""
         return self._pairs[self._known[-1]] if self._before is not None else {}
 

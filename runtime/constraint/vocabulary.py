@@ -11,8 +11,11 @@ from typing import Any
 from issun.runtime.errors import ParameterError
 from issun.runtime.tokenizer import Tokenizer
 
-# Escapes of characters that a pattern's own text does not show, and of classes of characters.
-_CODED = re.compile(r"\\[xuUpPacefrtv0-9]|\\n")
+# In a pattern: characters with a backslash, and what may mean any characters.
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_MEANT = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
+_CODED = frozenset("xuUpP0123456789")
+_SIGNS = "{}^"  # of patterns, which a vocabulary may lack
 _RANGE = re.compile("(.)-(.)", re.DOTALL)
 SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
 _LONGEST = 32  # characters of a piece that is looked for in a literal
@@ -23,7 +26,8 @@ class Vocabulary:
 
     Grammars of JSON see the text of the pieces. Grammars of other texts see a newline where the
     template's spelling of one stands (`newline`, for instance backslash + n), also where two
-    pieces share that: such a pair is a token of its own, behind the `rows` of the model.
+    pieces share that: such a pair is a token of its own, behind the `rows` of the model. (Three
+    pieces could share a spelling of three characters; no template has one.)
     """
 
     def __init__(
@@ -51,16 +55,18 @@ class Vocabulary:
         return self.pieces if is_json else self._texts_and_pairs(), self.ends, self._silent
 
     @cached_property
-    def pairs(self) -> dict[tuple[int, int], int]:
-        """Two pieces that spell a newline together -> the token that stands for both."""
-        pairs: dict[tuple[int, int], int] = {}
+    def pairs(self) -> dict[int, dict[int, int]]:
+        """First and second of two pieces that spell a newline -> the token that stands for both."""
         mark = self.newline.encode()
-        for cut in range(1, len(mark)):
-            begin, rest = mark[:cut], mark[cut:]
-            firsts = [i for i, piece in enumerate(self.pieces) if piece.endswith(begin)]
-            seconds = [i for i, piece in enumerate(self.pieces) if piece.startswith(rest)]
-            for pair in ((first, second) for first in firsts for second in seconds):
-                pairs.setdefault(pair, self.rows + len(pairs))
+        found = {
+            (first, second): None
+            for cut in range(1, len(mark))
+            for first in (i for i, piece in enumerate(self.pieces) if piece.endswith(mark[:cut]))
+            for second in (j for j, piece in enumerate(self.pieces) if piece.startswith(mark[cut:]))
+        }
+        pairs: dict[int, dict[int, int]] = {}
+        for both, (first, second) in enumerate(found, self.rows):
+            pairs.setdefault(first, {})[second] = both
         return pairs
 
     @property
@@ -145,9 +151,10 @@ class Vocabulary:
         if in_json:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
             spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
-        if _CODED.search(pattern):  # it may mean any characters
+        escaped = set(_ESCAPED.findall(pattern))
+        if escaped & _CODED:
             return f"[{_ranges(spellable)}]*"
-        out = set(pattern) - spellable
+        out = {*pattern, *(_MEANT[c] for c in escaped & _MEANT.keys())} - spellable
         for first, last in _RANGE.findall(pattern):
             if out & {first, last}:
                 out |= {chr(code) for code in range(ord(first), ord(last) + 1)} - spellable
@@ -155,8 +162,8 @@ class Vocabulary:
 
     def nothing_spells(self, pattern: str, path: str) -> ParameterError:
         """The error of a pattern of which no match can be spelled, or which has none."""
-        missing = self.unspellable(pattern)
-        if missing is None:
+        missing = [c for c in pattern if self.unspellable(c)]
+        if not missing:
             return ParameterError(
                 "{path}: nothing matches {pattern!r}.", path=path, pattern=pattern
             )
@@ -165,7 +172,7 @@ class Vocabulary:
             "{character!r}.",
             path=path,
             pattern=pattern,
-            character=missing,
+            character=next((c for c in missing if c not in _SIGNS), missing[0]),
         )
 
     def least_tokens(self, text: str) -> int:
@@ -191,8 +198,9 @@ class Vocabulary:
         return piece.replace(self.newline.encode(), b"\n") if self.newline else piece
 
     def _texts_and_pairs(self) -> list[bytes]:
-        pairs = [self._as_text(first, second) for first, second in self.pairs]
-        return [self._as_text(i) for i in range(self.rows)] + pairs
+        single = [self._as_text(i) for i in range(self.rows)]
+        pairs = ((t, i, j) for i, seconds in self.pairs.items() for j, t in seconds.items())
+        return single + [self._as_text(i, j) for _, i, j in sorted(pairs)]
 
     def _tokens(self, pieces: list[bytes]) -> Any:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415

@@ -87,6 +87,8 @@ def test_another_model_is_not_there(server: Running, name: str) -> None:
         ("GET", "/props", "no llama.cpp or TGI server"),
         ("POST", "/openai/deployments/x/chat/completions", "base URL /v1"),
         ("GET", "/v1/files", "Nothing is kept here"),
+        ("GET", "/v1/responses/resp_1", "Nothing is kept here"),
+        ("POST", "/v1/responses/resp_1/cancel", "Nothing is kept here"),
         ("GET", "/version", ""),
         ("GET", "/v1", ""),
         ("POST", "/" + "x" * 5000, ""),

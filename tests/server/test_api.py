@@ -224,6 +224,20 @@ def test_a_streamed_completion_with_echo(client: openai.OpenAI) -> None:
     assert whole.choices[0].text.startswith("日本の")
 
 
+@pytest.mark.parametrize("room", [1, 50, 99])
+def test_a_long_prompt_is_answered_in_the_room_that_is_left(
+    client: openai.OpenAI, server: Running, embedded: Model, room: int
+) -> None:
+    empty = len(embedded.prompts.chat([], [], "山", max_new_tokens=1).ids)
+    message = {"role": "user", "content": "山" * (512 - room - empty + 1)}
+    found = client.chat.completions.create(model=NAME, messages=[message])  # type: ignore[list-item]
+    assert found.usage is not None
+    assert found.usage.prompt_tokens == 512 - room
+    with pytest.raises(openai.BadRequestError) as caught:  # as long as it was asked to be
+        client.chat.completions.create(model=NAME, messages=[message], max_tokens=100)  # type: ignore[list-item]
+    assert caught.value.code == "context_length_exceeded"
+
+
 def test_the_client_s_error_classes(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such"):
         client.chat.completions.create(model="no-such", messages=QUESTION)  # type: ignore[arg-type]

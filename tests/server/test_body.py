@@ -33,6 +33,7 @@ def answered(**fields: Any) -> dict[str, Any]:
         {"metadata": None, "store": False, "service_tier": "auto", "user": "x"},
         {"metadata": {"run": "1"}, "safety_identifier": "x", "prompt_cache_key": "x"},
         {"prompt_cache_retention": "24h", "modalities": ["text"], "prediction": None},
+        {"prediction": {"type": "content", "content": "富士山"}},
         {"audio": None, "web_search_options": None, "logit_bias": {}, "stop": []},
         {"stop": None, "stop_token_ids": [], "bad_words": [], "extra_body": {}},
         {"reasoning_effort": "high", "verbosity": "low", "enable_thinking": True},
@@ -77,9 +78,9 @@ def test_empty_values_become_the_defaults() -> None:
     ("fields", "place", "part"),
     [
         ({"store": True}, "store", "true is not supported"),
-        ({"prediction": {"type": "content"}}, "prediction", '{"type":"content"}'),
         ({"modalities": ["text", "audio"]}, "modalities", '["text","audio"]'),
         ({"audio": {"voice": "x"}}, "audio", "is not supported"),
+        ({"web_search_options": {}}, "web_search_options", "{} is not supported"),
         ({"web_search_options": {"x": 1}}, "web_search_options", "is not supported"),
         ({"temprature": 0}, "temprature", "Did you mean temperature?"),
         ({"max_token": 5}, "max_token", "Did you mean max_tokens?"),
