@@ -54,6 +54,10 @@ class BusyError(IssunError):
     """The model is already answering; one model serves one caller at a time."""
 
 
+class CompilerBusyError(BusyError):
+    """Too many schemas and patterns wait to be compiled."""
+
+
 class ConversationError(IssunError):
     """The conversation cannot do this now, or a saved one cannot be read or written."""
 

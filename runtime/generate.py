@@ -98,6 +98,15 @@ class Writer:
         """How many tokens the answer may still get."""
         return self._limit - self._timings.new_tokens
 
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` has anything to do."""
+        return self._sampler.prepares
+
+    def prepare(self) -> None:
+        """Do what the next `add` can do without its logits, in another thread if need be."""
+        self._sampler.prepare(self._drawn)
+
     def add(self, logits: Vector) -> Segment:
         """Draw the token behind what was read, and say what it makes of the text."""
         token = self._sampler.sample(logits, self._prompt, self._drawn)

@@ -195,6 +195,11 @@ class Model:
                 module=error.name,
             ) from error
 
+    def stop_compiling(self) -> None:
+        """End the compiling of constraints for good: whoever waits for it gets BusyError."""
+        if "constraints" in vars(self):
+            self.constraints.close()
+
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
         cache = self._own_cache()
@@ -328,6 +333,7 @@ class Model:
         From another thread or a signal handler it does so when the step that runs has ended.
         """
         self._closed = True
+        self.stop_compiling()
         if self._stream and (stream := self._stream()):
             stream.close()
         self._free_if_closed()

@@ -41,6 +41,9 @@ from issun.runtime.tokenizer import Tokenizer
 class Matcher(Protocol):
     """The state of one answer in a grammar."""
 
+    def prepare(self, answer: Sequence[int]) -> None:
+        """Work out what may follow `answer`, for the next `allow`."""
+
     def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
         """Put out what may not follow `answer`."""
 
@@ -226,6 +229,16 @@ class Sampler:
         logits, ids = self._warp(logits)
         place = draw(logits, float(self._rng.random()))
         return place if ids is None else int(ids[place])
+
+    @property
+    def prepares(self) -> bool:
+        """Whether `prepare` has anything to do."""
+        return self._matcher is not None
+
+    def prepare(self, answer: Sequence[int]) -> None:
+        """Work out what a constraint lets follow `answer`, which may be done in another thread."""
+        if self._matcher:
+            self._matcher.prepare(answer)
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
         params = self._params

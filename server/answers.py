@@ -14,6 +14,10 @@ from issun.runtime.sampling import SamplingParams
 from issun.server.requests import Event, Failed, Request, Scored
 from issun.server.scheduler import Scheduler
 
+UNREAD_SECONDS = 30.0  # without one taken, while so many wait, until a stream is given up
+UNREAD_EVENTS = 256
+MOST_EVENTS = 16 * UNREAD_EVENTS  # that wait, whatever is taken
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -32,6 +36,10 @@ class Job:
 class Events(Protocol):
     """Events of some answers by their places; `close` gives up what has not ended."""
 
+    @property
+    def unread(self) -> bool:
+        """Whether so many events wait, for so long, that nobody seems to read them."""
+
     def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
         """Events until all answers have ended; raises the error of the first that failed."""
 
@@ -42,20 +50,30 @@ class Events(Protocol):
 class Answers:
     """The answers to some jobs; iterating gives (place of the job, event).
 
-    `close` gives up what has not ended, and must be called. The error of one ends all.
+    `close` gives up what has not ended, and must be called. The error of one ends all. The
+    scheduler never waits for whoever iterates, who must look at `unread` where that may take long.
     """
 
     def __init__(self, scheduler: Scheduler, jobs: Sequence[Job]) -> None:
         self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._taken = self._loop.time()  # when the latest event was
         self._open = len(jobs)
         self._requests = [self._request(place, job) for place, job in enumerate(jobs)]
         scheduler.submit(self._requests)
+
+    @property
+    def unread(self) -> bool:
+        """Whether so many events wait, for so long, that nobody seems to read them."""
+        waiting = self._events.qsize()
+        since = self._loop.time() - self._taken
+        return waiting >= MOST_EVENTS or (waiting >= UNREAD_EVENTS and since >= UNREAD_SECONDS)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Event]]:
         """Events until all answers have ended; raises the error of the first that failed."""
         while self._open:
             place, event = await self._events.get()
+            self._taken = self._loop.time()
             if isinstance(event, Failed):
                 raise event.error
             ended = isinstance(event, Segment) and event.finish_reason is not None

@@ -64,7 +64,9 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.start()
         yield
         scheduler.stop()
+        model.stop_compiling()
         await run_in_threadpool(scheduler.join)
+        vars(model).pop("constraints", None)  # whoever has the model may compile again
 
     app = Starlette(
         routes=[

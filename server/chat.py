@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,12 +34,12 @@ async def chat_completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, ChatRequest)
     service.check_model(asked.model)
-    plan = await run_in_threadpool(plan_of, service, asked)
+    plan = await service.prepare(plan_of, asked)
     answers = plan.start(service)
     usage = Usage()
     if asked.stream:
         events = as_events(_chunks(service, asked, answers, usage, plan))
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         choices = await unless_gone(request, _choices(service, asked, answers, usage))
     finally:

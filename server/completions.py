@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -46,14 +45,14 @@ async def completions(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, CompletionRequest)
     service.check_model(asked.model)
-    jobs = await run_in_threadpool(_jobs, service, asked)
+    jobs = await service.prepare(_jobs, asked)
     choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
     answers = service.answers(jobs)
     prompts = jobs[:: asked.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if asked.stream:
         events = as_events(_chunks(service, asked, answers, choices, usage))
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:

@@ -28,8 +28,9 @@ def make_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 class _Connection(H11Protocol):
     """Ends when a whole `body_timeout` brings no new request while none is worked on.
 
-    It also ends when an answer stays unread long after its deadline, and when it has been idle for
-    longest while there is no room for a new connection.
+    It also ends when an answer stays unread long after its deadline, when it was closed and what
+    was sent last stays unread, and when it has been idle for longest while there is no room for a
+    new connection.
     """
 
     limits: ServerOptions
@@ -81,14 +82,16 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _look_later(self) -> None:
-        self._watch = self.loop.call_later(self.limits.body_timeout, self._look, self.cycle)
+        closing = self.transport.is_closing()
+        wait = self.limits.body_timeout
+        self._watch = self.loop.call_later(wait, self._look, self.cycle, closing)
 
-    def _look(self, before: Any) -> None:
-        """Close what is where it was: `before` is the request that was the latest then."""
+    def _look(self, before: Any, closing: bool = False) -> None:
+        """Close what is where it was: `before` was the latest request then, `closing` the end."""
         self._waited = self._waited + self.limits.body_timeout if self.cycle is before else 0.0
-        if (
-            self.idle and self.cycle is before
-        ) or self._waited > self.limits.deadline + self.limits.body_timeout:
+        silent = self.idle and self.cycle is before
+        late = self._waited > self.limits.deadline + self.limits.body_timeout
+        if silent or late or closing:
             self.transport.abort()
         else:
             self._look_later()

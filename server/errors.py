@@ -8,6 +8,7 @@ from typing import Any
 
 from issun.runtime.errors import (
     BusyError,
+    CompilerBusyError,
     ContextError,
     IssunError,
     OutOfMemoryError,
@@ -125,6 +126,8 @@ def as_api_error(error: Exception) -> ApiError:
         return found
     if isinstance(error, ParameterError | SamplingError):
         return ApiError("{message}", message=str(error))
+    if isinstance(error, CompilerBusyError):
+        return QueueFullError("{message}", message=str(error), retry_after=5)
     if isinstance(error, BusyError | OutOfMemoryError):
         return UnavailableError("{message}", message=str(error))
     return InternalError("The server failed; its own output says more.")

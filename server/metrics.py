@@ -27,6 +27,7 @@ class Metrics:
         )
         self.new_tokens = counter("issun_new_tokens", "Tokens of answers.")
         self.refused = counter("issun_refused_requests", "Requests refused by a full queue.")
+        self.unread = counter("issun_unread_streams", "Streams given up because nobody read them.")
         self.first_token = histogram(
             "issun_time_to_first_token_seconds", "From the request to its first token.", _SECONDS
         )

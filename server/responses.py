@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,12 +36,12 @@ async def responses(request: Request) -> Response:
     service = service_of(request)
     asked = await read_body(request, ResponsesRequest)
     service.check_model(asked.model)
-    plan = await run_in_threadpool(_plan, service, asked)
+    plan = await service.prepare(_plan, asked)
     answer = _Answer(service, asked, plan)
     answers = plan.start(service)
     if asked.stream:
         events = _frames(answer, answers)
-        return EventStream(answers, events, keep_alive=service.options.keep_alive)
+        return EventStream(service, answers, events)
     try:
         await unless_gone(request, _finish(answer, answers))
     finally:

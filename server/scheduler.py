@@ -8,20 +8,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
 from issun.runtime.generate import Writer, check_prompt
 from issun.runtime.model import Model
 from issun.runtime.reading import fits, read_piece, should_wait
 from issun.runtime.slots import Slots
+from issun.server.beside import Beside
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
 from issun.server.reading import RequestReading
 from issun.server.requests import Failed, Request, Scored
 
+MASK_SECONDS = 1.0  # that a constraint may take for one token
+_MASK_WAIT = 0.05  # seconds that other answers wait for it
 _CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
+_DONE: Future[None] = Future()  # of an answer without a constraint
+_DONE.set_result(None)
 _LOG = logging.getLogger("issun.server")
 
 
@@ -41,6 +48,7 @@ class Scheduler:
         self._ends = math.inf  # when running answers must have ended
         self._reading: list[RequestReading] = []  # behind the running; between steps one or none
         self._running: list[_Running] = []  # each in the slot of its place
+        self._beside = Beside()
         self._held = ExitStack()  # the model, from start to end
         self._thread = threading.Thread(target=self._run, name="issun-scheduler", daemon=True)
         metrics.watch("issun_queue_length", "Requests that wait.", lambda: self.queued)
@@ -120,6 +128,7 @@ class Scheduler:
                 self._drop()
                 self._read()
                 self._decode()
+            self._beside.close()
             self._slots.cache.close()
 
     def _wait(self) -> bool:
@@ -226,18 +235,26 @@ class Scheduler:
             self._metrics.answers.labels("scored").inc(len(read))
             return
         self._slots.start()
-        self._running += [_Running(reading.request, reading.writer) for reading in read]
-        for place in reversed(range(len(self._running) - len(read), len(self._running))):
-            reading = read.pop()
-            self._add(place, reading.logits)
-            self._metrics.first_token.observe(time.monotonic() - reading.request.submitted)
+        for reading in read:
+            running = _Running(reading.request, reading.writer, reading.logits)
+            running.prepare(self._beside)
+            self._running.append(running)
+        self._draw()
 
     def _decode(self) -> None:
-        """One token more for every running answer."""
-        if not self._running:
+        """One token more for every running answer but those whose constraint takes long."""
+        waiting = self._waiting_for_constraints()
+        if waiting and len(waiting) == len(self._running):
+            wait([running.prepared for running in waiting], _MASK_WAIT, FIRST_COMPLETED)
+        self._draw()
+        if len(self._waiting_for_constraints()) == len(self._running):
             return
         self._metrics.batch.observe(len(self._running))
-        tokens = [[running.token] for running in self._running]
+        held = self._slots.cache.ids
+        tokens = [
+            [held[place][-1] if running.logits is not None else running.token]
+            for place, running in enumerate(self._running)
+        ]
         try:
             logits = self._decoder.forward(self._slots.cache, tokens, range(len(tokens)))
         except Exception as error:
@@ -245,11 +262,41 @@ class Scheduler:
                 self._fail(self._running[place].request, error)
                 self._leave(place)
             return
-        for place in reversed(range(len(tokens))):
-            self._add(place, logits[place])
+        for place, running in enumerate(self._running):
+            if running.logits is None:
+                running.logits = logits[place]
+            else:  # it waits, and its latest token was read once more to fill its row
+                self._slots.cache.rewind(len(held[place]) - 1, place)
+        self._draw()
 
-    def _add(self, place: int, logits: Vector) -> None:
+    def _draw(self) -> None:
+        """Let the answers whose constraints are ready get their next tokens."""
+        now = time.monotonic()
+        fresh = [r for r in self._waiting_for_constraints() if r.began + _MASK_WAIT > now]
+        if fresh:
+            latest = max(running.began for running in fresh)
+            wait([running.prepared for running in fresh], latest + _MASK_WAIT - now)
+        for place in reversed(range(len(self._running))):
+            running = self._running[place]
+            if running.ready:
+                self._add(place)
+            elif running.logits is not None and now > running.began + MASK_SECONDS:
+                error = SamplingError(
+                    "The constraint takes more than {limit:g} s for one token: take a simpler one.",
+                    limit=MASK_SECONDS,
+                )
+                self._fail(running.request, error)
+                self._leave(place)
+
+    def _waiting_for_constraints(self) -> list[_Running]:
+        return [running for running in self._running if running.logits is not None]
+
+    def _add(self, place: int) -> None:
         running = self._running[place]
+        first = running.token < 0
+        logits, running.logits = running.logits, None
+        if logits is None:
+            return
         try:
             segment = running.writer.add(logits)
         except Exception as error:
@@ -257,12 +304,16 @@ class Scheduler:
             self._leave(place)
             return
         running.token = segment.id
+        if first:
+            self._metrics.first_token.observe(time.monotonic() - running.request.submitted)
         self._metrics.new_tokens.inc()
         if segment.finish_reason:
             self._metrics.answers.labels(segment.finish_reason).inc()
             if rate := segment.timings.tokens_per_second:
                 self._metrics.rate.observe(rate)
             self._leave(place)
+        else:
+            running.prepare(self._beside)
         running.request.emit(segment)
 
     def _leave(self, place: int) -> None:
@@ -279,8 +330,25 @@ class Scheduler:
 
 
 class _Running:
-    """An answer that is being written: its latest token is read next."""
+    """An answer that is being written: its latest token is read next.
 
-    def __init__(self, request: Request, writer: Writer) -> None:
+    With `logits` it waits for what its constraint allows, before its next token is drawn.
+    """
+
+    def __init__(self, request: Request, writer: Writer, logits: Vector) -> None:
         self.request, self.writer = request, writer
+        self.logits: Vector | None = logits
         self.token = -1
+        self.prepared: Future[None] = _DONE
+        self.began = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next token can be drawn."""
+        return self.logits is not None and self.prepared.done()
+
+    def prepare(self, beside: Beside) -> None:
+        """Begin to work out what may come next, while the model works."""
+        if self.writer.prepares:
+            self.began = time.monotonic()
+            self.prepared = beside.submit(self.writer.prepare)

@@ -6,15 +6,18 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from issun.runtime.constraint.compiling import MOST_WAITING
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Events, Job
@@ -30,7 +33,10 @@ from issun.server.scheduler import Scheduler
 from issun.server.types import Body
 
 _T = TypeVar("_T")
+_Asked = TypeVar("_Asked")
 _Body = TypeVar("_Body", bound=Body)
+_LOOK = 0.5  # seconds between looks at what waits to be sent
+_THREADS = MOST_WAITING + 40  # that prepare requests, of which so many may wait for a compiler
 _COMMENT = b": keep-alive\n\n"
 
 
@@ -44,6 +50,7 @@ class Service:
     metrics: Metrics
     scheduler: Scheduler
     started: int  # seconds since 1970
+    preparing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     dropped: OrderedDict[bytes, int] = field(default_factory=OrderedDict)  # turns, by conversation
 
     def check_model(self, name: str | None) -> None:
@@ -64,6 +71,10 @@ class Service:
                 asked=count,
                 limit=self.options.max_choices,
             )
+
+    async def prepare(self, work: Callable[[Service, _Asked], _T], asked: _Asked) -> _T:
+        """Check and prepare a request in a thread; those that wait for a compiler block nobody."""
+        return await run_sync(work, self, asked, limiter=self.preparing)
 
     def answers(self, jobs: Sequence[Job]) -> Answers:
         """Start `jobs`; raises ApiError when there are too many, and as `submit` does."""
@@ -96,14 +107,15 @@ def error_response(error: Exception) -> Response:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of some answers, which are given up when the client goes.
+    """Server-sent events of some answers, given up when the client goes or does not read them.
 
     While no event comes a comment does, every `keep_alive` seconds: clients and proxies hang up on
     a connection that is silent.
     """
 
-    def __init__(self, answers: Events, events: AsyncIterator[bytes], *, keep_alive: float) -> None:
-        self._answers, self._keep_alive = answers, keep_alive
+    def __init__(self, service: Service, answers: Events, events: AsyncIterator[bytes]) -> None:
+        self._answers, self._metrics = answers, service.metrics
+        self._keep_alive = service.options.keep_alive
         self._latest = 0.0  # when something was sent
         super().__init__(
             events,
@@ -124,10 +136,23 @@ class EventStream(StreamingResponse):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, sending)
+            async with asyncio.timeout(None) as unread:
+                looking = asyncio.create_task(self._look(unread))
+                await super().__call__(scope, receive, sending)
+        except TimeoutError:
+            if not unread.expired():
+                raise
+            self._metrics.unread.inc()  # and the connection ends without the rest of the answer
         finally:
+            looking.cancel()
             comments.cancel()
             self._answers.close()
+
+    async def _look(self, unread: asyncio.Timeout) -> None:
+        """End the stream when nobody reads it."""
+        while not self._answers.unread:
+            await asyncio.sleep(_LOOK)
+        unread.reschedule(0.0)
 
     async def _comment(self, send: Send) -> None:
         now = asyncio.get_running_loop().time

@@ -67,6 +67,11 @@ class StepAnswers:
         self._places = [place for place, job in enumerate(jobs) if job]
         self._answers = service.answers([job for job in jobs if job])
 
+    @property
+    def unread(self) -> bool:
+        """Whether so many events wait, for so long, that nobody seems to read them."""
+        return self._answers.unread
+
     async def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
         """Events until all answers have ended; raises the error of the first that failed."""
         for place, steps in enumerate(self._steps):

@@ -11,6 +11,8 @@ which says after each token which may come next; the sampler puts the others out
     fitting.py      a schema whose every value fits the room that the answer has
     restoring.py    the literals that were asked for, in place of those that were spelled
     compiling.py    grammar text -> a compiled grammar, with limits
+    pool.py         child processes that try grammars first
+    child.py        what runs in them
     matching.py     one answer in its grammar
     making.py       the parts together
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.compiling import compiled, first_possible
+from issun.runtime.constraint.compiling import Compiler
 from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
@@ -26,7 +26,6 @@ from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
 _AROUND = 2  # tokens: a space before the answer, and the end
-_KEPT = 64  # compiled grammars
 
 
 class Constraints:
@@ -50,7 +49,11 @@ class Constraints:
             raise ParameterError("The model has no end token, which constrained answers need.")
         self.vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
         self._room = room
-        self._compiled = lru_cache(_KEPT)(self._compile)
+        self._compiler = Compiler(self.vocabulary)
+
+    def close(self) -> None:
+        """End what is compiled now, for good; whoever waits gets BusyError."""
+        self._compiler.close()
 
     def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
         """One of `texts`, exactly.
@@ -78,11 +81,11 @@ class Constraints:
         rule = " | ".join(_quoted(text) for text in originals)
         restored = any(spelled != text for spelled, text in originals.items())
         rules = f"start: {self._begin(room - longest)}answer\nanswer: {rule}\n"
-        first_possible([rules], "choices")
-        return self._make(
-            rules,
-            restorer=partial(WholeText, originals) if restored else None,
-        )
+        found = self._compiler.first([rules], "choices", is_json=False)
+        if not found:
+            raise ParameterError("choices: nothing can be written.")
+        restorer = partial(WholeText, originals) if restored else None
+        return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
     def spelled(self, text: str, path: str) -> str:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
@@ -105,10 +108,11 @@ class Constraints:
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room - _AROUND)
         ]
-        place = first_possible(rules, "regex")
-        if place is None:
+        found = self._compiler.first(rules, "regex", is_json=False)
+        if not found:
             raise self.vocabulary.nothing_spells(pattern, "regex")
-        constraint = self._make(rules[place])
+        place, matcher = found
+        constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
             _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
         return constraint
@@ -125,15 +129,17 @@ class Constraints:
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
         rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
-        first_possible([rules], "schema")
-        return self._make(rules, is_json=True, restorer=restorer)
+        found = self._compiler.first([rules], "schema", is_json=True)
+        if not found:
+            raise ParameterError("{path}: no value can follow the schema.", path="#")
+        return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fitted(
         self, schema: dict[str, Any], room: int
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """A schema whose values fit the room, the tokens that it needs, and what restores text."""
         alternatives = Alternatives(Document(schema))
-        literals, strings = Literals(self.vocabulary), Strings(self.vocabulary)
+        literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         fitter.explain()
@@ -146,19 +152,6 @@ class Constraints:
     def _begin(self, left: int) -> str:
         """What a grammar begins with: the tokenizer's space, where a token is left for it."""
         return '" "? ' if left > 0 and self.vocabulary.begins_with_space else ""
-
-    def _make(
-        self,
-        rules: str,
-        *,
-        is_json: bool = False,
-        restorer: Callable[[], Restorer] | None = None,
-    ) -> Constraint:
-        matcher = self._compiled(rules, is_json)
-        return Constraint(rules, self.vocabulary, matcher, is_json, restorer)
-
-    def _compile(self, rules: str, is_json: bool) -> Any:
-        return compiled(rules, self.vocabulary.for_json if is_json else self.vocabulary.for_text)
 
     def _with_newlines(self, text: str) -> str:
         """A newline for its spelling in the template."""

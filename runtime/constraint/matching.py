@@ -61,17 +61,28 @@ class Matcher:
         self._state, self._before = state, None
         self._rows, self._pairs = rows, pairs
         self._known: list[int] = []  # of the answer
+        self._prepared: Allowed | None = None  # what may follow those
         tokens = rows + sum(map(len, pairs.values()))
         self._mask = np.zeros(-(-tokens // 32), np.int32)
+
+    def prepare(self, answer: Sequence[int]) -> None:
+        """Work out what may follow `answer`, for the next `allow`, and raise as that does.
+
+        May be done in another thread, while nobody else uses the matcher.
+        """
+        self.read(answer)
+        self._prepared = self._allowed()
 
     def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
         """Put out every id that may not follow `answer`; raises SamplingError when none may."""
         self.read(answer)
-        return np.where(self._allowed()[: len(logits)], logits, np.float32(-np.inf))
+        allowed = self._allowed() if self._prepared is None else self._prepared
+        return np.where(allowed[: len(logits)], logits, np.float32(-np.inf))
 
     def read(self, answer: Sequence[int]) -> None:
         """Read what is new of `answer`; raises SamplingError for what the grammar forbids."""
         for token in answer[len(self._known) :]:
+            self._prepared = None
             self._consume(token)
             self._known.append(token)
 

@@ -6,7 +6,7 @@ import math
 from functools import cache
 from typing import Any
 
-from issun.runtime.constraint.compiling import first_possible
+from issun.runtime.constraint.compiling import Compiler
 from issun.runtime.constraint.literals import dumps
 from issun.runtime.constraint.plain import Plain
 from issun.runtime.constraint.references import inside
@@ -34,8 +34,8 @@ ESCAPES = 'nrbtf"\\'
 class Strings:
     """The strings of a schema, as one vocabulary can spell them."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, compiler: Compiler) -> None:
+        self._vocabulary, self._compiler = vocabulary, compiler
         self._shortest = cache(self._find_shortest)
 
     def shortest(self, plain: Plain) -> float:
@@ -76,7 +76,7 @@ class Strings:
             "start: %json " + dumps(dict([options]) | self._schema(patterns, formats, least, bound))
             for bound in (*bounds, None)  # whether there are longer ones is told soon
         ]
-        found = first_possible(rules, path)
+        found = self._compiler.first_possible(rules, path)
         if found is None:
             told = patterns[0][1] if patterns else formats[0]
             raise self._vocabulary.nothing_spells(told, path)

@@ -48,9 +48,11 @@ class Vocabulary:
     @cached_property
     def for_text(self) -> Any:
         """llguidance's tokenizer for other texts."""
-        single = [self._as_text(i) for i in range(self.rows)]
-        pairs = ((t, i, j) for i, seconds in self.pairs.items() for j, t in seconds.items())
-        return self._tokens(single + [self._as_text(i, j) for _, i, j in sorted(pairs)])
+        return self._tokens(self._texts_and_pairs())
+
+    def table(self, *, is_json: bool) -> tuple[list[bytes], list[int], list[int]]:
+        """The bytes of each token, the end tokens, and the tokens without text."""
+        return self.pieces if is_json else self._texts_and_pairs(), self.ends, self._silent
 
     @cached_property
     def pairs(self) -> dict[int, dict[int, int]]:
@@ -194,6 +196,11 @@ class Vocabulary:
     def _as_text(self, *tokens: int) -> bytes:
         piece = b"".join(self.pieces[i] for i in tokens)
         return piece.replace(self.newline.encode(), b"\n") if self.newline else piece
+
+    def _texts_and_pairs(self) -> list[bytes]:
+        single = [self._as_text(i) for i in range(self.rows)]
+        pairs = ((t, i, j) for i, seconds in self.pairs.items() for j, t in seconds.items())
+        return single + [self._as_text(i, j) for _, i, j in sorted(pairs)]
 
     def _tokens(self, pieces: list[bytes]) -> Any:
         from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415

@@ -1,0 +1,190 @@
+"""Schemas and patterns compile within limits, whatever they ask for, and leave no process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from issun.runtime import Model
+from issun.runtime.constraint import compiling, pool
+from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError
+
+SLOW: dict[str, dict[str, Any]] = {
+    "a power of two": {"type": "number", "multipleOf": 2147483648},
+    "the same as an integer": {"type": "integer", "multipleOf": 2147483648},
+    "a smaller one": {"type": "integer", "multipleOf": 1 << 27},
+    "two primes": {"allOf": [{"type": "integer", "multipleOf": n} for n in (1009, 2003)]},
+    "in a tuple": {
+        "type": "array",
+        "prefixItems": [{"type": "integer", "multipleOf": 1 << 31}],
+        "minItems": 1,
+        "maxItems": 1,
+    },
+    "in an object": {
+        "type": "object",
+        "properties": {"a": {"type": "number", "multipleOf": 1 << 30}},
+        "required": ["a"],
+    },
+    "patterns": {
+        "allOf": [{"type": "string", "pattern": f"^(a|b)*a(a|b){{{n}}}$"} for n in range(25)]
+    },
+}
+QUICK = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with Model.load(threads=1) as found:
+        yield found
+
+
+def children(process: int | None = None) -> list[psutil.Process]:
+    """The processes that try grammars for another one."""
+    found = psutil.Process(process).children(recursive=True)
+    return [child for child in found if "child.py" in " ".join(child.cmdline())]
+
+
+def until(true: Callable[[], bool], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_what_would_take_for_ever_is_refused_and_remembered(
+    model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(pool, "MOST_SECONDS", 1.0)
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(ParameterError, match="takes more than 1 s to compile"):
+        model.constraints.json_schema(SLOW[kind])
+    assert psutil.Process().memory_info().rss < before + (100 << 20)
+    began = time.monotonic()
+    with pytest.raises(ParameterError, match="takes more than 1 s to compile"):
+        model.constraints.json_schema(SLOW[kind])
+    assert time.monotonic() < began + 0.5
+    assert model.constraints.json_schema(QUICK).accepts(model.tokenizer.encode('{"a":1}'))
+
+
+def test_memory_is_limited(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "child.py"
+    text = pool._PROGRAM.read_text(encoding="utf-8")
+    assert "MOST_BYTES = 1 << 30" in text
+    program.write_text(text.replace("MOST_BYTES = 1 << 30", "MOST_BYTES = 1 << 26"))
+    monkeypatch.setattr(pool, "_PROGRAM", program)
+    monkeypatch.setattr(pool, "MOST_SECONDS", 30.0)
+    with pytest.raises(ParameterError, match="MB of memory to compile"):
+        model.constraints.json_schema(SLOW["a power of two"])
+    assert model.constraints.json_schema(QUICK)
+
+
+def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
+    for n in range(4):
+        model.constraints.choices([f"{n}"])
+    (child,) = children()
+    model.constraints.regex("[0-9]{7}")
+    assert children() == [child]
+    model.close()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "MOST_WAITING", 5)
+    constraints, found = model.constraints, list[type[Exception]]()
+
+    def ask(number: int) -> None:
+        try:
+            constraints.json_schema({"type": "integer", "multipleOf": 1 << 31, "minimum": -number})
+        except (ParameterError, BusyError) as error:
+            found.append(type(error))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(9)]
+    for thread in threads:
+        thread.start()
+    until(lambda: found == [CompilerBusyError] * 4)
+    assert len(children()) == 2
+    constraints.close()
+    for thread in threads:
+        thread.join(2)
+        assert not thread.is_alive()
+    assert found == [CompilerBusyError] * 4 + [BusyError] * 5
+    with pytest.raises(BusyError, match="closed"):
+        constraints.choices(["山"])
+
+
+def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[list[str]]()
+    ask = pool.Child.tried
+
+    def counted(self: pool.Child, table: str, grammars: list[str]) -> Any:
+        tried.append(grammars)
+        return ask(self, table, grammars)
+
+    monkeypatch.setattr(pool.Child, "tried", counted)
+    constraints = model.constraints
+    threads = [threading.Thread(target=constraints.json_schema, args=(QUICK,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tried) == 1
+
+
+ASKING = """
+import sys
+from issun.runtime import Model
+model = Model.load(threads=1)
+model.constraints.choices(["a"])
+print("ready", flush=True)
+model.constraints.json_schema({"type": "number", "multipleOf": 2147483648})
+"""
+
+
+@pytest.mark.parametrize("way", ["as it is", "by the pipe alone"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_its_parent(tmp_path: Path, way: str, number: int) -> None:
+    program = pool._PROGRAM.read_text(encoding="utf-8")
+    asking = ASKING
+    if way != "as it is":
+        (tmp_path / "child.py").write_text(program.replace("prctl(1, ", "prctl(0, "))
+        asking = f"""
+from pathlib import Path
+from issun.runtime.constraint import pool
+pool._PROGRAM = Path({str(tmp_path / "child.py")!r})
+{ASKING}"""
+    with subprocess.Popen(
+        [sys.executable, "-c", asking], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # in the middle of the trial
+        (child,) = children(process.pid)
+        process.send_signal(number)
+        process.wait(5)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_process_compiles_for_itself(model: Model) -> None:
+    model.constraints.choices(["a"])
+    script = os.fork()
+    if not script:
+        signal.alarm(20)
+        try:
+            ok = model.constraints.choices(["b"]).accepts(model.tokenizer.encode("b"))
+        except BaseException:
+            ok = False
+        os._exit(0 if ok else 1)
+    assert os.waitpid(script, 0)[1] == 0
+    assert model.constraints.choices(["c"])
