@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 import uuid
 
 import httpx
@@ -161,9 +163,13 @@ def test_a_failure_has_an_id_too(server: Running, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(server.service.metrics, "text", fail)
     found = server.get("/metrics", headers={"X-Request-Id": "mine"})
     assert (found.status_code, found.headers["x-request-id"]) == (500, "mine")
-    with embedded_server(max_connections=1) as full, httpx.Client() as client:
-        client.get(full.url + "/health")
-        refused = full.get("/health")
+    with embedded_server(max_connections=1) as full:
+        host, port = full.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as asking:  # and so not idle
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+            asking.sendall(head.encode())
+            time.sleep(0.2)
+            refused = full.get("/health")
     assert refused.status_code == 503
     assert refused.headers["x-request-id"].startswith("req_")
 
