@@ -218,9 +218,10 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
-    print("| task | way | right | valid JSON | cut | tokens an answer | seconds |")
-    print("|---|---|---|---|---|---|---|")
     with Model.load(args.bundle, trust=args.trust) as model:
+        _ = model.constraints  # a missing extra is told before anything is asked
+        print("| task | way | right | valid JSON | cut | tokens an answer | seconds |")
+        print("|---|---|---|---|---|---|---|")
         for task in tasks():
             count = len(task.questions)
             for result in measure(model, task):

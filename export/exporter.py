@@ -24,6 +24,7 @@ from issun.export.target import (
     staged,
 )
 from issun.export.template import ALPACA, check_template, load_template
+from issun.export.tokenizer_files import report_not_followed
 from issun.runtime.errors import Notify
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
@@ -69,6 +70,9 @@ def export(
     )
     template = load_template(options.template) if options.template else ALPACA
     check_template(template, checkpoint.tokenizer.spellings)
+    report_not_followed(
+        checkpoint.tokenizer.path.parent, None if options.template else template.name, notify
+    )
     unk = checkpoint.tokenizer.id_of("unk")
     if unk is None:
         raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)

@@ -17,7 +17,7 @@ from issun.runtime.files import user_path
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SMALL = re.compile(
     r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens"
-    r"|tokenizer)\.json|[\w.-]+\.model"
+    r"|tokenizer|chat_template)\.json|chat_template\.jinja|[\w.-]+\.model"
 )
 
 

@@ -1,11 +1,13 @@
-"""Files in which a checkpoint keeps its tokenizer."""
+"""Files in which a checkpoint keeps its tokenizer, and what in them is not followed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
 
+from issun.export.config import read_json
 from issun.export.errors import CheckpointError
+from issun.runtime.errors import Notify
 
 TOKENIZER_FILES = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 TOKENIZER_CONFIGS = (
@@ -16,6 +18,9 @@ TOKENIZER_CONFIGS = (
 )
 # Tokenizers of other kinds; tokenizer.json may have been made from a SentencePiece file.
 _OTHERS = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+_CLASSES = (None, "T5Tokenizer", "T5TokenizerFast")
+# Where transformers keeps a chat template: alone, or as a field beside others.
+_CHAT, _CHAT_FILES = "chat_template", ("chat_template.jinja", "chat_template.json")
 
 
 def sentencepiece_file(folder: str | Path, names: Collection[str]) -> str:
@@ -23,21 +28,50 @@ def sentencepiece_file(folder: str | Path, names: Collection[str]) -> str:
 
     Raises CheckpointError that says what to put there, or where else to take it from.
     """
-    expected = " or ".join(TOKENIZER_FILES)
+    expected = ", ".join(TOKENIZER_FILES)
     if found := next((name for name in TOKENIZER_FILES if name in names), None):
         return found
     if others := [name for name in _OTHERS if name in names]:
         raise CheckpointError(
-            "{folder} has {others} and no SentencePiece tokenizer: expected {names}. Put the file "
-            "that the tokenizer was made from there, or name a folder or hub id that has it with "
-            "--tokenizer.",
+            "{folder} has {others} and no SentencePiece tokenizer: expected one of {names}. Put "
+            "the file that the tokenizer was made from there, or name a folder or hub id that has "
+            "it with --tokenizer.",
             folder=folder,
-            others=" and ".join(others),
+            others=", ".join(others),
             names=expected,
         )
     raise CheckpointError(
-        "{folder} has no SentencePiece tokenizer: expected {names}. Put the file of its base model "
-        "there, or name a folder or hub id that has it with --tokenizer.",
+        "{folder} has no SentencePiece tokenizer: expected one of {names}. Put the file of its "
+        "base model there, or name a folder or hub id that has it with --tokenizer.",
         folder=folder,
         names=expected,
     )
+
+
+def report_not_followed(folder: Path, prompts: str | None, notify: Notify) -> None:
+    """Name what the files in `folder` ask for that changes ids or prompts and is not done.
+
+    `prompts` is the template that prompts follow where the user has given none.
+    """
+    config = folder / "tokenizer_config.json"
+    for path in (config, folder / "config.json"):
+        name = read_json(path).get("tokenizer_class") if path.is_file() else None
+        if name not in _CLASSES:
+            notify(
+                "{path}: tokenizer_class is {name}, and issun reads text as T5Tokenizer does: ids "
+                "may differ.",
+                path=path,
+                name=name,
+            )
+        if name is not None:
+            break
+    found = [path for path in (folder / file for file in _CHAT_FILES) if path.is_file()]
+    if config.is_file() and read_json(config).get(_CHAT):
+        found.append(config)
+    if found and prompts is not None:
+        notify(
+            "{path}: the chat_template is not read; prompts follow the template {name}. "
+            "--template FILE gives another.",
+            path=found[0],
+            name=prompts,
+        )

@@ -177,18 +177,27 @@ MESSAGES: dict[str, str] = {
     "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.": (
         "{folder}: GPT2LMHeadModel にない {names}{more} は使いません。"
     ),
-    "{folder} has no SentencePiece tokenizer: expected {names}. Put the file of its base model "
-    "there, or name a folder or hub id that has it with --tokenizer.": (
-        "{folder} に SentencePiece のトークナイザーがありません。必要なのは {names} です。"
+    "{folder} has no SentencePiece tokenizer: expected one of {names}. Put the file of its base "
+    "model there, or name a folder or hub id that has it with --tokenizer.": (
+        "{folder} に SentencePiece のトークナイザーがありません。{names} のいずれかが必要です。"
         "元のモデルのファイルをそこに置くか、それがあるフォルダーか Hub の ID を --tokenizer で"
         "指定してください。"
     ),
-    "{folder} has {others} and no SentencePiece tokenizer: expected {names}. Put the file that "
-    "the tokenizer was made from there, or name a folder or hub id that has it with "
+    "{folder} has {others} and no SentencePiece tokenizer: expected one of {names}. Put the file "
+    "that the tokenizer was made from there, or name a folder or hub id that has it with "
     "--tokenizer.": (
         "{folder} には {others} だけがあり、SentencePiece のトークナイザーがありません。"
-        "必要なのは {names} です。変換元のファイルをそこに置くか、それがあるフォルダーか Hub の ID を "
+        "{names} のいずれかが必要です。変換元のファイルをそこに置くか、それがあるフォルダーか Hub の ID を "
         "--tokenizer で指定してください。"
+    ),
+    "{path}: tokenizer_class is {name}, and issun reads text as T5Tokenizer does: ids may differ.": (
+        "{path}: tokenizer_class は {name} ですが、issun は T5Tokenizer として文を読みます。"
+        "ID が異なることがあります。"
+    ),
+    "{path}: the chat_template is not read; prompts follow the template {name}. --template FILE "
+    "gives another.": (
+        "{path}: chat_template は使いません。プロンプトはテンプレート {name} に従います。"
+        "別の形式は --template FILE で指定できます。"
     ),
     "Folder or hub id that has the tokenizer, if another.": (
         "トークナイザーが別の場所にある場合、そのフォルダーか Hub の ID。"

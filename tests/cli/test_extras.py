@@ -56,7 +56,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
     "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
     "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),
-    "issun.benchmarks.structured": ([EMBED, "--help"], None),
+    "issun.benchmarks.structured": ([], "server"),
     "issun.benchmarks.together": (
         [EMBED, "--rounds", "1", "--tokens", "2", "--prompts", "2"],
         None,

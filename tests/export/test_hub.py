@@ -411,3 +411,8 @@ def test_neither_a_folder_nor_a_hub_id(
 )
 def test_one_form_of_the_weights(names: list[str], weights: list[str]) -> None:
     assert needed_files(["config.json", *names]) == ["config.json", *weights]
+
+
+def test_a_chat_template_comes_too_so_that_it_is_named() -> None:
+    names = ["chat_template.jinja", "chat_template.json", "config.json", "README.md"]
+    assert needed_files(names) == names[:3]

@@ -43,9 +43,9 @@ def refusal(source: Path, **options: Any) -> str:
 def test_no_tokenizer_says_what_to_put_where(folders: tuple[Path, Path]) -> None:
     source, _ = folders
     assert refusal(source) == (
-        f"{source} has no SentencePiece tokenizer: expected spiece.model or sentencepiece.model "
-        "or tokenizer.model. Put the file of its base model there, or name a folder or hub id "
-        "that has it with --tokenizer."
+        f"{source} has no SentencePiece tokenizer: expected one of spiece.model, "
+        "sentencepiece.model, tokenizer.model. Put the file of its base model there, or name a "
+        "folder or hub id that has it with --tokenizer."
     )
 
 
@@ -54,7 +54,7 @@ def test_no_tokenizer_says_what_to_put_where(folders: tuple[Path, Path]) -> None
     [
         (["tokenizer.json"], "tokenizer.json"),
         (["tokenizer.json", "tokenizer_config.json"], "tokenizer.json"),
-        (["merges.txt", "vocab.json"], "vocab.json and merges.txt"),
+        (["merges.txt", "vocab.json"], "vocab.json, merges.txt"),
         (["vocab.txt"], "vocab.txt"),
     ],
 )
@@ -65,7 +65,7 @@ def test_tokenizer_of_another_kind_alone_is_named(
     for name in names:
         (source / name).write_text("{}", encoding="utf-8")
     message = refusal(source)
-    assert message.startswith(f"{source} has {said} and no SentencePiece tokenizer: expected spie")
+    assert message.startswith(f"{source} has {said} and no SentencePiece tokenizer: expected one")
     assert message.endswith("or name a folder or hub id that has it with --tokenizer.")
 
 
@@ -108,7 +108,7 @@ def test_tokenizer_from_elsewhere_goes_before_the_checkpoint_s(
     _, opened, _ = open_source(str(source), tokenizer=other)
     assert opened.tokenizer.path == other / "tokenizer.model"
     assert opened.tokenizer.special["<m>"] == 396  # behind T5Tokenizer's own <pad>
-    assert opened.tokenizer.id_of("pad") is None, "the checkpoint's own files are not mixed in"
+    assert opened.tokenizer.roles["pad"] == "<pad>", "the checkpoint's own is not mixed in"
     own = open_checkpoint(source).tokenizer
     assert (own.pieces, own.id_of("pad")) == (400, 4)
     sources = [
