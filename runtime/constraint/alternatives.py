@@ -113,10 +113,7 @@ class Alternatives:
 
     def _without_values(self, plain: Plain, kind: str, depth: int) -> bool:
         if kind in ("integer", "fraction"):
-            (low, low_out), (high, high_out) = plain.low(), plain.high()
-            if low is None or high is None:
-                return False
-            return low > high or (low == high and (low_out or high_out))
+            return not plain.has_numbers(whole=kind == "integer")
         if kind == "object":
             return len(plain.required) > plain.limit("maxProperties", math.inf) or any(
                 self._nothing(plain.property(name), depth - 1) for name in plain.required

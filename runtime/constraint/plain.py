@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -137,6 +138,22 @@ class Plain:
     def high(self) -> tuple[Fraction | None, bool]:
         """The upper bound of a number, and whether the bound itself is out."""
         return _bound(self.limits, "maximum", "exclusiveMaximum", min)
+
+    def has_numbers(self, *, whole: bool) -> bool:
+        """Whether there is a number, or a whole one, within the bounds."""
+        (low, low_out), (high, high_out) = self.low(), self.high()
+        if low is None or high is None:
+            return True
+        units = [Fraction(str(multiple)) for multiple in self.multiples] + [Fraction(1)] * whole
+        if not units or not all(units):
+            return low < high or (low == high and not low_out and not high_out)
+        unit = Fraction(
+            math.lcm(*(u.numerator for u in units)), math.gcd(*(u.denominator for u in units))
+        )
+        first, last = math.ceil(low / unit), math.floor(high / unit)
+        first += low_out and first * unit == low
+        last -= high_out and last * unit == high
+        return first <= last
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -38,14 +38,15 @@ def kinds(plain: Plain) -> list[str]:
 class Sizes:
     """How many tokens the smallest and the largest values need; infinite where there are none.
 
-    `least` counts the fewest tokens that spell the smallest value, `narrowest` its characters, each
-    of which may become a token, and `most` the characters of the largest.
+    `least` counts the fewest tokens that spell the smallest value. `most` counts the characters of
+    the largest, each of which may become a token. `narrowest` counts those of the values that are
+    left where all that may be bounded is: any of the values that are listed, numbers of one digit.
     """
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
         self._alternatives, self._literals, self._strings = alternatives, literals, strings
-        self._tokens = _Smallest(self, literals.tokens, _CHARACTERS)
-        self._characters = _Smallest(self, len, 1)
+        self._tokens = _Smallest(self, literals.tokens, _CHARACTERS, min)
+        self._characters = _Smallest(self, len, 1, max)
         self._most: dict[Where, float] = {}
         self._listed: dict[int, list[Any]] = {}
 
@@ -54,11 +55,11 @@ class Sizes:
         return self._tokens.of(where)
 
     def narrowest(self, where: Where | None) -> float:
-        """Characters of the smallest value."""
+        """Characters of a value that is bounded as far as can be."""
         return self._characters.of(where)
 
     def narrowest_of(self, plain: Plain, kind: str) -> float:
-        """Characters of the smallest value of one kind."""
+        """As `narrowest`, of one kind."""
         return self._characters.of_kind(plain, kind)
 
     def most(self, where: Where | None) -> float:
@@ -135,8 +136,15 @@ class _Smallest:
     Of what holds itself it is infinite at first, and worked out until nothing changes.
     """
 
-    def __init__(self, sizes: Sizes, measure: Callable[[str], int], characters: int) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        measure: Callable[[str], int],
+        characters: int,
+        pick: Callable[[Iterable[int]], int],  # of the values that are listed
+    ) -> None:
         self._sizes, self._measure, self._characters = sizes, measure, characters
+        self._pick = pick
         self._known: dict[Where, float] = {}
 
     def of(self, where: Where | None) -> float:
@@ -155,18 +163,18 @@ class _Smallest:
     def of_kind(self, plain: Plain, kind: str) -> float:
         """The size of the smallest value of one kind."""
         if kind == "values":
-            texts = map(dumps, self._sizes.listed(plain))
-            return min(map(self._measure, texts), default=math.inf)
+            texts = [dumps(value) for value in self._sizes.listed(plain)]
+            return self._pick(map(self._measure, texts)) if texts else math.inf
         return math.inf if self._sizes.unwritable(kind) else self._of_type(plain, kind)
 
     def _of_type(self, plain: Plain, kind: str) -> float:
         if kind == "string":
-            return 2 + -(-self._sizes.shortest_string(plain) // self._characters)
+            return 2 + _ceil(self._sizes.shortest_string(plain) / self._characters)
         if kind == "number":
             return numbers.shortest(plain)
         if kind == "array":
             return self._array(plain)
-        return self._object(plain) if kind == "object" else self._measure("true")
+        return self._object(plain) if kind == "object" else self._measure("false")
 
     def _array(self, plain: Plain) -> float:
         count = int(plain.limit("minItems", 0))
@@ -205,3 +213,7 @@ class _Smallest:
             self._known[where] = math.inf
             self._known[where] = self._once(where)
         return self._known[where]
+
+
+def _ceil(size: float) -> float:
+    return size if size == math.inf else math.ceil(size)
