@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from issun.runtime.model import Model
 
 MakePrompt = Callable[[str], list[int]]  # a line that comes behind the user's text -> a prompt
-_Key = tuple[str | None, str]
+_Key = tuple[str | None, str | None]
 _NEXT_SEED = 0x9E3779B97F4A7C15  # far from the seeds of other answers
 
 
@@ -53,8 +53,8 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         own = room if ask.most is None else min(room, ask.most)
         if ask.pattern is not None:
             constraints[key] = model.constraints.regex(ask.pattern, room=own)
-        elif ask.schema is not None:
-            constraints[key] = model.constraints.json_schema(ask.schema, room=own)
+        elif ask.place is not None:
+            constraints[key] = model.constraints.json_schema(schema, place=ask.place, room=own)
     return Form(plan, constraints)
 
 
@@ -63,7 +63,7 @@ def _spelled(model: Model, text: str, path: str) -> str:
 
 
 def _key(ask: Ask) -> _Key:
-    return ask.pattern, repr(ask.schema)
+    return ask.pattern, ask.place
 
 
 class Filling:

@@ -13,8 +13,7 @@ from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.constraint.patterns import terminal
-from issun.runtime.constraint.plain import ROOT
-from issun.runtime.constraint.references import Document
+from issun.runtime.constraint.references import Document, Place
 from issun.runtime.constraint.restoring import JsonText, WholeText
 from issun.runtime.constraint.sizes import Sizes
 from issun.runtime.constraint.steps import bounds
@@ -113,8 +112,10 @@ class Constraints:
             _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
         return constraint
 
-    def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
-        """JSON that follows `schema` and ends within the room.
+    def json_schema(
+        self, schema: dict[str, Any], *, place: Place = "#", room: int | None = None
+    ) -> Constraint:
+        """JSON that follows `schema`, or the part of it at `place`, and ends within the room.
 
         Raises ParameterError, with the place in the schema, for what cannot be followed or
         spelled, and where the smallest answer does not fit.
@@ -124,7 +125,7 @@ class Constraints:
             text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
             _check_size(text, "schema")
             schema = json.loads(text)
-            fitted, least, restorer = self._fitted(schema, room)
+            fitted, least, restorer = self._fitted(schema, place, room)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
         except (TypeError, ValueError) as error:
@@ -134,18 +135,19 @@ class Constraints:
         return self._make(rules, is_json=True, restorer=restorer)
 
     def _fitted(
-        self, schema: dict[str, Any], room: int
+        self, schema: dict[str, Any], place: Place, room: int
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """A schema whose values fit the room, the tokens that it needs, and what restores text."""
         alternatives = Alternatives(Document(schema))
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
-        fitter.explain()
-        least = int(sizes.least(ROOT))
+        where = (place,)
+        fitter.explain(where)
+        least = int(sizes.least(where))
         _check_room(least, room, "schema")
-        fitted = fitter.schema(room - _AROUND)
-        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
+        fitted = fitter.schema(where, room - _AROUND)
+        restorer = partial(JsonText, alternatives, literals, where) if literals.changed else None
         return fitted, least, restorer
 
     def _begin(self, left: int) -> str:
