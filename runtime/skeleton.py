@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 from issun.runtime import leaves
 from issun.runtime.constraint.alternatives import Alternatives
@@ -64,6 +64,13 @@ _FORMATS |= {
 _FORMATS["date-time"] = f"{_FORMATS['date']}T{_FORMATS['time']}"
 
 
+class Count(NamedTuple):
+    """How many values are asked for, at least and at most."""
+
+    least: int
+    most: int
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How the JSON of one schema is filled."""
@@ -74,6 +81,11 @@ class Plan:
     def asks(self) -> list[Ask]:
         """Every kind of answer that may be asked for, so that all can be compiled before."""
         return list(self._root.asks())
+
+    @property
+    def count(self) -> Count:
+        """How many values are asked for: the fewest, and the most."""
+        return self._root.count
 
     def fill(self, question: str) -> Filling:
         """JSON text as far as it is known, and what the model is asked; answers are sent in.
@@ -105,6 +117,7 @@ class _Known:
     """Text that no model is needed for."""
 
     text: str
+    count: ClassVar[Count] = Count(0, 0)
 
     def asks(self) -> Iterator[Ask]:
         return iter(())
@@ -118,6 +131,7 @@ class _Value:
     """One leaf."""
 
     leaf: Leaf
+    count: ClassVar[Count] = Count(1, 1)
 
     def asks(self) -> Iterator[Ask]:
         yield from self.leaf.asks
@@ -132,6 +146,11 @@ class _Object:
     """Properties by name: what each is called, and what is in it."""
 
     properties: Mapping[str, tuple[str, _Node]]
+
+    @property
+    def count(self) -> Count:
+        counts = [node.count for _, node in self.properties.values()]
+        return Count(sum(c.least for c in counts), sum(c.most for c in counts))
 
     def asks(self) -> Iterator[Ask]:
         for _, node in self.properties.values():
@@ -159,14 +178,20 @@ class _Items:
     """A list of objects or lists: how many is asked first, then each by its place."""
 
     item: _Node
-    count: Leaf
+    counts: range
+    number: Leaf
+
+    @property
+    def count(self) -> Count:
+        one = self.item.count
+        return Count(1 + self.counts[0] * one.least, 1 + self.counts[-1] * one.most)
 
     def asks(self) -> Iterator[Ask]:
-        yield from self.count.asks
+        yield from self.number.asks
         yield from self.item.asks()
 
     def fill(self, label: str, question: str) -> Filling:
-        count = yield from self.count.value(f"{label}はいくつありますか", question)
+        count = yield from self.number.value(f"{label}はいくつありますか", question)
         yield "["
         for place in range(count):
             if place:
@@ -294,7 +319,7 @@ class _Planner:
             return _Value(leaf if least else leaves.or_absent(leaf, []))
         last = 1 if unique else max(least, _MOST_ITEMS) if most is None else most
         counts = range(least, max(least, min(last, _MOST_ITEMS)) + 1)
-        return _Items(item, leaves.one_of({str(count): count for count in counts}))
+        return _Items(item, counts, leaves.one_of({str(count): count for count in counts}))
 
     def _string(self, plain: Plain, place: Place) -> _Node:
         least, most = plain.limit("minLength", 0), plain.limit("maxLength", None)
@@ -319,16 +344,16 @@ class _Planner:
     def _one_of(self, some: Sequence[Plain], place: Place) -> _Node:
         """One of the values that are listed, where all are."""
         values = {
-            canonical(value): value
+            canonical(value): (value, own)
             for plain in some
-            for _, value in plain.values or ()
+            for own, value in plain.values or ()
             if fits(value, plain, self._alternatives)
         }
         if not values:
             raise ParameterError("{path}: no value can follow the schema.", path=place)
         if len(values) == 1:
-            return _Known(*map(_dump, values.values()))
-        return _Value(leaves.one_of({self._spelled(v, place): v for v in values.values()}))
+            return _Known(*(_dump(value) for value, _ in values.values()))
+        return _Value(leaves.one_of({self._spelled(v, own): v for v, own in values.values()}))
 
     def _spelled(self, value: object, place: Place) -> str:
         text = value if isinstance(value, str) else "" if value is None else _dump(value)
