@@ -72,7 +72,7 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
 
 def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Constraint:
     if ask.pattern is not None:
-        return model.constraints.regex(ask.pattern, room=room)
+        return model.constraints.regex(ask.pattern, room=room, name=ask.name)
     return model.constraints.json_schema(schema, place=ask.place or "#", room=room)
 
 

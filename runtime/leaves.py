@@ -30,6 +30,21 @@ _MOST_ITEMS = 8  # of a list that has no bound
 _MOST_ADDED = 40  # characters of a text that must have some and has no bound
 _MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
+FORMATS = {
+    "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
+    "time": r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z",
+    "email": r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20})?@[a-z0-9]{1,20}(\.[a-z]{2,6}){1,2}",
+    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "ipv4": r"((25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])",
+}
+_LABELS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20}){1,3}"
+FORMATS |= {
+    "hostname": _LABELS,
+    "uri": rf"https?://{_LABELS}(/[a-z0-9]{{1,20}}){{0,3}}",
+    "ipv6": "[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}",
+    "duration": "P([1-9][0-9]{0,2}[YMWD]|T[1-9][0-9]{0,2}[HMS])",
+}
+FORMATS["date-time"] = f"{FORMATS['date']}T{FORMATS['time']}"
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
@@ -56,6 +71,7 @@ class Ask:
     pattern: str | None = None
     place: Place | None = None
     most: int | None = None
+    name: str = "regex"  # of the pattern, in errors
 
 
 Asking = Generator[Ask, str, Any]
@@ -139,14 +155,14 @@ def text(least: int, most: int | None) -> Leaf:
     return Leaf(Ask("", most=None if most is None else most + _SENTENCE), read, strict)
 
 
-def matching(pattern: str) -> Leaf:
+def matching(pattern: str, place: Place) -> Leaf:
     """Text that `pattern` matches: the whole answer, since a search for it might take for ever."""
-    return Leaf(Ask("", pattern), lambda answer, asked: answer, listable=False)
+    return Leaf(Ask("", pattern, name=place), lambda answer, asked: answer, listable=False)
 
 
-def formed(pattern: str) -> Leaf:
-    """Text that one of our own patterns matches."""
-    return _in_sentence(pattern, lambda answer, asked: answer)
+def formed(name: str) -> Leaf:
+    """Text of a format that `FORMATS` has."""
+    return _in_sentence(FORMATS[name], lambda answer, asked: answer, 2 * _SENTENCE)
 
 
 def by_grammar(place: Place) -> Leaf:

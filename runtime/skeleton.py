@@ -18,6 +18,7 @@ from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.following import fits
 from issun.runtime.constraint.plain import Plain, canonical
 from issun.runtime.constraint.references import Document, Place, inside
+from issun.runtime.constraint.strings import FORMATS
 from issun.runtime.errors import ParameterError
 from issun.runtime.leaves import Ask, Leaf
 
@@ -47,21 +48,6 @@ _CONSTRAINING = _OF_ANY.union(
     ("items", "minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern"),
     ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 )
-_FORMATS = {
-    "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
-    "time": r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z",
-    "email": r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20})?@[a-z0-9]{1,20}(\.[a-z]{2,6}){1,2}",
-    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
-    "ipv4": r"((25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])",
-}
-_LABELS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20}){1,3}"
-_FORMATS |= {
-    "hostname": _LABELS,
-    "uri": rf"https?://{_LABELS}(/[a-z0-9]{{1,20}}){{0,3}}",
-    "ipv6": "[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}",
-    "duration": "P([1-9][0-9]{0,2}[YMWD]|T[1-9][0-9]{0,2}[HMS])",
-}
-_FORMATS["date-time"] = f"{_FORMATS['date']}T{_FORMATS['time']}"
 
 
 class Count(NamedTuple):
@@ -324,14 +310,15 @@ class _Planner:
     def _string(self, plain: Plain, place: Place) -> _Node:
         least, most = plain.limit("minLength", 0), plain.limit("maxLength", None)
         patterns = [pattern for _, pattern in plain.patterns]
-        forms = [_FORMATS[name] for name in plain.formats if name in _FORMATS]
+        forms = [name for name in plain.formats if name in leaves.FORMATS]
         if not patterns and not forms:
             return _Value(leaves.text(least, most))
         if least or most is not None or len(patterns) + len(forms) > 1:
             return _by_grammar(place)
         if forms:
+            self._spell(FORMATS[forms[0]], inside(place, "format"))
             return _Value(leaves.formed(forms[0]))
-        return _Value(leaves.matching(_unanchored(patterns[0])))
+        return _Value(leaves.matching(_unanchored(patterns[0]), plain.patterns[0][0]))
 
     def _boolean(self, place: Place) -> _Node:
         words = {"はい": True, "いいえ": False}

@@ -88,13 +88,13 @@ class Constraints:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
         return self.vocabulary.spelled(self._with_newlines(text), path)
 
-    def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
-        """Text that `pattern` matches as a whole.
+    def regex(self, pattern: str, *, room: int | None = None, name: str = "regex") -> Constraint:
+        """Text that `pattern`, which errors call `name`, matches as a whole.
 
         Raises ParameterError for a bad pattern, and for one of which the vocabulary can spell no
         match, or none that fits the room.
         """
-        _check_size(pattern, "regex")
+        _check_size(pattern, name)
         room = room or self._room
         parts = ["/([^ ](?s:.*))?/", terminal(pattern, self.vocabulary.newline)]
         alphabet = self.vocabulary.restriction(pattern)
@@ -105,12 +105,12 @@ class Constraints:
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room - _AROUND)
         ]
-        place = first_possible(rules, "regex")
+        place = first_possible(rules, name)
         if place is None:
-            raise self.vocabulary.nothing_spells(pattern, "regex")
+            raise self.vocabulary.nothing_spells(pattern, name)
         constraint = self._make(rules[place])
         if place:  # it has more characters than the answer may have tokens
-            _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
+            _check_room(constraint.start().shortest(self.vocabulary), room, name)
         return constraint
 
     def json_schema(

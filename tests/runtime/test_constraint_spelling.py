@@ -59,7 +59,7 @@ def test_a_pattern_behind_any_characters_goes_on_to_its_end(
 def test_a_pattern_that_needs_a_missing_character_is_refused_soon(
     braceless: tuple[Tokenizer, Constraints], pattern: str
 ) -> None:
-    with pytest.raises(ParameterError, match="^regex: the model's vocabulary cannot spell what "):
+    with pytest.raises(ParameterError, match=r"^regex: the model's vocabulary cannot spell what "):
         braceless[1].regex(pattern)
 
 

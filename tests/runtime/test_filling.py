@@ -118,6 +118,26 @@ def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, A
 
 
 @pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ({"type": "string", "pattern": "[a-z"}, "#/properties/名~1号/pattern: unclosed"),
+        ({"type": "string", "pattern": "^㈱"}, "#/properties/名~1号/pattern: the model's vocabul"),
+        ({"type": "string", "pattern": "(?=a)a"}, "#/properties/名~1号/pattern: look-around"),
+        ({"enum": ["赤", "😀"]}, "#/properties/名~1号/enum/1: the model's vocabulary cannot"),
+        ({"anyOf": [{"type": "string", "pattern": "[a-"}, {}]}, "#/properties/名~1号/anyOf/0/patt"),
+        ({"type": "integer", "not": {"const": 3}}, "#/properties/名~1号/not cannot be followed"),
+        ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 refers to itself without an end"),
+    ],
+)
+def test_errors_name_the_place_in_the_whole_schema(
+    model: Model, kind: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ParameterError) as error:
+        prepare(model, listed(**{"題": {"type": "string"}, "名/号": kind}), room=60)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("kind", "room"),
     [
         ({"type": "integer"}, 9),
