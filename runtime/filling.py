@@ -47,7 +47,7 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
     Raises ParameterError for what cannot be followed, or not in the model's vocabulary, and where
     not even the shortest answers fit.
     """
-    plan = make_plan(schema, partial(_spelled, model))
+    plan = make_plan(schema, partial(_spelled, model), most=room // _SHORT)
     if plan is None:
         return None
     least = _FEWEST * plan.count.least

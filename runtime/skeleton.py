@@ -81,14 +81,18 @@ class Plan:
         return self._root.fill("", question)
 
 
-def make_plan(schema: Schema, spell: Spell = lambda text, path: text) -> Plan | None:
+def make_plan(
+    schema: Schema, spell: Spell = lambda text, path: text, *, most: int = _MOST_NODES
+) -> Plan | None:
     """A plan for `schema`; None where only the grammar of the whole can be followed.
+
+    It asks for at most `most` values where its lists can be so short.
 
     Raises ParameterError for a schema that is wrong or that nothing follows, and for a text of it
     that the vocabulary cannot spell.
     """
     try:
-        root = _Planner(schema, spell).node("#")
+        root = _Planner(schema, spell, most).node("#")
     except _NoSkeletonError:
         return None
     return None if _is_grammar(root) else Plan(root)
@@ -192,8 +196,9 @@ _Node = _Known | _Value | _Object | _Items
 class _Planner:
     """Turns the places of one schema into nodes."""
 
-    def __init__(self, schema: Schema, spell: Spell) -> None:
+    def __init__(self, schema: Schema, spell: Spell, most: int) -> None:
         self._document, self._spell, self._count = Document(schema), spell, 0
+        self._most = most
         self._alternatives = Alternatives(self._document)
         self._open = ["#"]  # places that references lead to and that are being followed
 
@@ -304,7 +309,8 @@ class _Planner:
             leaf = leaves.several(item.leaf, least, most, unique=unique)
             return _Value(leaf if least else leaves.or_absent(leaf, []))
         last = 1 if unique else max(least, _MOST_ITEMS) if most is None else most
-        counts = range(least, max(least, min(last, _MOST_ITEMS)) + 1)
+        fitting = self._most // max(1, item.count.most)
+        counts = range(least, max(least, min(last, _MOST_ITEMS, fitting)) + 1)
         return _Items(item, counts, leaves.one_of({str(count): count for count in counts}))
 
     def _string(self, plain: Plain, place: Place) -> _Node:

@@ -211,6 +211,8 @@ INSTEAD: Mapping[str, str] = {  # the field of this server that does what anothe
     "guided_grammar": "regex, choices or response_format",
     "structural_tag": "regex, choices or response_format",
     "properties": "response_format.json_schema.schema for a schema",
+    "value": "response_format.json_schema.schema for a schema, or regex",
+    "pattern": "regex",
     "format": "response_format",
     "input": "messages",
     "parts": "content",

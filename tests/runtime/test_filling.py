@@ -102,6 +102,9 @@ def listed(**properties: Any) -> dict[str, Any]:
         listed(文={"type": "string"}, 数={"type": "integer"}, 後={"type": "string"}),
         listed(文=listed(語={"type": "array", "items": {}}), 後={"type": "string"}),
         listed(**{name: {"type": "integer"} for name in "abcde"}),
+        listed(
+            話={"type": "array", "items": listed(年={"type": "integer"}, 題={"type": "string"})}
+        ),
         listed(日={"type": "string", "format": "date"}, 数={"type": "number"}, 文={}),
     ],
 )

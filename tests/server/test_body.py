@@ -95,6 +95,16 @@ def test_empty_values_become_the_defaults() -> None:
         ({"stream_options": {"x": 1}}, "stream_options.x", "1 is not supported"),
         ({"response_format": {"type": "text", "x": 1}}, "response_format.x", "1 is not"),
         ({"response_format": {"properties": {"a": {}}}}, "response_format.properties", "schema"),
+        (
+            {"response_format": {"type": "json", "value": {"a": 1}}},
+            "response_format.value",
+            "schema",
+        ),
+        (
+            {"response_format": {"type": "regex", "pattern": "a"}},
+            "response_format.pattern",
+            "regex",
+        ),
         ({"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar", "Use regex"),
         (answered(annotations=[{"type": "url"}]), "messages[1].annotations", '[{"type":"url"}]'),
         (answered(audio={"id": "x"}), "messages[1].audio", '{"id":"x"}'),
