@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from issun.runtime.answer import Completion, Stream
-from issun.runtime.constraint.making import TOO_SMALL
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Segment, Timings
 from issun.runtime.leaves import Ask
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MakePrompt = Callable[[str], list[int]]  # a line that comes behind the user's text -> a prompt
 _Key = tuple[str | None, str | None]
 _FEWEST = 2  # tokens of a value: one, and the end
+_MOST_SECONDS = 20.0  # to compile all constraints of a schema
 _SHORT = 12  # tokens of a value that every constraint leaves room for
 _NEXT_SEED = 0x9E3779B97F4A7C15  # far from the seeds of other answers
 
@@ -52,8 +53,14 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         return None
     least = _FEWEST * plan.count.least
     if least > room:
-        raise ParameterError(TOO_SMALL, name="schema", least=least, room=room)
+        raise ParameterError(
+            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            name="schema",
+            least=least,
+            room=room,
+        )
     share = max(_SHORT, room // max(1, plan.count.most))
+    latest = time.monotonic() + _MOST_SECONDS
     constraints: dict[_Key, Constraint] = {}
     for ask in plan.asks:
         key = _key(ask)
@@ -67,12 +74,27 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
             constraints[key] = make(min(most, share))
         except ParameterError:  # perhaps its smallest value needs more than the others
             constraints[key] = make(most)
+        if time.monotonic() > latest:
+            raise ParameterError(
+                "{name} takes more than {limit:g} s to compile: take a simpler one.",
+                name="schema",
+                limit=_MOST_SECONDS,
+            )
     return Form(plan, constraints)
 
 
 def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Constraint:
-    if ask.pattern is not None:
+    if ask.pattern is not None and ask.name is not None:
         return model.constraints.regex(ask.pattern, room=room, name=ask.name)
+    if ask.pattern is not None:
+        try:
+            return model.constraints.regex(ask.pattern, room=room)
+        except ParameterError as error:  # about a pattern that nobody has seen
+            raise ParameterError(
+                "{path}: not even the shortest value fits into {room:,} tokens.",
+                path=ask.path,
+                room=room,
+            ) from error
     return model.constraints.json_schema(schema, place=ask.place or "#", room=room)
 
 

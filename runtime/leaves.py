@@ -71,7 +71,8 @@ class Ask:
     pattern: str | None = None
     place: Place | None = None
     most: int | None = None
-    name: str = "regex"  # of the pattern, in errors
+    name: Place | None = None  # of the pattern, where it is the schema's
+    path: Place = "#"  # of the value
 
 
 Asking = Generator[Ask, str, Any]
@@ -114,6 +115,12 @@ class Leaf:
                 ) from None
         answer = yield replace(self.strict, line=line)
         return json.loads(answer) if self.strict.place is not None else self.read(answer, "")
+
+
+def placed(leaf: Leaf, path: Place) -> Leaf:
+    """The same, for a value at `path` of the schema."""
+    strict = leaf.strict and replace(leaf.strict, path=path)
+    return replace(leaf, ask=replace(leaf.ask, path=path), strict=strict)
 
 
 def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:

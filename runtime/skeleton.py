@@ -204,6 +204,10 @@ class _Planner:
 
     def node(self, place: Place) -> _Node:
         """What the schema at `place` becomes; raises ParameterError where no value follows it."""
+        node = self._unplaced(place)
+        return _Value(leaves.placed(node.leaf, place)) if isinstance(node, _Value) else node
+
+    def _unplaced(self, place: Place) -> _Node:
         self._count += 1
         if self._count > _MOST_NODES:
             raise _NoSkeletonError

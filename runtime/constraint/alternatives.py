@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
@@ -115,7 +116,9 @@ class Alternatives:
             (low, low_out), (high, high_out) = plain.low(), plain.high()
             if low is None or high is None:
                 return False
-            return low > high or (low == high and (low_out or high_out))
+            units = (Fraction(str(multiple)) for multiple in plain.multiples)
+            beyond = any(math.ceil(low / unit) * unit > high for unit in units)
+            return beyond or low > high or (low == high and (low_out or high_out))
         if kind == "object":
             return len(plain.required) > plain.limit("maxProperties", math.inf) or any(
                 self._nothing(plain.property(name), depth - 1) for name in plain.required
@@ -147,7 +150,7 @@ def _own(node: dict[str, Any], place: Place) -> Plain:
         place=place,
         types=frozenset(types),
         limits=dict(_limits(node, place)),
-        multiples=(_number(node, "multipleOf", place),) if "multipleOf" in node else (),
+        multiples=_multiples(node, place),
         patterns=((inside(place, "pattern"), _text(node, "pattern", place)),)
         if "pattern" in node
         else (),
@@ -248,6 +251,15 @@ def _text(node: dict[str, Any], name: str, place: Place) -> str:
     if not isinstance(given, str):
         raise _wrong(inside(place, name), given, "it must be a string")
     return given
+
+
+def _multiples(node: dict[str, Any], place: Place) -> tuple[Any, ...]:
+    if "multipleOf" not in node:
+        return ()
+    value = _number(node, "multipleOf", place)
+    if value <= 0:
+        raise _wrong(inside(place, "multipleOf"), value, "it must be above 0")
+    return (value,)
 
 
 def _flag(node: dict[str, Any], name: str, place: Place) -> bool:

@@ -25,7 +25,6 @@ from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
 _AROUND = 2  # tokens: a space before the answer, and the end
-TOO_SMALL = "{name} needs {least:,} tokens or more, and the answer may have {room:,}."
 _KEPT = 64  # compiled grammars
 
 
@@ -195,7 +194,12 @@ def _check_size(given: str, name: str) -> None:
 
 def _check_room(least: int, room: int, name: str) -> None:
     if least > room:
-        raise ParameterError(TOO_SMALL, name=name, least=least, room=room)
+        raise ParameterError(
+            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            name=name,
+            least=least,
+            room=room,
+        )
 
 
 def _quoted(text: str) -> str:

@@ -129,6 +129,12 @@ def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, A
         ({"enum": ["赤", "😀"]}, "#/properties/名~1号/enum/1: the model's vocabulary cannot"),
         ({"anyOf": [{"type": "string", "pattern": "[a-"}, {}]}, "#/properties/名~1号/anyOf/0/patt"),
         ({"type": "integer", "not": {"const": 3}}, "#/properties/名~1号/not cannot be followed"),
+        (
+            {"type": "string", "minLength": 10**9},
+            "#/properties/名~1号: not even the shortest value",
+        ),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号: not even"),
+        ({"type": "array", "items": {"type": "boolean"}, "minItems": 50}, "名~1号: not even"),
         ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 refers to itself without an end"),
     ],
 )

@@ -219,6 +219,8 @@ def test_what_has_no_skeleton_is_one_leaf_or_no_plan(part: Schema) -> None:
         {"type": "integer", "minimum": "5"},
         {"type": "string", "minLength": "3"},
         {"type": "string", "minLength": -1},
+        {"type": "integer", "multipleOf": 0},
+        {"type": "integer", "minimum": 1, "maximum": 100, "multipleOf": 1000},
         {"type": "string", "minLength": 5, "maxLength": 3},
         {"type": "array", "items": WHOLE, "minItems": 5, "maxItems": 3},
         {"type": "array", "items": TEXT, "uniqueItems": "yes"},
