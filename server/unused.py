@@ -120,7 +120,7 @@ STRUCTURED_OUTPUTS: Mapping[str, Check] = dict.fromkeys(
 )
 
 _KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients keep beside a message or a part of it
-    ("cache_control", "index", "status", "metadata"), _anything
+    ("cache_control", "index", "status", "metadata", "parsed"), _anything
 )
 
 MESSAGE: Mapping[str, Check] = {
@@ -158,6 +158,9 @@ PART: Mapping[str, Check] = {
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
+# As openai's `parse` leaves it, beside the text that it is read from.
+FUNCTION_CALL: Mapping[str, Check] = {"parsed_arguments": _anything}
+
 TOOL: Mapping[str, Check] = {"cache_control": _anything, "custom": _anything}
 
 # `/v1/responses`: what is about other tools than functions, and about storing, is refused.
@@ -181,7 +184,7 @@ RESPONSES_TEXT: Mapping[str, Check] = {"verbosity": _anything}
 
 RESPONSES_STREAM: Mapping[str, Check] = {"include_obfuscation": _anything}
 
-ITEM: Mapping[str, Check] = {**_KEPT, "id": _anything, "caller": _anything}
+ITEM: Mapping[str, Check] = {**_KEPT, **FUNCTION_CALL, "id": _anything, "caller": _anything}
 
 FUNCTION_TOOL: Mapping[str, Check] = {"cache_control": _anything, "output_schema": _anything}
 

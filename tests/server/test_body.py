@@ -52,6 +52,11 @@ def answered(**fields: Any) -> dict[str, Any]:
         answered(reasoning_content="考え中", reasoning="x", thinking="x", id="msg_1"),
         answered(provider_specific_fields={"x": 1}, images=[], finish_reason="stop"),
         answered(tool_calls=[CALL | {"index": 0}]),
+        answered(parsed={"a": 1}),
+        answered(tool_calls=[CALL | {"function": CALL["function"] | {"parsed_arguments": {}}}]),
+        answered(
+            tool_calls=[CALL | {"function": CALL["function"] | {"parsed_arguments": {"a": 1}}}]
+        ),
         answered(content=[{"type": "text", "text": "x", "index": 0, "annotations": []}]),
         answered(content=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]),
         {"tools": [{"type": "function", "function": {"name": "f", "strict": None}}]},
