@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from issun.runtime.answer import Completion, Stream
+from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Segment, Stop, Timings
 from issun.runtime.leaves import Ask
 from issun.runtime.sampling import Constraint, SamplingParams
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
     from issun.runtime.model import Model
 
 MakePrompt = Callable[[str], list[int]]  # a line that comes behind the user's text -> a prompt
-_Key = tuple[str | None, str]
+_Key = tuple[str | None, str | None]
+_FEWEST = 2  # tokens of a value: one, and the end
+_MOST_SECONDS = 20.0  # to compile all constraints of a schema
+_SHORT = 12  # tokens of a value that every constraint leaves room for
 _NEXT_SEED = 0x9E3779B97F4A7C15  # far from the seeds of other answers
 
 
@@ -38,24 +43,59 @@ class Form:
 def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
     """Make a form of `schema`; None where it has no fixed skeleton.
 
-    `room` is how many tokens the answers may have behind the user's text.
+    `room` is how many tokens the answers may have behind the user's text, all together.
 
-    Raises ParameterError for what cannot be followed, or not in the model's vocabulary.
+    Raises ParameterError for what cannot be followed, or not in the model's vocabulary, and where
+    not even the shortest answers fit.
     """
-    plan = make_plan(schema, partial(_spelled, model))
+    plan = make_plan(schema, partial(_spelled, model), most=room // _SHORT)
     if plan is None:
         return None
+    least = _FEWEST * plan.count.least
+    if least > room:
+        raise ParameterError(
+            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            name="schema",
+            least=least,
+            room=room,
+        )
+    share = max(_SHORT, room // max(1, plan.count.most))
+    latest = time.monotonic() + _MOST_SECONDS
     constraints: dict[_Key, Constraint] = {}
     for ask in plan.asks:
         key = _key(ask)
         if key in constraints:
             continue
-        own = room if ask.most is None else min(room, ask.most)
-        if ask.pattern is not None:
-            constraints[key] = model.constraints.regex(ask.pattern, room=own)
-        elif ask.schema is not None:
-            constraints[key] = model.constraints.json_schema(ask.schema, room=own)
+        if ask.pattern is None and ask.place is None:
+            continue
+        most = room if ask.most is None else min(room, ask.most)
+        make = partial(_constraint, model, schema, ask)
+        try:
+            constraints[key] = make(min(most, share))
+        except ParameterError:  # perhaps its smallest value needs more than the others
+            constraints[key] = make(most)
+        if time.monotonic() > latest:
+            raise ParameterError(
+                "{name} takes more than {limit:g} s to compile: take a simpler one.",
+                name="schema",
+                limit=_MOST_SECONDS,
+            )
     return Form(plan, constraints)
+
+
+def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Constraint:
+    if ask.pattern is not None and ask.name is not None:
+        return model.constraints.regex(ask.pattern, room=room, name=ask.name)
+    if ask.pattern is not None:
+        try:
+            return model.constraints.regex(ask.pattern, room=room)
+        except ParameterError as error:  # about a pattern that nobody has seen
+            raise ParameterError(
+                "{path}: not even the shortest value fits into {room:,} tokens.",
+                path=ask.path,
+                room=room,
+            ) from error
+    return model.constraints.json_schema(schema, place=ask.place or "#", room=room)
 
 
 def _spelled(model: Model, text: str, path: str) -> str:
@@ -63,7 +103,7 @@ def _spelled(model: Model, text: str, path: str) -> str:
 
 
 def _key(ask: Ask) -> _Key:
-    return ask.pattern, repr(ask.schema)
+    return ask.pattern, ask.place
 
 
 class Filling:
@@ -101,7 +141,8 @@ class Filling:
     def _end(self, segment: Segment, wanted: SamplingParams) -> FinishReason | None:
         """Go on behind the last segment of an answer; gives the finish reason of the whole."""
         left = self._params.max_new_tokens - self._before.new_tokens
-        whole = left > 0 and segment.timings.new_tokens == wanted.max_new_tokens  # more is cut off
+        bounded = segment.timings.new_tokens == wanted.max_new_tokens
+        whole = bounded and (left > 0 or wanted.constraint is None)  # of free text more is cut off
         if segment.finish_reason == "length" and not whole:
             self.asked = None
             return "length"
@@ -131,6 +172,8 @@ class Filling:
         left = max(1, self._params.max_new_tokens - self._before.new_tokens)
         seed = self._params.seed
         constraint = self._form.constraint(ask)
+        if constraint is None:  # free text takes its share of what is left, and has no other end
+            left = max(1, left // max(1, self._form.plan.count.most - self._count))
         return replace(
             self._params,
             constraint=constraint,

@@ -13,6 +13,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from issun.runtime.constraint.following import is_number
+from issun.runtime.constraint.plain import Plain
+from issun.runtime.constraint.references import Place
 from issun.runtime.errors import SamplingError
 
 # A topic has one mark, at its end, so that a value must come soon.
@@ -22,12 +25,26 @@ _SEPARATOR = r"(、|,|・|と|や)\s?"
 _PART = r"[^、,・。\n]+"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
-_BOUNDING = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked afterwards
 _MOST_ITEMS = 8  # of a list that has no bound
 _MOST_ADDED = 40  # characters of a text that must have some and has no bound
 _MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
+FORMATS = {
+    "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
+    "time": r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z",
+    "email": r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20})?@[a-z0-9]{1,20}(\.[a-z]{2,6}){1,2}",
+    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "ipv4": r"((25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])",
+}
+_LABELS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20}){1,3}"
+FORMATS |= {
+    "hostname": _LABELS,
+    "uri": rf"https?://{_LABELS}(/[a-z0-9]{{1,20}}){{0,3}}",
+    "ipv6": "[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}",
+    "duration": "P([1-9][0-9]{0,2}[YMWD]|T[1-9][0-9]{0,2}[HMS])",
+}
+FORMATS["date-time"] = f"{FORMATS['date']}T{FORMATS['time']}"
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
@@ -46,13 +63,16 @@ class Ask:
     """One answer that a model is to write.
 
     `line` comes behind the user's text. The answer matches `pattern` as a whole, is JSON by
-    `schema`, or is free text where both are None; `most` tokens are enough for it.
+    what stands at `place` of the schema, or is free text where both are None; `most` tokens are
+    enough for it.
     """
 
     line: str
     pattern: str | None = None
-    schema: dict[str, Any] | None = None
+    place: Place | None = None
     most: int | None = None
+    name: Place | None = None  # of the pattern, where it is the schema's
+    path: Place = "#"  # of the value
 
 
 Asking = Generator[Ask, str, Any]
@@ -94,7 +114,13 @@ class Leaf:
                     "There is no value in the answer to {line!r}.", line=line
                 ) from None
         answer = yield replace(self.strict, line=line)
-        return json.loads(answer) if self.strict.schema is not None else self.read(answer, "")
+        return json.loads(answer) if self.strict.place is not None else self.read(answer, "")
+
+
+def placed(leaf: Leaf, path: Place) -> Leaf:
+    """The same, for a value at `path` of the schema."""
+    strict = leaf.strict and replace(leaf.strict, path=path)
+    return replace(leaf, ask=replace(leaf.ask, path=path), strict=strict)
 
 
 def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
@@ -105,19 +131,20 @@ def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
     return replace(_in_sentence(pattern, lambda text, asked: values[text], most), hint=hint)
 
 
-def number(schema: dict[str, Any], *, whole: bool) -> Leaf:
-    """A number; one outside the schema's bounds is asked for again by a grammar."""
-    if whole and (values := _range(schema)):
+def number(plain: Plain, *, whole: bool) -> Leaf:
+    """A number; one outside the bounds is asked for again by a grammar."""
+    if whole and (values := _range(plain)):
         return one_of({str(value): value for value in values})
 
     def read(text: str, asked: str) -> Any:
         value = float(text) if "." in text else int(text)
-        if not _holds(schema, value):
+        if not is_number(value, plain):
             raise UnusableError
         return value
 
     leaf = _in_sentence(_INTEGER if whole else _NUMBER, read)
-    return replace(leaf, strict=Ask("", schema=schema)) if _BOUNDING & set(schema) else leaf
+    bounded = plain.multiples or any("imum" in name for name in plain.limits)
+    return replace(leaf, strict=Ask("", place=plain.place)) if bounded else leaf
 
 
 def text(least: int, most: int | None) -> Leaf:
@@ -135,19 +162,19 @@ def text(least: int, most: int | None) -> Leaf:
     return Leaf(Ask("", most=None if most is None else most + _SENTENCE), read, strict)
 
 
-def matching(pattern: str) -> Leaf:
+def matching(pattern: str, place: Place) -> Leaf:
     """Text that `pattern` matches: the whole answer, since a search for it might take for ever."""
-    return Leaf(Ask("", pattern), lambda answer, asked: answer, listable=False)
+    return Leaf(Ask("", pattern, name=place), lambda answer, asked: answer, listable=False)
 
 
-def formed(pattern: str) -> Leaf:
-    """Text that one of our own patterns matches."""
-    return _in_sentence(pattern, lambda answer, asked: answer)
+def formed(name: str) -> Leaf:
+    """Text of a format that `FORMATS` has."""
+    return _in_sentence(FORMATS[name], lambda answer, asked: answer, 2 * _SENTENCE)
 
 
-def by_grammar(schema: dict[str, Any]) -> Leaf:
+def by_grammar(place: Place) -> Leaf:
     """What has no fixed skeleton, as JSON that the model writes."""
-    return Leaf(Ask("", schema=schema), lambda answer, asked: json.loads(answer), listable=False)
+    return Leaf(Ask("", place=place), lambda answer, asked: json.loads(answer), listable=False)
 
 
 def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
@@ -176,7 +203,7 @@ def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
 
 def or_absent(leaf: Leaf, absent: Any) -> Leaf:
     """The same, but the model may say that there is none, which gives `absent`."""
-    if leaf.ask.schema is not None or (leaf.pattern is None and leaf.ask.pattern is not None):
+    if leaf.ask.place is not None or (leaf.pattern is None and leaf.ask.pattern is not None):
         return leaf
 
     def read(answer: str, asked: str) -> Any:
@@ -210,24 +237,12 @@ def _line(label: str, hint: str) -> str:
     return (label if whole else f"{label}は?") + hint
 
 
-def _range(schema: dict[str, Any]) -> Sequence[int]:
-    """The whole numbers that `schema` allows, where these are few; none otherwise."""
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+def _range(plain: Plain) -> Sequence[int]:
+    """The whole numbers within the bounds, where these are few; none otherwise."""
+    (low, _), (high, _) = plain.low(), plain.high()
     if low is None or high is None or high - low >= _MOST_ENUMERATED:
         return []
-    return [n for n in range(math.floor(low), math.ceil(high) + 1) if _holds(schema, n)]
-
-
-def _holds(schema: dict[str, Any], value: float) -> bool:
-    """Whether `value` is within the bounds of `schema`."""
-    factor = schema.get("multipleOf")
-    return (
-        schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
-        and schema.get("exclusiveMinimum", -math.inf) < value
-        and value < schema.get("exclusiveMaximum", math.inf)
-        and (factor is None or (value / factor).is_integer())
-    )
+    return [n for n in range(math.floor(low), math.ceil(high) + 1) if is_number(n, plain)]
 
 
 def _tidy(answer: str, asked: str) -> str:

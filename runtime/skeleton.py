@@ -11,10 +11,14 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, ClassVar, NamedTuple
 
 from issun.runtime import leaves
+from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.following import fits
+from issun.runtime.constraint.plain import Plain, canonical
+from issun.runtime.constraint.references import Document, Place, inside
+from issun.runtime.constraint.strings import FORMATS
 from issun.runtime.errors import ParameterError
 from issun.runtime.leaves import Ask, Leaf
 
@@ -27,7 +31,6 @@ _MOST_NODES = 500  # of one plan: references may unfold to more than anybody rea
 _LONGEST = 60  # characters of a description: some have pages of them
 _MOST_ITEMS = 5  # objects of a list that has no bound
 _ABSENT = object()
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 _NAMING = {"title", "description"}
 # Keywords that say what a value must be, by the type that they are about.
 _OF_ANY = {"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "$dynamicRef", "$recursiveRef"}
@@ -45,14 +48,13 @@ _CONSTRAINING = _OF_ANY.union(
     ("items", "minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern"),
     ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 )
-_FORMATS = {
-    "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
-    "time": r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z",
-    "email": r"[a-z0-9]{1,20}(\.[a-z0-9]{1,20})?@[a-z0-9]{1,20}(\.[a-z]{2,6}){1,2}",
-    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
-    "ipv4": r"((25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1?[1-9]?[0-9])",
-}
-_FORMATS["date-time"] = f"{_FORMATS['date']}T{_FORMATS['time']}"
+
+
+class Count(NamedTuple):
+    """How many values are asked for, at least and at most."""
+
+    least: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,11 @@ class Plan:
         """Every kind of answer that may be asked for, so that all can be compiled before."""
         return list(self._root.asks())
 
+    @property
+    def count(self) -> Count:
+        """How many values are asked for: the fewest, and the most."""
+        return self._root.count
+
     def fill(self, question: str) -> Filling:
         """JSON text as far as it is known, and what the model is asked; answers are sent in.
 
@@ -74,16 +81,21 @@ class Plan:
         return self._root.fill("", question)
 
 
-def make_plan(schema: Schema, spell: Spell = lambda text, path: text) -> Plan | None:
+def make_plan(
+    schema: Schema, spell: Spell = lambda text, path: text, *, most: int = _MOST_NODES
+) -> Plan | None:
     """A plan for `schema`; None where only the grammar of the whole can be followed.
 
-    Raises ParameterError for a text of the schema that the vocabulary cannot spell.
+    It asks for at most `most` values where its lists can be so short.
+
+    Raises ParameterError for a schema that is wrong or that nothing follows, and for a text of it
+    that the vocabulary cannot spell.
     """
     try:
-        root = _Planner(schema, spell).node(schema, "#")
+        root = _Planner(schema, spell, most).node("#")
     except _NoSkeletonError:
         return None
-    return None if isinstance(root, _Value) and root.leaf.ask.schema is not None else Plan(root)
+    return None if _is_grammar(root) else Plan(root)
 
 
 class _NoSkeletonError(Exception):
@@ -95,6 +107,7 @@ class _Known:
     """Text that no model is needed for."""
 
     text: str
+    count: ClassVar[Count] = Count(0, 0)
 
     def asks(self) -> Iterator[Ask]:
         return iter(())
@@ -108,6 +121,7 @@ class _Value:
     """One leaf."""
 
     leaf: Leaf
+    count: ClassVar[Count] = Count(1, 1)
 
     def asks(self) -> Iterator[Ask]:
         yield from self.leaf.asks
@@ -122,6 +136,11 @@ class _Object:
     """Properties by name: what each is called, and what is in it."""
 
     properties: Mapping[str, tuple[str, _Node]]
+
+    @property
+    def count(self) -> Count:
+        counts = [node.count for _, node in self.properties.values()]
+        return Count(sum(c.least for c in counts), sum(c.most for c in counts))
 
     def asks(self) -> Iterator[Ask]:
         for _, node in self.properties.values():
@@ -149,14 +168,20 @@ class _Items:
     """A list of objects or lists: how many is asked first, then each by its place."""
 
     item: _Node
-    count: Leaf
+    counts: range
+    number: Leaf
+
+    @property
+    def count(self) -> Count:
+        one = self.item.count
+        return Count(1 + self.counts[0] * one.least, 1 + self.counts[-1] * one.most)
 
     def asks(self) -> Iterator[Ask]:
-        yield from self.count.asks
+        yield from self.number.asks
         yield from self.item.asks()
 
     def fill(self, label: str, question: str) -> Filling:
-        count = yield from self.count.value(f"{label}はいくつありますか", question)
+        count = yield from self.number.value(f"{label}はいくつありますか", question)
         yield "["
         for place in range(count):
             if place:
@@ -169,116 +194,103 @@ _Node = _Known | _Value | _Object | _Items
 
 
 class _Planner:
-    """Turns one schema into nodes."""
+    """Turns the places of one schema into nodes."""
 
-    def __init__(self, root: Schema, spell: Spell) -> None:
-        self._root, self._spell, self._count = root, spell, 0
-        self._open: list[str] = []  # references that are being followed
+    def __init__(self, schema: Schema, spell: Spell, most: int) -> None:
+        self._document, self._spell, self._count = Document(schema), spell, 0
+        self._most = most
+        self._alternatives = Alternatives(self._document)
+        self._open = ["#"]  # places that references lead to and that are being followed
 
-    def node(self, schema: object, path: str) -> _Node:
-        """What `schema`, which stands at `path`, becomes."""
+    def node(self, place: Place) -> _Node:
+        """What the schema at `place` becomes; raises ParameterError where no value follows it."""
+        node = self._unplaced(place)
+        return _Value(leaves.placed(node.leaf, place)) if isinstance(node, _Value) else node
+
+    def _unplaced(self, place: Place) -> _Node:
         self._count += 1
         if self._count > _MOST_NODES:
             raise _NoSkeletonError
-        if schema is True:
-            return _Value(leaves.text(0, None))
+        some = self._alternatives.of((place,))
+        if not some:
+            raise ParameterError("{path}: no value can follow the schema.", path=place)
+        schema = self._document.at(place)
         if not isinstance(schema, dict):
-            raise _NoSkeletonError
+            return _anything()
+        if all(plain.values is not None for plain in some):
+            return self._one_of(some, place)
         if "$ref" in schema:
-            return self._reference(schema, path)
-        if "const" in schema:
-            return _Known(_dump(schema["const"]))
-        if "enum" in schema and isinstance(schema["enum"], list):
-            return self._one_of(schema["enum"], schema, path)
-        return self._alternatives(schema, path) or self._typed(schema, path)
+            return self._reference(schema, place)
+        return self._either(schema, place) or self._typed(schema, some[0], place)
 
-    def _reference(self, schema: Schema, path: str) -> _Node:
-        reference = schema["$ref"]
-        if reference in self._open or _constrains(schema, {"$ref"}):
-            return self._by_grammar(schema)
-        target = self._find(reference)
-        self._open.append(reference)
+    def _reference(self, schema: Schema, place: Place) -> _Node:
+        target = self._document.target(place, schema["$ref"])
+        if target in self._open or _constrains(schema, {"$ref"}):
+            return _by_grammar(place)
+        self._open.append(target)
         try:
-            return self.node(target, path)
+            return self.node(target)
         finally:
             self._open.pop()
 
-    def _find(self, reference: object) -> object:
-        """What a reference within the schema points to."""
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            raise _NoSkeletonError
-        found: Any = self._root
-        for part in filter(None, unquote(reference[1:]).split("/")):
-            key = part.replace("~1", "/").replace("~0", "~")
-            try:
-                found = found[int(key)] if isinstance(found, list) else found[key]
-            except (KeyError, IndexError, ValueError, TypeError):
-                raise _NoSkeletonError from None
-        return found
+    def _either(self, schema: Schema, place: Place) -> _Node | None:
+        """A choice of schemas: of one and null, or of one alone."""
+        name = next((name for name in ("anyOf", "oneOf", "allOf") if name in schema), None)
+        if name is None:
+            return None
+        branches = schema[name]
+        filled = [b for b in branches if not (isinstance(b, dict) and b.get("type") == "null")]
+        nullable = len(filled) < len(branches)
+        if len(filled) != 1 or (nullable and name == "allOf"):
+            return _by_grammar(place)
+        if _constrains(schema, {name} if nullable else {name, "type"}):
+            return _by_grammar(place)
+        node = self.node(inside(place, name, branches.index(filled[0])))
+        return _or(node, None) if nullable else node
 
-    def _alternatives(self, schema: Schema, path: str) -> _Node | None:
-        """A choice of schemas: of values, of one and null, or of one alone."""
-        for name in ("anyOf", "oneOf", "allOf"):
-            branches = schema.get(name)
-            if not isinstance(branches, list) or not branches:
-                continue
-            if _constrains(schema, {name, "type"}):
-                return self._by_grammar(schema)
-            if name == "allOf" and len(branches) > 1:
-                return self._by_grammar(schema)
-            if all(isinstance(b, dict) and ("const" in b or "enum" in b) for b in branches):
-                values = [v for b in branches for v in b.get("enum", [b.get("const")])]
-                return self._one_of(list({_dump(v): v for v in values}.values()), {}, path)
-            filled = [b for b in branches if not (isinstance(b, dict) and b.get("type") == "null")]
-            if len(filled) != 1:
-                return self._by_grammar(schema)
-            node = self.node(filled[0], f"{path}/{name}/{branches.index(filled[0])}")
-            return node if len(filled) == len(branches) else _or(node, None)
-        return None
-
-    def _typed(self, schema: Schema, path: str) -> _Node:
+    def _typed(self, schema: Schema, plain: Plain, place: Place) -> _Node:
         kinds = schema.get("type", _implied(schema))
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(_TYPES):
-            raise _NoSkeletonError
         kind = next((k for k in kinds if k != "null"), "null")
         if not (_OF_ANY | _OF.get(kind, set())).isdisjoint(schema):
-            return self._by_grammar(schema)
-        make: dict[str, Callable[[Schema, str], _Node]] = {
-            "object": self._object,
-            "array": self._array,
-            "string": self._string,
-            "integer": lambda s, _: _Value(leaves.number(s | {"type": kind}, whole=True)),
-            "number": lambda s, _: _Value(leaves.number(s | {"type": kind}, whole=False)),
-            "boolean": lambda _, path: self._boolean(path),
-            "null": lambda *_: _Known("null"),
+            return _by_grammar(place)
+        make: dict[str, Callable[[], _Node]] = {
+            "object": lambda: self._object(schema, plain, place),
+            "array": lambda: self._array(schema, plain, place),
+            "string": lambda: self._string(plain, place),
+            "integer": lambda: _Value(leaves.number(plain, whole=True)),
+            "number": lambda: _Value(leaves.number(plain, whole=False)),
+            "boolean": lambda: self._boolean(place),
+            "null": lambda: _Known("null"),
         }
-        node = make[kind](schema, path)
+        node = make[kind]()
         return _or(node, None) if "null" in kinds and kind != "null" else node
 
-    def _object(self, schema: Schema, path: str) -> _Node:
-        listed, required = schema.get("properties", {}), schema.get("required", [])
-        if not isinstance(listed, dict) or not set(required) <= set(listed):
-            return self._by_grammar(schema)
+    def _object(self, schema: Schema, plain: Plain, place: Place) -> _Node:
+        listed = schema.get("properties", {})
+        if not set(plain.required) <= set(listed):
+            return _by_grammar(place)
         if not listed:
             closed = schema.get("additionalProperties") is False
-            return _Known("{}") if closed else self._by_grammar(schema)
+            return _Known("{}") if closed else _by_grammar(place)
         properties: dict[str, tuple[str, _Node]] = {}
         for name, own in listed.items():
-            if own is False and name not in required:
+            if own is False and name not in plain.required:
                 continue
-            node = self.node(own, f"{path}/properties/{name}")
-            if name not in required:
+            at = inside(place, "properties", name)
+            node = self.node(at)
+            if name not in plain.required:
                 node = _or(node, _ABSENT)
-            properties[name] = (self._label(name, own), node)
+            properties[name] = (self._label(name, at), node)
         return _Object(properties)
 
-    def _label(self, name: str, schema: object) -> str:
+    def _label(self, name: str, place: Place) -> str:
         """What a property is called in a question: its description or title, or else its name."""
+        schema = self._document.at(place)
         if not isinstance(schema, dict):
             return name
         if not _NAMING & set(schema) and "$ref" in schema:
-            return self._label(name, self._find(schema["$ref"]))
+            return self._label(name, self._document.target(place, schema["$ref"]))
         description, title = (
             str(schema.get(key) or "").strip() for key in ("description", "title")
         )
@@ -286,67 +298,76 @@ class _Planner:
             title = ""  # as pydantic makes one of the name
         return description[:_LONGEST].rstrip("。.") or title or name
 
-    def _array(self, schema: Schema, path: str) -> _Node:
-        item = self.node(schema.get("items", True), f"{path}/items")
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
-        unique = schema.get("uniqueItems") is True
-        if most == 0:
+    def _array(self, schema: Schema, plain: Plain, place: Place) -> _Node:
+        least, most = plain.limit("minItems", 0), plain.limit("maxItems", None)
+        items = schema.get("items", True)
+        if isinstance(items, list) or (items is False and least):
+            return _by_grammar(place)
+        if most == 0 or items is False:
             return _Known("[]")
-        if (unique and least > 1) or self._is_grammar(item):
-            return self._by_grammar(schema)
+        unique = plain.unique is not None
+        item = self.node(inside(place, "items")) if "items" in schema else _anything()
+        if (unique and least > 1) or _is_grammar(item):
+            return _by_grammar(place)
         if isinstance(item, _Value) and item.leaf.listable and not item.leaf.strict:
             leaf = leaves.several(item.leaf, least, most, unique=unique)
             return _Value(leaf if least else leaves.or_absent(leaf, []))
         last = 1 if unique else max(least, _MOST_ITEMS) if most is None else most
-        counts = range(least, max(least, min(last, _MOST_ITEMS)) + 1)
-        return _Items(item, leaves.one_of({str(count): count for count in counts}))
+        fitting = self._most // max(1, item.count.most)
+        counts = range(least, max(least, min(last, _MOST_ITEMS, fitting)) + 1)
+        return _Items(item, counts, leaves.one_of({str(count): count for count in counts}))
 
-    def _is_grammar(self, node: _Node) -> bool:
-        return isinstance(node, _Value) and node.leaf.ask.schema is not None
-
-    def _string(self, schema: Schema, path: str) -> _Node:
-        least, most = schema.get("minLength", 0), schema.get("maxLength")
-        pattern, form = schema.get("pattern"), _FORMATS.get(str(schema.get("format")))
-        if pattern is None and form is None:
+    def _string(self, plain: Plain, place: Place) -> _Node:
+        least, most = plain.limit("minLength", 0), plain.limit("maxLength", None)
+        patterns = [pattern for _, pattern in plain.patterns]
+        forms = [name for name in plain.formats if name in leaves.FORMATS]
+        if not patterns and not forms:
             return _Value(leaves.text(least, most))
-        if least or most is not None or (pattern is not None and form is not None):
-            return self._by_grammar(schema)
-        if pattern is None:
-            return _Value(leaves.formed(str(form)))
-        return _Value(leaves.matching(_unanchored(str(pattern))))
+        if least or most is not None or len(patterns) + len(forms) > 1:
+            return _by_grammar(place)
+        if forms:
+            self._spell(FORMATS[forms[0]], inside(place, "format"))
+            return _Value(leaves.formed(forms[0]))
+        return _Value(leaves.matching(_unanchored(patterns[0]), plain.patterns[0][0]))
 
-    def _boolean(self, path: str) -> _Node:
+    def _boolean(self, place: Place) -> _Node:
         words = {"はい": True, "いいえ": False}
         try:
-            spelled = {self._spell(word, path): value for word, value in words.items()}
+            spelled = {self._spell(word, place): value for word, value in words.items()}
         except ParameterError:  # a vocabulary of another language
-            return self._one_of([True, False], {}, path)
+            return _Value(leaves.one_of({_dump(value): value for value in (True, False)}))
         return _Value(leaves.one_of(spelled, hint="はいかいいえで答えてください。"))
 
-    def _one_of(self, values: Sequence[Any], schema: Schema, path: str) -> _Node:
-        kinds = schema.get("type", _TYPES)
-        kinds = [kinds] if isinstance(kinds, str) else kinds
-        values = [value for value in values if any(_is_a(value, kind) for kind in kinds)]
-        if not values or _constrains(schema, {"enum", "type"}):
-            return self._by_grammar(schema)
-        if len(values) == 1:
-            return _Known(_dump(values[0]))
-        return _Value(leaves.one_of({self._spelled(value, path): value for value in values}))
-
-    def _spelled(self, value: object, path: str) -> str:
-        text = value if isinstance(value, str) else "" if value is None else _dump(value)
-        return self._spell(" ".join(text.split()) or "なし", path).strip()
-
-    def _by_grammar(self, schema: Schema) -> _Node:
-        """A leaf that is JSON by its own schema, with the definitions that this refers to."""
-        definitions = {
-            key: self._root[key] for key in ("$defs", "definitions") if key in self._root
+    def _one_of(self, some: Sequence[Plain], place: Place) -> _Node:
+        """One of the values that are listed, where all are."""
+        values = {
+            canonical(value): (value, own)
+            for plain in some
+            for own, value in plain.values or ()
+            if fits(value, plain, self._alternatives)
         }
-        for reference in _references([schema, definitions]):
-            if not reference.startswith(tuple(f"#/{key}/" for key in definitions)):
-                raise _NoSkeletonError
-        uses = any(True for _ in _references(schema))
-        return _Value(leaves.by_grammar(schema | definitions if uses else schema))
+        if not values:
+            raise ParameterError("{path}: no value can follow the schema.", path=place)
+        if len(values) == 1:
+            return _Known(*(_dump(value) for value, _ in values.values()))
+        return _Value(leaves.one_of({self._spelled(v, own): v for v, own in values.values()}))
+
+    def _spelled(self, value: object, place: Place) -> str:
+        text = value if isinstance(value, str) else "" if value is None else _dump(value)
+        return self._spell(" ".join(text.split()) or "なし", place).strip()
+
+
+def _by_grammar(place: Place) -> _Node:
+    """A leaf that is JSON by the schema at `place`."""
+    return _Value(leaves.by_grammar(place))
+
+
+def _is_grammar(node: _Node) -> bool:
+    return isinstance(node, _Value) and node.leaf.ask.place is not None
+
+
+def _anything() -> _Node:
+    return _Value(leaves.text(0, None))
 
 
 def _or(node: _Node, absent: object) -> _Node:
@@ -369,24 +390,6 @@ def _implied(schema: Schema) -> str:
         if any(name in schema for name in names):
             return kind
     return "string"
-
-
-def _is_a(value: object, kind: str) -> bool:
-    if isinstance(value, bool) or value is None:
-        return kind == ("null" if value is None else "boolean")
-    if isinstance(value, int | float):
-        return kind == "number" or (kind == "integer" and float(value).is_integer())
-    return isinstance(value, {"string": str, "array": list, "object": dict}.get(kind, ()))
-
-
-def _references(part: object) -> Iterator[str]:
-    if isinstance(part, dict):
-        if isinstance(part.get("$ref"), str):
-            yield part["$ref"]
-        part = list(part.values())
-    if isinstance(part, list):
-        for one in part:
-            yield from _references(one)
 
 
 def _unanchored(pattern: str) -> str:

@@ -112,6 +112,8 @@ class ContentPart(Body):
 class FunctionCall(Body, kw_only=True):
     """A call that an answer made: the arguments are JSON as text."""
 
+    unused: ClassVar[Mapping[str, Check]] = unused.FUNCTION_CALL
+
     name: str
     arguments: str | _Schema = ""
 

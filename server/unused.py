@@ -123,7 +123,7 @@ STRUCTURED_OUTPUTS: Mapping[str, Check] = dict.fromkeys(
 )
 
 _KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients keep beside a message or a part of it
-    ("cache_control", "index", "status", "metadata"), _anything
+    ("cache_control", "index", "status", "metadata", "parsed"), _anything
 )
 
 MESSAGE: Mapping[str, Check] = {
@@ -161,6 +161,9 @@ PART: Mapping[str, Check] = {
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
+# As openai's `parse` leaves it, beside the text that it is read from.
+FUNCTION_CALL: Mapping[str, Check] = {"parsed_arguments": _anything}
+
 TOOL: Mapping[str, Check] = {"cache_control": _anything, "custom": _anything}
 
 # `/v1/responses`: what is about other tools than functions, and about storing, is refused.
@@ -184,7 +187,7 @@ RESPONSES_TEXT: Mapping[str, Check] = {"verbosity": _anything}
 
 RESPONSES_STREAM: Mapping[str, Check] = {"include_obfuscation": _anything}
 
-ITEM: Mapping[str, Check] = {**_KEPT, "id": _anything, "caller": _anything}
+ITEM: Mapping[str, Check] = {**_KEPT, **FUNCTION_CALL, "id": _anything, "caller": _anything}
 
 FUNCTION_TOOL: Mapping[str, Check] = {"cache_control": _anything, "output_schema": _anything}
 
@@ -214,6 +217,8 @@ INSTEAD: Mapping[str, str] = {  # the field of this server that does what anothe
     "guided_grammar": "regex, choices or response_format",
     "structural_tag": "regex, choices or response_format",
     "properties": "response_format.json_schema.schema for a schema",
+    "value": "response_format.json_schema.schema for a schema, or regex",
+    "pattern": "regex",
     "format": "response_format",
     "input": "messages",
     "parts": "content",

@@ -56,6 +56,7 @@ MESSAGES: dict[str, str] = {
     "{path} has two names that the vocabulary spells alike.": "{path} に、モデルの語彙では同じ綴りになる名前が二つあります。",
     "The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.": "答えが途中で切れました。--max-new-tokens を増やすか、--stop を外してください。",
     "{path}: nothing matches {pattern!r}.": "{path}: {pattern!r} に合う文字列はありません。",
+    "{path}: not even the shortest value fits into {room:,} tokens.": "{path}: 最も短い値でも {room:,} トークンに収まりません。",
     "{name} needs {least:,} tokens or more, and the answer may have {room:,}.": "{name} には少なくとも {least:,} トークンが必要ですが、答えは {room:,} トークンまでです。",
     "Constrained answers need {module}: pip install 'issun[server]'": "制約つきの答えには {module} が必要です: pip install 'issun[server]'",
     "Give one of {asked}, not both.": "{asked} は、どれか一つだけを指定してください。",

@@ -17,11 +17,10 @@ _DEPTH = 4  # how deep two alternatives are searched for a difference
 _LENGTH, _ITEMS = ("minLength", "maxLength"), ("minItems", "maxItems")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _UNKNOWN = (  # keywords that say what is right and that nothing here follows
-    *("not", "if", "contains", "uniqueItems", "propertyNames", "dependencies"),
+    *("not", "if", "contains", "propertyNames", "dependencies"),
     *("dependentRequired", "dependentSchemas", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
 )
 _SAY_NOTHING: dict[str, Any] = {
-    "uniqueItems": False,
     "contains": True,
     "propertyNames": True,
     "unevaluatedItems": True,
@@ -145,11 +144,12 @@ def _own(node: dict[str, Any], place: Place) -> Plain:
         place=place,
         types=frozenset(types),
         limits=dict(_limits(node, place)),
-        multiples=(_number(node, "multipleOf", place),) if "multipleOf" in node else (),
+        multiples=_multiples(node, place),
         patterns=((inside(place, "pattern"), _text(node, "pattern", place)),)
         if "pattern" in node
         else (),
         formats=(_text(node, "format", place),) if "format" in node else (),
+        unique=inside(place, "uniqueItems") if _flag(node, "uniqueItems", place) else None,
         required=_required(node, place),
         properties=_children(node, "properties", place),
         families=_children(node, "patternProperties", place),
@@ -244,6 +244,22 @@ def _text(node: dict[str, Any], name: str, place: Place) -> str:
     given = node[name]
     if not isinstance(given, str):
         raise _wrong(inside(place, name), given, "it must be a string")
+    return given
+
+
+def _multiples(node: dict[str, Any], place: Place) -> tuple[Any, ...]:
+    if "multipleOf" not in node:
+        return ()
+    value = _number(node, "multipleOf", place)
+    if value <= 0:
+        raise _wrong(inside(place, "multipleOf"), value, "it must be above 0")
+    return (value,)
+
+
+def _flag(node: dict[str, Any], name: str, place: Place) -> bool:
+    given = node.get(name, False)
+    if not isinstance(given, bool):
+        raise _wrong(inside(place, name), given, "it must be true or false")
     return given
 
 

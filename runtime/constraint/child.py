@@ -21,8 +21,11 @@ from typing import Any
 MOST_BYTES = 1 << 30  # that the trials of one process may take
 BYTES = "bytes"  # the vocabulary whose tokens are single bytes, which needs no line
 MOST_STATES = 50_000  # of the lexer of one answer: about 2 kB each
+# Of work for one token: 0.15 s. llguidance's own tenth of that is too little for a date after a
+# topic of any characters, in a vocabulary of thousands of pieces.
+STEP_FUEL = 2_000_000
 # Of a grammar that nothing follows, or of which that cannot be told in time.
-_NOTHING = "nsatisfiable", "Unable to determine"
+_NOTHING = "nsatisfiable", "Unable to determine", "checking relevance"
 
 
 class Table:
@@ -77,7 +80,10 @@ def _tried(table: Any, grammars: list[str]) -> dict[str, Any]:
     """Compile each, and ask what may come first, as the parent is going to."""
     from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415
 
-    before, limits = _memory()[1], LLParserLimits(max_lexer_states=MOST_STATES)
+    before, limits = (
+        _memory()[1],
+        LLParserLimits(max_lexer_states=MOST_STATES, step_lexer_fuel=STEP_FUEL),
+    )
     for place, grammar in enumerate(grammars):
         matcher = LLMatcher(table, grammar, log_level=0, limits=limits)
         if not matcher.is_error():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from issun.runtime.constraint.child import BYTES, MOST_BYTES, MOST_STATES
+from issun.runtime.constraint.child import BYTES, MOST_BYTES, MOST_STATES, STEP_FUEL
 from issun.runtime.constraint.matching import first_line
 from issun.runtime.constraint.pool import (
     Child,
@@ -153,7 +153,7 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     if found is None or table == BYTES:
         return _Outcome(found)
     tokens = vocabulary.for_json if table == JSON else vocabulary.for_text
-    limits = LLParserLimits(max_lexer_states=MOST_STATES)
+    limits = LLParserLimits(max_lexer_states=MOST_STATES, step_lexer_fuel=STEP_FUEL)
     matcher = LLMatcher(tokens, grammars[found], log_level=0, limits=limits)
     matcher.compute_bitmask()  # which the matchers of all answers then have already
     return _Outcome(found, matcher, size)

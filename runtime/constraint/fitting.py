@@ -9,7 +9,7 @@ from typing import Any
 from issun.runtime.constraint import numbers
 from issun.runtime.constraint.literals import Literals
 from issun.runtime.constraint.patterns import bounded, other_than
-from issun.runtime.constraint.plain import ROOT, Plain, Where
+from issun.runtime.constraint.plain import Plain, Where
 from issun.runtime.constraint.sizes import WRITTEN, Sizes
 from issun.runtime.constraint.steps import shares, step
 from issun.runtime.constraint.strings import ESCAPES, Strings
@@ -33,15 +33,15 @@ class Fitter:
         self._names: dict[tuple[Where, int], str] = {}
         self._definitions: dict[str, Any] = {}
 
-    def schema(self, room: int) -> dict[str, Any]:
-        """The schema whose values take `room` characters at most, where they can."""
+    def schema(self, where: Where, room: int) -> dict[str, Any]:
+        """The schema of what follows `where` in `room` characters, where anything can."""
         options = {"whitespace_flexible": False, "json_allowed_escapes": ESCAPES}
-        root = self._fit(ROOT, room)
+        root = self._fit(where, room)
         return {**root, "$defs": self._definitions, "x-guidance": options}
 
-    def explain(self) -> None:
+    def explain(self, where: Where) -> None:
         """Raise ParameterError that says why no value can be written, if none can."""
-        self._explain(ROOT, ())
+        self._explain(where, ())
 
     def _fit(self, where: Where | None, room: float) -> Any:
         """A schema of what follows `where` in so much room."""
@@ -76,6 +76,8 @@ class Fitter:
         return numbers.fit(plain, room) if kind == "number" else {"type": kind}
 
     def _array(self, plain: Plain, room: int) -> dict[str, Any]:
+        if plain.unique:
+            raise ParameterError("{path} cannot be followed.", path=plain.unique)
         count = least = int(plain.limit("minItems", 0))
         most = plain.limit("maxItems", math.inf)
         left = room - 2 - sum(1 + self._need(plain.item(i))[0] for i in range(least))

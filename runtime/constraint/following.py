@@ -25,8 +25,11 @@ def fits(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
             matches(pattern, value) for _, pattern in plain.patterns
         )
     if isinstance(value, list):
-        return _within(len(value), plain, "Items") and all(
-            _inside(item, plain.item(i), alternatives) for i, item in enumerate(value)
+        apart = not plain.unique or len({canonical(item) for item in value}) == len(value)
+        return (
+            apart
+            and _within(len(value), plain, "Items")
+            and all(_inside(item, plain.item(i), alternatives) for i, item in enumerate(value))
         )
     if isinstance(value, dict):
         return (
@@ -34,7 +37,7 @@ def fits(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
             and value.keys() >= set(plain.required)
             and all(_inside(v, plain.property(name), alternatives) for name, v in value.items())
         )
-    return kind not in ("integer", "fraction") or _is_number(Fraction(str(value)), plain)
+    return kind not in ("integer", "fraction") or is_number(value, plain)
 
 
 def _inside(value: Any, where: Where | None, alternatives: Alternatives) -> bool:
@@ -51,11 +54,13 @@ def _within(size: int, plain: Plain, name: str) -> bool:
     return bool(plain.limit(f"min{name}", 0) <= size <= plain.limit(f"max{name}", math.inf))
 
 
-def _is_number(value: Fraction, plain: Plain) -> bool:
+def is_number(value: float, plain: Plain) -> bool:
+    """Whether a number keeps the bounds of `plain` and is a multiple of what it must be."""
+    exact = Fraction(str(value))
     (low, low_out), (high, high_out) = plain.low(), plain.high()
-    if low is not None and (value < low or (low_out and value == low)):
+    if low is not None and (exact < low or (low_out and exact == low)):
         return False
-    if high is not None and (value > high or (high_out and value == high)):
+    if high is not None and (exact > high or (high_out and exact == high)):
         return False
     units = (Fraction(str(multiple)) for multiple in plain.multiples)
-    return all(unit and (value / unit).denominator == 1 for unit in units)
+    return all(unit and (exact / unit).denominator == 1 for unit in units)

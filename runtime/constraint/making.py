@@ -13,8 +13,7 @@ from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.constraint.patterns import terminal
-from issun.runtime.constraint.plain import ROOT
-from issun.runtime.constraint.references import Document
+from issun.runtime.constraint.references import Document, Place
 from issun.runtime.constraint.restoring import JsonText, WholeText
 from issun.runtime.constraint.sizes import Sizes
 from issun.runtime.constraint.steps import bounds
@@ -91,13 +90,13 @@ class Constraints:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
         return self.vocabulary.spelled(self._with_newlines(text), path)
 
-    def regex(self, pattern: str, *, room: int | None = None) -> Constraint:
-        """Text that `pattern` matches as a whole.
+    def regex(self, pattern: str, *, room: int | None = None, name: str = "regex") -> Constraint:
+        """Text that `pattern`, which errors call `name`, matches as a whole.
 
         Raises ParameterError for a bad pattern, and for one of which the vocabulary can spell no
         match, or none that fits the room.
         """
-        _check_size(pattern, "regex")
+        _check_size(pattern, name)
         room = room or self._room
         parts = ["/([^ ](?s:.*))?/", terminal(pattern, self.vocabulary.newline)]
         alphabet = self.vocabulary.restriction(pattern)
@@ -108,45 +107,48 @@ class Constraints:
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room - _AROUND)
         ]
-        found = self._compiler.first(rules, "regex", is_json=False)
+        found = self._compiler.first(rules, name, is_json=False)
         if not found:
-            raise self.vocabulary.nothing_spells(pattern, "regex")
+            raise self.vocabulary.nothing_spells(pattern, name)
         place, matcher = found
         constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
-            _check_room(constraint.start().shortest(self.vocabulary), room, "regex")
+            _check_room(constraint.start().shortest(self.vocabulary), room, name)
         return constraint
 
-    def json_schema(self, schema: dict[str, Any], *, room: int | None = None) -> Constraint:
-        """JSON that follows `schema` and ends within the room.
+    def json_schema(
+        self, schema: dict[str, Any], *, place: Place = "#", room: int | None = None
+    ) -> Constraint:
+        """JSON that follows `schema`, or the part of it at `place`, and ends within the room.
 
         Raises ParameterError, with the place in the schema, for what cannot be followed or
         spelled, and where the smallest answer does not fit.
         """
         room = room or self._room
         try:
-            fitted, least, restorer = self._fitted(_own_json(schema), room)
+            fitted, least, restorer = self._fitted(_own_json(schema), place, room)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
         rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
         found = self._compiler.first([rules], "schema", is_json=True)
         if not found:
-            raise ParameterError("{path}: no value can follow the schema.", path="#")
+            raise ParameterError("{path}: no value can follow the schema.", path=place)
         return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fitted(
-        self, schema: dict[str, Any], room: int
+        self, schema: dict[str, Any], place: Place, room: int
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """A schema whose values fit the room, the tokens that it needs, and what restores text."""
         alternatives = Alternatives(Document(schema))
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
-        fitter.explain()
-        least = int(sizes.least(ROOT))
+        where = (place,)
+        fitter.explain(where)
+        least = int(sizes.least(where))
         _check_room(least, room, "schema")
-        fitted = fitter.schema(room - _AROUND)
-        restorer = partial(JsonText, alternatives, literals) if literals.changed else None
+        fitted = fitter.schema(where, room - _AROUND)
+        restorer = partial(JsonText, alternatives, literals, where) if literals.changed else None
         return fitted, least, restorer
 
     def _begin(self, left: int) -> str:

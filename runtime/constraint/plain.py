@@ -15,7 +15,6 @@ from issun.runtime.constraint.references import Place
 # What a value must follow is a conjunction: the places of schemas that all hold. None: no value.
 Where = tuple[Place, ...]
 ANYTHING: Where = ()
-ROOT: Where = ("#",)
 
 # A number with a fraction is a type of its own here, so that types are sets.
 TYPES = ("object", "array", "string", "integer", "fraction", "boolean", "null")
@@ -50,6 +49,7 @@ class Plain:
     stated: bool = False
     prefix: tuple[Where | None, ...] = ()
     items: Where | None = ANYTHING
+    unique: Place | None = None  # of the keyword that says that no two items are equal
 
     def meet(self, other: Plain) -> Plain:
         """What follows both."""
@@ -76,6 +76,7 @@ class Plain:
             stated=self.stated or other.stated,
             prefix=tuple(both(self.item(i), other.item(i)) for i in range(length)),
             items=both(self.items, other.items),
+            unique=self.unique or other.unique,
         )
 
     def property(self, name: str) -> Where | None:
@@ -123,7 +124,7 @@ class Plain:
             implied.add("object")
         if names & {"minProperties", "maxProperties"}:
             implied.add("object")
-        if self.prefix or self.items != ANYTHING or names & {"minItems", "maxItems"}:
+        if self.prefix or self.items != ANYTHING or self.unique or names & {"minItems", "maxItems"}:
             implied.add("array")
         if self.patterns or self.formats or names & {"minLength", "maxLength"}:
             implied.add("string")

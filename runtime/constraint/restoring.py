@@ -9,7 +9,7 @@ from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.literals import Literals, dumps
-from issun.runtime.constraint.plain import ROOT, Plain, Where
+from issun.runtime.constraint.plain import Plain, Where
 
 
 class WholeText:
@@ -40,10 +40,10 @@ class JsonText:
     A string is held until it is whole. Where it stands says which literals it may be.
     """
 
-    def __init__(self, alternatives: Alternatives, literals: Literals) -> None:
+    def __init__(self, alternatives: Alternatives, literals: Literals, where: Where) -> None:
         self._alternatives, self._literals = alternatives, literals
         self._open: list[_Level] = []  # objects and arrays that have begun
-        self._next = self._spot([ROOT])  # of the next value
+        self._next = self._spot([where])  # of the next value
         self._string = ""  # that has begun, from its quote
         self._escaped = False
 

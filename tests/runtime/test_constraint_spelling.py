@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,32 @@ def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
     tokenizer = Tokenizer(file, assign_special_ids(file, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
     return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline="\\n", room=100)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
+        r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z",
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+        r"[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}",
+    ],
+)
+def test_a_pattern_behind_any_characters_goes_on_to_its_end(
+    braceless: tuple[Tokenizer, Constraints], value: str
+) -> None:
+    tokenizer, constraints = braceless
+    constraint = constraints.regex(rf"([^は、:=。\n]*[は:=]、?)?({value})。?", room=48)
+    answers = [wander(tokenizer, constraint, seed) for seed in range(4)]
+    assert all(re.search(value, answer.text) and answer.ended for answer in answers)
+
+
+@pytest.mark.parametrize("pattern", ["[^@]+@x", "[あ-ん]+？", r"[a-z0-9]+(\.[a-z]+)?@[a-z]{2,6}"])
+def test_a_pattern_that_needs_a_missing_character_is_refused_soon(
+    braceless: tuple[Tokenizer, Constraints], pattern: str
+) -> None:
+    with pytest.raises(ParameterError, match=r"^regex: the model's vocabulary cannot spell what "):
+        braceless[1].regex(pattern)
 
 
 @pytest.mark.parametrize(

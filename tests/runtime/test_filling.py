@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from issun.runtime import Model, SamplingParams
+from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.filling import Filling, Form, MakePrompt, fill, fill_many, prepare
 from issun.runtime.generate import Segment, Timings
 
@@ -89,6 +89,78 @@ def test_seeds_differ_from_value_to_value(form: Form) -> None:
     assert (line, params.max_new_tokens) == ("大陸は?", 53)
     assert first == 5
     assert params.seed not in (None, 5, 6)
+
+
+def listed(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        listed(題={"type": "string"}, 文={"type": "string"}),
+        listed(文={"type": "string"}, 数={"type": "integer"}, 後={"type": "string"}),
+        listed(文=listed(語={"type": "array", "items": {}}), 後={"type": "string"}),
+        listed(**{name: {"type": "integer"} for name in "abcde"}),
+        listed(
+            話={"type": "array", "items": listed(年={"type": "integer"}, 題={"type": "string"})}
+        ),
+        listed(日={"type": "string", "format": "date"}, 数={"type": "number"}, 文={}),
+    ],
+)
+def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, Any]) -> None:
+    question = "桃太郎の話をとても長く書いてください。"
+    form = prepare(model, schema, room=60)
+    assert form
+    for seed in range(5):
+        params = SamplingParams(temperature=1, max_new_tokens=60, seed=seed)
+        done = fill(model, form, lambda line: model.prompt(question + line), question, params)
+        answer = done.finish()
+        assert answer.finish_reason == "stop"
+        assert json.loads(answer.text).keys() == schema["properties"].keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ({"type": "string", "pattern": "[a-z"}, "#/properties/名~1号/pattern: unclosed"),
+        ({"type": "string", "pattern": "^㈱"}, "#/properties/名~1号/pattern: the model's vocabul"),
+        ({"type": "string", "pattern": "(?=a)a"}, "#/properties/名~1号/pattern: look-around"),
+        ({"enum": ["赤", "😀"]}, "#/properties/名~1号/enum/1: the model's vocabulary cannot"),
+        ({"anyOf": [{"type": "string", "pattern": "[a-"}, {}]}, "#/properties/名~1号/anyOf/0/patt"),
+        ({"type": "integer", "not": {"const": 3}}, "#/properties/名~1号/not cannot be followed"),
+        (
+            {"type": "string", "minLength": 10**9},
+            "#/properties/名~1号: not even the shortest value",
+        ),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号: not even"),
+        ({"type": "array", "items": {"type": "boolean"}, "minItems": 50}, "名~1号: not even"),
+        ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 refers to itself without an end"),
+    ],
+)
+def test_errors_name_the_place_in_the_whole_schema(
+    model: Model, kind: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ParameterError) as error:
+        prepare(model, listed(**{"題": {"type": "string"}, "名/号": kind}), room=60)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "room"),
+    [
+        ({"type": "integer"}, 9),
+        ({"enum": ["赤", "青"]}, 9),
+        ({"type": "array", "items": listed(x={"type": "integer"}), "minItems": 2}, 29),
+    ],
+)
+def test_more_values_than_the_room_has_tokens_for_are_refused(
+    model: Model, kind: dict[str, Any], room: int
+) -> None:
+    schema = listed(**dict.fromkeys("abcde", kind))
+    with pytest.raises(ParameterError, match=f"and the answer may have {room}."):
+        prepare(model, schema, room=room)
+    assert prepare(model, schema, room=room + 1)
 
 
 def test_a_bounded_text_is_cut_and_the_json_goes_on(model: Model) -> None:

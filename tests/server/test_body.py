@@ -53,6 +53,11 @@ def answered(**fields: Any) -> dict[str, Any]:
         answered(reasoning_content="考え中", reasoning="x", thinking="x", id="msg_1"),
         answered(provider_specific_fields={"x": 1}, images=[], finish_reason="stop"),
         answered(tool_calls=[CALL | {"index": 0}]),
+        answered(parsed={"a": 1}),
+        answered(tool_calls=[CALL | {"function": CALL["function"] | {"parsed_arguments": {}}}]),
+        answered(
+            tool_calls=[CALL | {"function": CALL["function"] | {"parsed_arguments": {"a": 1}}}]
+        ),
         answered(content=[{"type": "text", "text": "x", "index": 0, "annotations": []}]),
         answered(content=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]),
         {"tools": [{"type": "function", "function": {"name": "f", "strict": None}}]},
@@ -96,6 +101,16 @@ def test_empty_values_become_the_defaults() -> None:
         ({"stream_options": {"x": 1}}, "stream_options.x", "1 is not supported"),
         ({"response_format": {"type": "text", "x": 1}}, "response_format.x", "1 is not"),
         ({"response_format": {"properties": {"a": {}}}}, "response_format.properties", "schema"),
+        (
+            {"response_format": {"type": "json", "value": {"a": 1}}},
+            "response_format.value",
+            "schema",
+        ),
+        (
+            {"response_format": {"type": "regex", "pattern": "a"}},
+            "response_format.pattern",
+            "regex",
+        ),
         ({"structured_outputs": {"grammar": "x"}}, "structured_outputs.grammar", "Use regex"),
         (answered(annotations=[{"type": "url"}]), "messages[1].annotations", '[{"type":"url"}]'),
         (answered(audio={"id": "x"}), "messages[1].audio", '{"id":"x"}'),

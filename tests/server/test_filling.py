@@ -103,12 +103,18 @@ def test_the_same_seed_gives_the_same_answers(server: Running) -> None:
     assert alone == texts[2]
 
 
-@pytest.mark.parametrize("most", [3, 10, 15])
+@pytest.mark.parametrize("most", [10, 15, 20])
 def test_max_tokens_bounds_all_leaves_together(server: Running, most: int) -> None:
     found = post(server, body(BOTH, max_tokens=most))
-    assert found["usage"]["completion_tokens"] == most
-    assert found["choices"][0]["finish_reason"] == "length"
-    assert FRANCE.startswith(found["choices"][0]["message"]["content"])
+    assert found["usage"]["completion_tokens"] <= most
+    assert found["choices"][0]["finish_reason"] == "stop"
+    assert json.loads(found["choices"][0]["message"]["content"]).keys() == {"首都", "大陸"}
+
+
+def test_fewer_tokens_than_the_leaves_need_are_refused(server: Running) -> None:
+    found = server.post("/v1/chat/completions", body(BOTH, max_tokens=3))
+    assert found.status_code == 400
+    assert "schema needs 4 tokens or more, and the answer may have 3" in found.text
 
 
 def test_logprobs_are_those_of_the_tokens_that_the_model_drew(server: Running) -> None:
@@ -142,7 +148,7 @@ def test_what_a_client_has_begun_and_a_least_length_are_honoured(server: Running
     [
         (one("顔", {"enum": ["😀", "😢"]}), "#/properties/顔"),
         (one("n", {"type": "integer", "minimum": 5, "maximum": 4}), "response_format"),
-        (one("s", {"type": "string", "pattern": "("}), "regex"),
+        (one("s", {"type": "string", "pattern": "("}), "#/properties/s/pattern"),
         ({"$ref": "#/$defs/none"}, "response_format"),
     ],
 )
