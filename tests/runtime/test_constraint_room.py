@@ -17,7 +17,6 @@ from jsonschema import Draft202012Validator
 from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.literals import Literals
-from issun.runtime.constraint.plain import ROOT
 from issun.runtime.constraint.references import Document
 from issun.runtime.constraint.sizes import Sizes
 from issun.runtime.constraint.strings import Strings
@@ -218,7 +217,8 @@ def narrowest(model: Model, schema: Schema) -> float:
     """Characters that a value may need though all that may be bounded is."""
     vocabulary = model.constraints.vocabulary
     alternatives = Alternatives(Document(schema))
-    return Sizes(alternatives, Literals(vocabulary), Strings(vocabulary)).narrowest(ROOT)
+    strings = Strings(vocabulary, model.constraints._compiler)
+    return Sizes(alternatives, Literals(vocabulary), strings).narrowest(("#",))
 
 
 NAMES = st.sampled_from(["a", "b", "名", "㈱", "x y"])
