@@ -8,14 +8,17 @@ PACKAGES := cli export runtime benchmarks training server
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test parity clients fuzz soak embedded check format clean
+.PHONY: demo test slow parity clients fuzz soak embedded check format clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
 
 test: .venv/ready-test            ## light tests: no torch
-	.venv/bin/python -m pytest -n 2 -m "not parity and not alone"
+	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
 	.venv/bin/python -m pytest -m alone tests/cli
+
+slow: .venv/ready-test            ## tests that take long and rarely break; ISSUN_TEST_SLOW=4: one in 4
+	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
 
 parity: .venv-parity/ready        ## live comparison with torch and transformers
 	.venv-parity/bin/python -m pytest -m parity tests/parity

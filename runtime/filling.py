@@ -84,13 +84,13 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
 
 
 def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Constraint:
-    if ask.pattern is not None and ask.name is not None:
-        return model.constraints.regex(ask.pattern, room=room, name=ask.name)
     if ask.pattern is not None:
         try:
-            return model.constraints.regex(ask.pattern, room=room)
-        except ParameterError as error:  # about a pattern that nobody has seen
-            raise ParameterError(
+            return model.constraints.regex(ask.pattern, room=room, name=ask.name or ask.path)
+        except ParameterError as error:
+            if ask.name is not None or "pattern" not in error.values:
+                raise
+            raise ParameterError(  # without a pattern that nobody has seen
                 "{path}: not even the shortest value fits into {room:,} tokens.",
                 path=ask.path,
                 room=room,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ settings.register_profile("issun", deadline=None, derandomize="CI" in os.environ
 settings.load_profile("issun")
 # (name or precision, ...) -> a bundle's folder
 Bundles = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one in ISSUN_TEST_SLOW of the tests that are slow, and other ones every day."""
+    share = int(os.environ.get("ISSUN_TEST_SLOW", "1"))
+    day = datetime.now(UTC).toordinal()
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    left_out = [item for place, item in enumerate(slow) if (place + day) % share]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session", autouse=True)

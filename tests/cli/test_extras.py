@@ -32,7 +32,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
         (["空は?", "--json-schema", "schema.json"], "server"),
     ],
     "serve": [(["--port", "0"], "server")],
-    "evaluate": [(["--samples", "1", "--max-new-tokens", "1"], None)],
+    "evaluate": [(["--samples", "1", "--max-new-tokens", "2"], None)],
     "bench run": [(["--rounds", "1"], "bench")],
     "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
     "bench report": [
@@ -67,7 +67,10 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.training.embedded.evaluation": (["--samples", "1"], "export"),
     "issun.training.records": (["records.jsonl", "new.txt"], "export"),
 }
-INTERNAL = {"issun.benchmarks.worker"}  # started by `issun bench` alone
+INTERNAL = {  # started by issun itself alone
+    "issun.benchmarks.worker",
+    "issun.runtime.constraint.child",
+}
 
 
 def subcommands(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:

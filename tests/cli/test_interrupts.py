@@ -66,6 +66,7 @@ def is_python_s_own(errors: str) -> bool:
     return bool(files) and not own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
 @pytest.mark.parametrize("form", ["script", "-m"])
 def test_an_interrupt_at_any_moment_is_silent(name: str, form: str) -> None:

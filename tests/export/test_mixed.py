@@ -62,6 +62,7 @@ def divergence(bundle: Path, reference: np.ndarray[Any, Any], ids: list[int]) ->
         return mean_kl(reference, score_windows(model, ids))
 
 
+@pytest.mark.slow
 def test_a_largest_divergence_is_kept_by_the_smallest_that_does(
     tmp_path: Path, small: tuple[Path, np.ndarray[Any, Any], list[int]]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_largest_divergence_is_kept_by_the_smallest_that_does(
     assert sizes[0] < sizes[-1]
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_and_used(
     tmp_path: Path, small: tuple[Path, np.ndarray[Any, Any], list[int]]
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_budget_is_kept_and_used(
     assert read_manifest(bundle).precision.linears.startswith("int4 for")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_kept_is_told(tmp_path: Path, shared: Path) -> None:
     source = shared / "checkpoints" / "ja-small"
     with pytest.raises(CheckpointError, match="All in 4 bits takes"):

@@ -16,6 +16,7 @@ from issun.runtime import Model
 from issun.runtime.distributions import log_softmax
 from tests.outliers import Hard
 
+pytestmark = pytest.mark.slow
 BYTES = 6_000
 # The bounds are those of plain ja-small on the whole text, with room for a part of it; massive
 # activations may cost three times as much.

@@ -15,7 +15,7 @@ import pytest
 from tests.fuzz.harness import fuzz
 from tests.fuzz.targets import TARGETS, prepare
 
-MUTATIONS = int(os.environ.get("ISSUN_TEST_MUTATIONS", "100"))
+MUTATIONS = int(os.environ.get("ISSUN_TEST_MUTATIONS", "50"))
 SEEDS = int(os.environ.get("ISSUN_TEST_SEEDS", "1"))
 
 

@@ -79,6 +79,7 @@ def native(path: Path) -> Array:
 
 
 # The kernel for SSE alone adds in 32 bits.
+@pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "saturates"), [("Haswell-noTSX", "True"), ("Nehalem", "False")])
 def test_logits_are_this_machine_s(
     cpu: str, saturates: str, bundle: Bundles, ja_small: Bundles, tmp_path: Path
