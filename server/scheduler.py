@@ -272,7 +272,8 @@ class Scheduler:
     def _draw(self) -> None:
         """Let the answers whose constraints are ready get their next tokens."""
         now = time.monotonic()
-        fresh = [r for r in self._waiting_for_constraints() if r.began + _MASK_WAIT > now]
+        late = (r for r in self._waiting_for_constraints() if not r.ready)  # seldom any
+        fresh = [running for running in late if running.began + _MASK_WAIT > now]
         if fresh:
             latest = max(running.began for running in fresh)
             wait([running.prepared for running in fresh], latest + _MASK_WAIT - now)
