@@ -106,7 +106,7 @@ class Tokenizer:
 
     def normalize(self, text: str) -> str:
         """What the tokenizer reads in `text`: its normal form, without spaces at the ends."""
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = _without_surrogates(text)
         normal: str = self._sp.normalize(lower(text) if self.do_lower_case else text)
         return normal.replace("▁", " ").strip(" ")
 
@@ -150,8 +150,7 @@ class Tokenizer:
         return True
 
     def _cut(self, text: str, tokens: AddedTokens) -> list[Part]:
-        # Pairs of surrogates join; lone ones, which SentencePiece refuses, become U+FFFD.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = _without_surrogates(text)
         # The reference lowers first: "<S>" becomes "<s>", and that is special.
         return tokens.find(tokens.lower(text) if self.do_lower_case else text)
 
@@ -185,6 +184,11 @@ class Tokenizer:
         ]
 
 
+def _without_surrogates(text: str) -> str:
+    """Pairs of surrogates join; lone ones, which SentencePiece refuses, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def load_tokenizer(folder: Path, tokens: Tokens) -> Tokenizer:
     """The tokenizer of the bundle in `folder`; raises BundleError when its file is none."""
     return Tokenizer(
@@ -207,20 +211,3 @@ def load_sentencepiece(path: str | Path) -> Any:
     except (OSError, RuntimeError) as error:
         raise BundleError("{path} is not a SentencePiece model.", path=path) from error
     return model
-
-
-def assign_special_ids(path: str | Path, tokens: Sequence[str]) -> dict[str, int]:
-    """Ids of `tokens` as T5Tokenizer gives them: the file's own, else new ones behind these."""
-    sp = load_sentencepiece(path)
-    ids: dict[str, int] = {}
-    next_id: int = sp.get_piece_size()
-    for token in tokens:
-        if token in ids:
-            continue
-        found: int = sp.piece_to_id(token)
-        if sp.id_to_piece(found) == token:
-            ids[token] = found
-        else:
-            ids[token] = next_id
-            next_id += 1
-    return ids

@@ -14,8 +14,9 @@ import numpy as np
 
 from issun.benchmarks.make_checkpoint import SPECIAL
 from issun.export.template import ALPACA
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from tests.checkpoints import Shape, config_of, make_weights, save_weights
+from tests.special_ids import assign_special_ids
 
 EOS = 3
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from issun.export import CheckpointError, export
 from issun.runtime import Model, SamplingParams
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import read_records
 from issun.training.errors import RunError, TrainingError
 from issun.training.finetune import Outcome, finetune
@@ -30,6 +30,7 @@ from issun.training.machine import find_machine
 from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS
 from tests.cli.conftest import environment
+from tests.special_ids import assign_special_ids
 
 pytestmark = pytest.mark.parity
 

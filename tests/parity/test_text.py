@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 
 from issun.runtime import Conversation, Model, SamplingParams, Turn
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from tests import recordings as rec
 from tests.conftest import Bundles
+from tests.special_ids import assign_special_ids
 from tests.strings import SPECIAL, generate_strings
 
 pytestmark = pytest.mark.parity

@@ -11,8 +11,9 @@ import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.constraint import Constraints
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from tests.runtime.wandering import wander
+from tests.special_ids import assign_special_ids
 
 pytest.importorskip("llguidance")
 SPECIAL = ("[CLS]", "<unk>", "<s>", "</s>", "[PAD]", "[SEP]", "[MASK]")

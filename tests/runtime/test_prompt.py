@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from issun.export.template import ALPACA
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.prompt import PromptBuilder, Turn
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
+from tests.special_ids import assign_special_ids
 
 TOKENS = ["[CLS]", "<unk>", "<s>", "</s>", "[PAD]", "[SEP]", "[MASK]"]
 

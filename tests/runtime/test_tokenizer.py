@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from issun.export.calibrate import calibration_text
 from issun.runtime import BundleError, ParameterError
-from issun.runtime.tokenizer import SPECIAL_ROLES, Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import SPECIAL_ROLES, Tokenizer
 from tests import recordings as rec
+from tests.special_ids import assign_special_ids
 from tests.strings import SPECIAL, generate_strings
 
 RECORDED = json.loads((rec.RECORDED / "tokenizers.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from issun.cli.finetune import Accuracy, _resuming_command
 from issun.export import export
 from issun.runtime import Model
 from issun.runtime.errors import ParameterError
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Record
 from issun.training.errors import DataError, RunError, TrainingError
 from issun.training.finetune import encode_records
@@ -26,6 +26,7 @@ from issun.training.records import SPECIAL_TOKENS, instruction_record
 from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
 from tests.cli.conftest import Result, issun
 from tests.scripted import write_scripted
+from tests.special_ids import assign_special_ids
 
 SETTINGS = {"base": "12ab", "learning_rate": 1e-4, "max_length": None}
 

@@ -14,11 +14,12 @@ import pytest
 
 from issun.export.template import ALPACA
 from issun.runtime.prompt import PromptBuilder, Turn
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Faults, convert, read_records
 from issun.training.errors import DataError
 from issun.training.fields import ALIASES
 from issun.training.records import SPECIAL_TOKENS, chat_record, instruction_record
+from tests.special_ids import assign_special_ids
 
 SKY = {"instruction": "空は?", "output": "青い。"}
 RAIN = {"instruction": "訳して", "input": "雨\n雪", "output": "Rain\nSnow"}

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from issun.export.template import ALPACA
 from issun.runtime.prompt import PromptBuilder, Turn, system_lines
-from issun.runtime.tokenizer import Tokenizer, assign_special_ids
+from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Faults, Record, convert, line_numbers, read_records
 from issun.training.errors import DataError, RecordError
 from issun.training.records import SPECIAL_TOKENS, chat_record, instruction_record
 from tests.cli.conftest import environment
+from tests.special_ids import assign_special_ids
 
 PLAIN = (
     r"<s>\n以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
