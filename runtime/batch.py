@@ -1,9 +1,9 @@
-"""Many prompts at once: sequences join and leave a batch that decodes one token a step.
+"""Continuous batching: sequences join and leave a batch that decodes one token per step.
 
-Short prompts are read together, and what one begins alike with another is read once. With float32
-and int8 linears a row of logits does not depend on the rows beside it, and every answer is the one
-that its prompt gets alone; the 4-bit kernels round one row otherwise than several, and attention
-over a float32 KV cache a prompt that is cut elsewhere.
+Short prompts are prefilled together, and a prefix shared by several prompts is computed once. With
+float32 and int8 linears, a row of logits does not depend on the other rows of the batch, so every
+answer is the one that its prompt gets alone. The 4-bit kernels round a single row differently from
+several, and attention over a float32 KV cache depends on how a prompt is split into chunks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MakeWriter = Callable[[list[int], SamplingParams, int], Writer]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt, how it is to be answered, and its place among the prompts."""
+    """A prompt with its sampling parameters and its index among the prompts."""
 
     place: int
     prompt: list[int]
@@ -39,7 +39,7 @@ def make_jobs(
     prompts: Sequence[list[int]],
     params: SamplingParams | Sequence[SamplingParams],
 ) -> list[Job]:
-    """A job for each prompt; raises as `check_prompt` does, and for too few or many `params`."""
+    """Return one job per prompt; raises as `check_prompt`, and if `params` has another length."""
     if isinstance(params, SamplingParams):
         params = [params] * len(prompts)
     if len(params) != len(prompts):
@@ -63,17 +63,17 @@ def generate_batch(
     *,
     slots: int,
 ) -> Iterator[tuple[int, Completion]]:
-    """Answer `jobs` in up to `slots` slots; gives a job's place and its answer when that ends.
+    """Run `jobs` in up to `slots` slots; yield a job's index and its answer as soon as it ends.
 
-    `make_writer` gets a prompt, its parameters and how many of its tokens need not be read. The
-    memory of the slots grows with what they hold and is given back at the end.
+    `make_writer` receives a prompt, its parameters and how many of its tokens need no prefill. The
+    memory of the slots grows with their content and is freed at the end.
     """
     if not jobs:
         return
     longest = max(len(job.prompt) + job.params.max_new_tokens for job in jobs)
     cache = decoder.new_cache(min(slots, len(jobs)), min(longest, decoder.n_positions))
     held, waiting = Slots(cache), deque(jobs)
-    running: list[_Sequence] = []  # each in the slot of its place
+    running: list[_Sequence] = []  # the index is the slot
 
     def draw(place: int, logits: Vector) -> Iterator[tuple[int, Completion]]:
         sequence = running[place]
@@ -81,7 +81,7 @@ def generate_batch(
             last = running.pop()
             if place < len(running):
                 running[place] = last
-            if not waiting:  # nobody is left to begin like it
+            if not waiting:  # no later prompt can reuse it
                 cache.rewind(0, place)
             held.leave(place)
             yield sequence.job.place, completion
@@ -94,7 +94,7 @@ def generate_batch(
                     read_piece(decoder, held, new, PREFILL_CHUNK)
                 held.start()
                 running += new
-                for sequence in reversed(new):  # the last of those that run
+                for sequence in reversed(new):  # the last of the running sequences
                     yield from draw(running.index(sequence), sequence.logits)
             if running:
                 logits = decoder.forward(cache, [[s.token] for s in running], range(len(running)))
@@ -105,7 +105,7 @@ def generate_batch(
 
 
 def _admit(held: Slots, waiting: deque[Job], make_writer: MakeWriter) -> list[_Sequence]:
-    """Give slots to the next jobs that are to be read together, which is one at least."""
+    """Give slots to the next jobs that can be prefilled together, at least one."""
     new: list[_Sequence] = []
     while waiting and not held.full:
         prompt, params = waiting[0].prompt, waiting[0].params
@@ -119,7 +119,7 @@ def _admit(held: Slots, waiting: deque[Job], make_writer: MakeWriter) -> list[_S
 
 
 class _Sequence(Reading):
-    """A job whose prompt is read, with what it has said so far."""
+    """A job that has a slot, and its answer so far."""
 
     def __init__(self, job: Job, writer: Writer, known: int) -> None:
         super().__init__(job.prompt, known)
@@ -128,11 +128,11 @@ class _Sequence(Reading):
 
     @property
     def token(self) -> int:
-        """The token that is to be read next."""
+        """The token to decode next."""
         return self._segments[-1].id
 
     def draw(self, logits: Vector) -> Completion | None:
-        """Draw the next token; gives the answer when that ends it."""
+        """Sample the next token; return the answer if that ends it."""
         segment = self._writer.add(logits)
         self._segments.append(segment)
         if segment.finish_reason is None:

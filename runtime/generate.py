@@ -1,4 +1,4 @@
-"""The one loop: prompt ids -> tokens, as a generator of small records."""
+"""The generation loop: yields one segment per token."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Stop = Callable[[], bool]
 
 
 def never() -> bool:
-    """What stops nothing."""
+    """Never stop."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Counts of tokens and seconds of one answer, up to its latest token."""
+    """Token counts and seconds of one answer, up to its latest token."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -39,20 +39,20 @@ class Timings:
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Prompt tokens that were computed, by the time to the first token."""
+        """Computed prompt tokens divided by the time to the first token."""
         computed = self.prompt_tokens - self.reused_tokens
         return computed / self.time_to_first_token if self.time_to_first_token else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens after the first, by the time after the first."""
+        """Tokens after the first one divided by the time after it."""
         seconds = self.total_time - self.time_to_first_token
         return (self.new_tokens - 1) / seconds if self.new_tokens > 1 and seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """Raw log-probability of the drawn token, and of the likeliest ones by id."""
+    """Raw log-probabilities of the sampled token and of the most likely ones, by id."""
 
     drawn: float
     top: dict[int, float]
@@ -60,7 +60,7 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One token of an answer: its id, the text that it made certain, and the end if it is one."""
+    """One token of an answer, with the text that it completes; the last has a finish reason."""
 
     id: int
     text: str
@@ -70,7 +70,7 @@ class Segment:
 
 
 class Writer:
-    """One answer as it grows: logits in, a segment out, until one has a finish reason."""
+    """The state of one answer: turns logits into segments until one has a finish reason."""
 
     def __init__(
         self,
@@ -100,15 +100,15 @@ class Writer:
 
     @property
     def prepares(self) -> bool:
-        """Whether `prepare` has anything to do."""
+        """Whether `prepare` does anything."""
         return self._sampler.prepares
 
     def prepare(self) -> None:
-        """Do what the next `add` can do without its logits, in another thread if need be."""
+        """Precompute the part of the next `add` that needs no logits; any thread may call it."""
         self._sampler.prepare(self._drawn)
 
     def add(self, logits: Vector) -> Segment:
-        """Draw the token behind what was read, and say what it makes of the text."""
+        """Sample the next token and return its segment."""
         token = self._sampler.sample(logits, self._prompt, self._drawn)
         wanted = self._params.logprobs
         logprob = Logprob(*top_logprobs(logits, token, wanted)) if wanted else None
@@ -144,18 +144,19 @@ def generate(
     stop: Stop = never,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
-    """Answer `prompt` token by token; closing the generator cancels.
+    """Generate the answer to `prompt`, one segment per token; closing the generator cancels.
 
-    `stop` is asked before each chunk of the prompt; once it is true no more is read, and the
-    generator ends without a finish reason. `cache` keeps what was read until then.
+    `cache` is rewound to its common prefix with the prompt and holds prompt and answer afterwards.
+    If it is empty, a prefix that `preambles` has is loaded instead of computed. `answer` is the
+    beginning of an answer to be continued.
 
-    With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
+    `stop` is called before each chunk of the prompt. Once it returns true, the generator ends
+    without a finish reason, and `cache` keeps the chunks computed so far.
 
-    `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
-    What `preambles` have of the prompt is not computed where the cache is empty. `answer` is the
-    beginning of an answer that is to be continued. The last segment has the finish reason: `stop`
-    at an end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
-    Raises as `check_prompt` does, before any work.
+    With a `row_cost`, tokens drafted by `Lookup` are verified several at a time.
+
+    The last segment has the finish reason: `stop` for an end token or a stop string, `length` for
+    `max_new_tokens` or the end of the context. Raises as `check_prompt` does, before any work.
     """
     ids = [*prompt, *answer]
     check_prompt(decoder, ids)
@@ -184,7 +185,7 @@ def generate(
         return
     segment = writer.add(decoder.forward(cache, [last], [len(last) - 1])[0])
     yield segment
-    if begin and preambles:  # behind the first token, for which somebody waits
+    if begin and preambles:  # after the first token, so as not to delay it
         preambles.keep(cache)
     while segment.finish_reason is None:
         if lookup:
@@ -197,10 +198,10 @@ def generate(
 def _read_ahead(
     decoder: Decoder, cache: Cache, writer: Writer, lookup: Lookup, token: int
 ) -> Generator[Segment, None, Segment]:
-    """Read `token` and a draft of what follows it; gives segments as far as they agree, and one.
+    """Decode `token` and a draft in one step; yield the accepted tokens and the one after them.
 
-    Each token is drawn from the logits that it would be drawn from alone, with the next random
-    number, so a draft decides on nothing but speed.
+    Each token is sampled from the logits it would be sampled from without drafts and with the same
+    random number, so drafts affect only the speed.
     """
     lookup.add(token)
     held = len(cache.ids[0])
@@ -217,7 +218,7 @@ def _read_ahead(
             lookup.add(segment.id)
             yield segment
     finally:
-        cache.rewind(held + 1 + accepted)  # also where the answer is cancelled among these tokens
+        cache.rewind(held + 1 + accepted)  # also if cancelled within the draft
     if draft:
         lookup.learn(len(draft), accepted)
     yield segment
@@ -225,7 +226,7 @@ def _read_ahead(
 
 
 def check_prompt(decoder: Decoder, ids: Sequence[int]) -> None:
-    """Raise ContextError when no token fits behind `ids`, ParameterError for ids out of range."""
+    """Raise ContextError if `ids` leave no room for a token, ParameterError for invalid ids."""
     if not ids:
         raise ParameterError("The prompt is empty.")
     if len(ids) >= decoder.n_positions:

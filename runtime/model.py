@@ -1,4 +1,4 @@
-"""A loaded bundle: text in, text out."""
+"""A loaded bundle, which generates text from text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
 class Model:
-    """A bundle in memory; it serves one caller at a time."""
+    """A loaded bundle; it serves one caller at a time."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Model:
         preambles: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Built by `load`; `preambles` is where they are kept, and what computes them."""
+        """Use `load` instead; `preambles` is the prompt cache's folder and its fingerprint."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -67,7 +67,7 @@ class Model:
             added=tokenizer.ids_beyond,
         )
         self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
-        self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
+        self._cache: Cache | None = None  # for prompts outside conversations, reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
         self._usage = Usage(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
@@ -85,19 +85,19 @@ class Model:
         trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
-        """Open the bundle at `path` with `threads` threads (default: physical cores).
+        """Load the bundle at `path` and run it with `threads` threads (default: physical cores).
 
-        Without a path it opens the embedded model, which the package holds.
+        Without a path, load the embedded demonstration model.
 
-        `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
-        With `trust` the graph may hold operators that issun does not write; see SECURITY.md.
-        With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
-        `notify` is told, as a template and its values, what takes long or goes otherwise.
-        Raises BundleError when there is no sound bundle or it has no such graph.
+        `kv_cache` selects one of the bundle's graphs; the default is set in its manifest. With
+        `trust`, the graph may contain operators that issun does not export; see SECURITY.md. With
+        `keep_packed`, weights packed for this CPU are cached on disk, and later loads map them.
+        `notify` receives a message template and its values for slow steps and fallbacks.
+        Raises BundleError if the bundle is missing or damaged, or has no such graph.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
+        # SentencePiece's C++ parser must not see a tokenizer file that was damaged or replaced.
         verify_hashes(folder, manifest, largest=SMALL)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
@@ -109,27 +109,27 @@ class Model:
         return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
-        """Ids of an instruction, with or without an input, in the bundle's template."""
+        """Return the ids of an instruction, with optional input, in the bundle's template."""
         return self.prompts.instruction(instruction, input)
 
     def generate(
         self, prompt: str | Sequence[int], params: SamplingParams | None = None
     ) -> Completion:
-        """The whole answer to `prompt`: raw text, or ids as `Model.prompt` makes them."""
+        """Return the whole answer to `prompt`: raw text, or ids from `Model.prompt`."""
         stream = self.stream(prompt, params)
         try:
             return stream.finish()
-        except BaseException:  # Ctrl-C leaves a stream open, and this one nobody else knows
+        except BaseException:  # Ctrl-C leaves a stream open, and only this method has this one
             stream.close()
             raise
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
-        """The answer to `prompt` as it comes; the segments' text joins to `generate`'s.
+        """Stream the answer to `prompt`; the joined text of the segments equals `generate`'s.
 
-        Raises ContextError when no token fits behind the prompt, ParameterError for ids out of
-        range, BusyError while another stream is open.
+        Raises ContextError if the prompt leaves no room for a token, ParameterError for ids out of
+        range, and BusyError while another stream is open.
         """
-        # Nothing of earlier prompts is reused: the same call gives the same answer.
+        # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
             self._ids(prompt),
@@ -147,14 +147,16 @@ class Model:
         slots: int = 16,
         on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
     ) -> list[Completion]:
-        """The whole answers to all `prompts`, up to `slots` at a time, each as it is alone.
+        """Return the answers to all `prompts`, running up to `slots` of them as one batch.
 
-        The text may differ in int4, which rounds several rows otherwise than one; and, but with an
-        int8 KV cache on int8 linears, where lookup reads several rows of a single answer at once,
-        or prompts share a beginning, which is read apart from their rests.
-        `params` are for all prompts, or one for each. `on_complete` gets the place of a prompt and
-        its answer when that has ended. Optimum's graphs answer one after the other. Raises as
-        `stream` does, before any work.
+        Each answer is the one that its prompt gets alone, with two exceptions. int4 kernels round
+        several rows differently from a single row. Except with an int8 KV cache and int8 linears,
+        attention also rounds by how the rows are grouped, which differs if lookup verifies a draft
+        or if prompts share a prefix, which is computed separately from the rest.
+
+        `params` applies to all prompts, or has one entry per prompt. `on_complete` receives the
+        index of a prompt and its answer as soon as that has ended. Optimum's graphs run one prompt
+        after another. Raises as `stream` does, before any work.
         """
         self.check_free()
         if isinstance(prompts, str):
@@ -167,7 +169,7 @@ class Model:
         if not isinstance(slots, int) or slots < 1:
             raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
         for job in jobs:
-            self._sampler(job.params)  # refuses ids out of range
+            self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
         with closing(self._answer(jobs, slots)) as answers:
             for place, completion in answers:
@@ -177,9 +179,9 @@ class Model:
 
     @cached_property
     def constraints(self) -> Constraints:
-        """Makes constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
+        """Builds constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
 
-        Raises ParameterError where llguidance (the extra `server`) is not installed.
+        Raises ParameterError if llguidance (the extra `server`) is not installed.
         """
         try:
             return Constraints(
@@ -196,12 +198,12 @@ class Model:
             ) from error
 
     def stop_compiling(self) -> None:
-        """End the compiling of constraints for good: whoever waits for it gets BusyError."""
+        """Stop compiling constraints for good; callers that are waiting get BusyError."""
         if "constraints" in vars(self):
             self.constraints.close()
 
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
+        """Return the logits of every position, (len(ids), vocab_size) float32."""
         cache = self._own_cache()
         with self.busy():
             cache.rewind(0)
@@ -217,10 +219,10 @@ class Model:
     def writer(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
     ) -> Writer:
-        """What makes an answer of the logits behind `prompt`, of which `reused` ids were known.
+        """Return the state of an answer to `prompt`, whose first `reused` ids were in the KV cache.
 
-        The answer's text continues that of the last `continued` ids. Raises ParameterError for ids
-        in `params` that are out of range.
+        The answer's text continues the text of the prompt's last `continued` ids. Raises
+        ParameterError for ids in `params` that are out of range.
         """
         text = self._text(params)
         text.follow(prompt[len(prompt) - continued :])
@@ -236,19 +238,19 @@ class Model:
         )
 
     def new_cache(self) -> Cache:
-        """An empty KV cache for one sequence; it takes memory as it fills."""
+        """Return an empty KV cache for one sequence; its memory grows as it fills."""
         self._check_open()
         cache = self.decoder.new_cache()
         self._caches.add(cache)
         return cache
 
     def check_free(self) -> None:
-        """Raise BusyError while the model works, ParameterError when it is closed."""
+        """Raise BusyError while the model is in use, ParameterError if it is closed."""
         with self.busy():
             pass
 
     def busy(self) -> Work:
-        """A use of the model to enter, so that nothing else works with it; see `check_free`."""
+        """Return a context manager for exclusive use of the model; raises as `check_free` does."""
         self._check_open()
         return Work(self._usage)
 
@@ -265,15 +267,15 @@ class Model:
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> Stream:
-        """Start an answer on the caller's own cache; see `issun.runtime.generate.generate`.
+        """Start an answer that uses the caller's cache; see `issun.runtime.generate.generate`.
 
-        With `reuse` what the cache shares with the prompt is not computed again. The stream is
-        closed where `stop()` is true before a chunk of the prompt.
+        With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
+        stream closes if `stop()` returns true before a chunk of the prompt.
         """
         work = self.busy()
         try:
             work.__enter__()
-            check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
+            check_prompt(self.decoder, [*prompt, *answer])  # raise here, not at the first token
             if not reuse:
                 cache.rewind(0)
             text = self._text(params)
@@ -308,17 +310,17 @@ class Model:
         return stream
 
     def read(self, cache: Cache, ids: Sequence[int], stop: Stop = never) -> int:
-        """Read `ids` into the caller's own cache, until `stop()` is true before a chunk.
+        """Prefill the caller's cache with `ids`, until `stop()` returns true before a chunk.
 
-        What the cache shares with them is kept. Gives how many tokens were read. Raises as
-        `stream` does.
+        The prefix that the cache shares with `ids` is kept. Returns the number of tokens computed.
+        Raises as `stream` does.
         """
         with self.busy():
             check_prompt(self.decoder, ids)
             begin = self._preambles.fill(cache, ids) if self._preambles else 0
             shared = cache.keep_common_prefix(ids)
             rest = ids[max(shared, begin) :]
-            # A lone row is left to be read with what follows: attention rounds it otherwise.
+            # Attention rounds a single row differently, so it is left for the next prefill.
             for chunk in chain(cut(ids[:begin]), cut(rest) if len(rest) > 1 else ()):
                 if stop():
                     break
@@ -328,9 +330,10 @@ class Model:
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
-        """Give the memory of the session and the caches back; the model cannot be used after.
+        """Free the session and the caches; the model cannot be used afterwards.
 
-        From another thread or a signal handler it does so when the step that runs has ended.
+        If a step is running, as in a call from another thread or a signal handler, the memory is
+        freed after that step.
         """
         self._closed = True
         self.stop_compiling()
@@ -339,7 +342,7 @@ class Model:
         self._free_if_closed()
 
     def _free_if_closed(self) -> None:
-        """Let go of everything once the model is closed and nothing works with it any more."""
+        """Free everything once the model is closed and no longer in use."""
         with self._freeing:
             if not self._closed or self._freed or self._usage.active:
                 return
@@ -381,7 +384,7 @@ class Model:
         return self._cache
 
     def _give_back(self) -> None:
-        """Let the memory of a long prompt go: outside conversations none of it is read again."""
+        """Free the memory of a long prompt, which is not reused outside conversations."""
         if self._cache and self._cache.nbytes > _MUCH:
             self._cache.rewind(0)
             self._cache.shrink()
@@ -391,7 +394,7 @@ class Model:
             raise ParameterError("The model is closed: load it again.")
 
     def __enter__(self) -> Self:
-        """The model itself."""
+        """Return the model."""
         return self
 
     def __exit__(
@@ -400,19 +403,19 @@ class Model:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the model."""
         self.close()
 
 
 def bundle_folder(path: str | Path | None) -> Path:
-    """The folder of a bundle as a user names it, or of the embedded model where none is named."""
+    """Return the folder of a bundle named by a user; None is the embedded model."""
     return EMBEDDED if path is None else user_path(path)
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """The bundle's default sampling with `changes`; raises BundleError for a damaged default.
+    """Return the bundle's default sampling with `changes`; raises BundleError for a bad default.
 
-    A shorter answer that is asked for goes before the bundle's `min_new_tokens`.
+    An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger.
     """
     try:
         defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
@@ -427,5 +430,5 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON's lists as tuples."""
+    """Convert JSON's lists to tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

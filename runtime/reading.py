@@ -1,4 +1,4 @@
-"""Prompts on their way into a KV cache: several that are short are read in one forward pass."""
+"""Prefill: prompts on their way into a KV cache; short ones share a forward pass."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from issun.runtime.filters import Vector
 from issun.runtime.prefix import common_prefix
 from issun.runtime.slots import Slots
 
-_WORTH_WAITING = 16  # tokens that another prompt is just reading are read once for both
+_WORTH_WAITING = 16  # tokens of a prefill in progress that are worth waiting for and copying
 
 
 class Reading:
-    """A prompt that is being read: what is left of it, and the logits behind the whole."""
+    """A prompt in prefill: its remaining ids and, at the end, the logits of the last one."""
 
     logits: Vector
 
@@ -22,31 +22,31 @@ class Reading:
         self.prompt, self.rest = prompt, prompt[known:]
 
     def rows(self, size: int) -> range:
-        """Which rows of the next `size` tokens have logits of use."""
+        """Return which rows of the next `size` tokens need logits."""
         return range(size - (size == len(self.rest)), size)
 
     def add(self, chunk: Sequence[int], logits: Logits) -> None:
-        """Note that `chunk` was read, with the logits of its rows."""
+        """Record that `chunk` was computed, with the logits of its rows."""
         self.rest = self.rest[len(chunk) :]
         if not self.rest:
             self.logits = logits[-1]
 
 
 def fits(prompt: Sequence[int], known: int, readings: Sequence[Reading], most: int) -> bool:
-    """Whether a prompt can be read beside `readings`, each of them whole, in `most` tokens."""
+    """Return whether a prompt and `readings` can be prefilled in one chunk of `most` tokens."""
     rests = [len(prompt) - known, *(len(reading.rest) for reading in readings)]
-    # A lone row is rounded otherwise than several, so it is read by itself.
+    # A single row rounds differently from several, so it is run alone.
     return not readings or (len(rests) * max(rests) <= most and min(rests) > 1)
 
 
 def should_wait(prompt: Sequence[int], known: int, readings: Sequence[Reading]) -> bool:
-    """Whether much of a prompt is just being read for another one, and can be copied after."""
+    """Return whether a prefill in progress will provide a long prefix of `prompt` to copy."""
     shared = max((common_prefix(reading.prompt, prompt) for reading in readings), default=0)
     return shared > known + _WORTH_WAITING
 
 
 def read_piece(decoder: IssunDecoder, slots: Slots, readings: Sequence[Reading], most: int) -> None:
-    """Read up to `most` tokens of each of `readings`, which lie in the slots that are read."""
+    """Run up to `most` tokens of each of `readings`, which occupy the slots in prefill."""
     chunks = [next(cut(reading.rest, most)) for reading in readings]
     width = max(map(len, chunks))
     rows = [
