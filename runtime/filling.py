@@ -1,4 +1,4 @@
-"""JSON filled leaf by leaf: the known text is written for the model, which writes only values."""
+"""Fills JSON leaf by leaf: the fixed text is inserted, and the model writes only the values."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from issun.runtime.skeleton import Plan, make_plan
 if TYPE_CHECKING:
     from issun.runtime.model import Model
 
-MakePrompt = Callable[[str], list[int]]  # a line that comes behind the user's text -> a prompt
+MakePrompt = Callable[[str], list[int]]  # a line to append to the user's text -> prompt ids
 _Key = tuple[str | None, str | None]
-_FEWEST = 2  # tokens of a value: one, and the end
-_MOST_SECONDS = 20.0  # to compile all constraints of a schema
-_SHORT = 12  # tokens of a value that every constraint leaves room for
-_NEXT_SEED = 0x9E3779B97F4A7C15  # far from the seeds of other answers
+_FEWEST = 2  # tokens of a value: one, and the end token
+_MOST_SECONDS = 20.0  # for compiling all constraints of a schema
+_SHORT = 12  # tokens of a value that every constraint has room for
+_NEXT_SEED = 0x9E3779B97F4A7C15  # keeps the seeds of a request's replies apart
 
 
 class Form:
-    """A schema ready to be filled by one model: its plan, and the constraint of each answer.
+    """A schema ready to be filled by one model: its plan, and the constraint of each reply.
 
-    Made by `prepare`; serves many answers.
+    Created by `prepare`; can be used for many answers.
     """
 
     def __init__(self, plan: Plan, constraints: Mapping[_Key, Constraint]) -> None:
         self.plan, self._constraints = plan, constraints
 
     def constraint(self, ask: Ask) -> Constraint | None:
-        """What the answer to `ask` follows; None for free text."""
+        """Return the constraint of the reply to `ask`; None for free text."""
         return self._constraints.get(_key(ask))
 
 
 def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
-    """Make a form of `schema`; None where it has no fixed skeleton.
+    """Compile `schema`; returns None if it has no fixed skeleton.
 
-    `room` is how many tokens the answers may have behind the user's text, all together.
+    `room` is the number of tokens for all replies together.
 
-    Raises ParameterError for what cannot be followed, or not in the model's vocabulary, and where
-    not even the shortest answers fit.
+    Raises ParameterError for a schema that is unsupported or that the vocabulary cannot spell, and
+    if not even the shortest replies fit.
     """
     plan = make_plan(schema, partial(_spelled, model), most=room // _SHORT)
     if plan is None:
@@ -72,7 +72,7 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         make = partial(_constraint, model, schema, ask)
         try:
             constraints[key] = make(min(most, share))
-        except ParameterError:  # perhaps its smallest value needs more than the others
+        except ParameterError:  # perhaps its smallest value needs more than an equal share
             constraints[key] = make(most)
         if time.monotonic() > latest:
             raise ParameterError(
@@ -90,7 +90,7 @@ def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Co
         except ParameterError as error:
             if ask.name is not None or "pattern" not in error.values:
                 raise
-            raise ParameterError(  # without a pattern that nobody has seen
+            raise ParameterError(  # without the pattern, which is not the user's
                 "{path}: not even the shortest value fits into {room:,} tokens.",
                 path=ask.path,
                 room=room,
@@ -99,7 +99,7 @@ def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Co
 
 
 def _spelled(model: Model, text: str, path: str) -> str:
-    return model.constraints.spelled(text, path)  # only now: free text needs no llguidance
+    return model.constraints.spelled(text, path)  # on first use: free text needs no llguidance
 
 
 def _key(ask: Ask) -> _Key:
@@ -107,28 +107,28 @@ def _key(ask: Ask) -> _Key:
 
 
 class Filling:
-    """One JSON answer as it is filled: says what to ask next, and makes segments of the answers.
+    """Fills one JSON answer: returns the next query and turns replies into segments.
 
-    `asked` is the line and the parameters of the answer that is wanted now, None at the end;
-    `params.max_new_tokens` bounds all answers together, stop strings end each free text.
+    `asked` is the line and parameters of the current query, None at the end.
+    `params.max_new_tokens` bounds all replies together; stop strings end each free text.
     """
 
     def __init__(self, form: Form, question: str, params: SamplingParams) -> None:
         self._form, self._params = form, replace(params, min_new_tokens=0)
         self._steps = form.plan.fill(question)
-        self._count = 0  # answers that were asked for
-        self._known = ""  # text that is certain, but in no segment
+        self._count = 0  # queries so far
+        self._known = ""  # fixed text that is not in a segment yet
         self._answer = ""
-        self._before = Timings()  # of the answers that have ended
+        self._before = Timings()  # of the replies that have ended
         self.asked: tuple[str, SamplingParams] | None = None
         self._go_on(None)
 
     def end(self) -> Segment:
-        """The one segment of JSON that needs no model; its id is of no token."""
+        """Return the only segment of JSON that needs no model; its id is not a token."""
         return Segment(-1, self._known, "stop", Timings())
 
     def add(self, segment: Segment) -> Segment:
-        """Take a segment of the answer that is asked for; gives one of the JSON."""
+        """Add a segment of the current reply; return a segment of the JSON."""
         self._answer += segment.text
         timings = _sum(self._before, segment.timings)
         reason: FinishReason | None = None
@@ -139,10 +139,10 @@ class Filling:
         return replace(segment, text=text, finish_reason=reason, timings=timings)
 
     def _end(self, segment: Segment, wanted: SamplingParams) -> FinishReason | None:
-        """Go on behind the last segment of an answer; gives the finish reason of the whole."""
+        """Continue after the last segment of a reply; return the finish reason of the whole."""
         left = self._params.max_new_tokens - self._before.new_tokens
         bounded = segment.timings.new_tokens == wanted.max_new_tokens
-        whole = bounded and (left > 0 or wanted.constraint is None)  # of free text more is cut off
+        whole = bounded and (left > 0 or wanted.constraint is None)  # free text may be truncated
         if segment.finish_reason == "length" and not whole:
             self.asked = None
             return "length"
@@ -156,7 +156,7 @@ class Filling:
         return None
 
     def _go_on(self, answer: str | None) -> None:
-        """Send an answer, gather the text that is then known, up to the next thing to ask."""
+        """Send a reply and collect fixed text up to the next query."""
         self.asked = None
         try:
             step = next(self._steps) if answer is None else self._steps.send(answer)
@@ -172,7 +172,7 @@ class Filling:
         left = max(1, self._params.max_new_tokens - self._before.new_tokens)
         seed = self._params.seed
         constraint = self._form.constraint(ask)
-        if constraint is None:  # free text takes its share of what is left, and has no other end
+        if constraint is None:  # free text has no end of its own and gets an equal share
             left = max(1, left // max(1, self._form.plan.count.most - self._count))
         return replace(
             self._params,
@@ -186,11 +186,11 @@ class Filling:
 def fill(
     model: Model, form: Form, make_prompt: MakePrompt, question: str, params: SamplingParams
 ) -> Stream:
-    """JSON that is filled leaf by leaf, as it comes.
+    """Stream JSON that is filled leaf by leaf.
 
-    `make_prompt` gives the prompt for a line behind the user's text, and `question` is what of
-    that text the answers may repeat. The finish reason is `length` where `max_new_tokens` or the
-    context cut the JSON. Raises as `Model.stream` does, while it is read.
+    `make_prompt` returns the prompt for a line after the user's text. `question` is the part of
+    that text that replies may repeat. The finish reason is `length` if `max_new_tokens` or the
+    context truncated the JSON. Iterating raises what `Model.stream` raises.
     """
     segments = partial(_segments, model, Filling(form, question, params), make_prompt)
     return Stream(segments, None, ends=model.manifest.tokens.end_ids, held_text=lambda: "")
@@ -224,10 +224,10 @@ def fill_many(
     slots: int = 16,
     on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
 ) -> list[Completion]:
-    """Fill `form` for many questions at once; each has its prompt maker, text and parameters.
+    """Fill `form` for many questions; each has a prompt maker, a text and parameters.
 
-    The next values of all are written in one batch. `on_complete` gets the place of a question and
-    its answer when that has ended. `ids` and `logprobs` of the answers are empty.
+    The next values of all of them are generated as one batch. `on_complete` receives the index of a
+    question and its answer when that has ended. `ids` and `logprobs` of the answers are empty.
     """
     fillings = [Filling(form, question, params) for _, question, params in prompts]
     texts = ["" for _ in prompts]

@@ -1,4 +1,4 @@
-"""Files that nobody may write to while they are mapped: who would do it waits (Linux)."""
+"""Read leases, which make writers of mapped files wait (Linux)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 class Lease:
-    """A read lease on a file, where its file system has such; see fcntl(2), F_SETLEASE.
+    """A read lease on a file, if the file system supports it; see fcntl(2), F_SETLEASE.
 
-    Whoever opens the file for writing, or cuts it off, waits until the lease is given back, at most
-    the 45 seconds of /proc/sys/fs/lease-break-time.
+    Opening the file for writing or truncating it blocks until the lease is released, for at most
+    /proc/sys/fs/lease-break-time, by default 45 seconds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class Lease:
             self.held = self._take()
 
     def broken(self) -> bool:
-        """Whether somebody wants to write, who is let do it then."""
+        """Return whether somebody opened the file for writing; if so, they are let through."""
         if sys.platform != "linux" or not self.held:
             return False
         import fcntl  # noqa: PLC0415
@@ -34,16 +34,16 @@ class Lease:
             return False
         with suppress(OSError):
             fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return not self._take()  # it can be had again where the other one did not wait
+        return not self._take()  # possible if the other process did not wait
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lease."""
         if sys.platform != "linux" or not self._close.alive:
             return
         import fcntl  # noqa: PLC0415
 
         self.held = False
-        with suppress(OSError):  # a forked process may have it open too
+        with suppress(OSError):  # a forked process may still have it open
             fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         self._close()
 
@@ -53,9 +53,9 @@ class Lease:
         import fcntl  # noqa: PLC0415
 
         try:
-            # The signal that says that somebody wants to write: this one is ignored by default.
+            # SIGURG, the signal for a lease that is being broken, is ignored by default.
             fcntl.fcntl(self._handle, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except OSError:  # another user's file, one that is open for writing, a network's
+        except OSError:  # another user's file, one open for writing, a network file system
             return False
         return True

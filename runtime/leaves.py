@@ -1,7 +1,7 @@
-"""Values that a model writes as plain text: how each is asked for, and how it is read.
+"""Leaf values of a JSON answer: how the model is asked for each, and how its reply is parsed.
 
-A model answers in sentences, `フランスの首都はパリです。`, and a small one goes wrong where it is
-let write the value alone. So an answer may have a topic before the value and an ending behind it.
+A model replies in sentences, such as `フランスの首都はパリです。`, and a small one makes mistakes if it
+may only write the value. A reply may therefore have a topic before the value and an ending after it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from issun.runtime.constraint.plain import Plain
 from issun.runtime.constraint.references import Place
 from issun.runtime.errors import SamplingError
 
-# A topic has one mark, at its end, so that a value must come soon.
+# A topic has one delimiter, at its end, so that the value must come soon.
 _TOPIC = r"([^は、:=。\n]*[は:=]、?)?"
 _ENDING = r"([^0-9.,。\n][^。\n]*)?[。.]?"
 _SEPARATOR = r"(、|,|・|と|や)\s?"
 _PART = r"[^、,・。\n]+"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
-_MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked afterwards
-_MOST_ITEMS = 8  # of a list that has no bound
-_MOST_ADDED = 40  # characters of a text that must have some and has no bound
-_MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
+_MOST_ENUMERATED = 101  # integers of a range that are enumerated instead of checked
+_MOST_ITEMS = 8  # of an array without maxItems
+_MOST_ADDED = 40  # characters beyond minLength, without maxLength
+_MOST_ECHO = 1000  # characters at the end of the user's text that a reply may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
 FORMATS = {
     "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
@@ -48,7 +48,7 @@ FORMATS["date-time"] = f"{FORMATS['date']}T{FORMATS['time']}"
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
-# The echo of a question: `フランスの首都は?` in the prompt, `フランスの首都は…` in the answer.
+# A reply may repeat the question: `フランスの首都は?` in the prompt, `フランスの首都は…` in the reply.
 _ASKED = re.compile(
     r"([^\n。、?？]+は)(?:[?？]|何|なに|なん|どこ|どれ|どの|誰|だれ|いつ|いくつ|いくら)"
 )
@@ -60,34 +60,34 @@ _QUOTES = {"「": "」", "『": "』", '"': '"', "“": "”"}
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One answer that a model is to write.
+    """One reply that the model is to write.
 
-    `line` comes behind the user's text. The answer matches `pattern` as a whole, is JSON by
-    what stands at `place` of the schema, or is free text where both are None; `most` tokens are
-    enough for it.
+    `line` is appended to the user's text. The reply must match `pattern` as a whole, or be JSON
+    that follows the schema at `place`; it is free text if both are None. `most` tokens are enough
+    for it.
     """
 
     line: str
     pattern: str | None = None
     place: Place | None = None
     most: int | None = None
-    name: Place | None = None  # of the pattern, where it is the schema's
-    path: Place = "#"  # of the value
+    name: Place | None = None  # the place of `pattern`, if it is from the schema
+    path: Place = "#"  # the place of the value
 
 
 Asking = Generator[Ask, str, Any]
-Read = Callable[[str, str], Any]  # an answer and all that was asked -> a value; or UnusableError
+Read = Callable[[str, str], Any]  # (reply, question) -> a value; raises UnusableError
 
 
 class UnusableError(Exception):
-    """An answer is no value; never leaves this module."""
+    """A reply has no valid value; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value: what is asked, and how the answer is read; `strict` is asked where that fails.
+    """A value: what to ask and how to parse the reply; `strict` is asked if parsing fails.
 
-    `listable` values are told apart in a list, and none of them is asked for again.
+    `listable` values can be separated in a list and never need a second query.
     """
 
     ask: Ask
@@ -99,11 +99,11 @@ class Leaf:
 
     @property
     def asks(self) -> list[Ask]:
-        """All that may be asked."""
+        """All queries that may be asked."""
         return [self.ask] if self.strict is None else [self.ask, self.strict]
 
     def value(self, label: str, question: str) -> Asking:
-        """Ask for the value called `label` behind `question`; gives it as JSON has it."""
+        """Ask for the value called `label` after `question`; return it as a JSON value."""
         line = _line(label, self.hint)
         answer = yield replace(self.ask, line=line)
         try:
@@ -118,13 +118,13 @@ class Leaf:
 
 
 def placed(leaf: Leaf, path: Place) -> Leaf:
-    """The same, for a value at `path` of the schema."""
+    """Return the leaf for a value at `path` of the schema."""
     strict = leaf.strict and replace(leaf.strict, path=path)
     return replace(leaf, ask=replace(leaf.ask, path=path), strict=strict)
 
 
 def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
-    """One of `values`, each by the text that a model writes for it."""
+    """One of `values`, keyed by the text that the model writes for each."""
     longest_first = sorted(values, key=len, reverse=True)
     pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
     most = _SENTENCE + max(map(len, values))
@@ -132,7 +132,7 @@ def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
 
 
 def number(plain: Plain, *, whole: bool) -> Leaf:
-    """A number; one outside the bounds is asked for again by a grammar."""
+    """A number; if it is out of bounds, it is asked for again with a grammar."""
     if whole and (values := _range(plain)):
         return one_of({str(value): value for value in values})
 
@@ -148,7 +148,7 @@ def number(plain: Plain, *, whole: bool) -> Leaf:
 
 
 def text(least: int, most: int | None) -> Leaf:
-    """Free text of `least` to `most` characters; one that is longer is cut."""
+    """Free text of `least` to `most` characters; a longer one is truncated."""
 
     def read(answer: str, asked: str) -> str:
         said = answer.strip()
@@ -163,22 +163,22 @@ def text(least: int, most: int | None) -> Leaf:
 
 
 def matching(pattern: str, place: Place) -> Leaf:
-    """Text that `pattern` matches: the whole answer, since a search for it might take for ever."""
+    """Text that matches `pattern` as a whole; searching for a match could take exponential time."""
     return Leaf(Ask("", pattern, name=place), lambda answer, asked: answer, listable=False)
 
 
 def formed(name: str) -> Leaf:
-    """Text of a format that `FORMATS` has."""
+    """Text of a format in `FORMATS`."""
     return _in_sentence(FORMATS[name], lambda answer, asked: answer, 2 * _SENTENCE)
 
 
 def by_grammar(place: Place) -> Leaf:
-    """What has no fixed skeleton, as JSON that the model writes."""
+    """JSON that the model writes by the grammar of the schema at `place`."""
     return Leaf(Ask("", place=place), lambda answer, asked: json.loads(answer), listable=False)
 
 
 def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
-    """A list of what `item` reads, as people write one: 赤、青、黄."""
+    """A list of `item` values as people write one: 赤、青、黄."""
     limit = max(least, _MOST_ITEMS) if most is None else most
     repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
     part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
@@ -202,7 +202,7 @@ def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
 
 
 def or_absent(leaf: Leaf, absent: Any) -> Leaf:
-    """The same, but the model may say that there is none, which gives `absent`."""
+    """The same leaf, but the model may answer that there is none, which gives `absent`."""
     if leaf.ask.place is not None or (leaf.pattern is None and leaf.ask.pattern is not None):
         return leaf
 
@@ -218,7 +218,7 @@ def or_absent(leaf: Leaf, absent: Any) -> Leaf:
 
 
 def _in_sentence(pattern: str, read: Read, most: int | None = _SENTENCE) -> Leaf:
-    """A value that `pattern` matches, with a topic before it or an ending behind it, or without."""
+    """A value that matches `pattern`, with an optional topic before it and ending after it."""
     whole = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
 
     def find(answer: str, asked: str) -> Any:
@@ -238,7 +238,7 @@ def _line(label: str, hint: str) -> str:
 
 
 def _range(plain: Plain) -> Sequence[int]:
-    """The whole numbers within the bounds, where these are few; none otherwise."""
+    """Return the integers within the bounds if there are few, otherwise an empty list."""
     (low, _), (high, _) = plain.low(), plain.high()
     if low is None or high is None or high - low >= _MOST_ENUMERATED:
         return []
@@ -246,7 +246,7 @@ def _range(plain: Plain) -> Sequence[int]:
 
 
 def _tidy(answer: str, asked: str) -> str:
-    """The value alone where the answer is a sentence that repeats the question, or quotes it."""
+    """Strip the repeated question, or quotes, from a reply that consists of the value and these."""
     said = _echoed(answer, asked)
     value = answer if said is None or "、" in said else said
     closing = _QUOTES.get(value[:1])
@@ -256,7 +256,7 @@ def _tidy(answer: str, asked: str) -> str:
 
 
 def _echoed(answer: str, asked: str) -> str | None:
-    """What the answer says of the topic that was asked for; None where it speaks of another."""
+    """Return what the reply states about the topic asked for; None if it has another topic."""
     said = _SAID.fullmatch(answer)
     if not said:
         return None

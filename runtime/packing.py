@@ -1,10 +1,11 @@
-"""Weights packed for this CPU, kept in a file that later loads map instead of filling memory.
+"""Weight packing: weights in the CPU kernels' layout, in a file that later loads map.
 
-ONNX Runtime packs weights for its kernels whenever it opens a graph. Where the graph names packed
-weights in a file, with the hash that its own come to, it compares both, maps the file and gives its
-own memory back: what another CPU or another version packed, or what is damaged, is never computed
-with. The originals stay in the bundle, where each load reads them; only those that the CPU reads in
-another form are beside the packed ones (see `issun.runtime.unsigned`).
+ONNX Runtime packs weights for its kernels whenever it opens a graph. If the graph references packed
+weights in a file, together with their hash, ONNX Runtime still packs, compares the hashes, maps the
+file and frees its own copy. Weights that were packed on another CPU or by another version, or that
+are damaged, are therefore never used. The original weights stay in the bundle, which each load
+reads; only int8 weights that the CPU reads as unsigned bytes are stored next to the packed ones
+(see `issun.runtime.unsigned`).
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from issun.runtime.proto import parse_model
 from issun.runtime.session import create_session, integer_matmul_saturates, make_options
 from issun.runtime.unsigned import flip, read_unsigned, signed_weights
 
-_ALIGNMENT = 4096  # a page: what is mapped begins where one does
-_CHUNK = 1 << 16  # bytes that stay in a cache: reading and comparing them is four times as fast
-_PACKED = "prepacked_"  # ONNX Runtime's name of a packed form among a tensor's fields
+_ALIGNMENT = 4096  # a page: mappings start at page boundaries
+_CHUNK = 1 << 16  # bytes: fits a CPU cache, which makes reading and comparing four times as fast
+_PACKED = "prepacked_"  # ONNX Runtime's prefix for packed weights in a tensor's external data
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of packed weights holds.
+    """The content of a file of packed weights.
 
-    ONNX Runtime looks for packed weights by their hashes, in the file of any tensor that it loads.
-    So one small tensor, the `carrier`, is kept in that file and names all of them, each as
-    `kernel+hash|offset;length;padding|…`. `unsigned` says where original weights lie that this
-    CPU reads as unsigned bytes.
+    ONNX Runtime finds packed weights by their hashes in the file of any tensor that it loads. One
+    small tensor, the `carrier`, is therefore stored in that file and lists all of them, each as
+    `kernel+hash|offset;length;padding|…`. `unsigned` has the offsets of weights that were
+    converted to unsigned bytes for this CPU.
     """
 
     carrier: str
@@ -48,9 +49,9 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
 def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
     """Write the packed weights of `graph` to `target`.
 
-    What ONNX Runtime saves on the way holds the originals too, and lies beside `target` until the
-    end. Raises OSError, and BundleError for all that goes wrong in ONNX Runtime; ValueError where
-    no folder holds both files, or for data outside the bundle.
+    Needs temporary space next to `target` for originals and packed weights. Raises OSError,
+    BundleError for any error of ONNX Runtime, and ValueError if the two files share no parent
+    folder or if the graph has data outside the bundle.
     """
     saved, data = target.with_name("saved.onnx"), target.with_name("saved.data")
     model = parse_model(graph.read_bytes())
@@ -80,10 +81,10 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
 def open_packed(
     graph: Path, packed: Packed, file: Path, *, threads: int | None = None
 ) -> ort.InferenceSession:
-    """A session over `graph` that maps its packed weights from `file`.
+    """Return a session over `graph` that maps its packed weights from `file`.
 
-    Raises BundleError where `file` does not hold them; ValueError where no folder holds both files,
-    or for data outside the bundle.
+    Raises BundleError if `file` does not hold them, and ValueError if the two files share no parent
+    folder or if the graph has data outside the bundle.
     """
     model = parse_model(graph.read_bytes())
     _check(model.graph, graph.parent, packed, file)
@@ -98,7 +99,7 @@ def open_packed(
 def _open(
     model: Any, graph: Path, file: Path, moved: dict[str, int], options: ort.SessionOptions
 ) -> ort.InferenceSession:
-    """A session over `model`, of whose tensors those that `moved` names lie in `file`."""
+    """Return a session over `model` that reads the tensors in `moved` from `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
     if integer_matmul_saturates():
         read_unsigned(model.graph)
@@ -107,7 +108,7 @@ def _open(
         if not fields:
             continue
         place = graph.parent / fields["location"].value
-        if place.parent != graph.parent or place.is_symlink():  # else `base` would allow it
+        if place.parent != graph.parent or place.is_symlink():  # `base` may be a parent folder
             raise ValueError(f"{graph} has data outside its folder")
         if tensor.name in moved:
             place, fields["offset"].value = file, str(moved[tensor.name])
@@ -122,8 +123,9 @@ def _open(
 def _pack_largest_first(graph: Any) -> None:
     """Move the head to the front, since weights are packed in the order of the nodes.
 
-    Original, packed and saved form of a weight are in memory at once, and the head is by far the
-    largest: at the end, beside all others, it would set the peak. ONNX Runtime sorts for execution.
+    The original, packed and saved forms of a weight are in memory at once, and the head is by far
+    the largest: as the last one, next to all others, it would set the peak. The order of nodes does
+    not matter for execution, since ONNX Runtime sorts them.
     """
     packed = {node.input[1] for node in graph.node if len(node.input) > 1}
     sizes = {t.name: _size(t) for t in graph.initializer if t.name in packed and t.external_data}
@@ -139,7 +141,7 @@ def _size(tensor: Any) -> int:
 
 
 def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
-    """ONNX Runtime compares packed weights; what else `file` holds it would take as it is."""
+    """Compare everything in `file` that ONNX Runtime would use unchecked."""
     if set(packed.unsigned) != {tensor.name for tensor in _to_flip(graph)}:
         raise BundleError("{path} is damaged.", path=file)
     with file.open("rb", 0) as kept:
@@ -157,7 +159,7 @@ def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
 
 
 def _parts(tensor: Any, folder: Path) -> Iterator[bytes]:
-    """What a tensor has in its data file, some at a time."""
+    """Yield the content of a tensor's data in chunks."""
     fields = {field.key: field.value for field in tensor.external_data}
     with (folder / fields["location"]).open("rb", 0) as source:
         yield from _read(source, int(fields["offset"]), int(fields["length"]))
@@ -174,7 +176,7 @@ def _read(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
 
 
 def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
-    """Copy what is to be read as unsigned bytes; gives the offsets by name."""
+    """Copy the weights to be read as unsigned bytes; return their offsets by name."""
     return {
         tensor.name: copy(flip(part) for part in _parts(tensor, folder))
         for tensor in _to_flip(graph)
@@ -182,12 +184,12 @@ def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
 
 
 def _to_flip(graph: Any) -> list[Any]:
-    """The weights that this CPU is to read as unsigned bytes."""
+    """Return the weights that this CPU reads as unsigned bytes."""
     return signed_weights(graph) if integer_matmul_saturates() else []
 
 
 def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy) -> dict[str, Any]:
-    """Copy one small tensor and all packed weights of what was saved; gives fields of Packed."""
+    """Copy one small tensor and all packed weights of a saved graph; return fields of Packed."""
     weights, plain = [], []
     for tensor in graph.initializer:
         fields = {field.key: field.value for field in tensor.external_data}
@@ -208,7 +210,7 @@ def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy)
 
 
 class _Copy:
-    """Lays parts of other files one behind the other in a file, each at a page."""
+    """Appends parts of other files to a file, each aligned to a page."""
 
     def __init__(self, target: IO[bytes]) -> None:
         self._target = target
@@ -216,7 +218,7 @@ class _Copy:
         self.digest = hashlib.sha256()
 
     def __call__(self, parts: Iterable[bytes]) -> int:
-        """Copy `parts`; gives where they lie now."""
+        """Append `parts` and return their offset."""
         self._write(b"\0" * (-self.end % _ALIGNMENT))
         start = self.end
         for part in parts:

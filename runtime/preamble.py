@@ -1,4 +1,4 @@
-"""What every prompt of a template begins with: computed once, kept beside the packed weights."""
+"""Prompt cache: keys and values of a template's constant prefixes, stored on disk."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.manifest import Manifest
 
-_LEAST = 8  # tokens; fewer are read nearly as fast as a file
+_LEAST = 8  # tokens; a shorter prefix is computed nearly as fast as it is loaded
 
 
 class Preambles:
-    """Keys and values of a bundle's `beginnings`, which hold nothing that a user has written.
+    """Stored keys and values of a bundle's template prefixes, which contain no user text.
 
-    A prompt whose beginning is not in a file yet is cut behind it when it is read, so that it has
-    the same logits either way: attention and int4 round a row by where it stands in a chunk.
-    Files that cannot be written are not, without a word: they save the time of a few tokens.
+    If a prompt's prefix is not stored yet, it is prefilled as a separate chunk, because attention
+    and int4 round a row by its position in a chunk: the logits are then the same with and without
+    the file. Errors on writing are ignored: a file only saves the time of a few tokens.
     """
 
     def __init__(self, folder: Path, computed_by: str, beginnings: Sequence[list[int]]) -> None:
-        """Keep files in `folder`; only those of the same `computed_by` are read again."""
+        """Use files in `folder` that have the fingerprint `computed_by`; ignore others."""
         self._folder, self._computed_by = folder, computed_by
         self._beginnings = [ids for ids in beginnings if len(ids) >= _LEAST]
 
     def fill(self, cache: Cache, prompt: Sequence[int]) -> int:
-        """Let an empty `cache` hold what `prompt` begins with, where that was kept.
+        """Load the prefix of `prompt` into an empty `cache` if it is stored.
 
-        Where it was not, gives how many ids are to be read by themselves, and then to `keep`.
+        Otherwise return how many ids to prefill as a separate chunk before calling `keep`.
         """
         known = self._beginning(prompt)
         if not known or cache.ids[0] or not isinstance(cache, KVCache):
@@ -41,29 +41,29 @@ class Preambles:
         path = self._path(cache, known)
         try:
             found = read_kv(path, cache, self._computed_by)
-        except OutOfMemoryError:  # reading the prompt tells it
+        except OutOfMemoryError:  # the prefill will report it
             return 0
         if found and found.ids == known:
             return 0
         cache.rewind(0)
         with suppress(OSError):
-            path.unlink(missing_ok=True)  # damaged, or of other ids: it is written anew
+            path.unlink(missing_ok=True)  # damaged or of other ids: it will be rewritten
         return len(known)
 
     def keep(self, cache: Cache) -> None:
-        """Write what `cache` begins with, which was read by itself."""
+        """Store the prefix in `cache`, which was prefilled as a separate chunk."""
         known = self._beginning(cache.ids[0])
         if not known or not isinstance(cache, KVCache):
             return
         path = self._path(cache, known)
         partial = path.with_name(path.name + ".partial")
         with suppress(OSError, Timeout), FileLock(self._folder / ".lock", timeout=0):
-            partial.unlink(missing_ok=True)  # a killed process's
+            partial.unlink(missing_ok=True)  # left by a killed process
             write_kv(partial, cache, len(known), self._computed_by)
             partial.replace(path)
 
     def _beginning(self, ids: Sequence[int]) -> list[int]:
-        """The one of the beginnings that `ids` have, and at least one id more."""
+        """Return the template prefix that `ids` start with and exceed, or an empty list."""
         fitting = (known for known in self._beginnings if len(known) < len(ids))
         return next((known for known in fitting if known == list(ids[: len(known)])), [])
 
@@ -72,10 +72,10 @@ class Preambles:
 
 
 def state_of_files(folder: Path, manifest: Manifest) -> str:
-    """What changes whenever a file of the bundle in `folder` is replaced, written to or restored.
+    """Return a fingerprint that changes when a file of the bundle is replaced or modified.
 
-    The manifest's id alone is the same for a damaged bundle and for the repaired one. The change
-    time (ctime) cannot be set back.
+    The manifest's id alone is the same for a damaged bundle and the repaired one. The ctime also
+    reveals files whose mtime was restored.
     """
     digest = hashlib.sha256(manifest.bundle_id.encode())
     for name in sorted(manifest.files):

@@ -1,9 +1,9 @@
-"""Logits -> the next id: the parameters, and the one order in which the filters are applied.
+"""Logits to the next id: the sampling parameters, and the order in which filters are applied.
 
-Order: bans, the end tokens before `min_new_tokens` and what a constraint forbids; logit bias;
-repetition, presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless
-greedy, temperature, top-k, top-p, min-p, typical-p; then the draw with one random number. This is
-the order of transformers' generate. An id that is out is at minus infinity.
+Order: bans, the end tokens before `min_new_tokens` and the constraint; logit bias; repetition,
+presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless greedy,
+temperature, top-k, top-p, min-p, typical-p; finally the draw with one random number. This is the
+order of transformers' generate. A masked id has a logit of minus infinity.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class Matcher(Protocol):
     """The state of one answer in a grammar."""
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Work out what may follow `answer`, for the next `allow`."""
+        """Compute which tokens may follow `answer`, for the next `allow`."""
 
     def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
-        """Put out what may not follow `answer`."""
+        """Mask the tokens that may not follow `answer`."""
 
 
 class Constraint(Protocol):
-    """A grammar that answers follow; see `issun.runtime.constraint`."""
+    """A grammar that answers must follow; see `issun.runtime.constraint`."""
 
     def start(self) -> Matcher:
-        """The state of an answer that begins."""
+        """Return the state of a new answer."""
 
     def text(self, tokenizer: Tokenizer, stop: Sequence[str]) -> TextStream:
-        """The text of an answer, which comes as its tokens do."""
+        """Return the text stream of an answer."""
 
 
 Processor = Callable[[Sequence[int], Vector], Vector]
@@ -63,18 +63,19 @@ Processor = Callable[[Sequence[int], Vector], Vector]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How the next token is chosen and when an answer ends; checked when it is made.
+    """How tokens are sampled and when an answer ends; all values are checked on construction.
 
-    `temperature` 0 takes the likeliest token. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
+    `temperature` 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
     `repetition_penalty` 1, `presence_penalty` 0, `frequency_penalty` 0 and `no_repeat_ngram_size`
-    0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
-    penalties at the answer. `banned_ids` None bans `<unk>`; rows without a token are never drawn.
-    `banned_first_ids` are banned as the first token of an answer, and the last id of each of
-    `banned_sequences` behind the others. `min_length` counts prompt and answer. `logprobs` n
-    reports the raw log-probabilities of the drawn and the n likeliest tokens. `processors` get the
-    ids so far and the logits, and give logits. `constraint` lets only tokens pass that its grammar
-    allows. With `lookup` what the text has said before is read ahead, as long as that makes the
-    answer faster; every token is drawn as without. Raises ParameterError.
+    0 disable these filters. The repetition penalty and the n-grams consider prompt and answer, the
+    other two penalties only the answer. `banned_ids` None bans `<unk>`; logit rows without a token
+    are never sampled. `banned_first_ids` are banned as the first token of an answer, and the last
+    id of each of `banned_sequences` is banned after the others. `min_length` counts prompt and
+    answer. `logprobs` n reports the raw log-probabilities of the sampled token and of the n most
+    likely ones. `processors` are called with the ids so far and the logits, and return logits.
+    `constraint` allows only tokens that its grammar accepts. `lookup` enables prompt-lookup
+    decoding as long as it makes the answer faster; it does not change which tokens are sampled.
+    Raises ParameterError.
     """
 
     temperature: float = 0.7
@@ -181,9 +182,10 @@ def _within(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What sampling must know of the ids.
+    """What sampling needs to know about the ids.
 
-    Logits have `rows`; those from `pieces` on are tokens where they are `added`, and end tokens.
+    Logits have `rows` entries. Entries from `pieces` on are tokens only if they are in `added` or
+    `ends`.
     """
 
     rows: int
@@ -194,13 +196,13 @@ class Vocabulary:
 
     @property
     def without_token(self) -> list[int]:
-        """The rows that are never drawn."""
+        """The rows that have no token and are never sampled."""
         tokens = {*self.ends, *self.added}
         return [row for row in range(self.pieces, self.rows) if row not in tokens]
 
 
 class Sampler:
-    """Draws the tokens of one answer; it owns the random numbers and the place in a grammar."""
+    """Samples the tokens of one answer; owns the random generator and the grammar's state."""
 
     def __init__(
         self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
@@ -217,9 +219,9 @@ class Sampler:
         self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
-        """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
+        """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        best = logits.max()  # NaN where one is
+        best = logits.max()  # NaN if any logit is
         if math.isnan(best) or best == math.inf:
             raise SamplingError("The model gave logits that are not numbers (NaN).")
         if best == OUT:
@@ -232,11 +234,11 @@ class Sampler:
 
     @property
     def prepares(self) -> bool:
-        """Whether `prepare` has anything to do."""
+        """Whether `prepare` does anything."""
         return self._matcher is not None
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Work out what a constraint lets follow `answer`, which may be done in another thread."""
+        """Compute what the constraint allows after `answer`; any thread may call this."""
         if self._matcher:
             self._matcher.prepare(answer)
 
@@ -267,16 +269,16 @@ class Sampler:
         return logits
 
     def _without_banned(self, logits: Vector) -> Vector:
-        """A copy without the banned ids and the rows that are no token."""
+        """Return a copy in which banned ids and rows without a token are masked."""
         logits = logits.copy()
         ban(logits, self._banned)
         return logits
 
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
-        """Temperature and filters; logits of all ids, or of those that are given beside them."""
+        """Apply temperature and filters; the ids are None if the logits cover the vocabulary."""
         params, ids = self._params, None
         if 0 < params.top_k < len(logits):
-            # The same ids as behind the temperature, and all that follows looks at these alone.
+            # Temperature does not change the top k, so the other filters only need those.
             ids = likeliest(logits, params.top_k)
             logits = logits[ids]
         logits = scale_temperature(logits, params.temperature)
@@ -297,7 +299,7 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
 
 
 def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:
-    """Raw log-probability of `token`, and those of the `count` likeliest ids."""
+    """Return the raw log-probability of `token`, and those of the `count` most likely ids."""
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - math.log(float(np.exp(shifted).sum()))
     count = min(count, len(logits))

@@ -1,4 +1,4 @@
-"""Conversations in files: role and turns as JSON, which a person can read."""
+"""Saves conversations: role and turns as readable JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_FILE_BYTES = 16 << 20
 
 
 class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a saved conversation's JSON file holds."""
+    """The content of a saved conversation's JSON file."""
 
     format: int
     role: list[str]
@@ -25,19 +25,19 @@ class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     @classmethod
     def of(cls, role: Sequence[str], turns: Sequence[Turn]) -> Self:
-        """A conversation as this version writes it."""
+        """Return a conversation in the format of this version."""
         return cls(_FORMAT_VERSION, list(role), [(turn.message, turn.reply) for turn in turns])
 
 
 def kv_path(path: Path) -> Path:
-    """Where the KV cache of a conversation saved at `path` lies."""
+    """Return the path of the KV cache of a conversation saved at `path`."""
     return path.parent / f"{path.name}.kv"
 
 
 def write_conversation(path: Path, saved: SavedConversation) -> None:
     """Write to a new file that only its owner can read.
 
-    Raises ConversationError when it exists or cannot be written, and leaves none half written.
+    Raises ConversationError if it exists or cannot be written, and leaves no partial file.
     """
     text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
     try:
@@ -52,7 +52,7 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
 
 
 def read_conversation(path: Path) -> SavedConversation:
-    """Read what `write_conversation` has written; raises ConversationError for anything else."""
+    """Read what `write_conversation` wrote; raises ConversationError for anything else."""
     try:
         with open_regular(path) as file:
             raw = file.read(_MAX_FILE_BYTES + 1)

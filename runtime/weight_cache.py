@@ -1,4 +1,4 @@
-"""The folder of packed weights: one entry for a bundle, a CPU and a version of ONNX Runtime."""
+"""The cache of packed weights: one entry per bundle, CPU and version of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from issun.runtime.pages import FilePages, mapped_inside
 from issun.runtime.session import integer_matmul_saturates, open_session
 
 VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
-LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones give way
-LEAST = 64 * 10**6  # bytes of a bundle's files; a smaller one is packed faster than looked for
+LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones are removed
+LEAST = 64 * 10**6  # bytes of a bundle's files; smaller ones are packed faster than looked up
 
 _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
 _MAX_INDEX = 1 << 20
-# By the bundle's size, in bytes: saved on the way are originals and packed weights, which are then
-# copied; where weights are read as unsigned bytes, those are beside them.
+# Disk space needed for packing, as a multiple of the bundle's size: ONNX Runtime saves originals
+# and packed weights, which are then copied; unsigned copies of int8 weights come on top.
 _ROOM, _ROOM_UNSIGNED = 3.5, 4.5
 _WITH_INT8 = ("int8", "mixed")
-_FULL = 1 << 20  # bytes: a disk that has no more is full
+_FULL = 1 << 20  # bytes: a disk with less free space is full
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """The packed weights of one bundle; its index is written last, so what has one is whole."""
+    """The packed weights of one bundle; the index is written last and marks a complete entry."""
 
     key: str
-    bundle: str  # where the bundle lay
+    bundle: str  # the path of the bundle
     packed: Packed
 
 
 class WeightCache:
-    """Entries in one folder, which belongs to the user alone."""
+    """Entries in one folder, which only its owner may write to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,9 +57,10 @@ class WeightCache:
     def open(
         self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
     ) -> tuple[ort.InferenceSession, Path | None]:
-        """A session over `graph`, and the folder of the entry whose weights it maps, if it does.
+        """Return a session over `graph`, and the folder of the entry that it maps, if any.
 
-        `notify` is told when weights are packed, which takes a while, and why they are not kept.
+        `notify` is called when weights are packed, which takes a while, and if they cannot be
+        cached.
         """
         try:
             entry = self._entry(graph, manifest, threads, notify)
@@ -74,11 +75,11 @@ class WeightCache:
         return open_session(graph, threads=threads), None
 
     def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
-        """A session over the entry's weights; None where they are not this graph's on this CPU."""
+        """Return a session over the entry's weights; None if they do not match graph and CPU."""
         folder = self.folder / entry.key
-        with suppress(OSError):  # of a read-only folder
-            os.utime(folder / _INDEX)  # used now
-        held = Lease(folder / _DATA)  # until it is watched
+        with suppress(OSError):  # a read-only folder
+            os.utime(folder / _INDEX)  # mark as recently used
+        held = Lease(folder / _DATA)  # until the file is watched
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
@@ -87,7 +88,7 @@ class WeightCache:
             held.release()
 
     def entries(self) -> list[Entry]:
-        """All that are whole, the most recently used one first."""
+        """Return all complete entries, most recently used first."""
         if not self.folder.is_dir():
             return []
         found = [(path, entry) for path in self.folder.iterdir() if (entry := _read(path))]
@@ -95,7 +96,7 @@ class WeightCache:
         return [entry for _, entry in found]
 
     def size_of(self, key: str) -> int:
-        """Bytes of an entry, with what is kept beside its packed weights."""
+        """Return the bytes of an entry, including its prompt cache."""
         size = 0
         with suppress(FileNotFoundError):  # another process renames or removes files
             for file in (self.folder / key).iterdir():
@@ -103,9 +104,9 @@ class WeightCache:
         return size
 
     def clear(self) -> int:
-        """Remove all entries and what killed processes have left; gives the bytes.
+        """Remove all entries and the remains of killed processes; return the bytes freed.
 
-        Raises IssunError where the system does not let it.
+        Raises IssunError if the system does not allow it.
         """
         freed = 0
         for path in self._own():
@@ -121,7 +122,7 @@ class WeightCache:
         return freed
 
     def damaged(self) -> Iterator[Entry]:
-        """Entries of which a file does not have the content that was written."""
+        """Yield entries that have a file whose content differs from what was written."""
         for entry in self.entries():
             folder = self.folder / entry.key
             sound = sha256_of(folder / _DATA) == entry.packed.sha256
@@ -156,24 +157,24 @@ class WeightCache:
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 return self._make(key, graph, threads, notify)
-        except Timeout:  # another process packs, and this one need not wait
+        except Timeout:  # another process is packing, and this one need not wait
             return None
 
     def _make(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
-        for left in self.folder.glob(f"*{_PARTIAL}"):  # nobody writes but who has the lock
+        for left in self.folder.glob(f"*{_PARTIAL}"):  # only the lock's holder writes
             shutil.rmtree(left)
         notify("Packing the weights for this CPU, which later starts need not do …")
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
         try:
             packed = self._pack(graph, folder / _DATA, threads)
-            if os.name == "posix":  # whoever writes into it would change weights in use
-                with suppress(OSError):  # some file systems know no modes
+            if os.name == "posix":  # writing to the file would change weights in use
+                with suppress(OSError):  # some file systems have no modes
                     (folder / _DATA).chmod(0o400)
             entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
             (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
             self._make_room(packed.size)
-            self._remove(key)  # the remains of a damaged one
+            self._remove(key)  # the remains of a damaged entry
             folder.rename(self.folder / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -182,7 +183,7 @@ class WeightCache:
     def _pack(self, graph: Path, data: Path, threads: int | None) -> Packed:
         try:
             return pack(graph, data, threads=threads)
-        except BundleError as error:  # ONNX Runtime has its own words for a full disk
+        except BundleError as error:  # ONNX Runtime does not report a full disk as such
             if shutil.disk_usage(data.parent).free < _FULL:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
@@ -198,7 +199,7 @@ class WeightCache:
         shutil.rmtree(self.folder / key, ignore_errors=True)
 
     def _prepare(self) -> None:
-        """Make the folder; raises PermissionError where others could put something into it."""
+        """Create the folder; raises PermissionError if others could write to it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.name == "posix":
             found = self.folder.stat()
@@ -206,7 +207,7 @@ class WeightCache:
                 raise PermissionError(f"{self.folder} can be written by others")
 
     def _own(self) -> Iterator[Path]:
-        """Folders that this class has made, whole or not; others' files are left alone."""
+        """Yield the folders that this class created, complete or not, and no other files."""
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if _NAME.fullmatch(path.name) and path.is_dir():
                 yield path
@@ -220,12 +221,10 @@ def open_weights(
     threads: int | None,
     notify: Notify,
 ) -> tuple[ort.InferenceSession, FilePages, Path | None]:
-    """A session over a bundle's `graph`, with mapped weights where `cache` is worth it.
+    """Return a session over `graph`, its file mappings, and the cache entry it maps, if any.
 
-    Gives the folder of the entry that these are of, too.
-
-    What it maps of the bundle itself has been let go: loading reads all of it, answers a few rows
-    of the embedding.
+    The weights are mapped from `cache` if the bundle is large enough. Pages of the bundle itself
+    are dropped: loading reads all of it, while inference only reads a few rows of the embedding.
     """
     graph, entry = graph.resolve(), None
     files = {graph.with_name(name) for name in manifest.files}
@@ -241,7 +240,7 @@ def open_weights(
 
 
 def default_cache() -> WeightCache | None:
-    """The user's cache, or the one that ISSUN_CACHE names; None where that is empty."""
+    """Return the user's cache, or the one that ISSUN_CACHE names; None if that is empty."""
     named = os.environ.get(VARIABLE)
     if named is None:
         return WeightCache(platformdirs.user_cache_path("issun") / "weights")
@@ -254,7 +253,7 @@ def _key(manifest: Manifest) -> str:
 
 
 def _cpu() -> str:
-    """What tells CPUs apart; ONNX Runtime itself refuses what another one has packed."""
+    """Return a description that differs between CPUs; ONNX Runtime also checks packed weights."""
     described = [platform.machine()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -267,7 +266,7 @@ def _cpu() -> str:
 
 
 def _read(folder: Path) -> Entry | None:
-    """The entry in `folder`, where there is a whole one."""
+    """Return the entry in `folder` if it is complete."""
     index, data = folder / _INDEX, folder / _DATA
     try:
         if index.stat().st_size > _MAX_INDEX:
