@@ -1,4 +1,4 @@
-"""Added tokens: where they stand in a text, as the slow tokenizers of transformers find them."""
+"""Finds added tokens in a text as the slow tokenizers of transformers do."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from issun.runtime.manifest import AddedToken
 
 @dataclass(slots=True)
 class Part:
-    """A piece of a text: an added token, or text between two of them."""
+    """A piece of a text: an added token, or the text between two of them."""
 
     text: str
     token: AddedToken | None = None
 
 
 class AddedTokens:
-    """Some added tokens by their spelling, and how a text is cut at them."""
+    """Added tokens by their spelling; splits texts at them."""
 
     def __init__(self, tokens: Mapping[str, AddedToken]) -> None:
         self.by_spelling = dict(tokens)
@@ -26,20 +26,20 @@ class AddedTokens:
         self._cased = _pattern(text for text, token in tokens.items() if token.cased)
 
     def find(self, text: str) -> list[Part]:
-        """Cut `text` at the tokens in it; the longest of those that begin first counts."""
+        """Split `text` at the tokens in it; of those at the same place, the longest one counts."""
         if self._any is None:
             return [Part(text)] if text else []
         return [Part(cut, self.by_spelling.get(cut)) for cut in self._any.split(text) if cut]
 
     def places(self, text: str) -> list[int]:
-        """Where the tokens in `text` begin."""
+        """Return where the tokens in `text` begin."""
         return [found.start() for found in self._any.finditer(text)] if self._any else []
 
     def fit(self, parts: list[Part]) -> list[Part]:
-        """Let tokens take the white space beside them, or become text within a word.
+        """Strip white space next to tokens, and make tokens within a word text, by their flags.
 
-        In the order and with the side effects of `PreTrainedTokenizer.tokenize` (transformers
-        4.57): what a token changes beside it is looked up anew.
+        Follows the order and the side effects of `PreTrainedTokenizer.tokenize` (transformers
+        4.57): a neighbour whose text changes is looked up again.
         """
         for place, part in enumerate(parts):
             token = part.token
@@ -47,7 +47,7 @@ class AddedTokens:
                 continue
             before = parts[place - 1] if place else Part("")
             behind = parts[place + 1] if place + 1 < len(parts) else Part("")
-            left, right = before.text, behind.text  # as they were, which a single word goes by
+            left, right = before.text, behind.text  # unchanged: `single_word` refers to these
             if token.rstrip:
                 self._change(behind, right.lstrip())
             if token.lstrip:
@@ -61,7 +61,7 @@ class AddedTokens:
         return [part for part in parts if part.text]
 
     def lower(self, text: str) -> str:
-        """Lower-case `text`, but for the tokens that are looked for as they are."""
+        """Lower-case `text` except for the tokens that are case-sensitive."""
         if self._cased is None:
             return lower(text)
         cuts = self._cased.split(text)  # every second one is a token
@@ -74,7 +74,7 @@ class AddedTokens:
 
 
 def lower(text: str) -> str:
-    """Lower-case character by character as the reference does: "Σ" is never the final sigma."""
+    """Lower-case character by character like the reference: "Σ" never becomes a final sigma."""
     return "".join(map(str.lower, text))
 
 

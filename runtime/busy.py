@@ -1,4 +1,4 @@
-"""Who works with a model: one caller at a time, and never longer than that caller exists."""
+"""Exclusive use of a model, which ends at the latest with the caller that holds it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime.errors import BusyError
 
 
 class Usage:
-    """Lets one `Work` at a time use the model; `on_end` is called whenever one has ended."""
+    """Lets one `Work` at a time use the model; calls `on_end` whenever one has ended."""
 
     def __init__(self, on_end: Callable[[], object]) -> None:
         self.on_end = on_end
@@ -20,7 +20,7 @@ class Usage:
         self._latest: weakref.ref[Work] | None = None
 
     def begin(self, work: Work) -> None:
-        """Let `work` use the model; raises BusyError while another does."""
+        """Let `work` use the model; raises BusyError if another one does."""
         with self._lock:
             if self.active:
                 raise BusyError(
@@ -31,16 +31,15 @@ class Usage:
 
     @property
     def active(self) -> bool:
-        """Whether somebody uses the model."""
+        """Whether the model is in use."""
         latest = None if self._latest is None else self._latest()
         return latest is not None and latest.active
 
 
 class Work:
-    """One use of the model: a context manager, or begun and ended by a stream.
+    """One use of the model: a context manager, which a stream may also enter and exit itself.
 
-    Nothing has to be given back: a use that was interrupted before it could be ended counts only
-    as long as the object exists.
+    A use that was interrupted before its exit ends when the object is garbage-collected.
     """
 
     def __init__(self, usage: Usage) -> None:

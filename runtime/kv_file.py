@@ -1,6 +1,6 @@
-"""Keys and values of one sequence in a file, for the bundle that computed them.
+"""Saves keys and values of one sequence to a file and loads them for the same bundle.
 
-One line of JSON, the arrays as they lie in memory, and the CRC-32 of all before as 4 bytes.
+Format: one line of JSON, the arrays as they are in memory, and the CRC-32 of both in 4 bytes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PART = 1 << 20  # bytes read at a time
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the values belong to: the bundle, the ids that were read, (arrays, heads, head_dim).
+    """Describes the values: their bundle, the ids, and (arrays, heads, head_dim).
 
-    `dropped` is how many of the oldest turns these ids leave out.
+    `dropped` is how many of the conversation's oldest turns are not in the ids.
     """
 
     format: int
@@ -39,9 +39,9 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: int = 0) -> int:
-    """Write the first `length` tokens of the cache's first slot to a new file of its owner's.
+    """Write the first `length` tokens of the cache's first slot to a new private file.
 
-    Gives the bytes written. Raises OSError, and leaves no file then.
+    Returns the bytes written. Raises OSError and then leaves no file.
     """
     header = _header(cache, bundle, dropped, cache.ids[0][:length])
     line = msgspec.json.encode(header) + b"\n"
@@ -56,10 +56,10 @@ def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: i
 
 
 def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
-    """Fill the cache's first slot from a file of this bundle; gives what it holds.
+    """Load a file of the same bundle into the cache's first slot and return its header.
 
-    Where there is no such file, or it is another bundle's or damaged, the slot is left empty.
-    Raises OutOfMemoryError, with an empty slot, where there is no memory for what it holds.
+    Returns None and leaves the slot empty if the file is missing, damaged or of another bundle.
+    Raises OutOfMemoryError, also with an empty slot, if there is not enough memory.
     """
     cache.rewind(0)
     try:
@@ -92,7 +92,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of keys and values has the checksum that it was written with."""
+    """Return whether a file of keys and values has the checksum that it was written with."""
     check, held = 0, b""
     with path.open("rb") as file:
         while part := file.read(_PART):
@@ -109,7 +109,7 @@ def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header
 
 
 def _slices(cache: KVCache, length: int) -> Iterator[memoryview]:
-    """The first `length` positions of every layer's every head, each in one piece."""
+    """Yield the first `length` positions of every head of every layer, each contiguous."""
     for layer in cache.buffers[:, 0]:
         for head in layer:
             yield head[:length].reshape(-1).view(np.uint8).data

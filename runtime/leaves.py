@@ -1,7 +1,8 @@
 """Leaf values of a JSON answer: how the model is asked for each, and how its reply is parsed.
 
-A model replies in sentences, such as `フランスの首都はパリです。`, and a small one makes mistakes if it
-may only write the value. A reply may therefore have a topic before the value and an ending after it.
+A model replies in sentences, such as `フランスの首都はパリです。`, and a small one makes mistakes
+if it may only write the value. A reply may therefore have a topic before the value and an ending
+after it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ FORMATS["date-time"] = f"{FORMATS['date']}T{FORMATS['time']}"
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
-# A reply may repeat the question: `フランスの首都は?` in the prompt, `フランスの首都は…` in the reply.
+# A reply may repeat the question: `フランスの首都は?` is answered by `フランスの首都は…`.
 _ASKED = re.compile(
     r"([^\n。、?？]+は)(?:[?？]|何|なに|なん|どこ|どれ|どの|誰|だれ|いつ|いくつ|いくら)"
 )

@@ -1,7 +1,7 @@
-"""How much more memory this process can take before the kernel kills something.
+"""How much more memory this process can use before the kernel kills something.
 
-The kernel grants memory that it does not have (overcommit), so an allocation that succeeds proves
-nothing: a control group's limit, or the machine's own, ends the process at the first touch.
+The kernel overcommits memory, so an allocation that succeeds proves nothing: if the limit of a
+control group or of the machine is exceeded, the process is killed when it first touches a page.
 See the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
@@ -22,11 +22,11 @@ _ROOT = Path("/")
 
 
 class _Version(NamedTuple):
-    """What a version of control groups calls its files."""
+    """The file names of one version of control groups."""
 
     limit: str
     usage: str
-    reclaimable: re.Pattern[str]  # lines of memory.stat: what can be read again
+    reclaimable: re.Pattern[str]  # lines of memory.stat: memory that can be reclaimed
     swap_limit: str
     swap_usage: str
 
@@ -35,7 +35,7 @@ _V1 = _Version(
     "memory.limit_in_bytes",
     "memory.usage_in_bytes",
     re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE),
-    "memory.memsw.limit_in_bytes",  # of memory and swap together
+    "memory.memsw.limit_in_bytes",  # of memory plus swap
     "memory.memsw.usage_in_bytes",
 )
 _V2 = _Version(
@@ -49,7 +49,7 @@ _V2 = _Version(
 
 @contextmanager
 def memory_for(tokens: int) -> Iterator[None]:
-    """Raise OutOfMemoryError for a failed allocation; other errors pass."""
+    """Raise OutOfMemoryError if an allocation fails; other errors pass."""
     try:
         yield
     except Exception as error:  # ONNX Runtime's errors share no base class
@@ -63,14 +63,14 @@ def memory_for(tokens: int) -> Iterator[None]:
 
 
 def take(size: int) -> None:
-    """Raise MemoryError unless `size` more bytes can be touched, as far as the system tells."""
+    """Raise MemoryError unless `size` more bytes are available, as far as the system reports it."""
     left = memory_left()
     if left is not None and left < size:
         raise MemoryError(size)
 
 
 def memory_left(root: Path = _ROOT) -> int | None:
-    """Bytes that are free or can be reclaimed, swap included; None where only Linux would tell."""
+    """Return the free and reclaimable bytes including swap; None on systems other than Linux."""
     if sys.platform != "linux":
         return None
     told = dict(re.findall(r"^(\w+): +(\d+) kB$", read_system(root / "proc/meminfo"), re.MULTILINE))
@@ -81,7 +81,7 @@ def memory_left(root: Path = _ROOT) -> int | None:
 
 
 def _left_in_groups(root: Path, swap: int) -> Iterator[int]:
-    """What the limit of each of this process's groups, and of those around them, leaves."""
+    """Yield the bytes left by the limit of each of this process's groups and their parents."""
     for group in control_groups("memory", root):
         yield from _left_in(group, _V1 if group.version == 1 else _V2, swap)
 
@@ -92,12 +92,12 @@ def _left_in(group: Group, version: _Version, swap: int) -> Iterator[int]:
         return
     swap_free = _free(group, version.swap_limit, version.swap_usage)
     if swap_free is not None:
-        both = version is _V1  # it counts memory and swap together
+        both = version is _V1  # its swap limit counts memory plus swap
         swap = max(0, min(swap, swap_free - free * both))
     yield free + swap + sum(map(int, version.reclaimable.findall(group.read("memory.stat"))))
 
 
 def _free(group: Group, limit: str, usage: str) -> int | None:
-    """What a limit leaves; None where there is none."""
+    """Return the bytes left by a limit; None if there is no limit."""
     most, used = group.read(limit), group.read(usage)
     return int(most) - int(used) if most.isdigit() and used.isdigit() else None

@@ -1,8 +1,8 @@
-"""JSON schema -> a plan: the text that is known, and the leaves that a model has to write.
+"""Turns a JSON schema into a plan: fixed text, and the leaf values that a model has to write.
 
-An object's listed properties are its skeleton. A property that need not be there and a value that
-may be null are asked for, and the model may say that there is none. What has no fixed skeleton is
-one leaf, written by the grammar of its schema.
+The skeleton is made of the listed properties of objects. For an optional property or a value that
+may be null, the model may answer that there is none. A schema without a fixed skeleton becomes one
+leaf, which is written by the schema's grammar.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from issun.runtime.leaves import Ask, Leaf
 
 Schema = dict[str, Any]
 Filling = Generator[str | Ask, str, None]
-# A text, and its place in the schema, -> the text as the model can write it; or ParameterError.
+# (text, its place in the schema) -> the text as the model can write it; raises ParameterError.
 Spell = Callable[[str, str], str]
 
-_MOST_NODES = 500  # of one plan: references may unfold to more than anybody reads
-_LONGEST = 60  # characters of a description: some have pages of them
-_MOST_ITEMS = 5  # objects of a list that has no bound
+_MOST_NODES = 500  # of one plan: references may expand to an unreasonable number
+_LONGEST = 60  # characters of a description that are used as a label
+_MOST_ITEMS = 5  # objects of an array without maxItems
 _ABSENT = object()
 _NAMING = {"title", "description"}
-# Keywords that say what a value must be, by the type that they are about.
+# Keywords that constrain a value, by the type that they apply to.
 _OF_ANY = {"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "$dynamicRef", "$recursiveRef"}
 _OF = {
     "object": {
@@ -51,7 +51,7 @@ _CONSTRAINING = _OF_ANY.union(
 
 
 class Count(NamedTuple):
-    """How many values are asked for, at least and at most."""
+    """The fewest and the most values that the model is asked for."""
 
     least: int
     most: int
@@ -59,24 +59,24 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the JSON of one schema is filled."""
+    """How to fill the JSON of one schema."""
 
     _root: _Node
 
     @property
     def asks(self) -> list[Ask]:
-        """Every kind of answer that may be asked for, so that all can be compiled before."""
+        """All queries that may be asked, so that their constraints can be compiled in advance."""
         return list(self._root.asks())
 
     @property
     def count(self) -> Count:
-        """How many values are asked for: the fewest, and the most."""
+        """How many values the model is asked for."""
         return self._root.count
 
     def fill(self, question: str) -> Filling:
-        """JSON text as far as it is known, and what the model is asked; answers are sent in.
+        """Yield fixed JSON text and queries; send the reply to each query.
 
-        `question` is what the user asked, which answers may repeat.
+        `question` is the user's text, which replies may repeat.
         """
         return self._root.fill("", question)
 
@@ -84,12 +84,12 @@ class Plan:
 def make_plan(
     schema: Schema, spell: Spell = lambda text, path: text, *, most: int = _MOST_NODES
 ) -> Plan | None:
-    """A plan for `schema`; None where only the grammar of the whole can be followed.
+    """Return a plan for `schema`; None if only the grammar of the whole schema can describe it.
 
-    It asks for at most `most` values where its lists can be so short.
+    The plan asks for at most `most` values if its lists can be that short.
 
-    Raises ParameterError for a schema that is wrong or that nothing follows, and for a text of it
-    that the vocabulary cannot spell.
+    Raises ParameterError for an invalid or unsatisfiable schema, and for a text in it that the
+    vocabulary cannot spell.
     """
     try:
         root = _Planner(schema, spell, most).node("#")
@@ -99,12 +99,12 @@ def make_plan(
 
 
 class _NoSkeletonError(Exception):
-    """The schema has parts that cannot be followed apart from the whole."""
+    """The schema has parts that cannot be filled separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Text that no model is needed for."""
+    """Fixed text, which needs no model."""
 
     text: str
     count: ClassVar[Count] = Count(0, 0)
@@ -118,7 +118,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """One leaf."""
+    """One leaf value."""
 
     leaf: Leaf
     count: ClassVar[Count] = Count(1, 1)
@@ -133,7 +133,7 @@ class _Value:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """Properties by name: what each is called, and what is in it."""
+    """An object: the label and the node of each property."""
 
     properties: Mapping[str, tuple[str, _Node]]
 
@@ -165,7 +165,7 @@ class _Object:
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """A list of objects or lists: how many is asked first, then each by its place."""
+    """A list of objects or lists: the model is asked for their number, then for each item."""
 
     item: _Node
     counts: range
@@ -194,16 +194,16 @@ _Node = _Known | _Value | _Object | _Items
 
 
 class _Planner:
-    """Turns the places of one schema into nodes."""
+    """Converts the subschemas of one schema to nodes."""
 
     def __init__(self, schema: Schema, spell: Spell, most: int) -> None:
         self._document, self._spell, self._count = Document(schema), spell, 0
         self._most = most
         self._alternatives = Alternatives(self._document)
-        self._open = ["#"]  # places that references lead to and that are being followed
+        self._open = ["#"]  # targets of the references that are being resolved
 
     def node(self, place: Place) -> _Node:
-        """What the schema at `place` becomes; raises ParameterError where no value follows it."""
+        """Return the node of the schema at `place`; ParameterError if it is unsatisfiable."""
         node = self._unplaced(place)
         return _Value(leaves.placed(node.leaf, place)) if isinstance(node, _Value) else node
 
@@ -234,7 +234,7 @@ class _Planner:
             self._open.pop()
 
     def _either(self, schema: Schema, place: Place) -> _Node | None:
-        """A choice of schemas: of one and null, or of one alone."""
+        """Handle a combination of one schema with null, or of a single schema."""
         name = next((name for name in ("anyOf", "oneOf", "allOf") if name in schema), None)
         if name is None:
             return None
@@ -285,7 +285,7 @@ class _Planner:
         return _Object(properties)
 
     def _label(self, name: str, place: Place) -> str:
-        """What a property is called in a question: its description or title, or else its name."""
+        """Return how a question names a property: by its description, title or name."""
         schema = self._document.at(place)
         if not isinstance(schema, dict):
             return name
@@ -295,7 +295,7 @@ class _Planner:
             str(schema.get(key) or "").strip() for key in ("description", "title")
         )
         if re.sub(r"[\s_]", "", title).lower() == name.replace("_", "").lower():
-            title = ""  # as pydantic makes one of the name
+            title = ""  # generated from the name, as pydantic does
         return description[:_LONGEST].rstrip("。.") or title or name
 
     def _array(self, schema: Schema, plain: Plain, place: Place) -> _Node:
@@ -334,12 +334,12 @@ class _Planner:
         words = {"はい": True, "いいえ": False}
         try:
             spelled = {self._spell(word, place): value for word, value in words.items()}
-        except ParameterError:  # a vocabulary of another language
+        except ParameterError:  # a vocabulary for another language
             return _Value(leaves.one_of({_dump(value): value for value in (True, False)}))
         return _Value(leaves.one_of(spelled, hint="はいかいいえで答えてください。"))
 
     def _one_of(self, some: Sequence[Plain], place: Place) -> _Node:
-        """One of the values that are listed, where all are."""
+        """Return a choice among listed values."""
         values = {
             canonical(value): (value, own)
             for plain in some
@@ -358,7 +358,7 @@ class _Planner:
 
 
 def _by_grammar(place: Place) -> _Node:
-    """A leaf that is JSON by the schema at `place`."""
+    """Return a leaf whose value is JSON that follows the schema at `place`."""
     return _Value(leaves.by_grammar(place))
 
 
@@ -371,17 +371,17 @@ def _anything() -> _Node:
 
 
 def _or(node: _Node, absent: object) -> _Node:
-    """The same node, but a leaf of it may have no value."""
+    """Return the node; if it is a leaf, its value may be absent."""
     return _Value(leaves.or_absent(node.leaf, absent)) if isinstance(node, _Value) else node
 
 
 def _constrains(schema: Schema, but: set[str]) -> bool:
-    """Whether `schema` says what a value must be with other keywords than `but`."""
+    """Return whether `schema` has constraining keywords other than `but`."""
     return not _CONSTRAINING.isdisjoint(set(schema) - but)
 
 
 def _implied(schema: Schema) -> str:
-    """The type that a schema without one speaks of."""
+    """Return the type that the keywords of a schema without `type` apply to."""
     for kind, names in (
         ("object", ("properties", "required", "additionalProperties")),
         ("array", ("items", "minItems", "maxItems")),
@@ -393,7 +393,7 @@ def _implied(schema: Schema) -> str:
 
 
 def _unanchored(pattern: str) -> str:
-    """The same pattern for a whole text: what it finds somewhere, alone, it finds as well."""
+    """Remove the anchors of a pattern that must match a text as a whole."""
     pattern = pattern.removeprefix("^")
     return re.sub(r"(?<!\\)((?:\\\\)*)\$$", r"\1", pattern)
 

@@ -1,7 +1,7 @@
-"""What a graph from elsewhere may hold: issun's own operators, and no file but the bundle's.
+"""Rejects graphs with operators that issun does not export or with references to foreign files.
 
-ONNX Runtime resolves references to files wherever a tensor may stand, also in attributes and in the
-bodies of loops, and computes whatever it is given, also for ever.
+ONNX Runtime resolves file references of any tensor, even in attributes and loop bodies, and runs
+any graph that it is given, even one that never ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ISSUN = {
         "MatMulNBits"
     ),
 }
-# What Optimum makes of a GPT-2, before and after ONNX Runtime's quantizer.
+# What Optimum exports for a GPT-2, before and after ONNX Runtime's quantizer.
 _OPTIMUM = {
     "": (
         "Add And Cast Concat Constant ConstantOfShape DequantizeLinear Div DynamicQuantizeLinear "
@@ -39,13 +39,13 @@ _OPERATORS = {
     kind: {(domain, name) for domain, names in table.items() for name in names.split()}
     for kind, table in (("issun", _ISSUN), ("optimum", _OPTIMUM))
 }
-_VALUES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor among their attributes
+_VALUES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
 
 
 def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
-    """Raise BundleError for a graph at `path` that issun, or Optimum, does not write.
+    """Raise BundleError if neither issun nor Optimum can have exported the graph at `path`.
 
-    With `trust` any operator passes, but still no reference to a file that is not the bundle's.
+    With `trust`, any operator is allowed, but no reference to a file outside the bundle.
     """
     try:
         model = parse_model(path.read_bytes())
@@ -71,7 +71,7 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
 
 
 def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
-    """What the graph holds that no graph of its kind has; None where there is nothing."""
+    """Describe the first element that no graph of its kind has; None if there is none."""
     if model.functions or model.training_info:
         return "functions or training steps"
     if model.graph.sparse_initializer:
@@ -89,14 +89,14 @@ def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
 
 
 def _holds_more(attribute: Any) -> bool:
-    """Whether an attribute is more than numbers and texts."""
+    """Return whether an attribute contains a tensor, graph or type."""
     single = ("t", "g", "sparse_tensor", "tp")
     several = (attribute.tensors, attribute.graphs, attribute.sparse_tensors, attribute.type_protos)
     return any(map(attribute.HasField, single)) or any(map(len, several))
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph and of all graphs in it."""
+    """Yield every tensor of a graph and its subgraphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -121,7 +121,7 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
 
 
 def _is_placed(tensor: Any, manifest: Manifest) -> bool:
-    """Whether a tensor names its file, offset and length, each once and within the file."""
+    """Return whether a tensor has one file, offset and length each, and lies within the file."""
     fields = {field.key: field.value for field in tensor.external_data}
     numbers = [fields.get(key, "") for key in ("offset", "length")]
     if "location" not in fields or len(fields) != len(tensor.external_data):
