@@ -107,7 +107,7 @@ class PromptBuilder:
         ]
 
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
-        """Return the prefix of a conversation's next prompt, which is independent of the message."""
+        """Return the prefix of a conversation's next prompt that no message can change."""
         return _begins(lambda message: self._chat_ids(role, turns, message))
 
     def system_lines(self, text: str) -> list[str]:

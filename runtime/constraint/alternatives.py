@@ -1,4 +1,4 @@
-"""A schema without references and combinations: alternatives, of which a value follows one."""
+"""A schema in disjunctive form: alternatives without references and combinators."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from issun.runtime.constraint.plain import LEAST, MOST, TYPES, Plain, Where, typ
 from issun.runtime.constraint.references import Document, Place, inside
 from issun.runtime.errors import ParameterError
 
-_MOST_ALTERNATIVES = 256  # of one place, once everything is combined
-_DEPTH = 4  # how deep two alternatives are searched for a difference
+_MOST_ALTERNATIVES = 256  # of one schema, after expansion
+_DEPTH = 4  # nesting levels to search for a difference between two alternatives
 _LENGTH, _ITEMS = ("minLength", "maxLength"), ("minItems", "maxItems")
 _LISTS = ("allOf", "anyOf", "oneOf")
-_UNKNOWN = (  # keywords that say what is right and that nothing here follows
+_UNKNOWN = (  # constraining keywords that are not supported
     *("not", "if", "contains", "propertyNames", "dependencies"),
     *("dependentRequired", "dependentSchemas", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
 )
@@ -28,17 +28,16 @@ _SAY_NOTHING: dict[str, Any] = {
 
 
 class Alternatives:
-    """The plain alternatives of a conjunction of places; they are worked out once."""
+    """Computes and caches the alternatives of conjunctions of schemas."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._known: dict[Where, list[Plain]] = {}
 
     def of(self, where: Where | None) -> list[Plain]:
-        """The alternatives of what follows all of `where`; none when nothing can.
+        """Return the alternatives of the conjunction `where`; empty if it is unsatisfiable.
 
-        Raises ParameterError for a reference that leads back to itself, and for what is not
-        followed here.
+        Raises ParameterError for a reference cycle and for unsupported keywords.
         """
         if where is None:
             return []
@@ -52,7 +51,7 @@ class Alternatives:
         return self._known[where]
 
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[Plain]:
-        """The alternatives of one place; `trail` are those that led to it without a step inside."""
+        """Return the alternatives of one schema; `trail` detects cycles of references."""
         if place in trail:
             raise ParameterError("{path} refers to itself without an end.", path=place)
         node, trail = self._document.at(place), (*trail, place)
@@ -90,7 +89,7 @@ class Alternatives:
         return [plain for plain in met if plain.types and plain.values != ()]
 
     def _apart(self, options: Sequence[list[Plain]], place: Place) -> list[list[Plain]]:
-        """`options` with the types they speak of; raises when a value of one may follow another."""
+        """Add implied types to `options`; raises ParameterError unless they are disjoint."""
         typed = [[plain.typed() for plain in some] for some in options]
         for i, j in permutations(range(len(options)), 2):
             if any(not self._empty(a.meet(b), _DEPTH) for a in typed[i] for b in options[j]):
@@ -100,14 +99,14 @@ class Alternatives:
         return typed
 
     def _empty(self, plain: Plain, depth: int = 1) -> bool:
-        """True when no value can follow `plain`, as far as `depth` steps inside show."""
+        """Return whether `plain` is unsatisfiable, as far as `depth` nesting levels show."""
         types = self._types(plain, depth)
         if plain.values is None:
             return not types
         return not any(type_of(value) in types for _, value in plain.values)
 
     def _types(self, plain: Plain, depth: int) -> frozenset[str]:
-        """The types of which there are values."""
+        """Return the types that have any values."""
         return frozenset(t for t in plain.types if not self._without_values(plain, t, depth))
 
     def _without_values(self, plain: Plain, kind: str, depth: int) -> bool:
@@ -132,7 +131,7 @@ class Alternatives:
 
 
 def _own(node: dict[str, Any], place: Place) -> Plain:
-    """What the keywords of `node` say, without those that refer or combine."""
+    """Convert the keywords of `node` that are not references or combinators."""
     types = {t for name in _types(node, place) for t in _KINDS[name]}
     values: list[tuple[Place, Any]] | None = None
     if "enum" in node:
@@ -177,7 +176,7 @@ def _limits(node: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
     for name in (*LEAST, *MOST):
         if name not in node:
             continue
-        if isinstance(node[name], bool):  # draft 4: the bound itself is out
+        if isinstance(node[name], bool):  # draft 4: a flag that excludes the bound
             bound = name.replace("exclusiveM", "m")
             if node[name] and bound in node:
                 yield name, _number(node, bound, place)
@@ -189,12 +188,12 @@ def _limits(node: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
 
 
 def _rest(node: dict[str, Any], place: Place) -> dict[str, Any]:
-    """What holds for properties and items that are not listed."""
+    """Convert the keywords for properties and items that are not listed."""
     found: dict[str, Any] = {}
     name = "additionalProperties"
     if name in node:
         found |= {"stated": True, "additional": _child(node, name, place)}
-    old = isinstance(node.get("items"), list)  # drafts 4 to 2019
+    old = isinstance(node.get("items"), list)  # drafts 4 to 2019-09
     first, rest = ("items", "additionalItems") if old else ("prefixItems", "items")
     if first in node:
         length = len(_list(node, first, place))
@@ -219,7 +218,7 @@ def _children(node: dict[str, Any], name: str, place: Place) -> dict[str, Where 
 
 def _required(node: dict[str, Any], place: Place) -> tuple[str, ...]:
     given = node.get("required", [])
-    if isinstance(given, bool):  # draft 3, and a common mistake: it asks for nothing that is known
+    if isinstance(given, bool):  # draft 3, and a common mistake: it has no effect
         return ()
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise _wrong(inside(place, "required"), given, "it must be a list of names")

@@ -1,4 +1,4 @@
-"""Grammar text -> a compiled grammar; what takes too long or too much memory is refused."""
+"""Compiles grammars; those that take too long or too much memory are rejected."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from issun.runtime.constraint.pool import (
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import CompilerBusyError, ParameterError
 
-MOST_WAITING = 32  # callers at a time; they may come from as many threads
+MOST_WAITING = 32  # callers at a time, each in its own thread
 JSON, TEXT = "json", "text"  # the two vocabularies
 _KEPT = 512  # outcomes
 _KEPT_BYTES = 256 << 20  # of compiled grammars
 
 
 def grammar_of(rules: str) -> str:
-    """The grammar whose rules in llguidance's Lark dialect are `rules`."""
+    """Return the grammar for `rules` in llguidance's Lark dialect."""
     from llguidance import LLMatcher  # noqa: PLC0415
 
-    # Bytes that two characters share must not be forced: no token ends between them.
+    # Forcing could emit the shared first bytes of two characters, after which no token ends.
     grammar: str = LLMatcher.grammar_from_lark('%llguidance {"no_forcing": true}\n' + rules)
     return grammar
 
 
 class Compiler:
-    """Compiles grammars for one vocabulary; may be used from any thread.
+    """Compiles grammars for one vocabulary; can be used from any thread.
 
-    A grammar is tried in a child process first, with the same vocabulary, so that what would take
-    too long is ended. What passed is compiled here. Outcomes are kept, also of what is refused.
+    A grammar is first compiled in a child process with the same vocabulary, which is killed if it
+    takes too long. Only then it is compiled here. Outcomes are cached, including rejections.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -54,32 +54,32 @@ class Compiler:
         self._begin()
 
     def _begin(self) -> None:
-        """Begin with nothing; a process that was forked has none of the threads of its parent."""
+        """Initialize; also called in a forked process, which has none of its parent's threads."""
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._outcomes: OrderedDict[bytes, _Outcome] = OrderedDict()  # the latest used last
+        self._outcomes: OrderedDict[bytes, _Outcome] = OrderedDict()  # least recently used first
         self._running: dict[bytes, Future[_Outcome]] = {}
         self._waiting = 0
         pool = self._pool = Pool(partial(_table, self._vocabulary))
         self._finalizer = weakref.finalize(self, pool.close)
 
     def close(self) -> None:
-        """End what is compiled now; whoever waits gets BusyError."""
+        """Stop compiling; callers that are waiting get BusyError."""
         self._pool.close()
 
     def first_possible(self, rules: Sequence[str], name: str) -> int | None:
-        """The place of the first of some grammars that any text follows, of whatever tokens.
+        """Return the index of the first grammar that any text satisfies, whatever the vocabulary.
 
-        None when there is none. Raises as `first` does.
+        Returns None if there is none. Raises as `first` does.
         """
         return self._passed(rules, name, BYTES).place
 
     def first(self, rules: Sequence[str], name: str, *, is_json: bool) -> tuple[int, Any] | None:
-        """The place of the first of some grammars that any text follows, and its matcher.
+        """Return the index and the matcher of the first grammar that the vocabulary can satisfy.
 
-        The matcher has read nothing. None when there is no such grammar. Raises ParameterError,
-        which calls them `name`, for one that is wrong, takes too long or too much memory,
-        CompilerBusyError when too many wait, and BusyError when the compiler is closed.
+        The matcher is in its initial state. Returns None if there is no such grammar. Raises
+        ParameterError, which refers to the grammars as `name`, if one is invalid or takes too long
+        or too much memory; CompilerBusyError if too many callers wait; BusyError if this is closed.
         """
         outcome = self._passed(rules, name, JSON if is_json else TEXT)
         return None if outcome.place is None else (outcome.place, outcome.matcher)
@@ -129,7 +129,7 @@ class Compiler:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of some grammars; the error of what is refused is made with their name."""
+    """The result of some grammars; `refusal` creates the error for a rejection from their name."""
 
     place: int | None = None
     matcher: Any = None
@@ -138,7 +138,7 @@ class _Outcome:
 
 
 def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child) -> _Outcome:
-    """Try some grammars in the child, and compile the one that it finds."""
+    """Compile grammars in the child first, then the one that it finds satisfiable here."""
     from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415
 
     grammars = [grammar_of(text) for text in rules]
@@ -155,12 +155,12 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     tokens = vocabulary.for_json if table == JSON else vocabulary.for_text
     limits = LLParserLimits(max_lexer_states=MOST_STATES, step_lexer_fuel=STEP_FUEL)
     matcher = LLMatcher(tokens, grammars[found], log_level=0, limits=limits)
-    matcher.compute_bitmask()  # which the matchers of all answers then have already
+    matcher.compute_bitmask()  # the matchers of all answers share the result
     return _Outcome(found, matcher, size)
 
 
 def _table(vocabulary: Vocabulary, name: str) -> Table:
-    """A vocabulary as the child wants it."""
+    """Return a vocabulary in the child's format."""
     tokens, ends, silent = vocabulary.table(is_json=name == JSON)
     return {"tokens": [t.decode("latin-1") for t in tokens], "ends": ends, "silent": silent}
 
@@ -185,13 +185,13 @@ def _wrong(reason: str, name: str) -> ParameterError:
     return ParameterError("The constraint cannot be used: {reason}", reason=f"{name}: {reason}")
 
 
-_PLACE = re.compile(  # of an error in the grammar, which nobody has seen
+_PLACE = re.compile(  # the position in the grammar, which the user has not written
     r"^at \d+\(\d+\): (failed to compile JSON schema: )?(invalid regex .*?\(in regex\): )?"
 )
 
 
 def _reason(text: str) -> str:
-    """What is wrong, without the grammar that was made of what was given."""
+    """Return the reason of an error without the generated grammar."""
     lines = [line.strip() for line in text.splitlines()]
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     first = _PLACE.sub("", first_line(text)).partition(":  (")[0]

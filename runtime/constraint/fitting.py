@@ -1,4 +1,4 @@
-"""A schema whose every value fits the room that an answer has, and follows the given schema."""
+"""Narrows a schema so that every value fits the token budget of an answer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from issun.runtime.constraint.vocabulary import cannot_spell
 from issun.runtime.errors import ParameterError
 
 _MOST_DEFINITIONS = 2000
-_KEY = 16  # characters of a property's name that the schema leaves open
+_KEY = 16  # characters of a property name that is not listed in the schema
 
 
 class Fitter:
-    """Makes schemas for llguidance: definitions without a circle, each for some room.
+    """Builds schemas for llguidance: definitions without cycles, each for a budget of characters.
 
-    What has no bound gets one, and so has what its schema lets grow beyond the room: strings,
-    arrays, names and numbers of properties, depth. Optional properties and alternatives that do not
-    fit are left out. Where not even the smallest value fits, it is allowed.
+    Strings, arrays, the names and number of properties, and the depth get bounds if the schema
+    allows values beyond the budget. Optional properties and alternatives that do not fit are left
+    out. If even the smallest value does not fit, that one is allowed.
     """
 
     def __init__(self, sizes: Sizes, literals: Literals, strings: Strings) -> None:
@@ -34,17 +34,17 @@ class Fitter:
         self._definitions: dict[str, Any] = {}
 
     def schema(self, where: Where, room: int) -> dict[str, Any]:
-        """The schema of what follows `where` in `room` characters, where anything can."""
+        """Return a schema for `where` in `room` characters; there must be a value."""
         options = {"whitespace_flexible": False, "json_allowed_escapes": ESCAPES}
         root = self._fit(where, room)
         return {**root, "$defs": self._definitions, "x-guidance": options}
 
     def explain(self, where: Where) -> None:
-        """Raise ParameterError that says why no value can be written, if none can."""
+        """Raise ParameterError with the reason if no value can be written."""
         self._explain(where, ())
 
     def _fit(self, where: Where | None, room: float) -> Any:
-        """A schema of what follows `where` in so much room."""
+        """Return a schema for `where` in `room` characters."""
         if where is None:
             return False
         room = max(step(int(room)), int(self._sizes.narrowest(where)))
@@ -83,7 +83,7 @@ class Fitter:
         left = room - 2 - sum(1 + self._need(plain.item(i))[0] for i in range(least))
         while count < most:
             narrowest, widest = self._need(plain.item(count))
-            # A value that may grow gets as much again, and only so many share the room.
+            # An item that can grow gets twice its minimum, and only so many share the budget.
             wanted = 1 + max(narrowest, min(widest, 2 * narrowest))
             enough = widest == math.inf and count >= max(len(plain.prefix), _count(room))
             if wanted > left or enough:
@@ -108,7 +108,7 @@ class Fitter:
         most = plain.limit("maxProperties", math.inf) - len(names)
         if not families or most < 1:
             return closed
-        # Half of the room is for names that are not listed, beside all that are.
+        # Properties that are not listed get half of the budget, next to all listed ones.
         half = max(room // 2, int(self._listed(plain, names))) if names else 0
         needs = [self._need(where)[0] for where in families.values()]
         count = int(max(missing, min(most, _count(room), (room - half) // (2 * min(needs) + 8))))
@@ -131,7 +131,7 @@ class Fitter:
         return opened if not names or missing > 0 else {"anyOf": [closed, opened]}
 
     def _families(self, plain: Plain) -> dict[str | None, Where]:
-        """What names that are not listed may look like; None stands for all others."""
+        """Return the schemas of unlisted names by pattern; None stands for other names."""
         families: dict[str | None, Where | None] = dict(plain.families.items())
         return {
             pattern: where
@@ -140,7 +140,7 @@ class Fitter:
         }
 
     def _kept(self, plain: Plain, room: int) -> list[str]:
-        """The properties that are listed and fit, in their order."""
+        """Return the listed properties that fit, in order."""
         left = room - self._listed(plain, plain.required)
         optional = plain.limit("maxProperties", math.inf) - len(plain.required)
         kept = []
@@ -154,7 +154,7 @@ class Fitter:
         return kept
 
     def _listed(self, plain: Plain, names: Iterable[str]) -> float:
-        """Characters of the smallest object with these properties."""
+        """Return the characters of the smallest object with these properties."""
         return 1 + sum(
             len(self._sizes.key(plain, name)) + 1 + self._need(plain.properties[name])[0]
             for name in names
@@ -163,7 +163,7 @@ class Fitter:
     def _closed(
         self, plain: Plain, names: list[str], required: tuple[str, ...], room: int
     ) -> dict[str, Any]:
-        """Objects of these properties alone."""
+        """Return a schema of objects with only these properties."""
         keys = {name: self._sizes.key(plain, name) for name in names}
         needs = [self._need(plain.properties[name]) for name in names]
         left = room - 2 - sum(len(key) + 1 for key in keys.values())
@@ -188,7 +188,7 @@ class Fitter:
         return schema | ({"minProperties": 1} if least and not must else {})
 
     def _need(self, where: Where | None) -> tuple[float, float]:
-        """The characters of the smallest and of the largest value."""
+        """Return the characters of the smallest and of the largest value."""
         if where is None:
             return math.inf, math.inf
         return self._sizes.narrowest(where), self._sizes.most(where)
@@ -215,5 +215,5 @@ class Fitter:
 
 
 def _count(room: int) -> int:
-    """How many values, each of which may grow, share some room: about its square root."""
+    """Return how many values that can grow share a budget: about its square root."""
     return max(1, step(math.isqrt(room)))

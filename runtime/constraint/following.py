@@ -1,4 +1,4 @@
-"""Whether a literal value follows a schema: of an enum those count that do."""
+"""Validates literal values: those of an enum that violate other keywords do not count."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from issun.runtime.constraint.plain import Plain, Where, canonical, matches, typ
 
 
 def follows(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
-    """Whether `value` follows `plain`, which may list values."""
+    """Return whether `value` is valid for `plain`, including its list of values."""
     return _listed(value, plain) and fits(value, plain, alternatives)
 
 
 def fits(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
-    """Whether `value` follows all of `plain` but the list of its values."""
+    """Return whether `value` is valid for `plain` apart from its list of values."""
     kind = type_of(value)
     if kind not in plain.types:
         return False
@@ -55,7 +55,7 @@ def _within(size: int, plain: Plain, name: str) -> bool:
 
 
 def is_number(value: float, plain: Plain) -> bool:
-    """Whether a number keeps the bounds of `plain` and is a multiple of what it must be."""
+    """Return whether a number is within the bounds of `plain` and a multiple as required."""
     exact = Fraction(str(value))
     (low, low_out), (high, high_out) = plain.low(), plain.high()
     if low is not None and (exact < low or (low_out and exact == low)):

@@ -1,4 +1,4 @@
-"""What is asked for -> a constraint."""
+"""Creates constraints from choices, patterns and schemas."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from issun.runtime.stream import Restorer
 from issun.runtime.tokenizer import Tokenizer
 
 _MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
-_AROUND = 2  # tokens: a space before the answer, and the end
+_AROUND = 2  # tokens: a space before the answer, and the end token
 
 
 class Constraints:
-    """Makes constraints for a tokenizer; needs the extra `server`, for llguidance.
+    """Creates constraints for a tokenizer; needs llguidance, which the extra `server` installs.
 
-    `room` is how many tokens an answer may have: what has no end of its own gets one that fits.
+    `room` is the default token budget: an answer that could be longer is bounded to fit.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Constraints:
         self._compiler = Compiler(self.vocabulary)
 
     def close(self) -> None:
-        """End what is compiled now, for good; whoever waits gets BusyError."""
+        """Stop compiling for good; callers that are waiting get BusyError."""
         self._compiler.close()
 
     def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
-        """One of `texts`, exactly.
+        """Return a constraint to exactly one of `texts`.
 
-        Raises ParameterError when there are none, or for one that is empty, does not fit the room
-        or cannot be spelled: as it is, or as the tokenizer's normalization writes it.
+        Raises ParameterError if there are none, or if one is empty, exceeds the token budget, or
+        cannot be spelled even in the tokenizer's normalized form.
         """
         if not texts or not all(text.strip(" ") for text in texts):
             raise ParameterError("choices must be texts that are not empty.")
@@ -69,7 +69,7 @@ class Constraints:
         for place, text in enumerate(texts):
             path = f"choices[{place}]"
             spelled = self.vocabulary.spelled(self._with_newlines(text), path)
-            spelled = spelled.lstrip(" ")  # which decoding takes away
+            spelled = spelled.lstrip(" ")  # decoding strips it
             least = self.vocabulary.least_tokens(spelled)
             _check_room(least, room, path)
             longest = max(longest, least)
@@ -87,14 +87,14 @@ class Constraints:
         return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
     def spelled(self, text: str, path: str) -> str:
-        """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
+        """Return `text` as the model can write it; ParameterError, naming `path`, if it cannot."""
         return self.vocabulary.spelled(self._with_newlines(text), path)
 
     def regex(self, pattern: str, *, room: int | None = None, name: str = "regex") -> Constraint:
-        """Text that `pattern`, which errors call `name`, matches as a whole.
+        """Return a constraint to text that `pattern` matches as a whole; errors call it `name`.
 
-        Raises ParameterError for a bad pattern, and for one of which the vocabulary can spell no
-        match, or none that fits the room.
+        Raises ParameterError for an invalid pattern, and if no match can be spelled or fits the
+        token budget.
         """
         _check_size(pattern, name)
         room = room or self._room
@@ -102,7 +102,7 @@ class Constraints:
         alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
-        begin = self._begin(room - 1)  # of the same terminal: one that is empty shows at once
+        begin = self._begin(room - 1)  # in the same terminal, so that an empty one is detected
         rules = [
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in bounds(room - _AROUND)
@@ -112,17 +112,17 @@ class Constraints:
             raise self.vocabulary.nothing_spells(pattern, name)
         place, matcher = found
         constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
-        if place:  # it has more characters than the answer may have tokens
+        if place:  # its bound in characters is above the token budget
             _check_room(constraint.start().shortest(self.vocabulary), room, name)
         return constraint
 
     def json_schema(
         self, schema: dict[str, Any], *, place: Place = "#", room: int | None = None
     ) -> Constraint:
-        """JSON that follows `schema`, or the part of it at `place`, and ends within the room.
+        """Return a constraint to JSON for `schema`, or its part at `place`, in a token budget.
 
-        Raises ParameterError, with the place in the schema, for what cannot be followed or
-        spelled, and where the smallest answer does not fit.
+        Raises ParameterError, with the place in the schema, for unsupported keywords and texts that
+        cannot be spelled, and if the smallest answer does not fit.
         """
         room = room or self._room
         try:
@@ -138,7 +138,7 @@ class Constraints:
     def _fitted(
         self, schema: dict[str, Any], place: Place, room: int
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
-        """A schema whose values fit the room, the tokens that it needs, and what restores text."""
+        """Return a schema that fits the budget, the fewest tokens needed, and the restorer."""
         alternatives = Alternatives(Document(schema))
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
@@ -152,11 +152,11 @@ class Constraints:
         return fitted, least, restorer
 
     def _begin(self, left: int) -> str:
-        """What a grammar begins with: the tokenizer's space, where a token is left for it."""
+        """Return the start of a grammar: the tokenizer's optional space, if the budget allows."""
         return '" "? ' if left > 0 and self.vocabulary.begins_with_space else ""
 
     def _with_newlines(self, text: str) -> str:
-        """A newline for its spelling in the template."""
+        """Replace the template's spelling of newlines by newlines."""
         newline = self.vocabulary.newline
         return text.replace(newline, "\n") if newline else text
 
@@ -180,7 +180,7 @@ def _check_size(given: str, name: str) -> None:
 
 
 def _own_json(schema: dict[str, Any]) -> Any:
-    """A copy of `schema`; raises ParameterError for what is no JSON or too large."""
+    """Return a copy of `schema`; raises ParameterError if it is not JSON or too large."""
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Numbers of a schema: how short they can be, and schemas of bounded ones."""
+"""The numbers of a schema: the shortest one, and schemas with bounds."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from issun.runtime.constraint.plain import Plain
 from issun.runtime.constraint.references import inside
 from issun.runtime.errors import ParameterError
 
-DIGITS = 15  # of a number, unless its schema demands more: what a float keeps
-EXACT = 1 << 53  # beyond this a float, which grammars hold, is not every whole number
-_PLACES = 10  # behind the point: grammars count in steps of 1e-10 at the finest
-_SPLITS = (2, 6, 10)  # places behind the point that numbers without bounds may have
+DIGITS = 15  # of a number unless its schema requires more: the precision of a float
+EXACT = 1 << 53  # above this a float, which grammars use, cannot represent every integer
+_PLACES = 10  # decimals: the finest step in a grammar is 1e-10
+_SPLITS = (2, 6, 10)  # decimals that numbers without bounds may have
 
 
 def shortest(plain: Plain) -> int:
-    """Characters that suffice for a number that follows `plain`."""
+    """Return the number of characters that suffices for a number that follows `plain`."""
     return _digits(plain) + (_nearest(plain) < 0)
 
 
 def longest(plain: Plain) -> int:
-    """Characters of the longest number that is given."""
+    """Return the characters of the longest number in the narrowed schema."""
     return max(DIGITS, _digits(plain)) + 1 + ("fraction" in plain.types)
 
 
 def fit(plain: Plain, room: int) -> dict[str, Any]:
-    """The schema of numbers that follow `plain` in `room` tokens, or a few more if need be.
+    """Return a schema of numbers that follow `plain` in `room` tokens, or a few more if needed.
 
-    Raises ParameterError where the schema demands numbers that no grammar can hold.
+    Raises ParameterError if the schema requires numbers that a grammar cannot represent.
     """
     digits = max(1, min(DIGITS, room - 1), _digits(plain))
     if "fraction" not in plain.types:
@@ -45,7 +45,7 @@ def fit(plain: Plain, room: int) -> dict[str, Any]:
 
 
 def _splits(plain: Plain, digits: int) -> list[int]:
-    """How many places behind the point numbers of so many digits may have."""
+    """Return how many decimals numbers of so many digits may have."""
     (low, low_out), (high, high_out) = plain.low(), plain.high()
     most = digits - _digits(plain)
     if low is None or high is None:
@@ -63,7 +63,7 @@ def _splits(plain: Plain, digits: int) -> list[int]:
 
 
 def _bounds(plain: Plain, digits: int) -> dict[str, Any]:
-    """The bounds of `plain`, and those of so many digits where it has no nearer ones."""
+    """Return the bounds of `plain`, or those of so many digits if these are tighter."""
     (low, low_out), (high, high_out) = plain.low(), plain.high()
     limit = 10 ** max(1, digits, _digits(plain)) - 1
     bounds: dict[str, Any] = {"minimum": -limit, "maximum": limit}
@@ -85,7 +85,7 @@ def _multiples(plain: Plain) -> dict[str, Any]:
 
 
 def _nearest(plain: Plain) -> Fraction:
-    """The bound that is nearest to zero, where zero is out."""
+    """Return the bound nearest to zero if zero is excluded, otherwise zero."""
     (low, _), (high, _) = plain.low(), plain.high()
     if low is not None and low > 0:
         return low
@@ -93,7 +93,7 @@ def _nearest(plain: Plain) -> Fraction:
 
 
 def _digits(plain: Plain) -> int:
-    """Digits before the point that some number that follows `plain` has at most."""
+    """Return the digits before the decimal point that suffice for some number."""
     nearest = abs(_nearest(plain))
     if not nearest:
         return 1
@@ -102,5 +102,5 @@ def _digits(plain: Plain) -> int:
 
 
 def _places(number: Fraction) -> int:
-    """Digits behind the point."""
+    """Return the number of decimals."""
     return next((n for n in range(32) if (number * 10**n).denominator == 1), 32)

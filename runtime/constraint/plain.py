@@ -1,4 +1,4 @@
-"""One plain alternative of a schema: no references, nothing combined."""
+"""One alternative of a schema, without references and combinators."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any
 
 from issun.runtime.constraint.references import Place
 
-# What a value must follow is a conjunction: the places of schemas that all hold. None: no value.
+# A conjunction of schemas, given by their places: a value must follow all. None: no value.
 Where = tuple[Place, ...]
 ANYTHING: Where = ()
 
-# A number with a fraction is a type of its own here, so that types are sets.
+# Numbers with a fractional part are a type of their own here, so that types are plain sets.
 TYPES = ("object", "array", "string", "integer", "fraction", "boolean", "null")
 LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 
 
 def both(a: Where | None, b: Where | None) -> Where | None:
-    """What follows `a` and `b`."""
+    """Return the conjunction of `a` and `b`."""
     return None if a is None or b is None else tuple(sorted({*a, *b}))
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """What a value must be, keyword by keyword.
+    """The constraints on a value, keyword by keyword.
 
-    `values` are those of an enum or const, with their places. `additional` holds for properties
-    that are not listed; where no schema has `stated` it, listed properties are all.
+    `values` are those of an enum or const, with their places. `additional` applies to properties
+    that are not listed. Unless a schema has `stated` it, only listed properties are allowed.
     """
 
     place: Place = "#"
     types: frozenset[str] = frozenset(TYPES)
     values: tuple[tuple[Place, Any], ...] | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)  # of LEAST and MOST
+    limits: Mapping[str, Any] = field(default_factory=dict)  # keywords in LEAST and MOST
     multiples: tuple[Any, ...] = ()
     patterns: tuple[tuple[Place, str], ...] = ()
     formats: tuple[str, ...] = ()
@@ -49,10 +49,10 @@ class Plain:
     stated: bool = False
     prefix: tuple[Where | None, ...] = ()
     items: Where | None = ANYTHING
-    unique: Place | None = None  # of the keyword that says that no two items are equal
+    unique: Place | None = None  # the place of uniqueItems
 
     def meet(self, other: Plain) -> Plain:
-        """What follows both."""
+        """Return the conjunction with `other`."""
         values = self.values if other.values is None else other.values
         if self.values is not None and other.values is not None:
             known = {canonical(value) for _, value in other.values}
@@ -80,7 +80,7 @@ class Plain:
         )
 
     def property(self, name: str) -> Where | None:
-        """What the property `name` must follow."""
+        """Return the conjunction that applies to the property `name`."""
         holding = [where for pattern, where in self.families.items() if matches(pattern, name)]
         if name in self.properties:
             holding.append(self.properties[name])
@@ -90,15 +90,15 @@ class Plain:
         return found
 
     def item(self, place: int) -> Where | None:
-        """What an item must follow."""
+        """Return the conjunction that applies to an item."""
         return self.prefix[place] if place < len(self.prefix) else self.items
 
     def limit(self, name: str, default: Any) -> Any:
-        """The value of a limit."""
+        """Return the value of a limit, or `default`."""
         return self.limits.get(name, default)
 
     def completed(self) -> Plain:
-        """With what follows from the whole: types, required properties, and no others."""
+        """Add implied types and required properties, and exclude properties that are not listed."""
         names = dict.fromkeys((*self.properties, *self.required))
         properties = {name: self.property(name) for name in names}
         closed = not self.stated and (self.properties or self.families)
@@ -106,9 +106,9 @@ class Plain:
         return replace(self.typed(), properties=properties, additional=additional)
 
     def typed(self) -> Plain:
-        """With the types that its keywords speak of, where it allows all.
+        """Restrict the types to those that the keywords apply to, if all are allowed.
 
-        A value of another type would be right, but is never meant.
+        Values of other types would be valid, but are never intended.
         """
         if self.types != frozenset(TYPES) or self.values is not None:
             return self
@@ -133,15 +133,15 @@ class Plain:
         return frozenset(implied)
 
     def low(self) -> tuple[Fraction | None, bool]:
-        """The lower bound of a number, and whether the bound itself is out."""
+        """Return the lower bound of a number, and whether it is exclusive."""
         return _bound(self.limits, "minimum", "exclusiveMinimum", max)
 
     def high(self) -> tuple[Fraction | None, bool]:
-        """The upper bound of a number, and whether the bound itself is out."""
+        """Return the upper bound of a number, and whether it is exclusive."""
         return _bound(self.limits, "maximum", "exclusiveMaximum", min)
 
     def has_numbers(self, *, whole: bool) -> bool:
-        """Whether there is a number, or a whole one, within the bounds."""
+        """Return whether there is a number, or an integer, within the bounds."""
         (low, low_out), (high, high_out) = self.low(), self.high()
         if low is None or high is None:
             return True
@@ -158,7 +158,7 @@ class Plain:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `pattern` is found in `text`; True where Python cannot tell."""
+    """Return whether `pattern` is found in `text`; True if Python cannot compile it."""
     try:
         return re.search(pattern, text) is not None
     except re.error:
@@ -166,7 +166,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """The same text for equal JSON values: 1 and 1.0 are equal, 1 and true are not."""
+    """Return the same text for equal JSON values: 1 and 1.0 are equal, 1 and true are not."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, list):
@@ -177,7 +177,7 @@ def canonical(value: Any) -> str:
 
 
 def type_of(value: Any) -> str:
-    """The type of a JSON value, as `Plain` has them."""
+    """Return the type of a JSON value, as in `TYPES`."""
     if value is None:
         return "null"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Child processes that try grammars: some small ones would take hours, and all the memory."""
+"""Child processes that compile grammars: some short ones would take hours or all memory."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from issun.runtime.errors import BusyError
 
 MOST_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
-_START_SECONDS = 30.0  # for a process to start, and to take a vocabulary
-_GROWN = 128 << 20  # bytes that a process may keep of one trial before a new one takes its place
+_START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
+_GROWN = 128 << 20  # bytes that one trial may leave behind before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
-Table = dict[str, Any]  # tokens, ends and silent, as the child wants them
+Table = dict[str, Any]  # tokens, ends and silent, in the child's format
 
 
 class TooLongError(Exception):
-    """A trial took too long, and was ended; it knows how many seconds it had."""
+    """A trial took more than `seconds` and was stopped."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
 
 class DiedError(Exception):
-    """The process ended by itself in a trial: as a rule for want of memory."""
+    """The process ended during a trial, usually for lack of memory."""
 
 
 class Pool:
-    """Some threads, each with a child process; a job gets the child and runs in the thread.
+    """Worker threads, each with its child process, which it passes to the jobs that it runs.
 
-    The threads last as long as the pool, since the kernel ends a child with the thread that started
-    it. They begin when there is work.
+    The threads are started on demand and live as long as the pool, since the kernel ends a child
+    together with the thread that started it.
     """
 
     def __init__(self, make_table: Callable[[str], Table]) -> None:
@@ -52,7 +52,7 @@ class Pool:
         self._closed = False
 
     def submit(self, work: Callable[[Child], Any]) -> Future[Any]:
-        """Do `work` as soon as a child is free; raises BusyError when the pool is closed."""
+        """Run `work` as soon as a child is free; raises BusyError if the pool is closed."""
         future: Future[Any] = Future()
         with self._lock:
             if self._closed:
@@ -69,7 +69,7 @@ class Pool:
         return future
 
     def close(self) -> None:
-        """End the children at once; whoever waits gets BusyError."""
+        """Kill the children; callers that are waiting get BusyError."""
         with self._lock:
             self._closed = True
             waiting, children = list(self._open), self._children
@@ -82,7 +82,7 @@ class Pool:
 
 
 class Child:
-    """A process that runs `child.py`; started when it is needed, and again when it had to end."""
+    """A process that runs `child.py`; started on first use, and again after it ended."""
 
     def __init__(self, make_table: Callable[[str], Table]) -> None:
         self._make_table = make_table
@@ -92,7 +92,7 @@ class Child:
         self._known: set[str] = set()  # vocabularies
 
     def tried(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
-        """What `child.py` finds about some grammars, and how many bytes the one found holds.
+        """Return what `child.py` finds about some grammars, and the bytes of the one found.
 
         Raises TooLongError and DiedError.
         """
@@ -107,7 +107,7 @@ class Child:
         return answer["found"], answer["bytes"]
 
     def close(self) -> None:
-        """End the process, for good; from any thread."""
+        """Kill the process for good; can be called from any thread."""
         with self._lock:
             self._closed = True
             if self._process:
@@ -151,7 +151,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """End the process; the next trial starts another one."""
+        """Kill the process; the next trial starts another one."""
         with self._lock:
             process, self._process = self._process, None
         if process:
@@ -163,7 +163,7 @@ _Job = tuple["Future[Any]", Callable[[Child], Any]]
 
 
 def _work(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
-    """Do what comes, until there is no more; it must not hold the pool, which would never end."""
+    """Run jobs until there are no more; must not reference the pool, which could never be freed."""
     while job := jobs.get():
         _do(*job, child)
         del job

@@ -1,4 +1,4 @@
-"""The literals that were asked for, in place of those that the vocabulary could spell."""
+"""Restores the literals of the schema where the vocabulary only has a normalized spelling."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from issun.runtime.constraint.plain import Plain, Where
 
 
 class WholeText:
-    """An answer that is one literal: it is given when it is whole."""
+    """Restores an answer that is a single literal, once it is complete."""
 
     def __init__(self, originals: Mapping[str, str]) -> None:
         self._originals, self._text = originals, ""
 
     def push(self, text: str) -> str:
-        """Nothing yet."""
+        """Hold the text back."""
         self._text += text
         return ""
 
     def finish(self) -> str:
-        """The literal."""
+        """Return the literal."""
         text = self.cut()
         return self._originals.get(text, text)
 
     def cut(self) -> str:
-        """The answer so far, as it was spelled."""
+        """Return the answer so far as it was spelled."""
         text, self._text = self._text, ""
         return text
 
 
 class JsonText:
-    """An answer in JSON, with the names and values that the schema lists as they are there.
+    """Restores the names and values in a JSON answer that the schema lists.
 
-    A string is held until it is whole. Where it stands says which literals it may be.
+    A string is held back until it is complete. Its position determines which literals it may be.
     """
 
     def __init__(self, alternatives: Alternatives, literals: Literals, where: Where) -> None:
         self._alternatives, self._literals = alternatives, literals
-        self._open: list[_Level] = []  # objects and arrays that have begun
+        self._open: list[_Level] = []  # unclosed objects and arrays
         self._next = self._spot([where])  # of the next value
-        self._string = ""  # that has begun, from its quote
+        self._string = ""  # an incomplete string, with its quote
         self._escaped = False
 
     def push(self, text: str) -> str:
-        """The text without the string that it ends in."""
+        """Add `text` and return everything before an incomplete string."""
         return "".join(map(self._push, text))
 
     def finish(self) -> str:
-        """Nothing: every string of a whole answer has ended."""
+        """Return nothing: a complete answer has no incomplete string."""
         return self.cut()
 
     def cut(self) -> str:
-        """The string that has begun."""
+        """Return the incomplete string."""
         text, self._string = self._string, ""
         return text
 
@@ -79,7 +79,7 @@ class JsonText:
         return character
 
     def _item(self) -> None:
-        """Expect the next name or item of what is open."""
+        """Expect the next name or item of the innermost object or array."""
         level = self._open[-1]
         level.place += 1
         level.name = level.is_object
@@ -106,7 +106,7 @@ class JsonText:
         return given
 
     def _original(self, string: str, text: str, literals: Iterable[Any]) -> str:
-        """The literal that `string` spells, as JSON; the string itself where it is one or none."""
+        """Return the literal that `string` spells, as JSON; `string` if there is no other."""
         texts = [literal for literal in literals if isinstance(literal, str)]
         found = [literal for literal in texts if self._literals.normal(literal) == text]
         return string if text in found or not found else dumps(found[0])
@@ -119,7 +119,7 @@ class JsonText:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """What may stand somewhere: what it follows, and the values that are listed for it."""
+    """What may be at a position: its alternatives, and the values listed for it."""
 
     plain: list[Plain]
     values: list[Any]
@@ -127,9 +127,9 @@ class _Spot:
 
 @dataclass(slots=True)
 class _Level:
-    """An object or array that has begun."""
+    """An unclosed object or array."""
 
     spot: _Spot
     is_object: bool
     place: int = -1
-    name: bool = False  # whether a name comes next
+    name: bool = False  # whether the next string is a name

@@ -1,4 +1,4 @@
-"""How large the values of a schema are."""
+"""The smallest and largest sizes of a schema's values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from issun.runtime.constraint.plain import Plain, Where
 from issun.runtime.constraint.references import inside
 from issun.runtime.constraint.strings import Strings
 
-_CHARACTERS = 4  # that a token spells at most, of text that nobody knows yet
-WRITTEN = {  # what JSON writes besides what it is told
+_CHARACTERS = 4  # assumed maximum per token, for text that is not known in advance
+WRITTEN = {  # characters that every value of a type may need
     "object": '{"}:,',
     "array": "[],",
     "string": '"',
@@ -27,7 +27,7 @@ _KEY = 3  # quotes and colon of a property of any name
 
 
 def kinds(plain: Plain) -> list[str]:
-    """What values there are: those listed, or the types, those of numbers as one."""
+    """Return the kinds of values: listed ones, or the types, with numbers as one kind."""
     if plain.values is not None:
         return ["values"]
     order = ("object", "array", "string", "number", "boolean", "null")
@@ -36,11 +36,12 @@ def kinds(plain: Plain) -> list[str]:
 
 
 class Sizes:
-    """How many tokens the smallest and the largest values need; infinite where there are none.
+    """Sizes of the smallest and largest values; infinite if there are none.
 
-    `least` counts the fewest tokens that spell the smallest value. `most` counts the characters of
-    the largest, each of which may become a token. `narrowest` counts those of the values that are
-    left where all that may be bounded is: any of the values that are listed, numbers of one digit.
+    `least` is the fewest tokens that spell the smallest value. `most` is the number of characters
+    of the largest value, each of which may become a token. `narrowest` is the number of characters
+    needed after all bounds are as tight as possible: the longest listed value, numbers of one
+    digit.
     """
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
@@ -51,23 +52,23 @@ class Sizes:
         self._listed: dict[int, list[Any]] = {}
 
     def least(self, where: Where | None) -> float:
-        """Tokens of the smallest value."""
+        """Return the tokens of the smallest value."""
         return self._tokens.of(where)
 
     def narrowest(self, where: Where | None) -> float:
-        """Characters of a value that is bounded as far as can be."""
+        """Return the characters of values with the tightest bounds."""
         return self._characters.of(where)
 
     def narrowest_of(self, plain: Plain, kind: str) -> float:
-        """As `narrowest`, of one kind."""
+        """Return `narrowest` for one kind."""
         return self._characters.of_kind(plain, kind)
 
     def most(self, where: Where | None) -> float:
-        """Characters of the largest value."""
+        """Return the characters of the largest value."""
         if where is None:
             return 0
         if where not in self._most:
-            self._most[where] = math.inf  # also of what holds itself
+            self._most[where] = math.inf  # for recursive schemas
             options = ((p, kind) for p in self._alternatives.of(where) for kind in kinds(p))
             self._most[where] = max((self._most_of(*option) for option in options), default=0)
         return self._most[where]
@@ -102,14 +103,14 @@ class Sizes:
         )
 
     def key(self, plain: Plain, name: str) -> str:
-        """A property's name and the colon, as they are spelled; raises ParameterError."""
+        """Return a property's name and colon as they are spelled; raises ParameterError."""
         where = plain.properties[name]
         place = where[0] if where else inside(plain.place, "properties", name)
         return dumps(self._literals.text(name, place)) + ":"
 
     def listed(self, plain: Plain) -> list[Any]:
-        """The values of an enum or const, as they are spelled; raises ParameterError."""
-        if id(plain) not in self._listed:  # the alternatives keep it, and so its identity
+        """Return the values of an enum or const as they are spelled; raises ParameterError."""
+        if id(plain) not in self._listed:  # `alternatives` keeps it alive, so the id is unique
             self._listed[id(plain)] = [
                 self._literals.value(value, place)
                 for place, value in plain.values or ()
@@ -118,22 +119,22 @@ class Sizes:
         return self._listed[id(plain)]
 
     def alternatives(self, where: Where) -> Iterable[tuple[Plain, str]]:
-        """The alternatives of a place, kind by kind."""
+        """Return the alternatives of a conjunction, kind by kind."""
         return [(plain, kind) for plain in self._alternatives.of(where) for kind in kinds(plain)]
 
     def unwritable(self, kind: str) -> str | None:
-        """A character that values of this kind need and no token spells."""
+        """Return a character that values of this kind need and that no token spells."""
         return self._literals.missing(WRITTEN.get(kind, ""))
 
     def shortest_string(self, plain: Plain) -> float:
-        """Characters of a short string that follows `plain`."""
+        """Return the characters of a short string that follows `plain`."""
         return self._strings.shortest(plain)
 
 
 class _Smallest:
-    """The size of the smallest value of each place, by one measure of text.
+    """Computes the size of the smallest value of each conjunction, by one measure of text.
 
-    Of what holds itself it is infinite at first, and worked out until nothing changes.
+    Recursive schemas start with an infinite size and are iterated to a fixed point.
     """
 
     def __init__(
@@ -141,14 +142,14 @@ class _Smallest:
         sizes: Sizes,
         measure: Callable[[str], int],
         characters: int,
-        pick: Callable[[Iterable[int]], int],  # of the values that are listed
+        pick: Callable[[Iterable[int]], int],  # min or max of the listed values
     ) -> None:
         self._sizes, self._measure, self._characters = sizes, measure, characters
         self._pick = pick
         self._known: dict[Where, float] = {}
 
     def of(self, where: Where | None) -> float:
-        """The size of the smallest value that follows `where`."""
+        """Return the size of the smallest value of `where`."""
         if where is None:
             return math.inf
         if where not in self._known:
@@ -161,7 +162,7 @@ class _Smallest:
         return self._known[where]
 
     def of_kind(self, plain: Plain, kind: str) -> float:
-        """The size of the smallest value of one kind."""
+        """Return the size of the smallest value of one kind."""
         if kind == "values":
             texts = [dumps(value) for value in self._sizes.listed(plain)]
             return self._pick(map(self._measure, texts)) if texts else math.inf
@@ -206,7 +207,7 @@ class _Smallest:
         return min((self.of_kind(plain, kind) for plain, kind in options), default=math.inf)
 
     def _inner(self, where: Where | None) -> float:
-        """As `of`, of what is within something that is being worked out."""
+        """Return the current estimate for a nested conjunction."""
         if where is None:
             return math.inf
         if where not in self._known:

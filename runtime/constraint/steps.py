@@ -1,24 +1,24 @@
-"""Bounds in a few steps, so that answers of similar room share a compiled grammar."""
+"""Rounds budgets to a few steps, so that similar ones share a compiled grammar."""
 
 from __future__ import annotations
 
 
 def step(room: int) -> int:
-    """The largest of 1, 2, 3, 4, 6, 8, 12, 16, 24 … that is at most `room`, and at least 1."""
+    """Return the largest of 1, 2, 3, 4, 6, 8, 12, 16, 24 … that is at most `room`."""
     power = 1 << (max(room, 1).bit_length() - 1)
     half = power + power // 2
     return half if power > 1 and room >= half else power
 
 
 def bounds(room: int) -> list[int]:
-    """Bounds to try in turn: one that fits `room`, then larger ones, where something needs them."""
+    """Return bounds to try in turn: one within `room`, then larger ones for longer minimums."""
     return [step(room) << doubled for doubled in range(12)]
 
 
 def shares(room: int, needs: list[tuple[float, float]]) -> list[int]:
-    """How `room` is shared among parts of which each needs so much and can use so much.
+    """Divide `room` among parts, each with the size it needs and the size it can use.
 
-    Each gets what it needs; of the rest, those that can use little get that, the others the same.
+    Every part gets what it needs. The rest is divided equally, up to what each part can use.
     """
     rest = max(0, room - sum(int(least) for least, _ in needs))
     given = [0] * len(needs)

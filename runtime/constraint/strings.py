@@ -1,4 +1,4 @@
-"""Strings of a schema: how short they can be, and schemas of bounded ones."""
+"""The strings of a schema: the shortest one, and schemas with bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from issun.runtime.constraint.references import inside
 from issun.runtime.constraint.steps import step
 from issun.runtime.constraint.vocabulary import Vocabulary, cannot_spell
 
-# The formats that grammars follow, and a shortest text of each, with all that it needs.
+# The formats that grammars support, each with a shortest text.
 FORMATS = {
     "date": "2000-01-01",
     "time": "00:00:00Z",
@@ -26,8 +26,8 @@ FORMATS = {
     "uuid": "00000000-0000-0000-0000-000000000000",
     "uri": "a:b",
 }
-_LONGEST = 1 << 10  # characters of a pattern's shortest match
-# No \uXXXX: it is for control characters, which nobody means.
+_LONGEST = 1 << 10  # characters to which the search for a shortest match is limited
+# No \uXXXX: it is only needed for control characters, which are never intended.
 ESCAPES = 'nrbtf"\\'
 
 
@@ -39,9 +39,9 @@ class Strings:
         self._shortest = cache(self._find_shortest)
 
     def shortest(self, plain: Plain) -> float:
-        """Characters that suffice for a string that follows `plain`; infinite where none does.
+        """Return the number of characters that suffices for a string; infinite if there is none.
 
-        Raises ParameterError for a bad pattern, and where nothing that follows can be spelled.
+        Raises ParameterError for an invalid pattern, and if no matching string can be spelled.
         """
         least = int(plain.limit("minLength", 0))
         formats = _known(plain)
@@ -56,7 +56,7 @@ class Strings:
         return self._shortest(plain.patterns, formats, least, most, plain.place)
 
     def fit(self, plain: Plain, room: int) -> dict[str, Any]:
-        """The schema of strings that follow `plain` in `room` tokens, or a few more if need be."""
+        """Return a schema of strings for `plain` in `room` tokens, or a few more if needed."""
         bound = min(plain.limit("maxLength", math.inf), max(step(room - 2), self.shortest(plain)))
         return self._schema(plain.patterns, _known(plain), plain.limit("minLength", 0), int(bound))
 
@@ -74,7 +74,7 @@ class Strings:
         options = "x-guidance", {"json_allowed_escapes": ESCAPES}
         rules = [
             "start: %json " + dumps(dict([options]) | self._schema(patterns, formats, least, bound))
-            for bound in (*bounds, None)  # whether there are longer ones is told soon
+            for bound in (*bounds, None)  # None: are there any longer strings?
         ]
         found = self._compiler.first_possible(rules, path)
         if found is None:
