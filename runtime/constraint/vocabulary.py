@@ -132,7 +132,7 @@ class Vocabulary:
         return "\n".join(map(self._tokenizer.normalize, lines))
 
     def spelled(self, text: str, path: str) -> str:
-        """Return `normal(text)`; raises ParameterError, naming `path`, if that cannot be spelled."""
+        """Return `normal(text)`; ParameterError, naming `path`, if that cannot be spelled."""
         normal = self.normal(text)
         missing = self.unspellable(normal)
         if missing:
@@ -176,7 +176,7 @@ class Vocabulary:
         )
 
     def least_tokens(self, text: str) -> int:
-        """Return the fewest tokens that spell `text`; a character that none spells counts as one."""
+        """Return the fewest tokens that spell `text`; unspellable characters count as one."""
         fewest = [0]
         for end in range(1, len(text) + 1):
             best = fewest[end - 1] + 1
