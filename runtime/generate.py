@@ -69,7 +69,7 @@ class Segment:
     logprob: Logprob | None = None
 
 
-class Writer:
+class RequestState:
     """The state of one answer: turns logits into segments until one has a finish reason."""
 
     def __init__(
@@ -94,14 +94,14 @@ class Writer:
         self._started = clock() if started is None else started
 
     @property
-    def room(self) -> int:
+    def remaining_tokens(self) -> int:
         """How many tokens the answer may still get."""
         return self._limit - self._timings.new_tokens
 
     @property
-    def prepares(self) -> bool:
+    def needs_prepare(self) -> bool:
         """Whether `prepare` does anything."""
-        return self._sampler.prepares
+        return self._sampler.needs_prepare
 
     def prepare(self) -> None:
         """Precompute the part of the next `add` that needs no logits; any thread may call it."""
@@ -163,7 +163,7 @@ def generate(
     started = clock()
     begin = preambles.fill(cache, prompt) if preambles else 0
     shared = cache.keep_common_prefix(ids)
-    writer = Writer(
+    state = RequestState(
         prompt,
         params,
         sampler=sampler,
@@ -183,20 +183,20 @@ def generate(
         decoder.forward(cache, [chunk], [])
     if stop():
         return
-    segment = writer.add(decoder.forward(cache, [last], [len(last) - 1])[0])
+    segment = state.add(decoder.forward(cache, [last], [len(last) - 1])[0])
     yield segment
     if begin and preambles:  # after the first token, so as not to delay it
         preambles.keep(cache)
     while segment.finish_reason is None:
         if lookup:
-            segment = yield from _read_ahead(decoder, cache, writer, lookup, segment.id)
+            segment = yield from _decode_with_draft(decoder, cache, state, lookup, segment.id)
         else:
-            segment = writer.add(decoder.step(cache, segment.id))
+            segment = state.add(decoder.step(cache, segment.id))
             yield segment
 
 
-def _read_ahead(
-    decoder: Decoder, cache: Cache, writer: Writer, lookup: Lookup, token: int
+def _decode_with_draft(
+    decoder: Decoder, cache: Cache, state: RequestState, lookup: Lookup, token: int
 ) -> Generator[Segment, None, Segment]:
     """Decode `token` and a draft in one step; yield the accepted tokens and the one after them.
 
@@ -205,14 +205,14 @@ def _read_ahead(
     """
     lookup.add(token)
     held = len(cache.ids[0])
-    draft = lookup.draft(min(writer.room - 1, decoder.n_positions - held - 1))
+    draft = lookup.draft(min(state.remaining_tokens - 1, decoder.n_positions - held - 1))
     logits = decoder.forward(cache, [[token, *draft]], range(len(draft) + 1))
     accepted = 0
     try:
         while True:
-            segment = writer.add(logits[accepted])
-            goes_on = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
-            if not goes_on:
+            segment = state.add(logits[accepted])
+            accept = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
+            if not accept:
                 break
             accepted += 1
             lookup.add(segment.id)

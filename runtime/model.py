@@ -25,7 +25,7 @@ from issun.runtime.constraint import Constraints
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, Stop, Writer, check_prompt, generate, never
+from issun.runtime.generate import Clock, RequestState, Stop, check_prompt, generate, never
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
@@ -145,7 +145,7 @@ class Model:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         slots: int = 16,
-        on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
+        on_complete: Callable[[int, Completion], object] = lambda index, completion: None,
     ) -> list[Completion]:
         """Return the answers to all `prompts`, running up to `slots` of them as one batch.
 
@@ -172,10 +172,10 @@ class Model:
             self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
         with closing(self._answer(jobs, slots)) as answers:
-            for place, completion in answers:
-                completions[place] = completion
-                on_complete(place, completion)
-        return [completions[job.place] for job in jobs]
+            for index, completion in answers:
+                completions[index] = completion
+                on_complete(index, completion)
+        return [completions[job.index] for job in jobs]
 
     @cached_property
     def constraints(self) -> Constraints:
@@ -216,9 +216,9 @@ class Model:
             self._give_back()
             return logits
 
-    def writer(
+    def request_state(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
-    ) -> Writer:
+    ) -> RequestState:
         """Return the state of an answer to `prompt`, whose first `reused` ids were in the KV cache.
 
         The answer's text continues the text of the prompt's last `continued` ids. Raises
@@ -226,7 +226,7 @@ class Model:
         """
         text = self._text(params)
         text.follow(prompt[len(prompt) - continued :])
-        return Writer(
+        return RequestState(
             prompt,
             params,
             sampler=self._sampler(params),
@@ -358,10 +358,10 @@ class Model:
     ) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self.decoder, IssunDecoder):
             for job in jobs:
-                yield job.place, self.generate(job.prompt, job.params)
+                yield job.index, self.generate(job.prompt, job.params)
             return
         with self.busy():
-            yield from generate_batch(self.decoder, jobs, self.writer, slots=slots)
+            yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup

@@ -233,7 +233,7 @@ class Sampler:
         return place if ids is None else int(ids[place])
 
     @property
-    def prepares(self) -> bool:
+    def needs_prepare(self) -> bool:
         """Whether `prepare` does anything."""
         return self._matcher is not None
 

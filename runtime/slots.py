@@ -22,20 +22,20 @@ class Slots:
 
     def __init__(self, cache: KVCache) -> None:
         self.cache = cache
-        self.count, self.active, self.reading = len(cache.ids), 0, 0
+        self.count, self.active, self.prefilling = len(cache.ids), 0, 0
         self._used = [0] * self.count  # when each slot was last used
         self._time = 0
 
     @property
     def full(self) -> bool:
         """Whether no sequence can join."""
-        return self.active + self.reading == self.count
+        return self.active + self.prefilling == self.count
 
-    def known(self, prompt: Sequence[int]) -> int:
+    def reusable(self, prompt: Sequence[int]) -> int:
         """Return how many ids of `prompt` a slot already holds."""
-        return self._longest(prompt)[1]
+        return self._longest_prefix(prompt)[1]
 
-    def _longest(self, prompt: Sequence[int]) -> tuple[int, int]:
+    def _longest_prefix(self, prompt: Sequence[int]) -> tuple[int, int]:
         """Return the slot with the longest common prefix and how many of its ids can be reused."""
         shared = [common_prefix(held, prompt) for held in self.cache.ids]
         source = max(range(self.count), key=shared.__getitem__)
@@ -47,69 +47,69 @@ class Slots:
         With `reuse`, the longest prefix that any slot holds is reused. Returns how many ids of the
         prompt need no prefill. Raises OutOfMemoryError and leaves the slots unchanged.
         """
-        place = self.active + self.reading
-        source, known = self._longest(prompt) if reuse else (place, 0)
-        if not known:
-            self._keep(place)
-            self.cache.rewind(0, place)
-        elif source == place:
-            self.cache.rewind(known, place)
+        slot = self.active + self.prefilling
+        source, reusable = self._longest_prefix(prompt) if reuse else (slot, 0)
+        if not reusable:
+            self._preserve(slot)
+            self.cache.rewind(0, slot)
+        elif source == slot:
+            self.cache.rewind(reusable, slot)
         else:
             held = self.cache.ids[source]
             whole = held == prompt[: len(held)]
-            self._keep(place, source)
-            self.cache.copy(self.cache, source, place, known)
-            if source > place and whole:  # the new sequence will contain all of the old one
+            self._preserve(slot, source)
+            self.cache.copy(self.cache, source, slot, reusable)
+            if source > slot and whole:  # the new sequence will contain all of the old one
                 self._used[source] = 0
-        self.reading += 1
-        self._touch(place)
-        return known
+        self.prefilling += 1
+        self._touch(slot)
+        return reusable
 
-    def start(self) -> None:
+    def activate(self) -> None:
         """Make the sequences in prefill active."""
-        self.active += self.reading
-        self.reading = 0
+        self.active += self.prefilling
+        self.prefilling = 0
 
-    def drop(self) -> None:
+    def drop_prefills(self) -> None:
         """Abandon the sequences in prefill; the part that was computed can still be reused."""
-        self.reading = 0
+        self.prefilling = 0
 
-    def leave(self, place: int) -> None:
+    def remove(self, slot: int) -> None:
         """Remove an active sequence and move the last active one to its slot.
 
         The removed sequence is kept for reuse. The last sequence in prefill moves to the front of
         those, so there may be at most one.
         """
         last = self.active - 1
-        self._touch(place)
-        if place != last or self.reading:
-            self._keep(place, last)
-        if place != last:
-            self._move(last, place)
+        self._touch(slot)
+        if slot != last or self.prefilling:
+            self._preserve(slot, last)
+        if slot != last:
+            self._move(last, slot)
         self.active = last
-        if self.reading:
-            self._move(last + self.reading, last)
+        if self.prefilling:
+            self._move(last + self.prefilling, last)
 
-    def _keep(self, place: int, but: int = -1) -> None:
-        """Copy what `place` holds over the least recently used inactive slot.
+    def _preserve(self, slot: int, excluded: int = -1) -> None:
+        """Copy what `slot` holds over the least recently used inactive slot.
 
         It is discarded if there is not enough memory.
         """
-        behind = range(self.active + self.reading, self.count)
+        inactive = range(self.active + self.prefilling, self.count)
         oldest = min(
-            (slot for slot in behind if slot not in (place, but)),
+            (other for other in inactive if other not in (slot, excluded)),
             key=self._used.__getitem__,
-            default=place,
+            default=slot,
         )
-        if self.cache.ids[place] and self._used[oldest] < self._used[place]:
+        if self.cache.ids[slot] and self._used[oldest] < self._used[slot]:
             with suppress(OutOfMemoryError):
-                self.cache.copy(self.cache, place, oldest)
-                self._used[oldest] = self._used[place]
+                self.cache.copy(self.cache, slot, oldest)
+                self._used[oldest] = self._used[slot]
 
-    def _move(self, source: int, place: int) -> None:
-        self.cache.move(source, place)
-        self._used[place], self._used[source] = self._used[source], 0
+    def _move(self, source: int, slot: int) -> None:
+        self.cache.move(source, slot)
+        self._used[slot], self._used[source] = self._used[source], 0
 
-    def _touch(self, place: int) -> None:
+    def _touch(self, slot: int) -> None:
         self._time += 1
-        self._used[place] = self._time
+        self._used[slot] = self._time
