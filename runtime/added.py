@@ -31,33 +31,33 @@ class AddedTokens:
             return [Part(text)] if text else []
         return [Part(cut, self.by_spelling.get(cut)) for cut in self._any.split(text) if cut]
 
-    def places(self, text: str) -> list[int]:
+    def positions(self, text: str) -> list[int]:
         """Return where the tokens in `text` begin."""
         return [found.start() for found in self._any.finditer(text)] if self._any else []
 
-    def fit(self, parts: list[Part]) -> list[Part]:
+    def apply_flags(self, parts: list[Part]) -> list[Part]:
         """Strip white space next to tokens, and make tokens within a word text, by their flags.
 
         Follows the order and the side effects of `PreTrainedTokenizer.tokenize` (transformers
         4.57): a neighbour whose text changes is looked up again.
         """
-        for place, part in enumerate(parts):
+        for index, part in enumerate(parts):
             token = part.token
             if token is None or not (token.lstrip or token.rstrip or token.single_word):
                 continue
-            before = parts[place - 1] if place else Part("")
-            behind = parts[place + 1] if place + 1 < len(parts) else Part("")
-            left, right = before.text, behind.text  # unchanged: `single_word` refers to these
+            before = parts[index - 1] if index else Part("")
+            after = parts[index + 1] if index + 1 < len(parts) else Part("")
+            left, right = before.text, after.text  # unchanged: `single_word` refers to these
             if token.rstrip:
-                self._change(behind, right.lstrip())
+                self._set_text(after, right.lstrip())
             if token.lstrip:
-                self._change(before, left.rstrip())
+                self._set_text(before, left.rstrip())
             if token.single_word and left and left[-1] != " ":
-                self._change(before, before.text + part.text)
-                self._change(part, "")
+                self._set_text(before, before.text + part.text)
+                self._set_text(part, "")
             elif token.single_word and right and right[0] != " ":
-                self._change(behind, part.text + behind.text)
-                self._change(part, "")
+                self._set_text(after, part.text + after.text)
+                self._set_text(part, "")
         return [part for part in parts if part.text]
 
     def lower(self, text: str) -> str:
@@ -68,7 +68,7 @@ class AddedTokens:
         cuts[::2] = map(lower, cuts[::2])
         return "".join(cuts)
 
-    def _change(self, part: Part, text: str) -> None:
+    def _set_text(self, part: Part, text: str) -> None:
         if text != part.text:
             part.text, part.token = text, self.by_spelling.get(text)
 

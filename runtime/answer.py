@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from issun.runtime.busy import Work
+from issun.runtime.busy import ExclusiveUse
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Logprob, Segment, Stop, Timings
 
@@ -46,24 +46,24 @@ class Stream:
     def __init__(
         self,
         segments: Callable[[Stop], Iterator[Segment]],
-        work: Work | None,
+        use: ExclusiveUse | None,
         *,
         ends: Collection[int],
-        held_text: Callable[[], str],
+        pending_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take over `work`, an active use of the model that ends with the stream.
+        """Take over `use`, an active use of the model that ends with the stream.
 
-        `work` is None if the segments come from other streams. `segments` is called with a function
+        `use` is None if the segments come from other streams. `segments` is called with a function
         that returns whether the stream has been asked to end, and returns the iterator.
         """
-        self._work = work
-        self._held_text, self._dropped_turns = held_text, dropped_turns
+        self._use = use
+        self._pending_text, self._dropped_turns = pending_text, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
         self._record = _Record(ends)
-        self._steps = self._record.follow(segments(self._record.is_asked))
+        self._steps = self._record.follow(segments(self._record.end_requested))
         self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
         self.completion: Completion | None = None
         self.open = True
@@ -86,15 +86,15 @@ class Stream:
         except KeyboardInterrupt:
             raise  # the stream stays open: the caller chooses between cancel() and close()
         except StopIteration:  # ended before a chunk of the prompt
-            self._end_as_asked()
+            self._end_if_requested()
             raise
         except BaseException:
             self._end("close")
             raise
         if segment.finish_reason is not None:
             self._end(segment.finish_reason)
-        elif self._record.asked:  # during the step
-            self._end_as_asked()
+        elif self._record.end_request:  # during the step
+            self._end_if_requested()
         return segment
 
     def finish(self) -> Completion:
@@ -111,29 +111,29 @@ class Stream:
         Returns the completion, or None if a step is running; it is then set when iteration ends.
         Raises ParameterError if the stream was closed.
         """
-        self._record.asked = self._record.asked or "cancel"
-        self._end_as_asked()
+        self._record.end_request = self._record.end_request or "cancel"
+        self._end_if_requested()
         if not self.open and self.completion is None:
             raise ParameterError("The stream was closed before its end.")
         return self.completion
 
     def close(self) -> None:
         """End the stream and discard the answer."""
-        self._record.asked = "close"
-        self._end_as_asked()
+        self._record.end_request = "close"
+        self._end_if_requested()
 
     def __del__(self) -> None:
         """Close a stream that nobody references any more."""
         if getattr(self, "open", False):
             self.close()
 
-    def _end_as_asked(self) -> None:
+    def _end_if_requested(self) -> None:
         """End the stream, unless a step is running: `__next__` then ends it after that step."""
         try:
             self._steps.close()
         except ValueError:  # raised by a generator that is executing
             return
-        self._end("cancelled" if self._record.asked == "cancel" else "close")
+        self._end("cancelled" if self._record.end_request == "cancel" else "close")
 
     def _end(self, reason: FinishReason | Literal["close"]) -> None:
         """End the stream once, and release the model whatever happens."""
@@ -148,12 +148,12 @@ class Stream:
                 else:
                     self._complete(reason)
             finally:
-                if self._work:
-                    self._work.__exit__()
+                if self._use:
+                    self._use.__exit__()
 
     def _complete(self, reason: FinishReason) -> None:
         if reason == "cancelled":
-            self._record.pieces.append(self._held_text())
+            self._record.pieces.append(self._pending_text())
         self.completion = self._record.completion(reason, self._dropped_turns)
         self._on_complete(self.completion)
 
@@ -163,15 +163,17 @@ class _Record:
 
     def __init__(self, ends: Collection[int]) -> None:
         self.pieces: list[str] = []
-        self.asked: Literal["cancel", "close"] | None = None  # how the stream was asked to end
+        self.end_request: Literal["cancel", "close"] | None = (
+            None  # how the stream was asked to end
+        )
         self._ends = ends
         self._ids: list[int] = []
         self._logprobs: list[Logprob] = []
         self._timings = Timings()
 
-    def is_asked(self) -> bool:
+    def end_requested(self) -> bool:
         """Return whether the stream was asked to end."""
-        return self.asked is not None
+        return self.end_request is not None
 
     def follow(self, segments: Iterator[Segment]) -> Generator[Segment, None, None]:
         """Record each segment within its step, so that nothing can end the stream in between."""

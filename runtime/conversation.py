@@ -42,7 +42,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
-        self._last: _Unfinished | None = None
+        self._partial: _PartialAnswer | None = None
         self._dropped = 0  # turns dropped from the latest prompt
 
     def reply(self, message: str, params: SamplingParams | None = None) -> Completion:
@@ -75,16 +75,16 @@ class Conversation:
         The segments are the added text. Raises ConversationError if there is no answer to continue,
         ContextError if the context is full.
         """
-        if self._last is None:
+        if self._partial is None:
             raise ConversationError("There is no cut answer to continue.")
-        return self._start(self._last, params or self.params)
+        return self._start(self._partial, params or self.params)
 
     def undo(self) -> Turn:
         """Remove the last turn and return it; raises ConversationError if there is none."""
         self.model.check_free()
         if not self.turns:
             raise ConversationError("There is no turn to take back.")
-        self._last = None
+        self._partial = None
         return self.turns.pop()
 
     def retry(self, params: SamplingParams | None = None) -> Stream:
@@ -98,7 +98,7 @@ class Conversation:
         self.model.check_free()
         lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
-        self._last, self._dropped = None, 0
+        self._partial, self._dropped = None, 0
         self.role = lines
         # The next conversation's prompts begin with the role too.
         begin = self.model.prompts.before_message(self.role, [])
@@ -154,7 +154,7 @@ class Conversation:
             saved = read_conversation(path)
             self.role = saved.role
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
-            self._last, self._dropped = None, 0
+            self._partial, self._dropped = None, 0
             if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - unlike Path.is_file, never raises for a long name
                 with suppress(OutOfMemoryError):  # then the next prompt is computed instead
                     held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
@@ -168,8 +168,8 @@ class Conversation:
     def _ask(self, message: str, earlier: Sequence[Turn], params: SamplingParams | None) -> Stream:
         params = params or self.params
         fitted = self._fit(earlier, message, params)
-        asked = _Unfinished(place=len(earlier), message=message, prompt=fitted)
-        return self._start(asked, params)
+        partial = _PartialAnswer(turn_index=len(earlier), message=message, prompt=fitted)
+        return self._start(partial, params)
 
     def _fit(self, earlier: Sequence[Turn], message: str, params: SamplingParams) -> FittedPrompt:
         return self.model.prompts.chat(
@@ -180,37 +180,37 @@ class Conversation:
             dropped=self._dropped,
         )
 
-    def _start(self, unfinished: _Unfinished, params: SamplingParams) -> Stream:
-        def keep(completion: Completion) -> None:
+    def _start(self, partial: _PartialAnswer, params: SamplingParams) -> Stream:
+        def record(completion: Completion) -> None:
             if completion.finish_reason == "cancelled" and not completion.ids:
                 return  # cancelled before the first token: nothing has changed
-            reply = unfinished.reply + completion.text
-            answer = [*unfinished.answer, *completion.ids]
-            self._last = None  # so that an interrupt here leaves no older answer to continue
-            self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
-            self._dropped = unfinished.prompt.dropped_turns
+            reply = partial.reply + completion.text
+            answer = [*partial.answer, *completion.ids]
+            self._partial = None  # so that an interrupt here leaves no older answer to continue
+            self.turns[partial.turn_index :] = [Turn(partial.message, reply)]
+            self._dropped = partial.prompt.dropped_turns
             cut = answer and completion.finish_reason != "stop"
-            self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
+            self._partial = replace(partial, answer=answer, reply=reply) if cut else None
 
         self.model.check_free()
         # On abandon, keep the part of these ids that the new prompt has not replaced.
         before = [*self._cache.ids[0], -1]
         return self.model.start(
             self._cache,
-            unfinished.prompt.ids,
+            partial.prompt.ids,
             params,
-            answer=unfinished.answer,
-            dropped_turns=unfinished.prompt.dropped_turns,
-            on_complete=keep,
+            answer=partial.answer,
+            dropped_turns=partial.prompt.dropped_turns,
+            on_complete=record,
             on_abandon=lambda: self._cache.keep_common_prefix(before),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Unfinished:
+class _PartialAnswer:
     """An incomplete answer: its index among the turns, the message, the prompt, ids and text."""
 
-    place: int
+    turn_index: int
     message: str
     prompt: FittedPrompt
     answer: list[int] = field(default_factory=list)

@@ -31,11 +31,11 @@ def physical_cores(devices: Path = _DEVICES, root: Path = _ROOT) -> int:
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
         cores = _fast_cores(devices, allowed) or min(_all_physical(), len(allowed))
-        return min([cores, *_paid_cores(root)])
+        return min([cores, *_quota_cores(root)])
     return _all_physical()
 
 
-def _paid_cores(root: Path) -> Iterator[int]:
+def _quota_cores(root: Path) -> Iterator[int]:
     """Yield the CPU quota of each control group of this process, rounded up to whole CPUs."""
     for group in control_groups("cpu", root):
         if group.version == 1:
@@ -85,10 +85,10 @@ def _apple_performance_cores() -> int:
     """Return the cores of the fastest level; 0 on a Mac with cores of one kind."""
     count = ctypes.c_int(0)
     size = ctypes.c_size_t(ctypes.sizeof(count))
-    found = ctypes.CDLL(None).sysctlbyname(
+    status = ctypes.CDLL(None).sysctlbyname(
         b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0
     )
-    return count.value if found == 0 else 0
+    return count.value if status == 0 else 0
 
 
 def _fastest_class(records: bytes) -> int:
@@ -107,8 +107,8 @@ def _fastest_class(records: bytes) -> int:
 
 def _windows_cores() -> bytes:
     """Return one record for each physical core; empty if Windows reports none."""
-    ask = ctypes.WinDLL("kernel32").GetLogicalProcessorInformationEx  # type: ignore[attr-defined]
+    query = ctypes.WinDLL("kernel32").GetLogicalProcessorInformationEx  # type: ignore[attr-defined]
     size = ctypes.c_uint32(0)
-    ask(_CORES, None, ctypes.byref(size))
+    query(_CORES, None, ctypes.byref(size))
     records = ctypes.create_string_buffer(size.value)
-    return records.raw if ask(_CORES, records, ctypes.byref(size)) else b""
+    return records.raw if query(_CORES, records, ctypes.byref(size)) else b""

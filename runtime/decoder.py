@@ -20,7 +20,7 @@ from issun.runtime.session import graph_errors
 Logits = NDArray[np.float32]
 
 PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one call of 512
-_TABLE = 16 << 20  # bytes: only the embedding table's mapping is as large
+_MIN_TABLE_BYTES = 16 << 20  # bytes: only the embedding table's mapping is as large
 
 
 class Decoder(ABC):
@@ -51,7 +51,7 @@ class Decoder(ABC):
     def prefill(self, cache: Cache, ids: Sequence[int]) -> Logits:
         """Append `ids` to `cache` (one slot); return the logits of the last one, (vocab_size,)."""
         self._check(cache, [ids], [])
-        *chunks, last = cut(ids)
+        *chunks, last = split_chunks(ids)
         for chunk in chunks:
             self.forward(cache, [chunk], [])
         logits: Logits = self.forward(cache, [last], [len(last) - 1])[0]
@@ -65,7 +65,7 @@ class Decoder(ABC):
     def score(self, cache: Cache, ids: Sequence[int]) -> Iterator[Logits]:
         """Append `ids` and yield the logits of every position, (chunk, vocab_size) at a time."""
         self._check(cache, [ids], [])
-        for chunk in cut(ids):
+        for chunk in split_chunks(ids):
             yield self.forward(cache, [chunk], range(len(chunk)))
 
     def check_ids(self, ids: Sequence[int]) -> None:
@@ -80,7 +80,7 @@ class Decoder(ABC):
                     last=self.vocab_size - 1,
                 )
 
-    def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]], first: int) -> None:
+    def _check_length(self, cache: Cache, chunks: Sequence[Sequence[int]], first: int) -> None:
         limit = min(self.n_positions, cache.positions)
         for slot, chunk in enumerate(chunks, first):
             held = cache.ids[slot]
@@ -101,7 +101,7 @@ class Decoder(ABC):
         # For ids and rows out of range the graph itself silently computes wrong numbers.
         for chunk in chunks:
             self.check_ids(chunk)
-        self._check_room(cache, chunks, first)
+        self._check_length(cache, chunks, first)
         num_rows = len(chunks) * max(map(len, chunks))
         for row in rows:
             if not 0 <= row < num_rows:
@@ -112,16 +112,16 @@ class Decoder(ABC):
                 )
 
 
-def cut(ids: Sequence[int], most: int = PREFILL_CHUNK) -> Iterator[Sequence[int]]:
-    """Split ids into prefill chunks of at most `most`; only a single id becomes a 1-row chunk.
+def split_chunks(ids: Sequence[int], max_size: int = PREFILL_CHUNK) -> Iterator[Sequence[int]]:
+    """Split ids into prefill chunks of at most `max_size`; only a single id becomes a 1-row chunk.
 
     Attention uses a different kernel for a single row, so a trailing chunk of one row would make
     the result depend on how a prompt is split.
     """
     start, end = 0, len(ids)
     while start < end:
-        size = min(most, end - start)
-        if end - start == most + 1:
+        size = min(max_size, end - start)
+        if end - start == max_size + 1:
             size -= 1
         yield ids[start : start + size]
         start += size
@@ -134,7 +134,7 @@ class IssunDecoder(Decoder):
         super().__init__(session, architecture)
         self.kv_cache = kv_cache_type(session)
         self._architecture = architecture
-        self._most_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
+        self._max_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
 
     @property
     def slot_bytes(self) -> int:
@@ -176,7 +176,7 @@ class IssunDecoder(Decoder):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
         with memory_for(int(lengths.sum())):
-            self._ask_for_memory(cache, range(first, first + len(chunks)), shape[1])
+            self._reserve_memory(cache, range(first, first + len(chunks)), shape[1])
             logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
         feeds = {
@@ -194,15 +194,15 @@ class IssunDecoder(Decoder):
             binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
             self.session.run_with_iobinding(binding)
         if lengths.max() > 1:  # each embedding row that was read has mapped a block of the file
-            self.pages.drop(_TABLE)
+            self.pages.drop(_MIN_TABLE_BYTES)
         for slot, chunk in enumerate(chunks, first):
             cache.touched[slot] = max(cache.touched[slot], len(cache.ids[slot]) + shape[1])
             cache.ids[slot].extend(chunk)
-        self._most_rows = max(self._most_rows, input_ids.size)
+        self._max_rows = max(self._max_rows, input_ids.size)
         return logits
 
-    def _ask_for_memory(self, cache: KVCache, slots: range, rows: int) -> None:
+    def _reserve_memory(self, cache: KVCache, slots: range, rows: int) -> None:
         """Raise MemoryError unless there is memory for `rows` new rows in each of `slots`."""
-        more_rows = max(0, len(slots) * rows - self._most_rows)
+        new_rows = max(0, len(slots) * rows - self._max_rows)
         positions = {slot: len(cache.ids[slot]) + rows for slot in slots}
-        cache.ask(positions, more_rows * self._working_bytes)
+        cache.reserve(positions, new_rows * self._working_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import PurePath
 
-_LONGEST = 1000  # characters of a value in a message
+_MAX_LENGTH = 1000  # characters of a value in a message
 
 Notify = Callable[..., None]  # called with a template and its values, as an error's
 
@@ -63,9 +63,9 @@ class ConversationError(IssunError):
 
 def _shortened(value: object) -> object:
     """Cut the middle out of a text that is too long for a message, such as a name in a file."""
-    if not isinstance(value, str | PurePath) or len(text := str(value)) <= _LONGEST:
+    if not isinstance(value, str | PurePath) or len(text := str(value)) <= _MAX_LENGTH:
         return value
-    return f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
+    return f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 4 :]}"
 
 
 def check_choice(name: str, value: object, known: Collection[str]) -> None:

@@ -33,7 +33,7 @@ def user_path(path: str | Path) -> Path:
 
 
 # Longest first: the mark of UTF-16 is a prefix of that of UTF-32.
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -48,7 +48,7 @@ def as_utf8(raw: bytes) -> bytes:
     Windows programs write such marks, and PowerShell's `>` writes UTF-16. Content without a mark is
     returned unchanged. Raises UnicodeDecodeError for damaged text after a mark.
     """
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             if encoding == "utf-8-sig":
                 return raw.removeprefix(mark)
@@ -134,16 +134,16 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     A process that is killed in between leaves at most a `.issun.*` file in the folder. Raises
     OSError, in particular FileExistsError if `path` exists.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".issun.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".issun.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
-        _put(Path(name), path)
+        _move_into_place(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _put(file: Path, path: Path) -> None:
+def _move_into_place(file: Path, path: Path) -> None:
     """Move `file` to `path` unless that exists."""
     if os.name == "nt":
         file.rename(path)

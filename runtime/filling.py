@@ -193,7 +193,7 @@ def fill(
     context truncated the JSON. Iterating raises what `Model.stream` raises.
     """
     segments = partial(_segments, model, Filling(form, question, params), make_prompt)
-    return Stream(segments, None, ends=model.manifest.tokens.end_ids, held_text=lambda: "")
+    return Stream(segments, None, ends=model.manifest.tokens.end_ids, pending_text=lambda: "")
 
 
 def _segments(

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 
-OUT = np.float32(-np.inf)
+MASKED = np.float32(-np.inf)
 _LOWEST = np.finfo(np.float32).min  # of logits that are not masked
-_LEAST_PENALTY = 1e-30  # dividing by less may overflow float32
+_MIN_PENALTY = 1e-30  # dividing by less may overflow float32
 _BLOCK = 256  # ids that are examined together
-_FEW = 1024  # this many of the most likely ids nearly always suffice
+_CANDIDATES = 1024  # this many of the most likely ids nearly always suffice
 
 
 def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> None:
     """Mask `ids`."""
-    logits[np.asarray(ids, np.int64)] = OUT
+    logits[np.asarray(ids, np.int64)] = MASKED
 
 
 def ban_sequences(logits: Vector, seen: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
@@ -32,7 +32,7 @@ def ban_sequences(logits: Vector, seen: Sequence[int], sequences: Sequence[Seque
     for *before, last in sequences:
         # As in transformers, a sequence one longer than the text does not count.
         if not before or (len(seen) > len(before) and list(seen[-len(before) :]) == before):
-            logits[last] = OUT
+            logits[last] = MASKED
 
 
 def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
@@ -43,7 +43,7 @@ def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
 def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> None:
     """Divide positive and multiply negative logits of the ids seen (CTRL, arXiv 1909.05858)."""
     ids = np.fromiter(set(seen), np.int64)
-    scores, penalty = logits[ids], max(penalty, _LEAST_PENALTY)
+    scores, penalty = logits[ids], max(penalty, _MIN_PENALTY)
     logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
 
 
@@ -64,8 +64,8 @@ def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> None:
     ids = np.asarray(seen, np.int64)
     starts = len(ids) - size + 1
     same = np.ones(starts, bool)
-    for place in range(size - 1):
-        same &= ids[place : place + starts] == ids[starts + place]
+    for offset in range(size - 1):
+        same &= ids[offset : offset + starts] == ids[starts + offset]
     ban(logits, ids[size - 1 :][same])
 
 
@@ -77,7 +77,7 @@ def scale_temperature(logits: Vector, temperature: float) -> Vector:
     return scaled
 
 
-def likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
+def top_k_ids(logits: Vector, k: int) -> NDArray[np.intp]:
     """Return the ids of the k largest logits (and of ties with the k-th) not masked, ascending."""
     k = min(k, len(logits))
     ids = _candidates(logits, k)
@@ -103,14 +103,14 @@ def keep_top_p(logits: Vector, p: float) -> Vector:
     """Keep the smallest set of most likely ids whose probabilities reach p (arXiv 1904.09751)."""
     if p >= 1:
         return logits
-    return _keep(logits, _fewest(-logits, softmax(logits), p))
+    return _keep(logits, _smallest_set(-logits, softmax(logits), p))
 
 
 def keep_min_p(logits: Vector, p: float) -> Vector:
     """Keep ids at least p times as likely as the most likely one."""
     if p <= 0:
         return logits
-    return np.where(logits < logits.max() + np.float32(math.log(p)), OUT, logits)
+    return np.where(logits < logits.max() + np.float32(math.log(p)), MASKED, logits)
 
 
 def keep_typical(logits: Vector, p: float) -> Vector:
@@ -122,21 +122,21 @@ def keep_typical(logits: Vector, p: float) -> Vector:
     probabilities = probabilities[alive]
     surprise = -np.log(probabilities)
     distance = np.abs(surprise - float(probabilities @ surprise))
-    return _keep(logits, alive[_fewest(distance, probabilities, p)])
+    return _keep(logits, alive[_smallest_set(distance, probabilities, p)])
 
 
-def _fewest(
+def _smallest_set(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
     """Return the indices of the smallest `keys` that together reach `p`; ties in index order."""
-    if len(keys) > _FEW:  # sorting all of them takes ten times as long and is rarely needed
-        near = np.flatnonzero(keys <= np.partition(keys, _FEW - 1)[_FEW - 1])
+    if len(keys) > _CANDIDATES:  # sorting all of them takes ten times as long and is rarely needed
+        near = np.flatnonzero(keys <= np.partition(keys, _CANDIDATES - 1)[_CANDIDATES - 1])
         if probabilities[near].sum() >= p:
-            return near[_fewest_of_all(keys[near], probabilities[near], p)]
-    return _fewest_of_all(keys, probabilities, p)
+            return near[_smallest_set_sorted(keys[near], probabilities[near], p)]
+    return _smallest_set_sorted(keys, probabilities, p)
 
 
-def _fewest_of_all(
+def _smallest_set_sorted(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
     order = np.argsort(keys, kind="stable")
@@ -144,7 +144,7 @@ def _fewest_of_all(
 
 
 def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
-    kept = np.full_like(logits, OUT)
+    kept = np.full_like(logits, MASKED)
     kept[ids] = logits[ids]
     return kept
 

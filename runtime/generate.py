@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from issun.runtime.decoder import Decoder, cut
+from issun.runtime.decoder import Decoder, split_chunks
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.filters import Vector
 from issun.runtime.kv_cache import Cache
-from issun.runtime.lookup import Lookup
-from issun.runtime.preamble import Preambles
+from issun.runtime.lookup import PromptLookup
+from issun.runtime.prompt_cache import PromptCache
 from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.stream import TextStream
 
@@ -139,7 +139,7 @@ def generate(
     text: TextStream,
     ends: Collection[int],
     answer: Sequence[int] = (),
-    preambles: Preambles | None = None,
+    prompt_cache: PromptCache | None = None,
     row_cost: float | None = None,
     stop: Stop = never,
     clock: Clock = time.perf_counter,
@@ -147,13 +147,13 @@ def generate(
     """Generate the answer to `prompt`, one segment per token; closing the generator cancels.
 
     `cache` is rewound to its common prefix with the prompt and holds prompt and answer afterwards.
-    If it is empty, a prefix that `preambles` has is loaded instead of computed. `answer` is the
+    If it is empty, a prefix that `prompt_cache` has is loaded instead of computed. `answer` is the
     beginning of an answer to be continued.
 
     `stop` is called before each chunk of the prompt. Once it returns true, the generator ends
     without a finish reason, and `cache` keeps the chunks computed so far.
 
-    With a `row_cost`, tokens drafted by `Lookup` are verified several at a time.
+    With a `row_cost`, tokens drafted by `PromptLookup` are verified several at a time.
 
     The last segment has the finish reason: `stop` for an end token or a stop string, `length` for
     `max_new_tokens` or the end of the context. Raises as `check_prompt` does, before any work.
@@ -161,7 +161,7 @@ def generate(
     ids = [*prompt, *answer]
     check_prompt(decoder, ids)
     started = clock()
-    begin = preambles.fill(cache, prompt) if preambles else 0
+    prefix_length = prompt_cache.load(cache, prompt) if prompt_cache else 0
     shared = cache.keep_common_prefix(ids)
     state = RequestState(
         prompt,
@@ -175,8 +175,10 @@ def generate(
         started=started,
         clock=clock,
     )
-    lookup = Lookup(ids, row_cost) if row_cost is not None else None
-    *chunks, last = chain(cut(ids[:begin]), cut(ids[max(shared, begin) :]))
+    lookup = PromptLookup(ids, row_cost) if row_cost is not None else None
+    *chunks, last = chain(
+        split_chunks(ids[:prefix_length]), split_chunks(ids[max(shared, prefix_length) :])
+    )
     for chunk in chunks:
         if stop():
             return
@@ -185,8 +187,8 @@ def generate(
         return
     segment = state.add(decoder.forward(cache, [last], [len(last) - 1])[0])
     yield segment
-    if begin and preambles:  # after the first token, so as not to delay it
-        preambles.keep(cache)
+    if prefix_length and prompt_cache:  # after the first token, so as not to delay it
+        prompt_cache.store(cache)
     while segment.finish_reason is None:
         if lookup:
             segment = yield from _decode_with_draft(decoder, cache, state, lookup, segment.id)
@@ -196,7 +198,7 @@ def generate(
 
 
 def _decode_with_draft(
-    decoder: Decoder, cache: Cache, state: RequestState, lookup: Lookup, token: int
+    decoder: Decoder, cache: Cache, state: RequestState, lookup: PromptLookup, token: int
 ) -> Generator[Segment, None, Segment]:
     """Decode `token` and a draft in one step; yield the accepted tokens and the one after them.
 
@@ -220,7 +222,7 @@ def _decode_with_draft(
     finally:
         cache.rewind(held + 1 + accepted)  # also if cancelled within the draft
     if draft:
-        lookup.learn(len(draft), accepted)
+        lookup.update(len(draft), accepted)
     yield segment
     return segment
 

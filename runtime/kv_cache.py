@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
-from issun.runtime.memory_left import memory_for, take
+from issun.runtime.memory_left import check_memory, memory_for
 from issun.runtime.prefix import common_prefix
 
-_AT_ONCE = 2 << 20  # bytes to reserve at least, for several steps: a check takes 0.1 ms
+_MIN_RESERVED = 2 << 20  # bytes to reserve at least, for several steps: a check takes 0.1 ms
 
 
 class Cache:
@@ -84,10 +84,10 @@ class KVCache(Cache):
         self.dtype = np.dtype(kv_cache_type(session))
         # (layers x 2, slots, head, position, head_dim)
         shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
-        self._memory = _untouched_zeros(int(np.prod(shape)) * self.dtype.itemsize)
+        self._memory = _lazy_zeros(int(np.prod(shape)) * self.dtype.itemsize)
         self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
         self.touched = [0] * slots  # positions of each slot whose pages are allocated
-        self._granted = 0  # bytes that were reserved and are not used yet
+        self._reserved = 0  # bytes that were reserved and are not used yet
         self.binding = session.io_binding()
         self._bound = range(0)
 
@@ -96,20 +96,20 @@ class KVCache(Cache):
         """Bytes of all positions that were written to and not freed."""
         return sum(self.touched) * self.buffers[:, 0, :, 0].nbytes
 
-    def ask(self, positions: Mapping[int, int], beside: int = 0) -> None:
+    def reserve(self, positions: Mapping[int, int], extra: int = 0) -> None:
         """Raise MemoryError unless there is memory for so many positions of each slot.
 
-        Positions that are allocated already do not count; `beside` is other memory needed, in
+        Positions that are allocated already do not count; `extra` is other memory needed, in
         bytes.
         """
-        size = beside
+        size = extra
         for slot, count in positions.items():
             size += max(0, self._bytes(count) - self._bytes(self.touched[slot]))
-        if size > self._granted:
-            self._granted = 0
-            take(max(size, _AT_ONCE))
-            self._granted = max(size, _AT_ONCE)
-        self._granted -= size
+        if size > self._reserved:
+            self._reserved = 0
+            check_memory(max(size, _MIN_RESERVED))
+            self._reserved = max(size, _MIN_RESERVED)
+        self._reserved -= size
 
     def _bytes(self, positions: int) -> int:
         """Return the bytes of a slot's first positions, in whole pages per head."""
@@ -123,9 +123,9 @@ class KVCache(Cache):
             self._bound = range(0)  # an interrupt may leave only some of them bound
             for name, buffer in zip(self._names, self.buffers, strict=True):
                 part = buffer[slots.start : slots.stop]
-                place = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
-                self.binding.bind_input(name, *place)
-                self.binding.bind_output(name.replace("past_key_values", "present"), *place)
+                tensor = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
+                self.binding.bind_input(name, *tensor)
+                self.binding.bind_output(name.replace("past_key_values", "present"), *tensor)
             self._bound = slots
         return self.binding
 
@@ -137,7 +137,7 @@ class KVCache(Cache):
         ids = source.ids[source_slot][:length]
         held = len(ids)
         with memory_for(held):
-            self.ask({slot: held})
+            self.reserve({slot: held})
         self.ids[slot] = ids
         for buffer, other in zip(self.buffers, source.buffers, strict=True):
             # Layer by layer: numpy would buffer a copy of all layers, as they might overlap.
@@ -152,7 +152,7 @@ class KVCache(Cache):
         held = len(self.ids[source])
         for layer, buffer in enumerate(self.buffers):
             buffer[slot, :, :held] = buffer[source, :, :held]
-            self._give_back(layer, source, 0)
+            self._free_pages(layer, source, 0)
         self.ids[slot], self.ids[source] = self.ids[source], []
         self.touched[slot] = max(self.touched[slot], held)
         if sys.platform == "linux":
@@ -164,10 +164,10 @@ class KVCache(Cache):
             return
         for slot, held in enumerate(self.ids):
             for layer in range(len(self.buffers)):
-                self._give_back(layer, slot, len(held))
+                self._free_pages(layer, slot, len(held))
         self.touched = [len(held) for held in self.ids]
 
-    def _give_back(self, layer: int, slot: int, held: int) -> None:
+    def _free_pages(self, layer: int, slot: int, held: int) -> None:
         """Free a slot's memory after `held` positions in a layer, if the system supports it."""
         if sys.platform != "linux":
             return
@@ -196,7 +196,7 @@ def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:
     return "int8" if session.get_inputs()[-1].type == "tensor(int8)" else "float32"
 
 
-def _untouched_zeros(size: int) -> mmap.mmap:
+def _lazy_zeros(size: int) -> mmap.mmap:
     """Return zeroed memory whose pages are allocated on first use, 4 KiB at a time.
 
     numpy.zeros requests huge pages, with which a few tokens would allocate all of the memory.

@@ -20,8 +20,8 @@ from issun.runtime.memory_left import memory_for
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20
-_CHECK = 4  # bytes
-_PART = 1 << 20  # bytes read at a time
+_CHECKSUM_BYTES = 4
+_CHUNK = 1 << 20  # bytes read at a time
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,11 +47,11 @@ def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: i
     line = msgspec.json.encode(header) + b"\n"
     with new_file(path) as file:
         file.write(line)
-        check = zlib.crc32(line)
+        checksum = zlib.crc32(line)
         for values in _slices(cache, length):
             file.write(values)
-            check = zlib.crc32(values, check)
-        file.write(check.to_bytes(_CHECK, "little"))
+            checksum = zlib.crc32(values, checksum)
+        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
         return file.tell()
 
 
@@ -73,16 +73,16 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
             ):
                 return None
             size = length * cache.buffers[:, 0, :, 0].nbytes
-            if os.fstat(file.fileno()).st_size != len(line) + size + _CHECK:
+            if os.fstat(file.fileno()).st_size != len(line) + size + _CHECKSUM_BYTES:
                 return None
             with memory_for(length):
-                cache.ask({0: length})
-            check = zlib.crc32(line)
+                cache.reserve({0: length})
+            checksum = zlib.crc32(line)
             for values in _slices(cache, length):
                 if file.readinto(values) != len(values):
                     return None
-                check = zlib.crc32(values, check)
-            if file.read(_CHECK) != check.to_bytes(_CHECK, "little"):
+                checksum = zlib.crc32(values, checksum)
+            if file.read(_CHECKSUM_BYTES) != checksum.to_bytes(_CHECKSUM_BYTES, "little"):
                 return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
@@ -91,15 +91,15 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     return found
 
 
-def is_whole(path: Path) -> bool:
+def has_valid_checksum(path: Path) -> bool:
     """Return whether a file of keys and values has the checksum that it was written with."""
-    check, held = 0, b""
+    checksum, tail = 0, b""
     with path.open("rb") as file:
-        while part := file.read(_PART):
-            held += part
-            check = zlib.crc32(held[:-_CHECK], check)
-            held = held[-_CHECK:]
-    return held == check.to_bytes(_CHECK, "little")
+        while chunk := file.read(_CHUNK):
+            tail += chunk
+            checksum = zlib.crc32(tail[:-_CHECKSUM_BYTES], checksum)
+            tail = tail[-_CHECKSUM_BYTES:]
+    return tail == checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header:

@@ -20,9 +20,9 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.held = False
         if sys.platform == "linux":
-            self._handle = os.open(path, os.O_RDONLY)
-            self._close = weakref.finalize(self, os.close, self._handle)
-            self.held = self._take()
+            self._descriptor = os.open(path, os.O_RDONLY)
+            self._close = weakref.finalize(self, os.close, self._descriptor)
+            self.held = self._acquire()
 
     def broken(self) -> bool:
         """Return whether somebody opened the file for writing; if so, they are let through."""
@@ -30,11 +30,11 @@ class Lease:
             return False
         import fcntl  # noqa: PLC0415
 
-        if fcntl.fcntl(self._handle, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
+        if fcntl.fcntl(self._descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
             return False
         with suppress(OSError):
-            fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return not self._take()  # possible if the other process did not wait
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return not self._acquire()  # possible if the other process did not wait
 
     def release(self) -> None:
         """Release the lease."""
@@ -44,18 +44,18 @@ class Lease:
 
         self.held = False
         with suppress(OSError):  # a forked process may still have it open
-            fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         self._close()
 
-    def _take(self) -> bool:
+    def _acquire(self) -> bool:
         if sys.platform != "linux":
             return False
         import fcntl  # noqa: PLC0415
 
         try:
             # SIGURG, the signal for a lease that is being broken, is ignored by default.
-            fcntl.fcntl(self._handle, fcntl.F_SETSIG, signal.SIGURG)
-            fcntl.fcntl(self._handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except OSError:  # another user's file, one open for writing, a network file system
             return False
         return True

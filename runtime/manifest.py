@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
-SMALL = 16 << 20  # bytes: files up to this size are verified at every load
+ALWAYS_VERIFIED_BYTES = 16 << 20  # bytes: files up to this size are verified at every load
 
 KVCacheType = Literal["float32", "int8"]
 KV_CACHE_TYPES: tuple[KVCacheType, ...] = ("float32", "int8")

@@ -62,7 +62,7 @@ def memory_for(tokens: int) -> Iterator[None]:
         ) from error
 
 
-def take(size: int) -> None:
+def check_memory(size: int) -> None:
     """Raise MemoryError unless `size` more bytes are available, as far as the system reports it."""
     left = memory_left()
     if left is not None and left < size:
@@ -73,31 +73,33 @@ def memory_left(root: Path = _ROOT) -> int | None:
     """Return the free and reclaimable bytes including swap; None on systems other than Linux."""
     if sys.platform != "linux":
         return None
-    told = dict(re.findall(r"^(\w+): +(\d+) kB$", read_system(root / "proc/meminfo"), re.MULTILINE))
-    if "MemAvailable" not in told:
+    meminfo = dict(
+        re.findall(r"^(\w+): +(\d+) kB$", read_system(root / "proc/meminfo"), re.MULTILINE)
+    )
+    if "MemAvailable" not in meminfo:
         return None
-    available, swap = (int(told.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
-    return min([available + swap, *_left_in_groups(root, swap)])
+    available, swap = (int(meminfo.get(name, 0)) * 1024 for name in ("MemAvailable", "SwapFree"))
+    return min([available + swap, *_left_in_all_groups(root, swap)])
 
 
-def _left_in_groups(root: Path, swap: int) -> Iterator[int]:
+def _left_in_all_groups(root: Path, swap: int) -> Iterator[int]:
     """Yield the bytes left by the limit of each of this process's groups and their parents."""
     for group in control_groups("memory", root):
-        yield from _left_in(group, _V1 if group.version == 1 else _V2, swap)
+        yield from _left_in_group(group, _V1 if group.version == 1 else _V2, swap)
 
 
-def _left_in(group: Group, version: _Version, swap: int) -> Iterator[int]:
+def _left_in_group(group: Group, version: _Version, swap: int) -> Iterator[int]:
     free = _free(group, version.limit, version.usage)
     if free is None:
         return
     swap_free = _free(group, version.swap_limit, version.swap_usage)
     if swap_free is not None:
-        both = version is _V1  # its swap limit counts memory plus swap
-        swap = max(0, min(swap, swap_free - free * both))
+        combined = version is _V1  # its swap limit counts memory plus swap
+        swap = max(0, min(swap, swap_free - free * combined))
     yield free + swap + sum(map(int, version.reclaimable.findall(group.read("memory.stat"))))
 
 
 def _free(group: Group, limit: str, usage: str) -> int | None:
     """Return the bytes left by a limit; None if there is no limit."""
-    most, used = group.read(limit), group.read(usage)
-    return int(most) - int(used) if most.isdigit() and used.isdigit() else None
+    maximum, used = group.read(limit), group.read(usage)
+    return int(maximum) - int(used) if maximum.isdigit() and used.isdigit() else None

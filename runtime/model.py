@@ -19,26 +19,32 @@ from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
-from issun.runtime.busy import Usage, Work
+from issun.runtime.busy import ExclusiveUse, UsageLock
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
-from issun.runtime.decoder import Decoder, IssunDecoder, cut
+from issun.runtime.decoder import Decoder, IssunDecoder, split_chunks
 from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.generate import Clock, RequestState, Stop, check_prompt, generate, never
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
+from issun.runtime.manifest import (
+    ALWAYS_VERIFIED_BYTES,
+    KVCacheType,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
+from issun.runtime.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
 
-_MUCH = 100 << 20  # bytes of keys and values
+_LARGE_CACHE = 100 << 20  # bytes of keys and values
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
@@ -51,10 +57,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
-        preambles: tuple[Path, str] | None = None,
+        prompt_cache: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Use `load` instead; `preambles` is the prompt cache's folder and its fingerprint."""
+        """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -64,15 +70,17 @@ class Model:
             pieces=manifest.tokens.pieces,
             ends=manifest.tokens.end_ids,
             unk=manifest.tokens.unk,
-            added=tokenizer.ids_beyond,
+            added=tokenizer.added_ids,
         )
-        self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
+        self._prompt_cache = (
+            PromptCache(*prompt_cache, self.prompts.constant_prefixes()) if prompt_cache else None
+        )
         self._cache: Cache | None = None  # for prompts outside conversations, reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-        self._usage = Usage(self._free_if_closed)
+        self._usage = UsageLock(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
         self._closed = self._freed = False
-        self._freeing = threading.RLock()
+        self._free_lock = threading.RLock()
 
     @classmethod
     def load(
@@ -98,15 +106,15 @@ class Model:
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
         # SentencePiece's C++ parser must not see a tokenizer file that was damaged or replaced.
-        verify_hashes(folder, manifest, largest=SMALL)
+        verify_hashes(folder, manifest, largest=ALWAYS_VERIFIED_BYTES)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
-        state = state_of_files(folder, manifest)
+        state = bundle_fingerprint(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
             folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
+        return cls(decoder, tokenizer, manifest, prompt_cache=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Return the ids of an instruction, with optional input, in the bundle's template."""
@@ -132,11 +140,11 @@ class Model:
         # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
-            self._ids(prompt),
+            self._encode(prompt),
             params or self.default_params,
             reuse=False,
-            on_complete=lambda _: self._give_back(),
-            on_abandon=self._give_back,
+            on_complete=lambda _: self._free_large_cache(),
+            on_abandon=self._free_large_cache,
         )
 
     def generate_many(
@@ -163,7 +171,7 @@ class Model:
             raise ParameterError("The prompts are one text: give a list of texts.")
         jobs = make_jobs(
             self.decoder,
-            [self._ids(prompt) for prompt in prompts],
+            [self._encode(prompt) for prompt in prompts],
             self.default_params if params is None else params,
         )
         if not isinstance(slots, int) or slots < 1:
@@ -171,7 +179,7 @@ class Model:
         for job in jobs:
             self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
-        with closing(self._answer(jobs, slots)) as answers:
+        with closing(self._run_jobs(jobs, slots)) as answers:
             for index, completion in answers:
                 completions[index] = completion
                 on_complete(index, completion)
@@ -213,7 +221,7 @@ class Model:
             for chunk in self.decoder.score(cache, ids):
                 logits[done : done + len(chunk)] = chunk
                 done += len(chunk)
-            self._give_back()
+            self._free_large_cache()
             return logits
 
     def request_state(
@@ -225,7 +233,7 @@ class Model:
         ParameterError for ids in `params` that are out of range.
         """
         text = self._text(params)
-        text.follow(prompt[len(prompt) - continued :])
+        text.continue_after(prompt[len(prompt) - continued :])
         return RequestState(
             prompt,
             params,
@@ -249,10 +257,10 @@ class Model:
         with self.busy():
             pass
 
-    def busy(self) -> Work:
+    def busy(self) -> ExclusiveUse:
         """Return a context manager for exclusive use of the model; raises as `check_free` does."""
         self._check_open()
-        return Work(self._usage)
+        return ExclusiveUse(self._usage)
 
     def start(
         self,
@@ -272,14 +280,14 @@ class Model:
         With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
         stream closes if `stop()` returns true before a chunk of the prompt.
         """
-        work = self.busy()
+        use = self.busy()
         try:
-            work.__enter__()
+            use.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # raise here, not at the first token
             if not reuse:
                 cache.rewind(0)
             text = self._text(params)
-            text.skip(answer)
+            text.resume_after(answer)
             segments = partial(
                 generate,
                 self.decoder,
@@ -290,22 +298,22 @@ class Model:
                 text=text,
                 ends=self._vocabulary.ends,
                 answer=answer,
-                preambles=self._preambles,
+                prompt_cache=self._prompt_cache,
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
             stream = Stream(
                 lambda asked: segments(stop=lambda: asked() or stop()),
-                work,
+                use,
                 ends=self._vocabulary.ends,
-                held_text=text.pause,
+                pending_text=text.pause,
                 dropped_turns=dropped_turns,
                 on_complete=on_complete,
                 on_abandon=on_abandon,
             )
             self._stream = weakref.ref(stream)
         except BaseException:
-            work.__exit__()
+            use.__exit__()
             raise
         return stream
 
@@ -317,16 +325,18 @@ class Model:
         """
         with self.busy():
             check_prompt(self.decoder, ids)
-            begin = self._preambles.fill(cache, ids) if self._preambles else 0
+            prefix_length = self._prompt_cache.load(cache, ids) if self._prompt_cache else 0
             shared = cache.keep_common_prefix(ids)
-            rest = ids[max(shared, begin) :]
+            rest = ids[max(shared, prefix_length) :]
             # Attention rounds a single row differently, so it is left for the next prefill.
-            for chunk in chain(cut(ids[:begin]), cut(rest) if len(rest) > 1 else ()):
+            for chunk in chain(
+                split_chunks(ids[:prefix_length]), split_chunks(rest) if len(rest) > 1 else ()
+            ):
                 if stop():
                     break
                 self.decoder.forward(cache, [chunk], [])
-            if begin and self._preambles:
-                self._preambles.keep(cache)
+            if prefix_length and self._prompt_cache:
+                self._prompt_cache.store(cache)
             return len(cache.ids[0]) - shared
 
     def close(self) -> None:
@@ -343,7 +353,7 @@ class Model:
 
     def _free_if_closed(self) -> None:
         """Free everything once the model is closed and no longer in use."""
-        with self._freeing:
+        with self._free_lock:
             if not self._closed or self._freed or self._usage.active:
                 return
             self._freed = True
@@ -353,7 +363,7 @@ class Model:
             self.decoder.pages.release()
             del self.decoder
 
-    def _answer(
+    def _run_jobs(
         self, jobs: Sequence[Job], slots: int
     ) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self.decoder, IssunDecoder):
@@ -367,7 +377,7 @@ class Model:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup
         return row_cost(self.manifest.precision.name) if ours else None
 
-    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
     def _sampler(self, params: SamplingParams) -> Sampler:
@@ -383,9 +393,9 @@ class Model:
             self._cache = self.new_cache()
         return self._cache
 
-    def _give_back(self) -> None:
+    def _free_large_cache(self) -> None:
         """Free the memory of a long prompt, which is not reused outside conversations."""
-        if self._cache and self._cache.nbytes > _MUCH:
+        if self._cache and self._cache.nbytes > _LARGE_CACHE:
             self._cache.rewind(0)
             self._cache.shrink()
 
@@ -418,7 +428,7 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger.
     """
     try:
-        defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
+        defaults = SamplingParams(**{k: _to_tuples(v) for k, v in manifest.sampling.items()})
     except (TypeError, ParameterError) as error:
         raise BundleError(
             "The manifest's default sampling is bad: {reason}", reason=error
@@ -429,6 +439,6 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     return replace(defaults, **changes) if changes else defaults
 
 
-def _frozen(value: Any) -> Any:
+def _to_tuples(value: Any) -> Any:
     """Convert JSON's lists to tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value

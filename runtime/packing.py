@@ -22,11 +22,11 @@ import onnxruntime as ort
 from issun.runtime.errors import BundleError
 from issun.runtime.proto import parse_model
 from issun.runtime.session import create_session, integer_matmul_saturates, make_options
-from issun.runtime.unsigned import flip, read_unsigned, signed_weights
+from issun.runtime.unsigned import read_unsigned, signed_weights, to_unsigned
 
 _ALIGNMENT = 4096  # a page: mappings start at page boundaries
 _CHUNK = 1 << 16  # bytes: fits a CPU cache, which makes reading and comparing four times as fast
-_PACKED = "prepacked_"  # ONNX Runtime's prefix for packed weights in a tensor's external data
+_PREPACKED = "prepacked_"  # ONNX Runtime's prefix for packed weights in a tensor's external data
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +65,17 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
     }.items():
         options.add_session_config_entry(name, value)
     with target.open("wb") as file:
-        copy = _Copy(file)
-        unsigned = _copy_unsigned(model.graph, graph.parent, copy)
+        writer = _AlignedWriter(file)
+        unsigned = _copy_unsigned(model.graph, graph.parent, writer)
         file.flush()
         _open(model, graph, target, unsigned, options)
         with data.open("rb", 0) as source:
-            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, copy)
+            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
         file.flush()
         os.fsync(file.fileno())
     saved.unlink()
     data.unlink()
-    return Packed(**packed, unsigned=unsigned, size=copy.end, sha256=copy.digest.hexdigest())
+    return Packed(**packed, unsigned=unsigned, size=writer.end, sha256=writer.digest.hexdigest())
 
 
 def open_packed(
@@ -87,19 +87,19 @@ def open_packed(
     folder or if the graph has data outside the bundle.
     """
     model = parse_model(graph.read_bytes())
-    _check(model.graph, graph.parent, packed, file)
+    _verify_unpacked(model.graph, graph.parent, packed, file)
     for tensor in model.graph.initializer:
         if tensor.name == packed.carrier:
             for number, value in enumerate(packed.weights):
-                tensor.external_data.add(key=f"{_PACKED}{number}", value=value)
-    moved = packed.unsigned | {packed.carrier: packed.carrier_offset}
-    return _open(model, graph, file, moved, make_options(threads))
+                tensor.external_data.add(key=f"{_PREPACKED}{number}", value=value)
+    offsets = packed.unsigned | {packed.carrier: packed.carrier_offset}
+    return _open(model, graph, file, offsets, make_options(threads))
 
 
 def _open(
-    model: Any, graph: Path, file: Path, moved: dict[str, int], options: ort.SessionOptions
+    model: Any, graph: Path, file: Path, offsets: dict[str, int], options: ort.SessionOptions
 ) -> ort.InferenceSession:
-    """Return a session over `model` that reads the tensors in `moved` from `file`."""
+    """Return a session over `model` that reads the tensors in `offsets` from `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
     if integer_matmul_saturates():
         read_unsigned(model.graph)
@@ -107,12 +107,12 @@ def _open(
         fields = {field.key: field for field in tensor.external_data}
         if not fields:
             continue
-        place = graph.parent / fields["location"].value
-        if place.parent != graph.parent or place.is_symlink():  # `base` may be a parent folder
+        path = graph.parent / fields["location"].value
+        if path.parent != graph.parent or path.is_symlink():  # `base` may be a parent folder
             raise ValueError(f"{graph} has data outside its folder")
-        if tensor.name in moved:
-            place, fields["offset"].value = file, str(moved[tensor.name])
-        fields["location"].value = place.relative_to(base).as_posix()
+        if tensor.name in offsets:
+            path, fields["offset"].value = file, str(offsets[tensor.name])
+        fields["location"].value = path.relative_to(base).as_posix()
     _pack_largest_first(model.graph)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(base)
@@ -131,8 +131,8 @@ def _pack_largest_first(graph: Any) -> None:
     sizes = {t.name: _size(t) for t in graph.initializer if t.name in packed and t.external_data}
     largest = max(sizes, key=sizes.__getitem__, default=None)
     places = [i for i, node in enumerate(graph.node) if largest in node.input[1:2]]
-    for place in places:
-        node = graph.node.pop(place)
+    for path in places:
+        node = graph.node.pop(path)
         graph.node.insert(0, node)
 
 
@@ -140,76 +140,80 @@ def _size(tensor: Any) -> int:
     return next(int(field.value) for field in tensor.external_data if field.key == "length")
 
 
-def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
+def _verify_unpacked(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
     """Compare everything in `file` that ONNX Runtime would use unchecked."""
-    if set(packed.unsigned) != {tensor.name for tensor in _to_flip(graph)}:
+    if set(packed.unsigned) != {tensor.name for tensor in _weights_to_convert(graph)}:
         raise BundleError("{path} is damaged.", path=file)
-    with file.open("rb", 0) as kept:
+    with file.open("rb", 0) as stored:
         for tensor in graph.initializer:
             name = tensor.name
             if name in packed.unsigned:
-                kept.seek(packed.unsigned[name])
+                stored.seek(packed.unsigned[name])
             elif name == packed.carrier:
-                kept.seek(packed.carrier_offset)
+                stored.seek(packed.carrier_offset)
             else:
                 continue
-            for part in _parts(tensor, folder):
-                if kept.read(len(part)) != (flip(part) if name in packed.unsigned else part):
+            for chunk in _read_tensor(tensor, folder):
+                if stored.read(len(chunk)) != (
+                    to_unsigned(chunk) if name in packed.unsigned else chunk
+                ):
                     raise BundleError("{path} is damaged.", path=file)
 
 
-def _parts(tensor: Any, folder: Path) -> Iterator[bytes]:
+def _read_tensor(tensor: Any, folder: Path) -> Iterator[bytes]:
     """Yield the content of a tensor's data in chunks."""
     fields = {field.key: field.value for field in tensor.external_data}
     with (folder / fields["location"]).open("rb", 0) as source:
-        yield from _read(source, int(fields["offset"]), int(fields["length"]))
+        yield from _read_range(source, int(fields["offset"]), int(fields["length"]))
 
 
-def _read(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+def _read_range(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
     source.seek(offset)
     while length:
-        part = source.read(min(length, _CHUNK))
-        if not part:
+        chunk = source.read(min(length, _CHUNK))
+        if not chunk:
             raise OSError(f"{length} bytes are missing")
-        yield part
-        length -= len(part)
+        yield chunk
+        length -= len(chunk)
 
 
-def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
+def _copy_unsigned(graph: Any, folder: Path, writer: _AlignedWriter) -> dict[str, int]:
     """Copy the weights to be read as unsigned bytes; return their offsets by name."""
     return {
-        tensor.name: copy(flip(part) for part in _parts(tensor, folder))
-        for tensor in _to_flip(graph)
+        tensor.name: writer(to_unsigned(chunk) for chunk in _read_tensor(tensor, folder))
+        for tensor in _weights_to_convert(graph)
     }
 
 
-def _to_flip(graph: Any) -> list[Any]:
+def _weights_to_convert(graph: Any) -> list[Any]:
     """Return the weights that this CPU reads as unsigned bytes."""
     return signed_weights(graph) if integer_matmul_saturates() else []
 
 
-def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy) -> dict[str, Any]:
+def _copy_packed(
+    graph: Any, external: set[str], source: IO[bytes], writer: _AlignedWriter
+) -> dict[str, Any]:
     """Copy one small tensor and all packed weights of a saved graph; return fields of Packed."""
-    weights, plain = [], []
+    weights, unpacked = [], []
     for tensor in graph.initializer:
         fields = {field.key: field.value for field in tensor.external_data}
-        forms = [value for key, value in fields.items() if key.startswith(_PACKED)]
+        forms = [value for key, value in fields.items() if key.startswith(_PREPACKED)]
         if fields and not forms and tensor.name in external:
-            plain.append((int(fields["length"]), int(fields["offset"]), tensor.name))
+            unpacked.append((int(fields["length"]), int(fields["offset"]), tensor.name))
         weights += forms
-    length, offset, carrier = min(plain)
-    carrier_offset = copy(_read(source, offset, length))
-    moved = []
+    length, offset, carrier = min(unpacked)
+    carrier_offset = writer(_read_range(source, offset, length))
+    relocated = []
     for weight in weights:
         name, *blobs = weight.split("|")
         for blob in blobs:
             offset, length, padding = map(int, blob.split(";"))
-            name += f"|{copy(_read(source, offset, length))};{length};{padding}"
-        moved.append(name)
-    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(moved)}
+            name += f"|{writer(_read_range(source, offset, length))};{length};{padding}"
+        relocated.append(name)
+    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(relocated)}
 
 
-class _Copy:
+class _AlignedWriter:
     """Appends parts of other files to a file, each aligned to a page."""
 
     def __init__(self, target: IO[bytes]) -> None:
@@ -217,15 +221,15 @@ class _Copy:
         self.end = 0
         self.digest = hashlib.sha256()
 
-    def __call__(self, parts: Iterable[bytes]) -> int:
-        """Append `parts` and return their offset."""
+    def __call__(self, chunks: Iterable[bytes]) -> int:
+        """Append `chunks` and return their offset."""
         self._write(b"\0" * (-self.end % _ALIGNMENT))
         start = self.end
-        for part in parts:
-            self._write(part)
+        for chunk in chunks:
+            self._write(chunk)
         return start
 
-    def _write(self, part: bytes) -> None:
-        self._target.write(part)
-        self.digest.update(part)
-        self.end += len(part)
+    def _write(self, chunk: bytes) -> None:
+        self._target.write(chunk)
+        self.digest.update(chunk)
+        self.end += len(chunk)

@@ -69,9 +69,9 @@ class FilePages:
                     "{path} was changed while it was in use: load the model again.", path=file
                 )
 
-    def drop(self, least: int = 0) -> None:
-        """Drop the pages of all mappings of at least `least` bytes."""
-        chosen = [(start, end) for start, end in self.ranges if end - start >= least]
+    def drop(self, min_bytes: int = 0) -> None:
+        """Drop the pages of all mappings of at least `min_bytes` bytes."""
+        chosen = [(start, end) for start, end in self.ranges if end - start >= min_bytes]
         if chosen:
             libc = ctypes.CDLL(None)
         for start, end in chosen:
@@ -79,7 +79,7 @@ class FilePages:
 
 
 @contextmanager
-def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
+def track_mappings(files: Collection[Path]) -> Iterator[FilePages]:
     """Find the mappings of `files` that were created within the block.
 
     Mappings of other sessions over the same files are excluded: they are unmapped when those
@@ -91,12 +91,12 @@ def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
         return
     names = {str(file) for file in files}
     with _LOADING:
-        before = [place for place, _ in _mappings(names)]
+        before = [mapping for mapping, _ in _mappings(names)]
         yield pages
-        for place, own in list(_mappings(names)):
+        for mapping, private in list(_mappings(names)):
             # A private page that was written to could not be read back from the file.
-            if own == 0 and not any(_meet(place, other) for other in before):
-                pages.ranges.append(place)
+            if private == 0 and not any(_overlap(mapping, other) for other in before):
+                pages.ranges.append(mapping)
 
 
 def _state(file: Path) -> tuple[int, int, int]:
@@ -107,13 +107,13 @@ def _state(file: Path) -> tuple[int, int, int]:
 
 def _mappings(names: set[str]) -> Iterator[tuple[Range, int]]:
     """Yield where `names` are mapped, and how many KiB of each mapping are private copies."""
-    place = None
+    mapping = None
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if found := _MAPPING.fullmatch(line):
-            place = (int(found[1], 16), int(found[2], 16)) if found[3] in names else None
-        elif place and line.startswith("Anonymous:"):
-            yield place, int(line.split()[1])
+            mapping = (int(found[1], 16), int(found[2], 16)) if found[3] in names else None
+        elif mapping and line.startswith("Anonymous:"):
+            yield mapping, int(line.split()[1])
 
 
-def _meet(one: Range, other: Range) -> bool:
+def _overlap(one: Range, other: Range) -> bool:
     return one[0] < other[1] and other[0] < one[1]

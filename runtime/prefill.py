@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from issun.runtime.decoder import IssunDecoder, Logits, cut
+from issun.runtime.decoder import IssunDecoder, Logits, split_chunks
 from issun.runtime.filters import Vector
 from issun.runtime.prefix import common_prefix
 from issun.runtime.slots import Slots
@@ -51,7 +51,7 @@ def prefill_chunks(
     decoder: IssunDecoder, slots: Slots, prefills: Sequence[Prefill], max_tokens: int
 ) -> None:
     """Run up to `max_tokens` ids of each of `prefills`, which occupy the slots in prefill."""
-    chunks = [next(cut(prefill.remaining, max_tokens)) for prefill in prefills]
+    chunks = [next(split_chunks(prefill.remaining, max_tokens)) for prefill in prefills]
     width = max(map(len, chunks))
     logit_rows = [
         [width * index + row for row in prefill.logit_rows(len(chunk))]

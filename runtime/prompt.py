@@ -12,7 +12,7 @@ from issun.runtime.manifest import Template
 from issun.runtime.prefix import common_prefix
 from issun.runtime.tokenizer import Tokenizer
 
-_SLOT = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class PromptBuilder:
         *,
         max_new_tokens: int,
         dropped: int = 0,
-        beginning: str = "",
+        answer_prefix: str = "",
     ) -> FittedPrompt:
         """Return the ids of a conversation's next turn, dropping the oldest turns if needed.
 
-        With `beginning`, the prompt ends with that beginning of the answer. A turn with an empty
-        message is rendered as its reply only.
+        With `answer_prefix`, the prompt ends with that beginning of the answer. A turn with an
+        empty message is rendered as its reply only.
 
         If turns must be dropped, a third of the others is dropped too, so that the next prompts
         keep the same prefix; for this, pass the previous prompt's `dropped_turns` as `dropped`. The
@@ -75,7 +75,7 @@ class PromptBuilder:
         reserve = min(self.template.chat.reserve, max_new_tokens)
 
         def render(count: int) -> list[int]:
-            return self._chat_ids(role, turns[count:], message, beginning)
+            return self._chat_ids(role, turns[count:], message, answer_prefix)
 
         def fits(count: int) -> bool:
             return len(render(count)) + reserve <= self._n_positions
@@ -88,7 +88,7 @@ class PromptBuilder:
             dropped = least + (len(turns) - least) // 3
         ids = render(dropped)
         if least <= len(turns):
-            before = self._chat_ids(role, turns[dropped:], message) if beginning else ids
+            before = self._chat_ids(role, turns[dropped:], message) if answer_prefix else ids
             return FittedPrompt(ids, dropped, len(ids) - common_prefix(ids, before))
         raise ContextError(
             "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
@@ -99,39 +99,43 @@ class PromptBuilder:
             limit=self._n_positions,
         )
 
-    def beginnings(self) -> list[list[int]]:
+    def constant_prefixes(self) -> list[list[int]]:
         """Return the common prefix of all prompts with an input, and of all without."""
         return [
-            _begins(lambda text: self._render(text, text)),
-            _begins(lambda text: self._render(text, None)),
+            _constant_prefix(lambda text: self._render(text, text)),
+            _constant_prefix(lambda text: self._render(text, None)),
         ]
 
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
         """Return the prefix of a conversation's next prompt that no message can change."""
-        return _begins(lambda message: self._chat_ids(role, turns, message))
+        return _constant_prefix(lambda message: self._chat_ids(role, turns, message))
 
     def system_lines(self, text: str) -> list[str]:
         """Convert a system text to role lines."""
         return system_lines(self.template, text)
 
     def _chat_ids(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, beginning: str = ""
+        self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
     ) -> list[int]:
-        return self._render(*chat_slots(self.template, role, turns, message), beginning)
+        return self._render(*chat_values(self.template, role, turns, message), answer_prefix)
 
-    def _render(self, instruction: str, input_text: str | None, beginning: str = "") -> list[int]:
+    def _render(
+        self, instruction: str, input_text: str | None, answer_prefix: str = ""
+    ) -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
-        slots = slots_of(self.template, instruction, input_text)
-        if beginning:  # encoded together with the text before it, as in the training data
-            slots["beginning"] = on_one_line(self.template, beginning)
+        values = placeholder_values(self.template, instruction, input_text)
+        if answer_prefix:  # encoded together with the text before it, as in the training data
+            values["answer_prefix"] = on_one_line(self.template, answer_prefix)
             *parts, last = parts
-            parts += [last, "{beginning}"] if isinstance(last, int) else [last + "{beginning}"]
+            parts += (
+                [last, "{answer_prefix}"] if isinstance(last, int) else [last + "{answer_prefix}"]
+            )
         # User text is encoded as plain text, so it cannot produce a special token.
-        filled = [part if isinstance(part, int) else fill(part, slots) for part in parts]
+        filled = [part if isinstance(part, int) else fill(part, values) for part in parts]
         return self._tokenizer.encode_parts(filled)
 
 
-def _begins(make: Callable[[str], list[int]]) -> list[int]:
+def _constant_prefix(make: Callable[[str], list[int]]) -> list[int]:
     """Return the prefix of `make(text)` that is the same for every text."""
     first, second = make("あ"), make("い")
     return first[: common_prefix(first, second)]
@@ -143,10 +147,10 @@ def render(template: Template, instruction: str, input_text: str | None) -> str:
     This holds only if the values have no special tokens, which would count as such here.
     """
     pattern = template.without_input if input_text is None else template.with_input
-    return fill(pattern, slots_of(template, instruction, input_text))
+    return fill(pattern, placeholder_values(template, instruction, input_text))
 
 
-def chat_slots(
+def chat_values(
     template: Template, role: Sequence[str], turns: Sequence[Turn], message: str
 ) -> tuple[str, str]:
     """Return the instruction and the input for a role, turns and the next message."""
@@ -173,7 +177,9 @@ def on_one_line(template: Template, text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", template.newline)
 
 
-def slots_of(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
+def placeholder_values(
+    template: Template, instruction: str, input_text: str | None
+) -> dict[str, str]:
     """Return the values of the template's placeholders."""
     return {
         "instruction": on_one_line(template, instruction),
@@ -181,6 +187,6 @@ def slots_of(template: Template, instruction: str, input_text: str | None) -> di
     }
 
 
-def fill(pattern: str, slots: Mapping[str, str]) -> str:
+def fill(pattern: str, values: Mapping[str, str]) -> str:
     """Replace `{name}` placeholders in one pass, so that braces in the values remain text."""
-    return _SLOT.sub(lambda match: slots.get(match[1], match[0]), pattern)
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)

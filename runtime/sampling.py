@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ParameterError, SamplingError
 from issun.runtime.filters import (
-    OUT,
+    MASKED,
     Vector,
     add_bias,
     ban,
@@ -28,11 +28,11 @@ from issun.runtime.filters import (
     keep_min_p,
     keep_top_p,
     keep_typical,
-    likeliest,
     no_repeat_ngram,
     penalize_presence_and_frequency,
     penalize_repetition,
     scale_temperature,
+    top_k_ids,
 )
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
@@ -42,9 +42,9 @@ class Matcher(Protocol):
     """The state of one answer in a grammar."""
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Compute which tokens may follow `answer`, for the next `allow`."""
+        """Compute which tokens may follow `answer`, for the next `apply_mask`."""
 
-    def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
+    def apply_mask(self, logits: Vector, answer: Sequence[int]) -> Vector:
         """Mask the tokens that may not follow `answer`."""
 
 
@@ -104,46 +104,46 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check every value against its range."""
         number, whole = Real, Integral
-        _within("temperature", self.temperature, number, 0, 100)
-        _within("top_k", self.top_k, whole, 0, math.inf)
-        _within("top_p", self.top_p, number, 0, 1, above=True)
-        _within("min_p", self.min_p, number, 0, 1)
-        _within("typical_p", self.typical_p, number, 0, 1, above=True)
-        _within("repetition_penalty", self.repetition_penalty, number, 0, 100, above=True)
-        _within("presence_penalty", self.presence_penalty, number, -100, 100)
-        _within("frequency_penalty", self.frequency_penalty, number, -100, 100)
-        _within("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
-        _within("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
-        _within("min_length", self.min_length, whole, 0, math.inf)
-        _within("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
+        _check_range("temperature", self.temperature, number, 0, 100)
+        _check_range("top_k", self.top_k, whole, 0, math.inf)
+        _check_range("top_p", self.top_p, number, 0, 1, exclusive=True)
+        _check_range("min_p", self.min_p, number, 0, 1)
+        _check_range("typical_p", self.typical_p, number, 0, 1, exclusive=True)
+        _check_range("repetition_penalty", self.repetition_penalty, number, 0, 100, exclusive=True)
+        _check_range("presence_penalty", self.presence_penalty, number, -100, 100)
+        _check_range("frequency_penalty", self.frequency_penalty, number, -100, 100)
+        _check_range("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
+        _check_range("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
+        _check_range("min_length", self.min_length, whole, 0, math.inf)
+        _check_range("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
         if self.min_new_tokens > self.max_new_tokens:
             raise ParameterError(
                 "min_new_tokens is {low}, it must be at most max_new_tokens, which is {high}.",
                 low=self.min_new_tokens,
                 high=self.max_new_tokens,
             )
-        _within("logprobs", self.logprobs, whole, 0, math.inf)
+        _check_range("logprobs", self.logprobs, whole, 0, math.inf)
         if not isinstance(self.lookup, bool):
             raise ParameterError(
                 "lookup is {value!r}, it must be True or False.", value=self.lookup
             )
         if self.seed is not None:
-            _within("seed", self.seed, whole, 0, 2**64 - 1)
+            _check_range("seed", self.seed, whole, 0, 2**64 - 1)
         if not isinstance(self.logit_bias, Mapping):
             raise ParameterError(
                 "logit_bias is {value!r}, it must map ids to numbers.", value=self.logit_bias
             )
         for token in self.banned_ids if self.banned_ids is not None else ():
-            _within("banned_ids", token, whole, 0, math.inf)
+            _check_range("banned_ids", token, whole, 0, math.inf)
         for token in self.banned_first_ids:
-            _within("banned_first_ids", token, whole, 0, math.inf)
+            _check_range("banned_first_ids", token, whole, 0, math.inf)
         for sequence in self.banned_sequences:
-            _within("the length of a banned sequence", len(sequence), whole, 1, math.inf)
+            _check_range("the length of a banned sequence", len(sequence), whole, 1, math.inf)
             for token in sequence:
-                _within("banned_sequences", token, whole, 0, math.inf)
+                _check_range("banned_sequences", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
-            _within("logit_bias", token, whole, 0, math.inf)
-            _within(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
+            _check_range("logit_bias", token, whole, 0, math.inf)
+            _check_range(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
         if not isinstance(self.stop, tuple | list) or not all(
             isinstance(s, str) and s for s in self.stop
         ):
@@ -153,17 +153,17 @@ class SamplingParams:
             )
 
 
-def _within(
-    name: str, value: Any, kind: Any, low: float, high: float, *, above: bool = False
+def _check_range(
+    name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
 ) -> None:
     good = (
         isinstance(value, kind)
         and not isinstance(value, bool)
-        and (low < value if above else low <= value)  # false for NaN
+        and (low < value if exclusive else low <= value)  # false for NaN
         and value <= high
     )
     if not good:
-        bounds = f"{low:g} {'<' if above else '<='} {name}"
+        bounds = f"{low:g} {'<' if exclusive else '<='} {name}"
         bounds += "" if math.isinf(high) else f" <= {high:g}"
         if kind is Integral:
             raise ParameterError(
@@ -221,16 +221,16 @@ class Sampler:
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        best = logits.max()  # NaN if any logit is
-        if math.isnan(best) or best == math.inf:
+        highest = logits.max()  # NaN if any logit is
+        if math.isnan(highest) or highest == math.inf:
             raise SamplingError("The model gave logits that are not numbers (NaN).")
-        if best == OUT:
+        if highest == MASKED:
             raise SamplingError("No token is left to draw: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
         logits, ids = self._warp(logits)
-        place = draw(logits, float(self._rng.random()))
-        return place if ids is None else int(ids[place])
+        index = draw(logits, float(self._rng.random()))
+        return index if ids is None else int(ids[index])
 
     @property
     def needs_prepare(self) -> bool:
@@ -244,7 +244,7 @@ class Sampler:
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
         params = self._params
-        logits = self._without_banned(logits)
+        logits = self._mask_banned(logits)
         read = len(prompt) + len(answer)
         if len(answer) < params.min_new_tokens or read < params.min_length:
             ban(logits, self._ends)
@@ -253,7 +253,7 @@ class Sampler:
         if params.banned_sequences:
             ban_sequences(logits, [*prompt, *answer], params.banned_sequences)
         if self._matcher:
-            logits = self._matcher.allow(logits, answer)
+            logits = self._matcher.apply_mask(logits, answer)
         if params.logit_bias:
             add_bias(logits, params.logit_bias)
         if params.repetition_penalty != 1:
@@ -265,10 +265,10 @@ class Sampler:
         if params.no_repeat_ngram_size:
             no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
         for processor in params.processors:
-            logits = self._without_banned(processor([*prompt, *answer], logits))
+            logits = self._mask_banned(processor([*prompt, *answer], logits))
         return logits
 
-    def _without_banned(self, logits: Vector) -> Vector:
+    def _mask_banned(self, logits: Vector) -> Vector:
         """Return a copy in which banned ids and rows without a token are masked."""
         logits = logits.copy()
         ban(logits, self._banned)
@@ -279,7 +279,7 @@ class Sampler:
         params, ids = self._params, None
         if 0 < params.top_k < len(logits):
             # Temperature does not change the top k, so the other filters only need those.
-            ids = likeliest(logits, params.top_k)
+            ids = top_k_ids(logits, params.top_k)
             logits = logits[ids]
         logits = scale_temperature(logits, params.temperature)
         logits = keep_top_p(logits, params.top_p)
@@ -303,6 +303,6 @@ def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[in
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - math.log(float(np.exp(shifted).sum()))
     count = min(count, len(logits))
-    best = np.argpartition(-logprobs, count - 1)[:count]
-    best = best[np.argsort(-logprobs[best], kind="stable")]
-    return float(logprobs[token]), {int(i): float(logprobs[i]) for i in best}
+    top = np.argpartition(-logprobs, count - 1)[:count]
+    top = top[np.argsort(-logprobs[top], kind="stable")]
+    return float(logprobs[token]), {int(i): float(logprobs[i]) for i in top}

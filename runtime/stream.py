@@ -32,7 +32,7 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []  # ids whose text may still change, after one decoded token
-        self._given = 0  # characters of the window's text that were returned
+        self._emitted = 0  # characters of the window's text that were returned
 
     def push(self, token: int) -> str:
         """Return the text that `token` completes."""
@@ -42,18 +42,18 @@ class Detokenizer:
         whole = alone != "" and not self._tokenizer.is_byte(token)
         if not whole:
             text = text.rstrip(_REPLACEMENT)
-        new = text[self._given :]
-        self._given = max(self._given, len(text))
+        new = text[self._emitted :]
+        self._emitted = max(self._emitted, len(text))
         if whole:
             # Keep the last piece: SentencePiece strips the leading space of a first piece only.
-            self._window, self._given = [token], len(alone)
+            self._window, self._emitted = [token], len(alone)
         return new
 
     def finish(self) -> str:
         """Return the text of trailing bytes that do not form a character."""
         text = self._tokenizer.decode(self._window)
-        new = text[self._given :]
-        self._given = len(text)
+        new = text[self._emitted :]
+        self._emitted = len(text)
         return new
 
 
@@ -73,12 +73,12 @@ class TextStream:
         newline: str = "",
         stop: Sequence[str] = (),
         *,
-        last: str = "\n",
+        strip_suffix: str = "\n",
         restorer: Restorer | None = None,
     ) -> None:
-        """Strip one final `last`; `restorer` postprocesses the text."""
+        """Strip one final `strip_suffix`; `restorer` postprocesses the text."""
         self._detokenizer = Detokenizer(tokenizer)
-        self._newline, self._stop, self._last = newline, tuple(stop), last
+        self._newline, self._stop, self._strip_suffix = newline, tuple(stop), strip_suffix
         self._restorer = restorer
         self._raw = ""  # decoded, newline spelling not yet replaced
         self._text = ""  # newlines restored, not yet returned
@@ -91,27 +91,27 @@ class TextStream:
         self._raw += self._detokenizer.push(token)
         self._replace_newlines()
         if self._cut_at_stop():
-            return self._give(len(self._text.removesuffix(self._last)))
+            return self._emit(len(self._text.removesuffix(self._strip_suffix)))
         certain = self._text[: len(self._text) - partial_suffix(self._text, self._stop)]
-        return self._give(len(certain.removesuffix(self._last)))
+        return self._emit(len(certain.removesuffix(self._strip_suffix)))
 
-    def skip(self, ids: Sequence[int]) -> None:
+    def resume_after(self, ids: Sequence[int]) -> None:
         """Start after `ids`, whose text the reader has up to what `pause` returned."""
         stop, self._stop = self._stop, ()
         for token in ids:
             self.push(token)
         self._stop = stop
 
-    def follow(self, ids: Sequence[int]) -> None:
+    def continue_after(self, ids: Sequence[int]) -> None:
         """Start after `ids`, whose text the reader has completely."""
-        self.skip(ids)
+        self.resume_after(ids)
         self._raw = self._text = ""
 
     def pause(self) -> str:
         """Return the rest of a truncated text, without partial characters or newline spellings."""
         if self._restorer:
             self._text += self._restorer.cut()
-        return self._give(len(self._text.removesuffix(self._last)))
+        return self._emit(len(self._text.removesuffix(self._strip_suffix)))
 
     def finish(self) -> str:
         """Return the rest of the text when there are no more tokens."""
@@ -125,9 +125,9 @@ class TextStream:
     def _replace_newlines(self, *, final: bool = False) -> None:
         """Move text from `_raw` to `_text`; unless `final`, keep a partial newline spelling."""
         *lines, rest = self._raw.split(self._newline) if self._newline else [self._raw]
-        held = 0 if final else partial_suffix(rest, (self._newline,))
-        self._raw = rest[len(rest) - held :]
-        text = "\n".join([*lines, rest[: len(rest) - held]])
+        pending = 0 if final else partial_suffix(rest, (self._newline,))
+        self._raw = rest[len(rest) - pending :]
+        text = "\n".join([*lines, rest[: len(rest) - pending]])
         if self._restorer:
             text = self._restorer.push(text) + (self._restorer.finish() if final else "")
         self._text += text
@@ -141,9 +141,9 @@ class TextStream:
             self.stopped = True
         return self.stopped
 
-    def _give(self, count: int) -> str:
-        given, self._text = self._text[:count], self._text[count:]
-        return given
+    def _emit(self, count: int) -> str:
+        emitted, self._text = self._text[:count], self._text[count:]
+        return emitted
 
 
 def partial_suffix(text: str, wanted: Sequence[str]) -> int:

@@ -45,19 +45,19 @@ class Tokenizer:
         self._texts = AddedTokens({text: t for text, t in tokens.items() if not t.special})
         self._special = AddedTokens({text: t for text, t in tokens.items() if t.special})
         self._names = {token.id: text for text, token in tokens.items()}
-        self._spelled = {token.id: text for text, token in self._texts.by_spelling.items()}
+        self._added_texts = {token.id: text for text, token in self._texts.by_spelling.items()}
         special_ids = frozenset(token.id for token in self._special.by_spelling.values())
         pieces = list(range(self.num_pieces))
         kinds = zip(pieces, self._sp.is_control(pieces), self._sp.is_unknown(pieces), strict=True)
-        silent = {i for i, control, unknown in kinds if control or unknown}
-        self._silent = (special_ids | silent) - self._spelled.keys()
+        textless = {i for i, control, unknown in kinds if control or unknown}
+        self._textless = (special_ids | textless) - self._added_texts.keys()
         self._reserved = special_ids - {self._sp.unk_id()}
         # Pieces whose spelling may equal that of an added token with another id.
         found = {text: self._sp.piece_to_id(text) for text in tokens}
         others = {i for text, i in found.items() if i != tokens[text].id}
-        self._looked_up = others | {self._sp.unk_id()}
+        self._ambiguous = others | {self._sp.unk_id()}
         self._bytes = frozenset(compress(pieces, self._sp.is_byte(pieces)))
-        self.ids_beyond = frozenset(i for i in self._names if i >= self.num_pieces)
+        self.added_ids = frozenset(i for i in self._names if i >= self.num_pieces)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of `text`; with `special`, special tokens in it become their ids.
@@ -65,7 +65,7 @@ class Tokenizer:
         No token is added at either end. Lone surrogates are read as U+FFFD.
         """
         tokens = self._tokens if special else self._texts
-        return self._ids(tokens.fit(self._cut(text, tokens)), tokens)
+        return self._ids(tokens.apply_flags(self._split_added(text, tokens)), tokens)
 
     def split(self, text: str) -> list[str | int]:
         """Split `text` at its special tokens into pieces of text and ids of special tokens."""
@@ -87,8 +87,8 @@ class Tokenizer:
                 name = self._names[part]
                 found.append(Part(name, self._tokens.by_spelling[name]))
             else:
-                found += self._cut(part, self._texts)
-        return self._ids(self._texts.fit(found), self._texts)
+                found += self._split_added(part, self._texts)
+        return self._ids(self._texts.apply_flags(found), self._texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; control tokens and `<unk>` have none.
@@ -97,8 +97,8 @@ class Tokenizer:
         """
         texts, pieces = [], list[int]()
         for token in ids:
-            if token in self._spelled:  # the text after it starts afresh, as it was encoded
-                texts += [self._sp.decode(pieces), self._spelled[token]]
+            if token in self._added_texts:  # the text after it starts afresh, as it was encoded
+                texts += [self._sp.decode(pieces), self._added_texts[token]]
                 pieces = []
             elif self._is_text(token):
                 pieces.append(token)
@@ -133,15 +133,15 @@ class Tokenizer:
         """Return whether `token` is one byte of a character (models with byte fallback)."""
         return token in self._bytes
 
-    def is_silent(self, token: int) -> bool:
+    def is_textless(self, token: int) -> bool:
         """Return whether `token` has no text: control tokens, special tokens and `<unk>`."""
-        return token in self._silent
+        return token in self._textless
 
     def _is_text(self, token: int) -> bool:
-        if self.is_silent(token):
+        if self.is_textless(token):
             return False
         if not 0 <= token < self.num_pieces:
-            beyond = "".join(f", {i}" for i in sorted(self.ids_beyond))
+            beyond = "".join(f", {i}" for i in sorted(self.added_ids))
             raise ParameterError(
                 "The id {id} is no token: the tokenizer has the ids 0 to {last}.",
                 id=token,
@@ -149,7 +149,7 @@ class Tokenizer:
             )
         return True
 
-    def _cut(self, text: str, tokens: AddedTokens) -> list[Part]:
+    def _split_added(self, text: str, tokens: AddedTokens) -> list[Part]:
         text = _without_surrogates(text)
         # The reference lower-cases first: "<S>" becomes "<s>", which is special.
         return tokens.find(tokens.lower(text) if self.do_lower_case else text)
@@ -163,21 +163,21 @@ class Tokenizer:
     def _encode_text(self, text: str, tokens: AddedTokens) -> list[int]:
         ids: list[int] = self._sp.encode(text)
         if tokens is self._texts and not self._reserved.isdisjoint(ids):
-            return self._encode_apart(text)
+            return self._encode_without_special(text)
         known = tokens.by_spelling
-        if known and not self._looked_up.isdisjoint(ids):
+        if known and not self._ambiguous.isdisjoint(ids):
             # The reference looks up the spelling of every piece among the added tokens.
             pieces = self._sp.encode(text, out_type=str)
             ids = [known[p].id if p in known else i for p, i in zip(pieces, ids, strict=True)]
         return ids
 
-    def _encode_apart(self, text: str) -> list[int]:
+    def _encode_without_special(self, text: str) -> list[int]:
         """Encode so that no piece is a special token, for files that have these as normal pieces.
 
         The text is cut within each of their spellings. One that only normalization produces becomes
         `<unk>`.
         """
-        cuts = [begin + 1 for begin in self._special.places(text)]
+        cuts = [begin + 1 for begin in self._special.positions(text)]
         parts = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         unknown: int = self._sp.unk_id()
         return [

@@ -39,7 +39,7 @@ _OPERATORS = {
     kind: {(domain, name) for domain, names in table.items() for name in names.split()}
     for kind, table in (("issun", _ISSUN), ("optimum", _OPTIMUM))
 }
-_VALUES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
+_TENSOR_ATTRIBUTES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
 
 
 def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
@@ -53,16 +53,16 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
         raise BundleError("{path} is no ONNX graph, or damaged.", path=path) from error
     for tensor in _tensors(model.graph):
         _check_reference(path, tensor, manifest)
-    found = None if trust else _foreign(model, _OPERATORS[manifest.graph])
-    if found is not None:
+    disallowed = None if trust else _find_disallowed(model, _OPERATORS[manifest.graph])
+    if disallowed is not None:
         raise BundleError(
             "{path} holds {what}, which issun does not write: it could read your files or never "
             "end. Where you trust its author: --trust, or Model.load(trust=True).",
             path=path,
-            what=found,
+            what=disallowed,
         )
     for tensor in _tensors(model.graph) if manifest.graph == "issun" else ():
-        if tensor.external_data and not _is_placed(tensor, manifest):
+        if tensor.external_data and not _has_valid_range(tensor, manifest):
             raise BundleError(
                 "{path} says of {name!r} no place in its file: export the bundle again.",
                 path=path,
@@ -70,7 +70,7 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
             )
 
 
-def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
+def _find_disallowed(model: Any, operators: set[tuple[str, str]]) -> str | None:
     """Describe the first element that no graph of its kind has; None if there is none."""
     if model.functions or model.training_info:
         return "functions or training steps"
@@ -81,14 +81,16 @@ def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
         if (node.domain.replace("ai.onnx", ""), node.op_type) not in operators:
             return f"the operator {name[:60]!r}"
         for attribute in node.attribute:
-            if _holds_more(attribute) and node.op_type not in _VALUES.get(node.domain, ()):
+            if _has_tensor_or_graph(attribute) and node.op_type not in _TENSOR_ATTRIBUTES.get(
+                node.domain, ()
+            ):
                 return f"a tensor or a graph in the attribute {attribute.name[:60]!r} of {name}"
             if attribute.graphs or attribute.HasField("g"):
                 return f"a graph in the attribute {attribute.name[:60]!r} of {name}"
     return None
 
 
-def _holds_more(attribute: Any) -> bool:
+def _has_tensor_or_graph(attribute: Any) -> bool:
     """Return whether an attribute contains a tensor, graph or type."""
     single = ("t", "g", "sparse_tensor", "tp")
     several = (attribute.tensors, attribute.graphs, attribute.sparse_tensors, attribute.type_protos)
@@ -106,7 +108,9 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield attribute.t
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
-            for inner in (attribute.g, *attribute.graphs) if _holds_more(attribute) else ():
+            for inner in (
+                (attribute.g, *attribute.graphs) if _has_tensor_or_graph(attribute) else ()
+            ):
                 yield from _tensors(inner)
 
 
@@ -120,7 +124,7 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
             )
 
 
-def _is_placed(tensor: Any, manifest: Manifest) -> bool:
+def _has_valid_range(tensor: Any, manifest: Manifest) -> bool:
     """Return whether a tensor has one file, offset and length each, and lies within the file."""
     fields = {field.key: field.value for field in tensor.external_data}
     numbers = [fields.get(key, "") for key in ("offset", "length")]

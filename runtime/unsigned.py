@@ -17,7 +17,7 @@ _UINT8, _INT8 = 2, 3  # TensorProto.DataType
 _ZERO = "unsigned_zero"
 
 
-def flip(part: bytes) -> bytes:
+def to_unsigned(part: bytes) -> bytes:
     """Add 128 to signed bytes, which gives unsigned ones."""
     return (np.frombuffer(part, np.uint8) ^ 0x80).tobytes()
 
@@ -35,7 +35,8 @@ def signed_weights(graph: Any) -> list[Any]:
 def read_unsigned(graph: Any) -> None:
     """Change the graph to read these weights as unsigned bytes with a zero point of 128.
 
-    The weights must be converted by `flip`. The integer sums, and so the results, are the same.
+    The weights must be converted by `to_unsigned`. The integer sums, and so the results, are the
+    same.
     """
     names = set()
     for tensor in signed_weights(graph):

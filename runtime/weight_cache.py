@@ -19,25 +19,27 @@ from filelock import FileLock, Timeout
 
 from issun.runtime.errors import BundleError, IssunError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
-from issun.runtime.kv_file import is_whole
+from issun.runtime.kv_file import has_valid_checksum
 from issun.runtime.lease import Lease
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
-from issun.runtime.pages import FilePages, mapped_inside
+from issun.runtime.pages import FilePages, track_mappings
 from issun.runtime.session import integer_matmul_saturates, open_session
 
-VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
-LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones are removed
-LEAST = 64 * 10**6  # bytes of a bundle's files; smaller ones are packed faster than looked up
+CACHE_VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
+MAX_CACHE_BYTES = 16 * 10**9  # bytes of all entries; the least recently used ones are removed
+MIN_BUNDLE_BYTES = (
+    64 * 10**6
+)  # bytes of a bundle's files; smaller ones are packed faster than looked up
 
 _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
 _MAX_INDEX = 1 << 20
 # Disk space needed for packing, as a multiple of the bundle's size: ONNX Runtime saves originals
 # and packed weights, which are then copied; unsigned copies of int8 weights come on top.
-_ROOM, _ROOM_UNSIGNED = 3.5, 4.5
-_WITH_INT8 = ("int8", "mixed")
-_FULL = 1 << 20  # bytes: a disk with less free space is full
+_DISK_FACTOR, _DISK_FACTOR_UNSIGNED = 3.5, 4.5
+_INT8_PRECISIONS = ("int8", "mixed")
+_DISK_FULL_BYTES = 1 << 20  # bytes: a disk with less free space is full
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +65,8 @@ class WeightCache:
         cached.
         """
         try:
-            entry = self._entry(graph, manifest, threads, notify)
-            session = entry and self._map(entry, graph, threads)
+            entry = self._find_or_pack(graph, manifest, threads, notify)
+            session = entry and self._open_entry(entry, graph, threads)
             if entry and session:
                 return session, self.folder / entry.key
             if entry:
@@ -74,24 +76,26 @@ class WeightCache:
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
         return open_session(graph, threads=threads), None
 
-    def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
+    def _open_entry(
+        self, entry: Entry, graph: Path, threads: int | None
+    ) -> ort.InferenceSession | None:
         """Return a session over the entry's weights; None if they do not match graph and CPU."""
         folder = self.folder / entry.key
         with suppress(OSError):  # a read-only folder
             os.utime(folder / _INDEX)  # mark as recently used
-        held = Lease(folder / _DATA)  # until the file is watched
+        lease = Lease(folder / _DATA)  # until the file is watched
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
             return None
         finally:
-            held.release()
+            lease.release()
 
     def entries(self) -> list[Entry]:
         """Return all complete entries, most recently used first."""
         if not self.folder.is_dir():
             return []
-        found = [(path, entry) for path in self.folder.iterdir() if (entry := _read(path))]
+        found = [(path, entry) for path in self.folder.iterdir() if (entry := _read_entry(path))]
         found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
         return [entry for _, entry in found]
 
@@ -109,7 +113,7 @@ class WeightCache:
         Raises IssunError if the system does not allow it.
         """
         freed = 0
-        for path in self._own():
+        for path in self._entry_folders():
             freed += self.size_of(path.name)
             try:
                 while path.is_dir():
@@ -126,25 +130,25 @@ class WeightCache:
         for entry in self.entries():
             folder = self.folder / entry.key
             sound = sha256_of(folder / _DATA) == entry.packed.sha256
-            if not sound or not all(map(is_whole, folder.glob("*.kv"))):
+            if not sound or not all(map(has_valid_checksum, folder.glob("*.kv"))):
                 yield entry
 
-    def _entry(
+    def _find_or_pack(
         self, graph: Path, manifest: Manifest, threads: int | None, notify: Notify
     ) -> Entry | None:
         key = _key(manifest)
-        self._prepare()
-        entry = _read(self.folder / key)
+        self._create_folder()
+        entry = _read_entry(self.folder / key)
         if entry is not None:
             return entry
-        if manifest.size > LIMIT:
+        if manifest.size > MAX_CACHE_BYTES:
             notify(
                 "Packed weights are not kept: they are larger than the cache may be, {limit:,} MB.",
-                limit=LIMIT // 10**6,
+                limit=MAX_CACHE_BYTES // 10**6,
             )
             return None
-        unsigned = integer_matmul_saturates() and manifest.precision.name in _WITH_INT8
-        needed = (_ROOM_UNSIGNED if unsigned else _ROOM) * manifest.size
+        unsigned = integer_matmul_saturates() and manifest.precision.name in _INT8_PRECISIONS
+        needed = (_DISK_FACTOR_UNSIGNED if unsigned else _DISK_FACTOR) * manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             notify(
@@ -156,11 +160,11 @@ class WeightCache:
             return None
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                return self._make(key, graph, threads, notify)
+                return self._create(key, graph, threads, notify)
         except Timeout:  # another process is packing, and this one need not wait
             return None
 
-    def _make(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
+    def _create(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
         for left in self.folder.glob(f"*{_PARTIAL}"):  # only the lock's holder writes
             shutil.rmtree(left)
         notify("Packing the weights for this CPU, which later starts need not do …")
@@ -173,7 +177,7 @@ class WeightCache:
                     (folder / _DATA).chmod(0o400)
             entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
             (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
-            self._make_room(packed.size)
+            self._evict(packed.size)
             self._remove(key)  # the remains of a damaged entry
             folder.rename(self.folder / key)
         finally:
@@ -184,21 +188,21 @@ class WeightCache:
         try:
             return pack(graph, data, threads=threads)
         except BundleError as error:  # ONNX Runtime does not report a full disk as such
-            if shutil.disk_usage(data.parent).free < _FULL:
+            if shutil.disk_usage(data.parent).free < _DISK_FULL_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
 
-    def _make_room(self, size: int) -> None:
+    def _evict(self, size: int) -> None:
         kept = 0
         for entry in self.entries():
             kept += self.size_of(entry.key)
-            if kept + size > LIMIT:
+            if kept + size > MAX_CACHE_BYTES:
                 self._remove(entry.key)
 
     def _remove(self, key: str) -> None:
         shutil.rmtree(self.folder / key, ignore_errors=True)
 
-    def _prepare(self) -> None:
+    def _create_folder(self) -> None:
         """Create the folder; raises PermissionError if others could write to it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.name == "posix":
@@ -206,7 +210,7 @@ class WeightCache:
             if found.st_uid != os.getuid() or found.st_mode & 0o022:
                 raise PermissionError(f"{self.folder} can be written by others")
 
-    def _own(self) -> Iterator[Path]:
+    def _entry_folders(self) -> Iterator[Path]:
         """Yield the folders that this class created, complete or not, and no other files."""
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if _NAME.fullmatch(path.name) and path.is_dir():
@@ -228,9 +232,9 @@ def open_weights(
     """
     graph, entry = graph.resolve(), None
     files = {graph.with_name(name) for name in manifest.files}
-    with mapped_inside(files) as pages:
+    with track_mappings(files) as pages:
         pages.watch(files)
-        if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
+        if cache is None or manifest.graph != "issun" or manifest.size < MIN_BUNDLE_BYTES:
             session = open_session(graph, threads=threads)
         else:
             session, entry = cache.open(graph, manifest, threads=threads, notify=notify)
@@ -241,18 +245,23 @@ def open_weights(
 
 def default_cache() -> WeightCache | None:
     """Return the user's cache, or the one that ISSUN_CACHE names; None if that is empty."""
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(CACHE_VARIABLE)
     if named is None:
         return WeightCache(platformdirs.user_cache_path("issun") / "weights")
     return WeightCache(user_path(named).resolve()) if named.strip() else None
 
 
 def _key(manifest: Manifest) -> str:
-    parts = (manifest.bundle_id, ort.__version__, _cpu(), str(integer_matmul_saturates()))
+    parts = (
+        manifest.bundle_id,
+        ort.__version__,
+        _cpu_description(),
+        str(integer_matmul_saturates()),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _cpu() -> str:
+def _cpu_description() -> str:
     """Return a description that differs between CPUs; ONNX Runtime also checks packed weights."""
     described = [platform.machine()]
     try:
@@ -265,14 +274,14 @@ def _cpu() -> str:
     return "\n".join(described)
 
 
-def _read(folder: Path) -> Entry | None:
+def _read_entry(folder: Path) -> Entry | None:
     """Return the entry in `folder` if it is complete."""
     index, data = folder / _INDEX, folder / _DATA
     try:
         if index.stat().st_size > _MAX_INDEX:
             return None
         entry = msgspec.json.decode(index.read_bytes(), type=Entry)
-        whole = entry.key == folder.name and entry.packed.size == data.stat().st_size
+        complete = entry.key == folder.name and entry.packed.size == data.stat().st_size
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return entry if whole else None
+    return entry if complete else None

@@ -46,7 +46,7 @@ class Constraint:
         """Return the text stream of an answer; it restores newlines except in JSON."""
         restorer = self.restorer() if self.restorer else None
         newline = "" if self.is_json else self.vocabulary.newline
-        return TextStream(tokenizer, newline, stop, last="", restorer=restorer)
+        return TextStream(tokenizer, newline, stop, strip_suffix="", restorer=restorer)
 
 
 class Matcher:
@@ -66,14 +66,14 @@ class Matcher:
         self._mask = np.zeros(-(-tokens // 32), np.int32)
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Compute what may follow `answer` for the next `allow`, and raise as that does.
+        """Compute what may follow `answer` for the next `apply_mask`, and raise as that does.
 
         May run in another thread while nothing else uses the matcher.
         """
         self.read(answer)
         self._prepared = self._allowed()
 
-    def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
+    def apply_mask(self, logits: Vector, answer: Sequence[int]) -> Vector:
         """Mask every id that may not follow `answer`; raises SamplingError if none may."""
         self.read(answer)
         allowed = self._allowed() if self._prepared is None else self._prepared

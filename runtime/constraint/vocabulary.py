@@ -35,8 +35,8 @@ class Vocabulary:
     ) -> None:
         self._tokenizer, self.rows, self.newline = tokenizer, rows, newline
         self.ends = sorted(ends)
-        tokens = {*range(tokenizer.num_pieces), *tokenizer.ids_beyond}
-        texts = {i for i in tokens.difference(ends) if not tokenizer.is_silent(i)}
+        tokens = {*range(tokenizer.num_pieces), *tokenizer.added_ids}
+        texts = {i for i in tokens.difference(ends) if not tokenizer.is_textless(i)}
         self._silent = [i for i in range(rows) if i not in texts]
         self.pieces = [tokenizer.piece(i) if i in texts else b"" for i in range(rows)]
 

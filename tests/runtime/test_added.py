@@ -91,7 +91,7 @@ def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None
         "単語".encode(),
         b"",
     ]
-    assert [flagged.is_silent(i) for i in (400, 401, 402, 403)] == [True, True, False, False]
+    assert [flagged.is_textless(i) for i in (400, 401, 402, 403)] == [True, True, False, False]
 
 
 @given(st.lists(st.integers(0, 405)))

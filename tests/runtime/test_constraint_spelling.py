@@ -279,12 +279,12 @@ def test_a_literal_of_a_piece_alone_is_spelled_where_nothing_else_begins_it() ->
         """A tokenizer of these pieces."""
 
         def __init__(self, *pieces: str) -> None:
-            self.pieces, self.num_pieces, self.ids_beyond = pieces, len(pieces), frozenset[int]()
+            self.pieces, self.num_pieces, self.added_ids = pieces, len(pieces), frozenset[int]()
 
         def piece(self, token: int) -> bytes:
             return self.pieces[token].encode()
 
-        def is_silent(self, token: int) -> bool:
+        def is_textless(self, token: int) -> bool:
             return token == 0
 
         def is_byte(self, token: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from issun.runtime import packing, session, weight_cache
 from issun.runtime.proto import parse_model
-from issun.runtime.unsigned import flip, read_unsigned, signed_weights
+from issun.runtime.unsigned import read_unsigned, signed_weights, to_unsigned
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import Notes, logits
 
@@ -96,4 +96,4 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
 
 
 def test_bytes_are_flipped_in_their_highest_bit() -> None:
-    assert flip(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])
+    assert to_unsigned(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])

@@ -131,7 +131,7 @@ def test_another_version_or_cpu_has_its_own_entry(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder)
-    monkeypatch.setattr(weight_cache, "_cpu", lambda: "another")
+    monkeypatch.setattr(weight_cache, "_cpu_description", lambda: "another")
     logits(folder)
     monkeypatch.setattr("onnxruntime.__version__", "0.1")
     logits(folder)

@@ -42,7 +42,9 @@ def test_the_least_recently_used_gives_way(
     for age, entry in enumerate((first, second)):
         os.utime(cache.folder / entry.key / "index.json", (1000 - age, 1000 + age))
     logits(folders[0])  # now the second is the one that was used longest ago
-    monkeypatch.setattr(weight_cache, "LIMIT", cache.size_of(first.key) + third.packed.size)
+    monkeypatch.setattr(
+        weight_cache, "MAX_CACHE_BYTES", cache.size_of(first.key) + third.packed.size
+    )
     logits(folders[2])
     assert [entry.bundle for entry in cache.entries()] == [third.bundle, first.bundle]
 
@@ -58,7 +60,7 @@ def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPat
 def test_what_is_larger_than_the_whole_cache(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weight_cache, "LIMIT", 1000)
+    monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", 1000)
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
     assert notes == ["Packed weights are not kept: they are larger than the cache may be, 0 MB."]
@@ -145,7 +147,7 @@ def test_what_may_not_be_cleared_is_named(
 FULL = """
 import resource, signal, sys
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 told = lambda template, **values: print(template.format(**values))
@@ -260,9 +262,9 @@ def test_small_bundles_and_an_empty_variable_pack_nothing(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder, keep_packed=False)
-    monkeypatch.setattr(weight_cache, "LEAST", 10**7)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 10**7)
     logits(folder)
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     monkeypatch.setenv("ISSUN_CACHE", "")
     logits(folder)
     assert not cache.folder.exists()
@@ -271,7 +273,7 @@ def test_small_bundles_and_an_empty_variable_pack_nothing(
 LOADS = """
 import sys
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 with Model.load(sys.argv[1], threads=1) as model:
     print(model.score([9, 8, 7]).sum())
 """
@@ -290,7 +292,7 @@ HOLDS = """
 import re, sys
 from pathlib import Path
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 with Model.load(threads=1): pass

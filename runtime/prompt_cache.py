@@ -14,10 +14,10 @@ from issun.runtime.kv_cache import Cache, KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.manifest import Manifest
 
-_LEAST = 8  # tokens; a shorter prefix is computed nearly as fast as it is loaded
+_MIN_TOKENS = 8  # tokens; a shorter prefix is computed nearly as fast as it is loaded
 
 
-class Preambles:
+class PromptCache:
     """Stored keys and values of a bundle's template prefixes, which contain no user text.
 
     If a prompt's prefix is not stored yet, it is prefilled as a separate chunk, because attention
@@ -25,53 +25,53 @@ class Preambles:
     the file. Errors on writing are ignored: a file only saves the time of a few tokens.
     """
 
-    def __init__(self, folder: Path, computed_by: str, beginnings: Sequence[list[int]]) -> None:
-        """Use files in `folder` that have the fingerprint `computed_by`; ignore others."""
-        self._folder, self._computed_by = folder, computed_by
-        self._beginnings = [ids for ids in beginnings if len(ids) >= _LEAST]
+    def __init__(self, folder: Path, fingerprint: str, prefixes: Sequence[list[int]]) -> None:
+        """Use files in `folder` that have the fingerprint `fingerprint`; ignore others."""
+        self._folder, self._fingerprint = folder, fingerprint
+        self._prefixes = [ids for ids in prefixes if len(ids) >= _MIN_TOKENS]
 
-    def fill(self, cache: Cache, prompt: Sequence[int]) -> int:
+    def load(self, cache: Cache, prompt: Sequence[int]) -> int:
         """Load the prefix of `prompt` into an empty `cache` if it is stored.
 
-        Otherwise return how many ids to prefill as a separate chunk before calling `keep`.
+        Otherwise return how many ids to prefill as a separate chunk before calling `store`.
         """
-        known = self._beginning(prompt)
-        if not known or cache.ids[0] or not isinstance(cache, KVCache):
+        prefix = self._prefix_of(prompt)
+        if not prefix or cache.ids[0] or not isinstance(cache, KVCache):
             return 0
-        path = self._path(cache, known)
+        path = self._path(cache, prefix)
         try:
-            found = read_kv(path, cache, self._computed_by)
+            found = read_kv(path, cache, self._fingerprint)
         except OutOfMemoryError:  # the prefill will report it
             return 0
-        if found and found.ids == known:
+        if found and found.ids == prefix:
             return 0
         cache.rewind(0)
         with suppress(OSError):
             path.unlink(missing_ok=True)  # damaged or of other ids: it will be rewritten
-        return len(known)
+        return len(prefix)
 
-    def keep(self, cache: Cache) -> None:
+    def store(self, cache: Cache) -> None:
         """Store the prefix in `cache`, which was prefilled as a separate chunk."""
-        known = self._beginning(cache.ids[0])
-        if not known or not isinstance(cache, KVCache):
+        prefix = self._prefix_of(cache.ids[0])
+        if not prefix or not isinstance(cache, KVCache):
             return
-        path = self._path(cache, known)
+        path = self._path(cache, prefix)
         partial = path.with_name(path.name + ".partial")
         with suppress(OSError, Timeout), FileLock(self._folder / ".lock", timeout=0):
             partial.unlink(missing_ok=True)  # left by a killed process
-            write_kv(partial, cache, len(known), self._computed_by)
+            write_kv(partial, cache, len(prefix), self._fingerprint)
             partial.replace(path)
 
-    def _beginning(self, ids: Sequence[int]) -> list[int]:
+    def _prefix_of(self, ids: Sequence[int]) -> list[int]:
         """Return the template prefix that `ids` start with and exceed, or an empty list."""
-        fitting = (known for known in self._beginnings if len(known) < len(ids))
-        return next((known for known in fitting if known == list(ids[: len(known)])), [])
+        candidates = (prefix for prefix in self._prefixes if len(prefix) < len(ids))
+        return next((prefix for prefix in candidates if prefix == list(ids[: len(prefix)])), [])
 
-    def _path(self, cache: KVCache, known: list[int]) -> Path:
-        return self._folder / f"preamble-{self._beginnings.index(known)}-{cache.dtype}.kv"
+    def _path(self, cache: KVCache, prefix: list[int]) -> Path:
+        return self._folder / f"preamble-{self._prefixes.index(prefix)}-{cache.dtype}.kv"
 
 
-def state_of_files(folder: Path, manifest: Manifest) -> str:
+def bundle_fingerprint(folder: Path, manifest: Manifest) -> str:
     """Return a fingerprint that changes when a file of the bundle is replaced or modified.
 
     The manifest's id alone is the same for a damaged bundle and the repaired one. The ctime also
