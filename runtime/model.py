@@ -197,7 +197,7 @@ class Model:
                 rows=self._vocabulary.rows,
                 ends=self._vocabulary.ends,
                 newline=self.manifest.prompt.newline,
-                room=self.default_params.max_new_tokens,
+                max_tokens=self.default_params.max_new_tokens,
             )
         except ModuleNotFoundError as error:
             raise ParameterError(

@@ -111,6 +111,6 @@ def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value, room=room)
+        return make[wanted.kind](wanted.value, max_tokens=room)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error

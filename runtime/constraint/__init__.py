@@ -20,7 +20,7 @@ each token, the constraint determines which tokens may come next, and the sample
     making.py       puts the parts together
 """
 
-from issun.runtime.constraint.making import Constraints
+from issun.runtime.constraint.constraints import Constraints
 from issun.runtime.constraint.matching import Constraint
 
 __all__ = ["Constraint", "Constraints"]

@@ -18,14 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 1 << 30  # for all trials of one process
+MAX_BYTES = 1 << 30  # for all trials of one process
 BYTES = "bytes"  # the predefined vocabulary whose tokens are single bytes
-MOST_STATES = 50_000  # of the lexer per answer: about 2 kB each
+MAX_STATES = 50_000  # of the lexer per answer: about 2 kB each
 # Work per token: 0.15 s. llguidance's default of a tenth is too little for a date after a topic of
 # arbitrary characters, in a vocabulary of thousands of pieces.
 STEP_FUEL = 2_000_000
 # Messages for a grammar that is unsatisfiable, or that cannot be shown to be satisfiable in time.
-_NOTHING = "nsatisfiable", "Unable to determine", "checking relevance"
+_UNSATISFIABLE = "nsatisfiable", "Unable to determine", "checking relevance"
 
 
 class Table:
@@ -51,13 +51,13 @@ def main() -> None:
     tables: dict[str, Any] = {BYTES: LLTokenizer("byte")}
     _limit_memory()
     while True:
-        asked = json.loads(lines.get())
-        if "table" in asked:
-            tables[asked["table"]] = _table(asked)
+        request = json.loads(lines.get())
+        if "table" in request:
+            tables[request["table"]] = _table(request)
             _limit_memory()
             found: Any = {}
         else:
-            found = _tried(tables[asked["try"]], asked["grammars"])
+            found = _try_grammars(tables[request["try"]], request["grammars"])
         os.write(1, json.dumps(found).encode() + b"\n")
 
 
@@ -68,29 +68,29 @@ def _read(lines: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _table(asked: dict[str, Any]) -> Any:
+def _table(request: dict[str, Any]) -> Any:
     from llguidance import LLTokenizer, TokenizerWrapper  # noqa: PLC0415
 
-    tokens = [token.encode("latin-1") for token in asked["tokens"]]
-    table = Table(tokens, asked["ends"][0], asked["silent"])
-    return LLTokenizer(TokenizerWrapper(table), n_vocab=len(tokens), eos_token=asked["ends"])
+    tokens = [token.encode("latin-1") for token in request["tokens"]]
+    table = Table(tokens, request["ends"][0], request["silent"])
+    return LLTokenizer(TokenizerWrapper(table), n_vocab=len(tokens), eos_token=request["ends"])
 
 
-def _tried(table: Any, grammars: list[str]) -> dict[str, Any]:
+def _try_grammars(table: Any, grammars: list[str]) -> dict[str, Any]:
     """Compile each grammar and compute its first token mask, as the parent will."""
     from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415
 
     before, limits = (
         _memory()[1],
-        LLParserLimits(max_lexer_states=MOST_STATES, step_lexer_fuel=STEP_FUEL),
+        LLParserLimits(max_lexer_states=MAX_STATES, step_lexer_fuel=STEP_FUEL),
     )
-    for place, grammar in enumerate(grammars):
+    for index, grammar in enumerate(grammars):
         matcher = LLMatcher(table, grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             matcher.compute_bitmask()
             if not matcher.is_error():
-                return {"found": place, "bytes": max(0, _memory()[1] - before)}
-        elif not any(sign in matcher.get_error() for sign in _NOTHING):
+                return {"found": index, "bytes": max(0, _memory()[1] - before)}
+        elif not any(sign in matcher.get_error() for sign in _UNSATISFIABLE):
             return {"found": matcher.get_error(), "bytes": 0}
     return {"found": None, "bytes": 0}
 
@@ -111,7 +111,7 @@ def _limit_memory() -> None:
         import resource  # noqa: PLC0415
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = _memory()[0] + MOST_BYTES
+        wanted = _memory()[0] + MAX_BYTES
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -15,22 +15,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from issun.runtime.constraint.child import BYTES, MOST_BYTES, MOST_STATES, STEP_FUEL
+from issun.runtime.constraint.child import BYTES, MAX_BYTES, MAX_STATES, STEP_FUEL
 from issun.runtime.constraint.matching import first_line
 from issun.runtime.constraint.pool import (
     Child,
-    DiedError,
+    ChildDiedError,
+    CompileTimeoutError,
     Pool,
     Table,
-    TooLongError,
 )
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import CompilerBusyError, ParameterError
 
-MOST_WAITING = 32  # callers at a time, each in its own thread
+MAX_WAITING = 32  # callers at a time, each in its own thread
 JSON, TEXT = "json", "text"  # the two vocabularies
-_KEPT = 512  # outcomes
-_KEPT_BYTES = 256 << 20  # of compiled grammars
+_MAX_OUTCOMES = 512  # outcomes
+_MAX_CACHED_BYTES = 256 << 20  # of compiled grammars
 
 
 def grammar_of(rules: str) -> str:
@@ -51,9 +51,9 @@ class Compiler:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         """Initialize; also called in a forked process, which has none of its parent's threads."""
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -67,26 +67,28 @@ class Compiler:
         """Stop compiling; callers that are waiting get BusyError."""
         self._pool.close()
 
-    def first_possible(self, rules: Sequence[str], name: str) -> int | None:
+    def first_satisfiable_in_bytes(self, rules: Sequence[str], name: str) -> int | None:
         """Return the index of the first grammar that any text satisfies, whatever the vocabulary.
 
-        Returns None if there is none. Raises as `first` does.
+        Returns None if there is none. Raises as `first_satisfiable` does.
         """
-        return self._passed(rules, name, BYTES).place
+        return self._checked_outcome(rules, name, BYTES).index
 
-    def first(self, rules: Sequence[str], name: str, *, is_json: bool) -> tuple[int, Any] | None:
+    def first_satisfiable(
+        self, rules: Sequence[str], name: str, *, is_json: bool
+    ) -> tuple[int, Any] | None:
         """Return the index and the matcher of the first grammar that the vocabulary can satisfy.
 
         The matcher is in its initial state. Returns None if there is no such grammar. Raises
         ParameterError, which refers to the grammars as `name`, if one is invalid or takes too long
         or too much memory; CompilerBusyError if too many callers wait; BusyError if this is closed.
         """
-        outcome = self._passed(rules, name, JSON if is_json else TEXT)
-        return None if outcome.place is None else (outcome.place, outcome.matcher)
+        outcome = self._checked_outcome(rules, name, JSON if is_json else TEXT)
+        return None if outcome.index is None else (outcome.index, outcome.matcher)
 
-    def _passed(self, rules: Sequence[str], name: str, table: str) -> _Outcome:
+    def _checked_outcome(self, rules: Sequence[str], name: str, table: str) -> _Outcome:
         if self._process != os.getpid():
-            self._begin()
+            self._reset()
         outcome = self._outcome(list(rules), table)
         if outcome.refusal:
             raise outcome.refusal(name)
@@ -98,10 +100,10 @@ class Compiler:
             if key in self._outcomes:
                 self._outcomes.move_to_end(key)
                 return self._outcomes[key]
-            if self._waiting >= MOST_WAITING:
+            if self._waiting >= MAX_WAITING:
                 raise CompilerBusyError(
                     "{limit} schemas or patterns wait to be compiled already: try again later.",
-                    limit=MOST_WAITING,
+                    limit=MAX_WAITING,
                 )
             if key not in self._running:
                 work = partial(_compiled, self._vocabulary, rules, table)
@@ -116,13 +118,15 @@ class Compiler:
                 if future.done():
                     self._running.pop(key, None)
         with self._lock:
-            self._keep(key, outcome)
+            self._store(key, outcome)
         return outcome
 
-    def _keep(self, key: bytes, outcome: _Outcome) -> None:
+    def _store(self, key: bytes, outcome: _Outcome) -> None:
         self._outcomes[key] = outcome
-        held = sum(kept.size for kept in self._outcomes.values())
-        while len(self._outcomes) > _KEPT or (held > _KEPT_BYTES and len(self._outcomes) > 1):
+        held = sum(cached.size for cached in self._outcomes.values())
+        while len(self._outcomes) > _MAX_OUTCOMES or (
+            held > _MAX_CACHED_BYTES and len(self._outcomes) > 1
+        ):
             _, oldest = self._outcomes.popitem(last=False)
             held -= oldest.size
 
@@ -131,7 +135,7 @@ class Compiler:
 class _Outcome:
     """The result of some grammars; `refusal` creates the error for a rejection from their name."""
 
-    place: int | None = None
+    index: int | None = None
     matcher: Any = None
     size: int = 0  # bytes
     refusal: Callable[[str], ParameterError] | None = None
@@ -143,17 +147,17 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
 
     grammars = [grammar_of(text) for text in rules]
     try:
-        found, size = child.tried(table, grammars)
-    except TooLongError as error:
+        found, size = child.try_grammars(table, grammars)
+    except CompileTimeoutError as error:
         return _Outcome(refusal=partial(_too_long, error.seconds))
-    except DiedError:
+    except ChildDiedError:
         return _Outcome(refusal=_too_large)
     if isinstance(found, str):
-        return _Outcome(refusal=partial(_wrong, _reason(found)))
+        return _Outcome(refusal=partial(_invalid, _reason(found)))
     if found is None or table == BYTES:
         return _Outcome(found)
     tokens = vocabulary.for_json if table == JSON else vocabulary.for_text
-    limits = LLParserLimits(max_lexer_states=MOST_STATES, step_lexer_fuel=STEP_FUEL)
+    limits = LLParserLimits(max_lexer_states=MAX_STATES, step_lexer_fuel=STEP_FUEL)
     matcher = LLMatcher(tokens, grammars[found], log_level=0, limits=limits)
     matcher.compute_bitmask()  # the matchers of all answers share the result
     return _Outcome(found, matcher, size)
@@ -177,11 +181,11 @@ def _too_large(name: str) -> ParameterError:
     return ParameterError(
         "{name} takes more than {limit:,} MB of memory to compile: take a simpler one.",
         name=name,
-        limit=MOST_BYTES >> 20,
+        limit=MAX_BYTES >> 20,
     )
 
 
-def _wrong(reason: str, name: str) -> ParameterError:
+def _invalid(reason: str, name: str) -> ParameterError:
     return ParameterError("The constraint cannot be used: {reason}", reason=f"{name}: {reason}")
 
 
@@ -193,6 +197,6 @@ _PLACE = re.compile(  # the position in the grammar, which the user has not writ
 def _reason(text: str) -> str:
     """Return the reason of an error without the generated grammar."""
     lines = [line.strip() for line in text.splitlines()]
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    first = _PLACE.sub("", first_line(text)).partition(":  (")[0]
-    return (told[0] if told else first)[:300]
+    messages = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    first_satisfiable = _PLACE.sub("", first_line(text)).partition(":  (")[0]
+    return (messages[0] if messages else first_satisfiable)[:300]

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 from issun.runtime.constraint.references import Place, inside
-from issun.runtime.constraint.vocabulary import SHORT_ESCAPES, Vocabulary, cannot_spell
+from issun.runtime.constraint.vocabulary import SHORT_ESCAPES, Vocabulary, unspellable_error
 from issun.runtime.errors import ParameterError
 
-_EXACT = 1 << 53  # above this a float, which grammars use, cannot represent every integer
+_MAX_EXACT_INTEGER = (
+    1 << 53
+)  # above this a float, which grammars use, cannot represent every integer
 
 
 class Literals:
@@ -27,11 +29,11 @@ class Literals:
         missing = self._missing(text)
         if missing is None:
             return text
-        normal = self._vocabulary.normalized(text)
-        if not normal or self._missing(normal):
-            raise cannot_spell(text, missing, place)
+        nearest = self._vocabulary.normalized(text)
+        if not nearest or self._missing(nearest):
+            raise unspellable_error(text, missing, place)
         self.changed = True
-        return normal
+        return nearest
 
     def value(self, value: Any, place: Place) -> Any:
         """Return a JSON value with every text in it spelled."""
@@ -44,22 +46,22 @@ class Literals:
                 self.text(name, inside(place, name)): self.value(item, inside(place, name))
                 for name, item in value.items()
             }
-        if isinstance(value, int) and abs(value) > _EXACT:
+        if isinstance(value, int) and abs(value) > _MAX_EXACT_INTEGER:
             raise ParameterError(
                 "{path} is {value!r:.80}: {reason}.",
                 path=place,
                 value=value,
-                reason=f"at most {_EXACT:,} can be followed",
+                reason=f"at most {_MAX_EXACT_INTEGER:,} can be followed",
             )
         return value
 
-    def normal(self, text: str) -> str:
+    def nearest(self, text: str) -> str:
         """Return the spelling of a text that `text` has spelled before."""
         return text if self._missing(text) is None else self._vocabulary.normalized(text)
 
     def tokens(self, text: str) -> int:
         """Return the fewest tokens that spell `text`."""
-        return self._vocabulary.least_tokens(text)
+        return self._vocabulary.min_tokens(text)
 
     def missing(self, characters: str) -> str | None:
         """Return the first of `characters` that no token spells."""

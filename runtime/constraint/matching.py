@@ -37,7 +37,7 @@ class Constraint:
         """Return whether `ids`, without the end token, are a complete answer."""
         matcher = self.start()
         try:
-            matcher.read(ids)
+            matcher.consume(ids)
         except SamplingError:
             return False
         return matcher.may_end()
@@ -53,14 +53,14 @@ class Matcher:
     """The state of one answer in its grammar.
 
     `pairs` maps two tokens that spell a newline together to the grammar's token for both. After the
-    first of such a pair there are two states: `_state` has consumed it as text, `_before` has not
+    first of such a pair there are two states: `_state` has consumed it as text, `_pending` has not
     consumed it. The second token decides between them.
     """
 
     def __init__(self, state: Any, pairs: Mapping[int, Mapping[int, int]], rows: int) -> None:
-        self._state, self._before = state, None
+        self._state, self._pending = state, None
         self._rows, self._pairs = rows, pairs
-        self._known: list[int] = []  # consumed ids of the answer
+        self._consumed: list[int] = []  # consumed ids of the answer
         self._prepared: Allowed | None = None  # the mask after these
         tokens = rows + sum(map(len, pairs.values()))
         self._mask = np.zeros(-(-tokens // 32), np.int32)
@@ -70,21 +70,21 @@ class Matcher:
 
         May run in another thread while nothing else uses the matcher.
         """
-        self.read(answer)
+        self.consume(answer)
         self._prepared = self._allowed()
 
     def apply_mask(self, logits: Vector, answer: Sequence[int]) -> Vector:
         """Mask every id that may not follow `answer`; raises SamplingError if none may."""
-        self.read(answer)
+        self.consume(answer)
         allowed = self._allowed() if self._prepared is None else self._prepared
         return np.where(allowed[: len(logits)], logits, np.float32(-np.inf))
 
-    def read(self, answer: Sequence[int]) -> None:
+    def consume(self, answer: Sequence[int]) -> None:
         """Consume the new ids of `answer`; raises SamplingError for what the grammar forbids."""
-        for token in answer[len(self._known) :]:
+        for token in answer[len(self._consumed) :]:
             self._prepared = None
-            self._consume(token)
-            self._known.append(token)
+            self._consume_token(token)
+            self._consumed.append(token)
 
     def may_end(self) -> bool:
         """Return whether the consumed ids are a complete answer."""
@@ -98,27 +98,27 @@ class Matcher:
         while not self.may_end():
             allowed = self._allowed()
             answer.append(int(np.where(allowed, lengths, -1).argmax()))
-            self.read(answer)
+            self.consume(answer)
         return len(answer)
 
-    def _consume(self, token: int) -> None:
-        both = self._seconds().get(token)
+    def _consume_token(self, token: int) -> None:
+        both = self._newline_seconds().get(token)
         if both is not None:
-            state, token = self._before, both
-            self._before = None
+            state, token = self._pending, both
+            self._pending = None
         else:
             state = self._state
-            self._before = state.deep_copy() if state and token in self._pairs else None
+            self._pending = state.deep_copy() if state and token in self._pairs else None
         if state is not None and not state.is_error() and state.consume_token(token):
             self._state = state
-        elif self._before is not None:
+        elif self._pending is not None:
             self._state = None  # not valid as text, only as the first half of a newline
         else:
             raise _stuck(state)
 
-    def _seconds(self) -> Mapping[int, int]:
+    def _newline_seconds(self) -> Mapping[int, int]:
         """Return the tokens that form a newline with the last one."""
-        return self._pairs[self._known[-1]] if self._before is not None else {}
+        return self._pairs[self._consumed[-1]] if self._pending is not None else {}
 
     def _allowed(self) -> Allowed:
         if self._state is None:
@@ -128,9 +128,9 @@ class Matcher:
             allowed = everything[: self._rows]
             for first, seconds in self._pairs.items():
                 allowed[first] |= everything[list(seconds.values())].any()
-        seconds = self._seconds()
+        seconds = self._newline_seconds()
         if seconds:
-            newline = self._compute(self._before)
+            newline = self._compute(self._pending)
             allowed[list(seconds)] = newline[list(seconds.values())]
         if not allowed.any():
             raise _stuck(self._state)

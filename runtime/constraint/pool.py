@@ -16,23 +16,25 @@ from typing import Any
 from issun.runtime.constraint.child import BYTES
 from issun.runtime.errors import BusyError
 
-MOST_SECONDS = 5.0  # for one trial
+MAX_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
 _START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
-_GROWN = 128 << 20  # bytes that one trial may leave behind before the process is replaced
+_MAX_GROWTH_BYTES = (
+    128 << 20
+)  # bytes that one trial may leave behind before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
 Table = dict[str, Any]  # tokens, ends and silent, in the child's format
 
 
-class TooLongError(Exception):
+class CompileTimeoutError(Exception):
     """A trial took more than `seconds` and was stopped."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
 
-class DiedError(Exception):
+class ChildDiedError(Exception):
     """The process ended during a trial, usually for lack of memory."""
 
 
@@ -64,7 +66,7 @@ class Pool:
                 child = Child(self._make_table)
                 self._children.append(child)
                 threading.Thread(
-                    target=_work, args=(self._jobs, child), name="issun-compiler", daemon=True
+                    target=_run_jobs, args=(self._jobs, child), name="issun-compiler", daemon=True
                 ).start()
         return future
 
@@ -91,7 +93,7 @@ class Child:
         self._closed = False
         self._known: set[str] = set()  # vocabularies
 
-    def tried(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
+    def try_grammars(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
         """Return what `child.py` finds about some grammars, and the bytes of the one found.
 
         Raises TooLongError and DiedError.
@@ -99,10 +101,10 @@ class Child:
         if self._process is None:
             self._start()
         if table != BYTES and table not in self._known:
-            self._ask({"table": table, **self._make_table(table)}, _START_SECONDS)
+            self._request({"table": table, **self._make_table(table)}, _START_SECONDS)
             self._known.add(table)
-        answer = self._ask({"try": table, "grammars": grammars}, MOST_SECONDS)
-        if answer["bytes"] > _GROWN:
+        answer = self._request({"try": table, "grammars": grammars}, MAX_SECONDS)
+        if answer["bytes"] > _MAX_GROWTH_BYTES:
             self.end()
         return answer["found"], answer["bytes"]
 
@@ -126,7 +128,7 @@ class Child:
                 bufsize=0,
             )
 
-    def _ask(self, line: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _request(self, line: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._process
         assert process and process.stdin and process.stdout  # noqa: S101 - for mypy
         late = threading.Event()
@@ -145,7 +147,7 @@ class Child:
             answer: dict[str, Any] = json.loads(process.stdout.readline())
         except (OSError, ValueError) as error:
             self.end()
-            raise (TooLongError(seconds) if late.is_set() else DiedError) from error
+            raise (CompileTimeoutError(seconds) if late.is_set() else ChildDiedError) from error
         finally:
             timer.cancel()
         return answer
@@ -162,15 +164,15 @@ class Child:
 _Job = tuple["Future[Any]", Callable[[Child], Any]]
 
 
-def _work(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
+def _run_jobs(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
     """Run jobs until there are no more; must not reference the pool, which could never be freed."""
     while job := jobs.get():
-        _do(*job, child)
+        _run_job(*job, child)
         del job
     child.end()
 
 
-def _do(future: Future[Any], work: Callable[[Child], Any], child: Child) -> None:
+def _run_job(future: Future[Any], work: Callable[[Child], Any], child: Child) -> None:
     if future.done():  # the pool is closed
         return
     try:

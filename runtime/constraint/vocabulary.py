@@ -13,9 +13,9 @@ from issun.runtime.tokenizer import Tokenizer
 
 # In a pattern: escaped characters, and escapes that stand for sets of characters.
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_MEANT = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
-_CODED = frozenset("xuUpP0123456789")
-_SIGNS = "{}^"  # of pattern syntax, which a vocabulary may lack
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
+_SET_ESCAPES = frozenset("xuUpP0123456789")
+_SYNTAX = "{}^"  # of pattern syntax, which a vocabulary may lack
 _RANGE = re.compile("(.)-(.)", re.DOTALL)
 SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON escapes with a letter
 _LONGEST = 32  # characters of pieces to consider in a literal
@@ -57,12 +57,16 @@ class Vocabulary:
     @cached_property
     def pairs(self) -> dict[int, dict[int, int]]:
         """Two pieces that spell a newline together -> the token for both."""
-        mark = self.newline.encode()
+        spelling = self.newline.encode()
         found = {
             (first, second): None
-            for cut in range(1, len(mark))
-            for first in (i for i, piece in enumerate(self.pieces) if piece.endswith(mark[:cut]))
-            for second in (j for j, piece in enumerate(self.pieces) if piece.startswith(mark[cut:]))
+            for cut in range(1, len(spelling))
+            for first in (
+                i for i, piece in enumerate(self.pieces) if piece.endswith(spelling[:cut])
+            )
+            for second in (
+                j for j, piece in enumerate(self.pieces) if piece.startswith(spelling[cut:])
+            )
         }
         pairs: dict[int, dict[int, int]] = {}
         for both, (first, second) in enumerate(found, self.rows):
@@ -87,11 +91,11 @@ class Vocabulary:
         A character that occurs only within longer pieces counts too, unless every way to start the
         text can also finish it.
         """
-        if self.alphabet is None or self.alphabet.issuperset(text) or self._always_ends(text):
+        if self.alphabet is None or self.alphabet.issuperset(text) or self._can_always_finish(text):
             return None
         return next(character for character in text if character not in self.alphabet)
 
-    def _always_ends(self, text: str) -> bool:
+    def _can_always_finish(self, text: str) -> bool:
         """Return whether pieces spell `text`, whichever of them an answer starts it with."""
         length = len(text)
         steps = [
@@ -102,11 +106,11 @@ class Vocabulary:
             ]
             for at in range(length)
         ]
-        leads = {length}  # positions from which the end can be reached
+        can_finish = {length}  # positions from which the end can be reached
         for at in reversed(range(length)):
-            if not leads.isdisjoint(steps[at]):
-                leads.add(at)
-        if 0 not in leads:
+            if not can_finish.isdisjoint(steps[at]):
+                can_finish.add(at)
+        if 0 not in can_finish:
             return False
         # A piece that ends with the start of the text may begin before it.
         reached = {0} | {
@@ -117,14 +121,14 @@ class Vocabulary:
         for at in range(length):
             if at in reached:
                 reached.update(steps[at])
-        return reached <= leads
+        return reached <= can_finish
 
-    def normal(self, text: str) -> str:
+    def nearest(self, text: str) -> str:
         """Return `text`, or its normalized form if only that can be spelled."""
         if self.unspellable(text) is None:
             return text
-        normal = self.normalized(text)
-        return text if self.unspellable(normal) or not normal else normal
+        nearest = self.normalized(text)
+        return text if self.unspellable(nearest) or not nearest else nearest
 
     def normalized(self, text: str) -> str:
         """Return the tokenizer's normalized form of `text`, by line if it has newline tokens."""
@@ -132,12 +136,12 @@ class Vocabulary:
         return "\n".join(map(self._tokenizer.normalize, lines))
 
     def spelled(self, text: str, path: str) -> str:
-        """Return `normal(text)`; ParameterError, naming `path`, if that cannot be spelled."""
-        normal = self.normal(text)
-        missing = self.unspellable(normal)
+        """Return `nearest(text)`; ParameterError, naming `path`, if that cannot be spelled."""
+        nearest = self.nearest(text)
+        missing = self.unspellable(nearest)
         if missing:
-            raise cannot_spell(text, missing, path)
-        return normal
+            raise unspellable_error(text, missing, path)
+        return nearest
 
     def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
         """Return a pattern that restricts texts to what can be spelled, if `pattern` needs that.
@@ -152,15 +156,15 @@ class Vocabulary:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
             spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
         escaped = set(_ESCAPED.findall(pattern))
-        if escaped & _CODED:
+        if escaped & _SET_ESCAPES:
             return f"[{_ranges(spellable)}]*"
-        out = {*pattern, *(_MEANT[c] for c in escaped & _MEANT.keys())} - spellable
+        out = {*pattern, *(_ESCAPES[c] for c in escaped & _ESCAPES.keys())} - spellable
         for first, last in _RANGE.findall(pattern):
             if out & {first, last}:
                 out |= {chr(code) for code in range(ord(first), ord(last) + 1)} - spellable
         return f"[^{_ranges(out)}]*" if out else None
 
-    def nothing_spells(self, pattern: str, path: str) -> ParameterError:
+    def no_match_error(self, pattern: str, path: str) -> ParameterError:
         """Return the error for a pattern that has no match, or none that can be spelled."""
         missing = [c for c in pattern if self.unspellable(c)]
         if not missing:
@@ -172,10 +176,10 @@ class Vocabulary:
             "{character!r}.",
             path=path,
             pattern=pattern,
-            character=next((c for c in missing if c not in _SIGNS), missing[0]),
+            character=next((c for c in missing if c not in _SYNTAX), missing[0]),
         )
 
-    def least_tokens(self, text: str) -> int:
+    def min_tokens(self, text: str) -> int:
         """Return the fewest tokens that spell `text`; unspellable characters count as one."""
         fewest = [0]
         for end in range(1, len(text) + 1):
@@ -209,7 +213,7 @@ class Vocabulary:
         return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.ends)
 
 
-def cannot_spell(text: str, character: str, path: str) -> ParameterError:
+def unspellable_error(text: str, character: str, path: str) -> ParameterError:
     """Return the error for a text at `path` whose `character` no token spells."""
     return ParameterError(
         "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.",

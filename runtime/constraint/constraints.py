@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.budget import trial_bounds
 from issun.runtime.constraint.compiling import Compiler
 from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
@@ -16,21 +17,20 @@ from issun.runtime.constraint.patterns import terminal
 from issun.runtime.constraint.references import Document, Place
 from issun.runtime.constraint.restoring import JsonText, WholeText
 from issun.runtime.constraint.sizes import Sizes
-from issun.runtime.constraint.steps import bounds
 from issun.runtime.constraint.strings import Strings
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import ParameterError
 from issun.runtime.stream import Restorer
 from issun.runtime.tokenizer import Tokenizer
 
-_MOST_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
-_AROUND = 2  # tokens: a space before the answer, and the end token
+_MAX_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
+_EXTRA_TOKENS = 2  # tokens: a space before the answer, and the end token
 
 
 class Constraints:
     """Creates constraints for a tokenizer; needs llguidance, which the extra `server` installs.
 
-    `room` is the default token budget: an answer that could be longer is bounded to fit.
+    `max_tokens` is the default token budget: an answer that could be longer is bounded to fit.
     """
 
     def __init__(
@@ -40,21 +40,21 @@ class Constraints:
         rows: int,
         ends: Collection[int],
         newline: str = "",
-        room: int,
+        max_tokens: int,
     ) -> None:
         import llguidance  # noqa: F401, PLC0415
 
         if not ends:
             raise ParameterError("The model has no end token, which constrained answers need.")
         self.vocabulary = Vocabulary(tokenizer, rows=rows, ends=ends, newline=newline)
-        self._room = room
+        self._max_tokens = max_tokens
         self._compiler = Compiler(self.vocabulary)
 
     def close(self) -> None:
         """Stop compiling for good; callers that are waiting get BusyError."""
         self._compiler.close()
 
-    def choices(self, texts: Sequence[str], *, room: int | None = None) -> Constraint:
+    def choices(self, texts: Sequence[str], *, max_tokens: int | None = None) -> Constraint:
         """Return a constraint to exactly one of `texts`.
 
         Raises ParameterError if there are none, or if one is empty, exceeds the token budget, or
@@ -63,15 +63,15 @@ class Constraints:
         if not texts or not all(text.strip(" ") for text in texts):
             raise ParameterError("choices must be texts that are not empty.")
         _check_size("".join(texts), "choices")
-        room = room or self._room
+        max_tokens = max_tokens or self._max_tokens
         longest = 0
         originals: dict[str, str] = {}
         for place, text in enumerate(texts):
             path = f"choices[{place}]"
-            spelled = self.vocabulary.spelled(self._with_newlines(text), path)
+            spelled = self.vocabulary.spelled(self._restore_newlines(text), path)
             spelled = spelled.lstrip(" ")  # decoding strips it
-            least = self.vocabulary.least_tokens(spelled)
-            _check_room(least, room, path)
+            least = self.vocabulary.min_tokens(spelled)
+            _check_budget(least, max_tokens, path)
             longest = max(longest, least)
             if spelled == text:
                 originals[spelled] = text
@@ -79,8 +79,8 @@ class Constraints:
                 originals.setdefault(spelled, text)
         rule = " | ".join(_quoted(text) for text in originals)
         restored = any(spelled != text for spelled, text in originals.items())
-        rules = f"start: {self._begin(room - longest)}answer\nanswer: {rule}\n"
-        found = self._compiler.first([rules], "choices", is_json=False)
+        rules = f"start: {self._start_rule(max_tokens - longest)}answer\nanswer: {rule}\n"
+        found = self._compiler.first_satisfiable([rules], "choices", is_json=False)
         if not found:
             raise ParameterError("choices: nothing can be written.")
         restorer = partial(WholeText, originals) if restored else None
@@ -88,74 +88,80 @@ class Constraints:
 
     def spelled(self, text: str, path: str) -> str:
         """Return `text` as the model can write it; ParameterError, naming `path`, if it cannot."""
-        return self.vocabulary.spelled(self._with_newlines(text), path)
+        return self.vocabulary.spelled(self._restore_newlines(text), path)
 
-    def regex(self, pattern: str, *, room: int | None = None, name: str = "regex") -> Constraint:
+    def regex(
+        self, pattern: str, *, max_tokens: int | None = None, name: str = "regex"
+    ) -> Constraint:
         """Return a constraint to text that `pattern` matches as a whole; errors call it `name`.
 
         Raises ParameterError for an invalid pattern, and if no match can be spelled or fits the
         token budget.
         """
         _check_size(pattern, name)
-        room = room or self._room
+        max_tokens = max_tokens or self._max_tokens
         parts = ["/([^ ](?s:.*))?/", terminal(pattern, self.vocabulary.newline)]
         alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
-        begin = self._begin(room - 1)  # in the same terminal, so that an empty one is detected
+        begin = self._start_rule(
+            max_tokens - 1
+        )  # in the same terminal, so that an empty one is detected
         rules = [
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
-            for bound in bounds(room - _AROUND)
+            for bound in trial_bounds(max_tokens - _EXTRA_TOKENS)
         ]
-        found = self._compiler.first(rules, name, is_json=False)
+        found = self._compiler.first_satisfiable(rules, name, is_json=False)
         if not found:
-            raise self.vocabulary.nothing_spells(pattern, name)
+            raise self.vocabulary.no_match_error(pattern, name)
         place, matcher = found
         constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # its bound in characters is above the token budget
-            _check_room(constraint.start().shortest(self.vocabulary), room, name)
+            _check_budget(constraint.start().shortest(self.vocabulary), max_tokens, name)
         return constraint
 
     def json_schema(
-        self, schema: dict[str, Any], *, place: Place = "#", room: int | None = None
+        self, schema: dict[str, Any], *, place: Place = "#", max_tokens: int | None = None
     ) -> Constraint:
         """Return a constraint to JSON for `schema`, or its part at `place`, in a token budget.
 
         Raises ParameterError, with the place in the schema, for unsupported keywords and texts that
         cannot be spelled, and if the smallest answer does not fit.
         """
-        room = room or self._room
+        max_tokens = max_tokens or self._max_tokens
         try:
-            fitted, least, restorer = self._fitted(_own_json(schema), place, room)
+            fitted, least, restorer = self._fit_schema(_copy_json(schema), place, max_tokens)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
-        rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
-        found = self._compiler.first([rules], "schema", is_json=True)
+        rules = (
+            f"start: {self._start_rule(max_tokens - least)}answer\nanswer: %json {dumps(fitted)}"
+        )
+        found = self._compiler.first_satisfiable([rules], "schema", is_json=True)
         if not found:
             raise ParameterError("{path}: no value can follow the schema.", path=place)
         return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
-    def _fitted(
-        self, schema: dict[str, Any], place: Place, room: int
+    def _fit_schema(
+        self, schema: dict[str, Any], place: Place, max_tokens: int
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """Return a schema that fits the budget, the fewest tokens needed, and the restorer."""
         alternatives = Alternatives(Document(schema))
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
-        where = (place,)
-        fitter.explain(where)
-        least = int(sizes.least(where))
-        _check_room(least, room, "schema")
-        fitted = fitter.schema(where, room - _AROUND)
-        restorer = partial(JsonText, alternatives, literals, where) if literals.changed else None
+        places = (place,)
+        fitter.explain(places)
+        least = int(sizes.min_tokens(places))
+        _check_budget(least, max_tokens, "schema")
+        fitted = fitter.schema(places, max_tokens - _EXTRA_TOKENS)
+        restorer = partial(JsonText, alternatives, literals, places) if literals.changed else None
         return fitted, least, restorer
 
-    def _begin(self, left: int) -> str:
+    def _start_rule(self, left: int) -> str:
         """Return the start of a grammar: the tokenizer's optional space, if the budget allows."""
         return '" "? ' if left > 0 and self.vocabulary.begins_with_space else ""
 
-    def _with_newlines(self, text: str) -> str:
+    def _restore_newlines(self, text: str) -> str:
         """Replace the template's spelling of newlines by newlines."""
         newline = self.vocabulary.newline
         return text.replace(newline, "\n") if newline else text
@@ -170,16 +176,16 @@ def _check_size(given: str, name: str) -> None:
             name=name,
             place=error.start,
         ) from error
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ParameterError(
             "{name} has {size:,} bytes, it must have at most {limit:,}.",
             name=name,
             size=size,
-            limit=_MOST_BYTES,
+            limit=_MAX_BYTES,
         )
 
 
-def _own_json(schema: dict[str, Any]) -> Any:
+def _copy_json(schema: dict[str, Any]) -> Any:
     """Return a copy of `schema`; raises ParameterError if it is not JSON or too large."""
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
@@ -189,13 +195,13 @@ def _own_json(schema: dict[str, Any]) -> Any:
     return json.loads(text)
 
 
-def _check_room(least: int, room: int, name: str) -> None:
-    if least > room:
+def _check_budget(least: int, max_tokens: int, name: str) -> None:
+    if least > max_tokens:
         raise ParameterError(
             "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
             name=name,
             least=least,
-            room=room,
+            room=max_tokens,
         )
 
 
