@@ -12,8 +12,9 @@ from issun.runtime.answer import Completion, Stream
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Segment, Stop, Timings
 from issun.runtime.leaves import Query
+from issun.runtime.plan import Plan
 from issun.runtime.sampling import Constraint, SamplingParams
-from issun.runtime.skeleton import Plan, make_plan
+from issun.runtime.skeleton import make_plan
 
 if TYPE_CHECKING:
     from issun.runtime.model import Model
@@ -70,7 +71,7 @@ def compile_schema(
             continue
         if query.pattern is None and query.place is None:
             continue
-        most = max_tokens if query.most is None else min(max_tokens, query.most)
+        most = max_tokens if query.max_tokens is None else min(max_tokens, query.max_tokens)
         make = partial(_constraint, model, schema, query)
         try:
             constraints[key] = make(min(most, share))
@@ -89,14 +90,14 @@ def _constraint(model: Model, schema: dict[str, Any], query: Query, max_tokens: 
     if query.pattern is not None:
         try:
             return model.constraints.regex(
-                query.pattern, max_tokens=max_tokens, name=query.name or query.path
+                query.pattern, max_tokens=max_tokens, name=query.pattern_place or query.value_place
             )
         except ParameterError as error:
-            if query.name is not None or "pattern" not in error.values:
+            if query.pattern_place is not None or "pattern" not in error.values:
                 raise
             raise ParameterError(  # without the pattern, which is not the user's
                 "{path}: not even the shortest value fits into {room:,} tokens.",
-                path=query.path,
+                path=query.value_place,
                 room=max_tokens,
             ) from error
     return model.constraints.json_schema(schema, place=query.place or "#", max_tokens=max_tokens)
@@ -118,7 +119,7 @@ class SchemaFiller:
     """
 
     def __init__(self, compiled: CompiledSchema, question: str, params: SamplingParams) -> None:
-        self._form, self._params = compiled, replace(params, min_new_tokens=0)
+        self._compiled, self._params = compiled, replace(params, min_new_tokens=0)
         self._steps = compiled.plan.fill(question)
         self._count = 0  # queries so far
         self._fixed_text = ""  # fixed text that is not in a segment yet
@@ -175,14 +176,14 @@ class SchemaFiller:
     def _params_for(self, query: Query) -> SamplingParams:
         left = max(1, self._params.max_new_tokens - self._earlier.new_tokens)
         seed = self._params.seed
-        constraint = self._form.constraint(query)
+        constraint = self._compiled.constraint(query)
         if constraint is None:  # free text has no end of its own and gets an equal share
-            left = max(1, left // max(1, self._form.plan.count.most - self._count))
+            left = max(1, left // max(1, self._compiled.plan.count.most - self._count))
         return replace(
             self._params,
             constraint=constraint,
             stop=() if constraint else self._params.stop,
-            max_new_tokens=left if query.most is None else min(left, query.most),
+            max_new_tokens=left if query.max_tokens is None else min(left, query.max_tokens),
             seed=None if seed is None else (seed + self._count * _SEED_STEP) % (1 << 64),
         )
 

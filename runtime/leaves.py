@@ -64,16 +64,16 @@ class Query:
     """One reply that the model is to write.
 
     `line` is appended to the user's text. The reply must match `pattern` as a whole, or be JSON
-    that follows the schema at `place`; it is free text if both are None. `most` tokens are enough
-    for it.
+    that follows the schema at `place`; it is free text if both are None. It needs at most
+    `max_tokens`.
     """
 
     line: str
     pattern: str | None = None
     place: Place | None = None
-    most: int | None = None
-    name: Place | None = None  # the place of `pattern`, if it is from the schema
-    path: Place = "#"  # the place of the value
+    max_tokens: int | None = None
+    pattern_place: Place | None = None  # if `pattern` is from the schema
+    value_place: Place = "#"
 
 
 QuerySteps = Generator[Query, str, Any]
@@ -106,30 +106,31 @@ class Leaf:
     def value(self, label: str, question: str) -> QuerySteps:
         """Ask for the value called `label` after `question`; return it as a JSON value."""
         line = _line(label, self.hint)
-        answer = yield replace(self.query, line=line)
+        reply = yield replace(self.query, line=line)
         try:
-            return self.parse(answer, f"{question[-_MAX_ECHO:]}\n{line}")
+            return self.parse(reply, f"{question[-_MAX_ECHO:]}\n{line}")
         except UnusableError:
             if self.fallback is None:
                 raise SamplingError(
                     "There is no value in the answer to {line!r}.", line=line
                 ) from None
-        answer = yield replace(self.fallback, line=line)
-        return json.loads(answer) if self.fallback.place is not None else self.parse(answer, "")
+        reply = yield replace(self.fallback, line=line)
+        return json.loads(reply) if self.fallback.place is not None else self.parse(reply, "")
 
 
-def at_path(leaf: Leaf, path: Place) -> Leaf:
-    """Return the leaf for a value at `path` of the schema."""
-    fallback = leaf.fallback and replace(leaf.fallback, path=path)
-    return replace(leaf, query=replace(leaf.query, path=path), fallback=fallback)
+def at_place(leaf: Leaf, place: Place) -> Leaf:
+    """Return the leaf for a value at `place` of the schema."""
+    fallback = leaf.fallback and replace(leaf.fallback, value_place=place)
+    return replace(leaf, query=replace(leaf.query, value_place=place), fallback=fallback)
 
 
 def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
     """One of `values`, keyed by the text that the model writes for each."""
     longest_first = sorted(values, key=len, reverse=True)
     pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
-    most = _SENTENCE + max(map(len, values))
-    return replace(_in_sentence(pattern, lambda text, question: values[text], most), hint=hint)
+    max_tokens = _SENTENCE + max(map(len, values))
+    leaf = _in_sentence(pattern, lambda text, question: values[text], max_tokens)
+    return replace(leaf, hint=hint)
 
 
 def number(flat: FlatSchema, *, whole: bool) -> Leaf:
@@ -148,57 +149,59 @@ def number(flat: FlatSchema, *, whole: bool) -> Leaf:
     return replace(leaf, fallback=Query("", place=flat.place)) if bounded else leaf
 
 
-def text(least: int, most: int | None) -> Leaf:
-    """Free text of `least` to `most` characters; a longer one is truncated."""
+def text(min_length: int, max_length: int | None) -> Leaf:
+    """Free text of `min_length` to `max_length` characters; a longer one is truncated."""
 
-    def parse(answer: str, question: str) -> str:
-        reply = answer.strip()
-        for found in (_tidy(reply, question), reply, answer):
-            if len(found) >= least:
-                return found[:most]
+    def parse(reply: str, question: str) -> str:
+        stripped = reply.strip()
+        for value in (_tidy(stripped, question), stripped, reply):
+            if len(value) >= min_length:
+                return value[:max_length]
         raise UnusableError
 
-    limit = least + _MAX_ADDED if most is None else most
-    fallback = Query("", rf"[^\n]{{{least},{limit}}}") if least else None
-    return Leaf(Query("", most=None if most is None else most + _SENTENCE), parse, fallback)
+    limit = min_length + _MAX_ADDED if max_length is None else max_length
+    fallback = Query("", rf"[^\n]{{{min_length},{limit}}}") if min_length else None
+    max_tokens = None if max_length is None else max_length + _SENTENCE
+    return Leaf(Query("", max_tokens=max_tokens), parse, fallback)
 
 
 def with_pattern(pattern: str, place: Place) -> Leaf:
     """Text that matches `pattern` as a whole; searching for a match could take exponential time."""
-    return Leaf(Query("", pattern, name=place), lambda answer, question: answer, listable=False)
+    query = Query("", pattern, pattern_place=place)
+    return Leaf(query, lambda reply, question: reply, listable=False)
 
 
 def with_format(name: str) -> Leaf:
     """Text of a format in `FORMATS`."""
-    return _in_sentence(FORMATS[name], lambda answer, question: answer, 2 * _SENTENCE)
+    return _in_sentence(FORMATS[name], lambda reply, question: reply, 2 * _SENTENCE)
 
 
 def json_value(place: Place) -> Leaf:
     """JSON that the model writes by the grammar of the schema at `place`."""
-    return Leaf(Query("", place=place), lambda answer, question: json.loads(answer), listable=False)
+    return Leaf(Query("", place=place), lambda reply, question: json.loads(reply), listable=False)
 
 
-def list_of(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
+def list_of(item: Leaf, min_items: int, max_items: int | None, *, unique: bool) -> Leaf:
     """A list of `item` values as people write one: 赤、青、黄."""
-    limit = max(least, _MAX_ITEMS) if most is None else most
-    repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
-    part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
+    limit = max(min_items, _MAX_ITEMS) if max_items is None else max_items
+    repeated = f"{{{max(min_items, 1) - 1},{max(limit, 1) - 1}}}"
+    part, separator = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
     each = re.compile(part)
-    pattern = f"({part})({between}({part})){repeated}"
+    pattern = f"({part})({separator}({part})){repeated}"
 
-    def parse(answer: str, question: str) -> list[Any]:
-        reply = None if item.pattern else _echoed(answer, question)
-        found: list[Any] = []
-        for one in each.finditer(answer if reply is None else reply):
-            value = item.parse(one[0], question)
-            if not (unique and value in found):
-                found.append(value)
-        if len(found) < least:
+    def parse(reply: str, question: str) -> list[Any]:
+        statement = None if item.pattern else _echoed(reply, question)
+        values: list[Any] = []
+        for found in each.finditer(reply if statement is None else statement):
+            value = item.parse(found[0], question)
+            if not (unique and value in values):
+                values.append(value)
+        if len(values) < min_items:
             raise UnusableError
-        return found[:limit]
+        return values[:limit]
 
     if item.pattern is None:
-        return Leaf(Query(""), parse, Query("", pattern) if least else None, listable=False)
+        return Leaf(Query(""), parse, Query("", pattern) if min_items else None, listable=False)
     return replace(_in_sentence(pattern, parse, None), listable=False)
 
 
@@ -207,30 +210,28 @@ def optional(leaf: Leaf, absent: Any) -> Leaf:
     if leaf.query.place is not None or (leaf.pattern is None and leaf.query.pattern is not None):
         return leaf
 
-    def parse(answer: str, question: str) -> Any:
-        reply = answer.strip().rstrip("。.").removesuffix("です")
-        return absent if reply in _BLANKS else leaf.parse(answer, question)
+    def parse(reply: str, question: str) -> Any:
+        stripped = reply.strip().rstrip("。.").removesuffix("です")
+        return absent if stripped in _BLANKS else leaf.parse(reply, question)
 
-    pattern = leaf.query.pattern
-    query = (
-        leaf.query
-        if pattern is None
-        else replace(leaf.query, pattern=f"{pattern}|{_BLANK}(です)?。?")
-    )
+    query = leaf.query
+    if query.pattern is not None:
+        query = replace(query, pattern=f"{query.pattern}|{_BLANK}(です)?。?")
     return replace(leaf, query=query, parse=parse)
 
 
-def _in_sentence(pattern: str, parse: Parse, most: int | None = _SENTENCE) -> Leaf:
+def _in_sentence(pattern: str, parse: Parse, max_tokens: int | None = _SENTENCE) -> Leaf:
     """A value that matches `pattern`, with an optional topic before it and ending after it."""
-    whole = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
+    sentence = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
 
-    def find(answer: str, question: str) -> Any:
-        found = whole.fullmatch(answer.strip())
+    def find(reply: str, question: str) -> Any:
+        found = sentence.fullmatch(reply.strip())
         if not found:
             raise UnusableError
         return parse(found["value"], question)
 
-    return Leaf(Query("", f"{_TOPIC}({pattern}){_ENDING}", most=most), find, pattern=pattern)
+    query = Query("", f"{_TOPIC}({pattern}){_ENDING}", max_tokens=max_tokens)
+    return Leaf(query, find, pattern=pattern)
 
 
 def _line(label: str, hint: str) -> str:
@@ -248,20 +249,21 @@ def _range(flat: FlatSchema) -> Sequence[int]:
     return [n for n in range(math.floor(low), math.ceil(high) + 1) if is_valid_number(n, flat)]
 
 
-def _tidy(answer: str, question: str) -> str:
+def _tidy(reply: str, question: str) -> str:
     """Strip the repeated question, or quotes, from a reply that consists of the value and these."""
-    reply = _echoed(answer, question)
-    value = answer if reply is None or "、" in reply else reply
+    statement = _echoed(reply, question)
+    value = reply if statement is None or "、" in statement else statement
     closing = _QUOTES.get(value[:1])
     if closing and len(value) > 1 and value.find(closing, 1) == len(value) - 1:
         return value[1:-1]
     return value
 
 
-def _echoed(answer: str, question: str) -> str | None:
+def _echoed(reply: str, question: str) -> str | None:
     """Return what the reply states about the topic asked for; None if it has another topic."""
-    reply = _STATEMENT.fullmatch(answer)
-    if not reply:
+    statement = _STATEMENT.fullmatch(reply)
+    if not statement:
         return None
     topics = _TOPICS.findall(question)
-    return reply[2] if any(reply[1].endswith(t) or t.endswith(reply[1]) for t in topics) else None
+    topic, value = statement.groups()
+    return value if any(topic.endswith(t) or t.endswith(topic) for t in topics) else None

@@ -53,8 +53,8 @@ class Alternatives:
             for place in places:
                 found = self._product(place, found, self._at(place, ()))
             complete = (flat.completed() for flat in found)
-            alternatives_of_one = [replace(flat, types=self._types(flat, 1)) for flat in complete]
-            self._cache[places] = [flat for flat in alternatives_of_one if not self._is_empty(flat)]
+            typed = [replace(flat, types=self._types(flat, 1)) for flat in complete]
+            self._cache[places] = [flat for flat in typed if not self._is_empty(flat)]
         return self._cache[places]
 
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[FlatSchema]:
@@ -82,11 +82,7 @@ class Alternatives:
             else:
                 if name == "oneOf":
                     options = self._check_disjoint(options, inside(place, name))
-                found = self._product(
-                    place,
-                    found,
-                    [one for alternatives_of_one in options for one in alternatives_of_one],
-                )
+                found = self._product(place, found, [flat for option in options for flat in option])
         if node.get("unevaluatedProperties") is False:
             found = [
                 p if p.additional_given else replace(p, additional_given=True, additional=None)
@@ -106,7 +102,7 @@ class Alternatives:
         self, options: Sequence[list[FlatSchema]], place: Place
     ) -> list[list[FlatSchema]]:
         """Add implied types to `options`; raises ParameterError unless they are disjoint."""
-        typed = [[flat.typed() for flat in alternatives_of_one] for alternatives_of_one in options]
+        typed = [[flat.typed() for flat in option] for option in options]
         for i, j in permutations(range(len(options)), 2):
             if any(
                 not self._is_empty(a.intersect(b), _DEPTH) for a in typed[i] for b in options[j]

@@ -66,8 +66,8 @@ class Constraints:
         max_tokens = max_tokens or self._max_tokens
         longest = 0
         originals: dict[str, str] = {}
-        for place, text in enumerate(texts):
-            path = f"choices[{place}]"
+        for index, text in enumerate(texts):
+            path = f"choices[{index}]"
             spelled = self.vocabulary.spelled(self._restore_newlines(text), path)
             spelled = spelled.lstrip(" ")  # decoding strips it
             least = self.vocabulary.min_tokens(spelled)
@@ -104,9 +104,8 @@ class Constraints:
         alphabet = self.vocabulary.restriction(pattern)
         if alphabet:
             parts.append(f"/{alphabet}/")
-        begin = self._start_rule(
-            max_tokens - 1
-        )  # in the same terminal, so that an empty one is detected
+        # In the same terminal, so that an empty one is detected.
+        begin = self._start_rule(max_tokens - 1)
         rules = [
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
             for bound in trial_bounds(max_tokens - _EXTRA_TOKENS)
@@ -114,9 +113,9 @@ class Constraints:
         found = self._compiler.first_satisfiable(rules, name, is_json=False)
         if not found:
             raise self.vocabulary.no_match_error(pattern, name)
-        place, matcher = found
-        constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
-        if place:  # its bound in characters is above the token budget
+        index, matcher = found
+        constraint = Constraint(rules[index], self.vocabulary, matcher, is_json=False)
+        if index:  # its bound in characters is above the token budget
             _check_budget(constraint.start().shortest(self.vocabulary), max_tokens, name)
         return constraint
 

@@ -86,7 +86,7 @@ class JsonText:
         if not level.is_object:
             index, lists = level.index, (v for v in level.position.values if isinstance(v, list))
             self._next = self._position(
-                (flat.item(index) for flat in level.position.flat),
+                (flat.item(index) for flat in level.position.schemas),
                 (value[index] for value in lists if index < len(value)),
             )
 
@@ -96,11 +96,11 @@ class JsonText:
         if not level or not level.name:
             return self._original(string, text, self._next.values)
         objects = [value for value in level.position.values if isinstance(value, dict)]
-        listed = [name for flat in level.position.flat for name in flat.properties]
+        listed = [name for flat in level.position.schemas for name in flat.properties]
         given = self._original(string, text, [*listed, *(name for o in objects for name in o)])
         name, level.name = json.loads(given), False
         self._next = self._position(
-            (flat.property(name) for flat in level.position.flat),
+            (flat.property(name) for flat in level.position.schemas),
             (value[name] for value in objects if name in value),
         )
         return given
@@ -114,16 +114,16 @@ class JsonText:
     def _position(
         self, places: Iterable[Conjunction | None], values: Iterable[Any] = ()
     ) -> _Position:
-        flat = [flat for some in set(places) for flat in self._alternatives.of(some)]
-        listed = [value for some in flat for _, value in some.values or ()]
-        return _Position(flat, [*values, *listed])
+        schemas = [flat for some in set(places) for flat in self._alternatives.of(some)]
+        listed = [value for flat in schemas for _, value in flat.values or ()]
+        return _Position(schemas, [*values, *listed])
 
 
 @dataclass(frozen=True, slots=True)
 class _Position:
     """What may be at a position: its alternatives, and the values listed for it."""
 
-    flat: list[FlatSchema]
+    schemas: list[FlatSchema]
     values: list[Any]
 
 

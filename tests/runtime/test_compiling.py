@@ -126,12 +126,12 @@ def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.M
 
 
 def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    try_grammars = list[list[str]]()
-    ask = pool.Child.try_grammars
+    tried = list[list[str]]()
+    try_grammars = pool.Child.try_grammars
 
     def counted(self: pool.Child, table: str, grammars: list[str]) -> Any:
-        try_grammars.append(grammars)
-        return ask(self, table, grammars)
+        tried.append(grammars)
+        return try_grammars(self, table, grammars)
 
     monkeypatch.setattr(pool.Child, "try_grammars", counted)
     constraints = model.constraints
@@ -140,7 +140,7 @@ def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(try_grammars) == 1
+    assert len(tried) == 1
 
 
 ASKING = """

@@ -215,12 +215,12 @@ def test_whether_a_cut_answer_is_whole(model: Model) -> None:
     assert not constraint.accepts(model.tokenizer.encode("富士山"))
 
 
-def narrowest(model: Model, schema: Schema) -> float:
+def min_chars(model: Model, schema: Schema) -> float:
     """Characters that a value may need though all that may be bounded is."""
     vocabulary = model.constraints.vocabulary
     alternatives = Alternatives(Document(schema))
     strings = Strings(vocabulary, model.constraints._compiler)
-    return Sizes(alternatives, Literals(vocabulary), strings).narrowest(("#",))
+    return Sizes(alternatives, Literals(vocabulary), strings).min_chars(("#",))
 
 
 NAMES = st.sampled_from(["a", "b", "名", "㈱", "x y"])
@@ -305,6 +305,6 @@ def test_answers_to_any_schema_end_and_follow_it(schema: Schema, room: int, seed
     for each in (2 * seed, 2 * seed + 1):
         answer = wander(model.tokenizer, constraint, each, room)
         if not answer.ended:
-            assert narrowest(model, schema) > room - 2
+            assert min_chars(model, schema) > room - 2
             continue
         Draft202012Validator(parsed(json.dumps(schema))).validate(parsed(answer.text))

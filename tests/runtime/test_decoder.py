@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import ContextError, Model, ParameterError
-from issun.runtime.decoder import PREFILL_CHUNK, cut
+from issun.runtime.decoder import PREFILL_CHUNK, split_chunks
 from issun.runtime.kv_cache import KVCache
 
 
@@ -39,17 +39,17 @@ def tolerance(model: Model) -> float:
 @settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_chunks_join_and_none_but_a_lone_id_has_one_row(length: int) -> None:
-    chunks = list(cut(range(length)))
+    chunks = list(split_chunks(range(length)))
     assert [i for chunk in chunks for i in chunk] == list(range(length))
     assert all(len(chunk) <= PREFILL_CHUNK for chunk in chunks)
     assert length == 1 or all(len(chunk) > 1 for chunk in chunks)
 
 
 def test_chunks_of_some_lengths() -> None:
-    assert [len(c) for c in cut(range(128))] == [128]
-    assert [len(c) for c in cut(range(129))] == [127, 2]
-    assert [len(c) for c in cut(range(256))] == [128, 128]
-    assert [len(c) for c in cut(range(257))] == [128, 127, 2]
+    assert [len(c) for c in split_chunks(range(128))] == [128]
+    assert [len(c) for c in split_chunks(range(129))] == [127, 2]
+    assert [len(c) for c in split_chunks(range(256))] == [128, 128]
+    assert [len(c) for c in split_chunks(range(257))] == [128, 127, 2]
 
 
 # --- the cache ---

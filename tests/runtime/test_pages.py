@@ -44,7 +44,7 @@ def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
         inside = mapping(file)
         content = inside[:]
     assert resident(file) == 1024
-    pages.drop(least=1 << 21)
+    pages.drop(min_bytes=1 << 21)
     assert resident(file) == 1024
     pages.drop()
     assert resident(file) == 0
@@ -71,7 +71,7 @@ def test_a_long_prompt_leaves_no_embedding_in_memory(
     found = []
     with Model.load(folder, threads=1) as model:
         for least in (2 * table, table):
-            monkeypatch.setattr(decoder, "_TABLE", least)
+            monkeypatch.setattr(decoder, "_MIN_TABLE_BYTES", least)
             logits = model.score(ids)
             found.append((resident(folder / "model.onnx.data"), logits))
     (kept, before), (left, after) = found

@@ -119,7 +119,9 @@ def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: 
 def test_what_a_damaged_bundle_has_computed_is_not_used_once_it_is_repaired(
     folder: Path, cache: WeightCache, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issun.runtime.model.SMALL", 0)  # as in a file that is not hashed
+    monkeypatch.setattr(
+        "issun.runtime.model.ALWAYS_VERIFIED_BYTES", 0
+    )  # as in a file that is not hashed
     with load(folder, keep_packed=False) as model:
         expected = model.generate(model.prompt("山は?"), PARAMS)
     graph = folder / "model.onnx"

@@ -165,7 +165,7 @@ def test_no_half_file_is_left_by_an_interrupt(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("issun.runtime.files._put", fail)
+    monkeypatch.setattr("issun.runtime.files._move_into_place", fail)
     with pytest.raises(ConversationError if error is OSError else error):
         chat.save(tmp_path / "saved.json")
     assert not list(tmp_path.iterdir())

@@ -142,7 +142,7 @@ def test_another_version_or_cpu_has_its_own_entry(
 def test_a_cpu_is_told_by_what_it_can_do() -> None:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     can = next(line for line in lines if line.startswith(("flags", "Features")))
-    assert can in weight_cache._cpu()
+    assert can in weight_cache._cpu_description()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
