@@ -39,7 +39,9 @@ class Scheduler:
         self, model: Model, metrics: Metrics, *, slots: int, max_queue: int, deadline: float
     ) -> None:
         if not isinstance(model.decoder, IssunDecoder):
-            raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
+            raise ServerError(
+                "A bundle exported with Optimum cannot be served: export it with issun."
+            )
         self._model, self._decoder, self._metrics = model, model.decoder, metrics
         self._slots = Slots(model.decoder.new_cache(slots))
         self._max_queue, self._deadline = max_queue, deadline

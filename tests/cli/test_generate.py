@@ -80,7 +80,10 @@ def test_a_name_of_a_file_is_an_instruction_too(
     (tmp_path / "質問.txt").write_text("山は?", encoding="utf-8")
     result = issun("generate", "質問.txt")
     assert result.code == 0
-    assert result.err == ("[質問.txt is a file, and its name the instruction; - < FILE reads it]\n")
+    assert result.err == (
+        "[質問.txt is a file, but its name was taken as the instruction; "
+        "to read the file: - < FILE]\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_a_constrained_answer_that_is_cut(cut: list[str], tmp_path: Path) -> Non
     file.write_text(json.dumps({"anyOf": named}))  # which has no skeleton
     arguments = [str(file) if argument == file.name else argument for argument in cut]
     result = issun("generate", "--instruction", "山は?", "--seed", "1", *arguments)
-    told = "The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.\n"
+    told = "The answer ended before it was complete: raise --max-new-tokens or leave out --stop.\n"
     assert (result.code, result.err) == (1, told)
 
 
@@ -186,7 +189,7 @@ def test_inspect(fuji: Path) -> None:
     assert lines["precision"] == "int8"
     assert lines["KV cache"] == "float32 (default)"
     assert lines["network"] == "GPT-2, 1 layers, width 512, 8 heads, context 256, 512 ids"
-    assert result.err == "Every file has the content that it was exported with.\n"
+    assert result.err == "All files are as they were exported.\n"
 
 
 def test_inspect_json_is_the_manifest(fuji: Path) -> None:

@@ -103,7 +103,7 @@ def test_serve(foreign: Path, trusted: bool) -> None:
         line = process.stderr.readline()
         process.terminate()
         process.wait(20)
-    assert ("answers at http://127.0.0.1:" in line) is trusted, line
+    assert ("at http://127.0.0.1:" in line) is trusted, line
     assert (REFUSED in line) is not trusted
 
 
