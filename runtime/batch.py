@@ -44,7 +44,7 @@ def make_jobs(
         params = [params] * len(prompts)
     if len(params) != len(prompts):
         raise ParameterError(
-            "There are {prompts} prompts and {params} sampling parameters: give one for all "
+            "There are {prompts} prompts and {params} sampling parameters: pass one for all "
             "prompts, or one for each.",
             prompts=len(prompts),
             params=len(params),

@@ -24,7 +24,7 @@ class UsageLock:
         with self._lock:
             if self.active:
                 raise BusyError(
-                    "The model is answering: finish, cancel or close that stream first."
+                    "The model is busy: finish, cancel or close the current stream first."
                 )
             use.active = True
             self._latest = weakref.ref(use)

@@ -89,7 +89,7 @@ def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession)
 def _raise(folder: Path, faults: list[str]) -> None:
     if faults:
         raise BundleError(
-            "{folder}: the manifest does not fit the bundle: {faults}.",
+            "{folder}: the manifest does not match the bundle: {faults}.",
             folder=folder,
             faults="; ".join(faults),
         )

@@ -76,21 +76,21 @@ class Conversation:
         ContextError if the context is full.
         """
         if self._partial is None:
-            raise ConversationError("There is no cut answer to continue.")
+            raise ConversationError("There is no truncated answer to continue.")
         return self._start(self._partial, params or self.params)
 
     def undo(self) -> Turn:
         """Remove the last turn and return it; raises ConversationError if there is none."""
         self.model.check_free()
         if not self.turns:
-            raise ConversationError("There is no turn to take back.")
+            raise ConversationError("There is no turn to undo.")
         self._partial = None
         return self.turns.pop()
 
     def retry(self, params: SamplingParams | None = None) -> Stream:
         """Answer the last message again; the old answer stays until the new one has ended."""
         if not self.turns:
-            raise ConversationError("There is no turn to answer anew.")
+            raise ConversationError("There is no turn to answer again.")
         return self._ask(self.turns[-1].message, self.turns[:-1], params)
 
     def reset(self, role: Sequence[str] | str | None = None) -> None:
@@ -115,22 +115,22 @@ class Conversation:
         cannot be written.
         """
         path = user_path(path)
-        beside = kv_path(path)
-        if keep_cache and os.path.lexists(beside):
-            raise ConversationError("{path} exists: choose another name.", path=beside)
+        kv_file = kv_path(path)
+        if keep_cache and os.path.lexists(kv_file):
+            raise ConversationError("{path} exists: choose another name.", path=kv_file)
         write_conversation(path, SavedConversation.of(self.role, self.turns))
         if not keep_cache or not isinstance(self._cache, KVCache):
             return 0
         try:
             with self.model.busy():
-                return self._save_cache(self._cache, beside)
+                return self._save_cache(self._cache, kv_file)
         except (BusyError, ParameterError):  # in use or closed
             return 0
         except OSError as error:
             raise ConversationError(
-                "{path} is written, but not the KV cache {beside}: {reason}",
+                "{path} was written, but not the KV cache {kv_file}: {reason}",
                 path=path,
-                beside=beside,
+                kv_file=kv_file,
                 reason=reason_of(error),
             ) from error
 

@@ -71,11 +71,11 @@ class Decoder(ABC):
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise ParameterError unless `ids` is a nonempty sequence of valid ids."""
         if not ids:
-            raise ParameterError("There is nothing to read: the list of ids is empty.")
+            raise ParameterError("The list of ids is empty.")
         for token in ids:
             if not isinstance(token, Integral) or not 0 <= token < self.vocab_size:
                 raise ParameterError(
-                    "The id {id!r} is out of range: the model has the ids 0 to {last}.",
+                    "The id {id!r} is out of range: the model has ids 0 to {last}.",
                     id=token,
                     last=self.vocab_size - 1,
                 )
@@ -106,7 +106,7 @@ class Decoder(ABC):
         for row in rows:
             if not 0 <= row < num_rows:
                 raise ParameterError(
-                    "The logits row {row} is out of range: there are the rows 0 to {last}.",
+                    "The logits row {row} is out of range: there are rows 0 to {last}.",
                     row=row,
                     last=num_rows - 1,
                 )

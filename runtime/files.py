@@ -25,7 +25,7 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 def user_path(path: str | Path) -> Path:
     """Return `path` with `~` expanded; raises ParameterError for text that cannot be a path."""
     if not str(path).strip() or "\0" in str(path):
-        raise ParameterError("{path!r} is no path.", path=str(path))
+        raise ParameterError("{path!r} is not a path.", path=str(path))
     try:
         return Path(path).expanduser()
     except RuntimeError:  # ~name of an unknown user

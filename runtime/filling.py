@@ -57,10 +57,10 @@ def compile_schema(
     least = _MIN_TOKENS * plan.count.least
     if least > max_tokens:
         raise ParameterError(
-            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            "{name} needs at least {least:,} tokens, but the answer is limited to {limit:,}.",
             name="schema",
             least=least,
-            room=max_tokens,
+            limit=max_tokens,
         )
     share = max(_MIN_SHARE, max_tokens // max(1, plan.count.most))
     latest = time.monotonic() + _MAX_SECONDS
@@ -79,7 +79,7 @@ def compile_schema(
             constraints[key] = make(most)
         if time.monotonic() > latest:
             raise ParameterError(
-                "{name} takes more than {limit:g} s to compile: take a simpler one.",
+                "{name} takes more than {limit:g} s to compile: simplify it.",
                 name="schema",
                 limit=_MAX_SECONDS,
             )
@@ -96,9 +96,9 @@ def _constraint(model: Model, schema: dict[str, Any], query: Query, max_tokens: 
             if query.pattern_place is not None or "pattern" not in error.values:
                 raise
             raise ParameterError(  # without the pattern, which is not the user's
-                "{path}: not even the shortest value fits into {room:,} tokens.",
+                "{path}: not even the shortest value fits into {limit:,} tokens.",
                 path=query.value_place,
-                room=max_tokens,
+                limit=max_tokens,
             ) from error
     return model.constraints.json_schema(schema, place=query.place or "#", max_tokens=max_tokens)
 

@@ -41,7 +41,7 @@ class Cache:
         held = self.ids[slot]
         if not 0 <= length <= len(held):
             raise ParameterError(
-                "Cannot rewind to {length}: the cache holds {held} tokens.",
+                "Cannot rewind to {length}: the cache has {held} tokens.",
                 length=length,
                 held=len(held),
             )

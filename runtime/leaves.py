@@ -112,7 +112,7 @@ class Leaf:
         except UnusableError:
             if self.fallback is None:
                 raise SamplingError(
-                    "There is no value in the answer to {line!r}.", line=line
+                    "The reply to {line!r} contains no valid value.", line=line
                 ) from None
         reply = yield replace(self.fallback, line=line)
         return json.loads(reply) if self.fallback.place is not None else self.parse(reply, "")

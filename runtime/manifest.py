@@ -209,7 +209,8 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version > FORMAT_VERSION:
             raise BundleError(
-                "{path} has format {found}, this issun reads up to format {known}: update issun.",
+                "{path} has format {found}, but this version of issun reads formats up to "
+                "{known}: update issun.",
                 path=path,
                 found=version,
                 known=FORMAT_VERSION,
@@ -248,12 +249,14 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if not path.is_file() or path.is_symlink():
             raise BundleError(
-                "{path} is missing or a link: export the bundle again, or copy it whole.", path=path
+                "{path} is missing or a symbolic link: export the bundle again, or copy it "
+                "completely.",
+                path=path,
             )
         if (size := path.stat().st_size) != info.size:
             raise BundleError(
-                "{path} has {found:,} bytes where the manifest says {expected:,}: "
-                "the file is damaged or was not copied whole.",
+                "{path} has {found:,} bytes instead of {expected:,}: the file is damaged or was "
+                "not copied completely.",
                 path=path,
                 found=size,
                 expected=info.size,
@@ -268,7 +271,8 @@ def verify_hashes(folder: Path, manifest: Manifest, *, largest: float = math.inf
     for name, info in manifest.files.items():
         if info.size <= largest and sha256_of(folder / name) != info.sha256:
             raise BundleError(
-                "{path} does not have the content that it was exported with.", path=folder / name
+                "{path} differs from the file that was exported: export or copy the bundle again.",
+                path=folder / name,
             )
 
 

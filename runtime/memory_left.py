@@ -56,8 +56,8 @@ def memory_for(tokens: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            "There is not enough memory for {tokens:,} more tokens: close other programs, or take "
-            "a smaller precision or a shorter context.",
+            "There is not enough memory for {tokens:,} more tokens: close other programs, or "
+            "use a smaller precision or a shorter context.",
             tokens=tokens,
         ) from error
 

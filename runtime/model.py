@@ -168,7 +168,7 @@ class Model:
         """
         self.check_free()
         if isinstance(prompts, str):
-            raise ParameterError("The prompts are one text: give a list of texts.")
+            raise ParameterError("prompts is a single text: pass a list of texts.")
         jobs = make_jobs(
             self.decoder,
             [self._encode(prompt) for prompt in prompts],
@@ -431,7 +431,7 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
         defaults = SamplingParams(**{k: _to_tuples(v) for k, v in manifest.sampling.items()})
     except (TypeError, ParameterError) as error:
         raise BundleError(
-            "The manifest's default sampling is bad: {reason}", reason=error
+            "The manifest's sampling defaults are invalid: {reason}", reason=error
         ) from error
     most = changes.get("max_new_tokens")
     if isinstance(most, int) and most > 0:

@@ -58,7 +58,7 @@ class OptimumDecoder(Decoder):
     def new_cache(self, slots: int = 1) -> GrowingCache:
         """Return an empty cache; this kind of graph serves one sequence."""
         if slots != 1:
-            raise ParameterError("An Optimum graph serves 1 slot, not {slots}.", slots=slots)
+            raise ParameterError("An Optimum graph supports 1 slot, not {slots}.", slots=slots)
         return GrowingCache(self._past_names, *self._heads)
 
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:

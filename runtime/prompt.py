@@ -91,8 +91,9 @@ class PromptBuilder:
             before = self._chat_ids(role, turns[dropped:], message) if answer_prefix else ids
             return FittedPrompt(ids, dropped, len(ids) - common_prefix(ids, before))
         raise ContextError(
-            "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
-            "answer: {over:,} more than the context of {limit:,}. Shorten the role or the message.",
+            "The role and the message have {tokens:,} tokens, and {reserve} are reserved for "
+            "the answer: {over:,} more than the context of {limit:,}. Shorten the role or the "
+            "message.",
             tokens=len(ids),
             reserve=reserve,
             over=len(ids) + reserve - self._n_positions,

@@ -148,7 +148,7 @@ class SamplingParams:
             isinstance(s, str) and s for s in self.stop
         ):
             raise ParameterError(
-                "stop is {value!r}, it must be a tuple of strings that are not empty.",
+                "stop is {value!r}, it must be a tuple of non-empty strings.",
                 value=self.stop,
             )
 
@@ -223,9 +223,9 @@ class Sampler:
         logits = self._process(logits, prompt, answer)
         highest = logits.max()  # NaN if any logit is
         if math.isnan(highest) or highest == math.inf:
-            raise SamplingError("The model gave logits that are not numbers (NaN).")
+            raise SamplingError("The model returned logits that are not numbers (NaN).")
         if highest == MASKED:
-            raise SamplingError("No token is left to draw: all are banned.")
+            raise SamplingError("No token can be sampled: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
         logits, ids = self._warp(logits)
@@ -291,7 +291,8 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
     for token in ids:
         if not 0 <= token < rows:
             raise ParameterError(
-                "{name} holds the id {id}, which is out of range: the model has 0 to {last}.",
+                "{name} contains the id {id}, which is out of range: the model has ids 0 to "
+                "{last}.",
                 name=name,
                 id=token,
                 last=rows - 1,

@@ -61,13 +61,13 @@ def read_conversation(path: Path) -> SavedConversation:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if len(raw) > _MAX_FILE_BYTES:
-        raise ConversationError("{path} is no saved conversation: too large.", path=path)
+        raise ConversationError("{path} is not a saved conversation: it is too large.", path=path)
     try:
         raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version != _FORMAT_VERSION:
             raise ConversationError(
-                "{path} has format {found}; this issun reads format {known}.",
+                "{path} has format {found}; this version of issun reads format {known}.",
                 path=path,
                 found=version,
                 known=_FORMAT_VERSION,
@@ -75,7 +75,7 @@ def read_conversation(path: Path) -> SavedConversation:
         return msgspec.json.decode(raw, type=SavedConversation)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConversationError(
-            "{path} is no saved conversation: {reason}", path=path, reason=error
+            "{path} is not a saved conversation: {reason}", path=path, reason=error
         ) from error
 
 

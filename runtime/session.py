@@ -56,7 +56,7 @@ def create_session(
     except Exception as error:  # ONNX Runtime's errors share no base class
         if is_out_of_memory(error):
             raise OutOfMemoryError(
-                "There is not enough memory to open {path}: close other programs, or take a "
+                "There is not enough memory to open {path}: close other programs, or use a "
                 "smaller precision.",
                 path=path,
             ) from error
@@ -76,7 +76,7 @@ def graph_errors() -> Iterator[None]:
         if is_out_of_memory(error) or not (foreign or type(error) is RuntimeError):
             raise
         raise BundleError(
-            "The bundle's graph cannot be computed: {reason}. Export it again.",
+            "The bundle's graph failed to run: {reason}. Export it again.",
             reason=" ".join(str(error).split())[:200],
         ) from error
 

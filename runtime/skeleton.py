@@ -90,7 +90,7 @@ class _Planner:
             raise _NoSkeletonError
         alternatives = self._alternatives.of((place,))
         if not alternatives:
-            raise ParameterError("{path}: no value can follow the schema.", path=place)
+            raise ParameterError("{path}: no value satisfies the schema.", path=place)
         schema = self._document.at(place)
         if not isinstance(schema, dict):
             return _anything()
@@ -224,7 +224,7 @@ class _Planner:
             if satisfies_keywords(value, flat, self._alternatives)
         }
         if not values:
-            raise ParameterError("{path}: no value can follow the schema.", path=place)
+            raise ParameterError("{path}: no value satisfies the schema.", path=place)
         if len(values) == 1:
             return Fixed(*(dumps(value) for value, _ in values.values()))
         return LeafNode(leaves.one_of({self._spelled(v, own): v for v, own in values.values()}))

@@ -143,7 +143,7 @@ class Tokenizer:
         if not 0 <= token < self.num_pieces:
             beyond = "".join(f", {i}" for i in sorted(self.added_ids))
             raise ParameterError(
-                "The id {id} is no token: the tokenizer has the ids 0 to {last}.",
+                "The id {id} is not a token: the tokenizer has ids 0 to {last}.",
                 id=token,
                 last=f"{self.num_pieces - 1}{beyond}",
             )

@@ -50,21 +50,21 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
     try:
         model = parse_model(path.read_bytes())
     except Exception as error:  # protobuf has its own DecodeError
-        raise BundleError("{path} is no ONNX graph, or damaged.", path=path) from error
+        raise BundleError("{path} is not an ONNX graph, or is damaged.", path=path) from error
     for tensor in _tensors(model.graph):
         _check_reference(path, tensor, manifest)
     disallowed = None if trust else _find_disallowed(model, _OPERATORS[manifest.graph])
     if disallowed is not None:
         raise BundleError(
-            "{path} holds {what}, which issun does not write: it could read your files or never "
-            "end. Where you trust its author: --trust, or Model.load(trust=True).",
+            "{path} contains {what}, which issun does not export: it could read your files or "
+            "run forever. If you trust its author, use --trust or Model.load(trust=True).",
             path=path,
             what=disallowed,
         )
     for tensor in _tensors(model.graph) if manifest.graph == "issun" else ():
         if tensor.external_data and not _has_valid_range(tensor, manifest):
             raise BundleError(
-                "{path} says of {name!r} no place in its file: export the bundle again.",
+                "{path} does not say where the tensor {name!r} is stored: export the bundle again.",
                 path=path,
                 name=tensor.name[:100],
             )
@@ -118,7 +118,7 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
     for field in tensor.external_data:
         if field.key == "location" and field.value not in manifest.files:
             raise BundleError(
-                "{path} refers to the file {name!r}, which is not one of the bundle's.",
+                "{path} refers to the file {name!r}, which is not part of the bundle.",
                 path=path,
                 name=field.value[:100],
             )

@@ -71,7 +71,7 @@ class WeightCache:
                 return session, self.folder / entry.key
             if entry:
                 self._remove(entry.key)
-                notify("The packed weights in {path} were damaged: removed.", path=self.folder)
+                notify("Removed damaged packed weights from {path}.", path=self.folder)
         except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
         return open_session(graph, threads=threads), None
@@ -143,7 +143,7 @@ class WeightCache:
             return entry
         if manifest.size > MAX_CACHE_BYTES:
             notify(
-                "Packed weights are not kept: they are larger than the cache may be, {limit:,} MB.",
+                "Packed weights are not cached: they exceed the cache's limit of {limit:,} MB.",
                 limit=MAX_CACHE_BYTES // 10**6,
             )
             return None
@@ -152,8 +152,8 @@ class WeightCache:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             notify(
-                "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, "
-                "and {free:,} MB are free.",
+                "Packed weights are not cached: packing needs {needed:,} MB of disk space "
+                "temporarily, and {free:,} MB are free.",
                 needed=int(needed / 1e6),
                 free=free // 10**6,
             )
@@ -167,7 +167,7 @@ class WeightCache:
     def _create(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
         for left in self.folder.glob(f"*{_PARTIAL}"):  # only the lock's holder writes
             shutil.rmtree(left)
-        notify("Packing the weights for this CPU, which later starts need not do …")
+        notify("Packing the weights for this CPU; later starts skip this …")
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
         try:

@@ -60,7 +60,7 @@ class Alternatives:
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[FlatSchema]:
         """Return the alternatives of one schema; `trail` detects cycles of references."""
         if place in trail:
-            raise ParameterError("{path} refers to itself without an end.", path=place)
+            raise ParameterError("{path} is a circular reference.", path=place)
         node, trail = self._document.at(place), (*trail, place)
         if isinstance(node, bool):
             return [FlatSchema(place=place)] if node else []
@@ -108,7 +108,7 @@ class Alternatives:
                 not self._is_empty(a.intersect(b), _DEPTH) for a in typed[i] for b in options[j]
             ):
                 raise ParameterError(
-                    "{path}: a value may follow two of the alternatives: write anyOf.", path=place
+                    "{path}: a value could match two of the alternatives: use anyOf.", path=place
                 )
         return typed
 
@@ -281,11 +281,11 @@ def _check_supported(node: dict[str, Any], place: Place) -> None:
         if name in node and node[name] != _NO_EFFECT.get(name, {}) and node[name] != {}:
             if name == "if" and not {"then", "else"} & node.keys():
                 continue
-            raise ParameterError("{path} cannot be followed.", path=inside(place, name))
+            raise ParameterError("{path} is not supported.", path=inside(place, name))
     closed = node.get("unevaluatedProperties", False)
     if closed is not False and closed is not True and closed != {}:
         raise ParameterError(
-            "{path} cannot be followed.", path=inside(place, "unevaluatedProperties")
+            "{path} is not supported.", path=inside(place, "unevaluatedProperties")
         )
 
 

@@ -102,7 +102,8 @@ class Compiler:
                 return self._outcomes[key]
             if self._waiting >= MAX_WAITING:
                 raise CompilerBusyError(
-                    "{limit} schemas or patterns wait to be compiled already: try again later.",
+                    "{limit} schemas or patterns are already waiting to be compiled: try again "
+                    "later.",
                     limit=MAX_WAITING,
                 )
             if key not in self._running:
@@ -171,7 +172,7 @@ def _table(vocabulary: Vocabulary, name: str) -> Table:
 
 def _too_long(limit: float, name: str) -> ParameterError:
     return ParameterError(
-        "{name} takes more than {limit:g} s to compile: take a simpler one.",
+        "{name} takes more than {limit:g} s to compile: simplify it.",
         name=name,
         limit=limit,
     )
@@ -179,7 +180,7 @@ def _too_long(limit: float, name: str) -> ParameterError:
 
 def _too_large(name: str) -> ParameterError:
     return ParameterError(
-        "{name} takes more than {limit:,} MB of memory to compile: take a simpler one.",
+        "{name} takes more than {limit:,} MB of memory to compile: simplify it.",
         name=name,
         limit=MAX_BYTES >> 20,
     )

@@ -61,7 +61,7 @@ class Constraints:
         cannot be spelled even in the tokenizer's normalized form.
         """
         if not texts or not all(text.strip(" ") for text in texts):
-            raise ParameterError("choices must be texts that are not empty.")
+            raise ParameterError("choices must be a list of non-empty texts.")
         _check_size("".join(texts), "choices")
         max_tokens = max_tokens or self._max_tokens
         longest = 0
@@ -82,7 +82,7 @@ class Constraints:
         rules = f"start: {self._start_rule(max_tokens - longest)}answer\nanswer: {rule}\n"
         found = self._compiler.first_satisfiable([rules], "choices", is_json=False)
         if not found:
-            raise ParameterError("choices: nothing can be written.")
+            raise ParameterError("choices: the model cannot write any of them.")
         restorer = partial(WholeText, originals) if restored else None
         return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
@@ -131,13 +131,13 @@ class Constraints:
         try:
             fitted, least, restorer = self._fit_schema(_copy_json(schema), place, max_tokens)
         except RecursionError as error:
-            raise ParameterError("The schema is too large: take a simpler one.") from error
+            raise ParameterError("The schema is too large: simplify it.") from error
         rules = (
             f"start: {self._start_rule(max_tokens - least)}answer\nanswer: %json {dumps(fitted)}"
         )
         found = self._compiler.first_satisfiable([rules], "schema", is_json=True)
         if not found:
-            raise ParameterError("{path}: no value can follow the schema.", path=place)
+            raise ParameterError("{path}: no value satisfies the schema.", path=place)
         return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fit_schema(
@@ -171,13 +171,13 @@ def _check_size(given: str, name: str) -> None:
         size = len(given.encode())
     except UnicodeEncodeError as error:
         raise ParameterError(
-            "{name} has half a character (a lone surrogate) at {place}.",
+            "{name} has half a character (a lone surrogate) at position {position}.",
             name=name,
-            place=error.start,
+            position=error.start,
         ) from error
     if size > _MAX_BYTES:
         raise ParameterError(
-            "{name} has {size:,} bytes, it must have at most {limit:,}.",
+            "{name} has {size:,} bytes, but at most {limit:,} are allowed.",
             name=name,
             size=size,
             limit=_MAX_BYTES,
@@ -189,7 +189,7 @@ def _copy_json(schema: dict[str, Any]) -> Any:
     try:
         text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ParameterError("The schema is no JSON: {reason}", reason=error) from error
+        raise ParameterError("The schema is not JSON: {reason}", reason=error) from error
     _check_size(text, "schema")
     return json.loads(text)
 
@@ -197,10 +197,10 @@ def _copy_json(schema: dict[str, Any]) -> Any:
 def _check_budget(least: int, max_tokens: int, name: str) -> None:
     if least > max_tokens:
         raise ParameterError(
-            "{name} needs {least:,} tokens or more, and the answer may have {room:,}.",
+            "{name} needs at least {least:,} tokens, but the answer is limited to {limit:,}.",
             name=name,
             least=least,
-            room=max_tokens,
+            limit=max_tokens,
         )
 
 

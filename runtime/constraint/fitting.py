@@ -50,7 +50,7 @@ class Fitter:
         budget = max(round_down(int(budget)), int(self._sizes.min_chars(places)))
         key = places, budget
         if len(self._names) >= _MAX_DEFINITIONS:
-            raise ParameterError("The schema is too large: take a simpler one.")
+            raise ParameterError("The schema is too large: simplify it.")
         if key not in self._names:
             name = self._names[key] = str(len(self._names))
             self._definitions[name] = self._alternatives(places, budget)
@@ -77,7 +77,7 @@ class Fitter:
 
     def _array(self, flat: FlatSchema, budget: int) -> dict[str, Any]:
         if flat.unique:
-            raise ParameterError("{path} cannot be followed.", path=flat.unique)
+            raise ParameterError("{path} is not supported.", path=flat.unique)
         count = least = int(flat.limit("minItems", 0))
         most = flat.limit("maxItems", math.inf)
         left = budget - 2 - sum(1 + self._char_range(flat.item(i))[0] for i in range(least))
@@ -181,7 +181,7 @@ class Fitter:
         }
         if len(properties) < len(names):
             raise ParameterError(
-                "{path} has two names that the vocabulary spells alike.", path=flat.place
+                "{path} has two names that the model's vocabulary spells the same.", path=flat.place
             )
         schema: dict[str, Any] = {
             "type": "object",
@@ -202,7 +202,7 @@ class Fitter:
             return
         path = places[0] if places else "#"
         if places in trail:
-            raise ParameterError("{path} needs itself, without an end.", path=path)
+            raise ParameterError("{path} requires an infinitely nested value.", path=path)
         for flat, kind in self._sizes.alternatives(places):
             missing = self._sizes.unspellable(kind)
             if missing:
@@ -215,7 +215,7 @@ class Fitter:
             for inner in needed:
                 if inner is not None:
                     self._explain(inner, (*trail, places))
-        raise ParameterError("{path}: no value can follow the schema.", path=path)
+        raise ParameterError("{path}: no value satisfies the schema.", path=path)
 
 
 def _num_growing(budget: int) -> int:

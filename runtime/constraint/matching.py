@@ -146,7 +146,7 @@ class Matcher:
 def _stuck(state: Any) -> SamplingError:
     reason = first_line(state.get_error()) if state is not None and state.is_error() else "stuck"
     return SamplingError(
-        "The answer cannot go on as it was constrained: {reason}",
+        "The answer cannot continue under its constraint: {reason}",
         reason=reason,
     )
 

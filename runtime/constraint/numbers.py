@@ -60,9 +60,9 @@ def _possible_decimals(flat: FlatSchema, digits: int) -> list[int]:
         if least < high or (least == high and not high_exclusive):
             return [decimals]
     raise ParameterError(
-        "{path} leaves no number of {places} places or less.",
+        "{path}: no number with at most {decimals} decimals is within the bounds.",
         path=flat.place,
-        places=_MAX_DECIMALS,
+        decimals=_MAX_DECIMALS,
     )
 
 
@@ -79,7 +79,7 @@ def _bounds(flat: FlatSchema, digits: int) -> dict[str, Any]:
             continue
         if abs(bound) > MAX_EXACT_INTEGER:
             path = inside(flat.place, name)
-            raise ParameterError("{path} cannot be followed.", path=path)
+            raise ParameterError("{path} is not supported.", path=path)
         del bounds[name]
         bounds[f"exclusive{name.capitalize()}" if exclusive else name] = (
             int(bound) if bound.denominator == 1 else float(bound)

@@ -52,7 +52,7 @@ class Document:
             if found is not None and self._holds(found):
                 return found
         raise ParameterError(
-            "{path} refers to {reference!r}, which is not within the schema.",
+            "{path} refers to {reference!r}, which is not in the schema.",
             path=place,
             reference=reference,
         )

@@ -189,7 +189,8 @@ def test_a_schema_whose_smallest_answer_does_not_fit_is_refused(
     with pytest.raises(ParameterError) as caught:
         model.constraints.json_schema(schema, max_tokens=100)
     found = re.fullmatch(
-        r"schema needs ([\d,]+) tokens or more, and the answer may have 100\.", str(caught.value)
+        r"schema needs at least ([\d,]+) tokens, but the answer is limited to 100\.",
+        str(caught.value),
     )
     assert found
     assert abs(int(found[1].replace(",", "")) - needs) <= needs // 4
@@ -197,9 +198,9 @@ def test_a_schema_whose_smallest_answer_does_not_fit_is_refused(
 
 
 def test_choices_and_patterns_that_do_not_fit_are_refused(model: Model) -> None:
-    with pytest.raises(ParameterError, match=r"choices\[1\] needs 9 tokens or more"):
+    with pytest.raises(ParameterError, match=r"choices\[1\] needs at least 9 tokens"):
         model.constraints.choices(["はい", "012345678"], max_tokens=8)
-    with pytest.raises(ParameterError, match="regex needs 90 tokens or more"):
+    with pytest.raises(ParameterError, match="regex needs at least 90 tokens"):
         model.constraints.regex("[0-9]{90}", max_tokens=20)
     model.constraints.choices(["はい", "012345678"], max_tokens=9)
     model.constraints.regex("[0-9]{90}", max_tokens=90)

@@ -207,7 +207,7 @@ def test_too_long_a_role_names_the_numbers(build: Build) -> None:
     tokens = len(chat_ids(build(), role, [], "やあ"))
     with pytest.raises(ContextError) as caught:
         build(tokens + 99).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
-    assert f"{tokens:,} tokens and 100 are kept" in str(caught.value)
+    assert f"{tokens:,} tokens, and 100 are reserved" in str(caught.value)
     assert f"1 more than the context of {tokens + 99:,}" in str(caught.value)
     assert build(tokens + 100).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
 

@@ -91,7 +91,7 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     assert list(cache.damaged()) == [entry]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), expected)
-    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert notes == [f"Removed damaged packed weights from {cache.folder}."]
     assert np.array_equal(logits(folder), expected)
 
 

@@ -77,7 +77,7 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     assert [entry.bundle for entry in cache.damaged()] == [str(folder)]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), expected)
-    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert notes == [f"Removed damaged packed weights from {cache.folder}."]
     assert cache.entries() == []
     assert np.array_equal(logits(folder), expected)
     assert list(cache.damaged()) == []

@@ -53,7 +53,7 @@ def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))  # type: ignore[attr-defined]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
-    assert notes[0].startswith("Packed weights are not kept: that takes ")
+    assert notes[0].startswith("Packed weights are not cached: packing needs ")
     assert cache.entries() == []
 
 
@@ -63,7 +63,7 @@ def test_what_is_larger_than_the_whole_cache(
     monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", 1000)
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
-    assert notes == ["Packed weights are not kept: they are larger than the cache may be, 0 MB."]
+    assert notes == ["Packed weights are not cached: they exceed the cache's limit of 0 MB."]
     assert cache.entries() == []
 
 
@@ -254,7 +254,7 @@ def test_data_outside_the_bundle_is_refused_as_without_a_cache(
     graph = folder / "model.onnx"
     manifest["files"][graph.name] = {"size": graph.stat().st_size, "sha256": sha256_of(graph)}
     (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(BundleError, match="not one of the bundle's"):
+    with pytest.raises(BundleError, match="not part of the bundle's"):
         load(folder)
 
 
