@@ -18,10 +18,10 @@ from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.answer import Stream
+from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text, user_path
 from issun.runtime.filling import compile_schema, fill
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import make_params
 
 _PATH = re.compile(r"\.{0,2}/|~" + (r"|\.{0,2}\\|[A-Za-z]:" if sys.platform == "win32" else ""))
 

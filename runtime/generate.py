@@ -197,6 +197,34 @@ def generate(
             yield segment
 
 
+def prefill(
+    decoder: Decoder,
+    cache: Cache,
+    ids: Sequence[int],
+    *,
+    prompt_cache: PromptCache | None = None,
+    stop: Stop = never,
+) -> int:
+    """Make `cache` hold `ids`, and return how many of them were computed.
+
+    `stop` and `prompt_cache` are those of `generate`. Raises as `check_prompt` does.
+    """
+    check_prompt(decoder, ids)
+    prefix_length = prompt_cache.load(cache, ids) if prompt_cache else 0
+    shared = cache.keep_common_prefix(ids)
+    rest = ids[max(shared, prefix_length) :]
+    # Attention rounds a single row differently, so it is left for the next prefill.
+    for chunk in chain(
+        split_chunks(ids[:prefix_length]), split_chunks(rest) if len(rest) > 1 else ()
+    ):
+        if stop():
+            break
+        decoder.forward(cache, [chunk], [])
+    if prefix_length and prompt_cache:
+        prompt_cache.store(cache)
+    return len(cache.ids[0]) - shared
+
+
 def _decode_with_draft(
     decoder: Decoder, cache: Cache, state: RequestState, lookup: PromptLookup, token: int
 ) -> Generator[Segment, None, Segment]:

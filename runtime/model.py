@@ -7,12 +7,10 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +20,19 @@ from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.busy import ExclusiveUse, UsageLock
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
-from issun.runtime.decoder import Decoder, IssunDecoder, split_chunks
-from issun.runtime.errors import BundleError, Notify, ParameterError
+from issun.runtime.decoder import Decoder, IssunDecoder
+from issun.runtime.defaults import make_params
+from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, RequestState, Stop, check_prompt, generate, never
+from issun.runtime.generate import (
+    Clock,
+    RequestState,
+    Stop,
+    check_prompt,
+    generate,
+    never,
+    prefill,
+)
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
 from issun.runtime.manifest import (
@@ -324,20 +331,7 @@ class Model:
         Raises as `stream` does.
         """
         with self.busy():
-            check_prompt(self.decoder, ids)
-            prefix_length = self._prompt_cache.load(cache, ids) if self._prompt_cache else 0
-            shared = cache.keep_common_prefix(ids)
-            rest = ids[max(shared, prefix_length) :]
-            # Attention rounds a single row differently, so it is left for the next prefill.
-            for chunk in chain(
-                split_chunks(ids[:prefix_length]), split_chunks(rest) if len(rest) > 1 else ()
-            ):
-                if stop():
-                    break
-                self.decoder.forward(cache, [chunk], [])
-            if prefix_length and self._prompt_cache:
-                self._prompt_cache.store(cache)
-            return len(cache.ids[0]) - shared
+            return prefill(self.decoder, cache, ids, prompt_cache=self._prompt_cache, stop=stop)
 
     def close(self) -> None:
         """Free the session and the caches; the model cannot be used afterwards.
@@ -420,25 +414,3 @@ class Model:
 def bundle_folder(path: str | Path | None) -> Path:
     """Return the folder of a bundle named by a user; None is the embedded model."""
     return EMBEDDED if path is None else user_path(path)
-
-
-def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """Return the bundle's default sampling with `changes`; raises BundleError for a bad default.
-
-    An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger.
-    """
-    try:
-        defaults = SamplingParams(**{k: _to_tuples(v) for k, v in manifest.sampling.items()})
-    except (TypeError, ParameterError) as error:
-        raise BundleError(
-            "The manifest's sampling defaults are invalid: {reason}", reason=error
-        ) from error
-    most = changes.get("max_new_tokens")
-    if isinstance(most, int) and most > 0:
-        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
-    return replace(defaults, **changes) if changes else defaults
-
-
-def _to_tuples(value: Any) -> Any:
-    """Convert JSON's lists to tuples."""
-    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
