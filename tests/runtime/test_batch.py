@@ -257,8 +257,8 @@ def test_slots_stay_full_and_no_larger_than_needed(
     params = [SamplingParams(max_new_tokens=n, seed=n, banned_ids=(1, EOS)) for n in lengths]
     many = model.generate_many(prompts, params, slots=3)
     assert [c.timings.new_tokens for c in many] == list(lengths)
-    # Three are prefilled; the second ends after a step, the fourth with its first token, and the fifth
-    # takes the place of both.
+    # Three are prefilled; the second ends after a step, the fourth with its first token, and the
+    # fifth replaces both.
     read = [len(sizes) for sizes in forwards if max(sizes) > 1]
     steps = [len(sizes) for sizes in forwards if max(sizes) == 1]
     assert (read, steps) == ([3, 1, 1], [3, 3, 3, 1])
