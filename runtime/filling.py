@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from issun.runtime.answer import Completion, Stream
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Segment, Stop, Timings
 from issun.runtime.leaves import Ask
@@ -40,15 +41,20 @@ class Form:
         return self._constraints.get(_key(ask))
 
 
-def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
+def prepare(
+    model: Model, schema: dict[str, Any], *, room: int, effort: Effort | None = None
+) -> Form | None:
     """Make a form of `schema`; None where it has no fixed skeleton.
 
     `room` is how many tokens the answers may have behind the user's text, all together.
 
-    Raises ParameterError for what cannot be followed, or not in the model's vocabulary, and where
-    not even the shortest answers fit.
+    Raises ParameterError for what cannot be followed, or not in the model's vocabulary, where not
+    even the shortest answers fit, and for what takes too much `effort`.
     """
-    plan = make_plan(schema, partial(_spelled, model), most=room // _SHORT)
+    if effort is None:
+        with model.effort() as own:
+            return prepare(model, schema, room=room, effort=own)
+    plan = make_plan(schema, partial(_spelled, model), most=room // _SHORT, effort=effort)
     if plan is None:
         return None
     least = _FEWEST * plan.count.least
@@ -69,7 +75,7 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
         if ask.pattern is None and ask.place is None:
             continue
         most = room if ask.most is None else min(room, ask.most)
-        make = partial(_constraint, model, schema, ask)
+        make = partial(_constraint, model, schema, ask, effort)
         try:
             constraints[key] = make(min(most, share))
         except ParameterError:  # perhaps its smallest value needs more than the others
@@ -83,7 +89,9 @@ def prepare(model: Model, schema: dict[str, Any], *, room: int) -> Form | None:
     return Form(plan, constraints)
 
 
-def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Constraint:
+def _constraint(
+    model: Model, schema: dict[str, Any], ask: Ask, effort: Effort, room: int
+) -> Constraint:
     if ask.pattern is not None:
         try:
             return model.constraints.regex(ask.pattern, room=room, name=ask.name or ask.path)
@@ -95,7 +103,7 @@ def _constraint(model: Model, schema: dict[str, Any], ask: Ask, room: int) -> Co
                 path=ask.path,
                 room=room,
             ) from error
-    return model.constraints.json_schema(schema, place=ask.place or "#", room=room)
+    return model.constraints.json_schema(schema, place=ask.place or "#", room=room, effort=effort)
 
 
 def _spelled(model: Model, text: str, path: str) -> str:

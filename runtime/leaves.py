@@ -27,6 +27,7 @@ _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
 _MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked afterwards
 _MOST_ITEMS = 8  # of a list that has no bound
+MOST_LISTED = 1000  # items of any list: no answer holds more
 _MOST_ADDED = 40  # characters of a text that must have some and has no bound
 _MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
@@ -179,7 +180,7 @@ def by_grammar(place: Place) -> Leaf:
 
 def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
     """A list of what `item` reads, as people write one: 赤、青、黄."""
-    limit = max(least, _MOST_ITEMS) if most is None else most
+    limit = max(least, _MOST_ITEMS) if most is None else min(most, MOST_LISTED)
     repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
     part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
     each = re.compile(part)

@@ -22,6 +22,7 @@ from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.busy import Usage, Work
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
+from issun.runtime.constraint.effort import Crowd, Effort
 from issun.runtime.decoder import Decoder, IssunDecoder, cut
 from issun.runtime.errors import BundleError, Notify, ParameterError
 from issun.runtime.files import user_path
@@ -72,6 +73,7 @@ class Model:
         self._usage = Usage(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
         self._closed = self._freed = False
+        self._stopped, self._crowd = threading.Event(), Crowd()  # of compiling constraints
         self._freeing = threading.RLock()
 
     @classmethod
@@ -195,10 +197,23 @@ class Model:
                 module=error.name,
             ) from error
 
+    def effort(self) -> Effort:
+        """What one schema may cost until it is ready."""
+        return Effort(self._stopped.is_set, self._finds, self._crowd)
+
+    def _finds(self, pattern: str, text: str) -> bool:
+        return self.constraints.finds(pattern, text)  # only now: few schemas need llguidance
+
     def stop_compiling(self) -> None:
-        """End the compiling of constraints for good: whoever waits for it gets BusyError."""
+        """End the compiling of constraints: whoever waits for it gets BusyError."""
+        self._stopped.set()
         if "constraints" in vars(self):
             self.constraints.close()
+
+    def resume_compiling(self) -> None:
+        """Let constraints be compiled again, after `stop_compiling`."""
+        self._stopped = threading.Event()
+        vars(self).pop("constraints", None)
 
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position: (len(ids), vocab) float32, computed in chunks."""

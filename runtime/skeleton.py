@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from issun.runtime import leaves
 from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.following import fits
 from issun.runtime.constraint.plain import Plain, canonical
 from issun.runtime.constraint.references import Document, Place, inside
@@ -82,17 +83,23 @@ class Plan:
 
 
 def make_plan(
-    schema: Schema, spell: Spell = lambda text, path: text, *, most: int = _MOST_NODES
+    schema: Schema,
+    spell: Spell = lambda text, path: text,
+    *,
+    most: int = _MOST_NODES,
+    effort: Effort | None = None,
 ) -> Plan | None:
     """A plan for `schema`; None where only the grammar of the whole can be followed.
 
     It asks for at most `most` values where its lists can be so short.
 
-    Raises ParameterError for a schema that is wrong or that nothing follows, and for a text of it
-    that the vocabulary cannot spell.
+    Raises ParameterError for a schema that is wrong, that nothing follows or that takes too much
+    `effort`, and for a text of it that the vocabulary cannot spell.
     """
     try:
-        root = _Planner(schema, spell, most).node("#")
+        root = _Planner(schema, spell, most, effort).node("#")
+    except RecursionError as error:
+        raise ParameterError("The schema is too large: take a simpler one.") from error
     except _NoSkeletonError:
         return None
     return None if _is_grammar(root) else Plan(root)
@@ -196,10 +203,10 @@ _Node = _Known | _Value | _Object | _Items
 class _Planner:
     """Turns the places of one schema into nodes."""
 
-    def __init__(self, schema: Schema, spell: Spell, most: int) -> None:
+    def __init__(self, schema: Schema, spell: Spell, most: int, effort: Effort | None) -> None:
         self._document, self._spell, self._count = Document(schema), spell, 0
         self._most = most
-        self._alternatives = Alternatives(self._document)
+        self._alternatives = Alternatives(self._document, effort)
         self._open = ["#"]  # places that references lead to and that are being followed
 
     def node(self, place: Place) -> _Node:
@@ -307,7 +314,7 @@ class _Planner:
             return _Known("[]")
         unique = plain.unique is not None
         item = self.node(inside(place, "items")) if "items" in schema else _anything()
-        if (unique and least > 1) or _is_grammar(item):
+        if (unique and least > 1) or least > leaves.MOST_LISTED or _is_grammar(item):
             return _by_grammar(place)
         if isinstance(item, _Value) and item.leaf.listable and not item.leaf.strict:
             leaf = leaves.several(item.leaf, least, most, unique=unique)

@@ -37,9 +37,11 @@ def ready_schema(
     length, is written by the grammar.
     """
     try:
-        if form := None if whole else prepare(model, schema, room=room):
-            return ReadySchema(form, None)
-        return ReadySchema(None, model.constraints.json_schema(schema, room=room))
+        with model.effort() as effort:
+            if form := None if whole else prepare(model, schema, room=room, effort=effort):
+                return ReadySchema(form, None)
+            grammar = model.constraints.json_schema(schema, room=room, effort=effort)
+            return ReadySchema(None, grammar)
     except ParameterError as error:
         raise invalid(place, "{reason}", reason=error) from error
 

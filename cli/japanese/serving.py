@@ -36,6 +36,7 @@ MESSAGES: dict[str, str] = {
     "{name} has {size:,} bytes, it must have at most {limit:,}.": "{name} が {size:,} バイトあります。{limit:,} バイト以下にしてください。",
     "The constraint cannot be used: {reason}": "この制約は使えません: {reason}",
     "{name} takes more than {limit:,} MB of memory to compile: take a simpler one.": "{name} の準備に {limit:,} MB を超えるメモリーが要ります。もっと簡単なものにしてください。",
+    "{limit} schemas are being prepared already: try again later.": "すでに {limit} 個のスキーマを準備しています。しばらくしてからもう一度試してください。",
     "{limit} schemas or patterns wait to be compiled already: try again later.": "すでに {limit} 個のスキーマやパターンが準備を待っています。しばらくしてからもう一度試してください。",
     "The model is being closed.": "モデルを閉じているところです。",
     "choices: nothing can be written.": "choices: 書ける答えがありません。",

@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.plain import LEAST, MOST, TYPES, Plain, Where, type_of
 from issun.runtime.constraint.references import Document, Place, inside
 from issun.runtime.errors import ParameterError
 
 _MOST_ALTERNATIVES = 256  # of one place, once everything is combined
+_MOST_SIZE = 1 << 53  # of anything that is counted: no answer holds so many
 _DEPTH = 4  # how deep two alternatives are searched for a difference
 _LENGTH, _ITEMS = ("minLength", "maxLength"), ("minItems", "maxItems")
 _LISTS = ("allOf", "anyOf", "oneOf")
@@ -28,10 +30,14 @@ _SAY_NOTHING: dict[str, Any] = {
 
 
 class Alternatives:
-    """The plain alternatives of a conjunction of places; they are worked out once."""
+    """The plain alternatives of a conjunction of places; they are worked out once.
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    All that they cost counts against `effort`.
+    """
+
+    def __init__(self, document: Document, effort: Effort | None = None) -> None:
+        self._document, self.effort = document, effort or Effort()
+        self._any = Plain(finds=self.effort.finds)
         self._known: dict[Where, list[Plain]] = {}
 
     def of(self, where: Where | None) -> list[Plain]:
@@ -43,7 +49,7 @@ class Alternatives:
         if where is None:
             return []
         if where not in self._known:
-            found = [Plain()]
+            found = [self._any]
             for place in where:
                 found = self._product(place, found, self._at(place, ()))
             complete = (plain.completed() for plain in found)
@@ -53,15 +59,16 @@ class Alternatives:
 
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[Plain]:
         """The alternatives of one place; `trail` are those that led to it without a step inside."""
+        self.effort.check()
         if place in trail:
             raise ParameterError("{path} refers to itself without an end.", path=place)
         node, trail = self._document.at(place), (*trail, place)
         if isinstance(node, bool):
-            return [Plain(place=place)] if node else []
+            return [replace(self._any, place=place)] if node else []
         if not isinstance(node, dict):
             raise _wrong(place, node, "a schema is an object, true or false")
         _check_followed(node, place)
-        found = [_own(node, place)]
+        found = [replace(_own(node, place), finds=self.effort.finds)]
         if "$ref" in node:
             target = self._document.target(place, node["$ref"])
             found = self._product(place, found, self._at(target, trail))
@@ -86,14 +93,18 @@ class Alternatives:
             raise ParameterError(
                 "{path} has more than {limit} alternatives.", path=place, limit=_MOST_ALTERNATIVES
             )
-        met = (one.meet(other) for one in a for other in b)
+        met = (self._met(one, other) for one in a for other in b)
         return [plain for plain in met if plain.types and plain.values != ()]
+
+    def _met(self, one: Plain, other: Plain) -> Plain:
+        self.effort.check()
+        return one.meet(other)
 
     def _apart(self, options: Sequence[list[Plain]], place: Place) -> list[list[Plain]]:
         """`options` with the types they speak of; raises when a value of one may follow another."""
         typed = [[plain.typed() for plain in some] for some in options]
         for i, j in permutations(range(len(options)), 2):
-            if any(not self._empty(a.meet(b), _DEPTH) for a in typed[i] for b in options[j]):
+            if any(not self._empty(self._met(a, b), _DEPTH) for a in typed[i] for b in options[j]):
                 raise ParameterError(
                     "{path}: a value may follow two of the alternatives: write anyOf.", path=place
                 )
@@ -125,7 +136,7 @@ class Alternatives:
             return True
         if depth <= 0 or not where:
             return False
-        found = [Plain()]
+        found = [self._any]
         for place in where:
             found = self._product(place, found, self._at(place, ()))
         return all(self._empty(plain, depth) for plain in found)
@@ -185,7 +196,7 @@ def _limits(node: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
             value = _number(node, name, place)
             if "imum" not in name and (value < 0 or value != int(value)):
                 raise _wrong(inside(place, name), value, "it must be a whole number")
-            yield name, value if "imum" in name else int(value)
+            yield name, value if "imum" in name else min(int(value), _MOST_SIZE)
 
 
 def _rest(node: dict[str, Any], place: Place) -> dict[str, Any]:

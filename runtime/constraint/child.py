@@ -3,7 +3,8 @@
 It reads and writes lines of JSON. {"table": name, "tokens", "ends", "silent"} is a vocabulary, its
 tokens in Latin-1, and is answered by {}. {"try": name of a vocabulary, "grammars"} is answered by
 {"found", "bytes"}: the place of the first grammar that some text follows, None, or the error of one
-that is wrong, and the memory of what was found.
+that is wrong, and the memory of what was found. {"search": pattern, "text"} is answered by
+{"found"}: whether the pattern is found in the text, None where Python cannot tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -56,6 +58,8 @@ def main() -> None:
             tables[asked["table"]] = _table(asked)
             _limit_memory()
             found: Any = {}
+        elif "search" in asked:
+            found = {"found": _found(asked["search"], asked["text"])}
         else:
             found = _tried(tables[asked["try"]], asked["grammars"])
         os.write(1, json.dumps(found).encode() + b"\n")
@@ -93,6 +97,13 @@ def _tried(table: Any, grammars: list[str]) -> dict[str, Any]:
         elif not any(sign in matcher.get_error() for sign in _NOTHING):
             return {"found": matcher.get_error(), "bytes": 0}
     return {"found": None, "bytes": 0}
+
+
+def _found(pattern: str, text: str) -> bool | None:
+    try:
+        return re.search(pattern, text) is not None
+    except (re.error, OverflowError, RecursionError):
+        return None
 
 
 def _end_with_parent() -> None:

@@ -84,16 +84,29 @@ class Compiler:
         outcome = self._passed(rules, name, JSON if is_json else TEXT)
         return None if outcome.place is None else (outcome.place, outcome.matcher)
 
+    def finds(self, pattern: str, text: str) -> bool:
+        """Whether `pattern` is found in `text`, as Python reads it; True where it cannot tell.
+
+        Python may search for ever, so a child process does. Raises as `first` does.
+        """
+        work = partial(_searched, pattern, text)
+        return self._outcome(["search", pattern, text], "pattern", work).place != 0
+
     def _passed(self, rules: Sequence[str], name: str, table: str) -> _Outcome:
+        work = partial(_compiled, self._vocabulary, list(rules), table)
+        return self._outcome([table, *rules], name, work)
+
+    def _outcome(self, of: list[str], name: str, work: Callable[[Child], _Outcome]) -> _Outcome:
         if self._process != os.getpid():
             self._begin()
-        outcome = self._outcome(list(rules), table)
+        key = hashlib.sha256(json.dumps(of).encode()).digest()
+        outcome = self._once(key, work)
         if outcome.refusal:
             raise outcome.refusal(name)
         return outcome
 
-    def _outcome(self, rules: list[str], table: str) -> _Outcome:
-        key = hashlib.sha256(json.dumps([table, *rules]).encode()).digest()
+    def _once(self, key: bytes, work: Callable[[Child], _Outcome]) -> _Outcome:
+        """What `work` gives; it is done once, whoever asks for it meanwhile and afterwards."""
         with self._lock:
             if key in self._outcomes:
                 self._outcomes.move_to_end(key)
@@ -104,7 +117,6 @@ class Compiler:
                     limit=MOST_WAITING,
                 )
             if key not in self._running:
-                work = partial(_compiled, self._vocabulary, rules, table)
                 self._running[key] = self._pool.submit(work)
             future = self._running[key]
             self._waiting += 1
@@ -157,6 +169,17 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     matcher = LLMatcher(tokens, grammars[found], log_level=0, limits=limits)
     matcher.compute_bitmask()  # which the matchers of all answers then have already
     return _Outcome(found, matcher, size)
+
+
+def _searched(pattern: str, text: str, child: Child) -> _Outcome:
+    """Search in the child: the place is 1 where something was found, and 0 where nothing was."""
+    try:
+        found = child.searched(pattern, text)
+    except TooLongError as error:
+        return _Outcome(refusal=partial(_too_long, error.seconds))
+    except DiedError:
+        return _Outcome(refusal=_too_large)
+    return _Outcome(None if found is None else int(found))
 
 
 def _table(vocabulary: Vocabulary, name: str) -> Table:

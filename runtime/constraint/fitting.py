@@ -45,6 +45,7 @@ class Fitter:
 
     def _fit(self, where: Where | None, room: float) -> Any:
         """A schema of what follows `where` in so much room."""
+        self._sizes.effort.check()
         if where is None:
             return False
         room = max(step(int(room)), int(self._sizes.narrowest(where)))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.plain import Plain, Where, canonical, matches, type_of
+from issun.runtime.constraint.plain import Plain, Where, canonical, type_of
 
 
 def follows(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
@@ -17,12 +17,13 @@ def follows(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
 
 def fits(value: Any, plain: Plain, alternatives: Alternatives) -> bool:
     """Whether `value` follows all of `plain` but the list of its values."""
+    alternatives.effort.check()
     kind = type_of(value)
     if kind not in plain.types:
         return False
     if isinstance(value, str):
         return _within(len(value), plain, "Length") and all(
-            matches(pattern, value) for _, pattern in plain.patterns
+            plain.finds(pattern, value) for _, pattern in plain.patterns
         )
     if isinstance(value, list):
         apart = not plain.unique or len({canonical(item) for item in value}) == len(value)

@@ -9,6 +9,7 @@ from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.compiling import Compiler
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
@@ -86,6 +87,10 @@ class Constraints:
         restorer = partial(WholeText, originals) if restored else None
         return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
+    def finds(self, pattern: str, text: str) -> bool:
+        """Whether `pattern` is found in `text`, in limited time; see `Compiler.finds`."""
+        return self._compiler.finds(pattern, text)
+
     def spelled(self, text: str, path: str) -> str:
         """`text` as the model can write it; raises ParameterError, naming `path`, if it cannot."""
         return self.vocabulary.spelled(self._with_newlines(text), path)
@@ -117,16 +122,24 @@ class Constraints:
         return constraint
 
     def json_schema(
-        self, schema: dict[str, Any], *, place: Place = "#", room: int | None = None
+        self,
+        schema: dict[str, Any],
+        *,
+        place: Place = "#",
+        room: int | None = None,
+        effort: Effort | None = None,
     ) -> Constraint:
         """JSON that follows `schema`, or the part of it at `place`, and ends within the room.
 
         Raises ParameterError, with the place in the schema, for what cannot be followed or
-        spelled, and where the smallest answer does not fit.
+        spelled, where the smallest answer does not fit, and for what takes too much `effort`.
         """
         room = room or self._room
+        if effort is None:
+            with Effort(search=self.finds) as own:
+                return self.json_schema(schema, place=place, room=room, effort=own)
         try:
-            fitted, least, restorer = self._fitted(_own_json(schema), place, room)
+            fitted, least, restorer = self._fitted(_own_json(schema), place, room, effort)
         except RecursionError as error:
             raise ParameterError("The schema is too large: take a simpler one.") from error
         rules = f"start: {self._begin(room - least)}answer\nanswer: %json {dumps(fitted)}"
@@ -136,17 +149,17 @@ class Constraints:
         return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fitted(
-        self, schema: dict[str, Any], place: Place, room: int
+        self, schema: dict[str, Any], place: Place, room: int, effort: Effort
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """A schema whose values fit the room, the tokens that it needs, and what restores text."""
-        alternatives = Alternatives(Document(schema))
+        alternatives = Alternatives(Document(schema), effort)
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         where = (place,)
         fitter.explain(where)
         least = int(sizes.least(where))
-        _check_room(least, room, "schema")
+        _check_room(least, room, "schema" if place == "#" else place)
         fitted = fitter.schema(where, room - _AROUND)
         restorer = partial(JsonText, alternatives, literals, where) if literals.changed else None
         return fitted, least, restorer

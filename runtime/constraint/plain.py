@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from issun.runtime.constraint.effort import Search, search
 from issun.runtime.constraint.references import Place
 
 # What a value must follow is a conjunction: the places of schemas that all hold. None: no value.
@@ -32,7 +32,8 @@ class Plain:
     """What a value must be, keyword by keyword.
 
     `values` are those of an enum or const, with their places. `additional` holds for properties
-    that are not listed; where no schema has `stated` it, listed properties are all.
+    that are not listed; where no schema has `stated` it, listed properties are all. `finds` says
+    whether a pattern is found in a text.
     """
 
     place: Place = "#"
@@ -50,6 +51,7 @@ class Plain:
     prefix: tuple[Where | None, ...] = ()
     items: Where | None = ANYTHING
     unique: Place | None = None  # of the keyword that says that no two items are equal
+    finds: Search = field(default=search, compare=False, repr=False)
 
     def meet(self, other: Plain) -> Plain:
         """What follows both."""
@@ -81,7 +83,7 @@ class Plain:
 
     def property(self, name: str) -> Where | None:
         """What the property `name` must follow."""
-        holding = [where for pattern, where in self.families.items() if matches(pattern, name)]
+        holding = [where for pattern, where in self.families.items() if self.finds(pattern, name)]
         if name in self.properties:
             holding.append(self.properties[name])
         found: Where | None = ANYTHING
@@ -155,14 +157,6 @@ class Plain:
         first += low_out and first * unit == low
         last -= high_out and last * unit == high
         return first <= last
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether `pattern` is found in `text`; True where Python cannot tell."""
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return True
 
 
 def canonical(value: Any) -> str:

@@ -106,6 +106,16 @@ class Child:
             self.end()
         return answer["found"], answer["bytes"]
 
+    def searched(self, pattern: str, text: str) -> bool | None:
+        """Whether `pattern` is found in `text`; None where Python cannot tell.
+
+        Raises as `tried` does.
+        """
+        if self._process is None:
+            self._start()
+        found: bool | None = self._ask({"search": pattern, "text": text}, MOST_SECONDS)["found"]
+        return found
+
     def close(self) -> None:
         """End the process, for good; from any thread."""
         with self._lock:

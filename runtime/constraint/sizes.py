@@ -45,6 +45,7 @@ class Sizes:
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
         self._alternatives, self._literals, self._strings = alternatives, literals, strings
+        self.effort = alternatives.effort
         self._tokens = _Smallest(self, literals.tokens, _CHARACTERS, min)
         self._characters = _Smallest(self, len, 1, max)
         self._most: dict[Where, float] = {}
@@ -91,7 +92,9 @@ class Sizes:
             return math.inf
         if count == math.inf:
             return math.inf
-        return sum(self.most(plain.item(i)) + 1 for i in range(int(count)))
+        listed = min(int(count), len(plain.prefix))
+        size: float = sum(self.most(plain.item(i)) + 1 for i in range(listed))
+        return size + (count - listed) * (self.most(plain.items) + 1) if count > listed else size
 
     def _most_properties(self, plain: Plain) -> float:
         if plain.families or plain.additional is not None:
@@ -103,6 +106,7 @@ class Sizes:
 
     def key(self, plain: Plain, name: str) -> str:
         """A property's name and the colon, as they are spelled; raises ParameterError."""
+        self.effort.check()
         where = plain.properties[name]
         place = where[0] if where else inside(plain.place, "properties", name)
         return dumps(self._literals.text(name, place)) + ":"

@@ -133,7 +133,7 @@ def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, A
             {"type": "string", "minLength": 10**9},
             "#/properties/名~1号: not even the shortest value",
         ),
-        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号: not even"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号 needs"),
         ({"type": "array", "items": {"type": "boolean"}, "minItems": 50}, "名~1号 needs"),
         ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 refers to itself without an end"),
     ],

@@ -1,0 +1,151 @@
+"""Schemas that would cost minutes or for ever before there is a grammar to be tried."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from issun.runtime import Model
+from issun.runtime.constraint import effort as efforts
+from issun.runtime.constraint.effort import MOST_SECONDS, Crowd, Effort
+from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError
+from issun.runtime.filling import prepare
+
+WORD = "a" * 40 + "!"
+ENDLESS = r"^(a+)+$"  # to be searched for in WORD
+PATTERNS = {
+    "of an enum": {"enum": [WORD], "pattern": ENDLESS},
+    "of names": {"type": "object", "patternProperties": {ENDLESS: True}, "required": [WORD]},
+    "of alternatives": {
+        "type": "object",
+        "patternProperties": {"^(a|a)*$": True},
+        "required": [WORD],
+    },
+}
+MANY = {
+    "oneOf": {"oneOf": [{"type": "string", "minLength": i, "maxLength": i} for i in range(1000)]},
+    "objects": {
+        "oneOf": [
+            {
+                "required": ["kind"],
+                "properties": {"kind": {"const": i}} | {f"n{j}": {} for j in range(9)},
+            }
+            for i in range(160)
+        ]
+    },
+    "references": {
+        "$defs": {f"n{i}": {"allOf": [{"$ref": f"#/$defs/n{i + 1}"}] * 2} for i in range(30)}
+        | {"n30": {"type": "string"}},
+        "$ref": "#/$defs/n0",
+    },
+}
+LARGE = {
+    "objects in objects": json.loads('{"properties":{"a":' * 400 + "{}" + "}}" * 400),
+    "items of items": json.loads('{"items":' * 900 + "{}" + "}" * 900),
+    "a constant": {"const": json.loads("[" * 800 + "]" * 800)},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    with Model.load(threads=1) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_are_not_searched_for_without_an_end(model: Model, name: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ParameterError, match="pattern takes more than 5 s"):
+        prepare(model, PATTERNS[name], room=64)
+    with pytest.raises(ParameterError, match="pattern takes more than 5 s"):
+        model.constraints.json_schema(PATTERNS[name])
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_schemas_are_not_worked_on_without_an_end(
+    model: Model, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efforts, "MOST_SECONDS", 0.2)
+    with pytest.raises(ParameterError, match="schema takes more than"):
+        prepare(model, MANY[name], room=64)
+    with pytest.raises(ParameterError, match="schema takes more than"):
+        model.constraints.json_schema(MANY[name])
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_schemas_that_are_too_deep_are_refused(model: Model, name: str) -> None:
+    with pytest.raises(ParameterError, match="too large"):
+        prepare(model, LARGE[name], room=64)
+    with pytest.raises(ParameterError, match="too large"):
+        model.constraints.json_schema(LARGE[name])
+
+
+@pytest.mark.parametrize("most", [10**5, 10**12, 10**400])
+def test_lists_of_any_length_cost_the_same(model: Model, most: int) -> None:
+    one = {"type": "array", "maxItems": most, "items": {"type": "boolean"}}
+    text = {"type": "array", "items": {"type": "string", "maxLength": most}}
+    for schema in (one, text, {"type": "array", "items": one}):
+        assert prepare(model, schema, room=64)
+        assert model.constraints.json_schema({"properties": {"a": schema}, "required": ["a"]})
+    with pytest.raises(ParameterError, match="tokens or more"):
+        model.constraints.json_schema({"type": "array", "minItems": most, "items": {}})
+
+
+def test_what_is_stopped_ends_soon(model: Model) -> None:
+    found: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            prepare(model, MANY["oneOf"], room=64)
+        except BusyError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.1)
+    model.stop_compiling()
+    thread.join(5)
+    model.resume_compiling()
+    assert found
+    assert prepare(model, {"type": "boolean"}, room=64)  # and others are worked on again
+
+
+def test_only_so_many_are_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efforts, "MOST_SCHEMAS", 2)
+    crowd = Crowd()
+    with Effort(crowd=crowd), Effort(crowd=crowd), pytest.raises(CompilerBusyError):
+        Effort(crowd=crowd).__enter__()
+    with Effort(crowd=crowd):
+        assert crowd.count == 1
+
+
+def test_an_effort_counts_no_more_once_it_has_ended() -> None:
+    asked: list[str] = []
+
+    def search(pattern: str, text: str) -> bool:
+        asked.append(text)
+        return False
+
+    with Effort(search=search) as effort:
+        assert not effort.finds("(a*)*b", "c")
+        assert not effort.finds("(a*)*b", "c")  # asked once
+    assert effort.finds("(a*)*b", "d")
+    assert not effort.finds("^b+$", "d")  # needs no other process
+    assert asked == ["c"]
+    end = time.thread_time() + MOST_SECONDS / 10
+    while time.thread_time() < end:
+        effort.check()
+
+
+def test_python_reads_the_pattern_elsewhere_as_here(model: Model) -> None:
+    finds = model.constraints.finds
+    assert finds("(日|月)+曜", "日曜")
+    assert not finds("^(日|月)+$", "日曜")
+    assert finds("(", "")  # Python cannot tell, the grammar will
+    assert finds("(" * 5000 + ")" * 5000, "")
+    assert finds("(a|b){99999999999}", "")
