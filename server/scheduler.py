@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
+from issun.runtime.constraint.matching import MASK_SECONDS
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
@@ -24,7 +25,6 @@ from issun.server.metrics import Metrics
 from issun.server.reading import RequestReading
 from issun.server.requests import Failed, Request, Scored
 
-MASK_SECONDS = 1.0  # that a constraint may take for one token
 _MASK_WAIT = 0.05  # seconds that other answers wait for it
 _CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
 _DONE: Future[None] = Future()  # of an answer without a constraint

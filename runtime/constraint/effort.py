@@ -66,9 +66,10 @@ class Effort:
         stopped: Callable[[], bool] = lambda: False,
         search: Search = search,
         crowd: Crowd | None = None,
+        name: str = "schema",
     ) -> None:
         self._stopped, self._search, self._crowd = stopped, search, crowd or Crowd()
-        self._began = time.thread_time()
+        self._name, self._began = name, time.thread_time()
         self._paused = 0.0  # seconds of processor time at the latest pause
         self._left = _SEARCH_SECONDS
         self._ended = False
@@ -88,7 +89,7 @@ class Effort:
         if taken > MOST_SECONDS or self._left < 0:
             raise ParameterError(
                 "{name} takes more than {limit:g} s to compile: take a simpler one.",
-                name="schema",
+                name=self._name,
                 limit=MOST_SECONDS,
             )
 

@@ -118,7 +118,9 @@ class Constraints:
         place, matcher = found
         constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
-            _check_room(constraint.start().shortest(self.vocabulary), room, name)
+            with Effort(name=name) as effort:
+                least = constraint.start().shortest(self.vocabulary, room, effort)
+            _check_room(least, room, name)
         return constraint
 
     def json_schema(

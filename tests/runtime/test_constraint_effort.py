@@ -11,9 +11,11 @@ import pytest
 
 from issun.runtime import Model
 from issun.runtime.constraint import effort as efforts
+from issun.runtime.constraint import matching
 from issun.runtime.constraint.effort import MOST_SECONDS, Crowd, Effort
-from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError
+from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError, SamplingError
 from issun.runtime.filling import prepare
+from issun.runtime.sampling import SamplingParams
 
 WORD = "a" * 40 + "!"
 ENDLESS = r"^(a+)+$"  # to be searched for in WORD
@@ -149,3 +151,24 @@ def test_python_reads_the_pattern_elsewhere_as_here(model: Model) -> None:
     assert finds("(", "")  # Python cannot tell, the grammar will
     assert finds("(" * 5000 + ")" * 5000, "")
     assert finds("(a|b){99999999999}", "")
+
+
+def test_the_shortest_match_of_a_pattern_is_not_looked_for_without_an_end(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ParameterError, match="needs 6 tokens or more"):  # not 200
+        model.constraints.regex("[0-9]{200}", room=5)
+    monkeypatch.setattr(efforts, "MOST_SECONDS", 0.0)
+    with pytest.raises(ParameterError, match="regex takes more than 0 s"):
+        model.constraints.regex("[0-9]{100}", room=5)
+
+
+def test_a_mask_that_takes_too_long_ends_the_answer(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "MASK_SECONDS", -1.0)
+    params = SamplingParams(constraint=model.constraints.regex("[0-9]{3}"))
+    with pytest.raises(SamplingError, match="for one token: take a simpler one"):
+        model.generate("1", params)
+    monkeypatch.undo()
+    assert len(model.generate("1", params).text) == 3
