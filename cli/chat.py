@@ -48,16 +48,22 @@ def run(
     trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
-    """Read messages and stream the answers to stdout until the input ends."""
+    """Read messages and stream the answers to stdout until the input ends.
+
+    What fails is told, and the chat goes on; from a pipe it ends with exit code 2 then.
+    """
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
+            failed = 0
             with suppress(EOFError):
-                for message in _lines_of_stdin():
-                    chat.handle(message)
+                for line in _lines_of_stdin():
+                    failed += not _try(chat, line)
+            if failed:
+                raise typer.Exit(2)
         else:
             if bundle is None:
                 note(
@@ -150,15 +156,17 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
                 _try(chat, line)
 
 
-def _try(chat: Chat, line: str) -> None:
-    """Handle a line; whatever fails is told, and the conversation is not lost."""
+def _try(chat: Chat, line: str) -> bool:
+    """Handle a line; whatever fails is told, and the conversation goes on. False for a failure."""
     try:
         chat.handle(line)
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # nobody reads the answers any more
         raise
     except Exception as error:
         message = message_of(error) or f"{type(error).__name__}: {error}"
         note("error: {message}", message=" ".join(message.split()))
+        return False
+    return True
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.stop()
         model.stop_compiling()
         await run_in_threadpool(scheduler.join)
-        vars(model).pop("constraints", None)  # whoever has the model may compile again
+        model.resume_compiling()  # whoever has the model may use it again
 
     app = Starlette(
         routes=[

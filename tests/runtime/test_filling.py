@@ -140,7 +140,7 @@ def test_unbounded_values_share_the_budget(model: Model, schema: dict[str, Any])
             {"type": "string", "minLength": 10**9},
             "#/properties/名~1号: not even the shortest value",
         ),
-        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号: not even"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号 needs"),
         ({"type": "array", "items": {"type": "boolean"}, "minItems": 50}, "名~1号 needs"),
         ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 is a circular reference"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,3 +267,27 @@ def test_a_manifest_is_written_atomically(
         write_manifest(folder, msgspec.structs.replace(manifest, fidelity={"kl": 1.0}))
     assert sorted(folder.iterdir()) == before
     assert read_manifest(folder) == manifest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_a_manifest_that_is_no_file_is_refused_at_once(folder: Path) -> None:
+    path = folder / MANIFEST_NAME
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
+        path.unlink()
+        make(path)
+        assert "cannot be read" in refusal(folder)
+        if path.is_dir():
+            path.rmdir()
+            path.touch()
+
+
+def test_files_of_any_size_are_not_read(folder: Path) -> None:
+    for name in (read_manifest(folder).tokens.file, read_manifest(folder).graphs["float32"]):
+        size = (folder / name).stat().st_size
+        os.truncate(folder / name, 8 << 30)  # sparse
+        change(folder, lambda content, name=name: content["files"][name].update(size=8 << 30))
+        assert name in refusal(folder)
+        os.truncate(folder / name, size)
+        change(
+            folder, lambda content, name=name, size=size: content["files"][name].update(size=size)
+        )
