@@ -48,7 +48,7 @@ check: .venv/ready-test           ## check format, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
-	MYPYPATH=build/types .venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
+	.venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
 
 format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .
