@@ -113,7 +113,7 @@ class WeightCache:
             try:
                 while path.is_dir():
                     with suppress(FileNotFoundError):  # another process renames or removes files
-                        shutil.rmtree(path)
+                        _delete(path)
             except OSError as error:
                 raise IssunError(
                     "{path} cannot be removed: {reason}", path=path, reason=reason_of(error)
@@ -155,13 +155,15 @@ class WeightCache:
             return None
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                return self._make(key, graph, threads, notify)
+                # Another process may have packed them before the lock was free.
+                return _read(self.folder / key) or self._make(key, graph, threads, notify)
         except Timeout:  # another process packs, and this one need not wait
             return None
 
     def _make(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
         for left in self.folder.glob(f"*{_PARTIAL}"):  # nobody writes but who has the lock
             shutil.rmtree(left)
+        self._remove(key)  # the remains of a damaged one; before the work, in case they are in use
         notify("Packing the weights for this CPU, which later starts need not do …")
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
@@ -173,7 +175,6 @@ class WeightCache:
             entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
             (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
             self._make_room(packed.size)
-            self._remove(key)  # the remains of a damaged one
             folder.rename(self.folder / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -192,10 +193,13 @@ class WeightCache:
         for entry in self.entries():
             kept += self.size_of(entry.key)
             if kept + size > LIMIT:
-                self._remove(entry.key)
+                with suppress(OSError):  # in use on Windows: it gives way another time
+                    self._remove(entry.key)
 
     def _remove(self, key: str) -> None:
-        shutil.rmtree(self.folder / key, ignore_errors=True)
+        """Remove an entry, if there is one; raises OSError where Windows keeps it, being in use."""
+        with suppress(FileNotFoundError):
+            _delete(self.folder / key)
 
     def _prepare(self) -> None:
         """Make the folder; raises PermissionError where others could put something into it."""
@@ -246,6 +250,12 @@ def default_cache() -> WeightCache | None:
     if named is None:
         return WeightCache(platformdirs.user_cache_path("issun") / "weights")
     return WeightCache(user_path(named).resolve()) if named.strip() else None
+
+
+def _delete(folder: Path) -> None:
+    """Remove an entry's folder: all of it, or nothing where Windows has its weights mapped."""
+    (folder / _DATA).unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _key(manifest: Manifest) -> str:
