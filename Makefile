@@ -8,7 +8,7 @@ PACKAGES := cli export runtime benchmarks training server
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test commands slow parity clients fuzz soak embedded check format clean
+.PHONY: demo test commands slow parity clients fuzz soak embedded figures check format clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -37,6 +37,11 @@ soak: .venv-parity/ready          ## half an hour of mixed load on a server, and
 
 embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
+
+figures: .venv/ready-test         ## plots and tables of README and docs, from benchmarks/results
+	.venv/bin/python -m issun.benchmarks.publish
+	.venv/bin/issun bench report benchmarks/results/1b.json.gz -o build/report
+	cp build/report/report.html benchmarks/results/
 
 check: .venv/ready-test           ## format, lint, types
 	.venv/bin/ruff format --check .
