@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_LETTER, _PAD = 6.6, 8  # width of a letter of 11 px, and space beside a text
+_LETTER, _PAD = 6.2, 8  # width of a letter of 11 px, and space beside a text
 
 
 def badges() -> dict[Path, str]:
@@ -27,8 +27,8 @@ def _draw(name: str, value: str, color: str) -> str:
     left, right = (len(text) * _LETTER + 2 * _PAD for text in (name, value))
     title = escape(f"{name}: {value}")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="20" role="img" '
-        f'aria-label="{title}"><title>{title}</title>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right:.0f}" height="20" '
+        f'role="img" aria-label="{title}"><title>{title}</title>\n'
         f'<clipPath id="c"><rect width="{left + right:.0f}" height="20" rx="4"/></clipPath>\n'
         f'<g clip-path="url(#c)"><rect width="{left:.0f}" height="20" fill="#444"/>'
         f'<rect x="{left:.0f}" width="{right:.0f}" height="20" fill="{color}"/></g>\n'
