@@ -31,7 +31,7 @@ ORDER = (
     "(docs/chat.md)",
     "GPT2LMHeadModel",
     "GGUF",
-    "docs/getting-started.md",
+    "docs/troubleshooting.md",
     "CONTRIBUTING.md",
     "(LICENSE)",
 )
