@@ -8,7 +8,7 @@ PACKAGES := cli export runtime benchmarks training server
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test slow parity clients fuzz soak embedded check format clean
+.PHONY: demo test slow parity clients fuzz soak embedded check format docs clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -45,8 +45,12 @@ format: .venv/ready-test          ## mend format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+docs: .venv-docs/ready            ## the documentation, in build/site; no link or page may be broken
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python -m tests.documentation.outside build/site
+
 clean:
-	rm -rf .venv .venv-parity build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -63,4 +67,9 @@ clean:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install -q torch==2.13.0
 	.venv-parity/bin/pip install -q -e '.[dev]'
+	touch $@
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -e '.[docs]'
 	touch $@
