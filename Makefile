@@ -8,7 +8,7 @@ PACKAGES := cli export runtime benchmarks training server
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test slow parity clients fuzz soak embedded check format docs clean
+.PHONY: demo test commands slow parity clients fuzz soak embedded figures check format docs clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -16,6 +16,9 @@ demo: .venv/ready-demo            ## ask the embedded model six questions
 test: .venv/ready-test            ## light tests: no torch
 	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
 	.venv/bin/python -m pytest -m alone tests/cli
+
+commands: .venv/ready-test        ## every command of README and docs, in fresh environments
+	.venv/bin/python -m tests.documentation --fresh
 
 slow: .venv/ready-test            ## tests that take long and rarely break; ISSUN_TEST_SLOW=4: one in 4
 	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
@@ -34,6 +37,11 @@ soak: .venv-parity/ready          ## half an hour of mixed load on a server, and
 
 embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
+
+figures: .venv/ready-test         ## plots and tables of README and docs, from benchmarks/results
+	.venv/bin/python -m issun.benchmarks.publish
+	.venv/bin/issun bench report benchmarks/results/1b.json.gz -o build/report
+	cp build/report/report.html benchmarks/results/
 
 check: .venv/ready-test           ## format, lint, types
 	.venv/bin/ruff format --check .
