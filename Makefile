@@ -54,6 +54,7 @@ format: .venv/ready-test          ## mend format and imports
 	.venv/bin/ruff check --fix .
 
 docs: .venv-docs/ready            ## the documentation, in build/site; no link or page may be broken
+	mkdir -p build/types && ln -sfn ../.. build/types/issun
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	.venv-docs/bin/python -m tests.documentation.outside build/site
 
