@@ -8,7 +8,7 @@ PACKAGES := cli export runtime benchmarks training server
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test commands slow parity clients fuzz soak embedded figures check format clean
+.PHONY: demo test commands slow parity clients fuzz soak embedded figures check format docs clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -53,8 +53,13 @@ format: .venv/ready-test          ## mend format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+docs: .venv-docs/ready            ## the documentation, in build/site; no link or page may be broken
+	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python -m tests.documentation.outside build/site
+
 clean:
-	rm -rf .venv .venv-parity build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -71,4 +76,9 @@ clean:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install -q torch==2.13.0
 	.venv-parity/bin/pip install -q -e '.[dev]'
+	touch $@
+
+.venv-docs/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -e '.[docs]'
 	touch $@
