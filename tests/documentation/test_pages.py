@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from tests.documentation.options import errors_in_code, errors_in_line, inline_c
 from tests.documentation.pages import CHECKED, ROOT, all_pages, prose, read_page
 from tests.documentation.running import PageRun, make_materials, run_page
 
+AS_ON_UNIX = pytest.mark.skipif(
+    sys.platform == "win32" or not (shutil.which("sh") and shutil.which("curl")),
+    reason="pages are run by a Unix shell, with curl",
+)
 PAGES = [str(page.relative_to(ROOT)) for page in all_pages()]
 
 
@@ -24,7 +29,7 @@ def has_slow(name: str) -> bool:
     return any("slow" in block.flags for block in read_page(ROOT / name))
 
 
-@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("curl")), reason="needs sh and curl")
+@AS_ON_UNIX
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_run(name: str, materials: dict[str, Path], tmp_path: Path) -> None:
     """Without those that take long, and those whose extra is not installed here."""
@@ -35,7 +40,7 @@ def test_the_commands_of_a_page_run(name: str, materials: dict[str, Path], tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("curl")), reason="needs sh and curl")
+@AS_ON_UNIX
 @pytest.mark.parametrize("name", [name for name in PAGES if has_slow(name)])
 def test_the_slow_commands_of_a_page_run(
     name: str, materials: dict[str, Path], tmp_path: Path
