@@ -87,6 +87,12 @@ def test_an_annotation_above_no_block_is_an_error(page: Page) -> None:
         read_page(page("<!-- run: slow -->\nA sentence.\n\n```sh\ntrue\n```\n"))
 
 
+@pytest.mark.parametrize("language", ["bash", "console", "py", ""])
+def test_a_block_does_not_escape_by_another_name(language: str, page: Page) -> None:
+    with pytest.raises(ValueError, match=r"page.md:3: name the block's language"):
+        read_page(page(f"Start it:\n\n```{language}\nissun chatt\n```\n"))
+
+
 @AS_ON_UNIX
 def test_blocks_share_a_folder_and_python_may_continue(page: Page, tmp_path: Path) -> None:
     text = (
