@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
-PACKAGES := cli export runtime benchmarks training server
+PACKAGES := cli export kit runtime benchmarks training server
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node

@@ -21,7 +21,7 @@ def is_told(name: str, package: str) -> bool:
 
 
 def templates() -> Iterator[str]:
-    for package in ("cli", "runtime", "export", "benchmarks", "training", "server"):
+    for package in ("cli", "runtime", "export", "kit", "benchmarks", "training", "server"):
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
