@@ -26,9 +26,9 @@ def run(
         typer.Option(
             "--platform",
             metavar="NAME",
-            help=tr("A computer that it is for (default: such as this one): {names}.").format(
-                names=PLATFORMS
-            ),
+            help=tr(
+                "Platform to run on; may be repeated (default: this computer's): {names}."
+            ).format(names=PLATFORMS),
         ),
     ] = None,
     pythons: Annotated[
@@ -36,14 +36,14 @@ def run(
         typer.Option(
             "--python",
             metavar="X.Y",
-            help=tr("A version of Python that is there (default: this one's)."),
+            help=tr("Python version there; may be repeated (default: this Python's)."),
         ),
     ] = None,
     wheel: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help=tr("The wheel of issun (default: built from what it was installed from)."),
+            help=tr("issun's own wheel (default: built from the checkout it was installed from)."),
         ),
     ] = None,
 ) -> None:
@@ -54,7 +54,7 @@ def run(
     with Bars({"copy": tr("copying")}, in_bytes=True) as progress:
         size = write_kit(bundle, output, targets, wheel=wheel, progress=progress, notify=note)
     note(
-        "{output}: {size:,.0f} MB for {targets}. There: sh chat.sh (Windows: chat.bat)",
+        "{output}: {size:,.0f} MB, for {targets}. To start it: sh chat.sh, on Windows chat.bat",
         output=output,
         size=size / 1e6,
         targets=", ".join(target.name for target in targets),

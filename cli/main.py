@@ -36,7 +36,7 @@ app.command("serve", help=tr("Answer the OpenAI dialect, and show a chat page.")
 app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
 app.add_typer(bench.app, name="bench")
 app.command("cache", help=tr("List, check or clear the weights packed for this CPU."))(cache.run)
-app.command("kit", help=tr("Write a folder that chats on another computer, offline."))(kit.run)
+app.command("kit", help=tr("Write a folder that runs the chat on an offline computer."))(kit.run)
 app.command("inspect", help=tr("Say what a bundle is."))(inspect.run)
 
 

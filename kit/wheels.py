@@ -41,7 +41,9 @@ def own_wheel(given: Path | None, work: Path) -> Path:
     if origin is not None and origin.is_file():
         return _checked(origin)
     if origin is None or not (origin / "pyproject.toml").is_file():
-        raise KitError("What issun was installed from is not here: name its wheel with --wheel.")
+        raise KitError(
+            "The checkout that issun was installed from is gone: give issun's wheel with --wheel."
+        )
     _copy_sources(origin, work / "source")
     command = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(work), str(work / "source")]
     if reason := _run_pip(command):
@@ -61,7 +63,9 @@ def download(target: Target, issun: Path, folder: Path, notify: Notify) -> None:
         options = ["--only-binary", ":all:", "--dest", str(folder), *target.pip_options()]
         if reason := _run_pip(["download", *options, *wanted], notify):
             raise KitError(
-                "The wheels for {target} cannot be had: {reason}", target=target.name, reason=reason
+                "The wheels for {target} cannot be downloaded: {reason}",
+                target=target.name,
+                reason=reason,
             )
         wanted = _missing(folder, target)
 
@@ -131,7 +135,7 @@ def _run_pip(arguments: Sequence[str], notify: Notify | None = None) -> str:
         for line in process.stdout or ():
             lines.append(line.strip())
             if notify and (fetched := _FETCHED.match(line)):
-                notify("{text}", text="  {} ({})".format(*fetched.groups()))
+                notify("  {wheel} ({size})", wheel=fetched[1], size=fetched[2])
     if not process.returncode:
         return ""
     errors = [line for line in lines if line.lower().startswith("error")]
@@ -147,4 +151,4 @@ def _pip() -> list[str]:
         return [sys.executable, "-P", "-m", "pip"]
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "pip"]
-    raise KitError("This Python has no pip: `python -m ensurepip` installs it. uv is enough too.")
+    raise KitError("This Python has no pip: install it with `python -m ensurepip`, or install uv.")

@@ -47,7 +47,7 @@ def write_kit(
         work = Path(made)
         issun = own_wheel(wheel, work)
         for one in targets:
-            notify("Fetching the wheels for {target}.", target=one.name)
+            notify("Downloading the wheels for {target}.", target=one.name)
             download(one, issun, work / "wheels" / one.name, notify)
         files = _sources(folder, manifest, work / "wheels")
         size = sum(path.stat().st_size for path in files.values())
@@ -64,10 +64,12 @@ def _checked(target: Path) -> Path:
     if not target.parent.is_dir():
         raise KitError("There is no folder {parent}.", parent=target.parent)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise KitError("{target} is not empty: name a new folder.", target=target)
+        raise KitError(
+            "{target} exists and is not an empty folder: choose another folder.", target=target
+        )
     if target.is_mount():
         raise KitError(
-            "{target} is where a disk is mounted: name a new folder on it, such as {example}.",
+            "{target} is a mount point: choose a new folder in it, such as {example}.",
             target=target,
             example=target / "issun",
         )

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,18 +26,18 @@ _ROOM = 4  # an environment's size in that of its wheels, at most, with what pip
 _STALE = 3600  # seconds: an unfinished environment of this age was left by a start that was killed
 
 
-class StartError(Exception):
-    """Why the chat cannot be started, in Japanese and in English."""
-
-    def __init__(self, japanese: str, english: str) -> None:
-        super().__init__(f"{japanese}\n{english}")
-
-
 class Place(NamedTuple):
     """A folder for environments; one outside the kit must belong to this user alone."""
 
     folder: Path
     inside: bool
+
+    def holds(self, name: str) -> bool:
+        """Whether an environment of that name is here, and may be used."""
+        try:
+            return (self.folder / name).is_dir() and self.may_run()
+        except OSError:
+            return False
 
     def may_run(self) -> bool:
         """Whether code in the folder, which exists, is to be trusted and may be executed."""
@@ -73,9 +74,6 @@ def main() -> None:
         sys.exit(not _wheels(kit).is_dir())
     try:
         environment = set_up(kit)
-    except StartError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.path.insert(0, str(environment))
@@ -97,12 +95,12 @@ def this_platform() -> str:
 def set_up(kit: Path) -> Path:
     """The folder in which the kit's wheels are installed for this Python.
 
-    Raises StartError where the kit has none for it, and where they cannot be installed.
+    Ends the program where the kit has none for it, and where they cannot be installed.
     """
     wheels = _wheels(kit)
     if not wheels.is_dir():
         known = ", ".join(sorted(path.name for path in wheels.parent.iterdir()))
-        raise StartError(
+        raise _stopped(
             f"このキットは {known} 用です。このパソコンの Python は {wheels.name} です。",
             f"This kit is for {known}; this computer's Python is {wheels.name}.",
         )
@@ -111,7 +109,7 @@ def set_up(kit: Path) -> Path:
     name = f"{wheels.name}-{hashlib.sha256(repr(sizes).encode()).hexdigest()[:8]}"
     places = list(_places(kit))
     for place in places:
-        if (place.folder / name).is_dir() and place.may_run():
+        if place.holds(name):
             return place.folder / name
     reasons = {}
     for place in places:
@@ -119,7 +117,7 @@ def set_up(kit: Path) -> Path:
         if not reasons[place.folder]:
             return _install(wheels, place.folder / name)
     listed = "\n".join(f"  {folder}: {reason}" for folder, reason in reasons.items())
-    raise StartError(
+    raise _stopped(
         "issun を展開できる場所がありません。", f"There is no place to set issun up in.\n{listed}"
     )
 
@@ -133,11 +131,11 @@ def _places(kit: Path) -> Iterator[Place]:
     """Where the environment may be: in the kit, beside it, in the user's cache."""
     yield Place(kit / "environment", inside=True)
     yield Place(kit.with_name(f"{kit.name}-environment"), inside=False)
-    home = Path("~").expanduser()
-    caches = {"win32": home / "AppData/Local", "darwin": home / "Library/Caches"}
+    caches = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}
     chosen = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    cache = Path(chosen or caches.get(sys.platform, home / ".cache"))
-    yield Place(cache / "issun" / "kits", inside=False)
+    with suppress(RuntimeError):  # of a user without a home
+        cache = Path(chosen or caches.get(sys.platform, "~/.cache")).expanduser()
+        yield Place(cache / "issun" / "kits", inside=False)
 
 
 def _install(wheels: Path, environment: Path) -> Path:
@@ -148,9 +146,10 @@ def _install(wheels: Path, environment: Path) -> Path:
         file=sys.stderr,
         flush=True,
     )
-    for left in environment.parent.glob("*.partial"):
-        if time.time() - left.stat().st_mtime > _STALE:
-            shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        for left in environment.parent.glob("*.partial"):
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left)
     partial = environment.with_name(f"{environment.name}.{os.getpid()}.partial")
     try:
         (partial / "tmp").mkdir(parents=True)
@@ -165,7 +164,7 @@ def _install(wheels: Path, environment: Path) -> Path:
 
 
 def _run_pip(wheels: Path, target: Path, work: Path) -> None:
-    """Install issun into `target` with the pip of the kit; raises StartError."""
+    """Install issun into `target` with the kit's pip, or end the program with its reason."""
     (pip,) = wheels.glob("pip-*.whl")
     # Settings of this computer, such as constraints, must not change what is installed.
     settings = {"PIP_CONFIG_FILE": os.devnull}
@@ -189,10 +188,16 @@ def _run_pip(wheels: Path, target: Path, work: Path) -> None:
         raise _failed(next((line for line in lines if line.startswith("ERROR")), lines[-1]))
 
 
-def _failed(reason: str) -> StartError:
-    return StartError(
+def _failed(reason: str) -> SystemExit:
+    return _stopped(
         f"issun を展開できませんでした: {reason}", f"issun could not be set up: {reason}"
     )
+
+
+def _stopped(japanese: str, english: str) -> SystemExit:
+    """Print what the user can mend; raising what this returns ends the program."""
+    print(japanese, english, sep="\n", file=sys.stderr)
+    return SystemExit(2)
 
 
 if __name__ == "__main__":
