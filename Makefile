@@ -3,12 +3,13 @@ PYTHON ?= python3
 SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
-PACKAGES := cli export runtime benchmarks training server
+BABEL := .venv/bin/python -m babel.messages.frontend -q
+PACKAGES := cli export kit runtime benchmarks training server
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test commands slow parity clients fuzz soak embedded figures check format docs clean
+.PHONY: demo test commands slow parity clients fuzz soak embedded figures check translations format docs clean
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -48,6 +49,14 @@ check: .venv/ready-test           ## format, lint, types
 	.venv/bin/ruff check .
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
 	MYPYPATH=build/types .venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
+
+translations: .venv/ready-test    ## take new messages into cli/locale, and compile the catalogues
+	mkdir -p build
+	$(BABEL) extract -F pyproject.toml --add-location=file --sort-by-file --width=100 \
+		--msgid-bugs-address='the issue tracker' -o build/issun.pot . 2>build/translations.log || (cat build/translations.log; exit 1)
+	$(BABEL) update -D issun -i build/issun.pot -d cli/locale --width=100 \
+		--ignore-obsolete --ignore-pot-creation-date
+	$(BABEL) compile -D issun -d cli/locale --statistics
 
 format: .venv/ready-test          ## mend format and imports
 	.venv/bin/ruff format .
