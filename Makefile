@@ -4,13 +4,13 @@ SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
-PACKAGES := cli export runtime benchmarks training server
+PACKAGES := cli export kit runtime benchmarks training server
 PIP_INSTALL := pip install --disable-pip-version-check --no-input
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: help demo test slow parity clients fuzz soak embedded figures translations check format package clean
+.PHONY: help demo test commands slow parity clients fuzz soak embedded figures translations check format docs package clean
 
 help:                             ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -21,6 +21,9 @@ demo: .venv/ready-demo            ## ask the embedded model six questions
 test: .venv/ready-test            ## run the tests that need no torch
 	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
 	.venv/bin/python -m pytest -m alone tests/cli
+
+commands: .venv/ready-test        ## run every command of README and docs in fresh environments
+	.venv/bin/python -m tests.documentation --fresh
 
 slow: .venv/ready-test            ## run the slow tests; ISSUN_TEST_SLOW=4 runs one in four
 	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
