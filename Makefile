@@ -66,6 +66,11 @@ format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+docs: .venv-docs/ready            ## build the documentation in build/site; broken links are errors
+	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python -m tests.documentation.outside build/site
+
 package: .venv/ready-package      ## build wheel and sdist in dist/, check them, try the wheel
 	rm -rf dist
 	.venv/bin/python -m build
@@ -74,7 +79,7 @@ package: .venv/ready-package      ## build wheel and sdist in dist/, check them,
 	.venv/bin/python -m tests.installed dist/*.whl
 
 clean:                            ## remove environments and everything that was built
-	rm -rf .venv .venv-parity build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -102,4 +107,10 @@ clean:                            ## remove environments and everything that was
 	@$(PYTHON) -m venv .venv-parity
 	@.venv-parity/bin/$(PIP_INSTALL) torch==2.13.0
 	@.venv-parity/bin/$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-docs/ready: pyproject.toml
+	@echo "Installing MkDocs and issun into .venv-docs. This happens once."
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
