@@ -1,4 +1,4 @@
-"""`issun` as a package: what a wheel holds, and what importing it costs."""
+"""`issun` as a package: the wheel's content, and the cost of importing it."""
 
 from __future__ import annotations
 

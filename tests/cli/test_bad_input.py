@@ -281,8 +281,8 @@ def test_numbers_without_end(fuji: Path) -> None:
 
 def test_paths_that_are_none(fuji: Path, tmp_path: Path) -> None:
     refused(issun("chat", fuji, stdin="/save ~nosuch/x\n"), "~nosuch/x cannot be written")
-    refused(issun("chat", fuji, stdin="/load a\0b\n"), "is no path")
-    refused(issun("export", "", "-o", tmp_path / "b"), "is no path")
+    refused(issun("chat", fuji, stdin="/load a\0b\n"), "is not a path")
+    refused(issun("export", "", "-o", tmp_path / "b"), "is not a path")
     refused(issun("export", "x" * 300, "-o", tmp_path / "b"))
     refused(issun("chat", "x" * 300))
 
@@ -302,3 +302,9 @@ def test_closed_and_full_streams(fuji: Path) -> None:
         assert done.stdout == b""
         assert done.stderr.decode().startswith(err)
         assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="the system has no such device")
+def test_texts_that_never_end() -> None:
+    refused(issun("generate", "山は?", "--json-schema", "/dev/zero"), "/dev/zero", "too large")
+    refused(issun("chat", "--role-file", "/dev/zero"), "/dev/zero", "too large")
