@@ -161,7 +161,7 @@ class WeightCache:
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 # Another process may have packed them before the lock was free.
-                return _read(self.folder / key) or self._create(key, graph, threads, notify)
+                return _read_entry(self.folder / key) or self._create(key, graph, threads, notify)
         except Timeout:  # another process is packing, and this one need not wait
             return None
 
