@@ -29,7 +29,7 @@ def run(
         Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new bundle."))
     ],
     precision: Annotated[
-        str | None, typer.Option(help="float32, int8, int4", show_default="int8")
+        str | None, typer.Option(help=tr("float32, int8 or int4 (default: int8)."))
     ] = None,
     kv_cache: Annotated[
         str,
