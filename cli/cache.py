@@ -8,7 +8,7 @@ import typer
 
 from issun.cli.language import note, printable
 from issun.runtime.errors import IssunError, check_choice
-from issun.runtime.weight_cache import VARIABLE, WeightCache, default_cache
+from issun.runtime.weight_cache import CACHE_VARIABLE, WeightCache, default_cache
 
 _ACTIONS = ("list", "verify", "clear")
 
@@ -21,7 +21,7 @@ def run(
     check_choice("action", action, _ACTIONS)
     cache = default_cache()
     if cache is None:
-        raise IssunError("{name} is empty, so there is no cache.", name=VARIABLE)
+        raise IssunError("{name} is empty, so there is no cache.", name=CACHE_VARIABLE)
     if action == "clear":
         note("Freed {size:,.1f} MB in {folder}.", size=cache.clear() / 1e6, folder=cache.folder)
         return

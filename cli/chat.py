@@ -18,8 +18,8 @@ from issun.cli.language import note, printable, tr
 from issun.cli.reporting import describe, message_of
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
+from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text
-from issun.runtime.model import make_params
 
 _SLASHES = ("/", "／")  # the second is what an IME leaves
 

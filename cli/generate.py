@@ -18,10 +18,10 @@ from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.answer import Stream
+from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text, user_path
-from issun.runtime.filling import fill, prepare
+from issun.runtime.filling import compile_schema, fill
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import make_params
 
 _PATH = re.compile(r"\.{0,2}/|~" + (r"|\.{0,2}\\|[A-Za-z]:" if sys.platform == "win32" else ""))
 
@@ -127,10 +127,10 @@ def _start(
     name, value = wanted
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
-    if name == "json_schema" and (form := prepare(model, value, room=room)):
+    if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
         stream = fill(model, form, make_prompt, instruction, params)
         return stream, lambda completion: completion.finish_reason == "stop"
-    constraint = getattr(model.constraints, name)(value, room=room)
+    constraint = getattr(model.constraints, name)(value, max_tokens=room)
     stream = model.stream(prompt, replace(params, constraint=constraint))
     return stream, lambda completion: constraint.accepts(completion.ids)
 

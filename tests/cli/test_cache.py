@@ -13,7 +13,7 @@ from tests.cli.conftest import issun
 @pytest.fixture
 def cache(tmp_path: Path, fuji: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     Model.load(fuji).close()
     return tmp_path / "cache"
 

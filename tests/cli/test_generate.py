@@ -90,7 +90,7 @@ def test_a_name_of_a_file_is_an_instruction_too(
     ("arguments", "reason"),
     [
         ([""], "The instruction is empty."),
-        (["", "山は?"], "'' is no path."),
+        (["", "山は?"], "'' is not a path."),
         (["b", "山は?", "--instruction", "谷は?"], "Give the instruction once: as an argument"),
         (["-", "--input", "-"], "Only one of the instruction and --input can be read"),
     ],
@@ -174,7 +174,7 @@ def test_what_cannot_be_spelled_or_does_not_fit_is_told_before_any_work(tmp_path
             ("--choices", "はい", "--choices", "😀"),
             "choices[1]: the model's vocabulary cannot spell",
         ),
-        (("--regex", "[0-9]{90}", "--max-new-tokens", "20"), "regex needs 90 tokens or more, and"),
+        (("--regex", "[0-9]{90}", "--max-new-tokens", "20"), "regex needs at least 90 tokens, but"),
     ):
         result = issun("generate", "--instruction", "x", *arguments)
         assert (result.code, result.out) == (2, "")
@@ -222,7 +222,7 @@ def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, '{"首都":"パリ","大陸":"ヨーロッパ"}\n')
     short = issun(*asked, "--max-new-tokens", "3")
     assert (short.code, short.out) == (2, "")
-    assert "needs 4 tokens or more" in short.err
+    assert "needs at least 4 tokens" in short.err
     whole = json.loads(issun(*asked, "--json").out)
     assert whole["text"] == result.out.rstrip()
     assert whole["timings"]["new_tokens"] == len(whole["ids"]) + 2

@@ -103,7 +103,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat(endless: Path, start: Start)
     send(child, "/undo")
     child.expect("taken back: 山は".encode())
     send(child, "/undo")
-    child.expect(b"error: There is no turn to take back.")
+    child.expect(b"error: There is no turn to undo.")
     send(child, "", end=b"\x03")  # at the prompt it clears the line
     child.expect(rb"\(Ctrl-D exits\)")
     leave(child)
@@ -130,7 +130,7 @@ def test_tab_completes_commands(fuji: Path, start: Start) -> None:
     child.expect("富士山です。\r\n".encode())
     for typed, rest, said in (
         ("/un", b"do", "taken back: 山は".encode()),
-        ("／ｕｎ", b"/undo", b"error: There is no turn to take back."),
+        ("／ｕｎ", b"/undo", b"error: There is no turn to undo."),
         ("/qu", b"it", b""),
     ):
         send(child, typed, end=b"\t")

@@ -16,7 +16,7 @@ from issun.runtime.proto import parse_model
 from tests.cli.conftest import Result, environment, issun
 
 Bundles = Callable[..., Path]
-REFUSED = "which issun does not write: it could read your files or never end."
+REFUSED = "which issun does not export: it could read your files or run forever."
 SMALL = (
     "--rounds",
     "1",
