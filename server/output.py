@@ -1,4 +1,4 @@
-"""The one output item of a response, whole and as events: a text, or a call of a function."""
+"""The output item of a `/v1/responses` response and its events: a text or a function call."""
 
 from __future__ import annotations
 

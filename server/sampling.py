@@ -1,4 +1,4 @@
-"""A request's fields -> sampling parameters."""
+"""Converts a request's fields to sampling parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sampling_params(
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
-    With a seed the answers have that one and the next ones.
+    With a seed, answer i gets seed + i.
     """
     changes: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(request, name)) is not None
@@ -57,10 +57,10 @@ def sampling_params(
     return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
 
 
-def most_tokens(model: Model, request: Sampling) -> int | None:
-    """How many tokens an answer may have, None where a request does not say.
+def requested_max_tokens(model: Model, request: Sampling) -> int | None:
+    """The maximum number of tokens of an answer, None if the request has none.
 
-    Raises ApiError where it says two things, or wants more tokens than that.
+    Raises ApiError for two different maxima, and for a minimum above the maximum.
     """
     given = {request.max_tokens, request.max_completion_tokens} - {None}
     if len(given) > 1:
@@ -76,7 +76,7 @@ def most_tokens(model: Model, request: Sampling) -> int | None:
     if request.min_tokens is not None and most is not None and request.min_tokens > most:
         raise invalid(
             "min_tokens",
-            "it is {least}, more than the {most} tokens that the answer may have.",
+            "it is {least}, more than the maximum of {most} tokens.",
             least=request.min_tokens,
             most=most,
         )
@@ -94,12 +94,12 @@ def _id(key: str) -> int:
 
 
 def check_ends(request: Sampling, place: str) -> None:
-    """Raise ApiError when an answer with the form that `place` asks for is not to end."""
+    """Raise ApiError for `ignore_eos` together with the output format that `place` asks for."""
     if request.ignore_eos:
-        raise invalid("ignore_eos", "an answer of {form} ends where its form does.", form=place)
+        raise invalid("ignore_eos", "an answer with {form} ends where its format does.", form=place)
 
 
-def room_behind(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
+def tokens_left(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
     """How many tokens an answer may have behind `prompt`, and 1 at least."""
     return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
 
@@ -114,4 +114,4 @@ def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
     try:
         return make[wanted.kind](wanted.value, max_tokens=room)
     except ParameterError as error:
-        raise invalid(wanted.place, "{reason}", reason=error) from error
+        raise invalid(wanted.path, "{reason}", reason=error) from error
