@@ -1,4 +1,4 @@
-"""`issun bench fidelity`: how far a bundle is from the model that it was made from."""
+"""`issun bench fidelity`: compares a bundle with the model that it was made from."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all results as JSON."))] = False,
 ) -> None:
-    """Compare the two on a text and in their answers, and keep what was found in the bundle."""
+    """Compare the models on a text and by their answers, and record the result in the bundle."""
     from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
@@ -148,14 +148,14 @@ def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | Non
 
 
 def _beside(bundle: Path, against: Path) -> Path:
-    """Where temporary files go, which are large: a system's own place for them may be memory."""
+    """The folder for temporary files; they are large, and the system's own may be in memory."""
     inside = against in (bundle.parent, *bundle.parent.parents)
     return against.parent if inside else bundle.parent
 
 
 @contextmanager
 def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tuple[Path, str]]:
-    """The float32 bundle of a checkpoint, or the one that was named; and a name to keep."""
+    """The float32 bundle, made from the checkpoint if necessary, and its name for the record."""
     if (against / MANIFEST_NAME).is_file():
         manifest = read_manifest(against)
         if manifest.precision.name != "float32":
@@ -177,7 +177,7 @@ def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tup
 
 
 def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:
-    """Put the figures beside those that the bundle has by now."""
+    """Add the figures to those that are already recorded in the bundle."""
     try:
         manifest = read_manifest(bundle)
         if manifest.bundle_id != measured.bundle_id:
