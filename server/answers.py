@@ -42,13 +42,13 @@ class Events(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Whether so many events wait, for so long, that nobody seems to read them."""
+        """Whether the client seems to have stopped reading."""
 
     def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
         """Events until all answers have ended; raises the error of the first that failed."""
 
     def close(self) -> None:
-        """Give up what has not ended."""
+        """Cancel the answers that have not ended."""
 
 
 class Answers:
@@ -68,7 +68,7 @@ class Answers:
 
     @property
     def stalled(self) -> bool:
-        """Whether so many events wait, for so long, that nobody seems to read them."""
+        """Whether the client seems to have stopped reading."""
         waiting = self._events.qsize()
         since = self._loop.time() - self._taken
         return waiting >= MAX_EVENTS or (waiting >= STALL_EVENTS and since >= STALL_SECONDS)
@@ -94,7 +94,7 @@ class Answers:
         self._open += 1
 
     def close(self) -> None:
-        """Give up what has not ended."""
+        """Cancel the answers that have not ended."""
         if self._open:
             self._scheduler.cancel(self._requests)
 

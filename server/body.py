@@ -38,27 +38,27 @@ def parse(raw: bytes, kind: type[_T]) -> _T:
     return convert(value, kind)
 
 
-def convert(value: Any, kind: type[_T], place: str = "") -> _T:
-    """Convert the decoded value at path `place` of a body; raises ApiError as `parse` does."""
+def convert(value: Any, kind: type[_T], path: str = "") -> _T:
+    """Convert the decoded value at path `path` of a body; raises ApiError as `parse` does."""
     try:
-        return msgspec.convert(_tidy(value, _described(kind), place), kind)
+        return msgspec.convert(_tidy(value, _described(kind), path), kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error, value, place) from error
+        raise _invalid(error, value, path) from error
 
 
-def unsupported(place: str, template: str, /, **values: object) -> ApiError:
+def unsupported(path: str, template: str, /, **values: object) -> ApiError:
     """The error for a value, given by its path in the body, that this server does not support."""
-    return _about(UnsupportedError, place, template, values)
+    return _about(UnsupportedError, path, template, values)
 
 
-def invalid(place: str, template: str, /, **values: object) -> ApiError:
+def invalid(path: str, template: str, /, **values: object) -> ApiError:
     """The error for an invalid value, given by its path in the body."""
-    return _about(ApiError, place, template, values)
+    return _about(ApiError, path, template, values)
 
 
-def _about(kind: type[ApiError], place: str, template: str, values: dict[str, object]) -> ApiError:
-    error = kind(f"{{place}}: {template}", place=place[:_SHOWN], **values)
-    error.param = place[:_SHOWN]
+def _about(kind: type[ApiError], path: str, template: str, values: dict[str, object]) -> ApiError:
+    error = kind(f"{{path}}: {template}", path=path[:_SHOWN], **values)
+    error.param = path[:_SHOWN]
     return error
 
 
@@ -67,7 +67,7 @@ def _described(kind: type[Body]) -> kinds.Type:
     return kinds.type_info(kind)
 
 
-def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
+def _tidy(value: Any, kind: kinds.Type, path: str) -> Any:
     """`value` without ignored fields; raises UnsupportedError for other unknown fields.
 
     Null values, and empty values of another type than their field's, are left out as well.
@@ -76,19 +76,19 @@ def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
         return int(value)  # JavaScript, for one, has only one number type
     for option in _options(kind):
         if isinstance(value, dict) and isinstance(option, kinds.StructType):
-            return _tidy_object(value, option, place)
+            return _tidy_object(value, option, path)
         if isinstance(value, list) and isinstance(option, kinds.ListType):
             if not any(isinstance(x, kinds.StructType) for x in _options(option.item_type)):
                 return value
-            return [_tidy(x, option.item_type, f"{place}[{i}]") for i, x in enumerate(value)]
+            return [_tidy(x, option.item_type, f"{path}[{i}]") for i, x in enumerate(value)]
     return value
 
 
-def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> dict[str, Any]:
+def _tidy_object(value: dict[str, Any], kind: kinds.StructType, parent: str) -> dict[str, Any]:
     fields = {field.encode_name: field for field in kind.fields}
     kept = {}
     for name, item in value.items():
-        path = f"{place}.{name}" if place else name
+        path = f"{parent}.{name}" if parent else name
         field = fields.get(name)
         if field is None:
             _check_ignored(kind, name, item, path)
@@ -134,17 +134,17 @@ def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
 def _invalid(error: msgspec.ValidationError, value: Any, within: str) -> ApiError:
     """The error for a value of the wrong type or size, with its path and the value itself."""
     text = str(error)
-    place = found[1] if (found := _AT.search(text)) else ""
+    path = found[1] if (found := _AT.search(text)) else ""
     reason = _AT.sub("", text)
-    whole = f"{within}.{place}" if within and place else within or place
-    if not whole:
+    full_path = f"{within}.{path}" if within and path else within or path
+    if not full_path:
         return ApiError("{reason}", reason=reason)
-    return invalid(whole, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
+    return invalid(full_path, "{value}: {reason}", value=_shown(_at(value, path)), reason=reason)
 
 
-def _at(value: Any, place: str) -> Any:
+def _at(value: Any, path: str) -> Any:
     """The value at a path of a body, or the deepest one that exists on that path."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if index and isinstance(value, list):
             value = value[int(index)]
         elif name and isinstance(value, dict) and name in value:

@@ -139,8 +139,8 @@ def _choosing(params: SamplingParams, choice: Choice) -> SamplingParams:
 
 
 def _chosen_index(text: str, choice: Choice) -> int:
-    """The index of what was said, or of what it is the beginning of, where the context ended."""
-    texts, said = choice.texts, text.strip()
-    if said in texts:
-        return texts.index(said)
-    return next((n for n, whole in enumerate(texts) if whole.startswith(said)), 0)
+    """The index of the chosen text, of which only a prefix exists if the context ended."""
+    prefix = text.strip()
+    if prefix in choice.texts:
+        return choice.texts.index(prefix)
+    return next((n for n, full in enumerate(choice.texts) if full.startswith(prefix)), 0)

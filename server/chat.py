@@ -44,9 +44,9 @@ async def chat_completions(request: Request) -> Response:
         choices = await unless_gone(request, _choices(service, body, answers, usage))
     finally:
         answers.close()
-    whole = head("chat.completion", "chatcmpl", service)
+    envelope = head("chat.completion", "chatcmpl", service)
     figures = {"usage": usage.report(), "issun": _figures(usage, plan)}
-    return json_response(whole | {"choices": choices} | figures)
+    return json_response(envelope | {"choices": choices} | figures)
 
 
 async def _choices(
@@ -65,11 +65,11 @@ async def _choices(
             usage.add(index, event)
             texts[index].append(event.text)
             logprobs[index] += _logprobs(service, body, event)
-            reasons[index] = fields[index].reason(event.finish_reason)
+            reasons[index] = fields[index].finish_reason(event.finish_reason)
     return [
         {
             "index": index,
-            "message": fields[index].whole("".join(texts[index])),
+            "message": fields[index].message("".join(texts[index])),
             "logprobs": {"content": logprobs[index], "refusal": None} if body.logprobs else None,
             "finish_reason": reasons[index],
         }
@@ -87,8 +87,8 @@ async def _chunks(
     begun: set[int] = set()
     fields: list[Fields] = [TextFields()] * (body.n or 1)
     if body.progress:  # at the start, since the client may stop the answer later
-        told_first = {"queued": service.scheduler.queued > 0, "dropped_turns": plan.dropped_turns}
-        yield common | {"choices": [], "issun": told_first}
+        initial = {"queued": service.scheduler.queued > 0, "dropped_turns": plan.dropped_turns}
+        yield common | {"choices": [], "issun": initial}
     async for index, event in answers:
         if isinstance(event, Progress) and body.progress and index not in begun:
             figures = {"read_tokens": event.read, "prompt_tokens": event.total, "queued": False}
@@ -103,15 +103,15 @@ async def _chunks(
             common["usage"] = usage.report()
         if index not in begun:
             begun.add(index)
-            yield common | {"choices": [_delta(index, fields[index].first())]}
+            yield common | {"choices": [_delta(index, fields[index].first_delta())]}
         logprobs = _logprobs(service, body, event)
         if event.text or logprobs:
-            choice = _delta(index, fields[index].piece(event.text) if event.text else {})
+            choice = _delta(index, fields[index].delta(event.text) if event.text else {})
             if body.logprobs:
                 choice["logprobs"] = {"content": logprobs, "refusal": None}
             yield common | {"choices": [choice]}
         if event.finish_reason:
-            reason = fields[index].reason(event.finish_reason)
+            reason = fields[index].finish_reason(event.finish_reason)
             yield common | {"choices": [_delta(index, {}, reason)]}
     if options.include_usage:
         last = {"choices": [], "usage": usage.report(), "issun": _figures(usage, plan)}
@@ -132,9 +132,9 @@ def _logprobs(service: Service, body: ChatRequest, segment: Segment) -> list[dic
         return []
     logprob: Logprob = segment.logprob
     tokenizer = service.model.tokenizer
-    likeliest = list(logprob.top.items())[: body.top_logprobs or 0]
+    top = list(logprob.top.items())[: body.top_logprobs or 0]
     entry = _token(tokenizer, segment.id, logprob.drawn)
-    return [entry | {"top_logprobs": [_token(tokenizer, *one) for one in likeliest]}]
+    return [entry | {"top_logprobs": [_token(tokenizer, *one) for one in top]}]
 
 
 def _token(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:

@@ -57,9 +57,9 @@ async def completions(request: Request) -> Response:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
         answers.close()
-    whole = head("text_completion", "cmpl", service)
-    found = [choice.whole(index) for index, choice in enumerate(choices)]
-    return json_response(whole | {"choices": found, "usage": usage.report()})
+    envelope = head("text_completion", "cmpl", service)
+    found = [choice.report(index) for index, choice in enumerate(choices)]
+    return json_response(envelope | {"choices": found, "usage": usage.report()})
 
 
 def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
@@ -80,12 +80,12 @@ def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
     )
     room = tokens_left(service.model, max(prompts, key=len, default=[]), params[0])
     constraint = _constraint(service.model, body, room)
-    params = [replace(some, constraint=constraint) for some in params]
+    params = [replace(one, constraint=constraint) for one in params]
     scored = body.logprobs if body.echo and body.logprobs is not None else None
     return [
-        Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
+        Job(prompt, one, None if scored is None else max(1, scored), answer=most > 0)
         for prompt in prompts
-        for some in params
+        for one in params
     ]
 
 
@@ -193,7 +193,7 @@ class _Choice:
     def _spell(self, token: int) -> str:
         return self._tokenizer.piece(token).decode("utf-8", "replace")
 
-    def whole(self, index: int) -> dict[str, Any]:
+    def report(self, index: int) -> dict[str, Any]:
         """The choice object with everything not yet taken."""
         return {
             "index": index,
@@ -204,7 +204,7 @@ class _Choice:
 
     def take(self, index: int) -> dict[str, Any] | None:
         """The choice object with what is new since the last call; None if nothing is."""
-        new = self.whole(index)
+        new = self.report(index)
         if not (self._text or self._reason or self._logprobs["tokens"]):
             return None
         self._text, self._logprobs = "", _empty()

@@ -16,24 +16,24 @@ class CallFields:
     call: Chosen
     id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
 
-    def whole(self, arguments: str) -> dict[str, Any]:
+    def message(self, arguments: str) -> dict[str, Any]:
         """The message of an answer."""
         return {"role": "assistant", "content": None, "refusal": None} | self._call(arguments)
 
-    def first(self) -> dict[str, Any]:
+    def first_delta(self) -> dict[str, Any]:
         """The first delta."""
         call = self._call("")
         for part in call.get("tool_calls", ()):
             part["index"] = 0
         return {"role": "assistant", "content": None} | call
 
-    def piece(self, text: str) -> dict[str, Any]:
+    def delta(self, text: str) -> dict[str, Any]:
         """The delta for a part of the arguments."""
         if self.call.calling.legacy:
             return {"function_call": {"arguments": text}}
         return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
 
-    def reason(self, reason: str | None) -> str | None:
+    def finish_reason(self, reason: str | None) -> str | None:
         """The finish reason; `stop` where the request itself named the function."""
         if reason != "stop" or self.call.calling.named:
             return reason
@@ -49,19 +49,19 @@ class CallFields:
 class TextFields:
     """The fields of an answer that is text."""
 
-    def whole(self, text: str) -> dict[str, Any]:
+    def message(self, text: str) -> dict[str, Any]:
         """The message of an answer."""
         return {"role": "assistant", "content": text, "refusal": None}
 
-    def first(self) -> dict[str, Any]:
+    def first_delta(self) -> dict[str, Any]:
         """The first delta."""
         return {"role": "assistant", "content": ""}
 
-    def piece(self, text: str) -> dict[str, Any]:
+    def delta(self, text: str) -> dict[str, Any]:
         """The delta for a part of the text."""
         return {"content": text}
 
-    def reason(self, reason: str | None) -> str | None:
+    def finish_reason(self, reason: str | None) -> str | None:
         """The finish reason."""
         return reason
 

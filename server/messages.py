@@ -48,10 +48,10 @@ class Dialogue(NamedTuple):
 
 def parse_dialogue(messages: Sequence[Message]) -> Dialogue:
     """The dialogue of a request's messages; raises ApiError with the path of an invalid one."""
-    said = [(speaker, text) for speaker, text in _said(messages) if text.strip()]
-    _answer_last_system(said)
-    system = "\n".join(text for speaker, text in said if speaker == "system")
-    spoken = groupby((s for s in said if s[0] != "system"), lambda s: s[0])
+    texts = [(speaker, text) for speaker, text in _speaker_texts(messages) if text.strip()]
+    _answer_last_system(texts)
+    system = "\n".join(text for speaker, text in texts if speaker == "system")
+    spoken = groupby((s for s in texts if s[0] != "system"), lambda s: s[0])
     lines = [(speaker, "\n".join(text for _, text in group)) for speaker, group in spoken]
     beginning = lines.pop()[1] if lines and lines[-1][0] == "assistant" else ""
     nothing_new = beginning and messages[-1].role == "user"
@@ -66,30 +66,30 @@ def parse_dialogue(messages: Sequence[Message]) -> Dialogue:
     return Dialogue(system, _turns(earlier), message, beginning)
 
 
-def _answer_last_system(said: list[tuple[str, str]]) -> None:
+def _answer_last_system(texts: list[tuple[str, str]]) -> None:
     """Turn system texts into user texts if only they follow the last answer."""
-    place = len(said)
-    while place and said[place - 1][0] == "system":
-        place -= 1
-    if not place or said[place - 1][0] == "assistant":
-        said[place:] = [("user", text) for _, text in said[place:]]
+    index = len(texts)
+    while index and texts[index - 1][0] == "system":
+        index -= 1
+    if not index or texts[index - 1][0] == "assistant":
+        texts[index:] = [("user", text) for _, text in texts[index:]]
 
 
-def _said(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+def _speaker_texts(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     """Pairs of speaker and text; a tool's result includes the call that it belongs to."""
     calls: dict[str, str] = {}
-    texts = [_text(message, f"messages[{place}]") for place, message in enumerate(messages)]
+    texts = [_text(message, f"messages[{index}]") for index, message in enumerate(messages)]
     speakers = _result_speakers(messages, texts)
-    for place, (message, text) in enumerate(zip(messages, texts, strict=True)):
+    for index, (message, text) in enumerate(zip(messages, texts, strict=True)):
         if message.role in _RESULTS:
             call = calls.pop(message.tool_call_id or message.name or "", "")
-            yield (speakers[place], f"{call}: {text}") if call else ("user", text)
+            yield (speakers[index], f"{call}: {text}") if call else ("user", text)
             continue
-        following = takewhile(lambda m: m.role in _RESULTS, messages[place + 1 :])
+        following = takewhile(lambda m: m.role in _RESULTS, messages[index + 1 :])
         answered = {result.tool_call_id or result.name or "" for result in following}
         calls = _calls(message)
         open_calls = [call for key, call in calls.items() if key not in answered]
-        yield _speaker(message, place), "\n".join([text] * bool(text) + open_calls)
+        yield _speaker(message, index), "\n".join([text] * bool(text) + open_calls)
 
 
 def _result_speakers(messages: Sequence[Message], texts: Sequence[str]) -> list[str]:
@@ -125,10 +125,10 @@ def _spell(call: FunctionCall) -> str:
     return f"{call.name}({', '.join(spelled)})"
 
 
-def _text(message: Message, place: str) -> str:
+def _text(message: Message, path: str) -> str:
     content = message.content
     if isinstance(content, list):
-        parts = (_part(part, f"{place}.content[{i}]") for i, part in enumerate(content))
+        parts = (_part(part, f"{path}.content[{i}]") for i, part in enumerate(content))
         return "".join(parts)
     return content or message.refusal or ""
 
@@ -141,10 +141,10 @@ def _turns(lines: Sequence[tuple[str, str]]) -> list[Turn]:
     return [Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
 
 
-def _speaker(message: Message, place: int) -> str:
+def _speaker(message: Message, index: int) -> str:
     if message.role not in _SPEAKERS:
         raise invalid(
-            f"messages[{place}].role",
+            f"messages[{index}].role",
             "{role!r} is not a role: it must be one of {roles}.",
             role=message.role[:50],
             roles=", ".join(_SPEAKERS),
@@ -152,20 +152,20 @@ def _speaker(message: Message, place: int) -> str:
     return _SPEAKERS[message.role]
 
 
-def _part(part: ContentPart | str, place: str) -> str:
+def _part(part: ContentPart | str, path: str) -> str:
     if isinstance(part, str):
         return part
     if part.type in _REASONING:
         return ""
     foreign = (name for name in ("image_url", "input_audio", "file") if getattr(part, name))
     if name := next(foreign, None):
-        raise unsupported(f"{place}.{name}", "only text is supported: send a part of type text.")
+        raise unsupported(f"{path}.{name}", "only text is supported: send a part of type text.")
     if part.type == "refusal":
         return part.refusal or ""
     if part.type not in _TEXTS:
         raise unsupported(
-            f"{place}.type", "{kind!r} is not supported: only text is.", kind=part.type[:50]
+            f"{path}.type", "{kind!r} is not supported: only text is.", kind=part.type[:50]
         )
     if part.text is None:
-        raise invalid(f"{place}.text", "a part of type text needs its text.")
+        raise invalid(f"{path}.text", "a part of type text needs its text.")
     return part.text

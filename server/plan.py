@@ -50,19 +50,19 @@ def make_plan(service: Service, body: ChatRequest) -> Plan:
     if calling:
         question = Question(service, _without_beginning(dialogue))
         calls = ready_calls(service.model, calling, room=question.room(params[0]))
-        return _stepwise(question, params, [CallSteps(question, calls, some) for some in params])
+        return _stepwise(question, params, [CallSteps(question, calls, one) for one in params])
     question = Question(service, dialogue)
     if wanted is None:
-        jobs = [question.job(some) for some in params]
+        jobs = [question.job(one) for one in params]
         return Plan(params[0], question.dropped_turns, jobs)
     room = question.room(params[0])
     if wanted.kind == "schema":
         whole = bool(dialogue.beginning or params[0].min_new_tokens)
         json = ready_schema(service.model, wanted.value, wanted.path, room=room, whole=whole)
-        return _stepwise(question, params, [JsonSteps(question, json, some) for some in params])
+        return _stepwise(question, params, [JsonSteps(question, json, one) for one in params])
     constraint = make_constraint(service.model, wanted, room)
     jobs = [
-        replace(question.job(some), params=replace(some, constraint=constraint)) for some in params
+        replace(question.job(one), params=replace(one, constraint=constraint)) for one in params
     ]
     return Plan(params[0], question.dropped_turns, jobs)
 

@@ -12,7 +12,7 @@ from issun.server.requests import Progress, Request
 
 
 class RequestPrefill(Prefill):
-    """Scores the prompt where that is wanted, and tells how far it is."""
+    """Reports the progress, and computes the prompt's log-probabilities if requested."""
 
     def __init__(self, request: Request, state: RequestState, reusable: int) -> None:
         super().__init__(request.prompt, reusable)

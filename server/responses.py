@@ -88,13 +88,13 @@ class _Answer:
         self.usage.add(0, event)
         if not self.begun:
             self.begun = True
-            yield from self.output.opening()
+            yield from self.output.opening_events()
         if event.text:
             self.text += event.text
-            yield self.output.piece(event.text)
+            yield self.output.delta_event(event.text)
         if event.finish_reason:
             self.status = "completed" if event.finish_reason == "stop" else "incomplete"
-            yield from self.output.closing(self.text, self.status)
+            yield from self.output.closing_events(self.text, self.status)
             yield self.state(self.status)
 
     def fail(self, error: ApiError) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class _Answer:
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata or {},
             "model": self.service.name,
-            "output": [self.output.whole(self.text, done)] if ended and self.begun else [],
+            "output": [self.output.item(self.text, done)] if ended and self.begun else [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},

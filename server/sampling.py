@@ -54,7 +54,7 @@ def sampling_params(
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
     params = make_params(model.manifest, **changes)
-    return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
+    return [_seeded(params, request.seed, index) for index in range(request.n or 1)]
 
 
 def requested_max_tokens(model: Model, request: Sampling) -> int | None:
@@ -83,8 +83,8 @@ def requested_max_tokens(model: Model, request: Sampling) -> int | None:
     return most
 
 
-def _seeded(params: SamplingParams, seed: int | None, place: int) -> SamplingParams:
-    return params if seed is None else replace(params, seed=(seed + place) % (1 << 64))
+def _seeded(params: SamplingParams, seed: int | None, index: int) -> SamplingParams:
+    return params if seed is None else replace(params, seed=(seed + index) % (1 << 64))
 
 
 def _id(key: str) -> int:
@@ -93,14 +93,14 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def check_ends(request: Sampling, place: str) -> None:
-    """Raise ApiError for `ignore_eos` together with the output format that `place` asks for."""
+def check_ends(request: Sampling, path: str) -> None:
+    """Raise ApiError for `ignore_eos` together with the output format that `path` asks for."""
     if request.ignore_eos:
-        raise invalid("ignore_eos", "an answer with {form} ends where its format does.", form=place)
+        raise invalid("ignore_eos", "an answer with {form} ends where its format does.", form=path)
 
 
 def tokens_left(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
-    """How many tokens an answer may have behind `prompt`, and 1 at least."""
+    """The maximum length of an answer after `prompt`, at least 1."""
     return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
 
 

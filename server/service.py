@@ -64,11 +64,11 @@ class Service:
                 name=self.name,
             )
 
-    def check_choices(self, count: int, place: str = "n") -> None:
-        """Raise ApiError if a request asks, at path `place`, for more answers than allowed."""
+    def check_choices(self, count: int, path: str = "n") -> None:
+        """Raise ApiError if a request asks, at `path`, for more answers than allowed."""
         if count > self.options.max_choices:
             raise invalid(
-                place,
+                path,
                 "the request asks for {count} answers, it may ask for {limit} at most.",
                 count=count,
                 limit=self.options.max_choices,
@@ -215,13 +215,13 @@ class Usage:
         self._choices: dict[int, Timings] = {}  # of the choice of a function, by answer
         self._timings: dict[int, Timings] = {}
 
-    def add(self, place: int, segment: Segment) -> None:
+    def add(self, index: int, segment: Segment) -> None:
         """Count an answer's segment."""
-        self._timings[place] = segment.timings
+        self._timings[index] = segment.timings
 
-    def add_choice(self, place: int, timings: Timings) -> None:
+    def add_choice(self, index: int, timings: Timings) -> None:
         """Count the tokens of the choice of a function."""
-        self._choices[place] = timings
+        self._choices[index] = timings
 
     def report(self) -> dict[str, Any]:
         """The API's usage object."""
