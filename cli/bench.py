@@ -254,12 +254,12 @@ def fit(
     from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
     from issun.benchmarks.sizes import parse_size  # noqa: PLC0415
 
-    memory, kept = parse_size(ram), parse_size(reserve)
+    memory, reserved = parse_size(ram), parse_size(reserve)
     found = read_results(user_path(results) if results else PUBLISHED)
-    fits = fitting.fit(found, memory, reserve=kept)
+    fits = fitting.fit(found, memory, reserve=reserved)
     best = fits[0]
     advice = tr("Use {engine}: a context of {context:,} tokens fits.")
     if not best.context:
         advice = tr("None of the measured engines fits.")
-    print(fitting.describe(found, memory, fits, reserve=kept))
+    print(fitting.describe(found, memory, fits, reserve=reserved))
     print(f"\n{advice.format(engine=best.engine.label, context=best.context)}")
