@@ -10,12 +10,14 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from issun.runtime.errors import ParameterError
 
 _UTF_8 = "utf-8"
+_MAX_BYTES = 64 << 20  # of a text that the user names
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 # Kana and kanji in UTF-8, the last one perhaps truncated. Shift JIS seldom looks like one.
 _JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
@@ -56,7 +58,7 @@ def as_utf8(raw: bytes) -> bytes:
     return raw
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; raises OSError for a pipe or device, which might never end."""
     found = path.stat().st_mode
     if stat.S_ISDIR(found):
@@ -70,12 +72,21 @@ def read_text(path: str | Path) -> str:
     """Read a text file named by the user; raises ParameterError with the reason."""
     path = user_path(path)
     try:
-        text = decode_utf8(as_utf8(path.read_bytes()))
+        text = decode_utf8(as_utf8(_read(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: Path) -> bytes:
+    """Read a file or pipe; raises OSError if it is larger than `_MAX_BYTES`."""
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def decode_utf8(raw: bytes) -> str:

@@ -39,6 +39,7 @@ _OPERATORS = {
     kind: {(domain, name) for domain, names in table.items() for name in names.split()}
     for kind, table in (("issun", _ISSUN), ("optimum", _OPTIMUM))
 }
+_MAX_BYTES = 1 << 31  # protobuf's limit
 _TENSOR_ATTRIBUTES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
 
 
@@ -48,7 +49,7 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
     With `trust`, any operator is allowed, but no reference to a file outside the bundle.
     """
     try:
-        model = parse_model(path.read_bytes())
+        model = parse_model(_read(path))
     except Exception as error:  # protobuf has its own DecodeError
         raise BundleError("{path} is not an ONNX graph, or is damaged.", path=path) from error
     for tensor in _tensors(model.graph):
@@ -68,6 +69,14 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
                 path=path,
                 name=tensor.name[:100],
             )
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(len(content))
+    return content
 
 
 def _find_disallowed(model: Any, operators: set[tuple[str, str]]) -> str | None:

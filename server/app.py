@@ -66,7 +66,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.stop()
         model.stop_compiling()
         await run_in_threadpool(scheduler.join)
-        vars(model).pop("constraints", None)  # the caller may use the model's compiler again
+        model.resume_compiling()  # the caller may use the model again
 
     app = Starlette(
         routes=[

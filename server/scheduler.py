@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
+from issun.runtime.constraint.matching import MASK_SECONDS
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
@@ -24,7 +25,6 @@ from issun.server.metrics import Metrics
 from issun.server.prefill import RequestPrefill
 from issun.server.requests import Failed, Request, Scored
 
-MASK_SECONDS = 1.0  # time limit of a constraint for one token
 _MASK_WAIT = 0.05  # seconds that other answers wait for a constraint
 _CHUNK_WHILE_DECODING = 32  # prefill tokens per waiting prompt between two decoding steps
 _DONE: Future[None] = Future()  # for answers without a constraint
@@ -286,7 +286,7 @@ class Scheduler:
                 self._add(index)
             elif running.logits is not None and now > running.began + MASK_SECONDS:
                 error = SamplingError(
-                    "The constraint takes more than {limit:g} s for one token: take a simpler one.",
+                    "The constraint takes more than {limit:g} s for one token: simplify it.",
                     limit=MASK_SECONDS,
                 )
                 self._fail(running.request, error)

@@ -1,4 +1,4 @@
-"""`issun` as a package: what a wheel holds, and what importing it costs."""
+"""`issun` as a package: the wheel's content, and the cost of importing it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_package_is_a_command(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy so that nothing is left in the project."""
+    """The wheel, built from a copy so that no files are left in the project."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     skipped = shutil.ignore_patterns(".*", "build", "dist", "demo", "*.egg-info", "__pycache__")

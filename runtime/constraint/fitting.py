@@ -45,6 +45,7 @@ class Fitter:
 
     def _fit(self, places: Conjunction | None, budget: float) -> Any:
         """Return a schema for `places` in `budget` characters."""
+        self._sizes.effort.check()
         if places is None:
             return False
         budget = max(round_down(int(budget)), int(self._sizes.min_chars(places)))

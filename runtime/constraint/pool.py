@@ -108,6 +108,16 @@ class Child:
             self.end()
         return answer["found"], answer["bytes"]
 
+    def searched(self, pattern: str, text: str) -> bool | None:
+        """Return whether `pattern` is found in `text`; None if Python cannot tell.
+
+        Raises as `try_grammars` does.
+        """
+        if self._process is None:
+            self._start()
+        found: bool | None = self._request({"search": pattern, "text": text}, MAX_SECONDS)["found"]
+        return found
+
     def close(self) -> None:
         """Kill the process for good; can be called from any thread."""
         with self._lock:

@@ -37,7 +37,6 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
 /set temperature 0
 /set temperature
 /save {saved}
-/save {saved}
 """
     result = issun("chat", fuji, stdin=script)
     assert result.out == "富士山です。\n富士山です。\n"
@@ -47,9 +46,11 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
         "[removed: 谷は?]\n"
         "[temperature 0.0]\n"
         "error: temperature is '', it must be a number.\n"
+        f"[saved: {saved}]\n"
+        f"[and what /load need not read again: {saved}.kv, 0.5 MB]\n"
     )
     assert result.code == 2
-    assert not saved.exists()
+    assert saved.exists()  # though a command failed
 
 
 def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
@@ -289,3 +290,14 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
 def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/load nofile\n", ISSUN_LANG="ja")
     assert result.err == "エラー: nofile を読めません: ファイルまたはフォルダーがありません\n"
+
+
+def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    failing = ["/save .", "/save /", f"/save {'x' * 253}", "/load /dev/null", "/nothing", "/undo"]
+    script = "\n".join([*failing, "山は?", "/set top_k x", f"/save {saved}", "/continue", "谷は?"])
+    result = issun("chat", fuji, stdin=script)
+    assert result.code == 2
+    assert result.out.count("富士山です。\n") == 2
+    assert result.err.count("error: ") == len(failing) + 2, result.err
+    assert json.loads(saved.read_text(encoding="utf-8"))["turns"] == [["山は?", "富士山です。"]]
