@@ -112,9 +112,7 @@ class Chat:
         if self._stopped:  # stopped while the prompt was prepared
             stream.cancel()
         if stream.dropped_turns:
-            note(
-                "[dropped the {count} oldest turns to fit the context]", count=stream.dropped_turns
-            )
+            note("[old turns dropped to fit the context: {count}]", count=stream.dropped_turns)
         try:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)

@@ -73,7 +73,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     result = issun("chat", fuji, stdin=f"/load {saved}\n/retry\n/undo\n/role\n")
     assert result.out == "富士山です。\n"
     assert result.err == (
-        "[loaded 1 turns]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
+        "[turns loaded: 1]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
     )
 
 
@@ -182,7 +182,7 @@ def test_stats_go_to_stderr(fuji: Path) -> None:
 def test_old_turns_are_dropped_and_told(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="山について、できるだけくわしく教えてください。\n" * 6)
     assert result.out == "富士山です。\n" * 6
-    assert "oldest turns to fit the context]" in result.err
+    assert "[old turns dropped to fit the context: " in result.err
 
 
 def test_stop_string_and_length(fuji: Path) -> None:
