@@ -47,7 +47,7 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
         "[temperature 0.0]\n"
         "error: temperature is '', it must be a number.\n"
         f"[saved: {saved}]\n"
-        f"[and what /load need not read again: {saved}.kv, 0.5 MB]\n"
+        f"[saved the KV cache, so that /load need not compute it: {saved}.kv, 0.5 MB]\n"
     )
     assert result.code == 2
     assert saved.exists()  # though a command failed
