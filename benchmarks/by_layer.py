@@ -8,9 +8,9 @@ from typing import cast
 
 import msgspec
 
-from issun.export.calibrate import FEW, calibrate, calibration_ids
-from issun.export.error import product_error
+from issun.export.calibrate import NUM_WINDOWS, calibrate, calibration_ids
 from issun.export.lazy import CheckpointWeights, Kind
+from issun.export.quantization_loss import product_loss
 from issun.export.source import open_source
 from issun.runtime.manifest import Manifest
 
@@ -38,9 +38,11 @@ def by_layer(
     """
     _, found, _ = open_source(str(checkpoint), tokenizer=tokenizer)
     weights = CheckpointWeights(found.config, found.tensors, "mixed")
-    ids = calibration_ids(found.config, found.tokenizer.open(), manifest.prompt, text, windows=FEW)
+    ids = calibration_ids(
+        found.config, found.tokenizer.open(), manifest.prompt, text, windows=NUM_WINDOWS
+    )
     name = manifest.precision.name
-    error = product_error("int8" if name == "int8" else "int4")
+    error = product_loss("int8" if name == "int8" else "int4")
     moves = calibrate(weights, ids, error=error, progress=progress).moves
     hurt = []
     for linear, moved in moves.items():

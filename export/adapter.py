@@ -1,4 +1,4 @@
-"""Adapters of a model, LoRA and its like: named and refused, since issun exports whole models."""
+"""Detects adapters (LoRA and similar) and refuses them: issun exports complete models only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin", "pyt
 
 
 def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = None) -> None:
-    """Raise CheckpointError where the `names` in `folder` are an adapter's, alone or not.
+    """Raise CheckpointError if any of the file `names` in `folder` belongs to an adapter.
 
-    `name` is what the folder is called in the message, where that is not its path.
+    `name` identifies the folder in the message; its path by default.
     """
     found = [file for file in _FILES if file in names]
     if not found:
@@ -39,10 +39,10 @@ def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = N
 
 
 def _base(folder: Path) -> str:
-    """The model that an adapter was made for, as it says itself."""
+    """The base model that the adapter's config names."""
     try:
-        said = read_json(folder / ADAPTER_CONFIG)
-    except CheckpointError:  # it is refused anyhow
-        said = {}
-    base = said.get("base_model_name_or_path") or said.get("model_name")
+        config = read_json(folder / ADAPTER_CONFIG)
+    except CheckpointError:  # the adapter is refused in any case
+        config = {}
+    base = config.get("base_model_name_or_path") or config.get("model_name")
     return str(base) if base else "another model"

@@ -1,4 +1,4 @@
-"""Prompt templates: the published one as the default, others from a file."""
+"""Prompt templates: the default of the published models, and templates from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime.checks import template_faults
 from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import ChatRules, Template
 
-# The alpaca format of inu-ai's Japanese models, a newline spelled as backslash + n.
+# The Alpaca format of inu-ai's Japanese models, in which a newline is a backslash and an n.
 ALPACA = Template(
     name="alpaca-japanese",
     with_input=(
@@ -50,7 +50,7 @@ def load_template(path: Path) -> Template:
 
 
 def check_template(template: Template, known: Collection[str]) -> None:
-    """Raise CheckpointError for slots, or tokens that are not `known`, which would not work."""
+    """Raise CheckpointError for wrong placeholders, or special tokens that are not `known`."""
     if faults := template_faults(template, known):
         raise CheckpointError(
             "The prompt template {name} does not work: {faults}. "

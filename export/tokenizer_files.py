@@ -1,4 +1,4 @@
-"""Files in which a checkpoint keeps its tokenizer, and what in them is not followed."""
+"""The tokenizer files of a checkpoint, and warnings about unsupported settings in them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ TOKENIZER_CONFIGS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "tokenizer.json",  # its table of added tokens
+    "tokenizer.json",  # only its list of added tokens is read
 )
-# Tokenizers of other kinds; tokenizer.json may have been made from a SentencePiece file.
+# Other kinds of tokenizers; tokenizer.json may have been converted from a SentencePiece file.
 _OTHERS = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
 _CLASSES = (None, "T5Tokenizer", "T5TokenizerFast")
-# Where transformers keeps a chat template: alone, or as a field beside others.
+# Where transformers stores a chat template: a file of its own, or a field of the tokenizer config.
 _CHAT, _CHAT_FILES = "chat_template", ("chat_template.jinja", "chat_template.json")
 
 
 def sentencepiece_file(folder: str | Path, names: Collection[str]) -> str:
     """The SentencePiece file among the `names` in `folder`.
 
-    Raises CheckpointError that says what to put there, or where else to take it from.
+    Raises CheckpointError, which says which file to add or how to name another tokenizer.
     """
     expected = ", ".join(TOKENIZER_FILES)
     if found := next((name for name in TOKENIZER_FILES if name in names), None):
@@ -48,10 +48,10 @@ def sentencepiece_file(folder: str | Path, names: Collection[str]) -> str:
     )
 
 
-def report_not_followed(folder: Path, prompts: str | None, notify: Notify) -> None:
-    """Name what the files in `folder` ask for that changes ids or prompts and is not done.
+def report_unsupported(folder: Path, prompts: str | None, notify: Notify) -> None:
+    """Notify about unsupported settings in `folder` that change token ids or prompts.
 
-    `prompts` is the template that prompts follow where the user has given none.
+    `prompts` names the default template in use; None if the user has given a template.
     """
     config = folder / "tokenizer_config.json"
     for path in (config, folder / "config.json"):

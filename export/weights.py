@@ -1,4 +1,4 @@
-"""Weight files of a checkpoint, read one tensor (or some rows of it) at a time."""
+"""Reads the weight files of a checkpoint one tensor, or some rows of it, at a time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.j
 PYTORCH, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, PYTORCH, PYTORCH_INDEX)
 
-# Where Lightning, plain training loops and DeepSpeed put the table of tensors.
-_NESTS = ("state_dict", "model_state_dict", "model", "module")
+# Keys under which Lightning, plain training loops and DeepSpeed store the state dict.
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module")
 
 _DTYPES: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
 class Tensor(ABC):
-    """One stored tensor: its shape is known, its numbers are read when asked for."""
+    """A stored tensor: name, shape and dtype are known, values are read on demand."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name, self.shape, self.dtype = name, shape, dtype
@@ -41,7 +41,7 @@ class Tensor(ABC):
 
 
 class SafetensorsTensor(Tensor):
-    """A tensor in a safetensors file, read with plain reads: nothing stays mapped."""
+    """A tensor in a safetensors file, read without memory mapping."""
 
     def __init__(
         self, file: SafetensorsFile, name: str, shape: tuple[int, ...], dtype: str, offset: int
@@ -60,14 +60,14 @@ class SafetensorsTensor(Tensor):
 
 
 class SafetensorsFile:
-    """A safetensors file; the format is described at https://github.com/huggingface/safetensors."""
+    """A safetensors file; format: https://github.com/huggingface/safetensors."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         self.path = path
         try:
-            # The library checks the header: bounds, overlaps, holes and the size of the file.
+            # The library validates the header: bounds, overlaps, gaps and the file size.
             with safe_open(path, framework="np"):
                 pass
             with path.open("rb") as file:
@@ -86,12 +86,12 @@ class SafetensorsFile:
         }
 
     def read(self, offset: int, size: int) -> bytearray:
-        """`size` bytes at `offset`; raises CheckpointError when the file ends before."""
+        """`size` bytes at `offset`; raises CheckpointError if the file is too short."""
         buffer = bytearray(size)
         view, done = memoryview(buffer), 0
         with self.path.open("rb", buffering=0) as file:
             file.seek(offset)
-            while done < size:  # one call reads at most 2 GiB
+            while done < size:  # a single call reads at most 2 GiB
                 count = file.readinto(view[done:])
                 if not count:
                     raise CheckpointError(
@@ -102,7 +102,7 @@ class SafetensorsFile:
 
 
 class TorchTensor(Tensor):
-    """A tensor of a pickled checkpoint that torch has mapped."""
+    """A tensor of a pickled checkpoint, memory-mapped by torch."""
 
     def __init__(self, name: str, tensor: Any) -> None:
         super().__init__(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -115,10 +115,10 @@ class TorchTensor(Tensor):
 
 
 def open_weights(folder: Path) -> tuple[dict[str, Tensor], list[Path]]:
-    """All tensors of the checkpoint in `folder`, and the files that they are in.
+    """All tensors of the checkpoint in `folder`, and the files that contain them.
 
-    safetensors is preferred to pickled files; both may be sharded. Raises CheckpointError when
-    there are none or one is damaged, MissingExtraError when a pickled file needs torch.
+    safetensors is preferred to pickled files; both may be sharded. Raises CheckpointError if there
+    are no weights or a file is damaged, and MissingExtraError if a pickled file needs torch.
     """
     for whole, index, opener in (
         (SAFETENSORS, SAFETENSORS_INDEX, _open_safetensors),
@@ -178,7 +178,7 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except Exception as error:  # torch raises whatever its reader met
+    except Exception as error:  # torch raises errors of many types
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
             "{path} is damaged, or holds more than weights and is refused: {reason}",
@@ -192,6 +192,6 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
 
 
 def _tables(state: object) -> list[dict[str, Any]]:
-    """What may be the table of tensors: the whole, or what lies beside an optimizer's state."""
-    held = [state, *map(state.get, _NESTS)] if isinstance(state, dict) else []
-    return [table for table in held if isinstance(table, dict)]
+    """Candidates for the state dict: the whole object, or an entry of a training checkpoint."""
+    candidates = [state, *map(state.get, _NESTED_KEYS)] if isinstance(state, dict) else []
+    return [table for table in candidates if isinstance(table, dict)]

@@ -1,4 +1,4 @@
-"""Weight files: formats, shards, and what is damaged."""
+"""Weight files: formats, shards, and damaged files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_formats_and_shards(tmp_path: Path, storage: str, shards: int) -> None:
         assert np.array_equal(read, array.astype(dtype).astype(np.float32))
 
 
-def test_rows_are_read_alone(tmp_path: Path) -> None:
+def test_some_rows_can_be_read(tmp_path: Path) -> None:
     save_weights(tmp_path, WEIGHTS, storage="float16")
     tensor = open_weights(tmp_path)[0]["a"]
     expected = WEIGHTS["a"].astype(np.float16).astype(np.float32)
@@ -53,7 +53,7 @@ def test_no_weights(tmp_path: Path) -> None:
         open_weights(tmp_path)
 
 
-def test_safetensors_go_before_pickled_files_and_whole_before_shards(tmp_path: Path) -> None:
+def test_safetensors_and_single_files_take_precedence(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
     save_weights(tmp_path, WEIGHTS, shards=2)
     assert len(open_weights(tmp_path)[1]) == 2
