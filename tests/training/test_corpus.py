@@ -16,7 +16,7 @@ from issun.training.embedded.corpus import Dialogue, about_conversation, corpus,
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
 from issun.training.embedded.held_out import chat_table, short_table
 from issun.training.embedded.pretrain import Encoder, PretrainOptions, rate_share, record
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.reading import arithmetic, reading
 from issun.training.embedded.styles import FRIEND, KANSAI, NANODA, POLITE, SAMURAI, draw_role
 from issun.training.embedded.vocabulary import SPECIAL
@@ -26,16 +26,16 @@ MANY = 6000
 
 
 @pytest.fixture(scope="module")
-def trained() -> list[Ask | Dialogue]:
+def trained() -> list[QAPair | Dialogue]:
     return list(islice(corpus(3), MANY))
 
 
 @pytest.fixture(scope="module")
-def messages(trained: list[Ask | Dialogue]) -> set[str]:
+def messages(trained: list[QAPair | Dialogue]) -> set[str]:
     """All that users say in a part of the corpus."""
     said = set()
     for item in trained:
-        if isinstance(item, Ask):
+        if isinstance(item, QAPair):
             said.add(item.message)
         else:
             said |= {item.ask.message, *(turn.message for turn in item.turns)}
@@ -75,7 +75,7 @@ def test_ways_of_speaking(style: object, said: str) -> None:
     assert style.say(marked) == said  # type: ignore[attr-defined]
 
 
-def test_no_mark_is_left_in_a_record(trained: list[Ask | Dialogue]) -> None:
+def test_no_mark_is_left_in_a_record(trained: list[QAPair | Dialogue]) -> None:
     for item in trained:
         text = record(item)
         assert not re.search(r"[{}|]", text), text
@@ -97,7 +97,7 @@ def test_held_out_combinations_never_occur_in_training(messages: set[str]) -> No
         f"{c.name}の首都{tail}"
         for c in COUNTRIES
         for tail in questions.TAILS + questions.WHERE
-        if questions.withheld(tail, c.name)
+        if questions.is_held_out(tail, c.name)
     ]
     assert len(kept) > 500
     assert messages.isdisjoint(opening + text for opening in questions.OPENINGS for text in kept)

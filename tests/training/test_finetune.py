@@ -23,7 +23,7 @@ from issun.training.finetune import encode_records
 from issun.training.machine import Machine, choose_optimizer
 from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS, instruction_record
-from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
+from issun.training.run import Run, best_epoch, is_run, open_run, read_settings
 from tests.cli.conftest import Result, issun
 from tests.scripted import write_scripted
 from tests.special_ids import assign_special_ids
@@ -125,7 +125,7 @@ def test_best_epoch_answers_best_and_then_has_the_lowest_loss() -> None:
 
 def test_epochs_are_recorded_and_the_best_is_linked(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with opened_run(target, SETTINGS, resume=False) as run:
+    with open_run(target, SETTINGS, resume=False) as run:
         for recorded in (entry(1, 0.5, 3.0), entry(2, 0.7, 2.0), entry(3, 0.6, 1.0)):
             with run.aside(f"epoch-{recorded['epoch']}") as folder:
                 (folder / "model").write_text("weights")
@@ -145,7 +145,7 @@ def test_without_symbolic_links_the_best_is_recorded(
         raise OSError
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+    with open_run(tmp_path / "run", SETTINGS, resume=False) as run:
         run.record_epoch(entry(1, 0.5, 3.0))
     found = json.loads((tmp_path / "run" / "epochs.json").read_text(encoding="utf-8"))
     assert (found["best"], found["best_linked"]) == (1, False)
@@ -161,14 +161,14 @@ def write_step(run: Run, step: int) -> Path:
 
 def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with opened_run(target, SETTINGS, resume=False) as run:
+    with open_run(target, SETTINGS, resume=False) as run:
         assert run.checkpoint() is None
         for step in (1, 9, 10):
             run.complete(write_step(run, step))
             assert [path.name for path in run.steps.iterdir()] == [f"checkpoint-{step}"]
         write_step(run, 11)
         (target / ".aside-12345678").mkdir()
-    with opened_run(target, SETTINGS, resume=True) as run:
+    with open_run(target, SETTINGS, resume=True) as run:
         last = run.checkpoint()
         assert last is not None
         assert last.name == "checkpoint-10"
@@ -179,7 +179,7 @@ def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
 
 
 def test_log_that_was_cut_and_epochs_that_were_not_recorded_are_rewound(tmp_path: Path) -> None:
-    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+    with open_run(tmp_path / "run", SETTINGS, resume=False) as run:
         for step in (1, 2, 3):
             write_step(run, step)
         run.log(epoch=1, loss=1.0, rate=None)
@@ -197,15 +197,15 @@ def test_log_that_was_cut_and_epochs_that_were_not_recorded_are_rewound(tmp_path
 
 def test_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False):
+    with pytest.raises(TrainingError), open_run(target, SETTINGS, resume=False):
         assert is_run(target)
         raise TrainingError("no")
     assert not target.exists()
-    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False) as run:
+    with pytest.raises(TrainingError), open_run(target, SETTINGS, resume=False) as run:
         run.complete(write_step(run, 1))
         raise TrainingError("no")
     assert is_run(target)
-    with pytest.raises(KeyboardInterrupt), opened_run(tmp_path / "b", SETTINGS, resume=False):
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "b", SETTINGS, resume=False):
         raise KeyboardInterrupt
     assert is_run(tmp_path / "b")
 
@@ -214,20 +214,20 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with pytest.raises(RunError, match="holds no fine-tuning run"):
         read_settings(target)
-    with opened_run(target, SETTINGS, resume=False):
+    with open_run(target, SETTINGS, resume=False):
         pass
     assert read_settings(target) == SETTINGS
     other = {**SETTINGS, "learning_rate": 1e-5, "base": "34cd"}
     with (
         pytest.raises(RunError) as caught,
-        opened_run(target, other, resume=True),
+        open_run(target, other, resume=True),
     ):
         pass
     assert "base is 34cd, it was 12ab; learning_rate is 1e-05, it was 0.0001" in str(caught.value)
     with (
         FileLock(target / ".lock"),
         pytest.raises(RunError, match="Another process"),
-        opened_run(target, SETTINGS, resume=True),
+        open_run(target, SETTINGS, resume=True),
     ):
         pass
     for text in ("{", '{"format": 2, "issun": "9", "settings": {}}'):
