@@ -53,6 +53,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.make_checkpoint": (["new", "--shape", "tiny"], "export"),
     "issun.benchmarks.memory": (["--", "true"], None),
     "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
+    "issun.benchmarks.publish": (["--help"], None),
     "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
     "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
     "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),
@@ -95,7 +96,7 @@ def folder(tmp_path: Path, fuji: Path) -> Path:
     (tmp_path / "records.jsonl").write_text(RECORDS, encoding="utf-8")
     (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
     (tmp_path / "CHECKPOINT").symlink_to(fuji.parent / "checkpoint")
-    (tmp_path / "RESULTS").symlink_to(ROOT / "benchmarks" / "results" / "1b.json")
+    (tmp_path / "RESULTS").symlink_to(ROOT / "benchmarks" / "results" / "1b.json.gz")
     return tmp_path
 
 
