@@ -3,13 +3,14 @@ PYTHON ?= python3
 SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
+BABEL := .venv/bin/python -m babel.messages.frontend -q
 PACKAGES := cli export runtime benchmarks training server
 PIP_INSTALL := pip install --disable-pip-version-check --no-input
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: help demo test slow parity clients fuzz soak embedded figures check format package clean
+.PHONY: help demo test slow parity clients fuzz soak embedded figures check translations format package clean
 
 help:                             ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -49,6 +50,14 @@ check: .venv/ready-test           ## check format, lint and types
 	.venv/bin/ruff check .
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
 	.venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
+
+translations: .venv/ready-test    ## take new messages into cli/locale, and compile the catalogues
+	mkdir -p build
+	$(BABEL) extract -F pyproject.toml --add-location=file --sort-by-file --width=100 \
+		--msgid-bugs-address='the issue tracker' -o build/issun.pot . 2>build/translations.log || (cat build/translations.log; exit 1)
+	$(BABEL) update -D issun -i build/issun.pot -d cli/locale --width=100 \
+		--ignore-obsolete --ignore-pot-creation-date
+	$(BABEL) compile -D issun -d cli/locale --statistics
 
 format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .

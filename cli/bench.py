@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from issun.benchmarks.engines.registry import ENGINES
 from issun.cli import fidelity
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
-from issun.cli.language import note, printable, tr
+from issun.cli.help import Command, Group
+from issun.cli.language import mark, note, printable, tr
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from issun.benchmarks.measured import Results
 
 
-class _RunByDefault(TyperGroup):
+class _RunByDefault(Group):
     """`issun bench BUNDLE` means `issun bench run BUNDLE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -34,9 +34,11 @@ class _RunByDefault(TyperGroup):
 
 app = typer.Typer(cls=_RunByDefault, help=tr("Measure speed and memory."), rich_markup_mode=None)
 
-app.command("fidelity", help=tr("Say how far a bundle is from its checkpoint, and keep it."))(
-    fidelity.run
-)
+app.command(
+    "fidelity",
+    cls=Command,
+    help=tr("Say how far a bundle is from its checkpoint, and keep it."),
+)(fidelity.run)
 
 Results_ = Annotated[
     Path | None,
@@ -45,7 +47,7 @@ Results_ = Annotated[
     ),
 ]
 Sizes = tuple[int, ...]
-_NEEDS = "Benchmarks need {module}: pip install 'issun[bench]'"
+_NEEDS = mark("Benchmarks need {module}: pip install 'issun[bench]'")
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 
@@ -66,7 +68,9 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
     return values
 
 
-@app.command("run", help=tr("Measure bundles, and with --checkpoint every engine at hand."))
+@app.command(
+    "run", cls=Command, help=tr("Measure bundles, and with --checkpoint every engine at hand.")
+)
 def run(
     *,
     bundles: Annotated[
@@ -191,7 +195,7 @@ def _show(found: Results, form: str, older: Results | None) -> None:
         )
 
 
-@app.command("report", help=tr("Write a page with plots from a run's results."))
+@app.command("report", cls=Command, help=tr("Write a page with plots from a run's results."))
 def report(
     *,
     results: Annotated[
@@ -216,7 +220,7 @@ def report(
     print(write_report(found, user_path(output)))
 
 
-@app.command("fit", help=tr("Say which precision and context fit a machine's memory."))
+@app.command("fit", cls=Command, help=tr("Say which precision and context fit a machine's memory."))
 def fit(
     *,
     results: Results_ = None,

@@ -29,7 +29,7 @@ from issun.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
-    from issun.benchmarks.by_layer import Hurt
+    from issun.benchmarks.by_layer import LayerSensitivity
     from issun.benchmarks.fidelity import Fidelity
 
 _WORST = 10
@@ -128,7 +128,7 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
         raise ParameterError("{path} has no linears that issun has rounded.", path=bundle)
 
 
-def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[Hurt]:
+def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[LayerSensitivity]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer
