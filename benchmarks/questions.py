@@ -1,4 +1,4 @@
-"""Tables of questions: what is asked, which words make an answer right, and which wrong."""
+"""Reads tables of questions, with the words that make an answer right or wrong."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PACKAGED = Path(__file__).with_name("questions.toml")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: any of `right` must be in the answer, and none of `wrong`.
+    """A question; a right answer contains one of `right` and none of `wrong`.
 
-    `input` goes with the short format alone. Its own `role` or `history` take the table's place
-    and leave it to the chat format. With a `schema` it is asked for JSON, too, without history.
+    `input` is only for the short format. `role` and `history` replace those of the table, and are
+    only for the chat format. With a `schema` there is also the JSON format, without history.
     """
 
     question: str
@@ -39,7 +39,7 @@ class Question:
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """The formats in which it can be asked."""
+        """The formats that it supports."""
         if self.role is not None or self.history is not None:
             return ("chat",)
         text = TEXT_FORMATS if self.input is None else TEXT_FORMATS[:1]
@@ -48,7 +48,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Questions, and the role and history that the chat format puts before them."""
+    """Questions, and the role and history for the chat format."""
 
     questions: tuple[Question, ...]
     role: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Table:
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """A question as TOML spells it."""
+    """A question in TOML."""
 
     question: str
     right: str | list[str]
@@ -70,7 +70,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """A table as TOML spells it."""
+    """A table in TOML."""
 
     questions: list[dict[str, Any]]
     role: list[str] = []
@@ -78,7 +78,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_table(path: str | Path | None = None) -> Table:
-    """Read a TOML table, by default the packaged one; raises TableError with row and field."""
+    """Read a TOML table; the packaged one by default. Raises TableError with row and field."""
     path = PACKAGED if path is None else user_path(path)
     try:
         read = msgspec.convert(tomllib.loads(as_utf8(path.read_bytes()).decode()), _File)
@@ -123,7 +123,7 @@ def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
 
 
 def _with_leaf(name: str) -> dict[str, Any]:
-    """The schema of an object with one text."""
+    """The schema of an object with one string."""
     properties = {name: {"type": "string"}}
     return {
         "type": "object",
@@ -134,7 +134,7 @@ def _with_leaf(name: str) -> dict[str, Any]:
 
 
 def _check(question: Question, path: Path, place: int) -> None:
-    """Refuse what would be judged otherwise than it was meant."""
+    """Raise TableError for a question that could not be judged as intended."""
     where = {"path": path, "row": place}
     if not question.question.strip():
         raise TableError("{path}, row {row}: `question` is empty.", **where)
@@ -176,5 +176,5 @@ def _turns(pairs: list[tuple[str, str]]) -> tuple[Turn, ...]:
 
 
 def plain(text: str) -> str:
-    """The text in the form in which answers and words are compared (NFKC)."""
+    """The text normalized to NFKC, in which answers and words are compared."""
     return unicodedata.normalize("NFKC", text)

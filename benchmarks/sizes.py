@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Parses and formats amounts of memory."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def parse_size(text: str) -> int:
 
 
 def gigabytes(size: float) -> str:
-    """`1.23 GB`, or megabytes below one of them."""
+    """`1.23 GB`, or megabytes below 1 GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

@@ -164,7 +164,7 @@ def run(
     )
     output = user_path(output)
     try:
-        found = suite.run(request, output, work and user_path(work), resume=resume, say=_say)
+        found = suite.run(request, output, work and user_path(work), resume=resume, report=_say)
     except KeyboardInterrupt:
         note("[stopped: what was measured is in {path}; --resume goes on]", path=output)
         raise

@@ -52,7 +52,7 @@ def run(
         str | None, typer.Option(help=tr("One KV cache type (default: all of the bundle)."))
     ] = None,
     trust: opt.Trust = False,
-    answers: Annotated[int, typer.Option(help=tr("Greedy answers to compare."))] = 20,
+    answers: Annotated[int, typer.Option(help=tr("GreedyEngine answers to compare."))] = 20,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +70,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all figures as JSON."))] = False,
 ) -> None:
     """Compare the two on a text and in their answers, and keep what was found in the bundle."""
-    from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
+    from issun.benchmarks.fidelity import compare, load_text  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
@@ -81,7 +81,7 @@ def run(
         kinds = [kind for kind in kinds if kind == kv_cache]
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
-    content = read_named(text)
+    content = load_text(text)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
@@ -128,7 +128,9 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
         raise ParameterError("{path} has no linears that issun has rounded.", path=bundle)
 
 
-def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[LayerSensitivity]:
+def _by_layer(
+    against: Path, manifest: Manifest, text: str, tokenizer: str | None
+) -> list[LayerSensitivity]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer

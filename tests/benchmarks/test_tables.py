@@ -1,4 +1,4 @@
-"""Tables and ratios on made-up samples, with figures worked out by hand."""
+"""Tables and ratios from invented samples, computed by hand."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def test_markdown_by_hand() -> None:
     assert len(rows) == 3
 
 
-def test_a_machine_that_decodes_faster_than_it_reads_was_badly_probed() -> None:
-    """1 GB and 100 tokens of 5 MB in an eighth of a second: 12 of 10 GB/s."""
+def test_decoding_faster_than_the_bandwidth_is_reported() -> None:
+    """Reading 1 GB and 100 tokens of 5 MB in an eighth of a second would need 12 of 10 GB/s."""
     ahead = fast(weight_bytes=10**9, kv_bytes=5 * 10**6, samples={"decode-100": [0.125]})
-    told = "The probe of the bandwidth failed: issun int8 decodes after 100 tokens at 120% of it."
-    assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
-    assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
+    reported = "The bandwidth measurement failed: issun int8 reaches 120% of it when decoding after 100 tokens."
+    assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
+    assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
     assert "probe" not in tables.markdown(found()) + tables.terminal(found())
 
 
@@ -127,15 +127,15 @@ def test_what_is_held_behind_the_answer_is_told() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(made_up(resting)))))
     (steady,) = (row for row in rows if row["test"] == "memory-steady-1000")
     assert (steady["unit"], steady["median"]) == ("bytes", str(3 * 10**8))
-    assert "behind it" not in tables.terminal(found())  # no answer is marked there
+    assert "behind it" not in tables.terminal(found())  # without the mark of the answer
 
 
-def test_threads_are_a_column_only_where_they_differ() -> None:
+def test_threads_are_a_column_only_if_they_differ() -> None:
     assert "| threads |" not in tables.markdown(found())
     assert "| threads |" in tables.markdown(made_up(fast(), fast(threads=1)))
 
 
-def test_csv_comes_back() -> None:
+def test_csv_can_be_parsed() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(found()))))
     by_test = {(row["engine"], row["test"]): row for row in rows}
     decode = by_test["issun-int8", "decode-128"]
@@ -164,7 +164,7 @@ def test_an_empty_engine_has_dashes() -> None:
 
 
 def test_ratios_to_an_older_run() -> None:
-    """issun twice as fast as before, torch 1.6 times: the ratio between them moved by 25 %."""
+    """issun is twice as fast as before, torch 1.6 times: their ratio changed by 25 %."""
     old = made_up(
         fast(samples={"decode-128": [0.4], "prefill-128": [0.25], "prefill-512": [1.0]}),
         slow(samples={"decode-128": [0.64]}),
@@ -187,8 +187,8 @@ def test_ratios_to_an_older_run() -> None:
     )
 
 
-def test_threads_are_not_compared_with_each_other() -> None:
-    """With 1 thread issun takes twice as long as before, and nothing else changed: 100 %."""
+def test_different_numbers_of_threads_are_not_compared() -> None:
+    """With 1 thread issun takes twice as long, and nothing else changed: 100 %."""
     old = made_up(fast(threads=1), slow(threads=1), fast(), slow())
     halved = fast(threads=1, samples={"decode-128": [0.4]})
     text = tables.compare(made_up(halved, slow(threads=1), fast(), slow()), old)
@@ -199,14 +199,14 @@ def test_threads_are_not_compared_with_each_other() -> None:
     )
 
 
-def test_memory_of_one_run_alone_is_named() -> None:
+def test_memory_of_only_one_run_is_named() -> None:
     old = fast(memory={256: Memory(peak=1), 1000: Memory()})
     text = tables.compare(made_up(fast(memory={1000: Memory(peak=5)})), made_up(old))
     assert "issun int8, 2 threads, memory at 256: only in the old results" in text
     assert "issun int8, 2 threads, memory at 1000: only in the new results" in text
 
 
-def test_a_long_reason_and_an_unknown_test_fit_a_terminal() -> None:
+def test_long_reasons_and_unknown_tests_fit_into_a_terminal() -> None:
     broken = fast(status="crashed", reason="word " * 100, samples={"other": [1.0]})
     text = tables.terminal(made_up(broken))
     assert max(map(len, text.splitlines())) <= 110

@@ -22,7 +22,7 @@ LONGEST = 24
 PROMPTS = ([2, 17, 93, 120, 41], [2, 11, 5, 405, 33, 120, 41, 8, 93])
 UNK, EOS = 1, 3
 
-Greedy = list[int]  # what is drawn where nothing is asked for
+GreedyEngine = list[int]  # what is drawn where nothing is asked for
 Fields = dict[str, Any]
 
 
@@ -91,7 +91,7 @@ def answers(folder: Path) -> list[Completion]:
     return alone
 
 
-def assert_same(ref: ModuleType, folder: Path, ends: set[int], greedy: list[Greedy]) -> None:
+def assert_same(ref: ModuleType, folder: Path, ends: set[int], greedy: list[GreedyEngine]) -> None:
     changed = False
     for prompt, answer, plain in zip(PROMPTS, answers(folder), greedy, strict=True):
         ids = expected(ref, folder, prompt)
@@ -103,17 +103,17 @@ def assert_same(ref: ModuleType, folder: Path, ends: set[int], greedy: list[Gree
 
 
 @pytest.fixture(scope="module")
-def greedy(ref: ModuleType, base: Path) -> list[Greedy]:
+def greedy(ref: ModuleType, base: Path) -> list[GreedyEngine]:
     return [expected(ref, base, prompt) for prompt in PROMPTS]
 
 
-def test_answers_have_tokens_beside_the_file(greedy: list[Greedy]) -> None:
+def test_answers_have_tokens_beside_the_file(greedy: list[GreedyEngine]) -> None:
     assert any(i >= 400 for ids in greedy for i in ids)
     assert all(len(ids) == LONGEST for ids in greedy)
 
 
 # What a field is, given what is drawn without it.
-CASES: dict[str, Callable[[Greedy], Fields]] = {
+CASES: dict[str, Callable[[GreedyEngine], Fields]] = {
     "several ends": lambda ids: {"eos_token_id": [EOS, ids[9], ids[5]]},
     "another end": lambda ids: {"eos_token_id": ids[7]},
     "min_new_tokens": lambda ids: {"eos_token_id": [EOS, ids[5]], "min_new_tokens": 9},
@@ -141,7 +141,7 @@ CASES: dict[str, Callable[[Greedy], Fields]] = {
 def test_greedy_answers_are_those_of_transformers(
     ref: ModuleType,
     variant: Callable[..., Path],
-    greedy: list[Greedy],
+    greedy: list[GreedyEngine],
     name: str,
     place: str,
 ) -> None:

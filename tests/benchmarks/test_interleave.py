@@ -1,4 +1,4 @@
-"""Workers in turns: what they measure is their own time, and none is left behind."""
+"""Interleaved workers measure only their own time, and none outlives the harness."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.benchmarks import plan, turns, worker
+from issun.benchmarks import interleave, plan, worker
 from issun.benchmarks.engines.registry import BUNDLE
-from issun.benchmarks.turns import Player, running_seconds, take_turns
+from issun.benchmarks.interleave import InterleavedWorker, run_interleaved, running_seconds
 from issun.benchmarks.worker import Job
 from issun.runtime.model import EMBEDDED
 
-# Waits before each test like a worker; counts in a loop for 0.4 s of its own time in it, and tells
-# of two steps at its end.
+# Waits before each test like a worker, loops for 0.4 s of CPU time in it, and reports two steps at
+# the end.
 _WORKER = """
 import json, sys, time
 def wait(test, alone=False):
@@ -42,22 +42,22 @@ for test in sys.argv[1].split():
 """
 
 
-def players(*tests: str) -> list[Player]:
-    return [Player([sys.executable, "-c", _WORKER, named]) for named in tests]
+def start_workers(*tests: str) -> list[InterleavedWorker]:
+    return [InterleavedWorker([sys.executable, "-c", _WORKER, named]) for named in tests]
 
 
 @pytest.mark.parametrize(
     ("times", "pauses", "seconds"),
     [
         ([0, 1, 3], [], [1, 2]),
-        ([0, 10, 20], [(2, 5), (9, 11)], [6, 9]),  # the second pause lies in both
-        ([5, 6], [(1, 2), (8, 9)], [1]),  # before and behind
-        ([1, 4], [(0, 2), (3, 9)], [1]),  # it begins and ends in pauses
+        ([0, 10, 20], [(2, 5), (9, 11)], [6, 9]),  # the second pause is in both
+        ([5, 6], [(1, 2), (8, 9)], [1]),  # before and after
+        ([1, 4], [(0, 2), (3, 9)], [1]),  # it starts and ends in pauses
         ([0, 4, 4], [(1, 3)], [2, 0]),
         ([3], [(1, 3)], []),
     ],
 )
-def test_the_time_of_pauses_does_not_count(
+def test_pauses_do_not_count(
     times: list[float], pauses: list[tuple[float, float]], seconds: list[float]
 ) -> None:
     assert running_seconds(times, pauses) == seconds
@@ -67,41 +67,39 @@ def test_the_time_of_pauses_does_not_count(
     st.lists(st.integers(0, 100), min_size=2, max_size=8).map(sorted),
     st.lists(st.integers(0, 100), max_size=8, unique=True).map(sorted),
 )
-def test_running_time_is_what_each_moment_outside_the_pauses_adds(
-    times: list[int], edges: list[int]
-) -> None:
+def test_running_time_is_the_time_outside_pauses(times: list[int], edges: list[int]) -> None:
     pauses = list(zip(edges[::2], edges[1::2], strict=False))
     running = [not any(since <= moment < until for since, until in pauses) for moment in range(100)]
     expected = [sum(running[a:b]) for a, b in itertools.pairwise(times)]
     assert running_seconds(times, pauses) == expected
 
 
-def test_in_turns_each_measures_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three loops of 0.4 s share a test: it lasts long, and each one's part of it does not."""
-    monkeypatch.setattr(turns, "TURN", 0.05)
-    said: list[str] = []
-    three = players(*["load a b"] * 3)
+def test_interleaved_workers_measure_their_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three workers loop for 0.4 s each: the wall time is long, but the measured times are not."""
+    monkeypatch.setattr(interleave, "TIME_SLICE", 0.05)
+    reported: list[str] = []
+    three = start_workers(*["load a b"] * 3)
     try:
-        take_turns(three, said.append)
+        run_interleaved(three, reported.append)
     finally:
-        for player in three:
-            player.kill()
-    assert said == ["load", "a", "b"]
-    for player in three:
-        assert player.exit_code == 0
-        assert [line["test"] for line in player.lines] == ["load", "a", "b"]
-    shared = [line for player in three for line in player.lines[1:]]
+        for process in three:
+            process.kill()
+    assert reported == ["load", "a", "b"]
+    for process in three:
+        assert process.exit_code == 0
+        assert [line["test"] for line in process.lines] == ["load", "a", "b"]
+    shared = [line for process in three for line in process.lines[1:]]
     lasted, own = (
         sum(times) for times in zip(*((x["wall"], x["seconds"][0]) for x in shared), strict=True)
     )
-    # Each begins and ends within the others' turns, so that two of three parts of it are theirs.
+    # Each test spans the time slices of the two other workers, two thirds of its wall time.
     assert lasted > 2 * own
-    alone = [line for player in three for line in player.lines[:1]]
+    alone = [line for process in three for line in process.lines[:1]]
     assert all(line["seconds"] == [line["wall"]] for line in alone)
 
 
 class Paced:
-    """Does its test in steps, so many a turn, without a process."""
+    """A worker without a process that does `pace` steps per time slice."""
 
     alone, waits, exit_code = False, "a", None
 
@@ -112,24 +110,24 @@ class Paced:
     def begin(self) -> None:
         self.steps = 0
 
-    def works(self, seconds: float | None = None) -> bool:
+    def run_for(self, seconds: float | None = None) -> bool:
         self.steps += self.pace if seconds else self.longest
         self.seen.append((self.name, min(self.steps, self.longest)))
         return self.steps >= self.longest
 
-    def stop(self) -> None: ...
+    def suspend(self) -> None: ...
 
-    def go_on(self) -> None: ...
+    def resume(self) -> None: ...
 
 
-def test_a_slow_one_gets_more_turns_than_a_fast_one() -> None:
-    """They are done together: no one is ahead by more than one of its turns."""
+def test_a_slow_worker_gets_more_time_slices_than_a_fast_one() -> None:
+    """They finish together: none is ahead by more than one of its time slices."""
     seen: list[tuple[str, int]] = []
     paced: list[Any] = [Paced("slow", 1, seen), Paced("fast", 4, seen), Paced("middle", 2, seen)]
-    turns._share(paced)
+    interleave._interleave(paced)
     order = [name for name, _ in seen]
-    assert order[:3] == ["slow", "fast", "middle"]  # as they stand while they are equal
-    # The last one does what is left, two steps, in one go: it has no one to wait for.
+    assert order[:3] == ["slow", "fast", "middle"]  # in the given order while their steps are equal
+    # The last one does its two remaining steps at once, as no other worker is left.
     assert [order.count(name) for name in ("slow", "fast", "middle")] == [11, 3, 6]
     steps = dict.fromkeys(order, 0)
     for name, done in seen:
@@ -137,62 +135,65 @@ def test_a_slow_one_gets_more_turns_than_a_fast_one() -> None:
         steps[name] = done
 
 
-def test_a_worker_tells_of_its_steps() -> None:
+def test_a_worker_reports_its_steps() -> None:
     job = Job(work="speed", engine=BUNDLE, checkpoint="", folder=str(EMBEDDED), vocab_size=99)
     job.depths, job.new_tokens = [1], 50
-    code = "from issun.benchmarks import worker; worker._TELL = 0.0; worker.main()"
-    player = Player([sys.executable, "-c", code, msgspec.json.encode(job).decode()])
+    code = "from issun.benchmarks import worker; worker._REPORT_INTERVAL = 0.0; worker.main()"
+    process = InterleavedWorker([sys.executable, "-c", code, msgspec.json.encode(job).decode()])
     try:
-        take_turns([player], lambda test: None)
+        run_interleaved([process], lambda test: None)
     finally:
-        player.kill()
-    assert player.exit_code == 0
-    assert player.steps == 51
-    assert [line["test"] for line in player.lines if "test" in line] == ["load", "decode-1"]
+        process.kill()
+    assert process.exit_code == 0
+    assert process.steps == 51
+    assert [line["test"] for line in process.lines if "test" in line] == ["load", "decode-1"]
 
 
-def test_a_test_begins_with_no_step_done() -> None:
-    (player,) = players("a b")
+def test_a_test_starts_with_no_steps() -> None:
+    (process,) = start_workers("a b")
     seen = []
     try:
         for _ in "ab":
-            player.begin()
-            seen.append(player.steps)
-            player.works()
-            seen.append(player.steps)
+            process.begin()
+            seen.append(process.steps)
+            process.run_for()
+            seen.append(process.steps)
     finally:
-        player.kill()
+        process.kill()
     assert seen == [0, 2, 0, 2]
 
 
-def test_steps_are_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 0.00 s it begins; of tokens at 0.04, 0.08, … it tells of every second one."""
+def test_steps_are_reported_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts at 0.00 s, and of the tokens at 0.04, 0.08, … it reports every second one."""
     clock = (0.04 * tick for tick in itertools.count())
     monkeypatch.setattr(worker.time, "perf_counter", lambda: next(clock))
-    told: list[int] = []
-    times = worker.times_of_tokens(iter([None] * 10), told.append)
+    reported: list[int] = []
+    times = worker.token_times(iter([None] * 10), reported.append)
     assert times == pytest.approx([0.04 * tick for tick in range(11)])
-    assert told == [2, 4, 6, 8, 10]
+    assert reported == [2, 4, 6, 8, 10]
 
 
-def test_one_that_ends_leaves_the_turns_to_the_others() -> None:
-    both = players("a dies c", "a b c")
+def test_the_others_continue_when_a_worker_ends() -> None:
+    both = start_workers("a dies c", "a b c")
     try:
-        take_turns(both, lambda test: None)
+        run_interleaved(both, lambda test: None)
     finally:
-        for player in both:
-            player.kill()
-    assert [player.exit_code for player in both] == [1, 0]
-    assert both[0].complaint.splitlines()[-1] == "no more"
-    assert [[line["test"] for line in player.lines] for player in both] == [["a"], ["a", "b", "c"]]
+        for process in both:
+            process.kill()
+    assert [process.exit_code for process in both] == [1, 0]
+    assert both[0].stderr.splitlines()[-1] == "no more"
+    assert [[line["test"] for line in process.lines] for process in both] == [
+        ["a"],
+        ["a", "b", "c"],
+    ]
 
 
-def test_a_stopped_run_leaves_no_worker() -> None:
-    both = players("a", "a")
-    both[0].stop()
-    for player in both:
-        player.kill()
-    assert not any(psutil.pid_exists(player._process.pid) for player in both)
+def test_an_interrupted_run_leaves_no_worker() -> None:
+    both = start_workers("a", "a")
+    both[0].suspend()
+    for process in both:
+        process.kill()
+    assert not any(psutil.pid_exists(process._process.pid) for process in both)
 
 
 def still_there(worker: psutil.Process) -> bool:
@@ -204,14 +205,14 @@ def still_there(worker: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends them on Linux alone")
-@pytest.mark.parametrize("turn", ["player.begin()", "player.stop()"])
-def test_workers_end_with_a_harness_that_is_killed(turn: str) -> None:
-    """One that has its turn, and one that is stopped and would hold its memory for ever."""
+@pytest.mark.parametrize("turn", ["process.begin()", "process.suspend()"])
+def test_workers_end_when_the_harness_is_killed(turn: str) -> None:
+    """A running worker, and a suspended one, which would keep its memory forever."""
     job = Job(work="speed", engine=BUNDLE, checkpoint="", folder=str(EMBEDDED), vocab_size=99)
     code = (
-        "import sys, time; from issun.benchmarks.turns import Player;"
-        "player = Player([sys.executable, '-m', 'issun.benchmarks.worker', sys.argv[1]]);"
-        f"{turn}; print(player._process.pid, flush=True); time.sleep(60)"
+        "import sys, time; from issun.benchmarks.interleave import InterleavedWorker;"
+        "process = InterleavedWorker([sys.executable, '-m', 'issun.benchmarks.worker', sys.argv[1]]);"
+        f"{turn}; print(process._process.pid, flush=True); time.sleep(60)"
     )
     harness = subprocess.Popen(
         [sys.executable, "-c", code, msgspec.json.encode(job).decode()],
@@ -229,7 +230,7 @@ def test_workers_end_with_a_harness_that_is_killed(turn: str) -> None:
 class Sized(SimpleNamespace):
     """A target whose engine has `need` bytes of weights."""
 
-    def made_from(self, checkpoint: Any) -> SimpleNamespace:
+    def create_engine(self, checkpoint: Any) -> SimpleNamespace:
         return SimpleNamespace(weight_bytes=lambda: self.need)
 
 
@@ -238,15 +239,15 @@ class Sized(SimpleNamespace):
     [
         ([3, 3, 3], 9, [[0, 1, 2]]),
         ([6, 3, 5, 1], 9, [[0, 1], [2, 3]]),
-        ([9, 1, 9], 8, [[0], [1], [2]]),  # what does not fit goes alone
+        ([9, 1, 9], 8, [[0], [1], [2]]),  # engines that do not fit are alone
         ([2, 2], 0, [[0], [1]]),
     ],
 )
-def test_as_many_are_alive_as_memory_holds(
+def test_groups_fit_into_memory(
     monkeypatch: pytest.MonkeyPatch, needs: list[int], room: int, groups: list[list[int]]
 ) -> None:
-    monkeypatch.setattr(plan, "_MORE", 1)
-    monkeypatch.setattr(plan, "_REST", 0)
+    monkeypatch.setattr(plan, "_WEIGHT_FACTOR", 1)
+    monkeypatch.setattr(plan, "_OVERHEAD_BYTES", 0)
     targets: list[Any] = [Sized(name=i, need=need) for i, need in enumerate(needs)]
-    found = plan.share_memory(targets, None, room)
+    found = plan.group_by_memory(targets, None, room)
     assert [[target.name for target in group] for group in found] == groups
