@@ -211,7 +211,8 @@ def test_workers_end_when_the_harness_is_killed(turn: str) -> None:
     job = Job(work="speed", engine=BUNDLE, checkpoint="", folder=str(EMBEDDED), vocab_size=99)
     code = (
         "import sys, time; from issun.benchmarks.interleave import InterleavedWorker;"
-        "process = InterleavedWorker([sys.executable, '-m', 'issun.benchmarks.worker', sys.argv[1]]);"
+        "command = [sys.executable, '-m', 'issun.benchmarks.worker', sys.argv[1]];"
+        "process = InterleavedWorker(command);"
         f"{turn}; print(process._process.pid, flush=True); time.sleep(60)"
     )
     harness = subprocess.Popen(

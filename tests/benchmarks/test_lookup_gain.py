@@ -22,8 +22,8 @@ def test_without_drafts_there_is_no_cost() -> None:
 def test_a_quotation_takes_fewer_steps() -> None:
     prompt = list(range(100))
     answer = list(range(40, 64))
-    # Steps: 40; 41 with draft 42, 43; 44 with 45 to 48; 49 with 50 to 57; 58 with a longer draft, of
-    # which 59 to 63 are accepted.
+    # Steps: 40; 41 with draft 42, 43; 44 with 45 to 48; 49 with 50 to 57; 58 with a longer draft,
+    # of which 59 to 63 are accepted.
     assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
     dear = [1.0, *(2.0 for _ in range(LONGEST))]
     assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)

@@ -112,7 +112,10 @@ def test_markdown_by_hand() -> None:
 def test_decoding_faster_than_the_bandwidth_is_reported() -> None:
     """Reading 1 GB and 100 tokens of 5 MB in an eighth of a second would need 12 of 10 GB/s."""
     ahead = fast(weight_bytes=10**9, kv_bytes=5 * 10**6, samples={"decode-100": [0.125]})
-    reported = "The bandwidth measurement failed: issun int8 reaches 120% of it when decoding after 100 tokens."
+    reported = (
+        "The bandwidth measurement failed: issun int8 reaches 120% of it when decoding after 100 "
+        "tokens."
+    )
     assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
     assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
     assert "probe" not in tables.markdown(found()) + tables.terminal(found())
