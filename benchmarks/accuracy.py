@@ -31,7 +31,7 @@ from issun.benchmarks.questions import (
 from issun.runtime import Completion, Model, ParameterError, SamplingParams
 from issun.runtime.constraint import Constraint
 from issun.runtime.errors import check_choice
-from issun.runtime.filling import Form, MakePrompt, fill_many, prepare
+from issun.runtime.filling import CompiledSchema, MakePrompt, compile_schema, fill_many
 
 __all__ = [
     "FORMATS",
@@ -247,18 +247,22 @@ def _answer_all(
     progress: Progress | None,
 ) -> tuple[list[dict[int, str]], bool]:
     """The answers to each task by sample, and False if Ctrl-C interrupted."""
-    room = params[0].max_new_tokens
+    max_tokens = params[0].max_new_tokens
     # By index of the task:
-    forms: dict[int, Form] = {}
+    forms: dict[int, CompiledSchema] = {}
     constraints: dict[int, Constraint] = {}
     prompts: dict[int, list[int]] = {}
     for index, (question, kind) in enumerate(tasks):
-        if kind == "json" and (form := prepare(model, question.schema or {}, room=room)):
+        if kind == "json" and (
+            form := compile_schema(model, question.schema or {}, max_tokens=max_tokens)
+        ):
             forms[index] = form
             continue
-        prompts[index] = _prompt(model, table, question, kind, room)
+        prompts[index] = _prompt(model, table, question, kind, max_tokens)
         if kind == "json":
-            constraints[index] = model.constraints.json_schema(question.schema or {}, room=room)
+            constraints[index] = model.constraints.json_schema(
+                question.schema or {}, max_tokens=max_tokens
+            )
     answers: list[dict[int, str]] = [{} for _ in tasks]
     total, done = len(tasks) * len(params), count(1)
 

@@ -30,14 +30,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _name, _run, _help in (
-    ("export", export.run, tr("Turn a checkpoint into a quantized bundle.")),
-    ("finetune", finetune.run, tr("Let a checkpoint learn from instructions and chats.")),
-    ("chat", chat.run, tr("Talk with a bundle.")),
+    ("export", export.run, tr("Export a checkpoint to a quantized bundle.")),
+    ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
+    ("chat", chat.run, tr("Chat with a model.")),
     ("generate", generate.run, tr("Answer one instruction.")),
-    ("serve", serve.run, tr("Answer the OpenAI dialect, and show a chat page.")),
-    ("evaluate", evaluate.run, tr("Ask many times, and count the right answers.")),
+    ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
+    ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
     ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
-    ("inspect", inspect.run, tr("Say what a bundle is.")),
+    ("inspect", inspect.run, tr("Show what a bundle contains.")),
 ):
     app.command(_name, cls=Command, help=_help)(_run)
 app.add_typer(bench.app, name="bench")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import string
-from functools import cache
 from typing import Any
 
 import typer
 
-from issun.cli.language import mark, note, show, tr
+from issun.cli.language import mark, note, recognize, show
 
 # The parser prints English whatever the language, so its texts are recognized by these.
 _TEMPLATES = (
@@ -43,13 +40,7 @@ _TEMPLATES = (
 
 def translate(text: str) -> str:
     """A text of the parser in the reader's language; any other text as it is."""
-    for template in _TEMPLATES:
-        if found := _pattern(template).fullmatch(text):
-            values = found.groupdict()
-            if "message" in values:
-                values["message"] = translate(values["message"])
-            return tr(template).format(**values)
-    return text
+    return recognize(text, _TEMPLATES)
 
 
 def is_usage_error(error: BaseException) -> bool:
@@ -69,12 +60,3 @@ def report_usage_error(error: Any) -> None:
         note("Try '{command} --help' for help.", command=context.command_path)
         show("")
         note("error: {message}", message=translate(message))
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    parts = [
-        re.escape(text) + (f"(?P<{name}>.+)" if name else "")
-        for text, name, _, _ in string.Formatter().parse(template)
-    ]
-    return re.compile("".join(parts), re.DOTALL)

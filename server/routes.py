@@ -22,7 +22,12 @@ from issun.server.types import DetokenizeRequest, TokenizeRequest
 _PAGE = Path(__file__).with_name("page")
 _TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 _ROLES = ("bos", "eos", "unk", "pad", "sep")
-_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_KINDS = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
 
 
 async def models(request: Request) -> Response:

@@ -104,6 +104,7 @@ async function errorOf(response) {
   const answer = await response.json().catch(() => null);
   const wait = response.headers.get("Retry-After");
   const seconds = wait !== null && Number.isFinite(Number(wait)) ? Number(wait) : null;
-  const key = hasText(`error${status}`) ? `error${status}` : "errorOther";
+  const known = hasText(`error${status}`) ? `error${status}` : "errorOther";
+  const key = status === 429 && seconds !== null ? "error429In" : known;
   return new ApiError(key, answer?.error?.message ?? "", { status, seconds });
 }

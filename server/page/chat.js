@@ -134,7 +134,7 @@ export class Chat {
 
   async remove(conversation) {
     const { store } = this.#parts;
-    const detail = t("removeDetail", titleOf(conversation) ?? t("untitled"));
+    const detail = t("removeDetail", { title: titleOf(conversation) ?? t("untitled") });
     if (!(await confirm({ title: t("removeTitle"), detail, ok: "remove" }))) return;
     await this.#halt(conversation);
     store.remove(conversation);
@@ -143,7 +143,7 @@ export class Chat {
 
   async removeAll() {
     const { store, answers, notices } = this.#parts;
-    const detail = t("removeAllDetail", store.all.length);
+    const detail = t("removeAllDetail", { count: store.all.length });
     if (!(await confirm({ title: t("removeAllTitle"), detail, ok: "removeAll" }))) return;
     await answers.stop();
     store.removeAll();
@@ -171,7 +171,7 @@ export class Chat {
     const { conversation, message } = await answers.ask(this.current);
     const here = conversation === this.current;
     if (here) this.#showDropped();
-    if (message.content) announce(here ? message.content : t("answeredElsewhere", titleOf(conversation) ?? ""));
+    if (message.content) announce(here ? message.content : t("answeredElsewhere", { title: titleOf(conversation) ?? "" }));
   }
 
   /** End the answer that streams into `conversation`. */
@@ -199,7 +199,7 @@ export class Chat {
   #showDropped() {
     const { notices } = this.#parts;
     const dropped = this.current.messages.at(-1)?.dropped;
-    if (dropped) notices.show("dropped", { values: [dropped] });
+    if (dropped) notices.show("dropped", { values: { count: dropped } });
     else notices.hide("dropped");
   }
 }

@@ -85,7 +85,7 @@ function showProgress() {
 }
 
 function showTrouble(kind, count) {
-  if (count > 0) notices.show(kind, { values: [count] });
+  if (count > 0) notices.show(kind, { values: { count } });
   else notices.hide(kind);
 }
 
@@ -102,7 +102,7 @@ function applySettings() {
 function renderModel() {
   settingsBox.render(model);
   const { precision, context } = model?.issun ?? {};
-  byId("model").textContent = model ? t("model", model.id, precision, context) : "";
+  byId("model").textContent = model ? t("model", { id: model.id, precision, context }) : "";
 }
 
 async function loadModel() {

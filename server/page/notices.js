@@ -15,10 +15,10 @@ export class Notices {
   }
 
   /** Show the text `kind`, filled with `values`, and a button for `action` (its text, what it does). */
-  show(kind, { values = [], action = null } = {}) {
+  show(kind, { values = {}, action = null } = {}) {
     const text = make("span");
     const write = () => {
-      text.textContent = t(kind, ...values);
+      text.textContent = t(kind, values);
     };
     const line = make("p", {}, text);
     if (action) {

@@ -48,7 +48,7 @@ export class SettingsBox {
     const row = makeRow(name, select, `${name}-select`);
     const render = () => {
       select.value = this.#settings.get(name);
-      row.byDefault.textContent = t("defaultIs", t(`${name}_${options[0]}`));
+      row.byDefault.textContent = t("defaultIs", { value: t(`${name}_${options[0]}`) });
     };
     return { root: row.root, render };
   }
@@ -60,12 +60,12 @@ export class SettingsBox {
     const row = makeRow(name, input, `setting-${name}`);
     const complain = (wrong) => {
       input.ariaInvalid = String(wrong);
-      row.error.textContent = wrong ? t(whole ? "rangeWhole" : "range", min, number(max)) : "";
+      row.error.textContent = wrong ? t(whole ? "rangeWhole" : "range", { min, max: number(max) }) : "";
     };
     const render = () => {
       const text = this.#defaultOf(field);
       input.placeholder = text;
-      row.byDefault.textContent = t("defaultIs", text);
+      row.byDefault.textContent = t("defaultIs", { value: text });
     };
     const refill = () => {
       input.value = this.#settings.get(name) ?? "";

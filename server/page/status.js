@@ -18,8 +18,8 @@ export class Status {
   render({ run, here, speed }) {
     const now = run ? speedOf(run) : speed;
     this.#status.textContent = this.#now(run, here);
-    this.#speed.textContent = now === null ? "" : t("speed", number(now, 1));
-    this.#memory.textContent = this.#bytes === null ? "" : t("memory", sizeText(this.#bytes));
+    this.#speed.textContent = now === null ? "" : t("speed", { number: number(now, 1) });
+    this.#memory.textContent = this.#bytes === null ? "" : t("memory", { size: sizeText(this.#bytes) });
   }
 
   /** Ask for the server's health while the page is seen; `onChange` is called when it is known. */
@@ -42,7 +42,7 @@ export class Status {
   }
 
   #now(run, here) {
-    if (run && !here) return t("answeringElsewhere", titleOf(run.conversation) ?? t("untitled"));
+    if (run && !here) return t("answeringElsewhere", { title: titleOf(run.conversation) ?? t("untitled") });
     if (run) return progressText(run);
     return t(this.#online ? "ready" : "offline");
   }
@@ -53,7 +53,7 @@ export function progressText({ count, info }) {
   if (count > 0) return t("answering");
   if (info.queued) return t("queued");
   if (!info.prompt_tokens) return t("thinking");
-  return t("thinkingRead", number(info.read_tokens), number(info.prompt_tokens));
+  return t("thinkingRead", { read: number(info.read_tokens), all: number(info.prompt_tokens) });
 }
 
 function sizeText(bytes) {

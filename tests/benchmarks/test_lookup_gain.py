@@ -9,10 +9,10 @@ import pytest
 
 from issun.benchmarks.lookup import Trace, main, quoting, replay, traces
 from issun.runtime import Model
-from issun.runtime.lookup import LONGEST
+from issun.runtime.lookup import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
-FLAT = [1.0] * (LONGEST + 1)
+FLAT = [1.0] * (MAX_DRAFT + 1)
 
 
 def test_without_drafts_there_is_no_cost() -> None:
@@ -25,7 +25,7 @@ def test_a_quotation_takes_fewer_steps() -> None:
     # Steps: 40; 41 with draft 42, 43; 44 with 45 to 48; 49 with 50 to 57; 58 with a longer draft,
     # of which 59 to 63 are accepted.
     assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
-    dear = [1.0, *(2.0 for _ in range(LONGEST))]
+    dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
     assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
 
 

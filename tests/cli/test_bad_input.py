@@ -278,8 +278,8 @@ def test_numbers_without_end(fuji: Path) -> None:
 
 def test_paths_that_are_none(fuji: Path, tmp_path: Path) -> None:
     refused(issun("chat", fuji, stdin="/save ~nosuch/x\n"), "~nosuch/x cannot be written")
-    refused(issun("chat", fuji, stdin="/load a\0b\n"), "is no path")
-    refused(issun("export", "", "-o", tmp_path / "b"), "is no path")
+    refused(issun("chat", fuji, stdin="/load a\0b\n"), "is not a path")
+    refused(issun("export", "", "-o", tmp_path / "b"), "is not a path")
     refused(issun("export", "x" * 300, "-o", tmp_path / "b"))
     refused(issun("chat", "x" * 300))
 

@@ -76,7 +76,8 @@ def test_the_help_of_one_command() -> None:
     assert issun("cache", "--help", ISSUN_LANG="ja", COLUMNS="60").out == (
         "使い方: issun cache [オプション] [list|verify|clear]\n"
         "\n"
-        "  この CPU 用に並べ替えた重みを一覧・検査・削除します。\n"
+        "  この CPU 用にパッキングした重みを一覧表示・検査・削除し\n"
+        "  ます。\n"
         "\n"
         "引数:\n"
         "  [list|verify|clear]  [既定: list]\n"

@@ -166,7 +166,7 @@ def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -
         child.send(b"/undo\r")
         child.expect("taken back: 山は".encode())
     send(child, "/undo")
-    child.expect(b"There is no turn to take back")  # none was lost, none came twice
+    child.expect(b"There is no turn to undo")  # none was lost, none came twice
     leave(child)
 
 

@@ -398,7 +398,7 @@ def test_a_target_with_dot_dot_in_its_path(source: Path, old: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b"])
 def test_an_empty_path(source: Path, name: str) -> None:
-    with pytest.raises(ParameterError, match="is no path"):
+    with pytest.raises(ParameterError, match="is not a path"):
         export(source, name)
 
 

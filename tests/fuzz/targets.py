@@ -86,7 +86,7 @@ def _use_packed(folder: Path) -> None:
     cache = weight_cache.default_cache()
     if cache is not None and cache.folder.is_dir():
         shutil.rmtree(cache.folder)
-    weight_cache.LEAST = 0
+    weight_cache.MIN_BUNDLE_BYTES = 0
     _use_mended("model.onnx")(folder)
     _use(folder)
 

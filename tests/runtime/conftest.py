@@ -43,7 +43,7 @@ def scripted(bundle: Callable[..., Path]) -> Callable[..., Model]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
     monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     found = weight_cache.default_cache()
     assert found is not None
     return found

@@ -12,7 +12,7 @@ from issun.runtime import filters
 from issun.runtime.filters import Vector
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 
-OUT = -np.inf
+MASKED = -np.inf
 UNK, EOS = 0, 1
 
 
@@ -26,7 +26,7 @@ def of(*probabilities: float) -> Vector:
 
 
 def alive(logits: Vector) -> list[int]:
-    return [int(i) for i in np.flatnonzero(logits > OUT)]
+    return [int(i) for i in np.flatnonzero(logits > MASKED)]
 
 
 class FixedRandom:

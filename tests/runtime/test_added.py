@@ -91,7 +91,7 @@ def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None
         "単語".encode(),
         b"",
     ]
-    assert [flagged.is_silent(i) for i in (400, 401, 402, 403)] == [True, True, False, False]
+    assert [flagged.is_textless(i) for i in (400, 401, 402, 403)] == [True, True, False, False]
 
 
 @given(st.lists(st.integers(0, 405)))
@@ -103,7 +103,7 @@ def test_streamed_text_is_the_whole(flagged: Tokenizer, ids: list[int]) -> None:
 
 @pytest.mark.parametrize("row", [406, 511, -1])
 def test_row_without_a_token_is_an_error(flagged: Tokenizer, row: int) -> None:
-    with pytest.raises(ParameterError, match=f"{row} is no token.*0 to 399, 400, 401, .*405"):
+    with pytest.raises(ParameterError, match=f"{row} is not a token.*0 to 399, 400, 401, .*405"):
         flagged.decode([row])
 
 

@@ -65,7 +65,7 @@ def until(true: Callable[[], bool], seconds: float = 5) -> None:
 def test_what_would_take_for_ever_is_refused_and_remembered(
     model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(pool, "MOST_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "MAX_SECONDS", 1.0)
     before = psutil.Process().memory_info().rss
     with pytest.raises(ParameterError, match="takes more than 1 s to compile"):
         model.constraints.json_schema(SLOW[kind])
@@ -80,10 +80,10 @@ def test_what_would_take_for_ever_is_refused_and_remembered(
 def test_memory_is_limited(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "child.py"
     text = pool._PROGRAM.read_text(encoding="utf-8")
-    assert "MOST_BYTES = 1 << 30" in text
-    program.write_text(text.replace("MOST_BYTES = 1 << 30", "MOST_BYTES = 1 << 26"))
+    assert "MAX_BYTES = 1 << 30" in text
+    program.write_text(text.replace("MAX_BYTES = 1 << 30", "MAX_BYTES = 1 << 26"))
     monkeypatch.setattr(pool, "_PROGRAM", program)
-    monkeypatch.setattr(pool, "MOST_SECONDS", 30.0)
+    monkeypatch.setattr(pool, "MAX_SECONDS", 30.0)
     with pytest.raises(ParameterError, match="MB of memory to compile"):
         model.constraints.json_schema(SLOW["a power of two"])
     assert model.constraints.json_schema(QUICK)
@@ -101,7 +101,7 @@ def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
 
 
 def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "MOST_WAITING", 5)
+    monkeypatch.setattr(compiling, "MAX_WAITING", 5)
     constraints, found = model.constraints, list[type[Exception]]()
 
     def ask(number: int) -> None:
@@ -127,13 +127,13 @@ def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.M
 
 def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = list[list[str]]()
-    ask = pool.Child.tried
+    try_grammars = pool.Child.try_grammars
 
     def counted(self: pool.Child, table: str, grammars: list[str]) -> Any:
         tried.append(grammars)
-        return ask(self, table, grammars)
+        return try_grammars(self, table, grammars)
 
-    monkeypatch.setattr(pool.Child, "tried", counted)
+    monkeypatch.setattr(pool.Child, "try_grammars", counted)
     constraints = model.constraints
     threads = [threading.Thread(target=constraints.json_schema, args=(QUICK,)) for _ in range(8)]
     for thread in threads:

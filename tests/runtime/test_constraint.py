@@ -38,7 +38,7 @@ def test_one_of_the_choices_is_said(model: Model, temperature: float) -> None:
 def test_what_takes_too_long_to_compile_is_refused(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "MOST_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "MAX_SECONDS", 1.0)
     patterns = [f"^(a|b)*a(a|b){{{n}}}$" for n in range(25)]
     schema = {"allOf": [{"type": "string", "pattern": pattern} for pattern in patterns]}
     with pytest.raises(ParameterError, match="more than 1 s to compile"):

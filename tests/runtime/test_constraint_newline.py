@@ -23,7 +23,7 @@ Made = tuple[Tokenizer, Constraints]
 def make(file: Path, newline: str) -> Made:
     tokenizer = Tokenizer(file, assign_special_ids(file, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
-    return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline=newline, room=100)
+    return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline=newline, max_tokens=100)
 
 
 @pytest.fixture(scope="module")

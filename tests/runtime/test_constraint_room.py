@@ -45,7 +45,7 @@ def parsed(text: str) -> Any:
 
 def ended(model: Model, schema: Schema, room: int = 100, count: int = 8) -> list[Any]:
     """Answers to `schema` at their worst; each ends and follows it."""
-    constraint = model.constraints.json_schema(schema, room=room)
+    constraint = model.constraints.json_schema(schema, max_tokens=room)
     validator = Draft202012Validator(parsed(json.dumps(schema)))
     answers = []
     for seed in range(count):
@@ -136,7 +136,7 @@ def test_what_has_no_end_gets_one(model: Model, schema: Schema, room: int) -> No
 @pytest.mark.parametrize("pattern", [".*", "a+", "(は|い|!)*", "[0-9]+(,[0-9]+)*", r"x{3,}\n?"])
 def test_a_pattern_without_an_end_gets_one(model: Model, pattern: str) -> None:
     for room in (5, 40, 100):
-        constraint = model.constraints.regex(pattern, room=room)
+        constraint = model.constraints.regex(pattern, max_tokens=room)
         for seed in range(4):
             answer = wander(model.tokenizer, constraint, seed, room)
             assert answer.ended
@@ -145,7 +145,9 @@ def test_a_pattern_without_an_end_gets_one(model: Model, pattern: str) -> None:
 
 def test_similar_rooms_share_a_grammar(model: Model) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    grammars = {model.constraints.json_schema(schema, room=n).grammar for n in range(100, 1000)}
+    grammars = {
+        model.constraints.json_schema(schema, max_tokens=n).grammar for n in range(100, 1000)
+    }
     assert len(grammars) < 10
 
 
@@ -185,22 +187,23 @@ def test_a_schema_whose_smallest_answer_does_not_fit_is_refused(
     model: Model, schema: Schema, needs: int
 ) -> None:
     with pytest.raises(ParameterError) as caught:
-        model.constraints.json_schema(schema, room=100)
+        model.constraints.json_schema(schema, max_tokens=100)
     found = re.fullmatch(
-        r"schema needs ([\d,]+) tokens or more, and the answer may have 100\.", str(caught.value)
+        r"schema needs at least ([\d,]+) tokens, but the answer is limited to 100\.",
+        str(caught.value),
     )
     assert found
     assert abs(int(found[1].replace(",", "")) - needs) <= needs // 4
-    model.constraints.json_schema(schema, room=1000)
+    model.constraints.json_schema(schema, max_tokens=1000)
 
 
 def test_choices_and_patterns_that_do_not_fit_are_refused(model: Model) -> None:
-    with pytest.raises(ParameterError, match=r"choices\[1\] needs 9 tokens or more"):
-        model.constraints.choices(["はい", "012345678"], room=8)
-    with pytest.raises(ParameterError, match="regex needs 90 tokens or more"):
-        model.constraints.regex("[0-9]{90}", room=20)
-    model.constraints.choices(["はい", "012345678"], room=9)
-    model.constraints.regex("[0-9]{90}", room=90)
+    with pytest.raises(ParameterError, match=r"choices\[1\] needs at least 9 tokens"):
+        model.constraints.choices(["はい", "012345678"], max_tokens=8)
+    with pytest.raises(ParameterError, match="regex needs at least 90 tokens"):
+        model.constraints.regex("[0-9]{90}", max_tokens=20)
+    model.constraints.choices(["はい", "012345678"], max_tokens=9)
+    model.constraints.regex("[0-9]{90}", max_tokens=90)
 
 
 def test_whether_a_cut_answer_is_whole(model: Model) -> None:
@@ -213,12 +216,12 @@ def test_whether_a_cut_answer_is_whole(model: Model) -> None:
     assert not constraint.accepts(model.tokenizer.encode("富士山"))
 
 
-def narrowest(model: Model, schema: Schema) -> float:
+def min_chars(model: Model, schema: Schema) -> float:
     """Characters that a value may need though all that may be bounded is."""
     vocabulary = model.constraints.vocabulary
     alternatives = Alternatives(Document(schema))
     strings = Strings(vocabulary, model.constraints._compiler)
-    return Sizes(alternatives, Literals(vocabulary), strings).narrowest(("#",))
+    return Sizes(alternatives, Literals(vocabulary), strings).min_chars(("#",))
 
 
 NAMES = st.sampled_from(["a", "b", "名", "㈱", "x y"])
@@ -296,13 +299,13 @@ SCHEMAS = (
 def test_answers_to_any_schema_end_and_follow_it(schema: Schema, room: int, seed: int) -> None:
     model = embedded()
     try:
-        constraint = model.constraints.json_schema(schema, room=room)
+        constraint = model.constraints.json_schema(schema, max_tokens=room)
     except ParameterError as error:
         assert "cannot be used" not in str(error)
         return
     for each in (2 * seed, 2 * seed + 1):
         answer = wander(model.tokenizer, constraint, each, room)
         if not answer.ended:
-            assert narrowest(model, schema) > room - 2
+            assert min_chars(model, schema) > room - 2
             continue
         Draft202012Validator(parsed(json.dumps(schema))).validate(parsed(answer.text))

@@ -35,7 +35,7 @@ def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
         pytest.skip(f"there is no tokenizer at {file}")
     tokenizer = Tokenizer(file, assign_special_ids(file, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
-    return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline="\\n", room=100)
+    return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline="\\n", max_tokens=100)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_pattern_behind_any_characters_goes_on_to_its_end(
     braceless: tuple[Tokenizer, Constraints], value: str
 ) -> None:
     tokenizer, constraints = braceless
-    constraint = constraints.regex(rf"([^は、:=。\n]*[は:=]、?)?({value})。?", room=48)
+    constraint = constraints.regex(rf"([^は、:=。\n]*[は:=]、?)?({value})。?", max_tokens=48)
     answers = [wander(tokenizer, constraint, seed) for seed in range(4)]
     assert all(re.search(value, answer.text) and answer.ended for answer in answers)
 
@@ -266,7 +266,7 @@ def test_what_needs_no_braces_works_without_them(
 def test_a_small_vocabulary(spiece: Path) -> None:
     tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
-    constraints = Constraints(tokenizer, rows=rows, ends=[eos], room=60)
+    constraints = Constraints(tokenizer, rows=rows, ends=[eos], max_tokens=60)
     alphabet = constraints.vocabulary.alphabet or frozenset()
     letters = sorted(c for c in alphabet if c.isalpha())[:3]
     assert wander(tokenizer, constraints.choices(letters), 0).text in letters
@@ -279,12 +279,12 @@ def test_a_literal_of_a_piece_alone_is_spelled_where_nothing_else_begins_it() ->
         """A tokenizer of these pieces."""
 
         def __init__(self, *pieces: str) -> None:
-            self.pieces, self.num_pieces, self.ids_beyond = pieces, len(pieces), frozenset[int]()
+            self.pieces, self.num_pieces, self.added_ids = pieces, len(pieces), frozenset[int]()
 
         def piece(self, token: int) -> bytes:
             return self.pieces[token].encode()
 
-        def is_silent(self, token: int) -> bool:
+        def is_textless(self, token: int) -> bool:
             return token == 0
 
         def is_byte(self, token: int) -> bool:

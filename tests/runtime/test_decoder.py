@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import ContextError, Model, ParameterError
-from issun.runtime.decoder import PREFILL_CHUNK, cut
+from issun.runtime.decoder import PREFILL_CHUNK, split_chunks
 from issun.runtime.kv_cache import KVCache
 
 
@@ -39,17 +39,17 @@ def tolerance(model: Model) -> float:
 @settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_chunks_join_and_none_but_a_lone_id_has_one_row(length: int) -> None:
-    chunks = list(cut(range(length)))
+    chunks = list(split_chunks(range(length)))
     assert [i for chunk in chunks for i in chunk] == list(range(length))
     assert all(len(chunk) <= PREFILL_CHUNK for chunk in chunks)
     assert length == 1 or all(len(chunk) > 1 for chunk in chunks)
 
 
 def test_chunks_of_some_lengths() -> None:
-    assert [len(c) for c in cut(range(128))] == [128]
-    assert [len(c) for c in cut(range(129))] == [127, 2]
-    assert [len(c) for c in cut(range(256))] == [128, 128]
-    assert [len(c) for c in cut(range(257))] == [128, 127, 2]
+    assert [len(c) for c in split_chunks(range(128))] == [128]
+    assert [len(c) for c in split_chunks(range(129))] == [127, 2]
+    assert [len(c) for c in split_chunks(range(256))] == [128, 128]
+    assert [len(c) for c in split_chunks(range(257))] == [128, 127, 2]
 
 
 # --- the cache ---
@@ -98,7 +98,7 @@ def test_keep_common_prefix(model: Model) -> None:
 def test_rewinding_has_a_range(model: Model, length: int) -> None:
     cache = model.new_cache()
     model.decoder.prefill(cache, [1, 2, 3, 4])
-    with pytest.raises(ParameterError, match=rf"rewind to {length}: the cache holds 4"):
+    with pytest.raises(ParameterError, match=rf"rewind to {length}: the cache has 4"):
         cache.rewind(length)
     assert cache.ids == [[1, 2, 3, 4]]
 
@@ -143,7 +143,7 @@ def refused(model: Model, cache: KVCache, chunk: list[int], rows: list[int]) -> 
 @pytest.mark.parametrize("token", [-1, 512, 2**40])
 def test_an_id_out_of_range(model: Model, untouched: KVCache, token: int) -> None:
     message = refused(model, untouched, [4, token, 5], [0])
-    assert message == f"The id {token} is out of range: the model has the ids 0 to 511."
+    assert message == f"The id {token} is out of range: the model has ids 0 to 511."
     with pytest.raises(ParameterError, match=f"id {token} "):
         model.score([token])
     with pytest.raises(ParameterError, match=f"id {token} "):
@@ -153,7 +153,7 @@ def test_an_id_out_of_range(model: Model, untouched: KVCache, token: int) -> Non
 @pytest.mark.parametrize("row", [-1, 2])
 def test_a_row_out_of_range(model: Model, untouched: KVCache, row: int) -> None:
     message = refused(model, untouched, [4, 5], [0, row])
-    assert message == f"The logits row {row} is out of range: there are the rows 0 to 1."
+    assert message == f"The logits row {row} is out of range: there are rows 0 to 1."
 
 
 def test_an_empty_chunk(model: Model, untouched: KVCache) -> None:

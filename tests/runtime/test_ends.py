@@ -13,8 +13,8 @@ import pytest
 
 from issun.export import ExportOptions, export
 from issun.runtime import BundleError, Conversation, Model, SamplingParams
+from issun.runtime.defaults import make_params
 from issun.runtime.manifest import MANIFEST_NAME, AddedToken, Manifest, read_manifest
-from issun.runtime.model import make_params
 from issun.runtime.tokenizer import load_tokenizer
 from tests.added import token, write_files
 from tests.cli.conftest import ANSWER

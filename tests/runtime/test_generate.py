@@ -41,7 +41,7 @@ def run(
 ) -> Iterator[Segment]:
     chosen = SamplingParams(**{"temperature": 0, **params})
     text = TextStream(Letters(), r"\n", chosen.stop)  # type: ignore[arg-type]
-    text.skip(answer)
+    text.resume_after(answer)
     return generate(
         decoder,
         decoder.new_cache() if cache is None else cache,

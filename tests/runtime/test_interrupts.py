@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams, Stream
-from issun.runtime.filling import fill, prepare
+from issun.runtime.filling import compile_schema, fill
 from tests.runtime.chats import GREEDY, ROLE
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
@@ -250,7 +250,7 @@ def test_a_form_s_prompt_is_not_read_to_its_end(scripted: Callable[..., Model]) 
 
     model = scripted(script)
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    form = prepare(model, schema, room=5)
+    form = compile_schema(model, schema, max_tokens=5)
     assert form is not None
     streams.append(fill(model, form, lambda line: [5] * 200, "", SHORT))
     assert streams[0].finish().finish_reason == "cancelled"

@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_turns_and_no_half_file(
 
     _, chat = saved(model, tmp_path)
     monkeypatch.setattr("issun.runtime.kv_file.zlib.crc32", full)
-    with pytest.raises(ConversationError, match=r"is written, but not the KV cache .*No space"):
+    with pytest.raises(ConversationError, match=r"was written, but not the KV cache .*No space"):
         chat.save(tmp_path / "full.json")
     assert not (tmp_path / "full.json.kv").exists()
     assert loaded(model, tmp_path / "full.json").turns == chat.turns

@@ -13,35 +13,35 @@ from hypothesis import strategies as st
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams, lookup
 from issun.runtime.generate import Segment
-from issun.runtime.lookup import Lookup
+from issun.runtime.lookup import PromptLookup
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
 
 
 def test_the_longest_run_that_agrees_is_followed() -> None:
-    drafts = Lookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
+    drafts = PromptLookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
     assert drafts.draft(2) == [7, 2]  # behind 1 2 3, not behind the later 2 3
-    assert Lookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]  # the latest of equals
-    assert Lookup([1, 2, 3], 0.01).draft(2) == []
-    assert Lookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # one token alone says nothing
-    assert Lookup([], 0.01).draft(2) == []
+    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]  # the latest of equals
+    assert PromptLookup([1, 2, 3], 0.01).draft(2) == []
+    assert PromptLookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # one token alone says nothing
+    assert PromptLookup([], 0.01).draft(2) == []
 
 
 def test_a_run_may_go_on_in_itself() -> None:
-    lookup = Lookup([4, 4, 4, 4, 4], 0.01)
-    lookup.learn(2, 2)
-    lookup.learn(4, 4)
+    lookup = PromptLookup([4, 4, 4, 4, 4], 0.01)
+    lookup.update(2, 2)
+    lookup.update(4, 4)
     assert lookup.draft(8) == [4]  # the latest run: one token of it is known
 
 
 def test_drafts_grow_with_what_comes_and_shrink_with_what_does_not() -> None:
     text = [*range(30), 0, 1]
-    lookup = Lookup(text, 0.01)
+    lookup = PromptLookup(text, 0.01)
     lengths = []
     for accepted in (2, 4, 8, 15, 15, 6, 0):
         drafted = len(lookup.draft(100))
         lengths.append(drafted)
-        lookup.learn(drafted, min(accepted, drafted))
+        lookup.update(drafted, min(accepted, drafted))
     lengths.append(len(lookup.draft(100)))
     assert lengths == [2, 4, 8, 15, 15, 15, 7, 2]
     assert lookup.draft(0) == []
@@ -49,31 +49,31 @@ def test_drafts_grow_with_what_comes_and_shrink_with_what_does_not() -> None:
 
 
 def test_drafts_that_do_not_pay_end() -> None:
-    lookup = Lookup([*range(30), 0, 1], 0.05)
+    lookup = PromptLookup([*range(30), 0, 1], 0.05)
     tries = 0
     while drafted := len(lookup.draft(100)):
-        lookup.learn(drafted, 0)
+        lookup.update(drafted, 0)
         tries += 1
     assert tries == 5  # half a step, two rows at a time
     # What was gained may be lost again, but not without limit.
-    lookup = Lookup([*range(30), 0, 1], 0.05)
+    lookup = PromptLookup([*range(30), 0, 1], 0.05)
     for _ in range(50):
-        lookup.learn(15, 15)
+        lookup.update(15, 15)
     tries = 0
     while drafted := len(lookup.draft(100)):
-        lookup.learn(drafted, 0)
+        lookup.update(drafted, 0)
         tries += 1
     assert tries == 33  # 15 rows once, then 2 at a time out of 4 - 0.75 steps
-    assert Lookup([*range(30), 0, 1], 0.6).draft(100) == []  # too dear from the start
+    assert PromptLookup([*range(30), 0, 1], 0.6).draft(100) == []  # too dear from the start
 
 
 def test_a_long_run_is_followed_to_its_end_where_rows_are_dear() -> None:
-    lookup = Lookup([*range(100), 0, 1], 0.3)
+    lookup = PromptLookup([*range(100), 0, 1], 0.3)
     lengths = []
     for _ in range(7):
         drafted = len(lookup.draft(100))
         lengths.append(drafted)
-        lookup.learn(drafted, drafted)
+        lookup.update(drafted, drafted)
     assert lengths == [1, 4, 8, 13, 13, 13, 13]  # as far as 4 steps pay for
 
 

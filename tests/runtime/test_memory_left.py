@@ -10,7 +10,7 @@ import pytest
 
 from issun.benchmarks.limited import memory_cgroup
 from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams, kv_cache
-from issun.runtime.memory_left import memory_left, take
+from issun.runtime.memory_left import check_memory, memory_left
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
 PAGES = 2 * 6 * 8 * 4096  # a page of keys and of values for each head of the embedded model
@@ -101,13 +101,13 @@ def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
 
 
 def test_what_is_there_can_be_taken() -> None:
-    take(1 << 20)
+    check_memory(1 << 20)
 
 
 @linux
 def test_more_than_there_is_cannot_be_taken() -> None:
     with pytest.raises(MemoryError):
-        take(1 << 62)
+        check_memory(1 << 62)
 
 
 @linux
@@ -121,7 +121,7 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
         chat = Conversation(model, params=GREEDY)
         chat.reply("日本で一番高い山は?")
         with monkeypatch.context() as short:
-            short.setattr(kv_cache, "take", nothing_left)
+            short.setattr(kv_cache, "check_memory", nothing_left)
             with pytest.raises(OutOfMemoryError, match="There is not enough memory for"):
                 chat.reply(LONG)
         assert len(chat.turns) == 1
@@ -133,7 +133,7 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
 @linux
 def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(kv_cache, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache()
         with monkeypatch.context() as broken:
@@ -147,7 +147,7 @@ def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.M
 @linux
 def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(kv_cache, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache(2)
         ids = range(10, 210)
@@ -171,7 +171,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
 @linux
 def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(kv_cache, "take", asked.append)
+    monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache()
         for token in range(10, 410):
@@ -205,7 +205,7 @@ with Model.load(threads=1) as model:
     chat.reply("日本で一番高い山は?")
     (Path(sys.argv[1]) / "cgroup.procs").write_text(str(os.getpid()))
     if sys.argv[3] == "unasked":
-        kv_cache.take = lambda size: None
+        kv_cache.check_memory = lambda size: None
     for _ in range(2):
         try:
             print(len(chat.reply(sys.argv[2]).ids))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import Model, decoder
-from issun.runtime.pages import mapped_inside
+from issun.runtime.pages import track_mappings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mapped")
 
@@ -40,11 +40,11 @@ def mapping(path: Path) -> mmap.mmap:
 
 
 def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
-    with mapped_inside({file}) as pages:
+    with track_mappings({file}) as pages:
         inside = mapping(file)
         content = inside[:]
     assert resident(file) == 1024
-    pages.drop(least=1 << 21)
+    pages.drop(min_bytes=1 << 21)
     assert resident(file) == 1024
     pages.drop()
     assert resident(file) == 0
@@ -54,7 +54,7 @@ def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
 def test_what_was_mapped_before_or_is_changed_stays(file: Path) -> None:
     before = mapping(file)
     before[:]
-    with mapped_inside({file}) as pages:
+    with track_mappings({file}) as pages:
         changed = mapping(file)
         changed[5000] = 7
     pages.drop()
@@ -71,7 +71,7 @@ def test_a_long_prompt_leaves_no_embedding_in_memory(
     found = []
     with Model.load(folder, threads=1) as model:
         for least in (2 * table, table):
-            monkeypatch.setattr(decoder, "_TABLE", least)
+            monkeypatch.setattr(decoder, "_MIN_TABLE_BYTES", least)
             logits = model.score(ids)
             found.append((resident(folder / "model.onnx.data"), logits))
     (kept, before), (left, after) = found

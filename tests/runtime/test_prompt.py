@@ -207,7 +207,7 @@ def test_too_long_a_role_names_the_numbers(build: Build) -> None:
     tokens = len(chat_ids(build(), role, [], "やあ"))
     with pytest.raises(ContextError) as caught:
         build(tokens + 99).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
-    assert f"{tokens:,} tokens and 100 are kept" in str(caught.value)
+    assert f"{tokens:,} tokens, and 100 are reserved" in str(caught.value)
     assert f"1 more than the context of {tokens + 99:,}" in str(caught.value)
     assert build(tokens + 100).chat(role, [Turn("問", "答")], "やあ", max_new_tokens=100)
 
@@ -243,7 +243,7 @@ def test_a_beginning_is_read_together_with_the_template(
         pattern = ALPACA.with_input.removesuffix(r"\n応答:\n")
         template = msgspec.structs.replace(ALPACA, with_input=pattern)
     builder = PromptBuilder(template, tokenizer, 4096)
-    fitted = builder.chat(ROLE, [], "山は?", max_new_tokens=50, beginning=beginning)
+    fitted = builder.chat(ROLE, [], "山は?", max_new_tokens=50, answer_prefix=beginning)
     before = builder.chat(ROLE, [], "山は?", max_new_tokens=50).ids
     *_, tail = tokenizer.split(template.with_input)
     text = ("" if isinstance(tail, int) else tail) + beginning.replace("\n", r"\n")
@@ -259,11 +259,11 @@ def test_a_beginning_takes_room_that_turns_had(build: Build) -> None:
     turns = [Turn("富士山は?" * 3, "高い山です。" * 3)] * 4
     room = len(build().chat([], turns, "山は?", max_new_tokens=10).ids) + 10
     assert build(room).chat([], turns, "山は?", max_new_tokens=10).dropped_turns == 0
-    long = build(room).chat([], turns, "山は?", max_new_tokens=10, beginning="富士山は" * 3)
+    long = build(room).chat([], turns, "山は?", max_new_tokens=10, answer_prefix="富士山は" * 3)
     assert long.dropped_turns > 0
     assert len(long.ids) + 10 <= room
     with pytest.raises(ContextError):
-        build(room).chat([], [], "山は?", max_new_tokens=10, beginning="富士山は" * room)
+        build(room).chat([], [], "山は?", max_new_tokens=10, answer_prefix="富士山は" * room)
 
 
 def test_who_spoke_first_may_be_the_assistant(tokenizer: Tokenizer, build: Build) -> None:

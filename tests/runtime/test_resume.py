@@ -62,11 +62,11 @@ def test_resume_given_up_leaves_the_answer_as_it_was(chat: Conversation) -> None
 
 
 def test_resume_needs_a_cut_answer(chat: Conversation, scripted: Callable[..., Model]) -> None:
-    with pytest.raises(ConversationError, match="no cut answer"):
+    with pytest.raises(ConversationError, match="no truncated answer"):
         chat.resume()
     ended = Conversation(scripted(lambda ids: 21 if ids[-1] != 21 else EOS), params=GREEDY)
     assert ended.reply("山は?").finish_reason == "stop"
-    with pytest.raises(ConversationError, match="no cut answer"):
+    with pytest.raises(ConversationError, match="no truncated answer"):
         ended.resume()
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_resumed_behind_a_change(
     {"undo": chat.undo, "reset": chat.reset, "load": lambda: chat.load(tmp_path / "saved.json")}[
         change
     ]()
-    with pytest.raises(ConversationError, match="no cut answer"):
+    with pytest.raises(ConversationError, match="no truncated answer"):
         chat.resume()
 
 
@@ -127,9 +127,9 @@ def test_undo_takes_the_last_turn_back(chat: Conversation) -> None:
 
 
 def test_nothing_to_undo_or_retry(chat: Conversation) -> None:
-    with pytest.raises(ConversationError, match="no turn to take back"):
+    with pytest.raises(ConversationError, match="no turn to undo"):
         chat.undo()
-    with pytest.raises(ConversationError, match="no turn to answer anew"):
+    with pytest.raises(ConversationError, match="no turn to answer again"):
         chat.retry()
 
 

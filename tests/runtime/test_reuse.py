@@ -43,7 +43,7 @@ def test_a_long_prompt_leaves_nothing_behind(
     model: Model, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     expected = model.generate(LONG, GREEDY).ids
-    monkeypatch.setattr(runtime_model, "_MUCH", cache_of(model).nbytes // 2)
+    monkeypatch.setattr(runtime_model, "_LARGE_CACHE", cache_of(model).nbytes // 2)
     if ending == "score":
         model.score(LONG)
     else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from issun.runtime import filters
 from tests.runtime.samplers import (
-    OUT,
+    MASKED,
     alive,
     naive_softmax,
     sampler,
@@ -19,8 +19,8 @@ from tests.runtime.samplers import (
 )
 
 some_logits = st.lists(
-    st.one_of(st.floats(-20, 20, width=32), st.just(OUT)), min_size=2, max_size=30
-).filter(lambda values: max(values) > OUT)
+    st.one_of(st.floats(-20, 20, width=32), st.just(MASKED)), min_size=2, max_size=30
+).filter(lambda values: max(values) > MASKED)
 shares = st.floats(0.01, 0.99)
 
 
@@ -46,8 +46,8 @@ def fewest(order: Sequence[int], probabilities: Sequence[float], p: float) -> li
 def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     logits = vector(*values)
     kth = sorted(logits.tolist(), reverse=True)[min(k, len(values)) - 1]
-    assert filters.likeliest(logits, k).tolist() == [
-        i for i, v in enumerate(logits.tolist()) if v >= kth and v > OUT
+    assert filters.top_k_ids(logits, k).tolist() == [
+        i for i, v in enumerate(logits.tolist()) if v >= kth and v > MASKED
     ]
 
 

@@ -51,17 +51,17 @@ GOOD: dict[str, Any] = {"format": 1, "role": ["User:別"], "turns": [["問", "�
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no saved conversation"),
-        (b"{", "no saved conversation"),
-        (b"[]", "no saved conversation"),
-        (b"\xff\xfe", "no saved conversation"),
-        (b'{"format": 1, "role": "\xff"}', "no saved conversation"),
-        (json.dumps(GOOD)[:-1].encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "role": "User:別"}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "more": 1}).encode(), "no saved conversation"),
-        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "no saved conversation"),
+        (b"", "not a saved conversation"),
+        (b"{", "not a saved conversation"),
+        (b"[]", "not a saved conversation"),
+        (b"\xff\xfe", "not a saved conversation"),
+        (b'{"format": 1, "role": "\xff"}', "not a saved conversation"),
+        (json.dumps(GOOD)[:-1].encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "role": "User:別"}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "more": 1}).encode(), "not a saved conversation"),
+        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "not a saved conversation"),
         (json.dumps({**GOOD, "format": 2}).encode(), "has format 2; .* reads format 1"),
         (json.dumps({"format": 2, "chats": {}}).encode(), "has format 2; .* reads format 1"),
         (b" " * (16 << 20) + json.dumps(GOOD).encode(), "too large"),
@@ -165,7 +165,7 @@ def test_no_half_file_is_left_by_an_interrupt(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("issun.runtime.files._put", fail)
+    monkeypatch.setattr("issun.runtime.files._move_into_place", fail)
     with pytest.raises(ConversationError if error is OSError else error):
         chat.save(tmp_path / "saved.json")
     assert not list(tmp_path.iterdir())

@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from issun.runtime.constraint.references import Document
 from issun.runtime.errors import ParameterError
-from issun.runtime.leaves import Ask
+from issun.runtime.leaves import Query
 from issun.runtime.skeleton import make_plan
 
 Schema = dict[str, Any]
-Answer = Callable[[Ask], str]
+Answer = Callable[[Query], str]
 
 
 def obj(*optional: str, **properties: Any) -> Schema:
@@ -48,21 +48,21 @@ def fill(schema: Schema, answer: Answer, question: str = "") -> Any:
         else:
             asked.append(step)
             sent = answer(step)
-    allowed = {(ask.pattern, ask.place) for ask in plan.asks}
-    assert {(ask.pattern, ask.place) for ask in asked} <= allowed  # compiled before
+    allowed = {(query.pattern, query.place) for query in plan.queries}
+    assert {(query.pattern, query.place) for query in asked} <= allowed  # compiled before
     return json.loads(text)
 
 
 def says(*answers: str) -> Answer:
     left = list(answers)
-    return lambda ask: left.pop(0)
+    return lambda query: left.pop(0)
 
 
 def lines(schema: Schema, *answers: str) -> list[str]:
     found: list[str] = []
 
-    def answer(ask: Ask) -> str:
-        found.append(ask.line)
+    def answer(query: Query) -> str:
+        found.append(query.line)
         return answers[len(found) - 1]
 
     fill(schema, answer)
@@ -205,7 +205,7 @@ def test_recursion_is_left_to_the_grammar() -> None:
 def test_what_has_no_skeleton_is_one_leaf_or_no_plan(part: Schema) -> None:
     plan = make_plan(obj(名=TEXT, 他=part))
     assert plan
-    assert [ask.place for ask in plan.asks] == [None, "#/properties/他"]
+    assert [query.place for query in plan.queries] == [None, "#/properties/他"]
     assert make_plan(part) is None
 
 
@@ -383,11 +383,11 @@ def test_whatever_is_answered_the_schema_is_followed(data: st.DataObject, inner:
     plan = make_plan(schema)
     assert plan
 
-    def answer(ask: Ask) -> str:
-        if ask.place is not None:
-            return obeying(Document(schema).at(ask.place))
-        if ask.pattern is not None:
-            return data.draw(st.from_regex(ask.pattern, fullmatch=True))
+    def answer(query: Query) -> str:
+        if query.place is not None:
+            return obeying(Document(schema).at(query.place))
+        if query.pattern is not None:
+            return data.draw(st.from_regex(query.pattern, fullmatch=True))
         return data.draw(st.text(max_size=20) | WORDS | st.just("名は赤です。"))
 
     forms = FormatChecker(["date", "email", "ipv4", "ipv6", "uuid"])

@@ -281,7 +281,7 @@ def test_skip_goes_on_where_a_reader_stands(pieces: list[str], data: st.DataObje
     tokenizer: Any = Pieces(*pieces)
     before, behind = TextStream(tokenizer, r"\n"), TextStream(tokenizer, r"\n")
     seen = "".join(stream_all(before, range(cut)))
-    behind.skip(range(cut))
+    behind.resume_after(range(cut))
     rest = "".join(stream_all(behind, range(cut, len(pieces))))
     assert seen + rest == whole_text("".join(pieces), r"\n")[0]
 
@@ -291,13 +291,13 @@ def test_half_a_newline_spelling_waits_for_the_other_half_over_a_cut() -> None:
     first = TextStream(pieces, r"\n")  # type: ignore[arg-type]
     assert first.push(0) + first.pause() == "一"
     stream = TextStream(pieces, r"\n")  # type: ignore[arg-type]
-    stream.skip([0])
+    stream.resume_after([0])
     assert stream.push(1) == "\n二"
 
 
 def test_skip_looks_for_no_stop_string_in_what_was_seen() -> None:
     stream = TextStream(Pieces("aSTOPb", "c", "STOP"), "", ["STOP"])  # type: ignore[arg-type]
-    stream.skip([0])
+    stream.resume_after([0])
     assert not stream.stopped
     assert [stream.push(1), stream.push(2)] == ["c", ""]
     assert stream.stopped
@@ -309,7 +309,7 @@ def test_nothing_is_lost_behind_a_character_that_was_cut(opened: Opened) -> None
     first = next(i for i, token in enumerate(ids) if tokenizer.is_byte(token))
     for cut in range(first + 1, first + 4):
         stream = TextStream(tokenizer)
-        stream.skip(ids[:cut])
+        stream.resume_after(ids[:cut])
         assert "".join(stream_all(stream, ids[cut:])).endswith("猫は犬")
 
 
@@ -340,5 +340,5 @@ def test_what_follows_a_text_that_a_reader_has(
 ) -> None:
     pieces = Pieces(*seen, *new)
     stream = TextStream(pieces, "\\n", ["終わり"])  # type: ignore[arg-type]
-    stream.follow(range(len(seen)))
+    stream.continue_after(range(len(seen)))
     assert "".join(stream_all(stream, range(len(seen), len(seen) + len(new)))) == expected

@@ -11,7 +11,7 @@ import pytest
 
 from issun.runtime import packing, session, weight_cache
 from issun.runtime.proto import parse_model
-from issun.runtime.unsigned import flip, read_unsigned, signed_weights
+from issun.runtime.unsigned import read_unsigned, signed_weights, to_unsigned
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import Notes, logits
 
@@ -91,9 +91,9 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     assert list(cache.damaged()) == [entry]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), expected)
-    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert notes == [f"Removed damaged packed weights from {cache.folder}."]
     assert np.array_equal(logits(folder), expected)
 
 
 def test_bytes_are_flipped_in_their_highest_bit() -> None:
-    assert flip(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])
+    assert to_unsigned(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])

@@ -77,7 +77,7 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     assert [entry.bundle for entry in cache.damaged()] == [str(folder)]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), expected)
-    assert notes == [f"The packed weights in {cache.folder} were damaged: removed."]
+    assert notes == [f"Removed damaged packed weights from {cache.folder}."]
     assert cache.entries() == []
     assert np.array_equal(logits(folder), expected)
     assert list(cache.damaged()) == []
@@ -131,7 +131,7 @@ def test_another_version_or_cpu_has_its_own_entry(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder)
-    monkeypatch.setattr(weight_cache, "_cpu", lambda: "another")
+    monkeypatch.setattr(weight_cache, "_cpu_description", lambda: "another")
     logits(folder)
     monkeypatch.setattr("onnxruntime.__version__", "0.1")
     logits(folder)
@@ -142,7 +142,7 @@ def test_another_version_or_cpu_has_its_own_entry(
 def test_a_cpu_is_told_by_what_it_can_do() -> None:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     can = next(line for line in lines if line.startswith(("flags", "Features")))
-    assert can in weight_cache._cpu()
+    assert can in weight_cache._cpu_description()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")

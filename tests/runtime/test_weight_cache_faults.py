@@ -42,7 +42,9 @@ def test_the_least_recently_used_gives_way(
     for age, entry in enumerate((first, second)):
         os.utime(cache.folder / entry.key / "index.json", (1000 - age, 1000 + age))
     logits(folders[0])  # now the second is the one that was used longest ago
-    monkeypatch.setattr(weight_cache, "LIMIT", cache.size_of(first.key) + third.packed.size)
+    monkeypatch.setattr(
+        weight_cache, "MAX_CACHE_BYTES", cache.size_of(first.key) + third.packed.size
+    )
     logits(folders[2])
     assert [entry.bundle for entry in cache.entries()] == [third.bundle, first.bundle]
 
@@ -51,17 +53,17 @@ def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))  # type: ignore[attr-defined]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
-    assert notes[0].startswith("Packed weights are not kept: that takes ")
+    assert notes[0].startswith("Packed weights are not cached: packing needs ")
     assert cache.entries() == []
 
 
 def test_what_is_larger_than_the_whole_cache(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weight_cache, "LIMIT", 1000)
+    monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", 1000)
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
-    assert notes == ["Packed weights are not kept: they are larger than the cache may be, 0 MB."]
+    assert notes == ["Packed weights are not cached: they exceed the cache's limit of 0 MB."]
     assert cache.entries() == []
 
 
@@ -145,7 +147,7 @@ def test_what_may_not_be_cleared_is_named(
 FULL = """
 import resource, signal, sys
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 told = lambda template, **values: print(template.format(**values))
@@ -252,7 +254,7 @@ def test_data_outside_the_bundle_is_refused_as_without_a_cache(
     graph = folder / "model.onnx"
     manifest["files"][graph.name] = {"size": graph.stat().st_size, "sha256": sha256_of(graph)}
     (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(BundleError, match="not one of the bundle's"):
+    with pytest.raises(BundleError, match="not part of the bundle's"):
         load(folder)
 
 
@@ -260,9 +262,9 @@ def test_small_bundles_and_an_empty_variable_pack_nothing(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder, keep_packed=False)
-    monkeypatch.setattr(weight_cache, "LEAST", 10**7)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 10**7)
     logits(folder)
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     monkeypatch.setenv("ISSUN_CACHE", "")
     logits(folder)
     assert not cache.folder.exists()
@@ -271,7 +273,7 @@ def test_small_bundles_and_an_empty_variable_pack_nothing(
 LOADS = """
 import sys
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 with Model.load(sys.argv[1], threads=1) as model:
     print(model.score([9, 8, 7]).sum())
 """
@@ -290,7 +292,7 @@ HOLDS = """
 import re, sys
 from pathlib import Path
 from issun.runtime import Model, weight_cache
-weight_cache.LEAST = 0
+weight_cache.MIN_BUNDLE_BYTES = 0
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 with Model.load(threads=1): pass

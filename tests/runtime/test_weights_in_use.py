@@ -52,7 +52,7 @@ def is_waited_for(lease: Lease) -> bool:
         return False
     import fcntl
 
-    return fcntl.fcntl(lease._handle, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+    return fcntl.fcntl(lease._descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK
 
 
 @pytest.mark.parametrize("change", [flip, cut_off])

@@ -20,7 +20,7 @@ from issun.benchmarks.make_checkpoint import train_tokenizer
 from issun.export.checkpoint import open_checkpoint
 from issun.export.target import clear_remains
 from issun.runtime import Model
-from issun.runtime.kv_file import is_whole
+from issun.runtime.kv_file import has_valid_checksum
 from issun.runtime.manifest import read_manifest, verify_hashes
 from issun.runtime.saved import read_conversation
 from issun.runtime.weight_cache import WeightCache
@@ -94,7 +94,7 @@ def _check_packing(out: Path) -> None:
     if damaged := list(cache.damaged()):
         raise ValueError(f"damaged: {damaged}")
     for path in out.glob("*/*.kv"):
-        if not is_whole(path):
+        if not has_valid_checksum(path):
             raise ValueError(f"{path} is not whole")
     cache.clear()
     _expect(out, {".lock"})
@@ -105,7 +105,7 @@ def _check_saving(out: Path) -> None:
         if path.suffix == ".json":
             read_conversation(path)
         elif path.suffix == ".kv":
-            if not is_whole(path):
+            if not has_valid_checksum(path):
                 raise ValueError(f"{path} is not whole")
         elif not path.name.startswith(".issun."):
             raise ValueError(f"{path} is something else")

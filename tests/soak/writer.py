@@ -23,7 +23,7 @@ def _export(folder: Path, out: Path) -> Iterator[None]:
 
 def _pack(folder: Path, out: Path) -> Iterator[None]:
     """Pack weights, and keep what prompts begin with beside them."""
-    weight_cache.LEAST = 0
+    weight_cache.MIN_BUNDLE_BYTES = 0
     cache = weight_cache.WeightCache(out)
     weight_cache.default_cache = lambda: cache  # type: ignore[assignment]
     for _ in count():

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issun.runtime import Completion, Conversation, OutOfMemoryError, kv_cache, kv_file, preamble
+from issun.runtime import (
+    Completion,
+    Conversation,
+    OutOfMemoryError,
+    kv_cache,
+    kv_file,
+    prompt_cache,
+)
 from issun.runtime.kv_cache import KVCache
-from issun.runtime.preamble import Preambles
+from issun.runtime.prompt_cache import PromptCache
 from issun.runtime.sampling import SamplingParams
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import load, the_entry
@@ -73,11 +80,11 @@ def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: Wei
     with load(folder) as model:
         for asked in (("山は?", None), ("川は?", "信濃川"), ("海は?", None)):
             model.generate(model.prompt(*asked), PARAMS)
-        with_input, without = model.prompts.beginnings()
+        with_input, without = model.prompts.constant_prefixes()
         assert [path.name for path in kept(cache)] == [f"preamble-{i}-float32.kv" for i in (0, 1)]
         for ids, path in zip((with_input, without), kept(cache), strict=True):
             held = model.decoder.new_cache()
-            state = preamble.state_of_files(folder, model.manifest)
+            state = prompt_cache.bundle_fingerprint(folder, model.manifest)
             found = kv_file.read_kv(path, held, state)  # type: ignore[arg-type]
             assert found is not None
             assert found.ids == ids  # nothing that a user has written
@@ -89,7 +96,7 @@ def test_a_conversation_begins_with_it_too(folder: Path, cache: WeightCache) -> 
     with load(folder) as model:
         first = Conversation(model, params=params).reply("山は?")
     with load(folder) as model:
-        begin = len(model.prompts.beginnings()[0])
+        begin = len(model.prompts.constant_prefixes()[0])
         second = Conversation(model, params=params).reply("山は?")
         assert (second.ids, second.timings.reused_tokens) == (first.ids, begin)
         ahead = Conversation(model, params=params)
@@ -112,7 +119,9 @@ def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: 
 def test_what_a_damaged_bundle_has_computed_is_not_used_once_it_is_repaired(
     folder: Path, cache: WeightCache, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issun.runtime.model.SMALL", 0)  # as in a file that is not hashed
+    monkeypatch.setattr(
+        "issun.runtime.model.ALWAYS_VERIFIED_BYTES", 0
+    )  # as in a file that is not hashed
     with load(folder, keep_packed=False) as model:
         expected = model.generate(model.prompt("山は?"), PARAMS)
     graph = folder / "model.onnx"
@@ -152,7 +161,7 @@ def test_without_memory_for_it_the_file_stays(
     (path,) = kept(cache)
     sound = path.read_bytes()
     with monkeypatch.context() as short:
-        short.setattr(kv_cache, "take", nothing_left)
+        short.setattr(kv_cache, "check_memory", nothing_left)
         with pytest.raises(OutOfMemoryError):
             answer(folder)
     assert path.read_bytes() == sound
@@ -257,13 +266,13 @@ def test_the_time_to_the_first_token_has_the_reading_of_the_file(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(folder)
-    read = preamble.read_kv
+    read = prompt_cache.read_kv
 
     def slow(*args: Any) -> Any:
         time.sleep(0.2)
         return read(*args)
 
-    monkeypatch.setattr(preamble, "read_kv", slow)
+    monkeypatch.setattr(prompt_cache, "read_kv", slow)
     timings = answer(folder)[0].timings
     assert timings.reused_tokens > 0
     assert timings.time_to_first_token > 0.2
@@ -285,9 +294,9 @@ def test_what_is_kept_of_other_ids_is_written_anew(folder: Path, cache: WeightCa
 
 def test_a_few_tokens_are_not_worth_a_file(tmp_path: Path) -> None:
     few, many = list(range(7)), list(range(100, 108))
-    found = Preambles(tmp_path, "bundle", [few, many])
+    found = PromptCache(tmp_path, "bundle", [few, many])
     empty = KVCache.__new__(KVCache)
     empty.ids, empty.dtype = [[]], np.dtype(np.float32)
-    assert found.fill(empty, [*few, 9]) == 0
-    assert found.fill(empty, many) == 0  # at least one id is read behind it
-    assert found.fill(empty, [*many, 9]) == 8
+    assert found.load(empty, [*few, 9]) == 0
+    assert found.load(empty, many) == 0  # at least one id is read behind it
+    assert found.load(empty, [*many, 9]) == 8
