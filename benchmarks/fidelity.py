@@ -83,7 +83,7 @@ def load_text(path: Path | None) -> tuple[str, str]:
     path = PACKAGED if path is None else path
     text = read_text(path)
     if not text.strip():
-        raise ParameterError("{path} holds no text.", path=path)
+        raise ParameterError("{path} contains no text.", path=path)
     return path.name, text
 
 
@@ -112,7 +112,7 @@ def compare(
             ids = model.tokenizer.encode(content)
             if len(ids) < LEAST:
                 raise BenchError(
-                    "The text has {tokens} tokens, it must have {least} or more.",
+                    "The text has {tokens} tokens, it needs at least {least}.",
                     tokens=len(ids),
                     least=LEAST,
                 )

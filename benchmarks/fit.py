@@ -36,7 +36,7 @@ def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
             limited = max(0, min(int(context), n_positions))
             found.append(Fit(engine, limited, full))
     if not found:
-        raise BenchError("The results have no engine whose memory was measured at two contexts.")
+        raise BenchError("No engine in the results has memory measurements at two context lengths.")
     return sorted(found, key=lambda f: (-f.context, -(_decode(f.engine) or 0)))
 
 

@@ -233,7 +233,9 @@ def read_results(path: Path) -> Results:
         EOFError,
         zlib.error,
     ) as error:
-        raise BenchError("{path} holds no results: {reason}", path=path, reason=error) from error
+        raise BenchError(
+            "{path} is not a results file: {reason}", path=path, reason=error
+        ) from error
     if found.format != FORMAT_VERSION:
         raise BenchError(
             "{path} has format {found}; this version of issun reads format {known}.",

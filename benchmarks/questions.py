@@ -87,7 +87,9 @@ def read_table(path: str | Path | None = None) -> Table:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise TableError("{path} is no table: {reason}", path=path, reason=error) from error
+        raise TableError(
+            "{path} is not a valid table: {reason}", path=path, reason=error
+        ) from error
     if not read.questions:
         raise TableError("{path} has no questions.", path=path)
     rows = tuple(_question(path, place, row) for place, row in enumerate(read.questions, start=1))
@@ -113,8 +115,8 @@ def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
     )
     if row.leaf is not None and row.json_schema is not None:
         raise TableError(
-            "{path}, row {row}: `leaf` names the one value of a schema, `schema` is a whole one: "
-            "give one of them.",
+            "{path}, row {row}: give either `leaf`, the name of a single value, or a complete "
+            "`schema`.",
             path=path,
             row=place,
         )
@@ -142,25 +144,24 @@ def _check(question: Question, path: Path, place: int) -> None:
         raise TableError("{path}, row {row}: `right` is empty.", **where)
     for name, words in (("right", question.right), ("wrong", question.wrong)):
         if not all(word.strip() for word in words):
-            raise TableError(
-                "{path}, row {row}: a word of `{field}` is empty.", field=name, **where
-            )
+            raise TableError("{path}, row {row}: `{field}` has an empty word.", field=name, **where)
     if question.input is not None and "chat" in question.formats:
         raise TableError(
-            "{path}, row {row}: `input` goes with the short format, `role` and `history` with the "
+            "{path}, row {row}: `input` is for the short format, `role` and `history` are for the "
             "chat format: a row cannot have both.",
             **where,
         )
     if question.schema is not None and "json" not in question.formats:
         raise TableError(
-            "{path}, row {row}: `leaf` and `schema` go without `role` and `history`.", **where
+            "{path}, row {row}: `leaf` and `schema` cannot be combined with `role` and `history`.",
+            **where,
         )
     for right in question.right:
         for wrong in question.wrong:
             if plain(wrong) in plain(right):
                 raise TableError(
-                    "{path}, row {row}: `wrong` has {wrong!r}, which is in the right word "
-                    "{right!r}: no answer with that could be right.",
+                    "{path}, row {row}: the wrong word {wrong!r} is part of the right word "
+                    "{right!r}, so no answer with it could be right.",
                     wrong=wrong,
                     right=right,
                     **where,

@@ -33,8 +33,8 @@ class Reference:
         self.top = None if whole <= free or self.vocab_size <= TOP else TOP
         if (short if self.top else whole) > free:
             raise BenchError(
-                "The reference's logits take {needed:,} MB, and {free:,} MB may be used: take a "
-                "shorter text.",
+                "The reference's logits need {needed:,} MB of disk space, but only {free:,} MB "
+                "may be used: use a shorter text.",
                 needed=(short if self.top else whole) // 10**6,
                 free=free // 10**6,
             )

@@ -14,7 +14,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|)\s*", text, re.IGNORECASE)
     size = round(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if size < 1:
-        raise ParameterError("{value!r} is no amount of memory: write it like 2GB.", value=text)
+        raise ParameterError("{value!r} is not an amount of memory: write it like 2GB.", value=text)
     return size
 
 

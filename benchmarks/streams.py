@@ -58,7 +58,7 @@ def _netloc(output: Iterable[str]) -> str:
     for line in output:
         if address := re.search(r"http://\S+", line):
             return urlsplit(address[0]).netloc
-    raise BenchError("The server does not start: {reason}", reason=line.strip())
+    raise BenchError("The server did not start: {reason}", reason=line.strip())
 
 
 def answer(netloc: str, number: int, tokens: int) -> int:
@@ -81,7 +81,9 @@ def answer(netloc: str, number: int, tokens: int) -> int:
     connection.close()
     found = json.loads(last)
     if not found.get("usage"):
-        raise BenchError("A stream ended without its usage: {last}", last=last.decode()[:200])
+        raise BenchError(
+            "A stream ended without reporting its usage: {last}", last=last.decode()[:200]
+        )
     return int(found["usage"]["completion_tokens"])
 
 

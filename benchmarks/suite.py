@@ -84,14 +84,17 @@ def run(
 def _locked(output: Path) -> Iterator[None]:
     """Lock `output` for the duration of the block; raises BenchError if another run has it."""
     if output.is_dir() or not output.parent.is_dir():
-        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
+        raise ParameterError(
+            "{path} is a folder, or its folder does not exist: name a file.", path=output
+        )
     lock = FileLock(output.with_name(f"{output.name}.lock"))
     Path(lock.lock_file).touch()  # FileLock would report a read-only folder as a held lock
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BenchError(
-            "Another run writes to {path}: wait for its end, or name another file.", path=output
+            "Another run is writing to {path}: wait until it ends, or name another file.",
+            path=output,
         ) from error
     try:
         yield
@@ -120,7 +123,7 @@ def _targets(request: Request, folder: Path) -> list[Target]:
             targets.append(Target(name, folder.resolve() / name, engine=name))
     target_names = [target.name for target in targets]
     if len(set(target_names)) < len(target_names):
-        raise ParameterError("Two of the bundles or engines have the same name: rename a folder.")
+        raise ParameterError("Two bundles or engines have the same name: rename a folder.")
     return targets
 
 
@@ -163,7 +166,7 @@ def _contexts(request: Request, limit: int) -> tuple[int, ...]:
     found = _fitting("memory", request.contexts, (), limit - 1)
     if min(found) < minimum:
         raise ParameterError(
-            "memory is {value!r}: a context holds the prompt and {new} new tokens.",
+            "memory is {value!r}: a context must hold a prompt and {new} new tokens.",
             value=min(found),
             new=request.new_tokens,
         )
@@ -177,7 +180,7 @@ def _fitting(
         return tuple(size for size in default if size <= limit)
     if max(sizes) > limit:
         raise ParameterError(
-            "{name} is {value!r}: the context leaves room for {limit:,}.",
+            "{name} is {value!r}, it must be at most {limit:,} to fit into the context.",
             name=name,
             value=max(sizes),
             limit=limit,
@@ -197,14 +200,14 @@ def _results(
     if output.exists():
         if not resume:
             raise BenchError(
-                "{path} exists: go on with it by --resume, or name another file.", path=output
+                "{path} exists: resume it with --resume, or name another file.", path=output
             )
         results = read_results(output)
         same = (results.machine.cpu, results.shape, results.seed, results.turn)
         if same != (machine.cpu, sizes, request.seed, turn):
             raise BenchError(
-                "{path} was measured on another machine, model or seed, or in another way: "
-                "name another file.",
+                "{path} was measured with another machine, model, seed or method: name another "
+                "file.",
                 path=output,
             )
         if (now := commit()) not in results.commit.split(", "):  # each measured a part
@@ -214,7 +217,7 @@ def _results(
                 engine.status, engine.reason = "measured", ""
         return results
     if resume:
-        raise BenchError("There is no run to go on with at {path}.", path=output)
+        raise BenchError("There is no run to resume at {path}.", path=output)
     return Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         issun=version("issun"),

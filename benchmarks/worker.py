@@ -72,7 +72,7 @@ def main() -> None:
     except msgspec.DecodeError as error:
         from issun.benchmarks.errors import BenchError  # noqa: PLC0415 - it imports the runtime
 
-        raise BenchError("A worker gets one job as JSON: {reason}", reason=error) from error
+        raise BenchError("A worker needs one job as JSON: {reason}", reason=error) from error
     _end_with_parent()
     report = Reporter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # so that output of libraries is not mistaken for measurements

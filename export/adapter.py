@@ -23,15 +23,15 @@ def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = N
         return
     if not any(file in names for file in WEIGHT_FILES):
         raise CheckpointError(
-            "{folder} is an adapter of {base}: merge it with its base first (peft: "
+            "{folder} is an adapter for {base}: merge it into its base model first (peft: "
             "merge_and_unload) and export the result.",
             folder=name or folder,
             base=_base(folder),
         )
     raise CheckpointError(
-        "{folder} holds an adapter of {base} ({names}) beside a model: merge the two first (peft: "
-        "merge_and_unload) and export the result, or take the adapter's files away if the model "
-        "is to be exported without them.",
+        "{folder} contains an adapter for {base} ({names}) next to a model: merge the two first "
+        "(peft: merge_and_unload) and export the result, or remove the adapter's files to export "
+        "the model without it.",
         folder=name or folder,
         base=_base(folder),
         names=", ".join(found),

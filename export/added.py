@@ -102,7 +102,8 @@ def _read_tables(folder: Path) -> tuple[Named, ById]:
     for key, supported in _UNSUPPORTED.items():
         if named.get(key) not in supported:
             raise CheckpointError(
-                "{path}: {key} is {value!r}, which changes ids; issun reads {known!r} only.",
+                "{path}: {key} is {value!r}, which changes token ids; issun supports only "
+                "{known!r}.",
                 path=path,
                 key=key,
                 value=named[key],
@@ -155,7 +156,7 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
     count = named.get("extra_ids", 0)
     if not isinstance(count, int) or count < 0:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            "{path}: {key} is {value!r}, it must be an integer of at least {low}.",
             path=folder / _CONFIG,
             low=0,
             key="extra_ids",
@@ -170,7 +171,7 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
             named[_MORE] = [*named[_MORE], *names]
         elif count and count != len(given):
             raise CheckpointError(
-                "{path}: extra_ids is {count}, and {found} such tokens are listed.",
+                "{path}: extra_ids is {count}, but {found} such tokens are listed.",
                 path=folder / _CONFIG,
                 count=count,
                 found=len(given),
@@ -213,8 +214,8 @@ def _add_listed(
         i = added[content] = ids.setdefault(content, len(ids))
         if i in tokens and tokens[i].content != content:
             raise CheckpointError(
-                "{folder}: {token} would get the id {id}, which {other} has: give it an id of its "
-                "own in tokenizer_config.json.",
+                "{folder}: {token} would get id {id}, which belongs to {other}: give it another "
+                "id in tokenizer_config.json.",
                 folder=folder,
                 token=content,
                 id=i,
@@ -255,7 +256,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _table(value: object, path: Path) -> Mapping[Any, Any]:
     if isinstance(value, dict):
         return value
-    raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a token.", path=path, value=value)
 
 
 def _read_list(value: object, path: Path) -> list[str | Token]:
@@ -265,7 +266,7 @@ def _read_list(value: object, path: Path) -> list[str | Token]:
 def _list(value: object, path: Path) -> list[Any]:
     if isinstance(value, list):
         return value
-    raise CheckpointError("{path}: {value!r:.80} is no list of tokens.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a list of tokens.", path=path, value=value)
 
 
 def _text(token: str | Token) -> str:
@@ -283,7 +284,7 @@ def _token(value: Any, path: Path, *, special: bool = False) -> Token:
     special = special or bool(value.get("special", False))
     content = value.get("content")
     if not isinstance(content, str) or not content:
-        raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+        raise CheckpointError("{path}: {value!r:.80} is not a token.", path=path, value=value)
     normalized = bool(value.get("normalized", not special))
     return Token(content=content, special=special, normalized=normalized, **flags)
 
@@ -291,4 +292,4 @@ def _token(value: Any, path: Path, *, special: bool = False) -> Token:
 def _id(value: Any, path: Path) -> int:
     if isinstance(value, int | str) and str(value).isdecimal():
         return int(value)
-    raise CheckpointError("{path}: {value!r:.80} is no token id.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a token id.", path=path, value=value)

@@ -150,7 +150,7 @@ def _validate(
     if faults:
         more = f"; and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
         raise CheckpointError(
-            "{folder} does not hold the weights that its config.json describes: {faults}{more}.",
+            "The weights in {folder} do not match its config.json: {faults}{more}.",
             folder=folder,
             faults="; ".join(faults[:_MAX_LISTED]),
             more=more,
@@ -170,7 +170,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
     beyond = {token: i for token, i in ids.items() if i >= vocab_size}
     if pieces > vocab_size or beyond:
         raise CheckpointError(
-            "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is "
+            "{path} does not match config.json: it has {pieces} pieces{beyond}; vocab_size is "
             "{rows}.",
             path=path,
             pieces=pieces,

@@ -91,7 +91,7 @@ def read_config(folder: Path) -> GPT2Config:
     """Read config.json in `folder`; raises CheckpointError for models that issun cannot export."""
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError("{folder} has no config.json: it is no checkpoint.", folder=folder)
+        raise CheckpointError("{folder} is not a checkpoint: it has no config.json.", folder=folder)
     return parse_config(read_json(path), path)
 
 
@@ -131,7 +131,7 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
         )
     if config.activation_function not in ACTIVATIONS:
         raise CheckpointError(
-            "{path}: the activation {name!r} is unknown; known are {known}.",
+            "{path}: the activation function {name!r} is not supported; supported: {known}.",
             path=path,
             name=config.activation_function,
             known=", ".join(ACTIVATIONS),
@@ -147,13 +147,13 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
     names = {str(name).removeprefix("FSDP") for name in architectures}
     if raw.get("model_type") != "gpt2" or not names & _WITH_LM_HEAD:
         raise CheckpointError(
-            "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
+            "{path}: the architecture is {found}; issun supports gpt2 (GPT2LMHeadModel).",
             path=path,
             found=f"{raw.get('model_type')} ({', '.join(map(str, architectures))})",
         )
     if _flag(raw, "add_cross_attention", path, default=False):
         raise CheckpointError(
-            "{path}: add_cross_attention is set; issun exports models without it.", path=path
+            "{path}: add_cross_attention is set, which issun does not support.", path=path
         )
 
 
@@ -162,7 +162,7 @@ def _whole(raw: dict[str, Any], key: str, path: Path) -> int:
     limit = _MAX_LAYERS if key == "n_layer" else _MAX_SIZE
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from 1 to {limit:,}.",
+            "{path}: {key} is {value!r}, it must be an integer from 1 to {limit:,}.",
             path=path,
             key=key,
             value=value,

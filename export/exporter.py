@@ -75,7 +75,7 @@ def export(
     )
     unk = checkpoint.tokenizer.id_of("unk")
     if unk is None:
-        raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)
+        raise CheckpointError("{path} defines no unknown token.", path=checkpoint.folder)
     eos = checkpoint.tokenizer.id_of("eos")
     generation = read_generation(
         checkpoint.folder, checkpoint.config, unk=unk, eos=eos, notify=notify

@@ -127,7 +127,7 @@ def read_generation(
     ends = _ends(config_fields.get("eos_token_id"), path)
     for i in sorted(i for i in ends if i >= rows):
         notify(
-            "{path}: eos_token_id holds {id}, which no answer can end with: vocab_size is {rows}.",
+            "{path}: eos_token_id {id} is ignored, since vocab_size is {rows}.",
             path=path,
             id=i,
             rows=rows,
@@ -139,7 +139,7 @@ def read_generation(
         unsupported.append("max_length")  # includes the prompt: a long one would leave no answer
     if unsupported:
         notify(
-            "{path} asks for {fields}, which issun does not do: answers may differ from those of "
+            "{path} sets {fields}, which issun does not support: answers may differ from those of "
             "transformers.",
             path=path,
             fields=", ".join(f"{name} {config_fields[name]!r:.40}" for name in unsupported),
@@ -256,7 +256,7 @@ def _max_length(config_fields: Fields, path: Path) -> int:
     value = config_fields.get("max_length", _DEFAULTS["max_length"])
     if not _is_id(value) or value < 1:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            "{path}: {key} is {value!r}, it must be an integer of at least {low}.",
             path=path,
             low=1,
             key="max_length",
@@ -271,7 +271,7 @@ def _is_id(value: Any) -> bool:
 
 def _invalid_ids(name: str, value: Any, path: Path, rows: int) -> CheckpointError:
     return CheckpointError(
-        "{path}: {key} holds {value!r:.80}, it must be a list of ids below {rows}.",
+        "{path}: {key} is {value!r:.80}, it must be a list of ids below {rows}.",
         path=path,
         key=name,
         value=value,

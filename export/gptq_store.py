@@ -77,11 +77,14 @@ def open_gptq_store(target: Path, key: str, notify: Notify) -> Iterator[GPTQStor
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise TargetError("Another export is fitting {target} now.", target=target) from error
+        raise TargetError("Another export to {target} is running.", target=target) from error
     try:
         store = GPTQStore(folder, key)
         if len(store):
-            notify("Going on with a stopped export: {count} linears are fitted.", count=len(store))
+            notify(
+                "Resuming an interrupted export: {count} linear layers are already quantized.",
+                count=len(store),
+            )
         yield store
     finally:
         lock.release()

@@ -89,7 +89,7 @@ def _locate(source: str, selection: _Selection, revision: str | None, token: str
         return Located(folder, folder.resolve().name, None)
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise CheckpointError(
-            "There is no folder {source}, and it is no hub id (owner/name).", source=source
+            "There is no folder {source}, and it is not a hub id (owner/name).", source=source
         )
     return _download(source, selection, revision, token)
 
@@ -117,7 +117,7 @@ def _download(repo: str, selection: _Selection, revision: str | None, token: str
     except Exception as error:  # each version of the hub library has its own network errors
         if (refusal := _refusal(error)) is not None:
             raise CheckpointError(
-                "The hub refuses {repo} at {revision}: {reason}",
+                "The hub refused {repo} at revision {revision}: {reason}",
                 repo=repo,
                 revision=revision or "main",
                 reason=refusal,
@@ -128,8 +128,8 @@ def _download(repo: str, selection: _Selection, revision: str | None, token: str
     cached = next((path for path in probes if isinstance(path, str)), None)
     if cached is None:
         raise CheckpointError(
-            "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
-            "in the hub's local cache: connect once, or name a folder.",
+            "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is "
+            "not in the hub's local cache: go online once, or name a folder.",
             repo=repo,
             reason=_first_line(network),
         ) from network

@@ -149,7 +149,8 @@ class CheckpointWeights:
             return quantize_gptq(weight.copy(), hessian(inputs), block=self.block)
         except np.linalg.LinAlgError as error:
             raise CheckpointError(
-                "{name} cannot be fitted to this text: export without --gptq, or with more text.",
+                "GPTQ cannot quantize {name} with this text: use more text, or export without "
+                "--gptq.",
                 name=f"{base}.weight",
             ) from error
 
@@ -189,7 +190,7 @@ class CheckpointWeights:
     def _finite(self, name: str) -> Array:
         array = self._tensors[name].read()
         if not np.isfinite(array.min()) or not np.isfinite(array.max()):
-            raise CheckpointError("{name} holds NaN or infinity.", name=name)
+            raise CheckpointError("{name} contains NaN or infinity.", name=name)
         return array
 
     def _without_outliers(self, base: str) -> Array:

@@ -71,7 +71,8 @@ def check_budget(budget: int, least: int) -> int:
     """The bytes of `budget` beyond `least`, the size of int4 everywhere; raises CheckpointError."""
     if budget < least:
         raise CheckpointError(
-            "All in 4 bits takes {least:,.0f} MB, more than the budget of {budget:,.0f} MB.",
+            "The model needs {least:,.0f} MB with all linear layers in int4, more than the budget "
+            "of {budget:,.0f} MB.",
             least=least / 1e6,
             budget=budget / 1e6,
         )

@@ -129,8 +129,8 @@ class NativeRoute:
             error = sum(sensitivities[name].get(kind, 0.0) for name, kind in kinds.items())
             if error == 0:
                 raise CheckpointError(
-                    "A divergence of {asked:g} cannot be kept: with all linears in float32 it is "
-                    "{least:.2g}, from the embedding.",
+                    "A divergence of {asked:g} is not possible: with all linear layers in float32 "
+                    "it is {least:.2g}, because of the 8-bit embedding.",
                     asked=max_kl,
                     least=least,
                 )
@@ -213,7 +213,7 @@ def _calibration_text(path: Path | None) -> str:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if not text.strip():
-        raise ParameterError("{path} holds no text.", path=path)
+        raise ParameterError("{path} contains no text.", path=path)
     return text
 
 

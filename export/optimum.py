@@ -35,8 +35,8 @@ class OptimumRoute:
         """Raises MissingExtraError if torch, transformers or Optimum is not installed."""
         if not all(map(_is_installed, _NEEDED)):
             raise MissingExtraError(
-                "The Optimum route needs torch, transformers and optimum-onnx: "
-                "`pip install 'issun[optimum]'`."
+                "--via optimum needs torch, transformers and optimum-onnx: `pip install "
+                "'issun[optimum]'`."
             )
         self._checkpoint, self._precision = checkpoint, options.precision
 
@@ -117,7 +117,7 @@ def _quantize(path: Path) -> Path:
     left = [node.name for node in ir.load(quantized).graph if node.op_type == "Gemm"]
     if left:
         raise CheckpointError(
-            "ONNX Runtime's quantizer has left {count} linears in float32: {names}.",
+            "ONNX Runtime's quantizer left {count} linear layers in float32: {names}.",
             count=len(left),
             names=", ".join(map(str, left[:8])),
         )

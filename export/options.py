@@ -46,21 +46,23 @@ class ExportOptions:
         ):
             check_choice(name, value, known)
         if self.budget is not None and self.max_kl is not None:
-            raise ParameterError("Give a budget or a largest divergence, not both.")
+            raise ParameterError("Give either a budget or max_kl, not both.")
         if self.max_kl is not None and not 0 < self.max_kl < math.inf:
             raise ParameterError("max_kl is {value}, it must be above 0.", value=self.max_kl)
         if self.mixed and (self.gptq or self.via == "optimum"):
-            raise ParameterError("A budget or a largest divergence is for issun's own rounding.")
+            raise ParameterError("A budget or max_kl cannot be combined with GPTQ or Optimum.")
         if self.gptq and self.precision != "int4":
-            raise ParameterError("GPTQ is for int4, not for {value}.", value=self.precision)
+            raise ParameterError(
+                "GPTQ needs the precision int4, not {value}.", value=self.precision
+            )
         if self.calibrate and not self.calibrates:
             raise ParameterError(
-                "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
-                "issun's own route."
+                "There is nothing to calibrate: calibration is for int8, int4 and an int8 KV "
+                "cache, without Optimum."
             )
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
             raise ParameterError(
-                "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",
+                "Optimum supports float32 and int8 with a float32 KV cache, not {value}.",
                 value="int4" if self.precision == "int4" else "an int8 KV cache",
             )
 

@@ -51,7 +51,7 @@ class SharedTensor:
     def _compute(self) -> Quantized:
         result = self._quantize()
         if not np.isfinite(result.scales).all():
-            raise CheckpointError("{name} holds NaN or infinity.", name=f"{self._name}.weight")
+            raise CheckpointError("{name} contains NaN or infinity.", name=f"{self._name}.weight")
         return result
 
 

@@ -40,7 +40,7 @@ def check_target(target: Path, source: Path | None, *, force: bool) -> None:
         checkpoint = source.resolve()
         if real == checkpoint or checkpoint in real.parents or real in checkpoint.parents:
             raise TargetError(
-                "{target} is, holds or lies in the checkpoint {source}: choose another folder.",
+                "{target} overlaps the checkpoint {source}: choose another folder.",
                 target=target,
                 source=source,
             )
@@ -64,7 +64,7 @@ def check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise TargetError(
-            "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
+            "{target} needs {needed:,} MB of disk space, but only {free:,} MB are free.",
             target=target,
             needed=-(-needed // 10**6),
             free=free // 10**6,
@@ -119,10 +119,10 @@ def clear_remains(target: Path, notify: Notify) -> None:
             continue  # that export is still running
         partial, backup = lock_file.with_suffix(".partial"), lock_file.with_suffix(".old")
         if _restore_or_delete(target, backup):
-            notify("Put back {target}, which a killed export had set aside.", target=target)
+            notify("Restored {target}, which a killed export had renamed.", target=target)
         if partial.exists():
             shutil.rmtree(partial)
-            notify("Removed {partial}, left by an export that was killed.", partial=partial)
+            notify("Removed {partial}, which a killed export had left.", partial=partial)
         lock.release()
         lock_file.unlink(missing_ok=True)
 

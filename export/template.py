@@ -46,15 +46,17 @@ def load_template(path: Path) -> Template:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError("{path} is no template: {reason}", path=path, reason=error) from error
+        raise CheckpointError(
+            "{path} is not a valid template: {reason}", path=path, reason=error
+        ) from error
 
 
 def check_template(template: Template, known: Collection[str]) -> None:
     """Raise CheckpointError for wrong placeholders, or special tokens that are not `known`."""
     if faults := template_faults(template, known):
         raise CheckpointError(
-            "The prompt template {name} does not work: {faults}. "
-            "Mend it, or give another with `--template FILE`.",
+            "The prompt template {name} is invalid: {faults}. Correct it, or give another with "
+            "`--template FILE`.",
             name=template.name,
             faults="; ".join(faults),
         )

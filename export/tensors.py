@@ -83,8 +83,8 @@ def drop_tied_head(tensors: dict[str, Tensor], folder: Path, notify: Notify) -> 
     head = tensors.pop(HEAD, None)
     if head is not None and not _are_equal(head, tensors[EMBEDDING]):
         notify(
-            "{folder}: lm_head.weight is not wte.weight, but config.json ties the two: it is left "
-            "out, as transformers does. If the model has a head of its own, set "
+            "{folder}: lm_head.weight differs from wte.weight, but config.json ties the two: it "
+            "is ignored, as in transformers. If the model has a separate head, set "
             "tie_word_embeddings to false there.",
             folder=folder,
         )
@@ -95,7 +95,7 @@ def report_foreign(foreign: list[str], folder: Path, notify: Notify) -> None:
     if foreign:
         more = f" and {len(foreign) - _MAX_LISTED} more" if len(foreign) > _MAX_LISTED else ""
         notify(
-            "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.",
+            "{folder}: ignored {names}{more}, which GPT2LMHeadModel does not have.",
             folder=folder,
             names=", ".join(sorted(foreign)[:_MAX_LISTED]),
             more=more,
@@ -115,7 +115,8 @@ def _prefix(names: Iterable[str], folder: Path) -> str:
             return known
     if len(found) > 1:
         raise CheckpointError(
-            "{folder} holds several networks, and none where transformers looks: {names}.",
+            "{folder} contains several networks, and none under a name that transformers reads: "
+            "{names}.",
             folder=folder,
             names=", ".join(prefix.removesuffix(_BASE) + "*" for prefix in found[:_MAX_LISTED]),
         )
@@ -142,8 +143,8 @@ def _is_inside(name: str, prefix: str) -> bool:
 def _refuse_adapter(stored: Iterable[str], folder: Path) -> None:
     if name := next((name for name in stored if _ADAPTER.fullmatch(name)), None):
         raise CheckpointError(
-            "{folder}: the weights hold an adapter ({name}): merge it with its base first (peft: "
-            "merge_and_unload) and export the result.",
+            "{folder}: the weights contain an adapter ({name}): merge it into its base model "
+            "first (peft: merge_and_unload) and export the result.",
             folder=folder,
             name=name,
         )

@@ -33,16 +33,16 @@ def sentencepiece_file(folder: str | Path, names: Collection[str]) -> str:
         return found
     if others := [name for name in _OTHERS if name in names]:
         raise CheckpointError(
-            "{folder} has {others} and no SentencePiece tokenizer: expected one of {names}. Put "
-            "the file that the tokenizer was made from there, or name a folder or hub id that has "
+            "{folder} has {others} but no SentencePiece tokenizer: expected one of {names}. Copy "
+            "the file that the tokenizer was converted from, or name a folder or hub id that has "
             "it with --tokenizer.",
             folder=folder,
             others=", ".join(others),
             names=expected,
         )
     raise CheckpointError(
-        "{folder} has no SentencePiece tokenizer: expected one of {names}. Put the file of its "
-        "base model there, or name a folder or hub id that has it with --tokenizer.",
+        "{folder} has no SentencePiece tokenizer: expected one of {names}. Copy the file from the "
+        "base model, or name a folder or hub id that has it with --tokenizer.",
         folder=folder,
         names=expected,
     )
@@ -58,8 +58,8 @@ def report_unsupported(folder: Path, prompts: str | None, notify: Notify) -> Non
         name = read_json(path).get("tokenizer_class") if path.is_file() else None
         if name not in _CLASSES:
             notify(
-                "{path}: tokenizer_class is {name}, and issun reads text as T5Tokenizer does: ids "
-                "may differ.",
+                "{path}: tokenizer_class is {name}, but issun tokenizes as T5Tokenizer does: "
+                "token ids may differ.",
                 path=path,
                 name=name,
             )
@@ -70,8 +70,8 @@ def report_unsupported(folder: Path, prompts: str | None, notify: Notify) -> Non
         found.append(config)
     if found and prompts is not None:
         notify(
-            "{path}: the chat_template is not read; prompts follow the template {name}. "
-            "--template FILE gives another.",
+            "{path}: chat_template is ignored; prompts use the template {name}. Give another with "
+            "--template FILE.",
             path=found[0],
             name=prompts,
         )

@@ -75,7 +75,9 @@ class SafetensorsFile:
                 header = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                "{path} is damaged or was not downloaded whole: {reason}", path=path, reason=error
+                "{path} is damaged or was not downloaded completely: {reason}",
+                path=path,
+                reason=error,
             ) from error
         header.pop("__metadata__", None)
         self.tensors = {
@@ -94,9 +96,7 @@ class SafetensorsFile:
             while done < size:  # a single call reads at most 2 GiB
                 count = file.readinto(view[done:])
                 if not count:
-                    raise CheckpointError(
-                        "{path} became shorter while it was read.", path=self.path
-                    )
+                    raise CheckpointError("{path} was truncated while being read.", path=self.path)
                 done += count
         return buffer
 
@@ -149,11 +149,11 @@ def _shards(index: Path) -> list[Path]:
     for name in files:
         if Path(name).name != name:
             raise CheckpointError(
-                "{path} names {name!r}, which is not in its folder.", path=index, name=name
+                "{path} lists {name!r}, which is not in its folder.", path=index, name=name
             )
     if missing := [name for name in files if not (index.parent / name).is_file()]:
         raise CheckpointError(
-            "{folder} lacks {names}, which {index} names.",
+            "{folder} lacks {names}, which {index} lists.",
             folder=index.parent,
             names=", ".join(missing),
             index=index.name,
@@ -170,8 +170,8 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
         import torch  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError(
-            "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), "
-            "a model.safetensors does not.",
+            "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), unlike "
+            "model.safetensors.",
             path=path,
         ) from None
     try:
@@ -181,14 +181,14 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # torch raises errors of many types
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
-            "{path} is damaged, or holds more than weights and is refused: {reason}",
+            "{path} is damaged, or refused because it contains more than weights: {reason}",
             path=path,
             reason=reason,
         ) from error
     for table in _tables(state):
         if table and all(isinstance(tensor, torch.Tensor) for tensor in table.values()):
             return {str(name): TorchTensor(name, tensor) for name, tensor in table.items()}
-    raise CheckpointError("{path} does not hold a table of tensors.", path=path)
+    raise CheckpointError("{path} does not contain a table of tensors.", path=path)
 
 
 def _tables(state: object) -> list[dict[str, Any]]:

@@ -101,10 +101,10 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
             faults=Faults(tuple(faults)),
         )
     if not records:
-        raise DataError("{path} holds no record.", path=path)
+        raise DataError("{path} contains no records.", path=path)
     if ignored:
         notify(
-            "{path}: left out are the fields {fields}.",
+            "{path}: ignored the fields {fields}.",
             path=path,
             fields=", ".join(f"`{name}` ({count:,})" for name, count in sorted(ignored.items())),
         )
@@ -128,8 +128,8 @@ def convert(source: Path, target: Path, *, notify: Notify = lambda template, **v
     }
     if spelled:
         raise DataError(
-            "{path}: text that spells a special token ({tokens}) would be one in a record as text "
-            "({lines}). `issun finetune` learns it from {path} itself.",
+            "{path}: text that spells a special token ({tokens}) would become that token in a "
+            "text file ({lines}). Train on {path} itself with `issun finetune`.",
             path=source,
             tokens=", ".join(sorted(set(spelled.values()))),
             lines=line_numbers(spelled),

@@ -23,4 +23,4 @@ class TrainingError(IssunError):
 
 def fault(reason: str) -> RecordError:
     """The error for data that is not a record, with this reason."""
-    return RecordError("No record can be made: {reason}", reason=reason)
+    return RecordError("Not a valid record: {reason}", reason=reason)

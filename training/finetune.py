@@ -135,7 +135,7 @@ def encode_records(
     if not recipe.truncate:
         raise DataError(
             "{path}: {count:,} of {total:,} records have more than {limit:,} tokens ({lines}): "
-            "shorten them, or cut them with --truncate.",
+            "shorten them, or truncate them with --truncate.",
             path=path,
             count=len(long),
             total=len(records),
@@ -143,7 +143,7 @@ def encode_records(
             lines=line_numbers(long),
         )
     notify(
-        "{count:,} of {total:,} records are cut to {limit:,} tokens.",
+        "{count:,} of {total:,} records are truncated to {limit:,} tokens.",
         count=len(long),
         total=len(records),
         limit=limit,
@@ -154,7 +154,7 @@ def encode_records(
 def _check_new(target: Path, base: Path) -> None:
     if target.exists():
         raise RunError(
-            "{target} exists: choose another folder, or go on with a run in it with --resume.",
+            "{target} exists: choose another folder, or resume the run in it with --resume.",
             target=target,
         )
     check_target(target, base, force=False)

@@ -71,21 +71,21 @@ def choose_optimizer(name: str, parameters: int, machine: Machine, notify: Notif
     needed = parameters * (_WEIGHT_AND_GRADIENT + _ADAM_STATE)
     sizes = {"needed": needed / 1e9, "free": machine.free_bytes / 1e9}
     if name != "auto":
-        notify("Optimizer: {name}, as asked.", name=name)
+        notify("Optimizer: {name}, as requested.", name=name)
         return name
     if can_8bit:
-        notify("Optimizer: adamw_bnb_8bit, since there are a GPU and bitsandbytes.")
+        notify("Optimizer: adamw_bnb_8bit, since a GPU and bitsandbytes are available.")
         return "adamw_bnb_8bit"
     if needed <= machine.free_bytes:
         notify(
-            "Optimizer: adamw, since the {needed:.1f} GB that it needs fit into the {free:.1f} GB "
-            "of free memory.",
+            "Optimizer: adamw, since it needs {needed:.1f} GB of memory and {free:.1f} GB are "
+            "free.",
             **sizes,
         )
         return "adamw"
     notify(
-        "Optimizer: adafactor, since adamw needs {needed:.1f} GB and {free:.1f} GB of memory are "
-        "free.",
+        "Optimizer: adafactor, since adamw needs {needed:.1f} GB of memory and only {free:.1f} GB "
+        "are free.",
         **sizes,
     )
     return "adafactor"

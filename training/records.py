@@ -118,7 +118,7 @@ def record_text(example: Example, special: Iterable[str] = SPECIAL_TOKENS) -> st
     """The record as one line; raises RecordError if a text spells a special token."""
     if found := example.spelled(special):
         raise RecordError(
-            "No record can be made: {reason}",
+            "Not a valid record: {reason}",
             reason=f"its text contains {found}, which would become a special token",
         )
     return example.text()
@@ -133,7 +133,7 @@ def _role_lines(role: Sequence[str] | str) -> list[str]:
 def _check_filled(**texts: str) -> None:
     for name, text in texts.items():
         if not text.strip():
-            raise RecordError("No record can be made: {reason}", reason=f"`{name}` is empty")
+            raise RecordError("Not a valid record: {reason}", reason=f"`{name}` is empty")
 
 
 def main() -> int:

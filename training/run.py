@@ -187,7 +187,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     if not path.is_file():
         raise RunError(
-            "{folder} holds no fine-tuning run: start one without --resume.", folder=folder
+            "{folder} contains no fine-tuning run: start one without --resume.", folder=folder
         )
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_SettingsFile)
@@ -217,8 +217,8 @@ def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     ]
     if differences:
         raise RunError(
-            "{folder} was started otherwise: {differences}. "
-            "Resume it as it was started, or start another run.",
+            "{folder} was started with other settings: {differences}. Resume it with the same "
+            "settings, or start another run.",
             folder=folder,
             differences="; ".join(differences),
         )

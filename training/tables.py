@@ -77,4 +77,4 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
 def _check_names(path: Path, names: Iterable[str]) -> None:
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates:
-        raise DataError("{path} has the column {name!r} twice.", path=path, name=duplicates[0])
+        raise DataError("{path} has two columns named {name!r}.", path=path, name=duplicates[0])

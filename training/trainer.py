@@ -78,7 +78,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
         ):
             raise
         raise TrainingError(
-            "The memory is not enough for batches of {size} records: try --batch-size 1 "
+            "There is not enough memory for batches of {size} records: try --batch-size 1 "
             "--gradient-accumulation {steps}, a smaller --max-length, or --optimizer adafactor.",
             size=job.recipe.batch_size,
             steps=job.recipe.batch_size * job.recipe.gradient_accumulation,
@@ -151,7 +151,7 @@ class _RunCallback(TrainerCallback):
         self._losses.clear()
         if not math.isfinite(loss):
             raise TrainingError(
-                "The loss of step {step} is {loss}: try a lower --learning-rate.",
+                "The loss at step {step} is {loss}: try a lower --learning-rate.",
                 step=step,
                 loss=loss,
             )

@@ -159,9 +159,9 @@ ROW = '[[questions]]\nquestion = "湖は?"\nright = "琵琶湖"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no table: Object missing required field `questions`"),
+        ("", "is not a valid table: Object missing required field `questions`"),
         ("questions = []", "has no questions."),
-        ("[[questions", "is no table: Expected ']]'"),
+        ("[[questions", "is not a valid table: Expected ']]'"),
         ("answers = 1\n" + ROW, "Object contains unknown field `answers`"),
         (ROW + "[[questions]]\nquestion = 'a'", "row 2: Object missing required field `right`"),
         (ROW + "answer = 'a'", "row 1: Object contains unknown field `answer`"),
@@ -172,16 +172,19 @@ ROW = '[[questions]]\nquestion = "湖は?"\nright = "琵琶湖"\n'
         ),
         (ROW.replace("湖は?", " "), "row 1: `question` is empty."),
         (ROW.replace('"琵琶湖"', "[]"), "row 1: `right` is empty."),
-        (ROW.replace('"琵琶湖"', '["琵琶湖", ""]'), "row 1: a word of `right` is empty."),
-        (ROW + "wrong = [' ']", "row 1: a word of `wrong` is empty."),
-        (ROW + "input = 'a'\nrole = ['b']", "row 1: `input` goes with the short format"),
-        (ROW + "leaf = 'a'\nrole = ['b']", "row 1: `leaf` and `schema` go without `role`"),
-        (ROW + "leaf = 'a'\n[questions.schema]\ntype = 'string'", "row 1: `leaf` names the one"),
+        (ROW.replace('"琵琶湖"', '["琵琶湖", ""]'), "row 1: `right` has an empty word."),
+        (ROW + "wrong = [' ']", "row 1: `wrong` has an empty word."),
+        (ROW + "input = 'a'\nrole = ['b']", "row 1: `input` is for the short format"),
+        (
+            ROW + "leaf = 'a'\nrole = ['b']",
+            "row 1: `leaf` and `schema` cannot be combined with `role`",
+        ),
+        (ROW + "leaf = 'a'\n[questions.schema]\ntype = 'string'", "row 1: give either `leaf`"),
         (
             ROW + ROW + "wrong = '琵琶'",
-            "row 2: `wrong` has '琵琶', which is in the right word '琵琶湖'",
+            "row 2: the wrong word '琵琶' is part of the right word '琵琶湖'",
         ),
-        (ROW.replace("琵琶湖", "K2") + "wrong = 'Ｋ２'", "row 1: `wrong` has 'Ｋ２', which is in"),
+        (ROW.replace("琵琶湖", "K2") + "wrong = 'Ｋ２'", "row 1: the wrong word 'Ｋ２' is part"),
     ],
 )
 def test_table_errors_name_row_and_field(
@@ -198,7 +201,7 @@ def test_an_unreadable_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot be read: No such file or directory"):
         read_table(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
-    with pytest.raises(TableError, match="is no table: 'utf-8'"):
+    with pytest.raises(TableError, match="is not a valid table: 'utf-8'"):
         read_table(tmp_path / "bytes.toml")
 
 

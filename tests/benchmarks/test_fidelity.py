@@ -126,7 +126,7 @@ def test_with_little_disk_space_the_rest_counts_as_one_token(
     assert short.perplexity == whole.perplexity
     assert short.agreement == whole.agreement
     monkeypatch.setattr(reference.shutil, "disk_usage", lambda _: Usage(1000))
-    with pytest.raises(BenchError, match="take a shorter text"):
+    with pytest.raises(BenchError, match="use a shorter text"):
         measure(exact, rounded)
 
 
@@ -157,7 +157,7 @@ def test_texts(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="cannot be read"):
         load_text(tmp_path / "absent.txt")
     (tmp_path / "empty.txt").write_text(" \n")
-    with pytest.raises(ParameterError, match="holds no text"):
+    with pytest.raises(ParameterError, match="contains no text"):
         load_text(tmp_path / "empty.txt")
     (tmp_path / "bad.txt").write_bytes(b"\xff")
     with pytest.raises(ParameterError, match="cannot be read"):

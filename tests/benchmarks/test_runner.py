@@ -268,10 +268,10 @@ def test_an_engine_that_is_not_installed_is_skipped(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prefills": (512,)}, "prefill is 512: the context leaves room for 511"),
-        ({"depths": (508,)}, "decode is 508: the context leaves room for 507"),
-        ({"contexts": (512,)}, "memory is 512: the context leaves room for 511"),
-        ({"contexts": (4,)}, "memory is 4: a context holds the prompt and 4 new tokens"),
+        ({"prefills": (512,)}, "prefill is 512, it must be at most 511 to fit"),
+        ({"depths": (508,)}, "decode is 508, it must be at most 507 to fit"),
+        ({"contexts": (512,)}, "memory is 512, it must be at most 511 to fit"),
+        ({"contexts": (4,)}, "memory is 4: a context must hold a prompt and 4 new tokens"),
         ({"kv_caches": ("int4",)}, "kv_cache is 'int4'"),
         ({"checkpoint": EMBEDDED, "engines": ("gpu",)}, "engines is 'gpu', it must be one of"),
         ({"bundles": [EMBEDDED, EMBEDDED]}, "the same name"),
@@ -287,14 +287,14 @@ def test_invalid_requests_are_refused_before_any_work(
 
 def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
-    with pytest.raises(BenchError, match="no run to go on with"):
+    with pytest.raises(BenchError, match="no run to resume"):
         run(output, resume=True)
     run(output, rounds=1, contexts=(20,))
     before = output.read_bytes()
-    with pytest.raises(BenchError, match="exists: go on with it by --resume"):
+    with pytest.raises(BenchError, match="exists: resume it with --resume"):
         run(output)
     for changed in ({"seed": 4}, {"steady": True}):
-        with pytest.raises(BenchError, match="another machine, model or seed, or in another way"):
+        with pytest.raises(BenchError, match="another machine, model, seed or method"):
             run(output, resume=True, **changed)
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
@@ -307,7 +307,7 @@ def test_two_runs_cannot_write_to_the_same_file(tmp_path: Path, name: str) -> No
     refused: list[str] = []
 
     def report(_: str) -> None:
-        with pytest.raises(BenchError, match="Another run writes to") as caught:
+        with pytest.raises(BenchError, match="Another run is writing to") as caught:
             run(output, resume=True)
         refused.append(str(caught.value))
 

@@ -42,7 +42,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-ALONE = "is an adapter of {base}: merge it with its base first (peft: merge_and_unload)"
+ALONE = "is an adapter for {base}: merge it into its base model first (peft: merge_and_unload)"
 
 
 @pytest.mark.parametrize("weights", ["safetensors", "adapter_model.bin", ""])
@@ -106,7 +106,9 @@ def test_adapter_next_to_a_model(
     write_adapter(folder, **written)
     base = BASE if "config" not in written else "another model"
     message = refusal(folder)
-    assert message.startswith(f"{folder} holds an adapter of {base} ({names}) beside a model: ")
+    assert message.startswith(
+        f"{folder} contains an adapter for {base} ({names}) next to a model: "
+    )
     assert "merge_and_unload" in message
 
 
@@ -120,7 +122,7 @@ def test_adapter_in_a_subfolder_is_ignored(
 
 def test_command_line_prints_one_line(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter")
-    for language, words in (("en", "merge it with its base first"), ("ja", "アダプターです")):
+    for language, words in (("en", "merge it into its base model first"), ("ja", "アダプターです")):
         result = issun("export", folder, "-o", tmp_path / "bundle", ISSUN_LANG=language)
         assert (result.code, result.out) == (2, "")
         assert result.err.count("\n") == 1

@@ -137,12 +137,12 @@ def test_positions_that_do_not_fit(folder: Path) -> None:
 def test_a_truncated_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    assert "was not downloaded whole" in refusal(folder)
+    assert "was not downloaded completely" in refusal(folder)
 
 
 def test_an_unknown_activation(folder: Path) -> None:
     change(folder / "config.json", activation_function="swish")
-    assert "'swish' is unknown" in refusal(folder)
+    assert "'swish' is not supported" in refusal(folder)
 
 
 def test_another_architecture(folder: Path) -> None:
@@ -203,7 +203,7 @@ def test_lower_casing_is_taken_from_the_tokenizer(folder: Path) -> None:
 def test_a_missing_unknown_token_is_reported_before_any_work(folder: Path) -> None:
     change(folder / "tokenizer_config.json", unk_token=None)
     stages: list[str] = []
-    with pytest.raises(CheckpointError, match="names no unknown token"):
+    with pytest.raises(CheckpointError, match="defines no unknown token"):
         export(folder, folder.parent / "bundle", progress=lambda stage, *_: stages.append(stage))
     assert stages == []
 
@@ -275,7 +275,7 @@ def test_nan_and_infinity_are_named(
     shutil.copy(spiece, source / "spiece.model")
     (source / "config.json").write_text(json.dumps(config_of(SHAPES["inner-90"])))
     change(source / "tokenizer_config.json", **{"sep_token": "[SEP]"})
-    with pytest.raises(CheckpointError, match=rf"{name} holds NaN or infinity"):
+    with pytest.raises(CheckpointError, match=rf"{name} contains NaN or infinity"):
         export(source, tmp_path / "bundle", ExportOptions(precision=precision))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 

@@ -95,7 +95,7 @@ def test_an_unknown_activation_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "12", None, True, [1]])
 def test_counts_are_whole_numbers(key: str, value: object) -> None:
-    assert f"{key} is {value!r}, it must be a whole number from 1 to " in refusal(**{key: value})
+    assert f"{key} is {value!r}, it must be an integer from 1 to " in refusal(**{key: value})
 
 
 def test_n_inner_is_a_whole_number() -> None:
@@ -143,7 +143,7 @@ def test_architectures_may_have_any_type() -> None:
 def test_another_architecture_is_named(changes: dict[str, Any], found: str) -> None:
     message = refusal(**changes)
     assert f"the architecture is {found}" in message
-    assert "issun exports gpt2 (GPT2LMHeadModel)" in message
+    assert "issun supports gpt2 (GPT2LMHeadModel)" in message
 
 
 def test_architectures_may_be_missing() -> None:
@@ -156,7 +156,7 @@ def test_cross_attention_is_refused() -> None:
 
 
 def test_read_config(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has no config\.json: it is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no config\.json"):
         read_config(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(GOOD), encoding="utf-8")

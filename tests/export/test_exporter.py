@@ -235,11 +235,11 @@ def test_a_custom_template(source: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no template"),
-        ("[]", "is no template"),
-        (json.dumps({"name": "mine"}), "is no template: .*`with_input`"),
-        (json.dumps(template(newline=5)), "is no template: .*newline"),
-        ("\udcff", "is no template"),
+        ("{", "is not a valid template"),
+        ("[]", "is not a valid template"),
+        (json.dumps({"name": "mine"}), "is not a valid template: .*`with_input`"),
+        (json.dumps(template(newline=5)), "is not a valid template: .*newline"),
+        ("\udcff", "is not a valid template"),
     ],
 )
 def test_a_damaged_template(source: Path, content: str, message: str) -> None:
@@ -298,7 +298,7 @@ def test_a_special_id_beyond_the_vocabulary(source: Path) -> None:
         ({"precision": "int2"}, "precision is 'int2', it must be one of float32, int8, int4"),
         ({"kv_cache": "int4"}, "kv_cache is 'int4', it must be one of float32, int8"),
         ({"via": "torch"}, "via is 'torch', it must be one of issun, optimum"),
-        ({"via": "optimum", "precision": "int4"}, "Optimum route .* not int4"),
+        ({"via": "optimum", "precision": "int4"}, "Optimum supports .* not int4"),
         ({"via": "optimum", "kv_cache": "int8"}, "Optimum route .* not an int8 KV cache"),
     ],
 )

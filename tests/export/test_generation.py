@@ -74,8 +74,8 @@ def test_end_id_outside_the_vocabulary_is_reported(tmp_path: Path) -> None:
     found, notices = read(tmp_path, generation={"eos_token_id": [50256, 5]})
     assert found.ends == (5,)
     assert notices == [
-        f"{tmp_path}/generation_config.json: eos_token_id holds 50256, which no answer can end "
-        "with: vocab_size is 512."
+        f"{tmp_path}/generation_config.json: eos_token_id 50256 is ignored, since vocab_size is "
+        "512."
     ]
 
 
@@ -189,7 +189,7 @@ def test_unsupported_fields_are_reported(tmp_path: Path, fields: Fields) -> None
     found, notices = read(tmp_path, generation=fields)
     assert changes(found) == {}
     assert notices == [
-        f"{tmp_path}/generation_config.json asks for {name} {value!r}, which issun does not do: "
+        f"{tmp_path}/generation_config.json sets {name} {value!r}, which issun does not support: "
         "answers may differ from those of transformers."
     ]
     (tmp_path / "generation_config.json").unlink()

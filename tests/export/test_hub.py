@@ -236,20 +236,20 @@ def test_revision_and_token_are_sent(hub: Hub, client: Client) -> None:
 
 def test_no_such_model(hub: Hub, client: Client) -> None:
     message = client.error(hub, source="someone/else")
-    assert message == "The hub refuses someone/else at main: it does not exist, or needs a token"
+    assert message == "The hub refused someone/else at main: it does not exist, or needs a token"
     assert hub.downloaded() == []
 
 
 def test_no_such_revision(hub: Hub, client: Client) -> None:
     message = client.error(hub, revision="v9")
-    assert message == f"The hub refuses {REPO} at v9: it does not exist, or needs a token"
+    assert message == f"The hub refused {REPO} at v9: it does not exist, or needs a token"
 
 
 def test_a_token_is_needed(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     for options in ({}, {"token": "hf_wrong"}):
         message = client.error(hub, **options)
-        assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
+        assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
         assert "hf_" not in message
 
 
@@ -273,7 +273,9 @@ def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) 
         "spiece.model": b"pieces",
     }
     message = client.error(hub)
-    assert message.startswith(f"{REPO} is an adapter of someone/base: merge it with its base first")
+    assert message.startswith(
+        f"{REPO} is an adapter for someone/base: merge it into its base model first"
+    )
     assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
 
 
@@ -283,14 +285,14 @@ def test_adapter_next_to_a_model_is_refused(hub: Hub, client: Client, weights: s
     hub.files = kept | {weights: b"", "adapter_model.bin": b"", "adapter_config.json": ADAPTER}
     message = client.error(hub)
     assert message.startswith(
-        f"{REPO} holds an adapter of someone/base (adapter_config.json, adapter_model.bin) beside"
+        f"{REPO} contains an adapter for someone/base (adapter_config.json, adapter_model.bin) beside"
     )
     assert hub.downloaded() == sorted([*SMALL, "adapter_config.json"])
 
 
 def test_adapter_without_a_config_is_refused(hub: Hub, client: Client) -> None:
     hub.files["adapter_model.safetensors"] = b""
-    assert client.error(hub).startswith(f"{REPO} holds an adapter of another model")
+    assert client.error(hub).startswith(f"{REPO} contains an adapter for another model")
     assert hub.downloaded() == SMALL
 
 
@@ -315,14 +317,14 @@ def test_only_the_tokenizer_files_are_downloaded(hub: Hub, client: Client) -> No
 def test_repository_without_a_sentencepiece_file(hub: Hub, client: Client) -> None:
     hub.files = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
     message = client.error(hub, how="locate_tokenizer")
-    assert message.startswith(f"{REPO} has tokenizer.json and no SentencePiece tokenizer")
+    assert message.startswith(f"{REPO} has tokenizer.json but no SentencePiece tokenizer")
     assert hub.downloaded() == []
 
 
 def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     message = client.error(hub, how="locate_tokenizer")
-    assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
+    assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
@@ -348,7 +350,7 @@ def test_cached_files_are_not_downloaded_again(hub: Hub, client: Client) -> None
 def test_a_refusal_takes_precedence_over_the_cache(hub: Hub, client: Client) -> None:
     client(hub)
     hub.status = 403
-    assert client.error(hub) == f"The hub refuses {REPO} at main: access is not granted"
+    assert client.error(hub) == f"The hub refused {REPO} at main: access is not granted"
 
 
 @pytest.mark.parametrize("how", ["offline", "no server"])
@@ -358,7 +360,7 @@ def test_offline_and_not_in_the_cache(hub: Hub, client: Client, how: str) -> Non
     message = client.error(hub, offline=how == "offline")
     assert f"no folder {REPO}" in message
     assert "the hub cannot be reached" in message
-    assert "connect once, or name a folder" in message
+    assert "go online once, or name a folder" in message
     assert hub.requests == []
 
 

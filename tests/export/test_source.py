@@ -44,7 +44,7 @@ def test_missing_tokenizer_error_names_the_expected_files(folders: tuple[Path, P
     source, _ = folders
     assert refusal(source) == (
         f"{source} has no SentencePiece tokenizer: expected one of spiece.model, "
-        "sentencepiece.model, tokenizer.model. Put the file of its base model there, or name a "
+        "sentencepiece.model, tokenizer.model. Copy the file from the base model, or name a "
         "folder or hub id that has it with --tokenizer."
     )
 
@@ -124,7 +124,9 @@ def test_tokenizer_that_does_not_fit_is_refused(folders: tuple[Path, Path], tmp_
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     (source / "config.json").write_text(json.dumps(config | {"vocab_size": 399}))
     message = refusal(source, tokenizer=tokenizer)
-    assert message.startswith(f"{tokenizer / 'spiece.model'} does not fit config.json: it has 400 ")
+    assert message.startswith(
+        f"{tokenizer / 'spiece.model'} does not match config.json: it has 400 "
+    )
     assert message.endswith("pieces; vocab_size is 399.")
     (source / "config.json").write_text(json.dumps(config | {"vocab_size": 400}))
     (tokenizer / "tokenizer_config.json").write_text('{"sep_token": "<sep>"}')

@@ -147,7 +147,7 @@ def test_the_source_is_never_overwritten(tmp_path: Path, old: Path) -> None:
         (old, old.parent / "other" / "inside"),
         (old, inside / ".." / "inside"),
     ):
-        assert "is, holds or lies in the checkpoint" in refused(source, target, force=True)
+        assert "overlaps the checkpoint" in refused(source, target, force=True)
 
 
 def test_names_with_a_common_prefix_are_not_nested(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_disk_space_is_checked_before_the_work(
 def test_disk_space_is_exact_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     check_space(tmp_path / "new", 1000)
-    with pytest.raises(TargetError, match="needs 1 MB of disk space and 0 MB are free"):
+    with pytest.raises(TargetError, match="needs 1 MB of disk space, but only 0 MB are free"):
         check_space(tmp_path / "new", 1001)
 
 
@@ -273,7 +273,7 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_cleans_up(
     assert hidden(tmp_path) == [".lock", ".partial"]
     (partial,) = tmp_path.glob(".*.partial")
     _, notes = export_to(source, target)
-    assert notes == [f"Removed {partial}, left by an export that was killed."]
+    assert notes == [f"Removed {partial}, which a killed export had left."]
     check_complete(target)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -299,7 +299,7 @@ def test_killed_between_the_two_renames(source: Path, old: Path) -> None:
     notes = Notes()
     with pytest.raises(TargetError, match="exists"):
         export(source, old, notify=notes)
-    assert notes[0] == f"Put back {old}, which a killed export had set aside."
+    assert notes[0] == f"Restored {old}, which a killed export had renamed."
     assert notes[1].startswith("Removed ")
     assert everything(old) == before
     assert hidden(old.parent) == []

@@ -154,7 +154,7 @@ def test_tied_model_with_a_different_head_uses_the_embedding(
 
     found, notices = opened(make(edit))
     assert len(notices) == 1
-    assert "lm_head.weight is not wte.weight" in notices[0]
+    assert "lm_head.weight differs from wte.weight" in notices[0]
     assert "tie_word_embeddings" in notices[0]
     assert_same(found, checkpoint(TIED))
 
@@ -171,14 +171,18 @@ def test_untied_model_without_its_head(make: Callable[..., Path]) -> None:
     def edit(weights: Weights) -> Weights:
         return {f"module.{n}": a for n, a in weights.items() if n != "lm_head.weight"}
 
-    assert refusal(make(edit, UNTIED)).endswith("describes: lm_head.weight is missing.")
+    assert refusal(make(edit, UNTIED)).endswith(
+        "do not match its config.json: lm_head.weight is missing."
+    )
 
 
 def test_untied_model_without_its_embedding(make: Callable[..., Path]) -> None:
     def edit(weights: Weights) -> None:
         del weights["transformer.wte.weight"]
 
-    assert refusal(make(edit, UNTIED)).endswith("describes: wte.weight is missing.")
+    assert refusal(make(edit, UNTIED)).endswith(
+        "do not match its config.json: wte.weight is missing."
+    )
 
 
 FOREIGN = [
@@ -209,9 +213,11 @@ def test_foreign_tensors_are_left_out_and_reported(
     found, notices = opened(folder)
     assert len(notices) == 1
     assert notices[0].startswith(
-        f"{folder}: left out _orig_mod.transformer.wte.weight, classifier.w"
+        f"{folder}: ignored _orig_mod.transformer.wte.weight, classifier.w"
     )
-    assert notices[0].endswith(f" and {len(FOREIGN) - 12} more, which GPT2LMHeadModel has not.")
+    assert notices[0].endswith(
+        f" and {len(FOREIGN) - 12} more, which GPT2LMHeadModel does not have."
+    )
     assert_same(found, checkpoint(name))
 
 
@@ -225,7 +231,7 @@ def test_foreign_head_next_to_a_base_model(
     folder = make(edit)
     found, notices = opened(folder)
     assert notices == [
-        f"{folder}: left out {rename('score.weight')}, which GPT2LMHeadModel has not."
+        f"{folder}: ignored {rename('score.weight')}, which GPT2LMHeadModel does not have."
     ]
     assert_same(found, checkpoint(TIED))
 
@@ -239,7 +245,7 @@ def test_notices_reach_the_caller_of_an_export(make: Callable[..., Path], tmp_pa
         ExportOptions(precision="float32"),
         notify=lambda template, **values: notices.append(template.format(**values)),
     )
-    assert notices == [f"{folder}: left out score.weight, which GPT2LMHeadModel has not."]
+    assert notices == [f"{folder}: ignored score.weight, which GPT2LMHeadModel does not have."]
 
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "model."])
@@ -262,12 +268,14 @@ def test_unknown_tensor_of_the_network_is_refused(
         added = weights | {unknown: np.ones(SHAPES[TIED].n_embd, np.float32)}
         return renamed(lambda name: prefix + name)(added)
 
-    assert refusal(make(edit)).endswith(f"describes: {bare(unknown)} is unknown.")
+    assert refusal(make(edit)).endswith(
+        f"do not match its config.json: {bare(unknown)} is unknown."
+    )
 
 
 def test_unknown_tensor_in_a_block_of_a_base_model_is_refused(make: Callable[..., Path]) -> None:
     folder = make(lambda w: renamed(bare)(w | {"h.0.extra": np.ones(1, np.float32)}))
-    assert refusal(folder).endswith("describes: h.0.extra is unknown.")
+    assert refusal(folder).endswith("do not match its config.json: h.0.extra is unknown.")
 
 
 def test_wrong_shape_with_a_wrapper_prefix_is_refused(make: Callable[..., Path]) -> None:
@@ -283,8 +291,9 @@ def test_several_networks_are_refused(make: Callable[..., Path]) -> None:
         actor, critic = ({f"{who}.{n}": a for n, a in weights.items()} for who in ("pi", "v"))
         return actor | critic
 
-    assert "holds several networks, and none where transformers looks: pi.*, v.*." in refusal(
-        make(edit)
+    assert (
+        "contains several networks, and none under a name that transformers reads: pi.*, v.*."
+        in refusal(make(edit))
     )
 
 
@@ -311,7 +320,7 @@ def test_adapter_in_a_model_file_is_named(
 ) -> None:
     added = {name: np.ones((4, 4), np.float32)}
     message = refusal(make(lambda weights: added if alone else weights | added))
-    assert f"the weights hold an adapter ({name})" in message
+    assert f"the weights contain an adapter ({name})" in message
     assert "merge_and_unload" in message
 
 

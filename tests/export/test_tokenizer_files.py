@@ -47,8 +47,8 @@ def test_another_tokenizer_class_is_reported(
     write(tmp_path / file, {"tokenizer_class": name})
     report_unsupported(tmp_path, None, notify)
     assert notices == [
-        f"{tmp_path / file}: tokenizer_class is {name}, and issun reads text as T5Tokenizer does: "
-        "ids may differ."
+        f"{tmp_path / file}: tokenizer_class is {name}, but issun tokenizes as T5Tokenizer does: "
+        "token ids may differ."
     ]
 
 
@@ -81,8 +81,8 @@ def test_a_chat_template_is_reported_unless_a_template_is_given(
     write(tmp_path / name, {"chat_template": value})
     report_unsupported(tmp_path, "mine", notify)
     assert notices == [
-        f"{tmp_path / name}: the chat_template is not read; prompts follow the template mine. "
-        "--template FILE gives another."
+        f"{tmp_path / name}: chat_template is ignored; prompts use the template mine. "
+        "Give another with --template FILE."
     ]
     report_unsupported(tmp_path, None, notify)
     assert len(notices) == 1
@@ -98,6 +98,6 @@ def test_an_export_reports_both(
     export(source, tmp_path / "bundle", ExportOptions(precision="float32"), notify=notify)
     assert [line.partition(": ")[2].split()[:2] for line in notices] == [
         ["tokenizer_class", "is"],
-        ["the", "chat_template"],
+        ["chat_template", "is"],
     ]
     assert ALPACA.name in notices[1]

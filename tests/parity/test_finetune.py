@@ -345,7 +345,7 @@ def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Pa
         if "ln_" in name and name.endswith("weight"):
             weights[name] = array * 1e38
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainingError, match="The loss of step 1 is nan"):
+    with pytest.raises(TrainingError, match="The loss at step 1 is nan"):
         finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 
@@ -381,7 +381,7 @@ def test_tokenizer_and_names_from_elsewhere_give_the_same_run(
         tokenizer=tokenizer,
         notify=lambda template, **values: told.append(template.format(**values)),
     )
-    assert [text for text in told if "left out v_head.bias" in text]
+    assert [text for text in told if "ignored v_head.bias" in text]
     assert weights_of(tmp_path / "run") == weights_of(whole)
     epoch = tmp_path / "run" / "epoch-1"
     assert {"spiece.model", "tokenizer_config.json"} <= {path.name for path in epoch.iterdir()}
@@ -393,7 +393,7 @@ def test_adapter_is_no_base(base: Path, data: Path, tmp_path: Path) -> None:
     (source / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "someone/base"}', encoding="utf-8"
     )
-    with pytest.raises(CheckpointError, match="holds an adapter of someone/base"):
+    with pytest.raises(CheckpointError, match="contains an adapter for someone/base"):
         finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 

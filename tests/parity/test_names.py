@@ -86,7 +86,7 @@ def test_pickle_without_a_table_is_refused(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, state: Any
 ) -> None:
     folder = saved_bin(checkpoint(TIED), tmp_path / "saved", state)
-    with pytest.raises(CheckpointError, match="does not hold a table of tensors"):
+    with pytest.raises(CheckpointError, match="does not contain a table of tensors"):
         open_checkpoint(folder)
 
 

@@ -131,7 +131,7 @@ def test_linear_that_stays_float32_is_an_error(
         "onnxruntime.quantization.quantize_dynamic",
         lambda source, target, **options: shutil.copyfile(source, target),
     )
-    with pytest.raises(CheckpointError, match="has left 8 linears in float32"):
+    with pytest.raises(CheckpointError, match="left 8 linear layers in float32"):
         export(
             checkpoint("head-17"),
             tmp_path / "bundle",

@@ -68,12 +68,12 @@ GPU = Machine(device="cuda", devices=1, bf16=True, tf32=True, free_bytes=16_000,
 @pytest.mark.parametrize(
     ("machine", "asked", "parameters", "chosen", "reason"),
     [
-        (CPU, "auto", 1000, "adamw", "0.0 GB that it needs fit"),
+        (CPU, "auto", 1000, "adamw", "needs 0.0 GB of memory"),
         (CPU, "auto", 1001, "adafactor", "since adamw needs"),
-        (GPU, "auto", 10**9, "adamw_bnb_8bit", "since there are a GPU and bitsandbytes"),
-        (CPU, "adamw", 10**9, "adamw", "as asked"),
-        (CPU, "adafactor", 1, "adafactor", "as asked"),
-        (GPU, "adamw_bnb_8bit", 1, "adamw_bnb_8bit", "as asked"),
+        (GPU, "auto", 10**9, "adamw_bnb_8bit", "since a GPU and bitsandbytes are available"),
+        (CPU, "adamw", 10**9, "adamw", "as requested"),
+        (CPU, "adafactor", 1, "adafactor", "as requested"),
+        (GPU, "adamw_bnb_8bit", 1, "adamw_bnb_8bit", "as requested"),
     ],
 )
 def test_optimizer_and_its_reason(
@@ -113,7 +113,7 @@ def test_long_records_are_refused_or_truncated(spiece: Path) -> None:
         encode(len(ids[0]))
     assert told == []
     assert encode(len(ids[0]), truncate=True) == [row[: len(ids[0])] for row in ids]
-    assert told == [f"3 of 4 records are cut to {len(ids[0])} tokens."]
+    assert told == [f"3 of 4 records are truncated to {len(ids[0])} tokens."]
 
 
 def test_best_epoch_has_the_best_rate_and_then_the_lowest_loss() -> None:
@@ -212,7 +212,7 @@ def test_run_that_fails_before_its_first_checkpoint_is_removed(tmp_path: Path) -
 
 def test_runs_that_cannot_be_resumed(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(RunError, match="holds no fine-tuning run"):
+    with pytest.raises(RunError, match="contains no fine-tuning run"):
         read_settings(target)
     with open_run(target, SETTINGS, resume=False):
         pass
@@ -276,14 +276,14 @@ def test_command_line_errors_before_any_work(
     refused(finetune(base, data, "--epochs", "0"), "epochs is 0")
     refused(finetune(base, data, "--max-length", "193"), "at most the model's context of 192")
     refused(finetune(base, data, "--optimizer", "sgd"), "optimizer is 'sgd'")
-    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
     assert not target.exists()
     target.mkdir()
-    refused(finetune(), "exists: choose another folder, or go on with a run in it with --resume")
-    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    refused(finetune(), "exists: choose another folder, or resume the run in it with --resume")
+    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
     refused(
         issun("finetune", base, "--data", data, "-o", base / "run", PYTHONPATH=stub_torch),
-        "is, holds or lies in the checkpoint",
+        "overlaps the checkpoint",
     )
 
 

@@ -158,7 +158,7 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
     ("value", "reason"),
     [
         ([USER], "`messages` ends with a user message without an answer"),
-        ([USER, ANSWER, USER], "`messages` ends with the user's message"),
+        ([USER, ANSWER, USER], "`messages` ends with a user message"),
         ([ANSWER], "`messages[0]` is from the assistant, expected the user"),
         ([USER, USER], "`messages[1]` is from the user, expected the assistant"),
         (
@@ -248,7 +248,7 @@ def test_unused_fields_are_reported(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", "\n".join(map(dumped, values)))
     read_records(path, notify=lambda template, **values: told.append(template.format(**values)))
     assert told == [
-        f"{path}: left out are the fields `id` (2), `messages[].name` (1), `source` (1), "
+        f"{path}: ignored the fields `id` (2), `messages[].name` (1), `source` (1), "
         "`tools` (1), `weight` (1)."
     ]
 
@@ -313,7 +313,7 @@ def test_invalid_rows(content: str, reason: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "reason"),
     [
-        ("a.csv", b"output,output\na,b\n", "has the column 'output' twice"),
+        ("a.csv", b"output,output\na,b\n", "has two columns named 'output'"),
         ("a.csv", "instruction,output\n空は?,青い。\n".encode("cp932"), "it is cp932, not UTF-8"),
         ("a.jsonl", dumped(SKY).encode("cp932"), "`iconv -f cp932 -t utf-8` converts it"),
         ("a.json", dumped([SKY]).encode("euc-jp"), "it is euc-jp, not UTF-8"),
@@ -321,8 +321,8 @@ def test_invalid_rows(content: str, reason: str, tmp_path: Path) -> None:
         ("a.jsonl.gz", b"\x1f\x8b\x08rest", "is compressed with gzip: give JSON, JSON Lines, CSV"),
         ("a.xlsx", b"PK\x03\x04rest", "is a ZIP archive or an Excel workbook"),
         ("a.arrow", b"ARROW1\0\0rest", "is an Arrow file"),
-        ("a.csv", b"instruction,output\n", "holds no record"),
-        ("a.json", b'{"data": []}', "holds no record"),
+        ("a.csv", b"instruction,output\n", "contains no record"),
+        ("a.json", b'{"data": []}', "contains no record"),
     ],
 )
 def test_unsupported_files(name: str, raw: bytes, reason: str, tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ def test_line_numbers_are_those_on_which_records_start(tmp_path: Path) -> None:
 BAD: dict[str, tuple[Any, str]] = {
     "no JSON": ("{no", "not JSON"),
     "a cut line": ('{"instruction": "a", "output": "b', "not JSON"),
-    "too deep": ("[" * 100_000, "not JSON that can be read"),
-    "too long a number": ('{"instruction": ' + "1" * 5000 + "}", "not JSON that can be read"),
+    "too deep": ("[" * 100_000, "not readable as JSON"),
+    "too long a number": ('{"instruction": ' + "1" * 5000 + "}", "not readable as JSON"),
     "a number": ("7", "not an object"),
     "a list": (["a"], "not an object"),
     "nothing known": ({"text": "a"}, "`instruction` is missing"),
@@ -285,7 +285,7 @@ def test_files_without_a_record(tmp_path: Path, name: str) -> None:
         with pytest.raises(DataError, match=r"a\.\w+ is empty\.$"):
             read_records(path)
     path.write_bytes(b" \n\n" if name != "a.json" else b" [ \n] \n")
-    with pytest.raises(DataError, match="holds no record"):
+    with pytest.raises(DataError, match="contains no record"):
         read_records(path)
 
 
