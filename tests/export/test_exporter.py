@@ -299,7 +299,7 @@ def test_a_special_id_beyond_the_vocabulary(source: Path) -> None:
         ({"kv_cache": "int4"}, "kv_cache is 'int4', it must be one of float32, int8"),
         ({"via": "torch"}, "via is 'torch', it must be one of issun, optimum"),
         ({"via": "optimum", "precision": "int4"}, "Optimum supports .* not int4"),
-        ({"via": "optimum", "kv_cache": "int8"}, "Optimum route .* not an int8 KV cache"),
+        ({"via": "optimum", "kv_cache": "int8"}, "Optimum supports .* not an int8 KV cache"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

@@ -285,7 +285,8 @@ def test_adapter_next_to_a_model_is_refused(hub: Hub, client: Client, weights: s
     hub.files = kept | {weights: b"", "adapter_model.bin": b"", "adapter_config.json": ADAPTER}
     message = client.error(hub)
     assert message.startswith(
-        f"{REPO} contains an adapter for someone/base (adapter_config.json, adapter_model.bin) beside"
+        f"{REPO} contains an adapter for someone/base (adapter_config.json, adapter_model.bin) "
+        "next to"
     )
     assert hub.downloaded() == sorted([*SMALL, "adapter_config.json"])
 

@@ -65,7 +65,7 @@ def test_unsupported_tokenizer_files_are_named(
     for name in names:
         (source / name).write_text("{}", encoding="utf-8")
     message = refusal(source)
-    assert message.startswith(f"{source} has {said} and no SentencePiece tokenizer: expected one")
+    assert message.startswith(f"{source} has {said} but no SentencePiece tokenizer: expected one")
     assert message.endswith("or name a folder or hub id that has it with --tokenizer.")
 
 
