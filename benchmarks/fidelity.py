@@ -190,7 +190,7 @@ class _Comparison:
     """Accumulates a bundle's results window by window."""
 
     def __init__(self, reference: Reference) -> None:
-        self._reference, self._likeliest = reference, reference.likeliest()
+        self._reference, self._argmax = reference, reference.argmax()
         self.positions = 0
         self._divergences: list[Vector] = []
         self._agreements: list[NDArray[np.bool_]] = []
@@ -203,8 +203,8 @@ class _Comparison:
             rows = log_softmax(logits[start : start + _ROWS])
             expected, own = self._reference.read(self.positions, rows)
             self._divergences.append(row_kl(expected, own))
-            likeliest = self._likeliest[self.positions : self.positions + len(rows)]
-            self._agreements.append(rows.argmax(axis=-1) == likeliest)
+            expected_ids = self._argmax[self.positions : self.positions + len(rows)]
+            self._agreements.append(rows.argmax(axis=-1) == expected_ids)
             self._losses.append(losses_of(rows, window[start + 1 : start + 1 + len(rows)]))
             self.positions += len(rows)
         self._places.append(np.arange(len(window)))

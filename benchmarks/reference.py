@@ -40,13 +40,13 @@ class Reference:
             )
         self._path = path
         self.positions = 0
-        self._likeliest: list[NDArray[np.int64]] = []
+        self._argmax: list[NDArray[np.int64]] = []
         self._losses: list[Vector] = []
         path.touch()
 
-    def likeliest(self) -> NDArray[np.int64]:
+    def argmax(self) -> NDArray[np.int64]:
         """The most likely id at each position."""
-        return np.concatenate(self._likeliest)
+        return np.concatenate(self._argmax)
 
     def losses(self) -> Vector:
         """The negative log-likelihood of each token except the first of each window."""
@@ -54,7 +54,7 @@ class Reference:
 
     def add(self, window: Sequence[int], logits: Logits) -> None:
         """Add the logits of the next window's positions: (len(window), vocab)."""
-        self._likeliest.append(logits.argmax(axis=-1))
+        self._argmax.append(logits.argmax(axis=-1))
         with self._path.open("ab") as file:
             for start in range(0, len(window), _ROWS):
                 part = logits[start : start + _ROWS]

@@ -21,6 +21,7 @@ from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Record, line_numbers, read_records
 from issun.training.epochs import Evaluation, evaluate_base, finish_epoch
 from issun.training.errors import DataError, RunError
+from issun.training.job import Job
 from issun.training.machine import Machine, choose_optimizer, find_machine
 from issun.training.recipe import Recipe
 from issun.training.records import EOS
@@ -83,31 +84,14 @@ def finetune(
     optimizer = _optimizer(recipe, checkpoint, machine, target if resume else None, notify)
     if not resume:
         check_space(target, _disk_bytes(checkpoint, recipe))
-    settings = {
-        "base": _base_hash(checkpoint),
-        "data": sha256_of(data)[:_DIGITS],
-        "records": len(rows),
-        "epochs": recipe.epochs,
-        "learning_rate": recipe.learning_rate,
-        "batch_size": recipe.batch_size,
-        "gradient_accumulation": recipe.gradient_accumulation,
-        "max_length": limit,
-        "truncate": recipe.truncate,
-        "optimizer": optimizer,
-        "seed": recipe.seed,
-        "device": f"{machine.device} x {machine.devices}",
-        "precision": machine.precision,
-        **({"evaluation": None} if evaluation is None else evaluation.settings),
-    }
+    job = Job(base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer)
+    settings = _settings(job, data, limit, evaluation)
     with open_run(target, settings, resume=resume) as run:
         if len(run.epochs()) < recipe.epochs:
-            from issun.training.trainer import Job, train  # noqa: PLC0415 - it imports torch
+            from issun.training.trainer import train  # noqa: PLC0415 - it imports torch
 
             if run.results()["base"] is None:
                 evaluate_base(run, checkpoint, evaluation, progress, notify)
-            job = Job(
-                base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer
-            )
 
             def finish(epoch: int) -> None:
                 finish_epoch(run, epoch, evaluation, progress, notify)
@@ -116,6 +100,27 @@ def finetune(
         run.finish()
         entries = run.epochs()
     return Outcome(entries, best_epoch(entries))
+
+
+def _settings(job: Job, data: Path, limit: int, evaluation: Evaluation | None) -> dict[str, Any]:
+    """The settings in `run.json`, with which a run must be resumed."""
+    recipe, machine = job.recipe, job.machine
+    return {
+        "base": _base_hash(job.base),
+        "data": sha256_of(data)[:_DIGITS],
+        "records": len(job.rows),
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "batch_size": recipe.batch_size,
+        "gradient_accumulation": recipe.gradient_accumulation,
+        "max_length": limit,
+        "truncate": recipe.truncate,
+        "optimizer": job.optimizer,
+        "seed": recipe.seed,
+        "device": f"{machine.device} x {machine.devices}",
+        "precision": machine.precision,
+        **({"evaluation": None} if evaluation is None else evaluation.settings),
+    }
 
 
 def encode_records(

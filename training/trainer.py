@@ -11,7 +11,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +27,14 @@ from issun.export.tokenizer_files import TOKENIZER_CONFIGS
 from issun.export.torch_model import load_torch
 from issun.export.weights import SAFETENSORS
 from issun.training.errors import TrainingError
-from issun.training.machine import Machine
-from issun.training.recipe import OPTIMIZERS, Recipe
+from issun.training.job import Job
+from issun.training.recipe import OPTIMIZERS
 from issun.training.run import Run
 
 # Minimum time between rolling checkpoints, as a multiple of the duration of the last save.
 _SAVE_PAUSE = 3
 _NO_LABEL = -100
 _MEMORY_WORDS = ("out of memory", "can't allocate memory")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A training job: the base checkpoint, the token ids of each record, and how to train."""
-
-    base: Checkpoint
-    rows: list[list[int]]
-    recipe: Recipe
-    machine: Machine
-    optimizer: str
 
 
 def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Progress) -> None:

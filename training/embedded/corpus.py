@@ -138,10 +138,10 @@ def inline(rng: Random, split: Split) -> QAPair:
     return reading(rng, split, inline=True)
 
 
-def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> QAPair:
+def _turn(rng: Random, split: Split, role: Role, earlier: list[str]) -> QAPair:
     kind = rng.random()
     if kind < 0.30:
-        return about_conversation(rng, split, asked)
+        return about_conversation(rng, split, earlier)
     if kind < 0.33:
         return questions.name(rng, split, role.name)
     if kind < 0.46:
@@ -149,16 +149,16 @@ def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> QAPair:
     return draw_kind(rng)(rng, split)
 
 
-def about_conversation(rng: Random, split: Split, asked: list[str]) -> QAPair:
+def about_conversation(rng: Random, split: Split, earlier: list[str]) -> QAPair:
     """A question about the first question, the previous one, or the number of questions so far."""
     forms = rng.choice((_FIRST, _FIRST, _LAST, _NUMBER, _NUMBER, _NUMBER))
     message = rng.choice(forms[-2:] if split == "held_out" else forms[:-2])
     if forms is _NUMBER:
-        number = len(asked) + 1
+        number = len(earlier) + 1
         return QAPair("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
-    if not asked:
+    if not earlier:
         return QAPair("conversation", message, "これが最初の質問{です}", ("これが最初の質問",))
-    topic, question = ("最初", asked[0]) if forms is _FIRST else ("前", asked[-1])
+    topic, question = ("最初", earlier[0]) if forms is _FIRST else ("前", earlier[-1])
     answer = f"{topic}の質問は「{question}」{{です}}"
     return QAPair("conversation", message, answer, (f"「{question}」",))
 

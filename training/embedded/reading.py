@@ -194,8 +194,8 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> QAPair:
         return word
 
     facts = [rng.choice(_FACTS)(rng, draw) for _ in range(rng.choices((1, 2, 3), (5, 4, 2))[0])]
-    asked = rng.choice(facts)
-    question, topic, answer = rng.choice(asked.questions)
+    fact = rng.choice(facts)
+    question, topic, answer = rng.choice(fact.questions)
     text = "".join(fact.sentence for fact in facts)
     reply = f"{topic}{answer}{{です}}"
     right: tuple[str, ...] = (answer,)

@@ -150,11 +150,11 @@ def draw_role(rng: Random, split: Split) -> Role:
     forms = _ASKED[style.name]
     form = forms[-1] if split == "held_out" else rng.choice(forms[:-1])
     name = rng.choice(NAMES) if rng.random() < 0.7 else "".join(rng.choices(_KANA, k=3))
-    asked = form.replace("{name}", name)
+    request = form.replace("{name}", name)
     if rng.random() < 0.2:
-        first, dot, rest = asked.partition("。")
-        asked = f"{first}{dot}{rng.choice(_ABOUT)}{rest}"
+        first, dot, rest = request.partition("。")
+        request = f"{first}{dot}{rng.choice(_ABOUT)}{rest}"
     accepted = rng.choice(_ACCEPTED["polite" if rng.random() < 0.3 else style.name])
     return Role(
-        (f"User:{asked}", f"Assistant:{accepted}"), style, name if "{name}" in form else None
+        (f"User:{request}", f"Assistant:{accepted}"), style, name if "{name}" in form else None
     )
