@@ -386,7 +386,7 @@ def test_neither_a_folder_nor_a_hub_id(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"no folder .*no hub id \(owner/name\)"):
+    with pytest.raises(CheckpointError, match=r"no folder .*not a hub id \(owner/name\)"):
         locate(source)
 
 
