@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from issun.runtime.files import sync
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: a reader sees the old or the new file, never a part."""
@@ -34,14 +36,3 @@ def sync_tree(folder: Path) -> None:
     """Flush `folder` and everything in it to disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot flush a folder
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

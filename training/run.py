@@ -25,9 +25,9 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from issun.runtime.files import reason_of
+from issun.runtime.files import reason_of, sync
 from issun.training.errors import RunError
-from issun.training.files import sync, sync_tree, write_atomically, write_json
+from issun.training.files import sync_tree, write_atomically, write_json
 
 SETTINGS, LOG, EPOCHS, BEST, STEPS = "run.json", "log.jsonl", "epochs.json", "best", "steps"
 _FORMAT: Literal[1] = 1
@@ -128,13 +128,21 @@ class Run:
         write_json(self.folder / EPOCHS, self.results() | found)
 
     def _link(self, name: str) -> bool:
-        """Link `best` to `name`; False if symbolic links are not available."""
-        new = self.folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
+        """Link `best` to `name`; False, without a `best`, if links are not available."""
+        best, new = self.folder / BEST, self.folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
         try:
             new.symlink_to(name, target_is_directory=True)
-            new.replace(self.folder / BEST)
+            try:
+                new.replace(best)
+            except OSError:  # Windows cannot replace a link to a folder
+                if not best.is_symlink():
+                    raise
+                best.unlink()
+                new.rename(best)
         except OSError:
             new.unlink(missing_ok=True)
+            if best.is_symlink():
+                best.unlink()  # it links to a previous best epoch
             return False
         return True
 

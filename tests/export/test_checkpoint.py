@@ -285,5 +285,7 @@ def test_nan_and_infinity_are_named(
 )
 def test_an_invalid_table_of_added_tokens(folder: Path, table: object) -> None:
     change(folder / "tokenizer.json", added_tokens=table)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json: .* is not a (list of tokens|token)"):
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.json: .* is not a (list of tokens|token)"
+    ):
         open_checkpoint(folder)

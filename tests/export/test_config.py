@@ -89,7 +89,10 @@ def test_known_activations(name: str) -> None:
 
 def test_an_unknown_activation_lists_the_known_ones() -> None:
     message = refusal(activation_function="relu")
-    assert "'relu' is not supported; supported: gelu, gelu_fast, gelu_new, gelu_pytorch_tanh" in message
+    assert (
+        "'relu' is not supported; supported: gelu, gelu_fast, gelu_new, gelu_pytorch_tanh"
+        in message
+    )
 
 
 @pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size"])

@@ -20,6 +20,7 @@ from issun.runtime.manifest import (
     verify_hashes,
     write_manifest,
 )
+from tests.needs import links
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -146,6 +147,7 @@ def test_a_missing_file(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "spiece.model"])
+@links
 def test_a_symlink_is_no_file_of_the_bundle(folder: Path, name: str) -> None:
     shutil.move(folder / name, folder.parent / name)
     (folder / name).symlink_to(folder.parent / name)

@@ -18,9 +18,11 @@ import pytest
 from issun.runtime import BundleError, SamplingParams
 from issun.runtime.lease import Lease
 from issun.runtime.weight_cache import WeightCache
+from tests.needs import posix
 from tests.runtime.packed import IDS, exact, load, logits, the_entry
 
 
+@posix
 def test_a_cache_deleted_while_answering(folder: Path, cache: WeightCache) -> None:
     expected = exact(folder)[:-1]
     logits(folder)
@@ -57,6 +59,7 @@ def is_waited_for(lease: Lease) -> bool:
 
 @pytest.mark.parametrize("change", [flip, cut_off])
 @pytest.mark.parametrize("of_the_cache", [True, False])
+@posix
 def test_weights_changed_in_the_middle_of_an_answer(
     folder: Path, cache: WeightCache, change: Callable[[Path], None], *, of_the_cache: bool
 ) -> None:
@@ -121,6 +124,7 @@ def test_who_tried_to_write_and_did_not_ends_no_answer(folder: Path, cache: Weig
         assert np.array_equal(model.score(IDS), expected)
 
 
+@posix
 def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> None:
     """Another process packs anew: what is mapped here lives on."""
     expected = logits(folder)[:-1]
