@@ -1,4 +1,4 @@
-"""`issun export`: a checkpoint becomes a bundle."""
+"""`issun export`: exports a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=tr("Replace an existing bundle."))] = False,
 ) -> None:
-    """Export `source` and say what came out."""
+    """Export `source` and print a summary."""
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):

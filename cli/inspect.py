@@ -1,4 +1,4 @@
-"""`issun inspect`: what a bundle is."""
+"""`issun inspect`: shows what a bundle contains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(
         bool, typer.Option("--verify", help=tr("Check every file against its hash."))
     ] = False,
 ) -> None:
-    """Print what the manifest says."""
+    """Print a summary of the manifest."""
     folder = bundle_folder(bundle)
     manifest = read_manifest(folder)
     if verify:
@@ -75,13 +75,15 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:
-    """What `issun bench fidelity` has kept, a line for each KV cache type."""
+    """The results of `issun bench fidelity`, one line for each KV cache type."""
     shown = (
         "{0} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same choice {agreement:.2%} "
         "({date}, {text}, against {against})"
     )
     lines = []
     for kind, found in manifest.fidelity.items():
-        with suppress(AttributeError, KeyError, TypeError, ValueError):  # not ours, or older
+        with suppress(
+            AttributeError, KeyError, TypeError, ValueError
+        ):  # of another or an older program
             lines.append((tr("fidelity"), shown.format(kind, **found)))
     return lines

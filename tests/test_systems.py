@@ -35,7 +35,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
-    monkeypatch.setenv(weight_cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(weight_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(weight_cache, "LEAST", 0)
     return WeightCache(tmp_path / "cache")
 
@@ -149,6 +149,6 @@ def test_an_entry_in_use_gives_no_room(
     with Model.load(bundle("head-17"), threads=1):
         (first,) = cache.entries()
         limit = first.packed.size + 1
-        monkeypatch.setattr(weight_cache, "LIMIT", limit)
+        monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", limit)
         logits(bundle("head-17", "int4"))
         assert first.key in {entry.key for entry in cache.entries()}

@@ -1,11 +1,11 @@
-/** The line under everything: what goes on, how fast, and the server's memory. */
+/** The status line: progress, speed and the server's memory. */
 
 import { speedOf } from "./answers.js";
 import { titleOf } from "./conversation.js";
 import { byId } from "./dom.js";
 import { number, t } from "./text.js";
 
-const EVERY = 3000; // ms between two looks at the server
+const EVERY = 3000; // ms between health requests
 
 export class Status {
   #status = byId("status");
@@ -14,7 +14,7 @@ export class Status {
   #bytes = null;
   #online = true;
 
-  /** Show the answer `run` that streams, or the `speed` of the last one when it is null. */
+  /** Render the streaming answer `run`, or the `speed` of the last one if it is null. */
   render({ run, here, speed }) {
     const now = run ? speedOf(run) : speed;
     this.#status.textContent = this.#now(run, here);
@@ -22,7 +22,7 @@ export class Status {
     this.#memory.textContent = this.#bytes === null ? "" : t("memory", { size: sizeText(this.#bytes) });
   }
 
-  /** Ask for the server's health while the page is seen; `onChange` is called when it is known. */
+  /** Poll the server's health while the page is visible; calls `onChange` with the result. */
   watch(api, onChange) {
     const look = async () => {
       try {
@@ -48,7 +48,7 @@ export class Status {
   }
 }
 
-/** How far the answer `run` is. */
+/** The progress of the answer `run`. */
 export function progressText({ count, info }) {
   if (count > 0) return t("answering");
   if (info.queued) return t("queued");

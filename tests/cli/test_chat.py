@@ -284,7 +284,7 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
     with Model.load() as model:
         conversation = Conversation(model)
         monkeypatch.setattr(conversation, "read_ahead", read_ahead)
-        chat._talk_on_terminal(chat.Chat(conversation, stats=False), model, keep_history=False)
+        chat._run_interactively(chat.Chat(conversation, stats=False), model, keep_history=False)
     assert ended == [True]
 
 

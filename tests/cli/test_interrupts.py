@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pexpect
 import pytest
 
-from issun.cli.chat import _try
+from issun.cli.chat import _handle_safely
 from issun.cli.extras import needs_extra
 from issun.cli.interrupts import is_interrupt
 from issun.runtime.errors import IssunError, ParameterError
@@ -144,7 +144,7 @@ def test_whatever_a_command_raises_is_told(
     def handle(line: str) -> None:
         raise error
 
-    _try(SimpleNamespace(handle=handle), "/any")  # type: ignore[arg-type]
+    _handle_safely(SimpleNamespace(handle=handle), "/any")  # type: ignore[arg-type]
     assert capsys.readouterr().err == f"error: {told}\n"
 
 

@@ -96,11 +96,11 @@ def test_every_place_is_known(fields: dict[str, Any], expected: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "place", "part"),
     [
-        ({"response_format": {"type": "json_schema"}}, PLACE, "put the schema there"),
+        ({"response_format": {"type": "json_schema"}}, PLACE, "the schema is missing"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
             f"{PLACE}.schema",
-            "put the schema there",
+            "the schema is missing",
         ),
         ({"response_format": named(x=1)}, f"{PLACE}.x", "not supported"),
         ({"response_format": {"type": "object"}}, "response_format.type", "json_schema.schema"),
