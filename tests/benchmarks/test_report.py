@@ -52,10 +52,10 @@ def test_the_page_says_whether_engines_were_interleaved() -> None:
     pages = []
     for results.turn in (0.0, 0.5):
         pages.append(render(results, []))
-    apart, together = pages
-    assert "rounds are interleaved" in apart
-    assert "each for 0.5 s until the next one has its turn" in together
-    assert ("has its turn" in apart, "rounds are interleaved" in together) == (False, False)
+    separate, interleaved = pages
+    assert "one per round" in separate
+    assert "interleaved in time slices of 0.5 s" in interleaved
+    assert ("time slices" in separate, "one per round" in interleaved) == (False, False)
 
 
 def test_the_headline_by_hand() -> None:
@@ -63,7 +63,7 @@ def test_the_headline_by_hand() -> None:
     japanese, english = headline(found())
     assert japanese == "issun int8: メモリーは torch float32 の 25%、生成速度は 2.0 倍"
     assert english == (
-        "issun int8 takes 1.60 GB where torch float32 takes 6.40 GB (4.0 times as much), and "
+        "issun int8 needs 1.60 GB of memory, torch float32 6.40 GB (4.0 times as much); issun int8 "
         "decodes 2.0 times as fast."
     )
     assert headline(made_up(fast())) == (

@@ -225,7 +225,7 @@ def test_engines_of_a_steady_run_are_alone(
     assert found.turn == (0 if steadily else TIME_SLICE)
 
 
-def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
+def test_a_failure_is_recorded_and_the_others_continue(tmp_path: Path, bundle: Any) -> None:
     damaged, sound = tmp_path / "damaged", bundle("head-8")
     shutil.copytree(sound, damaged)
     data = damaged / "model.onnx.data"
@@ -245,7 +245,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any
     assert again.engines[0].rounds == 1
 
 
-def test_one_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setattr(runner, "InterleavedWorker", lambda command: InterleavedWorker(crash))
     found, reported = run(tmp_path / "r.json")
