@@ -82,4 +82,4 @@ def check_budget(budget: int, least: int) -> int:
 def describe(kinds: Mapping[str, Kind]) -> str:
     """How many linear layers have each precision."""
     counted = ((kind, list(kinds.values()).count(kind)) for kind in reversed(PRECISIONS))
-    return ", ".join(f"{kind} for {count} linears" for kind, count in counted if count)
+    return ", ".join(f"{kind} for {count} linear layers" for kind, count in counted if count)

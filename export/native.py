@@ -237,7 +237,7 @@ def _describe(
             "mixed": describe(weights.kinds),
         }[weights.precision]
     if weights.num_outlier_channels:
-        linears += f"; {weights.num_outlier_channels} channels in float32"
+        linears += f"; {weights.num_outlier_channels} outlier channels in float32"
     if divergence is not None:
         linears += f"; KL divergence {divergence:.2g} on the calibration text"
     return PrecisionInfo(
