@@ -155,7 +155,7 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(
 def test_a_mount_point_is_refused(
     tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
     with pytest.raises(
         KitError, match=r"is a mount point: choose a new folder in it, such as .*/issun"
     ):
