@@ -75,6 +75,8 @@ def test_the_wheel_is_small_and_holds_the_model(wheel: Path) -> None:
     for file in EMBEDDED.iterdir():
         assert f"issun/runtime/embedded/{file.name}" in names
     assert not [name for name in names if name.startswith(("tests/", "issun/tests/"))]
+    supported = {path.name for path in (ROOT / "kit" / "support").iterdir() if path.is_file()}
+    assert {f"issun/kit/support/{name}" for name in supported} <= set(names)
     assert {"issun/__init__.py", "issun/__main__.py", "issun/py.typed"} <= set(names)
 
 
