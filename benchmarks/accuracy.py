@@ -31,7 +31,7 @@ from issun.benchmarks.questions import (
 from issun.runtime import Completion, Model, ParameterError, SamplingParams
 from issun.runtime.constraint import Constraint
 from issun.runtime.errors import check_choice
-from issun.runtime.filling import Form, MakePrompt, fill_many, prepare
+from issun.runtime.filling import CompiledSchema, MakePrompt, compile_schema, fill_many
 
 __all__ = [
     "FORMATS",
@@ -208,17 +208,19 @@ def evaluate(
         raise TableError(
             "No question of the table has the format {names}.", names=", ".join(formats)
         )
-    forms: dict[int, Form] = {}  # by the place in `asked`, as are these:
+    forms: dict[int, CompiledSchema] = {}  # by the place in `asked`, as are these:
     constraints: dict[int, Constraint] = {}
     prompts: dict[int, list[int]] = {}
     for place, (question, kind) in enumerate(asked):
-        if kind == "json" and (form := prepare(model, question.schema or {}, room=max_new_tokens)):
+        if kind == "json" and (
+            form := compile_schema(model, question.schema or {}, max_tokens=max_new_tokens)
+        ):
             forms[place] = form
             continue
         prompts[place] = _prompt(model, table, question, kind, max_new_tokens)
         if kind == "json":
             constraints[place] = model.constraints.json_schema(
-                question.schema or {}, room=max_new_tokens
+                question.schema or {}, max_tokens=max_new_tokens
             )
     answers: list[dict[int, str]] = [{} for _ in asked]  # by ask
     total, done = len(asked) * len(params), count(1)

@@ -6,7 +6,7 @@ import argparse
 
 from issun.benchmarks.accuracy import judge
 from issun.runtime import Conversation, Model, Turn
-from issun.runtime.model import make_params
+from issun.runtime.defaults import make_params
 
 ROLE = (
     "User:あなたは「ずんだもん」なのだ。語尾に「なのだ」を付けてしゃべるのだ。",

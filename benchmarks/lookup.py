@@ -21,7 +21,7 @@ from statistics import median
 
 from issun.runtime import Model
 from issun.runtime.files import read_text
-from issun.runtime.lookup import LONGEST, Lookup, row_cost
+from issun.runtime.lookup import MAX_DRAFT, PromptLookup, row_cost
 from issun.runtime.prefix import common_prefix
 
 _DEPTH, _ROUNDS = 256, 9  # tokens of context, and measurements of each step
@@ -60,28 +60,28 @@ def replay(trace: Trace, costs: Sequence[float], row: float) -> float:
 
     `costs[n]` is the time of a step that reads a token and a draft of n.
     """
-    lookup, answer = Lookup(trace.prompt, row), trace.answer
+    lookup, answer = PromptLookup(trace.prompt, row), trace.answer
     spent, at = 0.0, 0  # the first token comes from the prompt
     while at < len(answer) - 1:
         lookup.add(answer[at])
-        draft = lookup.draft(LONGEST)  # nobody knows where the answer will end
+        draft = lookup.draft(MAX_DRAFT)  # nobody knows where the answer will end
         spent += costs[len(draft)]
         accepted = common_prefix(draft, answer[at + 1 :])
         for token in draft[:accepted]:
             lookup.add(token)
         if draft:
-            lookup.learn(len(draft), accepted)
+            lookup.update(len(draft), accepted)
         at += 1 + accepted
     return (len(answer) - 1) * costs[0] / spent
 
 
 def step_costs(model: Model) -> list[float]:
     """Seconds of a step over 1, 2, … tokens behind 256 others, each the median of 9."""
-    ids = [i % model.manifest.tokens.pieces for i in range(7, 7 + _DEPTH + LONGEST + 1)]
-    depth = min(_DEPTH, model.decoder.n_positions - LONGEST - 1)
+    ids = [i % model.manifest.tokens.pieces for i in range(7, 7 + _DEPTH + MAX_DRAFT + 1)]
+    depth = min(_DEPTH, model.decoder.n_positions - MAX_DRAFT - 1)
     cache = model.new_cache()
     model.decoder.prefill(cache, ids[:depth])
-    seconds: list[list[float]] = [[] for _ in range(LONGEST + 1)]
+    seconds: list[list[float]] = [[] for _ in range(MAX_DRAFT + 1)]
     for _ in range(_ROUNDS):
         for draft, times in enumerate(seconds):
             started = time.perf_counter()
@@ -147,7 +147,7 @@ def main() -> int:
             print(f"{args.bundle}: {model.manifest.precision.name} has no lookup", file=sys.stderr)
             return 2
         costs = step_costs(model)
-        shown = (1, 2, 4, 8, LONGEST + 1)
+        shown = (1, 2, 4, 8, MAX_DRAFT + 1)
         print("step over tokens:", ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in shown))
         found: dict[str, list[Trace]] = {}
         if args.records:

@@ -241,7 +241,7 @@ def read_results(path: Path) -> Results:
         raise BenchError("{path} holds no results: {reason}", path=path, reason=error) from error
     if found.format != FORMAT_VERSION:
         raise BenchError(
-            "{path} has format {found}; this issun reads format {known}.",
+            "{path} has format {found}; this version of issun reads format {known}.",
             path=path,
             found=found.format,
             known=FORMAT_VERSION,

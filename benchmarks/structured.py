@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from issun.runtime import Completion, Model, ParameterError, SamplingError, SamplingParams
-from issun.runtime.filling import MakePrompt, fill_many, prepare
+from issun.runtime.filling import MakePrompt, compile_schema, fill_many
 
 _SLOTS = 8
 _GREEDY = SamplingParams(temperature=0, max_new_tokens=100)
@@ -153,12 +153,12 @@ def _plain(model: Model, task: Task, params: SamplingParams) -> list[Completion]
 
 
 def _by_grammar(model: Model, task: Task) -> list[Completion]:
-    constraint = model.constraints.json_schema(task.schema, room=_GREEDY.max_new_tokens)
+    constraint = model.constraints.json_schema(task.schema, max_tokens=_GREEDY.max_new_tokens)
     return _plain(model, task, replace(_GREEDY, constraint=constraint))
 
 
 def _by_leaf(model: Model, task: Task) -> list[Completion]:
-    form = prepare(model, task.schema, room=_GREEDY.max_new_tokens)
+    form = compile_schema(model, task.schema, max_tokens=_GREEDY.max_new_tokens)
     if form is None:
         return []
     asked = [(_prompts(model, question), question, _GREEDY) for question in task.questions]

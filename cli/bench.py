@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from issun.benchmarks.engines.registry import ENGINES
 from issun.cli import fidelity
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
+from issun.cli.help import Command, Group
 from issun.cli.language import mark, note, printable, tr
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from issun.benchmarks.measured import Results
 
 
-class _RunByDefault(TyperGroup):
+class _RunByDefault(Group):
     """`issun bench BUNDLE` means `issun bench run BUNDLE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -34,14 +34,18 @@ class _RunByDefault(TyperGroup):
 
 app = typer.Typer(cls=_RunByDefault, help=tr("Measure speed and memory."), rich_markup_mode=None)
 
-app.command("fidelity", help=tr("Say how far a bundle is from its checkpoint, and keep it."))(
-    fidelity.run
-)
+app.command(
+    "fidelity",
+    cls=Command,
+    help=tr("Measure how much a bundle differs from its checkpoint, and record it."),
+)(fidelity.run)
 
 Results_ = Annotated[
     Path | None,
     typer.Argument(
-        metavar="RESULTS", help=tr("A file that a run has written."), show_default=False
+        metavar="RESULTS",
+        help=tr("A results file written by `issun bench run`."),
+        show_default=False,
     ),
 ]
 Sizes = tuple[int, ...]
@@ -57,7 +61,7 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
         values = ()
     if not values or min(values) < low or (high is not None and max(values) > high):
         raise ParameterError(
-            "{name} is {value!r}: give numbers from {low} to {high}, with commas between them.",
+            "{name} is {value!r}: give comma-separated numbers from {low} to {high}.",
             name=name,
             value=text,
             low=low,
@@ -66,7 +70,9 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
     return values
 
 
-@app.command("run", help=tr("Measure bundles, and with --checkpoint every engine at hand."))
+@app.command(
+    "run", cls=Command, help=tr("Measure bundles or, with --checkpoint, every installed engine.")
+)
 def run(
     *,
     bundles: Annotated[
@@ -75,64 +81,74 @@ def run(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=tr("A checkpoint that each engine converts and runs.")),
+        typer.Option(metavar="DIR", help=tr("A checkpoint that every engine converts and runs.")),
     ] = None,
     engines: Annotated[
         str,
         typer.Option(
-            help=tr("Engines for the checkpoint: all, or some of {names}.").format(
-                names=", ".join(ENGINES)
-            )
+            help=tr(
+                "Engines for the checkpoint: all, or a comma-separated list of {names}."
+            ).format(names=", ".join(ENGINES))
         ),
     ] = "all",
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help=tr("Where all figures go."))
+        Path, typer.Option("-o", "--output", metavar="FILE", help=tr("File for all measurements."))
     ] = Path("issun-bench.json"),
     resume: Annotated[
-        bool, typer.Option("--resume", help=tr("Go on with the run in the output file."))
+        bool, typer.Option("--resume", help=tr("Resume the run in the output file."))
     ] = False,
     work: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help=tr("Where conversions go and stay (default: beside the output).")
+            metavar="DIR",
+            help=tr(
+                "Folder to keep converted models in (default: next to the output, deleted at "
+                "the end)."
+            ),
         ),
     ] = None,
     threads: Annotated[
-        str | None, typer.Option(help=tr("Numbers of threads (default: physical cores)."))
+        str | None, typer.Option(help=tr("Thread counts to measure (default: physical cores)."))
     ] = None,
     kv_cache: Annotated[
         str | None,
-        typer.Option(help=tr("KV caches of the bundles: float32, int8 or both with a comma.")),
+        typer.Option(
+            help=tr("KV cache types of the bundles: float32, int8 or both, separated by a comma.")
+        ),
     ] = None,
     trust: opt.Trust = False,
-    rounds: Annotated[int, typer.Option(help=tr("Rounds, with every engine in each."))] = 6,
+    rounds: Annotated[int, typer.Option(help=tr("Rounds; every engine runs once in each."))] = 6,
     prefill: Annotated[
         str | None,
-        typer.Option(help=tr("Prompt lengths (default: 32,128,512,900 as far as they fit).")),
+        typer.Option(
+            help=tr("Prompt lengths for prefill (default: those of 32,128,512,900 that fit).")
+        ),
     ] = None,
     decode: Annotated[
-        str | None, typer.Option(help=tr("Contexts to decode behind (default: 0,128,512,900)."))
+        str | None,
+        typer.Option(help=tr("Prompt lengths before decoding (default: 0,128,512,900).")),
     ] = None,
-    new_tokens: Annotated[int, typer.Option(help=tr("Tokens decoded behind each context."))] = 64,
-    samples: Annotated[int, typer.Option(help=tr("Samples of each warm test in a round."))] = 1,
+    new_tokens: Annotated[int, typer.Option(help=tr("Tokens to decode after each prompt."))] = 64,
+    samples: Annotated[int, typer.Option(help=tr("Samples of each warm test per round."))] = 1,
     memory: Annotated[
         str | None,
-        typer.Option(help=tr("Contexts of the memory runs, or none (default: 256,1000).")),
+        typer.Option(help=tr("Context lengths for the memory tests, or none (default: 256,1000).")),
     ] = None,
     turn: Annotated[bool, typer.Option(help=tr("Measure a chat turn too."))] = True,
     steady: Annotated[
         bool,
         typer.Option(
             "--steady",
-            help=tr("Measure warm tests anew that ran while memory read slower or faster."),
+            help=tr("Repeat warm tests that ran while memory bandwidth had changed."),
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help=tr("Of the prompts' ids."))] = 0,
+    seed: Annotated[int, typer.Option(help=tr("Seed for the prompts' token ids."))] = 0,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv, json")
     ] = "terminal",
     compare: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=tr("Print ratios to these older results."))
+        Path | None,
+        typer.Option(metavar="FILE", help=tr("Also print ratios to these older results.")),
     ] = None,
 ) -> None:
     """Measure, store, print."""
@@ -162,10 +178,10 @@ def run(
     try:
         found = suite.run(request, output, work and user_path(work), resume=resume, say=_say)
     except KeyboardInterrupt:
-        note("[stopped: what was measured is in {path}; --resume goes on]", path=output)
+        note("[stopped: the measurements so far are in {path}; resume with --resume]", path=output)
         raise
     _show(found, form, older)
-    note("All figures are in {path}.", path=output)
+    note("All measurements are in {path}.", path=output)
 
 
 def _say(text: str) -> None:
@@ -191,14 +207,18 @@ def _show(found: Results, form: str, older: Results | None) -> None:
         )
 
 
-@app.command("report", help=tr("Write a page with plots from a run's results."))
+@app.command("report", cls=Command, help=tr("Write a page with plots from a run's results."))
 def report(
     *,
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help=tr("A file that a run has written."))
+        Path,
+        typer.Argument(metavar="RESULTS", help=tr("A results file written by `issun bench run`.")),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for page and plots."))
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help=tr("Folder for the page and its plots.")
+        ),
     ] = Path("report"),
     table: Annotated[
         bool, typer.Option("--table", help=tr("Only print the table as Markdown."))
@@ -216,13 +236,17 @@ def report(
     print(write_report(found, user_path(output)))
 
 
-@app.command("fit", help=tr("Say which precision and context fit a machine's memory."))
+@app.command(
+    "fit",
+    cls=Command,
+    help=tr("Show which precision and context length fit into a machine's memory."),
+)
 def fit(
     *,
     results: Results_ = None,
     ram: Annotated[str, typer.Option(help=tr("The machine's memory, such as 2GB."))],
     reserve: Annotated[
-        str, typer.Option(help=tr("What the system and other programs keep."))
+        str, typer.Option(help=tr("Memory to leave for the system and other programs."))
     ] = "500MB",
 ) -> None:
     """Say what fits, by measured peaks; without results, by those of the 1.3 B shape."""
@@ -234,8 +258,8 @@ def fit(
     found = read_results(user_path(results) if results else PUBLISHED)
     fits = fitting.fit(found, memory, reserve=kept)
     best = fits[0]
-    advice = tr("Take {engine}: a context of {context:,} tokens fits.")
+    advice = tr("Use {engine}: a context of {context:,} tokens fits.")
     if not best.context:
-        advice = tr("Nothing that was measured fits.")
+        advice = tr("None of the measured engines fits.")
     print(fitting.describe(found, memory, fits, reserve=kept))
     print(f"\n{advice.format(engine=best.engine.label, context=best.context)}")

@@ -8,7 +8,7 @@ import typer
 
 from issun.cli.language import note, printable
 from issun.runtime.errors import IssunError, check_choice
-from issun.runtime.weight_cache import VARIABLE, WeightCache, default_cache
+from issun.runtime.weight_cache import CACHE_VARIABLE, WeightCache, default_cache
 
 _ACTIONS = ("list", "verify", "clear")
 
@@ -21,7 +21,7 @@ def run(
     check_choice("action", action, _ACTIONS)
     cache = default_cache()
     if cache is None:
-        raise IssunError("{name} is empty: there is no cache.", name=VARIABLE)
+        raise IssunError("{name} is empty, so there is no cache.", name=CACHE_VARIABLE)
     if action == "clear":
         note("Freed {size:,.1f} MB in {folder}.", size=cache.clear() / 1e6, folder=cache.folder)
         return
@@ -33,7 +33,7 @@ def run(
                 "Damaged: {bundles}. `issun cache clear` removes all packed weights.",
                 bundles=", ".join(damaged),
             )
-        note("All packed weights have the content that was written.")
+        note("All packed weights are intact.")
 
 
 def _list(cache: WeightCache) -> None:
@@ -41,7 +41,7 @@ def _list(cache: WeightCache) -> None:
     for entry in entries:
         print(printable(f"{cache.size_of(entry.key) / 1e6:9,.1f} MB  {entry.bundle}"))
     note(
-        "{count} in {folder}, {size:,.1f} MB together.",
+        "{count} entries in {folder}, {size:,.1f} MB in total.",
         count=len(entries),
         folder=cache.folder,
         size=sum(cache.size_of(entry.key) for entry in entries) / 1e6,

@@ -14,12 +14,12 @@ import typer
 
 from issun.cli import options as opt
 from issun.cli.commands import Commands
-from issun.cli.language import describe, note, printable, tr
-from issun.cli.reporting import message_of
+from issun.cli.language import note, printable, tr
+from issun.cli.reporting import describe, message_of
 from issun.cli.stats import print_stats
 from issun.runtime import Conversation, Model, ParameterError, Stream
+from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text
-from issun.runtime.model import make_params
 
 _SLASHES = ("/", "／")  # the second is what an IME leaves
 
@@ -30,14 +30,17 @@ def run(
     bundle: opt.Bundle = None,
     role: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help=tr("Who the model is to be, in your words.")),
+        typer.Option(metavar="TEXT", help=tr("The role that the model plays, in your own words.")),
     ] = None,
     role_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("A role as lines (User:..., Assistant:...).")),
+        typer.Option(
+            metavar="FILE", help=tr("File with the role as lines (User:..., Assistant:...).")
+        ),
     ] = None,
     history: Annotated[
-        bool, typer.Option(help=tr("Keep the messages you type, for the arrow keys."))
+        bool,
+        typer.Option(help=tr("Save the messages you type, to recall them with the arrow keys.")),
     ] = True,
     stats: opt.Stats = False,
     threads: opt.Threads = None,
@@ -45,21 +48,27 @@ def run(
     trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
-    """Read messages and stream the answers to stdout until the input ends."""
+    """Read messages and stream the answers to stdout until the input ends.
+
+    What fails is told, and the chat goes on; from a pipe it ends with exit code 2 then.
+    """
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
+            failed = 0
             with suppress(EOFError):
-                for message in _lines_of_stdin():
-                    chat.handle(message)
+                for line in _lines_of_stdin():
+                    failed += not _try(chat, line)
+            if failed:
+                raise typer.Exit(2)
         else:
             if bundle is None:
                 note(
-                    "The embedded model is a small demonstration: Japanese and world geography, "
-                    "small sums, short texts. `issun export` makes a bundle of a large model."
+                    "The embedded model is a small demonstration that knows some geography, simple "
+                    "arithmetic and short texts. `issun export` makes a bundle of a larger model."
                 )
             _talk_on_terminal(chat, model, keep_history=history)
 
@@ -103,7 +112,9 @@ class Chat:
         if self._stopped:  # while the prompt was made
             stream.cancel()
         if stream.dropped_turns:
-            note("[{count} old turns left out to make room]", count=stream.dropped_turns)
+            note(
+                "[dropped the {count} oldest turns to fit the context]", count=stream.dropped_turns
+            )
         try:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)
@@ -111,11 +122,14 @@ class Chat:
             print(flush=True)
         completion = stream.finish()
         if completion.finish_reason == "length":
-            note("[cut at {count} tokens; /continue goes on]", count=completion.timings.new_tokens)
+            note(
+                "[stopped at {count} tokens; /continue continues]",
+                count=completion.timings.new_tokens,
+            )
         elif completion.finish_reason == "cancelled" and not completion.ids:
             note("[stopped before the answer began]")
         elif completion.finish_reason == "cancelled":
-            note("[stopped; /continue goes on, /undo takes it back]")
+            note("[stopped; /continue continues, /undo removes it]")
         if self.stats:
             print_stats(completion)
 
@@ -125,7 +139,7 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
 
     terminal = Terminal(keep_history=keep_history, commands=chat.commands.described())
     note(
-        "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.",
+        "{name} ({precision}). /help lists the commands, Ctrl-C stops an answer, Ctrl-D exits.",
         name=model.manifest.source.name,
         precision=model.manifest.precision.name,
     )
@@ -135,22 +149,24 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
                 with _reading_ahead(chat.conversation):
                     line = terminal.read()
             except KeyboardInterrupt:  # the key, which is no signal there
-                note("(Ctrl-D leaves)")
+                note("(Ctrl-D exits)")
             except ParameterError as error:
                 note("error: {message}", message=describe(error))
             else:
                 _try(chat, line)
 
 
-def _try(chat: Chat, line: str) -> None:
-    """Handle a line; whatever fails is told, and the conversation is not lost."""
+def _try(chat: Chat, line: str) -> bool:
+    """Handle a line; whatever fails is told, and the conversation goes on. False for a failure."""
     try:
         chat.handle(line)
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # nobody reads the answers any more
         raise
     except Exception as error:
         message = message_of(error) or f"{type(error).__name__}: {error}"
         note("error: {message}", message=" ".join(message.split()))
+        return False
+    return True
 
 
 @contextmanager

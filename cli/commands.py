@@ -27,16 +27,19 @@ class Commands:
     def __init__(self, conversation: Conversation) -> None:
         self._chat = conversation
         self._table: dict[str, tuple[str, Callable[[str], Stream | None]]] = {
-            "/reset": (mark("forget all turns"), self._reset),
-            "/role": (mark("show the role, or take on another: /role TEXT"), self._role),
-            "/undo": (mark("take the last turn back"), self._undo),
-            "/retry": (mark("answer the last message anew"), lambda _: self._chat.retry()),
-            "/continue": (mark("go on with an answer that was cut"), lambda _: self._chat.resume()),
-            "/save": (mark("write the conversation to a new file: /save FILE"), self._save),
-            "/load": (mark("read a conversation: /load FILE"), self._load),
-            "/set": (mark("show or change the sampling: /set temperature 0.5"), self._set),
-            "/quit": (mark("leave, as /exit and /bye do"), self._quit),
-            "/help": (mark("this list"), self._help),
+            "/reset": (mark("start a new conversation"), self._reset),
+            "/role": (mark("show or change the role: /role TEXT"), self._role),
+            "/undo": (mark("remove the last turn"), self._undo),
+            "/retry": (mark("answer the last message again"), lambda _: self._chat.retry()),
+            "/continue": (
+                mark("continue an answer that was stopped"),
+                lambda _: self._chat.resume(),
+            ),
+            "/save": (mark("save the conversation to a new file: /save FILE"), self._save),
+            "/load": (mark("load a conversation: /load FILE"), self._load),
+            "/set": (mark("show or change sampling parameters: /set temperature 0.5"), self._set),
+            "/quit": (mark("exit (also /exit, /bye)"), self._quit),
+            "/help": (mark("show this list"), self._help),
         }
         self._table |= dict.fromkeys(_ALIASES, self._table["/quit"])
 
@@ -54,39 +57,40 @@ class Commands:
         name, argument = unicodedata.normalize("NFKC", name).lower(), "".join(rest)
         if name not in self._table:
             raise ParameterError(
-                "{name} is no command; /help lists them. // sends a text that begins with a slash.",
+                "There is no command {name}; /help lists the commands. To send a message that "
+                "begins with a slash, begin it with //.",
                 name=name,
             )
         return self._table[name][1](argument.strip())
 
     def _reset(self, _: str) -> None:
         self._chat.reset()
-        note("[all turns forgotten]")
+        note("[new conversation]")
 
     def _role(self, text: str) -> None:
         if text:
             self._chat.reset(text)
-            note("[new role, all turns forgotten]")
+            note("[role changed, new conversation]")
             return
         show("\n".join(self._chat.role) or tr("(no role)"))
 
     def _undo(self, _: str) -> None:
         turn = self._chat.undo()
-        note("[taken back: {message}]", message=turn.message)
+        note("[removed: {message}]", message=turn.message)
 
     def _save(self, path: str) -> None:
         size = self._chat.save(_required(path, "/save FILE"))
         note("[saved: {path}]", path=path)
         if size:
             note(
-                "[and what /load need not read again: {path}, {size:,.1f} MB]",
+                "[saved the KV cache, so that /load need not compute it: {path}, {size:,.1f} MB]",
                 path=kv_path(user_path(path)),
                 size=size / 1e6,
             )
 
     def _load(self, path: str) -> None:
         self._chat.load(_required(path, "/load FILE"))
-        note("[{count} turns read]", count=len(self._chat.turns))
+        note("[loaded {count} turns]", count=len(self._chat.turns))
 
     def _set(self, argument: str) -> None:
         name, *rest = argument.split(maxsplit=1) or [""]
@@ -97,7 +101,9 @@ class Commands:
             return
         if name not in _SETTABLE:
             raise ParameterError(
-                "{name} cannot be set; known are {known}.", name=name, known=", ".join(_SETTABLE)
+                "{name} cannot be set; the parameters are {known}.",
+                name=name,
+                known=", ".join(_SETTABLE),
             )
         try:
             value = _SETTABLE[name](text)
@@ -116,12 +122,13 @@ class Commands:
             if name not in _ALIASES:
                 show(f"{name:<10} {text}")
         note(
-            "Enter sends, Alt-Enter begins a new line, Tab completes a command, Ctrl-C stops an "
-            "answer, Ctrl-D leaves; // sends a text that begins with a slash."
+            "Enter sends, Alt-Enter starts a new line, Tab completes a command, Ctrl-C "
+            "stops an answer, Ctrl-D exits. To send a message that begins with a slash, "
+            "begin it with //."
         )
 
 
 def _required(path: str, usage: str) -> str:
     if not path:
-        raise ParameterError("Name a file: {usage}", usage=usage)
+        raise ParameterError("Give a file name: {usage}", usage=usage)
     return path

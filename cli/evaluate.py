@@ -36,23 +36,31 @@ def run(
     bundle: opt.Bundle = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("Questions as TOML; by default two that come along.")),
+        typer.Option(metavar="FILE", help=tr("Questions as TOML (default: two built-in ones).")),
     ] = None,
-    samples: Annotated[int, typer.Option(help=tr("How often each question is asked."))] = 100,
-    temperature: Annotated[float, typer.Option(help=tr("0 takes the likeliest token."))] = 0.7,
+    samples: Annotated[int, typer.Option(help=tr("Answers to generate per question."))] = 100,
+    temperature: Annotated[
+        float, typer.Option(help=tr("0 always picks the most likely token."))
+    ] = 0.7,
     seed: Annotated[int, typer.Option(help=tr("The same seed gives the same answers."))] = 0,
     formats: Annotated[
         str,
-        typer.Option("--format", help=tr("short (no history), chat, both of them, json or all.")),
+        typer.Option("--format", help=tr("short (no history), chat, both, json or all.")),
     ] = "all",
-    max_new_tokens: Annotated[int, typer.Option(help=tr("Longest answer in tokens."))] = 100,
-    slots: Annotated[int, typer.Option(help=tr("How many answers are written at a time."))] = 16,
+    max_new_tokens: Annotated[
+        int, typer.Option(help=tr("Maximum length of the answer in tokens."))
+    ] = 100,
+    slots: Annotated[int, typer.Option(help=tr("Answers to generate at the same time."))] = 16,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
     as_json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE", help=tr("Write all figures as JSON; - is stdout.")),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help=tr("Write all results to this file as JSON; - means stdout."),
+        ),
     ] = None,
 ) -> None:
     """Ask every question many times, and print how often the answer was right."""
@@ -62,9 +70,9 @@ def run(
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         if temperature == 0 and samples > 1:
-            note("At temperature 0 every answer is the same: each question is asked once.")
+            note("At temperature 0 all answers to a question are the same, so each is asked once.")
         try:
-            with Bars({"ask": tr("asking")}) as update:
+            with Bars({"ask": tr("generating answers")}) as update:
                 report = evaluate(
                     model,
                     questions,
@@ -77,7 +85,7 @@ def run(
                     progress=lambda done, total: update("ask", done, total),
                 )
         except EvaluationStopped as stopped:
-            note("[stopped: {rows} rows were done]", rows=len(stopped.report.rows))
+            note("[stopped after {rows} rows]", rows=len(stopped.report.rows))
             _show(stopped.report, output)
             raise
     _show(report, output)

@@ -19,66 +19,82 @@ from issun.runtime import ParameterError
 def run(
     *,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help=tr("Folder of a checkpoint, or a hub id."))
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help=tr("Folder of a checkpoint, or a model id on the Hugging Face hub."),
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder of the new bundle."))
+        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new bundle."))
     ],
     precision: Annotated[
         str | None, typer.Option(help="float32, int8, int4", show_default="int8")
     ] = None,
     kv_cache: Annotated[
         str,
-        typer.Option(help=tr("KV cache type that is used by default: float32 or int8.")),
+        typer.Option(help=tr("Default KV cache type of the bundle: float32 or int8.")),
     ] = "float32",
     via: Annotated[
-        str, typer.Option(help=tr("issun, or optimum for the reference export."))
+        str, typer.Option(help=tr("Exporter: issun, or optimum for comparison."))
     ] = "issun",
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=tr("A text like yours to calibrate on (default: a short one).")
+            metavar="FILE",
+            help=tr(
+                "Calibration text, like what you will use the model for (default: a short "
+                "built-in one)."
+            ),
         ),
     ] = None,
     gptq: Annotated[
-        bool, typer.Option("--gptq", help=tr("Fit int4 weights to the text: better, and slower."))
+        bool,
+        typer.Option(
+            "--gptq", help=tr("Quantize int4 weights with GPTQ: more accurate, but takes longer.")
+        ),
     ] = False,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help=tr("Size of the weights, like 900MB: each linear gets what fits it best."),
+            help=tr(
+                "Size limit for the weights, such as 900MB: each linear layer gets the best "
+                "precision that fits."
+            ),
         ),
     ] = None,
     max_kl: Annotated[
         float | None,
         typer.Option(
             metavar="NATS",
-            help=tr("Largest KL divergence: each linear gets the cheapest precision for it."),
+            help=tr(
+                "Limit for the KL divergence: each linear layer gets the smallest precision "
+                "that keeps it."
+            ),
         ),
     ] = None,
     template: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=tr("A prompt template as JSON."))
+        Path | None, typer.Option(metavar="FILE", help=tr("Prompt template as JSON."))
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+            metavar="DIR_OR_ID",
+            help=tr("Folder or hub id of the tokenizer, if it is not in the checkpoint."),
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
+        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Access token for the hub."))
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help=tr("Replace a bundle that is there."))
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help=tr("Replace an existing bundle."))] = False,
 ) -> None:
     """Export `source` and say what came out."""
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):
-        raise ParameterError("--precision says it already: give it or --budget or --max-kl.")
+        raise ParameterError("Give only one of --precision, --budget and --max-kl.")
     options = ExportOptions(
         precision=cast(Any, precision or "int8"),
         kv_cache=cast(Any, kv_cache),

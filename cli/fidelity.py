@@ -41,33 +41,36 @@ def run(
     against: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help=tr("The checkpoint that it was made from, or a float32 bundle.")
+            metavar="DIR",
+            help=tr("The checkpoint that the bundle was made from, or a float32 bundle."),
         ),
     ],
     text: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("A text to read (default: one that comes along).")),
+        typer.Option(metavar="FILE", help=tr("Text to compare on (default: a built-in one).")),
     ] = None,
     kv_cache: Annotated[
-        str | None, typer.Option(help=tr("One KV cache type (default: all of the bundle)."))
+        str | None,
+        typer.Option(help=tr("KV cache type to measure (default: all that the bundle has).")),
     ] = None,
     trust: opt.Trust = False,
-    answers: Annotated[int, typer.Option(help=tr("Greedy answers to compare."))] = 20,
+    answers: Annotated[int, typer.Option(help=tr("Number of greedy answers to compare."))] = 20,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+            metavar="DIR_OR_ID",
+            help=tr("Folder or hub id of the tokenizer, if it is not in the checkpoint."),
         ),
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=tr("Where temporary files go: they may be large.")),
+        typer.Option(metavar="DIR", help=tr("Folder for temporary files, which may be large.")),
     ] = None,
-    keep: Annotated[bool, typer.Option(help=tr("Keep the figures in the bundle."))] = True,
+    keep: Annotated[bool, typer.Option(help=tr("Record the result in the bundle."))] = True,
     layers: Annotated[
-        bool, typer.Option("--by-layer", help=tr("Say which linears lose most, too."))
+        bool, typer.Option("--by-layer", help=tr("Also show which linear layers lose most."))
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=tr("Print all figures as JSON."))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print all results as JSON."))] = False,
 ) -> None:
     """Compare the two on a text and in their answers, and keep what was found in the bundle."""
     from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
@@ -85,13 +88,15 @@ def run(
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
-        "reference": tr("reading, float32"),
-        "bundle": tr("reading, the bundle"),
-        "answers": tr("answering"),
+        "reference": tr("running the float32 model"),
+        "bundle": tr("running the bundle"),
+        "answers": tr("generating answers"),
     }
     place = user_path(work) if work else _beside(bundle.resolve(), against.resolve())
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise ParameterError("{path} is no folder to write to: give --work.", path=place)
+        raise ParameterError(
+            "{path} is not a writable folder: give another with --work.", path=place
+        )
     found: dict[KVCacheType, Fidelity] = {}
     with _reference(against, place, tokenizer) as (reference, name), Bars(stages) as progress:
         for kind, fidelity in compare(
@@ -116,23 +121,23 @@ def run(
         figures: dict[str, object] = {**found} | ({"by_layer": hurt} if layers else {})
         print(printable_json(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode()))
     elif hurt:
-        print(tr("  by linear, the worst ten: what it moves of its block's output"))
+        print(tr("  the ten worst linear layers: relative change of their block's output"))
         for one in hurt[:_WORST]:
             print(f"  {one.linear:<22}{one.precision:<8}{one.share:.2e}")
 
 
 def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
     if (against / MANIFEST_NAME).is_file():
-        raise ParameterError("--by-layer needs the checkpoint: give that as --against.")
+        raise ParameterError("--by-layer needs the checkpoint: give it with --against.")
     if manifest.graph != "issun" or manifest.precision.name == "float32":
-        raise ParameterError("{path} has no linears that issun has rounded.", path=bundle)
+        raise ParameterError("{path} has no linear layers quantized by issun.", path=bundle)
 
 
 def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[Hurt]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer
-    with Bars({"layers": tr("reading, layer by layer")}) as progress:
+    with Bars({"layers": tr("running layer by layer")}) as progress:
         return by_layer(
             against,
             manifest,
@@ -176,34 +181,38 @@ def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) 
     try:
         manifest = read_manifest(bundle)
         if manifest.bundle_id != measured.bundle_id:
-            note("The figures are not kept: {bundle} is another bundle by now.", bundle=bundle)
+            note(
+                "The result was not recorded: {bundle} has been replaced meanwhile.", bundle=bundle
+            )
             return
         kept = manifest.fidelity | {kind: msgspec.to_builtins(found)}
         write_manifest(bundle, msgspec.structs.replace(manifest, fidelity=kept))
     except OSError as error:
         note(
-            "The figures are not kept in {bundle}: {reason}", bundle=bundle, reason=reason_of(error)
+            "The result cannot be recorded in {bundle}: {reason}",
+            bundle=bundle,
+            reason=reason_of(error),
         )
 
 
 def _print(kind: str, found: Fidelity) -> None:
     lines = [
-        tr("{kind} KV cache beside {against} in float32, on {text} ({positions:,} tokens)"),
+        tr("{kind} KV cache compared with {against} in float32, on {text} ({positions:,} tokens)"),
         tr("  perplexity      {perplexity:.3f} ± {error:.3f}, float32 {reference_perplexity:.3f}"),
         tr("  ratio           {ratio:.5f} ± {ratio_error:.5f}"),
         tr("  KL divergence   mean {kl_mean:.5f}, median {kl_median:.5f}, 99 % below {kl_p99:.5f}"),
         tr("                  largest {kl_max:.5f}"),
-        tr("  same choice     {agreement:.2%} of the tokens"),
+        tr("  same top token  {agreement:.2%} of the tokens"),
     ]
     if found.identical is not None:
         lines.append(tr("  same answer     {identical:.0%} of {answers} for 100 tokens"))
     if found.clipped is not None:
         lines.append(tr("  clipped         {clipped:.4%} of keys and values"))
     if found.top:
-        lines.append(tr("  KL over the {top:,} likeliest tokens and the rest as one"))
+        lines.append(tr("  KL over the {top:,} most likely tokens, the rest counted as one"))
     values = msgspec.to_builtins(found) | {"kind": kind}
     for line in lines:
         print(printable(line.format(**values)))
-    print(tr("  by position     KL       same choice"))
+    print(tr("  by position     KL       same top token"))
     for band in found.bands:
         print(f"  {f'{band.start} - {band.stop - 1}':<14}{band.kl:8.5f}   {band.agreement:.2%}")

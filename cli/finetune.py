@@ -31,39 +31,44 @@ _SAMPLES = 100
 def run(
     *,
     base: Annotated[
-        str, typer.Argument(metavar="BASE", help=tr("Folder of a checkpoint, or a hub id."))
+        str,
+        typer.Argument(
+            metavar="BASE",
+            help=tr("Folder of a checkpoint, or a model id on the Hugging Face hub."),
+        ),
     ],
     data: Annotated[
         Path,
         typer.Option(
             metavar="FILE",
             help=tr(
-                "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or one record a line as "
-                ".txt."
+                "Instructions or chats: JSON, JSONL, CSV, TSV, Parquet, or .txt with one "
+                "record per line."
             ),
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder of the new run."))
+        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new run."))
     ],
-    epochs: Annotated[
-        int, typer.Option(help=tr("How often all records are gone through."))
-    ] = _DEFAULT.epochs,
+    epochs: Annotated[int, typer.Option(help=tr("Number of epochs."))] = _DEFAULT.epochs,
     learning_rate: Annotated[
-        float, typer.Option(help=tr("Learning rate, the same at every step."))
+        float, typer.Option(help=tr("Learning rate, constant over all steps."))
     ] = _DEFAULT.learning_rate,
     batch_size: Annotated[
-        int, typer.Option(help=tr("Records in a batch of each device."))
+        int, typer.Option(help=tr("Records per batch on each device."))
     ] = _DEFAULT.batch_size,
     gradient_accumulation: Annotated[
-        int, typer.Option(help=tr("Batches in a step."))
+        int, typer.Option(help=tr("Batches per optimizer step."))
     ] = _DEFAULT.gradient_accumulation,
     max_length: Annotated[
         int | None,
-        typer.Option(help=tr("Longest record in tokens (default: the model's context).")),
+        typer.Option(
+            help=tr("Maximum length of a record in tokens (default: the model's context length).")
+        ),
     ] = _DEFAULT.max_length,
     truncate: Annotated[
-        bool, typer.Option("--truncate", help=tr("Cut longer records instead of refusing them."))
+        bool,
+        typer.Option("--truncate", help=tr("Truncate longer records instead of rejecting them.")),
     ] = _DEFAULT.truncate,
     optimizer: Annotated[
         str, typer.Option(help="auto, adamw, adamw_bnb_8bit, adafactor")
@@ -73,24 +78,28 @@ def run(
     ] = _DEFAULT.seed,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("Questions that each epoch is asked, as TOML.")),
+        typer.Option(metavar="FILE", help=tr("Questions to ask after each epoch, as TOML.")),
     ] = None,
-    samples: Annotated[int, typer.Option(help=tr("How often each question is asked."))] = _SAMPLES,
+    samples: Annotated[int, typer.Option(help=tr("Answers to generate per question."))] = _SAMPLES,
     evaluate: Annotated[
-        bool, typer.Option("--evaluate/--no-evaluate", help=tr("Ask each epoch questions."))
+        bool,
+        typer.Option(
+            "--evaluate/--no-evaluate", help=tr("Evaluate after each epoch by asking questions.")
+        ),
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help=tr("Go on with the run in DIR, started alike."))
+        bool, typer.Option("--resume", help=tr("Resume the run in DIR, with the same options."))
     ] = False,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR_OR_ID", help=tr("Folder or hub id that has the tokenizer, if another.")
+            metavar="DIR_OR_ID",
+            help=tr("Folder or hub id of the tokenizer, if it is not in the checkpoint."),
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Token for the hub."))
+        str | None, typer.Option(envvar="HF_TOKEN", help=tr("Access token for the hub."))
     ] = None,
 ) -> None:
     """Fine-tune `base`; the table of the epochs goes to stdout."""
@@ -125,7 +134,7 @@ def run(
             )
     except KeyboardInterrupt:
         if is_run(output):
-            note("Stopped. Go on with: {command}", command=_resuming_command())
+            note("Stopped. Resume with: {command}", command=_resuming_command())
         raise
     _print_table(outcome)
     first, last = outcome.epochs[0], outcome.epochs[-1]

@@ -18,10 +18,10 @@ from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.answer import Stream
+from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text, user_path
-from issun.runtime.filling import fill, prepare
+from issun.runtime.filling import compile_schema, fill
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import make_params
 
 _PATH = re.compile(r"\.{0,2}/|~" + (r"|\.{0,2}\\|[A-Za-z]:" if sys.platform == "win32" else ""))
 
@@ -41,7 +41,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="[TEXT]",
-            help=tr("The instruction, alone or behind the bundle; - reads it from stdin."),
+            help=tr("The instruction, alone or after the bundle; - reads it from stdin."),
             show_default=False,
         ),
     ] = None,
@@ -50,24 +50,31 @@ def run(
     ] = None,
     input_text: Annotated[
         str | None,
-        typer.Option("--input", metavar="TEXT", help=tr("Text for it; - reads it from stdin.")),
+        typer.Option(
+            "--input",
+            metavar="TEXT",
+            help=tr("Input text for the instruction; - reads it from stdin."),
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help=tr("Print the answer and its figures as JSON."))
+        bool, typer.Option("--json", help=tr("Print the answer with its timings as JSON."))
     ] = False,
     json_schema: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("The answer follows the JSON schema in this file.")),
+        typer.Option(
+            metavar="FILE", help=tr("Make the answer follow the JSON schema in this file.")
+        ),
     ] = None,
     choices: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TEXT", help=tr("The answer is one of these texts; give it several times.")
+            metavar="TEXT",
+            help=tr("Make the answer one of these texts; repeat the option for each."),
         ),
     ] = None,
     regex: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help=tr("The answer matches this regular expression.")),
+        typer.Option(metavar="PATTERN", help=tr("Make the answer match this regular expression.")),
     ] = None,
     stats: opt.Stats = False,
     threads: opt.Threads = None,
@@ -98,7 +105,7 @@ def run(
         if stats:
             print_stats(completion)
     if not accepts(completion):
-        note("The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.")
+        note("The answer ended before it was complete: raise --max-new-tokens or leave out --stop.")
         raise typer.Exit(1)
 
 
@@ -120,10 +127,10 @@ def _start(
     name, value = wanted
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
-    if name == "json_schema" and (form := prepare(model, value, room=room)):
+    if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
         stream = fill(model, form, make_prompt, instruction, params)
         return stream, lambda completion: completion.finish_reason == "stop"
-    constraint = getattr(model.constraints, name)(value, room=room)
+    constraint = getattr(model.constraints, name)(value, max_tokens=room)
     stream = model.stream(prompt, replace(params, constraint=constraint))
     return stream, lambda completion: constraint.accepts(completion.ids)
 
@@ -140,7 +147,7 @@ def _wanted(
     if regex is not None:
         asked["regex"] = opt.utf8(regex)
     if len(asked) > 1:
-        raise ParameterError("Give one of {asked}, not both.", asked=" and ".join(asked))
+        raise ParameterError("Give only one of {asked}.", asked=" and ".join(asked))
     return next(iter(asked.items()), None)
 
 
@@ -155,7 +162,11 @@ def _asked(first: str | None, second: str | None, option: str | None) -> tuple[P
     instruction = second if option is None else option
     if instruction is None and first is not None and not _means_bundle(first):
         if os.path.isfile(first):  # noqa: PTH113 - a text too long for a name is no error
-            note("[{path} is a file, and its name the instruction; - < FILE reads it]", path=first)
+            note(
+                "[{path} is a file, but its name was taken as the instruction; to read the "
+                "file: - < FILE]",
+                path=first,
+            )
         return None, first
     bundle = None if first is None else user_path(first)
     if instruction is None:
@@ -175,11 +186,11 @@ def _schema(path: Path) -> dict[str, Any]:
         schema = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ParameterError(
-            "{path} is no JSON schema: {reason}", path=path, reason=error
+            "{path} is not a JSON schema: {reason}", path=path, reason=error
         ) from error
     if not isinstance(schema, dict):
         raise ParameterError(
-            "{path} is no JSON schema: {reason}", path=path, reason=f"it is {schema!r:.50}"
+            "{path} is not a JSON schema: {reason}", path=path, reason=f"it is {schema!r:.50}"
         )
     return schema
 

@@ -20,7 +20,7 @@ def run(
     bundle: opt.Bundle = None,
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print the whole manifest."))] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help=tr("Compare every file with its hash."))
+        bool, typer.Option("--verify", help=tr("Check every file against its hash."))
     ] = False,
 ) -> None:
     """Print what the manifest says."""
@@ -36,7 +36,7 @@ def run(
         for name, value in _lines(folder, manifest):
             print(printable(f"{name}: {value}"))
     if verify:
-        note("Every file has the content that it was exported with.")
+        note("All files are as they were exported.")
 
 
 def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:

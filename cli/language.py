@@ -5,11 +5,12 @@ from __future__ import annotations
 import gettext
 import locale
 import os
+import re
+import string
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-
-from issun.runtime.errors import IssunError
 
 CATALOGUES = Path(__file__).parent / "locale"
 
@@ -37,9 +38,28 @@ def mark(template: str) -> str:
     return template
 
 
-def describe(error: IssunError) -> str:
-    """The error's one line in the reader's language."""
-    return " ".join(tr(error.template).format(**error.values).split())
+def recognize(text: str, templates: Iterable[str]) -> str:
+    """An English text in the reader's language where it has the form of one of the templates.
+
+    For what libraries and the system say, in English whatever the language. A field `message` is
+    recognized likewise.
+    """
+    for template in templates:
+        if found := _pattern(template).fullmatch(text):
+            values = found.groupdict()
+            if "message" in values:
+                values["message"] = recognize(values["message"], templates)
+            return tr(template).format(**values)
+    return text
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = [
+        re.escape(text) + (f"(?P<{name}>.+)" if name else "")
+        for text, name, _, _ in string.Formatter().parse(template)
+    ]
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def note(template: str, **values: object) -> None:

@@ -13,31 +13,35 @@ import typer
 
 import issun
 from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, kit, serve
+from issun.cli.help import Command, Group
 from issun.cli.interrupts import end_at_once, raise_interrupts
 from issun.cli.language import tr
 from issun.cli.reporting import exit_code_of
+from issun.cli.usage import is_usage_error, report_usage_error
 
 app = typer.Typer(
     name="issun",
+    cls=Group,
     help=tr("Run a Japanese GPT-2 model on this computer's CPU, offline."),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("export", help=tr("Turn a checkpoint into a quantized bundle."))(export.run)
-app.command("finetune", help=tr("Let a checkpoint learn from instructions and chats."))(
-    finetune.run
-)
-app.command("chat", help=tr("Talk with a bundle."))(chat.run)
-app.command("generate", help=tr("Answer one instruction."))(generate.run)
-app.command("serve", help=tr("Answer the OpenAI dialect, and show a chat page."))(serve.run)
-app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
+for _name, _run, _help in (
+    ("export", export.run, tr("Export a checkpoint to a quantized bundle.")),
+    ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
+    ("chat", chat.run, tr("Chat with a model.")),
+    ("generate", generate.run, tr("Answer one instruction.")),
+    ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
+    ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
+    ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
+    ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
+    ("inspect", inspect.run, tr("Show what a bundle contains.")),
+):
+    app.command(_name, cls=Command, help=_help)(_run)
 app.add_typer(bench.app, name="bench")
-app.command("cache", help=tr("List, check or clear the weights packed for this CPU."))(cache.run)
-app.command("kit", help=tr("Write a folder that runs the chat on an offline computer."))(kit.run)
-app.command("inspect", help=tr("Say what a bundle is."))(inspect.run)
 
 
 def _version(wanted: bool) -> None:
@@ -63,8 +67,11 @@ def main() -> None:
     _open_streams()
     try:
         raise_interrupts()
-        app(prog_name="issun")
+        sys.exit(app(prog_name="issun", standalone_mode=False))
     except BaseException as error:
+        if is_usage_error(error):
+            report_usage_error(error)
+            sys.exit(2)
         if (code := exit_code_of(error)) is None:
             raise
         sys.exit(code)

@@ -29,32 +29,54 @@ Threads = Annotated[
 ]
 KVCache = Annotated[
     str | None,
-    typer.Option("--kv-cache", help=tr("KV cache type, one that the bundle has: float32 or int8.")),
+    typer.Option("--kv-cache", help=tr("KV cache type, if the bundle has it: float32 or int8.")),
 ]
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help=tr("Run a graph that issun does not write; only of somebody you trust.")
+        "--trust",
+        help=tr(
+            "Allow graphs with operators that issun does not write; only for bundles that "
+            "you trust."
+        ),
     ),
 ]
 Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
 
 # Every sampling parameter that the command line has: its type and what it does.
 SAMPLING: dict[str, tuple[Any, str]] = {
-    "temperature": (float, tr("0 takes the likeliest token. Default: the bundle's.")),
-    "top_k": (int, tr("Keep the k likeliest tokens; 0 is off.")),
-    "top_p": (float, tr("Keep the likeliest tokens up to this probability.")),
-    "min_p": (float, tr("Keep tokens this likely beside the likeliest; 0 is off.")),
-    "typical_p": (float, tr("Keep the most typical tokens up to this probability.")),
-    "repetition_penalty": (float, tr("Make tokens seen less likely; 1 is off.")),
-    "presence_penalty": (float, tr("Taken once from tokens in the answer; 0 is off.")),
-    "frequency_penalty": (float, tr("Taken per occurrence in the answer; 0 is off.")),
-    "no_repeat_ngram_size": (int, tr("Never repeat this many tokens in a row; 0 is off.")),
-    "min_new_tokens": (int, tr("The answer does not end before this many tokens.")),
-    "max_new_tokens": (int, tr("Longest answer in tokens.")),
-    "stop": (list[str], tr(r"End before this text (\n: a newline); may be given several times.")),
+    "temperature": (
+        float,
+        tr("0 always picks the most likely token (default: the bundle's value)."),
+    ),
+    "top_k": (int, tr("Keep only the k most likely tokens; 0 is off.")),
+    "top_p": (
+        float,
+        tr("Keep the most likely tokens up to this cumulative probability; 1 is off."),
+    ),
+    "min_p": (
+        float,
+        tr("Keep tokens at least this likely relative to the most likely one; 0 is off."),
+    ),
+    "typical_p": (
+        float,
+        tr("Keep the most typical tokens up to this cumulative probability; 1 is off."),
+    ),
+    "repetition_penalty": (float, tr("Make tokens that have occurred less likely; 1 is off.")),
+    "presence_penalty": (
+        float,
+        tr("Subtracted once from the logits of tokens in the answer; 0 is off."),
+    ),
+    "frequency_penalty": (float, tr("Subtracted per occurrence in the answer; 0 is off.")),
+    "no_repeat_ngram_size": (int, tr("Never repeat a sequence of this many tokens; 0 is off.")),
+    "min_new_tokens": (int, tr("Minimum length of the answer in tokens.")),
+    "max_new_tokens": (int, tr("Maximum length of the answer in tokens.")),
+    "stop": (list[str], tr(r"End the answer before this text (\n: newline); may be repeated.")),
     "seed": (int, tr("The same seed gives the same answer.")),
-    "lookup": (bool, tr("Read ahead what the text has said before (default), or do not.")),
+    "lookup": (
+        bool,
+        tr("Use prompt lookup decoding, which drafts tokens from earlier text (default: on)."),
+    ),
 }
 
 

@@ -7,9 +7,39 @@ import sys
 
 from issun.cli.extras import missing_extra
 from issun.cli.interrupts import is_interrupt
-from issun.cli.language import describe, note
+from issun.cli.language import mark, note, recognize, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
+
+# Why something failed, as the system or the runtime says it within a message.
+_REASONS = (
+    mark("No such file or directory"),
+    mark("Permission denied"),
+    mark("Operation not permitted"),
+    mark("Is a directory"),
+    mark("Not a directory"),
+    mark("File exists"),
+    mark("File name too long"),
+    mark("No space left on device"),
+    mark("Read-only file system"),
+    mark("Input/output error"),
+    mark("Too many open files"),
+    mark("Too many levels of symbolic links"),
+    mark("Address already in use"),
+    mark("Cannot assign requested address"),
+    mark("Connection refused"),
+    mark("Name or service not known"),
+    mark("it is a pipe or a device, not a file"),
+    mark("it is {encoding}, and damaged (byte {position})"),
+    mark("it is {encoding}, not UTF-8: `{fix}` converts it"),
+    mark("it is not UTF-8 (byte {position})"),
+    mark("Expecting value: line {line} column {column} (char {position})"),
+    mark("{name} is missing"),
+    mark("{name} is unknown"),
+    mark("{name} is empty"),
+    mark("{name} has shape {found}, not {expected}"),
+    mark("{name} has type {found}, not float32, float16 or bfloat16"),
+)
 
 
 def exit_code_of(error: BaseException) -> int | None:
@@ -28,10 +58,25 @@ def message_of(error: BaseException) -> str | None:
     """What is wrong, in one line, where a user can mend it; None for a bug and an interrupt."""
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
-        return named + reason_of(error)
+        return named + _translate(reason_of(error))
     if isinstance(error, ModuleNotFoundError) and not is_interrupt(error):
         error = missing_extra(error) or error
     return describe(error) if isinstance(error, IssunError) else None
+
+
+def describe(error: IssunError) -> str:
+    """The error's one line in the reader's language."""
+    values = {
+        name: "; ".join(map(_translate, str(value).split("; ")))
+        if name in ("reason", "faults")
+        else value
+        for name, value in error.values.items()
+    }
+    return " ".join(tr(error.template).format(**values).split())
+
+
+def _translate(reason: str) -> str:
+    return recognize(reason, _REASONS)
 
 
 def _discard_output() -> None:

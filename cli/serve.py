@@ -23,39 +23,49 @@ def run(
     *,
     bundle: opt.Bundle = None,
     host: Annotated[str, typer.Option(help=tr("Address to listen on."))] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help=tr("Port; 0 takes a free one."))] = 8000,
+    port: Annotated[int, typer.Option(help=tr("Port; 0 picks a free one."))] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(
             metavar="KEY",
             envvar="ISSUN_API_KEY",
-            help=tr("Key that clients must send; a file or ISSUN_API_KEY hides it better."),
+            help=tr(
+                "API key that clients must send; a file or ISSUN_API_KEY keeps it out of "
+                "process lists."
+            ),
         ),
     ] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=tr("File that holds the key."))
+        Path | None, typer.Option(metavar="FILE", help=tr("File with the API key."))
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=tr("A name under which it may be asked.")),
+        typer.Option(
+            metavar="NAME", help=tr("Additional host name under which the server may be reached.")
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help=tr("Another web page that may ask it.")),
+        typer.Option(metavar="URL", help=tr("Origin of another web site that may use the API.")),
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(help=tr("Answers at the same time (default: by memory)."))
+        int | None,
+        typer.Option(
+            help=tr("Answers to generate at the same time (default: what fits into memory).")
+        ),
     ] = None,
     kv_memory: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help=tr("Memory for the KV cache, like 2GB (default: a quarter of what is free)."),
+            help=tr(
+                "Memory for the KV cache, such as 2GB (default: a quarter of the free memory)."
+            ),
         ),
     ] = None,
-    max_queue: Annotated[int, typer.Option(help=tr("Requests that may wait."))] = 64,
+    max_queue: Annotated[int, typer.Option(help=tr("Requests that may wait in the queue."))] = 64,
     deadline: Annotated[
-        float, typer.Option(metavar="SECONDS", help=tr("Longest time of one request."))
+        float, typer.Option(metavar="SECONDS", help=tr("Time limit for one request."))
     ] = 600.0,
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help=tr("Open the chat page in the browser."))
@@ -81,7 +91,11 @@ def run(
     )
 
     def started(service: Service, address: str) -> None:
-        note("{name} answers at {address} (Ctrl-C ends it).", name=service.name, address=address)
+        note(
+            "Serving {name} at {address} (Ctrl-C stops the server).",
+            name=service.name,
+            address=address,
+        )
         if open_page:
             webbrowser.open(address)
 

@@ -38,7 +38,7 @@ class Terminal:
         # Its own handler of the signal would leave Python's behind for a moment.
         text = self._session.prompt("> ", handle_sigint=False)
         if any("\udc80" <= character <= "\udcff" for character in text):
-            raise ParameterError("What was typed is not UTF-8; nothing was sent.")
+            raise ParameterError("The input is not UTF-8; nothing was sent.")
         return text
 
 
@@ -93,5 +93,5 @@ def _open_history() -> History:
         path.chmod(0o600)
         return _History(str(path))
     except OSError as error:
-        note("The history is not kept: {reason}", reason=error)
+        note("The history cannot be saved: {reason}", reason=error)
         return InMemoryHistory()

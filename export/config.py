@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
-from issun.runtime.files import as_utf8, reason_of
+from issun.runtime.files import as_utf8, open_regular, reason_of
 from issun.runtime.manifest import Architecture
 
 # transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
@@ -24,6 +26,7 @@ ACTIVATION_FLOOR = 0.1701  # none of them gives less than minus this
 # The base model has a tied head without holding it, and the double one has a second head beside.
 _WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
+_MOST_BYTES = 256 << 20  # of any file of JSON
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
 
 
@@ -77,13 +80,21 @@ class GPT2Config:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError when the file holds anything else."""
     try:
-        content = json.loads(as_utf8(path.read_bytes()).decode())
+        content = json.loads(as_utf8(_read(path)).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError("{path} is not a JSON object.", path=path)
+    return content
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
 
 

@@ -1,4 +1,4 @@
-"""Bundle -> tokens -> text: load an exported model and talk with it."""
+"""Loads an exported model and generates text with it."""
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.conversation import Conversation

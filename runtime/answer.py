@@ -1,4 +1,4 @@
-"""An answer: as a stream of segments, and whole."""
+"""An answer, either as a stream of segments or as a whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from issun.runtime.busy import Work
+from issun.runtime.busy import ExclusiveUse
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Logprob, Segment, Stop, Timings
 
@@ -16,9 +16,10 @@ from issun.runtime.generate import FinishReason, Logprob, Segment, Stop, Timings
 class Completion:
     """A whole answer.
 
-    `text` is without the stop string, control tokens and the final newline; `ids` are the tokens
-    drawn, without the end token; `dropped_turns` counts the oldest turns of a conversation that
-    were left out of the prompt; `logprobs` has one entry a drawn token where they were asked for.
+    `text` excludes the stop string, control tokens and the final newline. `ids` are the generated
+    tokens without the end token. `dropped_turns` counts the oldest turns of a conversation that
+    did not fit into the prompt. `logprobs` has one entry per generated token if they were
+    requested.
     """
 
     text: str
@@ -34,70 +35,70 @@ class Completion:
 
 
 class Stream:
-    """Segments of an answer as they come; `completion` is there when they have ended.
+    """Iterates over the segments of an answer; `completion` is set once it has ended.
 
-    `cancel()` ends the answer and keeps what has come; `close()`, or forgetting the stream, gives
-    the answer up. Both may be called from any thread and from a signal handler: while a step runs
-    they only ask for it and return, and the thread that iterates ends the stream when the step is
-    done, before the next token or the next chunk of the prompt.
+    `cancel()` ends the answer and keeps the text so far. `close()`, or dropping the last
+    reference, discards it. Both may be called from any thread and from a signal handler: if a step
+    is running, they set a flag and return, and the iterating thread ends the stream after that
+    step, before the next token or the next chunk of the prompt.
     """
 
     def __init__(
         self,
         segments: Callable[[Stop], Iterator[Segment]],
-        work: Work | None,
+        use: ExclusiveUse | None,
         *,
         ends: Collection[int],
-        held_text: Callable[[], str],
+        pending_text: Callable[[], str],
         dropped_turns: int = 0,
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take over `work`, a use of the model that has begun and ends with the stream.
+        """Take over `use`, an active use of the model that ends with the stream.
 
-        None where the segments come from streams of their own. `segments` gets what says whether
-        the stream was asked to end, and begins them.
+        `use` is None if the segments come from other streams. `segments` is called with a function
+        that returns whether the stream has been asked to end, and returns the iterator.
         """
-        self._work = work
-        self._held_text, self._dropped_turns = held_text, dropped_turns
+        self._use = use
+        self._pending_text, self._dropped_turns = pending_text, dropped_turns
         self._on_complete, self._on_abandon = on_complete, on_abandon
         self._record = _Record(ends)
-        self._steps = self._record.follow(segments(self._record.is_asked))
+        self._steps = self._record.follow(segments(self._record.end_requested))
         self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
         self.completion: Completion | None = None
         self.open = True
 
     @property
     def dropped_turns(self) -> int:
-        """How many of the oldest turns were left out of the prompt."""
+        """How many of the oldest turns did not fit into the prompt."""
         return self._dropped_turns
 
     def __iter__(self) -> Self:
-        """The stream is its own iterator."""
+        """Return the stream, which is its own iterator."""
         return self
 
     def __next__(self) -> Segment:
-        """The next segment; the last one has the finish reason."""
+        """Return the next segment; the last one has a finish reason."""
         if not self.open:
             raise StopIteration
         try:
             segment = next(self._steps)
         except KeyboardInterrupt:
-            raise  # still open: the caller chooses between cancel() and close()
-        except StopIteration:  # before a chunk of the prompt
-            self._end_as_asked()
+            raise  # the stream stays open: the caller chooses between cancel() and close()
+        except StopIteration:  # ended before a chunk of the prompt
+            self._end_if_requested()
             raise
         except BaseException:
             self._end("close")
             raise
         if segment.finish_reason is not None:
             self._end(segment.finish_reason)
-        elif self._record.asked:  # while the step ran
-            self._end_as_asked()
+        elif self._record.end_request:  # during the step
+            self._end_if_requested()
         return segment
 
     def finish(self) -> Completion:
-        """Read to the end and give the whole answer."""
+        """Read to the end and return the whole answer."""
         for _ in self:
             pass
         if self.completion is None:
@@ -105,37 +106,37 @@ class Stream:
         return self.completion
 
     def cancel(self) -> Completion | None:
-        """End the answer here and keep what has come; its finish reason is `cancelled`.
+        """End the answer here and keep the text so far; the finish reason is `cancelled`.
 
-        Gives the completion, or None while a step runs: it is there when the iteration ends.
-        Raises ParameterError when the stream was closed.
+        Returns the completion, or None if a step is running; it is then set when iteration ends.
+        Raises ParameterError if the stream was closed.
         """
-        self._record.asked = self._record.asked or "cancel"
-        self._end_as_asked()
+        self._record.end_request = self._record.end_request or "cancel"
+        self._end_if_requested()
         if not self.open and self.completion is None:
             raise ParameterError("The stream was closed before its end.")
         return self.completion
 
     def close(self) -> None:
-        """Give the answer up; nothing of it is kept."""
-        self._record.asked = "close"
-        self._end_as_asked()
+        """End the stream and discard the answer."""
+        self._record.end_request = "close"
+        self._end_if_requested()
 
     def __del__(self) -> None:
-        """A forgotten stream is given up."""
+        """Close a stream that nobody references any more."""
         if getattr(self, "open", False):
             self.close()
 
-    def _end_as_asked(self) -> None:
-        """End the stream, unless a step runs: `__next__` asks again behind it."""
+    def _end_if_requested(self) -> None:
+        """End the stream, unless a step is running: `__next__` then ends it after that step."""
         try:
             self._steps.close()
-        except ValueError:  # Python's word for a generator that is running
+        except ValueError:  # raised by a generator that is executing
             return
-        self._end("cancelled" if self._record.asked == "cancel" else "close")
+        self._end("cancelled" if self._record.end_request == "cancel" else "close")
 
     def _end(self, reason: FinishReason | Literal["close"]) -> None:
-        """End the stream once; whatever happens, the model is free afterwards."""
+        """End the stream once, and release the model whatever happens."""
         with self._ending:
             try:
                 if not self.open:
@@ -147,33 +148,35 @@ class Stream:
                 else:
                     self._complete(reason)
             finally:
-                if self._work:
-                    self._work.__exit__()
+                if self._use:
+                    self._use.__exit__()
 
     def _complete(self, reason: FinishReason) -> None:
         if reason == "cancelled":
-            self._record.pieces.append(self._held_text())
+            self._record.pieces.append(self._pending_text())
         self.completion = self._record.completion(reason, self._dropped_turns)
         self._on_complete(self.completion)
 
 
 class _Record:
-    """What has come of an answer; it does not know its stream, which can so be forgotten."""
+    """What has been generated so far; has no reference to the stream, so that can be collected."""
 
     def __init__(self, ends: Collection[int]) -> None:
         self.pieces: list[str] = []
-        self.asked: Literal["cancel", "close"] | None = None  # how the stream is to end
+        self.end_request: Literal["cancel", "close"] | None = (
+            None  # how the stream was asked to end
+        )
         self._ends = ends
         self._ids: list[int] = []
         self._logprobs: list[Logprob] = []
         self._timings = Timings()
 
-    def is_asked(self) -> bool:
-        """Whether the stream was asked to end."""
-        return self.asked is not None
+    def end_requested(self) -> bool:
+        """Return whether the stream was asked to end."""
+        return self.end_request is not None
 
     def follow(self, segments: Iterator[Segment]) -> Generator[Segment, None, None]:
-        """Note each segment within its step, so that nobody ends the stream between the two."""
+        """Record each segment within its step, so that nothing can end the stream in between."""
         try:
             for segment in segments:
                 self.pieces.append(segment.text)
@@ -188,7 +191,7 @@ class _Record:
                 segments.close()
 
     def completion(self, reason: FinishReason, dropped_turns: int) -> Completion:
-        """The answer as far as it has come."""
+        """Return the answer so far."""
         return Completion(
             "".join(self.pieces),
             self._ids,

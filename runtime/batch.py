@@ -1,9 +1,9 @@
-"""Many prompts at once: sequences join and leave a batch that decodes one token a step.
+"""Continuous batching: sequences join and leave a batch that decodes one token per step.
 
-Short prompts are read together, and what one begins alike with another is read once. With float32
-and int8 linears a row of logits does not depend on the rows beside it, and every answer is the one
-that its prompt gets alone; the 4-bit kernels round one row otherwise than several, and attention
-over a float32 KV cache a prompt that is cut elsewhere.
+Short prompts are prefilled together, and a prefix shared by several prompts is computed once. With
+float32 and int8 linears, a row of logits does not depend on the other rows of the batch, so every
+answer is the one that its prompt gets alone. The 4-bit kernels round a single row differently from
+several, and attention over a float32 KV cache depends on how a prompt is split into chunks.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from issun.runtime.answer import Completion
 from issun.runtime.decoder import PREFILL_CHUNK, Decoder, IssunDecoder
 from issun.runtime.errors import ParameterError
 from issun.runtime.filters import Vector
-from issun.runtime.generate import Segment, Writer, check_prompt
-from issun.runtime.reading import Reading, fits, read_piece, should_wait
+from issun.runtime.generate import RequestState, Segment, check_prompt
+from issun.runtime.prefill import Prefill, can_prefill_together, prefill_chunks, should_wait
 from issun.runtime.sampling import SamplingParams
 from issun.runtime.slots import Slots
 
-MakeWriter = Callable[[list[int], SamplingParams, int], Writer]
+MakeState = Callable[[list[int], SamplingParams, int], RequestState]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt, how it is to be answered, and its place among the prompts."""
+    """A prompt with its sampling parameters and its index among the prompts."""
 
-    place: int
+    index: int
     prompt: list[int]
     params: SamplingParams
 
@@ -39,12 +39,12 @@ def make_jobs(
     prompts: Sequence[list[int]],
     params: SamplingParams | Sequence[SamplingParams],
 ) -> list[Job]:
-    """A job for each prompt; raises as `check_prompt` does, and for too few or many `params`."""
+    """Return one job per prompt; raises as `check_prompt`, and if `params` has another length."""
     if isinstance(params, SamplingParams):
         params = [params] * len(prompts)
     if len(params) != len(prompts):
         raise ParameterError(
-            "There are {prompts} prompts and {params} sampling parameters: give one for all "
+            "There are {prompts} prompts and {params} sampling parameters: pass one for all "
             "prompts, or one for each.",
             prompts=len(prompts),
             params=len(params),
@@ -52,94 +52,94 @@ def make_jobs(
     jobs: list[Job] = []
     for prompt, equal in groupby(prompts):
         check_prompt(decoder, prompt)
-        jobs += [Job(place, prompt, params[place]) for place, _ in enumerate(equal, len(jobs))]
+        jobs += [Job(index, prompt, params[index]) for index, _ in enumerate(equal, len(jobs))]
     return jobs
 
 
 def generate_batch(
     decoder: IssunDecoder,
     jobs: Sequence[Job],
-    make_writer: MakeWriter,
+    make_state: MakeState,
     *,
     slots: int,
 ) -> Iterator[tuple[int, Completion]]:
-    """Answer `jobs` in up to `slots` slots; gives a job's place and its answer when that ends.
+    """Run `jobs` in up to `slots` slots; yield a job's index and its answer as soon as it ends.
 
-    `make_writer` gets a prompt, its parameters and how many of its tokens need not be read. The
-    memory of the slots grows with what they hold and is given back at the end.
+    `make_state` receives a prompt, its parameters and how many of its tokens need no prefill. The
+    memory of the slots grows with their content and is freed at the end.
     """
     if not jobs:
         return
     longest = max(len(job.prompt) + job.params.max_new_tokens for job in jobs)
     cache = decoder.new_cache(min(slots, len(jobs)), min(longest, decoder.n_positions))
-    held, waiting = Slots(cache), deque(jobs)
-    running: list[_Sequence] = []  # each in the slot of its place
+    batch_slots, waiting = Slots(cache), deque(jobs)
+    running: list[_Sequence] = []  # the index is the slot
 
-    def draw(place: int, logits: Vector) -> Iterator[tuple[int, Completion]]:
-        sequence = running[place]
+    def draw(index: int, logits: Vector) -> Iterator[tuple[int, Completion]]:
+        sequence = running[index]
         if completion := sequence.draw(logits):
             last = running.pop()
-            if place < len(running):
-                running[place] = last
-            if not waiting:  # nobody is left to begin like it
-                cache.rewind(0, place)
-            held.leave(place)
-            yield sequence.job.place, completion
+            if index < len(running):
+                running[index] = last
+            if not waiting:  # no later prompt can reuse it
+                cache.rewind(0, index)
+            batch_slots.remove(index)
+            yield sequence.job.index, completion
 
     try:
         while waiting or running:
-            while waiting and not held.full:
-                new = _admit(held, waiting, make_writer)
-                while any(sequence.rest for sequence in new):
-                    read_piece(decoder, held, new, PREFILL_CHUNK)
-                held.start()
+            while waiting and not batch_slots.full:
+                new = _admit(batch_slots, waiting, make_state)
+                while any(sequence.remaining for sequence in new):
+                    prefill_chunks(decoder, batch_slots, new, PREFILL_CHUNK)
+                batch_slots.activate()
                 running += new
-                for sequence in reversed(new):  # the last of those that run
+                for sequence in reversed(new):  # the last of the running sequences
                     yield from draw(running.index(sequence), sequence.logits)
             if running:
                 logits = decoder.forward(cache, [[s.token] for s in running], range(len(running)))
-                for place in reversed(range(len(running))):
-                    yield from draw(place, logits[place])
+                for index in reversed(range(len(running))):
+                    yield from draw(index, logits[index])
     finally:
         cache.close()
 
 
-def _admit(held: Slots, waiting: deque[Job], make_writer: MakeWriter) -> list[_Sequence]:
-    """Give slots to the next jobs that are to be read together, which is one at least."""
+def _admit(batch_slots: Slots, waiting: deque[Job], make_state: MakeState) -> list[_Sequence]:
+    """Give slots to the next jobs that can be prefilled together, at least one."""
     new: list[_Sequence] = []
-    while waiting and not held.full:
+    while waiting and not batch_slots.full:
         prompt, params = waiting[0].prompt, waiting[0].params
-        known = held.known(prompt)
-        together = fits(prompt, known, new, PREFILL_CHUNK)
-        if not together or should_wait(prompt, known, new):
+        reusable = batch_slots.reusable(prompt)
+        together = can_prefill_together(prompt, reusable, new, PREFILL_CHUNK)
+        if not together or should_wait(prompt, reusable, new):
             break
-        held.join(prompt)
-        new.append(_Sequence(waiting.popleft(), make_writer(prompt, params, known), known))
+        batch_slots.join(prompt)
+        new.append(_Sequence(waiting.popleft(), make_state(prompt, params, reusable), reusable))
     return new
 
 
-class _Sequence(Reading):
-    """A job whose prompt is read, with what it has said so far."""
+class _Sequence(Prefill):
+    """A job that has a slot, and its answer so far."""
 
-    def __init__(self, job: Job, writer: Writer, known: int) -> None:
-        super().__init__(job.prompt, known)
-        self.job, self._writer = job, writer
+    def __init__(self, job: Job, state: RequestState, reusable: int) -> None:
+        super().__init__(job.prompt, reusable)
+        self.job, self._state = job, state
         self._segments: list[Segment] = []
 
     @property
     def token(self) -> int:
-        """The token that is to be read next."""
+        """The token to decode next."""
         return self._segments[-1].id
 
     def draw(self, logits: Vector) -> Completion | None:
-        """Draw the next token; gives the answer when that ends it."""
-        segment = self._writer.add(logits)
+        """Sample the next token; return the answer if that ends it."""
+        segment = self._state.add(logits)
         self._segments.append(segment)
         if segment.finish_reason is None:
             return None
         return Completion(
             "".join(s.text for s in self._segments),
-            [s.id for s in self._segments if s.id not in self._writer.ends],
+            [s.id for s in self._segments if s.id not in self._state.ends],
             segment.finish_reason,
             segment.timings,
             logprobs=tuple(s.logprob for s in self._segments if s.logprob is not None),

@@ -1,4 +1,4 @@
-"""Who works with a model: one caller at a time, and never longer than that caller exists."""
+"""Exclusive use of a model, which ends at the latest with the caller that holds it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,45 @@ from typing import Self
 from issun.runtime.errors import BusyError
 
 
-class Usage:
-    """Lets one `Work` at a time use the model; `on_end` is called whenever one has ended."""
+class UsageLock:
+    """Lets one `ExclusiveUse` at a time use the model; calls `on_end` whenever one has ended."""
 
     def __init__(self, on_end: Callable[[], object]) -> None:
         self.on_end = on_end
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt its holder
-        self._latest: weakref.ref[Work] | None = None
+        self._latest: weakref.ref[ExclusiveUse] | None = None
 
-    def begin(self, work: Work) -> None:
-        """Let `work` use the model; raises BusyError while another does."""
+    def acquire(self, use: ExclusiveUse) -> None:
+        """Let `use` use the model; raises BusyError if another one does."""
         with self._lock:
             if self.active:
                 raise BusyError(
-                    "The model is answering: finish, cancel or close that stream first."
+                    "The model is busy: finish, cancel or close the current stream first."
                 )
-            work.active = True
-            self._latest = weakref.ref(work)
+            use.active = True
+            self._latest = weakref.ref(use)
 
     @property
     def active(self) -> bool:
-        """Whether somebody uses the model."""
+        """Whether the model is in use."""
         latest = None if self._latest is None else self._latest()
         return latest is not None and latest.active
 
 
-class Work:
-    """One use of the model: a context manager, or begun and ended by a stream.
+class ExclusiveUse:
+    """One use of the model: a context manager, which a stream may also enter and exit itself.
 
-    Nothing has to be given back: a use that was interrupted before it could be ended counts only
-    as long as the object exists.
+    A use that was interrupted before its exit ends when the object is garbage-collected.
     """
 
-    def __init__(self, usage: Usage) -> None:
+    def __init__(self, usage: UsageLock) -> None:
         self.active = False
         self._usage = usage
 
     def __enter__(self) -> Self:
         """Begin; raises BusyError while another use is active."""
         try:
-            self._usage.begin(self)
+            self._usage.acquire(self)
         except BaseException:
             self.active = False
             raise

@@ -1,4 +1,4 @@
-"""A bundle's parts against each other: what does not fit together would answer wrongly."""
+"""Checks that the parts of a bundle match; otherwise answers would be wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnxruntime as ort
 from issun.runtime.errors import BundleError
 from issun.runtime.manifest import Manifest, Template
 
-# The slots of each text of a template.
+# The placeholders of each text of a template.
 _SLOTS = {
     "with_input": {"instruction", "input"},
     "without_input": {"instruction"},
@@ -26,7 +26,7 @@ _SPECIAL = re.compile(r"</?\|?\w+\|?>|\[[A-Z]+\]")
 
 
 def template_faults(template: Template, known: Collection[str]) -> list[str]:
-    """What is wrong with a template, given the tokenizer's `known` special and added tokens."""
+    """Return the faults of a template, given the tokenizer's `known` special and added tokens."""
     chat = template.chat
     texts = {
         "with_input": template.with_input,
@@ -51,7 +51,7 @@ def template_faults(template: Template, known: Collection[str]) -> list[str]:
 
 
 def check_manifest(folder: Path, manifest: Manifest, pieces: int) -> None:
-    """Raise BundleError unless tokens and template fit the network and the tokenizer's `pieces`."""
+    """Raise BundleError unless tokens and template match the network and the tokenizer."""
     tokens, rows = manifest.tokens, manifest.architecture.vocab_size
     faults = template_faults(manifest.prompt, {*tokens.special, *tokens.added})
     if tokens.pieces != pieces or pieces > rows:
@@ -89,7 +89,7 @@ def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession)
 def _raise(folder: Path, faults: list[str]) -> None:
     if faults:
         raise BundleError(
-            "{folder}: the manifest does not fit the bundle: {faults}.",
+            "{folder}: the manifest does not match the bundle: {faults}.",
             folder=folder,
             faults="; ".join(faults),
         )

@@ -1,4 +1,4 @@
-"""A conversation: a role, turns, and a KV cache that is kept between them."""
+"""A conversation: a role, turns, and a KV cache that is kept between turns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from issun.runtime.saved import SavedConversation, kv_path, read_conversation, w
 
 
 class Conversation:
-    """Turns with a model, in the prompt format of its bundle.
+    """A conversation with a model in its bundle's prompt format.
 
-    Between turns the KV cache is kept, and only what changed in the prompt is computed. When the
-    context is full the oldest turns go first, several at once so that this is rare, and the role
-    stays; `Completion.dropped_turns` counts them, `turns` keeps them. `role` is a list of lines as
-    the template has them (`User:...`, `Assistant:...`), or one text, which the template's system
-    lines wrap.
+    The KV cache is kept between turns, and only the changed part of the prompt is computed. When
+    the context is full, the oldest turns are dropped from the prompt, several at once so that this
+    is rare; the role stays. `Completion.dropped_turns` counts them, and `turns` still has them.
+    `role` is a list of lines in the template's format (`User:...`, `Assistant:...`), or one text,
+    which is wrapped in the template's system lines.
     """
 
     def __init__(
@@ -42,66 +42,65 @@ class Conversation:
         self.turns: list[Turn] = []
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
-        self._last: _Unfinished | None = None
-        self._dropped = 0  # turns that the latest turn's prompt left out
+        self._partial: _PartialAnswer | None = None
+        self._dropped = 0  # turns dropped from the latest prompt
 
     def reply(self, message: str, params: SamplingParams | None = None) -> Completion:
         """Answer `message` and add both to the turns; raises as `stream` does."""
         return self.stream(message, params).finish()
 
     def stream(self, message: str, params: SamplingParams | None = None) -> Stream:
-        """Answer `message` as it comes; the turn is added at the end, or at `cancel()`.
+        """Stream the answer to `message`; the turn is added at the end, or on `cancel()`.
 
-        Raises ParameterError for an empty message, ContextError when role and message do not fit,
-        BusyError while the model answers elsewhere.
+        Raises ParameterError for an empty message, ContextError if role and message do not fit, and
+        BusyError while the model is in use.
         """
         return self._ask(message, self.turns, params)
 
     def read_ahead(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Read what the next prompt begins with: role and turns, the last in its form as history.
+        """Prefill the prefix of the next prompt: the role and all turns.
 
-        Meant for the time in which the user reads and types, in a thread of its own: `stop()` is
-        asked before each chunk of a prefill, and what was read until then is of use. Gives the
-        number of tokens that were read. Raises BusyError while the model answers, ContextError when
-        the role does not fit.
+        Call it in a separate thread while the user reads and types. `stop()` is called before each
+        chunk of the prefill, and what was computed until then is kept. Returns the number of tokens
+        computed. Raises BusyError while the model is in use, ContextError if the role does not fit.
         """
-        # Turns that the shortest message would drop are dropped; a longer one may drop more.
+        # Drop the turns that even the shortest message would drop; a longer one may drop more.
         self._dropped = self._fit(self.turns, "あ", self.params).dropped_turns
         known = self.model.prompts.before_message(self.role, self.turns[self._dropped :])
         return self.model.read(self._cache, known, stop)
 
     def resume(self, params: SamplingParams | None = None) -> Stream:
-        """Go on with the last answer, which ended with `length` or was cancelled.
+        """Continue the last answer, which ended with `length` or was cancelled.
 
-        The segments are what is added. Raises ConversationError when there is nothing to go on
-        with, ContextError when the context is full.
+        The segments are the added text. Raises ConversationError if there is no answer to continue,
+        ContextError if the context is full.
         """
-        if self._last is None:
-            raise ConversationError("There is no cut answer to continue.")
-        return self._start(self._last, params or self.params)
+        if self._partial is None:
+            raise ConversationError("There is no truncated answer to continue.")
+        return self._start(self._partial, params or self.params)
 
     def undo(self) -> Turn:
-        """Take the last turn back; raises ConversationError when there is none."""
+        """Remove the last turn and return it; raises ConversationError if there is none."""
         self.model.check_free()
         if not self.turns:
-            raise ConversationError("There is no turn to take back.")
-        self._last = None
+            raise ConversationError("There is no turn to undo.")
+        self._partial = None
         return self.turns.pop()
 
     def retry(self, params: SamplingParams | None = None) -> Stream:
-        """Answer the last message anew; the old answer stays until the new one has ended."""
+        """Answer the last message again; the old answer stays until the new one has ended."""
         if not self.turns:
-            raise ConversationError("There is no turn to answer anew.")
+            raise ConversationError("There is no turn to answer again.")
         return self._ask(self.turns[-1].message, self.turns[:-1], params)
 
     def reset(self, role: Sequence[str] | str | None = None) -> None:
-        """Forget all turns; with `role`, take on another one."""
+        """Forget all turns; with `role`, change the role."""
         self.model.check_free()
         lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
-        self._last, self._dropped = None, 0
+        self._partial, self._dropped = None, 0
         self.role = lines
-        # The next conversation begins with the role too.
+        # The next conversation's prompts begin with the role too.
         begin = self.model.prompts.before_message(self.role, [])
         self._cache.keep_common_prefix([*begin, -1])
         self._cache.shrink()
@@ -109,34 +108,34 @@ class Conversation:
     def save(self, path: str | Path, *, keep_cache: bool = True) -> int:
         """Write role and turns as JSON to a new file that only its owner can read.
 
-        With `keep_cache` what the KV cache holds of them goes to a file beside it, `path` with
-        `.kv` behind, so that `load` with the same bundle need not compute it again: 393 kB a token
-        for the 1.3 B shape in float32, 98 kB in int8. Gives the bytes of that file, 0 where there
-        is none; none is written while the model answers. Raises ConversationError when a file
-        exists or cannot be written.
+        With `keep_cache`, the KV cache is written to a second file, `path` plus `.kv`, so that
+        `load` with the same bundle need not compute it again. Per token that is 393 kB for the 1.3
+        B shape in float32 and 98 kB in int8. Returns the bytes of that file, or 0 if there is none;
+        it is not written while the model is in use. Raises ConversationError if a file exists or
+        cannot be written.
         """
         path = user_path(path)
-        beside = kv_path(path)
-        if keep_cache and os.path.lexists(beside):
-            raise ConversationError("{path} exists: choose another name.", path=beside)
+        kv_file = kv_path(path)
+        if keep_cache and os.path.lexists(kv_file):
+            raise ConversationError("{path} exists: choose another name.", path=kv_file)
         write_conversation(path, SavedConversation.of(self.role, self.turns))
         if not keep_cache or not isinstance(self._cache, KVCache):
             return 0
         try:
             with self.model.busy():
-                return self._save_cache(self._cache, beside)
-        except (BusyError, ParameterError):  # it is answering, or closed
+                return self._save_cache(self._cache, kv_file)
+        except (BusyError, ParameterError):  # in use or closed
             return 0
         except OSError as error:
             raise ConversationError(
-                "{path} is written, but not the KV cache {beside}: {reason}",
+                "{path} was written, but not the KV cache {kv_file}: {reason}",
                 path=path,
-                beside=beside,
+                kv_file=kv_file,
                 reason=reason_of(error),
             ) from error
 
     def _save_cache(self, cache: KVCache, path: Path) -> int:
-        """Write what the next prompt begins with; nothing of turns that were taken back."""
+        """Write the prefix of the next prompt, without turns that were undone."""
         turns = self.turns[self._dropped :]
         known = self.model.prompts.before_message(self.role, turns)
         shared = common_prefix(cache.ids[0], known)
@@ -145,19 +144,19 @@ class Conversation:
         return write_kv(path, cache, shared, self.model.manifest.bundle_id, dropped=self._dropped)
 
     def load(self, path: str | Path) -> None:
-        """Take role and turns from a saved file; raises ConversationError and changes nothing.
+        """Replace role and turns by a saved conversation; on ConversationError nothing changes.
 
-        The KV cache beside it is taken too where it is whole and this bundle's. Raises BusyError
-        while the model answers.
+        The saved KV cache is loaded too if it is intact and of the same bundle. Raises BusyError
+        while the model is in use.
         """
         path = user_path(path)
         with self.model.busy():
             saved = read_conversation(path)
             self.role = saved.role
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
-            self._last, self._dropped = None, 0
-            if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - a name too long for one is no error
-                with suppress(OutOfMemoryError):  # then it is computed again, as far as that goes
+            self._partial, self._dropped = None, 0
+            if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - unlike Path.is_file, never raises for a long name
+                with suppress(OutOfMemoryError):  # then the next prompt is computed instead
                     held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
                     self._dropped = held.dropped if held else 0
 
@@ -169,8 +168,8 @@ class Conversation:
     def _ask(self, message: str, earlier: Sequence[Turn], params: SamplingParams | None) -> Stream:
         params = params or self.params
         fitted = self._fit(earlier, message, params)
-        asked = _Unfinished(place=len(earlier), message=message, prompt=fitted)
-        return self._start(asked, params)
+        partial = _PartialAnswer(turn_index=len(earlier), message=message, prompt=fitted)
+        return self._start(partial, params)
 
     def _fit(self, earlier: Sequence[Turn], message: str, params: SamplingParams) -> FittedPrompt:
         return self.model.prompts.chat(
@@ -181,37 +180,37 @@ class Conversation:
             dropped=self._dropped,
         )
 
-    def _start(self, unfinished: _Unfinished, params: SamplingParams) -> Stream:
-        def keep(completion: Completion) -> None:
+    def _start(self, partial: _PartialAnswer, params: SamplingParams) -> Stream:
+        def record(completion: Completion) -> None:
             if completion.finish_reason == "cancelled" and not completion.ids:
-                return  # stopped before anything came: nothing has changed
-            reply = unfinished.reply + completion.text
-            answer = [*unfinished.answer, *completion.ids]
-            self._last = None  # an interrupt here must not leave an older answer to continue
-            self.turns[unfinished.place :] = [Turn(unfinished.message, reply)]
-            self._dropped = unfinished.prompt.dropped_turns
+                return  # cancelled before the first token: nothing has changed
+            reply = partial.reply + completion.text
+            answer = [*partial.answer, *completion.ids]
+            self._partial = None  # so that an interrupt here leaves no older answer to continue
+            self.turns[partial.turn_index :] = [Turn(partial.message, reply)]
+            self._dropped = partial.prompt.dropped_turns
             cut = answer and completion.finish_reason != "stop"
-            self._last = replace(unfinished, answer=answer, reply=reply) if cut else None
+            self._partial = replace(partial, answer=answer, reply=reply) if cut else None
 
         self.model.check_free()
-        # What the cache held before, as far as the new prompt does not replace it.
+        # On abandon, keep the part of these ids that the new prompt has not replaced.
         before = [*self._cache.ids[0], -1]
         return self.model.start(
             self._cache,
-            unfinished.prompt.ids,
+            partial.prompt.ids,
             params,
-            answer=unfinished.answer,
-            dropped_turns=unfinished.prompt.dropped_turns,
-            on_complete=keep,
+            answer=partial.answer,
+            dropped_turns=partial.prompt.dropped_turns,
+            on_complete=record,
             on_abandon=lambda: self._cache.keep_common_prefix(before),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Unfinished:
-    """An answer as far as it has come: its place in the turns, the question, ids and text."""
+class _PartialAnswer:
+    """An incomplete answer: its index among the turns, the message, the prompt, ids and text."""
 
-    place: int
+    turn_index: int
     message: str
     prompt: FittedPrompt
     answer: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How many threads decoding is to have: one for each fast core."""
+"""The default number of threads: one per fast core."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from issun.runtime.cgroups import control_groups
 
 _ROOT = Path("/")
 _DEVICES = Path("/sys/devices")
-_CORES, _CLASS = 0, 9  # RelationProcessorCore, and where a record has its EfficiencyClass
+_CORES, _CLASS = 0, 9  # RelationProcessorCore; the offset of EfficiencyClass in a record
 
 
 def physical_cores(devices: Path = _DEVICES, root: Path = _ROOT) -> int:
-    """Physical cores that this process may use, without hyper-threads and efficiency cores.
+    """Return the physical cores that this process may use, without efficiency cores.
 
-    A thread on a slow core would let the others wait. Linux lists the performance cores of Intel's
-    hybrids and tells the capacity of Arm's cores, macOS counts its fastest level, Windows tells
-    each core's class of efficiency; elsewhere all physical cores count. A quota of CPU time, as
-    containers have it, leaves as many as it pays for, rounded up: more would be stopped for the
-    rest of each period.
+    Hyper-threads do not count, and a thread on a slow core would make the others wait. Linux lists
+    the performance cores of Intel's hybrids and reports the capacity of Arm's cores, macOS reports
+    the cores of its fastest level, and Windows reports each core's efficiency class; elsewhere all
+    physical cores count. A CPU quota, as set for containers, limits the number, rounded up: more
+    threads would be throttled for the rest of each period.
     """
     if sys.platform == "darwin" and (cores := _apple_performance_cores()):
         return cores
@@ -31,18 +31,18 @@ def physical_cores(devices: Path = _DEVICES, root: Path = _ROOT) -> int:
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
         cores = _fast_cores(devices, allowed) or min(_all_physical(), len(allowed))
-        return min([cores, *_paid_cores(root)])
+        return min([cores, *_quota_cores(root)])
     return _all_physical()
 
 
-def _paid_cores(root: Path) -> Iterator[int]:
-    """How many CPUs the quota of each control group of this process pays for, rounded up."""
+def _quota_cores(root: Path) -> Iterator[int]:
+    """Yield the CPU quota of each control group of this process, rounded up to whole CPUs."""
     for group in control_groups("cpu", root):
         if group.version == 1:
             quota, period = group.read("cpu.cfs_quota_us"), group.read("cpu.cfs_period_us")
         else:
             quota, _, period = group.read("cpu.max").partition(" ")
-        # "max" and -1 are no quota.
+        # "max" and -1 mean no quota.
         if quota.isdigit() and period.isdigit() and int(quota) and int(period):
             yield -(-int(quota) // int(period))
 
@@ -55,9 +55,9 @@ def _all_physical() -> int:
 
 
 def _fast_cores(devices: Path, allowed: set[int]) -> int:
-    """Cores at least three quarters as fast as the fastest one; 0 where Linux does not tell."""
+    """Return the cores at least 3/4 as fast as the fastest one; 0 if Linux does not report them."""
     fast = _cpu_list(_read(devices / "cpu_core" / "cpus") or "")
-    speeds: dict[str, int] = {}  # by the logical CPUs of a core
+    speeds: dict[str, int] = {}  # the key is the core's list of logical CPUs
     for cpu in (allowed & fast) or allowed:
         folder = devices / "system" / "cpu" / f"cpu{cpu}"
         core = _read(folder / "topology" / "thread_siblings_list")
@@ -69,7 +69,7 @@ def _fast_cores(devices: Path, allowed: set[int]) -> int:
 
 
 def _cpu_list(text: str) -> set[int]:
-    """The numbers that Linux writes as "0-3,8"."""
+    """Parse a list of CPU numbers such as "0-3,8"."""
     ranges = [part.partition("-") for part in text.split(",") if part]
     return {cpu for a, _, b in ranges for cpu in range(int(a), int(b or a) + 1)}
 
@@ -82,17 +82,17 @@ def _read(path: Path) -> str | None:
 
 
 def _apple_performance_cores() -> int:
-    """Cores of the fastest level; 0 on a Mac with cores of one kind."""
+    """Return the cores of the fastest level; 0 on a Mac with cores of one kind."""
     count = ctypes.c_int(0)
     size = ctypes.c_size_t(ctypes.sizeof(count))
-    found = ctypes.CDLL(None).sysctlbyname(
+    status = ctypes.CDLL(None).sysctlbyname(
         b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, 0
     )
-    return count.value if found == 0 else 0
+    return count.value if status == 0 else 0
 
 
 def _fastest_class(records: bytes) -> int:
-    """Cores of the highest class among Windows' PROCESSOR_RELATIONSHIP records; 0 without any.
+    """Count the highest class among Windows' PROCESSOR_RELATIONSHIP records; 0 if there are none.
 
     Each record begins with its relationship and size in 32 bits; byte 9 is the class, and a higher
     one is faster (SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX in Microsoft's documentation).
@@ -106,9 +106,9 @@ def _fastest_class(records: bytes) -> int:
 
 
 def _windows_cores() -> bytes:
-    """One record for each physical core of the machine; empty where Windows gives none."""
-    ask = ctypes.WinDLL("kernel32").GetLogicalProcessorInformationEx  # type: ignore[attr-defined]
+    """Return one record for each physical core; empty if Windows reports none."""
+    query = ctypes.WinDLL("kernel32").GetLogicalProcessorInformationEx  # type: ignore[attr-defined]
     size = ctypes.c_uint32(0)
-    ask(_CORES, None, ctypes.byref(size))
+    query(_CORES, None, ctypes.byref(size))
     records = ctypes.create_string_buffer(size.value)
-    return records.raw if ask(_CORES, records, ctypes.byref(size)) else b""
+    return records.raw if query(_CORES, records, ctypes.byref(size)) else b""

@@ -1,4 +1,4 @@
-"""ids -> logits: one session, which fills KV caches."""
+"""Token ids to logits: one ONNX Runtime session that fills KV caches."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ from issun.runtime.session import graph_errors
 Logits = NDArray[np.float32]
 
 PREFILL_CHUNK = 128  # measured: 559 tok/s in chunks of 128 against 528 in one call of 512
-_TABLE = 16 << 20  # bytes: of what is mapped, only the embedding's table is as large
+_MIN_TABLE_BYTES = 16 << 20  # bytes: only the embedding table's mapping is as large
 
 
 class Decoder(ABC):
-    """A graph that continues token sequences; `forward` is all that its kinds differ in."""
+    """A graph that continues token sequences; subclasses differ only in `forward`."""
 
     kv_cache: KVCacheType = "float32"
 
     def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
         self.session = session
-        self.pages = FilePages()  # who loads the session says what it maps
+        self.pages = FilePages()  # set by the code that opens the session
         self.n_positions = architecture.n_positions
         self.vocab_size = architecture.vocab_size
 
     @abstractmethod
     def new_cache(self, slots: int = 1) -> Cache:
-        """An empty cache for `slots` sequences."""
+        """Return an empty cache for `slots` sequences."""
 
     @abstractmethod
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
-        """Read one chunk of ids a slot, in the first slots, and give the logits of `rows`.
+        """Run one chunk of ids per slot, starting at the first slot; return the logits of `rows`.
 
-        Every chunk has at least one id. `rows` count in the chunks padded to the longest and laid
-        one behind the other. Gives (len(rows), vocab_size) float32. Raises
-        ContextError past the context and ParameterError for an id or a row out of range, both
-        before anything is computed.
+        Every chunk has at least one id. `rows` index the rows of all chunks, each padded to the
+        longest, one after another. Returns (len(rows), vocab_size) float32. Raises ContextError if
+        the context would overflow and ParameterError for an id or a row out of range, both before
+        any computation.
         """
 
     def prefill(self, cache: Cache, ids: Sequence[int]) -> Logits:
-        """Read `ids` behind what `cache` (one slot) holds; gives the last (vocab_size,) logits."""
+        """Append `ids` to `cache` (one slot); return the logits of the last one, (vocab_size,)."""
         self._check(cache, [ids], [])
-        *chunks, last = cut(ids)
+        *chunks, last = split_chunks(ids)
         for chunk in chunks:
             self.forward(cache, [chunk], [])
         logits: Logits = self.forward(cache, [last], [len(last) - 1])[0]
         return logits
 
     def step(self, cache: Cache, token: int) -> Logits:
-        """Read one id behind what `cache` (one slot) holds; gives (vocab_size,) logits."""
+        """Append one id to `cache` (one slot) and return its logits, (vocab_size,)."""
         logits: Logits = self.forward(cache, [[token]], [0])[0]
         return logits
 
     def score(self, cache: Cache, ids: Sequence[int]) -> Iterator[Logits]:
-        """Read `ids` and give the logits of every position, (chunk, vocab_size) at a time."""
+        """Append `ids` and yield the logits of every position, (chunk, vocab_size) at a time."""
         self._check(cache, [ids], [])
-        for chunk in cut(ids):
+        for chunk in split_chunks(ids):
             yield self.forward(cache, [chunk], range(len(chunk)))
 
     def check_ids(self, ids: Sequence[int]) -> None:
-        """Raise ParameterError unless `ids` are one or more ids of the model."""
+        """Raise ParameterError unless `ids` is a nonempty sequence of valid ids."""
         if not ids:
-            raise ParameterError("There is nothing to read: the list of ids is empty.")
+            raise ParameterError("The list of ids is empty.")
         for token in ids:
             if not isinstance(token, Integral) or not 0 <= token < self.vocab_size:
                 raise ParameterError(
-                    "The id {id!r} is out of range: the model has the ids 0 to {last}.",
+                    "The id {id!r} is out of range: the model has ids 0 to {last}.",
                     id=token,
                     last=self.vocab_size - 1,
                 )
 
-    def _check_room(self, cache: Cache, chunks: Sequence[Sequence[int]], first: int) -> None:
+    def _check_length(self, cache: Cache, chunks: Sequence[Sequence[int]], first: int) -> None:
         limit = min(self.n_positions, cache.positions)
         for slot, chunk in enumerate(chunks, first):
             held = cache.ids[slot]
@@ -98,59 +98,59 @@ class Decoder(ABC):
         rows: Sequence[int],
         first: int = 0,
     ) -> None:
-        # The graph itself answers ids and rows out of range with wrong numbers, silently.
+        # For ids and rows out of range the graph itself silently computes wrong numbers.
         for chunk in chunks:
             self.check_ids(chunk)
-        self._check_room(cache, chunks, first)
+        self._check_length(cache, chunks, first)
         num_rows = len(chunks) * max(map(len, chunks))
         for row in rows:
             if not 0 <= row < num_rows:
                 raise ParameterError(
-                    "The logits row {row} is out of range: there are the rows 0 to {last}.",
+                    "The logits row {row} is out of range: there are rows 0 to {last}.",
                     row=row,
                     last=num_rows - 1,
                 )
 
 
-def cut(ids: Sequence[int], most: int = PREFILL_CHUNK) -> Iterator[Sequence[int]]:
-    """Cut ids into prefill chunks of at most `most`; none but a lone id has one row.
+def split_chunks(ids: Sequence[int], max_size: int = PREFILL_CHUNK) -> Iterator[Sequence[int]]:
+    """Split ids into prefill chunks of at most `max_size`; only a single id becomes a 1-row chunk.
 
-    Attention takes another kernel for one row, so a last chunk of one row would make the result
-    depend on how a prompt is cut.
+    Attention uses a different kernel for a single row, so a trailing chunk of one row would make
+    the result depend on how a prompt is split.
     """
     start, end = 0, len(ids)
     while start < end:
-        size = min(most, end - start)
-        if end - start == most + 1:
+        size = min(max_size, end - start)
+        if end - start == max_size + 1:
             size -= 1
         yield ids[start : start + size]
         start += size
 
 
 class IssunDecoder(Decoder):
-    """The graph that issun exports: shared buffers, ragged batches, logits of chosen rows."""
+    """The graph that issun exports: shared buffers, ragged batches, logits of selected rows."""
 
     def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
         super().__init__(session, architecture)
         self.kv_cache = kv_cache_type(session)
         self._architecture = architecture
-        self._most_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
+        self._max_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
 
     @property
     def slot_bytes(self) -> int:
-        """Memory of one sequence's keys and values when it fills the context."""
+        """Bytes of one sequence's keys and values at full context."""
         shape = self._architecture
         width = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim
         return width * np.dtype(self.kv_cache).itemsize * (self.n_positions + PREFILL_CHUNK)
 
     @property
     def _working_bytes(self) -> int:
-        """About what a token takes while it is read: a block's activations, which are float32."""
+        """Approximate bytes of activations per token: those of one block, in float32."""
         shape = self._architecture
         return 4 * (7 * shape.n_embd + 2 * shape.n_inner)
 
     def new_cache(self, slots: int = 1, positions: int | None = None) -> KVCache:
-        """An empty cache for `slots` sequences of up to `positions` tokens (default: all)."""
+        """Return an empty cache for `slots` sequences of up to `positions` tokens each."""
         positions = positions or self.n_positions
         with memory_for(slots * positions):
             return KVCache(self.session, self._architecture, slots, positions, PREFILL_CHUNK)
@@ -163,7 +163,7 @@ class IssunDecoder(Decoder):
         *,
         first: int = 0,
     ) -> Logits:
-        """Read one chunk a slot, from the slot `first` on; see `Decoder.forward`."""
+        """Run one chunk per slot, starting at slot `first`; see `Decoder.forward`."""
         if not isinstance(cache, KVCache):
             raise TypeError(type(cache))
         self._check(cache, chunks, rows, first)
@@ -176,7 +176,7 @@ class IssunDecoder(Decoder):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
         with memory_for(int(lengths.sum())):
-            self._ask_for_memory(cache, range(first, first + len(chunks)), shape[1])
+            self._reserve_memory(cache, range(first, first + len(chunks)), shape[1])
             logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
         feeds = {
@@ -193,16 +193,16 @@ class IssunDecoder(Decoder):
                 binding.bind_cpu_input(name, array)
             binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
             self.session.run_with_iobinding(binding)
-        if lengths.max() > 1:  # a few rows were read, and with each a whole piece of the file
-            self.pages.drop(_TABLE)
+        if lengths.max() > 1:  # each embedding row that was read has mapped a block of the file
+            self.pages.drop(_MIN_TABLE_BYTES)
         for slot, chunk in enumerate(chunks, first):
             cache.touched[slot] = max(cache.touched[slot], len(cache.ids[slot]) + shape[1])
             cache.ids[slot].extend(chunk)
-        self._most_rows = max(self._most_rows, input_ids.size)
+        self._max_rows = max(self._max_rows, input_ids.size)
         return logits
 
-    def _ask_for_memory(self, cache: KVCache, slots: range, rows: int) -> None:
-        """Raise MemoryError where the system has no room for `rows` new rows in each of `slots`."""
-        more_rows = max(0, len(slots) * rows - self._most_rows)
+    def _reserve_memory(self, cache: KVCache, slots: range, rows: int) -> None:
+        """Raise MemoryError unless there is memory for `rows` new rows in each of `slots`."""
+        new_rows = max(0, len(slots) * rows - self._max_rows)
         positions = {slot: len(cache.ids[slot]) + rows for slot in slots}
-        cache.ask(positions, more_rows * self._working_bytes)
+        cache.reserve(positions, new_rows * self._working_bytes)

@@ -1,4 +1,4 @@
-"""The errors of the runtime: each is one line that a person can act on."""
+"""The errors of the runtime; each is one line that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -6,56 +6,55 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import PurePath
 
-_LONGEST = 1000  # characters of a value in a message
+_MAX_LENGTH = 1000  # characters of a value in a message
 
-Notify = Callable[..., None]  # gets a template and its values, as an error has them
+Notify = Callable[..., None]  # called with a template and its values, as an error's
 
 
 class IssunError(Exception):
     """Base of every error that issun raises on purpose.
 
-    The message is kept as a template with its values, so that the command line can say it in
-    another language.
+    The message is kept as a template and its values, so that the command line can translate it.
     """
 
     def __init__(self, template: str, **values: object) -> None:
-        """Take an English sentence with `{name}` fields and the values of these."""
+        """Take an English sentence with `{name}` fields, and their values."""
         values = {name: _shortened(value) for name, value in values.items()}
         super().__init__(template.format(**values))
         self.template = template
         self.values = values
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickled by template and values, since the message alone may hold braces."""
+        """Pickle the template and values, since the formatted message may contain braces."""
         return partial(type(self), self.template, **self.values), ()
 
 
 class BundleError(IssunError):
-    """The bundle is missing, damaged, too new, or no bundle at all."""
+    """The bundle is missing, damaged, too new, or not a bundle."""
 
 
 class ParameterError(IssunError):
-    """A value is outside the range that it may have."""
+    """A value is outside its range."""
 
 
 class ContextError(IssunError):
-    """A prompt, a role or a message does not fit into the model's context."""
+    """A prompt, role or message does not fit into the model's context."""
 
 
 class OutOfMemoryError(IssunError):
-    """The system gives no more memory; what the model had read before is kept."""
+    """There is not enough memory; the model keeps what it had computed before."""
 
 
 class SamplingError(IssunError):
-    """No token can be drawn: the logits are not numbers, or every token is banned."""
+    """No token can be sampled: the logits are NaN, or every token is banned."""
 
 
 class BusyError(IssunError):
-    """The model is already answering; one model serves one caller at a time."""
+    """The model is in use; it serves one caller at a time."""
 
 
 class CompilerBusyError(BusyError):
-    """Too many schemas and patterns wait to be compiled."""
+    """Too many schemas and patterns are waiting to be compiled."""
 
 
 class ConversationError(IssunError):
@@ -63,10 +62,10 @@ class ConversationError(IssunError):
 
 
 def _shortened(value: object) -> object:
-    """A text without its middle where it is too long for a line: names in files may be huge."""
-    if not isinstance(value, str | PurePath) or len(text := str(value)) <= _LONGEST:
+    """Cut the middle out of a text that is too long for a message, such as a name in a file."""
+    if not isinstance(value, str | PurePath) or len(text := str(value)) <= _MAX_LENGTH:
         return value
-    return f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
+    return f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 4 :]}"
 
 
 def check_choice(name: str, value: object, known: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Paths, new files and reading errors as a user means them."""
+"""Paths, text files and new files of the user."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from issun.runtime.errors import ParameterError
 
 _UTF_8 = "utf-8"
+_MAX_BYTES = 64 << 20  # of a text that the user names
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
-# Kana and kanji in UTF-8, the last perhaps cut off. Here and there Shift JIS looks like one.
+# Kana and kanji in UTF-8, the last one perhaps truncated. Shift JIS seldom looks like one.
 _JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 def user_path(path: str | Path) -> Path:
-    """`path` with `~` made a home folder; raises ParameterError for what cannot be a path."""
+    """Return `path` with `~` expanded; raises ParameterError for text that cannot be a path."""
     if not str(path).strip() or "\0" in str(path):
-        raise ParameterError("{path!r} is no path.", path=str(path))
+        raise ParameterError("{path!r} is not a path.", path=str(path))
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # ~somebody who has no home here
+    except RuntimeError:  # ~name of an unknown user
         return Path(path)
 
 
-# Longest first: UTF-16's mark is the beginning of UTF-32's.
-_MARKS = (
+# Longest first: the mark of UTF-16 is a prefix of that of UTF-32.
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -43,12 +45,12 @@ _MARKS = (
 
 
 def as_utf8(raw: bytes) -> bytes:
-    """What a user's file holds as UTF-8 without a byte-order mark.
+    """Return the content of a user's file as UTF-8 without a byte-order mark.
 
-    Windows writes such marks, and PowerShell's `>` writes UTF-16. What has no mark is returned as
-    it is. Raises UnicodeDecodeError for damaged text behind a mark.
+    Windows programs write such marks, and PowerShell's `>` writes UTF-16. Content without a mark is
+    returned unchanged. Raises UnicodeDecodeError for damaged text after a mark.
     """
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
             if encoding == "utf-8-sig":
                 return raw.removeprefix(mark)
@@ -56,8 +58,8 @@ def as_utf8(raw: bytes) -> bytes:
     return raw
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to be read; raises OSError for a pipe or a device, which might never end."""
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; raises OSError for a pipe or device, which might never end."""
     found = path.stat().st_mode
     if stat.S_ISDIR(found):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -67,10 +69,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file that the user named; ParameterError says why it cannot be read."""
+    """Read a text file named by the user; raises ParameterError with the reason."""
     path = user_path(path)
     try:
-        text = decode_utf8(as_utf8(path.read_bytes()))
+        text = decode_utf8(as_utf8(_read(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -78,10 +80,20 @@ def read_text(path: str | Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def decode_utf8(raw: bytes) -> str:
-    """`raw` as UTF-8 without its byte-order mark; raises UnicodeDecodeError.
+def _read(path: Path) -> bytes:
+    """Read a file or pipe; raises OSError if it is larger than `_MAX_BYTES`."""
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
-    ISO-2022-JP is valid UTF-8 by its bytes. No text holds its escape sequences, so it raises too.
+
+def decode_utf8(raw: bytes) -> str:
+    """Decode UTF-8, with or without a byte-order mark; raises UnicodeDecodeError.
+
+    ISO-2022-JP is valid UTF-8 byte by byte. Its escape sequences never occur in text, so they
+    raise.
     """
     if escape := _ISO_2022_JP.search(raw):
         raise UnicodeDecodeError(_UTF_8, raw, *escape.span(), "an escape sequence of ISO-2022-JP")
@@ -89,9 +101,9 @@ def decode_utf8(raw: bytes) -> str:
 
 
 def guess_encoding(raw: bytes) -> str | None:
-    """What text that is not UTF-8 is probably encoded in, as iconv and Python name it.
+    """Guess the encoding of text that is not UTF-8, by the name that iconv and Python know.
 
-    None where nothing fits, and where `raw` is UTF-8 but for a damaged place.
+    Returns None if nothing fits, or if `raw` is UTF-8 except for a damaged part.
     """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
@@ -103,7 +115,7 @@ def guess_encoding(raw: bytes) -> str | None:
         return "utf-16-le" if odd >= even else "utf-16-be"
     if 2 * sum(map(len, _JAPANESE_UTF8.findall(raw))) > len(_NOT_ASCII.findall(raw)):
         return None
-    # Text in Shift JIS is hardly ever valid as EUC-JP, while the reverse is common.
+    # Text in Shift JIS is rarely valid EUC-JP, while the reverse is common.
     return next((name for name in ("euc-jp", "cp932") if _is_text_in(name, raw)), None)
 
 
@@ -112,13 +124,13 @@ def _is_text_in(encoding: str, raw: bytes) -> bool:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
         return False
-    return not any("\ue000" <= character <= "\uf8ff" for character in text)  # user-defined ones
+    return not any("\ue000" <= character <= "\uf8ff" for character in text)  # private use area
 
 
 def reason_of(error: Exception) -> str:
-    """Why reading or writing failed, without the path, which the message names."""
+    """Return why reading or writing failed, without the path, which the message has anyway."""
     if isinstance(error, UnicodeDecodeError):
-        if error.encoding.startswith(("utf-16", "utf-32")):  # its mark says so
+        if error.encoding.startswith(("utf-16", "utf-32")):  # from its byte-order mark
             return f"it is {error.encoding}, and damaged (byte {error.start + 1})"
         if encoding := guess_encoding(error.object):
             return f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
@@ -126,24 +138,36 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no handle to a folder that could be flushed
+    # Windows flushes only what is open for writing.
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file of its owner's, to be written; it is at `path` when the block ends well, and whole.
+    """Open a new private file for writing; it appears at `path`, complete, when the block succeeds.
 
-    A process that is killed on the way leaves nothing at `path`, but a `.issun.*` beside it. Raises
-    OSError, of which FileExistsError where `path` exists.
+    A process that is killed in between leaves at most a `.issun.*` file in the folder. Raises
+    OSError, in particular FileExistsError if `path` exists.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".issun.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".issun.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
-        _put(Path(name), path)
+        _move_into_place(Path(name), path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _put(file: Path, path: Path) -> None:
-    """Let `file` be at `path`, unless something is there."""
+def _move_into_place(file: Path, path: Path) -> None:
+    """Move `file` to `path` unless that exists."""
     if os.name == "nt":
         file.rename(path)
         return
@@ -151,6 +175,6 @@ def _put(file: Path, path: Path) -> None:
         os.link(file, path)
     except FileExistsError:
         raise
-    except OSError:  # of a file system without links
+    except OSError:  # a file system without hard links
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         file.replace(path)

@@ -1,7 +1,7 @@
-"""What sampling does to logits, (vocab,) float32. An id that is out is at minus infinity.
+"""Filters of logits, (vocab,) float32. A masked id has a logit of minus infinity.
 
-Bans, bias and penalties write into the logits that they are given; the others give new ones. Behind
-a step of the model nothing of numpy is in the CPU's caches: its calls cost more than what they do.
+Bans, bias and penalties modify the logits in place; the others return new ones. After a step of the
+model nothing of numpy is in the CPU's caches, so a numpy call costs more than the work it does.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 
-OUT = np.float32(-np.inf)
-_LOWEST = np.finfo(np.float32).min  # of what is not out
-_LEAST_PENALTY = 1e-30  # what is divided by a smaller one may be beyond float32
-_BLOCK = 256  # ids that are looked at together
-_FEW = 1024  # ids that mostly hold as much of the probability as counts
+MASKED = np.float32(-np.inf)
+_LOWEST = np.finfo(np.float32).min  # of logits that are not masked
+_MIN_PENALTY = 1e-30  # dividing by less may overflow float32
+_BLOCK = 256  # ids that are examined together
+_CANDIDATES = 1024  # this many of the most likely ids nearly always suffice
 
 
 def ban(logits: Vector, ids: Sequence[int] | NDArray[np.int64]) -> None:
-    """Put `ids` out."""
-    logits[np.asarray(ids, np.int64)] = OUT
+    """Mask `ids`."""
+    logits[np.asarray(ids, np.int64)] = MASKED
 
 
 def ban_sequences(logits: Vector, seen: Sequence[int], sequences: Sequence[Sequence[int]]) -> None:
-    """Put out the last id of each of `sequences` whose other ids are the latest ones `seen`."""
+    """Mask the last id of each of `sequences` whose other ids are the latest ones in `seen`."""
     for *before, last in sequences:
-        # As in transformers, where a sequence as long as the text and one more does not count.
+        # As in transformers, a sequence one longer than the text does not count.
         if not before or (len(seen) > len(before) and list(seen[-len(before) :]) == before):
-            logits[last] = OUT
+            logits[last] = MASKED
 
 
 def add_bias(logits: Vector, bias: Mapping[int, float]) -> None:
-    """Add to the logits of single ids."""
+    """Add a bias to the logits of individual ids."""
     logits[list(bias)] += np.fromiter(bias.values(), np.float32, len(bias))
 
 
 def penalize_repetition(logits: Vector, seen: Sequence[int], penalty: float) -> None:
-    """Divide positive and multiply negative logits of ids seen (CTRL, arXiv 1909.05858)."""
+    """Divide positive and multiply negative logits of the ids seen (CTRL, arXiv 1909.05858)."""
     ids = np.fromiter(set(seen), np.int64)
-    scores, penalty = logits[ids], max(penalty, _LEAST_PENALTY)
+    scores, penalty = logits[ids], max(penalty, _MIN_PENALTY)
     logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
 
 
 def penalize_presence_and_frequency(
     logits: Vector, answer: Sequence[int], presence: float, frequency: float
 ) -> None:
-    """Take `presence` once and `frequency` per occurrence from ids in the answer (OpenAI API)."""
-    found = Counter(answer)  # np.unique is more code, none of it in a cache after a step
+    """Subtract `presence` once and `frequency` per occurrence from ids in the answer (OpenAI)."""
+    found = Counter(answer)  # np.unique runs more code, none of it cached after a step
     ids = np.fromiter(found, np.int64, len(found))
     counts = np.fromiter(found.values(), np.int64, len(found))
     logits[ids] -= (presence + frequency * counts).astype(np.float32)
 
 
 def no_repeat_ngram(logits: Vector, seen: Sequence[int], size: int) -> None:
-    """Put out every id that would repeat an n-gram of `size` ids."""
+    """Mask every id that would repeat an n-gram of `size` ids."""
     if len(seen) < size:
         return
     ids = np.asarray(seen, np.int64)
     starts = len(ids) - size + 1
     same = np.ones(starts, bool)
-    for place in range(size - 1):
-        same &= ids[place : place + starts] == ids[starts + place]
+    for offset in range(size - 1):
+        same &= ids[offset : offset + starts] == ids[starts + offset]
     ban(logits, ids[size - 1 :][same])
 
 
@@ -77,8 +77,8 @@ def scale_temperature(logits: Vector, temperature: float) -> Vector:
     return scaled
 
 
-def likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
-    """The ids of the k largest (and of what equals the k-th) that are not out, in order."""
+def top_k_ids(logits: Vector, k: int) -> NDArray[np.intp]:
+    """Return the ids of the k largest logits (and of ties with the k-th) not masked, ascending."""
     k = min(k, len(logits))
     ids = _candidates(logits, k)
     scores = logits[ids]
@@ -88,9 +88,9 @@ def likeliest(logits: Vector, k: int) -> NDArray[np.intp]:
 
 
 def _candidates(logits: Vector, k: int) -> NDArray[np.intp]:
-    """A few ids that hold the k largest, in order; all of them where blocks do not help.
+    """Return a few ids, ascending, that include the k largest; all ids if blocks do not help.
 
-    The k-th largest of the blocks' maxima is not above the k-th largest of all.
+    The k-th largest of the blocks' maxima is at most the k-th largest of all.
     """
     blocks = len(logits) // _BLOCK
     if k > blocks:
@@ -100,21 +100,21 @@ def _candidates(logits: Vector, k: int) -> NDArray[np.intp]:
 
 
 def keep_top_p(logits: Vector, p: float) -> Vector:
-    """Keep the fewest likeliest ids whose probabilities reach p (arXiv 1904.09751)."""
+    """Keep the smallest set of most likely ids whose probabilities reach p (arXiv 1904.09751)."""
     if p >= 1:
         return logits
-    return _keep(logits, _fewest(-logits, softmax(logits), p))
+    return _keep(logits, _smallest_set(-logits, softmax(logits), p))
 
 
 def keep_min_p(logits: Vector, p: float) -> Vector:
-    """Keep ids at least p times as likely as the likeliest."""
+    """Keep ids at least p times as likely as the most likely one."""
     if p <= 0:
         return logits
-    return np.where(logits < logits.max() + np.float32(math.log(p)), OUT, logits)
+    return np.where(logits < logits.max() + np.float32(math.log(p)), MASKED, logits)
 
 
 def keep_typical(logits: Vector, p: float) -> Vector:
-    """Keep the fewest ids of most typical surprise that reach p together (arXiv 2202.00666)."""
+    """Keep the smallest set of most typical ids whose probabilities reach p (arXiv 2202.00666)."""
     if p >= 1:
         return logits
     probabilities = softmax(logits)
@@ -122,21 +122,21 @@ def keep_typical(logits: Vector, p: float) -> Vector:
     probabilities = probabilities[alive]
     surprise = -np.log(probabilities)
     distance = np.abs(surprise - float(probabilities @ surprise))
-    return _keep(logits, alive[_fewest(distance, probabilities, p)])
+    return _keep(logits, alive[_smallest_set(distance, probabilities, p)])
 
 
-def _fewest(
+def _smallest_set(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
-    """Places of the smallest `keys`, as many as reach `p`; of equal ones the first."""
-    if len(keys) > _FEW:  # sorting all takes ten times as long, and is hardly ever needed
-        near = np.flatnonzero(keys <= np.partition(keys, _FEW - 1)[_FEW - 1])
+    """Return the indices of the smallest `keys` that together reach `p`; ties in index order."""
+    if len(keys) > _CANDIDATES:  # sorting all of them takes ten times as long and is rarely needed
+        near = np.flatnonzero(keys <= np.partition(keys, _CANDIDATES - 1)[_CANDIDATES - 1])
         if probabilities[near].sum() >= p:
-            return near[_fewest_of_all(keys[near], probabilities[near], p)]
-    return _fewest_of_all(keys, probabilities, p)
+            return near[_smallest_set_sorted(keys[near], probabilities[near], p)]
+    return _smallest_set_sorted(keys, probabilities, p)
 
 
-def _fewest_of_all(
+def _smallest_set_sorted(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
     order = np.argsort(keys, kind="stable")
@@ -144,25 +144,25 @@ def _fewest_of_all(
 
 
 def _keep(logits: Vector, ids: NDArray[np.intp]) -> Vector:
-    kept = np.full_like(logits, OUT)
+    kept = np.full_like(logits, MASKED)
     kept[ids] = logits[ids]
     return kept
 
 
 def softmax(logits: Vector) -> NDArray[np.float64]:
-    """Probabilities: exponentials in float32, which is much faster, and their sum in float64."""
+    """Return probabilities; exponentials are float32 for speed, their sum is float64."""
     exponentials = np.exp(logits - logits.max())
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(dtype=np.float64)
     return probabilities
 
 
 def draw(logits: Vector, uniform: float) -> int:
-    """The id at `uniform` (0 to 1) of the cumulated probabilities, in the order of ids."""
+    """Return the id at `uniform` (0 to 1) of the cumulative distribution over ascending ids."""
     weights = np.exp(logits - logits.max())
     if len(logits) <= _BLOCK:
         cumulated = np.cumsum(weights, dtype=np.float64)
         return _first_above(cumulated, uniform * cumulated[-1])
-    # By blocks first: cumulating all of them takes longer than all the rest.
+    # Sum by blocks first: the cumulative sum of all ids would dominate the time.
     sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64))
     point = uniform * sums[-1]
     block = _first_above(sums, point)
@@ -173,6 +173,6 @@ def draw(logits: Vector, uniform: float) -> int:
 
 
 def _first_above(cumulated: NDArray[np.float64], point: float) -> int:
-    """The first place above `point`; where rounding leaves none, the first that reaches the end."""
+    """Return the first index above `point`; if rounding leaves none, the first that is maximal."""
     above = int(np.searchsorted(cumulated, point, side="right"))
     return above if above < len(cumulated) else int(np.searchsorted(cumulated, cumulated[-1]))

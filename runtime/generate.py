@@ -1,4 +1,4 @@
-"""The one loop: prompt ids -> tokens, as a generator of small records."""
+"""The generation loop: yields one segment per token."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from issun.runtime.decoder import Decoder, cut
+from issun.runtime.decoder import Decoder, split_chunks
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.filters import Vector
 from issun.runtime.kv_cache import Cache
-from issun.runtime.lookup import Lookup
-from issun.runtime.preamble import Preambles
+from issun.runtime.lookup import PromptLookup
+from issun.runtime.prompt_cache import PromptCache
 from issun.runtime.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.stream import TextStream
 
@@ -23,13 +23,13 @@ Stop = Callable[[], bool]
 
 
 def never() -> bool:
-    """What stops nothing."""
+    """Never stop."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Counts of tokens and seconds of one answer, up to its latest token."""
+    """Token counts and seconds of one answer, up to its latest token."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -39,20 +39,20 @@ class Timings:
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Prompt tokens that were computed, by the time to the first token."""
+        """Computed prompt tokens divided by the time to the first token."""
         computed = self.prompt_tokens - self.reused_tokens
         return computed / self.time_to_first_token if self.time_to_first_token else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens after the first, by the time after the first."""
+        """Tokens after the first one divided by the time after it."""
         seconds = self.total_time - self.time_to_first_token
         return (self.new_tokens - 1) / seconds if self.new_tokens > 1 and seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """Raw log-probability of the drawn token, and of the likeliest ones by id."""
+    """Raw log-probabilities of the sampled token and of the most likely ones, by id."""
 
     drawn: float
     top: dict[int, float]
@@ -60,7 +60,7 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One token of an answer: its id, the text that it made certain, and the end if it is one."""
+    """One token of an answer, with the text that it completes; the last has a finish reason."""
 
     id: int
     text: str
@@ -69,8 +69,8 @@ class Segment:
     logprob: Logprob | None = None
 
 
-class Writer:
-    """One answer as it grows: logits in, a segment out, until one has a finish reason."""
+class RequestState:
+    """The state of one answer: turns logits into segments until one has a finish reason."""
 
     def __init__(
         self,
@@ -94,21 +94,21 @@ class Writer:
         self._started = clock() if started is None else started
 
     @property
-    def room(self) -> int:
+    def remaining_tokens(self) -> int:
         """How many tokens the answer may still get."""
         return self._limit - self._timings.new_tokens
 
     @property
-    def prepares(self) -> bool:
-        """Whether `prepare` has anything to do."""
-        return self._sampler.prepares
+    def needs_prepare(self) -> bool:
+        """Whether `prepare` does anything."""
+        return self._sampler.needs_prepare
 
     def prepare(self) -> None:
-        """Do what the next `add` can do without its logits, in another thread if need be."""
+        """Precompute the part of the next `add` that needs no logits; any thread may call it."""
         self._sampler.prepare(self._drawn)
 
     def add(self, logits: Vector) -> Segment:
-        """Draw the token behind what was read, and say what it makes of the text."""
+        """Sample the next token and return its segment."""
         token = self._sampler.sample(logits, self._prompt, self._drawn)
         wanted = self._params.logprobs
         logprob = Logprob(*top_logprobs(logits, token, wanted)) if wanted else None
@@ -139,30 +139,31 @@ def generate(
     text: TextStream,
     ends: Collection[int],
     answer: Sequence[int] = (),
-    preambles: Preambles | None = None,
+    prompt_cache: PromptCache | None = None,
     row_cost: float | None = None,
     stop: Stop = never,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
-    """Answer `prompt` token by token; closing the generator cancels.
+    """Generate the answer to `prompt`, one segment per token; closing the generator cancels.
 
-    `stop` is asked before each chunk of the prompt; once it is true no more is read, and the
-    generator ends without a finish reason. `cache` keeps what was read until then.
+    `cache` is rewound to its common prefix with the prompt and holds prompt and answer afterwards.
+    If it is empty, a prefix that `prompt_cache` has is loaded instead of computed. `answer` is the
+    beginning of an answer to be continued.
 
-    With a `row_cost` several tokens are read at a time where `Lookup` foresees them.
+    `stop` is called before each chunk of the prompt. Once it returns true, the generator ends
+    without a finish reason, and `cache` keeps the chunks computed so far.
 
-    `cache` is rewound to what it shares with the prompt, and holds prompt and answer afterwards.
-    What `preambles` have of the prompt is not computed where the cache is empty. `answer` is the
-    beginning of an answer that is to be continued. The last segment has the finish reason: `stop`
-    at an end token or a stop string, `length` at `max_new_tokens` or at the end of the context.
-    Raises as `check_prompt` does, before any work.
+    With a `row_cost`, tokens drafted by `PromptLookup` are verified several at a time.
+
+    The last segment has the finish reason: `stop` for an end token or a stop string, `length` for
+    `max_new_tokens` or the end of the context. Raises as `check_prompt` does, before any work.
     """
     ids = [*prompt, *answer]
     check_prompt(decoder, ids)
     started = clock()
-    begin = preambles.fill(cache, prompt) if preambles else 0
+    prefix_length = prompt_cache.load(cache, prompt) if prompt_cache else 0
     shared = cache.keep_common_prefix(ids)
-    writer = Writer(
+    state = RequestState(
         prompt,
         params,
         sampler=sampler,
@@ -174,58 +175,88 @@ def generate(
         started=started,
         clock=clock,
     )
-    lookup = Lookup(ids, row_cost) if row_cost is not None else None
-    *chunks, last = chain(cut(ids[:begin]), cut(ids[max(shared, begin) :]))
+    lookup = PromptLookup(ids, row_cost) if row_cost is not None else None
+    *chunks, last = chain(
+        split_chunks(ids[:prefix_length]), split_chunks(ids[max(shared, prefix_length) :])
+    )
     for chunk in chunks:
         if stop():
             return
         decoder.forward(cache, [chunk], [])
     if stop():
         return
-    segment = writer.add(decoder.forward(cache, [last], [len(last) - 1])[0])
+    segment = state.add(decoder.forward(cache, [last], [len(last) - 1])[0])
     yield segment
-    if begin and preambles:  # behind the first token, for which somebody waits
-        preambles.keep(cache)
+    if prefix_length and prompt_cache:  # after the first token, so as not to delay it
+        prompt_cache.store(cache)
     while segment.finish_reason is None:
         if lookup:
-            segment = yield from _read_ahead(decoder, cache, writer, lookup, segment.id)
+            segment = yield from _decode_with_draft(decoder, cache, state, lookup, segment.id)
         else:
-            segment = writer.add(decoder.step(cache, segment.id))
+            segment = state.add(decoder.step(cache, segment.id))
             yield segment
 
 
-def _read_ahead(
-    decoder: Decoder, cache: Cache, writer: Writer, lookup: Lookup, token: int
-) -> Generator[Segment, None, Segment]:
-    """Read `token` and a draft of what follows it; gives segments as far as they agree, and one.
+def prefill(
+    decoder: Decoder,
+    cache: Cache,
+    ids: Sequence[int],
+    *,
+    prompt_cache: PromptCache | None = None,
+    stop: Stop = never,
+) -> int:
+    """Make `cache` hold `ids`, and return how many of them were computed.
 
-    Each token is drawn from the logits that it would be drawn from alone, with the next random
-    number, so a draft decides on nothing but speed.
+    `stop` and `prompt_cache` are those of `generate`. Raises as `check_prompt` does.
+    """
+    check_prompt(decoder, ids)
+    prefix_length = prompt_cache.load(cache, ids) if prompt_cache else 0
+    shared = cache.keep_common_prefix(ids)
+    rest = ids[max(shared, prefix_length) :]
+    # Attention rounds a single row differently, so it is left for the next prefill.
+    for chunk in chain(
+        split_chunks(ids[:prefix_length]), split_chunks(rest) if len(rest) > 1 else ()
+    ):
+        if stop():
+            break
+        decoder.forward(cache, [chunk], [])
+    if prefix_length and prompt_cache:
+        prompt_cache.store(cache)
+    return len(cache.ids[0]) - shared
+
+
+def _decode_with_draft(
+    decoder: Decoder, cache: Cache, state: RequestState, lookup: PromptLookup, token: int
+) -> Generator[Segment, None, Segment]:
+    """Decode `token` and a draft in one step; yield the accepted tokens and the one after them.
+
+    Each token is sampled from the logits it would be sampled from without drafts and with the same
+    random number, so drafts affect only the speed.
     """
     lookup.add(token)
     held = len(cache.ids[0])
-    draft = lookup.draft(min(writer.room - 1, decoder.n_positions - held - 1))
+    draft = lookup.draft(min(state.remaining_tokens - 1, decoder.n_positions - held - 1))
     logits = decoder.forward(cache, [[token, *draft]], range(len(draft) + 1))
     accepted = 0
     try:
         while True:
-            segment = writer.add(logits[accepted])
-            goes_on = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
-            if not goes_on:
+            segment = state.add(logits[accepted])
+            accept = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
+            if not accept:
                 break
             accepted += 1
             lookup.add(segment.id)
             yield segment
     finally:
-        cache.rewind(held + 1 + accepted)  # also where the answer is cancelled among these tokens
+        cache.rewind(held + 1 + accepted)  # also if cancelled within the draft
     if draft:
-        lookup.learn(len(draft), accepted)
+        lookup.update(len(draft), accepted)
     yield segment
     return segment
 
 
 def check_prompt(decoder: Decoder, ids: Sequence[int]) -> None:
-    """Raise ContextError when no token fits behind `ids`, ParameterError for ids out of range."""
+    """Raise ContextError if `ids` leave no room for a token, ParameterError for invalid ids."""
     if not ids:
         raise ParameterError("The prompt is empty.")
     if len(ids) >= decoder.n_positions:

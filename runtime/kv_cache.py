@@ -1,4 +1,4 @@
-"""Keys and values of what was read: a cache's slots, their memory, and how that is asked for."""
+"""KV caches: their slots, and how their memory is reserved and freed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
-from issun.runtime.memory_left import memory_for, take
+from issun.runtime.memory_left import check_memory, memory_for
 from issun.runtime.prefix import common_prefix
 
-_AT_ONCE = 2 << 20  # bytes asked for at least: several steps', as asking takes a tenth of a ms
+_MIN_RESERVED = 2 << 20  # bytes to reserve at least, for several steps: a check takes 0.1 ms
 
 
 class Cache:
-    """The tokens that the model has read, one sequence a slot, with their keys and values."""
+    """The tokens that the model has processed, one sequence per slot, with keys and values."""
 
-    positions = sys.maxsize  # tokens that a slot has room for, where that is less than the context
+    positions = sys.maxsize  # tokens that fit into a slot, if fewer than the context
 
     def __init__(self, slots: int) -> None:
         self.ids: list[list[int]] = [[] for _ in range(slots)]
 
     @property
     def nbytes(self) -> int:
-        """Memory of the keys and values, as far as a kind of cache knows."""
+        """Bytes of the keys and values; 0 if unknown."""
         return 0
 
     def close(self) -> None:
-        """Give the memory back; the cache cannot be used after."""
+        """Free the memory; the cache cannot be used afterwards."""
         self.ids = []
 
     def rewind(self, length: int, slot: int = 0) -> None:
@@ -41,19 +41,19 @@ class Cache:
         held = self.ids[slot]
         if not 0 <= length <= len(held):
             raise ParameterError(
-                "Cannot rewind to {length}: the cache holds {held} tokens.",
+                "Cannot rewind to {length}: the cache has {held} tokens.",
                 length=length,
                 held=len(held),
             )
         del held[length:]
 
     def shrink(self) -> None:
-        """Give back the memory of what was forgotten, where a kind of cache holds it."""
+        """Free the memory of tokens that were rewound, if there is any."""
 
     def keep_common_prefix(self, ids: Sequence[int], slot: int = 0) -> int:
-        """Rewind `slot` to what it shares with `ids`, and say how many tokens these are.
+        """Rewind `slot` to its common prefix with `ids` and return the prefix's length.
 
-        At least the last id is left to be read again, since its logits are not kept.
+        At least the last id is left to be computed again, since its logits are not kept.
         """
         shared = min(common_prefix(self.ids[slot], ids), len(ids) - 1)
         self.rewind(shared, slot)
@@ -61,9 +61,9 @@ class Cache:
 
 
 class KVCache(Cache):
-    """Buffers that the graph's past and present share: nothing is copied, a rewind is a number.
+    """Buffers that the graph's past and present share: nothing is copied, and a rewind is free.
 
-    Memory is taken as it is used: the pages of a buffer exist once a token is written to them.
+    Pages of the buffers are only allocated when a token is first written to them.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class KVCache(Cache):
     ) -> None:
         super().__init__(slots)
         self.positions = positions
-        # A chunk is written at its padded length, so there must be room for one past the end.
+        # Chunks are written at their padded length, so the buffers extend past the last position.
         capacity = positions + spare
         self._names = [
             i.name for i in session.get_inputs() if i.name.startswith("past_key_values.")
@@ -84,90 +84,91 @@ class KVCache(Cache):
         self.dtype = np.dtype(kv_cache_type(session))
         # (layers x 2, slots, head, position, head_dim)
         shape = (len(self._names), slots, architecture.n_head, capacity, architecture.kv_head_dim)
-        self._memory = _untouched_zeros(int(np.prod(shape)) * self.dtype.itemsize)
+        self._memory = _lazy_zeros(int(np.prod(shape)) * self.dtype.itemsize)
         self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
-        self.touched = [0] * slots  # positions of each slot that have memory already
-        self._granted = 0  # bytes that were asked for and are not taken yet
+        self.touched = [0] * slots  # positions of each slot whose pages are allocated
+        self._reserved = 0  # bytes that were reserved and are not used yet
         self.binding = session.io_binding()
         self._bound = range(0)
 
     @property
     def nbytes(self) -> int:
-        """Memory of all positions that were ever written to and not given back."""
+        """Bytes of all positions that were written to and not freed."""
         return sum(self.touched) * self.buffers[:, 0, :, 0].nbytes
 
-    def ask(self, positions: Mapping[int, int], beside: int = 0) -> None:
-        """Raise MemoryError where the system has no room for so many positions of each slot.
+    def reserve(self, positions: Mapping[int, int], extra: int = 0) -> None:
+        """Raise MemoryError unless there is memory for so many positions of each slot.
 
-        What has memory already needs none; `beside` is what else will be taken, in bytes.
+        Positions that are allocated already do not count; `extra` is other memory needed, in
+        bytes.
         """
-        size = beside
+        size = extra
         for slot, count in positions.items():
             size += max(0, self._bytes(count) - self._bytes(self.touched[slot]))
-        if size > self._granted:
-            self._granted = 0
-            take(max(size, _AT_ONCE))
-            self._granted = max(size, _AT_ONCE)
-        self._granted -= size
+        if size > self._reserved:
+            self._reserved = 0
+            check_memory(max(size, _MIN_RESERVED))
+            self._reserved = max(size, _MIN_RESERVED)
+        self._reserved -= size
 
     def _bytes(self, positions: int) -> int:
-        """Memory of a slot's first positions: each head's, in whole pages."""
+        """Return the bytes of a slot's first positions, in whole pages per head."""
         arrays, _, heads, _, width = self.buffers.shape
         pages = -(-positions * width * self.dtype.itemsize // mmap.PAGESIZE) + 1
         return arrays * heads * pages * mmap.PAGESIZE if positions else 0
 
     def bind(self, slots: range) -> ort.IOBinding:
-        """The binding of `slots`, a batch of as many sequences."""
+        """Return the binding of `slots`, a batch of as many sequences."""
         if slots != self._bound:
             self._bound = range(0)  # an interrupt may leave only some of them bound
             for name, buffer in zip(self._names, self.buffers, strict=True):
                 part = buffer[slots.start : slots.stop]
-                place = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
-                self.binding.bind_input(name, *place)
-                self.binding.bind_output(name.replace("past_key_values", "present"), *place)
+                tensor = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
+                self.binding.bind_input(name, *tensor)
+                self.binding.bind_output(name.replace("past_key_values", "present"), *tensor)
             self._bound = slots
         return self.binding
 
     def copy(self, source: KVCache, source_slot: int, slot: int, length: int | None = None) -> None:
-        """Make `slot` hold the first `length` tokens (default: all) of `source_slot` of `source`.
+        """Copy the first `length` tokens (default: all) of `source_slot` of `source` to `slot`.
 
-        `source` is this cache, or one like it. Raises OutOfMemoryError before anything has changed.
+        `source` is this cache or one of the same shape. Raises OutOfMemoryError before any change.
         """
         ids = source.ids[source_slot][:length]
         held = len(ids)
         with memory_for(held):
-            self.ask({slot: held})
+            self.reserve({slot: held})
         self.ids[slot] = ids
         for buffer, other in zip(self.buffers, source.buffers, strict=True):
-            # All layers at once numpy would copy twice, since it cannot tell that no two overlap.
+            # Layer by layer: numpy would buffer a copy of all layers, as they might overlap.
             buffer[slot, :, :held] = other[source_slot, :, :held]
         self.touched[slot] = max(self.touched[slot], held)
 
     def move(self, source: int, slot: int) -> None:
-        """Make `slot` hold what `source` does, which then holds nothing.
+        """Move the content of the slot `source` to `slot`.
 
-        Its memory is given back layer by layer (Linux), so that it works where none is left.
+        On Linux its memory is freed layer by layer, so this works even if there is none left.
         """
         held = len(self.ids[source])
         for layer, buffer in enumerate(self.buffers):
             buffer[slot, :, :held] = buffer[source, :, :held]
-            self._give_back(layer, source, 0)
+            self._free_pages(layer, source, 0)
         self.ids[slot], self.ids[source] = self.ids[source], []
         self.touched[slot] = max(self.touched[slot], held)
         if sys.platform == "linux":
             self.touched[source] = 0
 
     def shrink(self) -> None:
-        """Give back the memory of what was forgotten; only Linux takes single pages back."""
+        """Free the memory of tokens that were rewound; only Linux can free individual pages."""
         if sys.platform != "linux":
             return
         for slot, held in enumerate(self.ids):
             for layer in range(len(self.buffers)):
-                self._give_back(layer, slot, len(held))
+                self._free_pages(layer, slot, len(held))
         self.touched = [len(held) for held in self.ids]
 
-    def _give_back(self, layer: int, slot: int, held: int) -> None:
-        """The memory of a slot behind `held` positions in a layer, where the system can."""
+    def _free_pages(self, layer: int, slot: int, held: int) -> None:
+        """Free a slot's memory after `held` positions in a layer, if the system supports it."""
         if sys.platform != "linux":
             return
         row = self.buffers[0, 0, 0].nbytes  # of one head
@@ -180,25 +181,25 @@ class KVCache(Cache):
                 self._memory.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def clipped(self, slot: int = 0) -> tuple[int, int]:
-        """How many keys and values of `slot` lie at an end of int8's range, and how many it has."""
+        """Return how many int8 values of `slot` are at the end of their range, and their number."""
         held = cast(NDArray[np.int8], self.buffers[:, slot, :, : len(self.ids[slot])])
         return int(np.count_nonzero((held == 127) | (held <= -127))), held.size
 
     def close(self) -> None:
-        """Give the buffers back, and the session that the binding holds."""
+        """Free the buffers, and the session that the binding references."""
         super().close()
         del self.binding, self.buffers, self._memory
 
 
 def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:
-    """What keys and values are kept as in a graph of issun's."""
+    """Return the type of keys and values in a graph exported by issun."""
     return "int8" if session.get_inputs()[-1].type == "tensor(int8)" else "float32"
 
 
-def _untouched_zeros(size: int) -> mmap.mmap:
-    """Bytes of zero whose pages are taken from the system at their first use, 4 KiB at a time.
+def _lazy_zeros(size: int) -> mmap.mmap:
+    """Return zeroed memory whose pages are allocated on first use, 4 KiB at a time.
 
-    numpy.zeros asks the kernel for huge pages, with which a few tokens take all of the memory.
+    numpy.zeros requests huge pages, with which a few tokens would allocate all of the memory.
     """
     if sys.platform == "win32":
         return mmap.mmap(-1, size)

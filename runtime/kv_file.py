@@ -1,6 +1,6 @@
-"""Keys and values of one sequence in a file, for the bundle that computed them.
+"""Saves keys and values of one sequence to a file and loads them for the same bundle.
 
-One line of JSON, the arrays as they lie in memory, and the CRC-32 of all before as 4 bytes.
+Format: one line of JSON, the arrays as they are in memory, and the CRC-32 of both in 4 bytes.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from issun.runtime.files import new_file
+from issun.runtime.files import new_file, open_regular
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.memory_left import memory_for
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20
-_CHECK = 4  # bytes
-_PART = 1 << 20  # bytes read at a time
+_CHECKSUM_BYTES = 4
+_CHUNK = 1 << 20  # bytes read at a time
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the values belong to: the bundle, the ids that were read, (arrays, heads, head_dim).
+    """Describes the values: their bundle, the ids, and (arrays, heads, head_dim).
 
-    `dropped` is how many of the oldest turns these ids leave out.
+    `dropped` is how many of the conversation's oldest turns are not in the ids.
     """
 
     format: int
@@ -39,31 +39,31 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_kv(path: Path, cache: KVCache, length: int, bundle: str, *, dropped: int = 0) -> int:
-    """Write the first `length` tokens of the cache's first slot to a new file of its owner's.
+    """Write the first `length` tokens of the cache's first slot to a new private file.
 
-    Gives the bytes written. Raises OSError, and leaves no file then.
+    Returns the bytes written. Raises OSError and then leaves no file.
     """
     header = _header(cache, bundle, dropped, cache.ids[0][:length])
     line = msgspec.json.encode(header) + b"\n"
     with new_file(path) as file:
         file.write(line)
-        check = zlib.crc32(line)
+        checksum = zlib.crc32(line)
         for values in _slices(cache, length):
             file.write(values)
-            check = zlib.crc32(values, check)
-        file.write(check.to_bytes(_CHECK, "little"))
+            checksum = zlib.crc32(values, checksum)
+        file.write(checksum.to_bytes(_CHECKSUM_BYTES, "little"))
         return file.tell()
 
 
 def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
-    """Fill the cache's first slot from a file of this bundle; gives what it holds.
+    """Load a file of the same bundle into the cache's first slot and return its header.
 
-    Where there is no such file, or it is another bundle's or damaged, the slot is left empty.
-    Raises OutOfMemoryError, with an empty slot, where there is no memory for what it holds.
+    Returns None and leaves the slot empty if the file is missing, damaged or of another bundle.
+    Raises OutOfMemoryError, also with an empty slot, if there is not enough memory.
     """
     cache.rewind(0)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             line = file.readline(_MAX_HEADER)
             found = msgspec.json.decode(line, type=Header)
             length = len(found.ids)
@@ -73,16 +73,16 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
             ):
                 return None
             size = length * cache.buffers[:, 0, :, 0].nbytes
-            if os.fstat(file.fileno()).st_size != len(line) + size + _CHECK:
+            if os.fstat(file.fileno()).st_size != len(line) + size + _CHECKSUM_BYTES:
                 return None
             with memory_for(length):
-                cache.ask({0: length})
-            check = zlib.crc32(line)
+                cache.reserve({0: length})
+            checksum = zlib.crc32(line)
             for values in _slices(cache, length):
                 if file.readinto(values) != len(values):
                     return None
-                check = zlib.crc32(values, check)
-            if file.read(_CHECK) != check.to_bytes(_CHECK, "little"):
+                checksum = zlib.crc32(values, checksum)
+            if file.read(_CHECKSUM_BYTES) != checksum.to_bytes(_CHECKSUM_BYTES, "little"):
                 return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
@@ -91,15 +91,15 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     return found
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file of keys and values has the checksum that it was written with."""
-    check, held = 0, b""
+def has_valid_checksum(path: Path) -> bool:
+    """Return whether a file of keys and values has the checksum that it was written with."""
+    checksum, tail = 0, b""
     with path.open("rb") as file:
-        while part := file.read(_PART):
-            held += part
-            check = zlib.crc32(held[:-_CHECK], check)
-            held = held[-_CHECK:]
-    return held == check.to_bytes(_CHECK, "little")
+        while chunk := file.read(_CHUNK):
+            tail += chunk
+            checksum = zlib.crc32(tail[:-_CHECKSUM_BYTES], checksum)
+            tail = tail[-_CHECKSUM_BYTES:]
+    return tail == checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header:
@@ -109,7 +109,7 @@ def _header(cache: KVCache, bundle: str, dropped: int, ids: list[int]) -> Header
 
 
 def _slices(cache: KVCache, length: int) -> Iterator[memoryview]:
-    """The first `length` positions of every layer's every head, each in one piece."""
+    """Yield the first `length` positions of every head of every layer, each contiguous."""
     for layer in cache.buffers[:, 0]:
         for head in layer:
             yield head[:length].reshape(-1).view(np.uint8).data

@@ -1,7 +1,8 @@
-"""Values that a model writes as plain text: how each is asked for, and how it is read.
+"""Leaf values of a JSON answer: how the model is asked for each, and how its reply is parsed.
 
-A model answers in sentences, `フランスの首都はパリです。`, and a small one goes wrong where it is
-let write the value alone. So an answer may have a topic before the value and an ending behind it.
+A model replies in sentences, such as `フランスの首都はパリです。`, and a small one makes mistakes
+if it may only write the value. A reply may therefore have a topic before the value and an ending
+after it.
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from issun.runtime.constraint.following import is_number
-from issun.runtime.constraint.plain import Plain
+from issun.runtime.constraint.flat_schema import FlatSchema
 from issun.runtime.constraint.references import Place
+from issun.runtime.constraint.validation import is_valid_number
 from issun.runtime.errors import SamplingError
 
-# A topic has one mark, at its end, so that a value must come soon.
+# A topic has one delimiter, at its end, so that the value must come soon.
 _TOPIC = r"([^は、:=。\n]*[は:=]、?)?"
 _ENDING = r"([^0-9.,。\n][^。\n]*)?[。.]?"
 _SEPARATOR = r"(、|,|・|と|や)\s?"
 _PART = r"[^、,・。\n]+"
 _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
-_MOST_ENUMERATED = 101  # numbers of a range that are listed, and not checked afterwards
-_MOST_ITEMS = 8  # of a list that has no bound
-_MOST_ADDED = 40  # characters of a text that must have some and has no bound
-_MOST_ECHO = 1000  # characters at the end of a question that an answer may repeat
+_MAX_ENUMERATED = 101  # integers of a range that are enumerated instead of checked
+_MAX_ITEMS = 8  # of an array without maxItems
+MAX_LISTED = 1000  # items of any list: no answer is longer
+_MAX_ADDED = 40  # characters beyond minLength, without maxLength
+_MAX_ECHO = 1000  # characters at the end of the user's text that a reply may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
 FORMATS = {
     "date": r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
@@ -48,186 +50,189 @@ FORMATS["date-time"] = f"{FORMATS['date']}T{FORMATS['time']}"
 _BLANK = "なし"
 _BLANKS = (_BLANK, "ありません", "null", "None", "")
 
-# The echo of a question: `フランスの首都は?` in the prompt, `フランスの首都は…` in the answer.
-_ASKED = re.compile(
+# A reply may repeat the question: `フランスの首都は?` is answered by `フランスの首都は…`.
+_TOPICS = re.compile(
     r"([^\n。、?？]+は)(?:[?？]|何|なに|なん|どこ|どれ|どの|誰|だれ|いつ|いくつ|いくら)"
 )
-_SAID = re.compile(
+_STATEMENT = re.compile(
     r"(.*?は)、?([^。\n]+?)(?:なの)?(?:です|だ|である|でござる|や)[よねで]{0,2}[。.!！]?"
 )
 _QUOTES = {"「": "」", "『": "』", '"': '"', "“": "”"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One answer that a model is to write.
+class Query:
+    """One reply that the model is to write.
 
-    `line` comes behind the user's text. The answer matches `pattern` as a whole, is JSON by
-    what stands at `place` of the schema, or is free text where both are None; `most` tokens are
-    enough for it.
+    `line` is appended to the user's text. The reply must match `pattern` as a whole, or be JSON
+    that follows the schema at `place`; it is free text if both are None. It needs at most
+    `max_tokens`.
     """
 
     line: str
     pattern: str | None = None
     place: Place | None = None
-    most: int | None = None
-    name: Place | None = None  # of the pattern, where it is the schema's
-    path: Place = "#"  # of the value
+    max_tokens: int | None = None
+    pattern_place: Place | None = None  # if `pattern` is from the schema
+    value_place: Place = "#"
 
 
-Asking = Generator[Ask, str, Any]
-Read = Callable[[str, str], Any]  # an answer and all that was asked -> a value; or UnusableError
+QuerySteps = Generator[Query, str, Any]
+Parse = Callable[[str, str], Any]  # (reply, question) -> a value; raises UnusableError
 
 
 class UnusableError(Exception):
-    """An answer is no value; never leaves this module."""
+    """A reply has no valid value; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value: what is asked, and how the answer is read; `strict` is asked where that fails.
+    """A value: what to ask and how to parse the reply; `fallback` is asked if parsing fails.
 
-    `listable` values are told apart in a list, and none of them is asked for again.
+    `listable` values can be separated in a list and never need a second query.
     """
 
-    ask: Ask
-    read: Read
-    strict: Ask | None = None
+    query: Query
+    parse: Parse
+    fallback: Query | None = None
     hint: str = ""
     pattern: str | None = None  # of the value alone, without the sentence around it
     listable: bool = True
 
     @property
-    def asks(self) -> list[Ask]:
-        """All that may be asked."""
-        return [self.ask] if self.strict is None else [self.ask, self.strict]
+    def queries(self) -> list[Query]:
+        """All queries that may be asked."""
+        return [self.query] if self.fallback is None else [self.query, self.fallback]
 
-    def value(self, label: str, question: str) -> Asking:
-        """Ask for the value called `label` behind `question`; gives it as JSON has it."""
+    def value(self, label: str, question: str) -> QuerySteps:
+        """Ask for the value called `label` after `question`; return it as a JSON value."""
         line = _line(label, self.hint)
-        answer = yield replace(self.ask, line=line)
+        reply = yield replace(self.query, line=line)
         try:
-            return self.read(answer, f"{question[-_MOST_ECHO:]}\n{line}")
+            return self.parse(reply, f"{question[-_MAX_ECHO:]}\n{line}")
         except UnusableError:
-            if self.strict is None:
+            if self.fallback is None:
                 raise SamplingError(
-                    "There is no value in the answer to {line!r}.", line=line
+                    "The reply to {line!r} contains no valid value.", line=line
                 ) from None
-        answer = yield replace(self.strict, line=line)
-        return json.loads(answer) if self.strict.place is not None else self.read(answer, "")
+        reply = yield replace(self.fallback, line=line)
+        return json.loads(reply) if self.fallback.place is not None else self.parse(reply, "")
 
 
-def placed(leaf: Leaf, path: Place) -> Leaf:
-    """The same, for a value at `path` of the schema."""
-    strict = leaf.strict and replace(leaf.strict, path=path)
-    return replace(leaf, ask=replace(leaf.ask, path=path), strict=strict)
+def at_place(leaf: Leaf, place: Place) -> Leaf:
+    """Return the leaf for a value at `place` of the schema."""
+    fallback = leaf.fallback and replace(leaf.fallback, value_place=place)
+    return replace(leaf, query=replace(leaf.query, value_place=place), fallback=fallback)
 
 
 def one_of(values: Mapping[str, Any], hint: str = "") -> Leaf:
-    """One of `values`, each by the text that a model writes for it."""
+    """One of `values`, keyed by the text that the model writes for each."""
     longest_first = sorted(values, key=len, reverse=True)
     pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
-    most = _SENTENCE + max(map(len, values))
-    return replace(_in_sentence(pattern, lambda text, asked: values[text], most), hint=hint)
+    max_tokens = _SENTENCE + max(map(len, values))
+    leaf = _in_sentence(pattern, lambda text, question: values[text], max_tokens)
+    return replace(leaf, hint=hint)
 
 
-def number(plain: Plain, *, whole: bool) -> Leaf:
-    """A number; one outside the bounds is asked for again by a grammar."""
-    if whole and (values := _range(plain)):
+def number(flat: FlatSchema, *, whole: bool) -> Leaf:
+    """A number; if it is out of bounds, it is asked for again with a grammar."""
+    if whole and (values := _range(flat)):
         return one_of({str(value): value for value in values})
 
-    def read(text: str, asked: str) -> Any:
+    def parse(text: str, question: str) -> Any:
         value = float(text) if "." in text else int(text)
-        if not is_number(value, plain):
+        if not is_valid_number(value, flat):
             raise UnusableError
         return value
 
-    leaf = _in_sentence(_INTEGER if whole else _NUMBER, read)
-    bounded = plain.multiples or any("imum" in name for name in plain.limits)
-    return replace(leaf, strict=Ask("", place=plain.place)) if bounded else leaf
+    leaf = _in_sentence(_INTEGER if whole else _NUMBER, parse)
+    bounded = flat.multiples or any("imum" in name for name in flat.limits)
+    return replace(leaf, fallback=Query("", place=flat.place)) if bounded else leaf
 
 
-def text(least: int, most: int | None) -> Leaf:
-    """Free text of `least` to `most` characters; one that is longer is cut."""
+def text(min_length: int, max_length: int | None) -> Leaf:
+    """Free text of `min_length` to `max_length` characters; a longer one is truncated."""
 
-    def read(answer: str, asked: str) -> str:
-        said = answer.strip()
-        for found in (_tidy(said, asked), said, answer):
-            if len(found) >= least:
-                return found[:most]
+    def parse(reply: str, question: str) -> str:
+        stripped = reply.strip()
+        for value in (_tidy(stripped, question), stripped, reply):
+            if len(value) >= min_length:
+                return value[:max_length]
         raise UnusableError
 
-    bound = least + _MOST_ADDED if most is None else most
-    strict = Ask("", rf"[^\n]{{{least},{bound}}}") if least else None
-    return Leaf(Ask("", most=None if most is None else most + _SENTENCE), read, strict)
+    limit = min_length + _MAX_ADDED if max_length is None else max_length
+    fallback = Query("", rf"[^\n]{{{min_length},{limit}}}") if min_length else None
+    max_tokens = None if max_length is None else max_length + _SENTENCE
+    return Leaf(Query("", max_tokens=max_tokens), parse, fallback)
 
 
-def matching(pattern: str, place: Place) -> Leaf:
-    """Text that `pattern` matches: the whole answer, since a search for it might take for ever."""
-    return Leaf(Ask("", pattern, name=place), lambda answer, asked: answer, listable=False)
+def with_pattern(pattern: str, place: Place) -> Leaf:
+    """Text that matches `pattern` as a whole; searching for a match could take exponential time."""
+    query = Query("", pattern, pattern_place=place)
+    return Leaf(query, lambda reply, question: reply, listable=False)
 
 
-def formed(name: str) -> Leaf:
-    """Text of a format that `FORMATS` has."""
-    return _in_sentence(FORMATS[name], lambda answer, asked: answer, 2 * _SENTENCE)
+def with_format(name: str) -> Leaf:
+    """Text of a format in `FORMATS`."""
+    return _in_sentence(FORMATS[name], lambda reply, question: reply, 2 * _SENTENCE)
 
 
-def by_grammar(place: Place) -> Leaf:
-    """What has no fixed skeleton, as JSON that the model writes."""
-    return Leaf(Ask("", place=place), lambda answer, asked: json.loads(answer), listable=False)
+def json_value(place: Place) -> Leaf:
+    """JSON that the model writes by the grammar of the schema at `place`."""
+    return Leaf(Query("", place=place), lambda reply, question: json.loads(reply), listable=False)
 
 
-def several(item: Leaf, least: int, most: int | None, *, unique: bool) -> Leaf:
-    """A list of what `item` reads, as people write one: 赤、青、黄."""
-    limit = max(least, _MOST_ITEMS) if most is None else most
-    repeated = f"{{{max(least, 1) - 1},{max(limit, 1) - 1}}}"
-    part, between = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
+def list_of(item: Leaf, min_items: int, max_items: int | None, *, unique: bool) -> Leaf:
+    """A list of `item` values as people write one: 赤、青、黄."""
+    limit = max(min_items, _MAX_ITEMS) if max_items is None else min(max_items, MAX_LISTED)
+    repeated = f"{{{max(min_items, 1) - 1},{max(limit, 1) - 1}}}"
+    part, separator = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
     each = re.compile(part)
-    pattern = f"({part})({between}({part})){repeated}"
+    pattern = f"({part})({separator}({part})){repeated}"
 
-    def read(answer: str, asked: str) -> list[Any]:
-        said = None if item.pattern else _echoed(answer, asked)
-        found: list[Any] = []
-        for one in each.finditer(answer if said is None else said):
-            value = item.read(one[0], asked)
-            if not (unique and value in found):
-                found.append(value)
-        if len(found) < least:
+    def parse(reply: str, question: str) -> list[Any]:
+        statement = None if item.pattern else _echoed(reply, question)
+        values: list[Any] = []
+        for found in each.finditer(reply if statement is None else statement):
+            value = item.parse(found[0], question)
+            if not (unique and value in values):
+                values.append(value)
+        if len(values) < min_items:
             raise UnusableError
-        return found[:limit]
+        return values[:limit]
 
     if item.pattern is None:
-        return Leaf(Ask(""), read, Ask("", pattern) if least else None, listable=False)
-    return replace(_in_sentence(pattern, read, None), listable=False)
+        return Leaf(Query(""), parse, Query("", pattern) if min_items else None, listable=False)
+    return replace(_in_sentence(pattern, parse, None), listable=False)
 
 
-def or_absent(leaf: Leaf, absent: Any) -> Leaf:
-    """The same, but the model may say that there is none, which gives `absent`."""
-    if leaf.ask.place is not None or (leaf.pattern is None and leaf.ask.pattern is not None):
+def optional(leaf: Leaf, absent: Any) -> Leaf:
+    """The same leaf, but the model may answer that there is none, which gives `absent`."""
+    if leaf.query.place is not None or (leaf.pattern is None and leaf.query.pattern is not None):
         return leaf
 
-    def read(answer: str, asked: str) -> Any:
-        said = answer.strip().rstrip("。.").removesuffix("です")
-        return absent if said in _BLANKS else leaf.read(answer, asked)
+    def parse(reply: str, question: str) -> Any:
+        stripped = reply.strip().rstrip("。.").removesuffix("です")
+        return absent if stripped in _BLANKS else leaf.parse(reply, question)
 
-    pattern = leaf.ask.pattern
-    ask = (
-        leaf.ask if pattern is None else replace(leaf.ask, pattern=f"{pattern}|{_BLANK}(です)?。?")
-    )
-    return replace(leaf, ask=ask, read=read)
+    query = leaf.query
+    if query.pattern is not None:
+        query = replace(query, pattern=f"{query.pattern}|{_BLANK}(です)?。?")
+    return replace(leaf, query=query, parse=parse)
 
 
-def _in_sentence(pattern: str, read: Read, most: int | None = _SENTENCE) -> Leaf:
-    """A value that `pattern` matches, with a topic before it or an ending behind it, or without."""
-    whole = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
+def _in_sentence(pattern: str, parse: Parse, max_tokens: int | None = _SENTENCE) -> Leaf:
+    """A value that matches `pattern`, with an optional topic before it and ending after it."""
+    sentence = re.compile(f"{_TOPIC}(?P<value>{pattern}){_ENDING}", re.DOTALL)
 
-    def find(answer: str, asked: str) -> Any:
-        found = whole.fullmatch(answer.strip())
+    def find(reply: str, question: str) -> Any:
+        found = sentence.fullmatch(reply.strip())
         if not found:
             raise UnusableError
-        return read(found["value"], asked)
+        return parse(found["value"], question)
 
-    return Leaf(Ask("", f"{_TOPIC}({pattern}){_ENDING}", most=most), find, pattern=pattern)
+    query = Query("", f"{_TOPIC}({pattern}){_ENDING}", max_tokens=max_tokens)
+    return Leaf(query, find, pattern=pattern)
 
 
 def _line(label: str, hint: str) -> str:
@@ -237,28 +242,29 @@ def _line(label: str, hint: str) -> str:
     return (label if whole else f"{label}は?") + hint
 
 
-def _range(plain: Plain) -> Sequence[int]:
-    """The whole numbers within the bounds, where these are few; none otherwise."""
-    (low, _), (high, _) = plain.low(), plain.high()
-    if low is None or high is None or high - low >= _MOST_ENUMERATED:
+def _range(flat: FlatSchema) -> Sequence[int]:
+    """Return the integers within the bounds if there are few, otherwise an empty list."""
+    (low, _), (high, _) = flat.low(), flat.high()
+    if low is None or high is None or high - low >= _MAX_ENUMERATED:
         return []
-    return [n for n in range(math.floor(low), math.ceil(high) + 1) if is_number(n, plain)]
+    return [n for n in range(math.floor(low), math.ceil(high) + 1) if is_valid_number(n, flat)]
 
 
-def _tidy(answer: str, asked: str) -> str:
-    """The value alone where the answer is a sentence that repeats the question, or quotes it."""
-    said = _echoed(answer, asked)
-    value = answer if said is None or "、" in said else said
+def _tidy(reply: str, question: str) -> str:
+    """Strip the repeated question, or quotes, from a reply that consists of the value and these."""
+    statement = _echoed(reply, question)
+    value = reply if statement is None or "、" in statement else statement
     closing = _QUOTES.get(value[:1])
     if closing and len(value) > 1 and value.find(closing, 1) == len(value) - 1:
         return value[1:-1]
     return value
 
 
-def _echoed(answer: str, asked: str) -> str | None:
-    """What the answer says of the topic that was asked for; None where it speaks of another."""
-    said = _SAID.fullmatch(answer)
-    if not said:
+def _echoed(reply: str, question: str) -> str | None:
+    """Return what the reply states about the topic asked for; None if it has another topic."""
+    statement = _STATEMENT.fullmatch(reply)
+    if not statement:
         return None
-    topics = _ASKED.findall(asked)
-    return said[2] if any(said[1].endswith(t) or t.endswith(said[1]) for t in topics) else None
+    topics = _TOPICS.findall(question)
+    topic, value = statement.groups()
+    return value if any(topic.endswith(t) or t.endswith(topic) for t in topics) else None

@@ -1,7 +1,7 @@
-"""Speculation by lookup: what followed the latest tokens before may follow them again.
+"""Prompt-lookup decoding: drafts tokens from earlier text and verifies them in one step.
 
-An answer that quotes its input repeats runs of tokens. A run is proposed whole and verified in one
-step, whose cost grows slowly with its rows. Source: Saxena, "Prompt lookup decoding" (2023).
+An answer that quotes its input repeats runs of tokens. A repeated run is drafted whole and verified
+in one step, whose cost grows slowly with its rows. Source: Saxena, "Prompt lookup decoding" (2023).
 """
 
 from __future__ import annotations
@@ -10,55 +10,58 @@ from collections.abc import Sequence
 
 from issun.runtime.session import integer_matmul_saturates
 
-# What one more row costs, as a share of a step over one, by precision: the 1.3 B shape on 2 cores,
-# with and without VNNI, and where memory is fast, since rows cost less where it is slow.
+# The cost of one more row as a share of a one-row step, by precision: the 1.3 B shape on 2 cores
+# with fast memory, with and without VNNI. A row costs less where memory is slow.
 _ROW_COST = {"int8": 0.04, "int4": 0.24}
-_ROW_COST_WITHOUT = {"int8": 0.18, "int4": 0.40}
+_ROW_COST_NO_VNNI = {"int8": 0.18, "int4": 0.40}
 
-_SIZES = (4, 3, 2)  # tokens that must agree; longer runs are surer
-_SHORTEST, LONGEST = 2, 15  # tokens of a draft
-_START, _MOST = 0.5, 4.0  # steps: what may be lost before the first gain, and after many
+_NGRAM_SIZES = (4, 3, 2)  # n-gram sizes to match, longest first
+_MIN_DRAFT, MAX_DRAFT = 2, 15  # tokens of a draft
+_INITIAL_BALANCE, _MAX_BALANCE = (
+    0.5,
+    4.0,
+)  # steps that may be lost: before the first gain, and after many
 
 
 def row_cost(precision: str) -> float | None:
-    """The cost of one more row on this CPU; None where drafts are not worth it."""
-    return (_ROW_COST_WITHOUT if integer_matmul_saturates() else _ROW_COST).get(precision)
+    """Return the cost of one more row on this CPU; None if drafts do not pay off."""
+    return (_ROW_COST_NO_VNNI if integer_matmul_saturates() else _ROW_COST).get(precision)
 
 
-class Lookup:
-    """Drafts for one answer, as long as these pay.
+class PromptLookup:
+    """Drafts tokens for one answer as long as that pays off.
 
-    `row_cost` is what a row more costs, as a share of a step. What drafts have gained and cost is
-    counted in steps; drafts are as long as the balance pays for, and end in this answer with it.
+    `row_cost` is the cost of one more row as a share of a step. The balance of gains and costs is
+    counted in steps; drafts are as long as the balance can pay for and stop when it is used up.
     """
 
     def __init__(self, ids: Sequence[int], row_cost: float) -> None:
-        self._row_cost, self._balance, self._length = row_cost, _START, _SHORTEST
+        self._row_cost, self._balance, self._length = row_cost, _INITIAL_BALANCE, _MIN_DRAFT
         self._ids: list[int] = []
-        self._next: dict[tuple[int, ...], int] = {}  # what the ids behind a run begin with
+        self._next: dict[tuple[int, ...], int] = {}  # n-gram -> index of the id after its last use
         for token in ids:
             self.add(token)
 
     def add(self, token: int) -> None:
-        """Note the next token of the text."""
-        for size in _SIZES:
+        """Append the next token of the text."""
+        for size in _NGRAM_SIZES:
             if len(self._ids) >= size:
                 self._next[tuple(self._ids[-size:])] = len(self._ids)
         self._ids.append(token)
 
-    def draft(self, room: int) -> list[int]:
-        """Up to `room` tokens that may come next; none where nothing is known or worth it."""
-        length = min(self._length, room, int(self._balance / self._row_cost))
+    def draft(self, limit: int) -> list[int]:
+        """Return a draft of up to `limit` tokens; empty if nothing matches or it does not pay."""
+        length = min(self._length, limit, int(self._balance / self._row_cost))
         if length < 1:
             return []
-        for size in _SIZES:
+        for size in _NGRAM_SIZES:
             start = self._next.get(tuple(self._ids[-size:]))
             if start is not None and len(self._ids) >= size:
                 return self._ids[start : start + length]
         return []
 
-    def learn(self, drafted: int, accepted: int) -> None:
-        """Take into account that so many of the tokens drafted came."""
-        self._balance = min(_MOST, self._balance + accepted - self._row_cost * drafted)
-        grown = 2 * self._length if accepted == drafted else max(_SHORTEST, accepted + 1)
-        self._length = min(LONGEST, grown)
+    def update(self, drafted: int, accepted: int) -> None:
+        """Update the balance and the draft length from how many drafted tokens were accepted."""
+        self._balance = min(_MAX_BALANCE, self._balance + accepted - self._row_cost * drafted)
+        grown = 2 * self._length if accepted == drafted else max(_MIN_DRAFT, accepted + 1)
+        self._length = min(MAX_DRAFT, grown)

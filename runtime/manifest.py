@@ -1,4 +1,4 @@
-"""`issun.json`: everything that a bundle says about itself."""
+"""`issun.json`, a bundle's manifest: its fields, reading, checking and writing it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from issun.runtime.errors import BundleError
-from issun.runtime.files import as_utf8
+from issun.runtime.files import as_utf8, open_regular, reason_of
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
-SMALL = 16 << 20  # bytes: a file of this size is compared with its hash at every load
+ALWAYS_VERIFIED_BYTES = 16 << 20  # bytes: files up to this size are verified at every load
 
 KVCacheType = Literal["float32", "int8"]
 KV_CACHE_TYPES: tuple[KVCacheType, ...] = ("float32", "int8")
 
-# Bounds that keep a damaged manifest from asking for absurd amounts of memory.
+# Limits that keep a damaged manifest from demanding absurd amounts of memory.
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**7)]
 Id = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of the network, named as in config.json; `kv_head_dim` is the padded head width."""
+    """The network's sizes, named as in config.json; `kv_head_dim` is the padded head width."""
 
     n_layer: Count
     n_embd: Count
@@ -45,10 +45,10 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The precision by part; `name` is what `--precision` was given.
+    """The precision of each part; `name` is the value of `--precision`.
 
-    `calibration` says which text it and the scales of an int8 KV cache were fitted to, and
-    `by_linear` the precision of each linear where they differ.
+    `calibration` describes the text that it and the scales of an int8 KV cache were calibrated on.
+    `by_linear` has the precision of each linear if they differ.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A token that is cut out of a text before SentencePiece sees it, as transformers has it.
+    """A token that is split off before SentencePiece sees the text, as in transformers.
 
-    A `special` one is a control token: it gives no text, and text never becomes one. `lstrip` and
-    `rstrip` take the white space beside it away; with `single_word` it counts only between spaces.
-    Where text is lower-cased, only a `cased` one is looked for before that.
+    A `special` token is a control token: it has no text, and user text never becomes one. `lstrip`
+    and `rstrip` remove white space next to it. With `single_word` it counts only between spaces.
+    If text is lower-cased, only a `cased` token is matched before that.
     """
 
     id: Id
@@ -76,11 +76,10 @@ class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Ids that have a meaning, and how text is cut into the others.
+    """Ids with a special meaning, and the tokenizer's settings.
 
-    `special` has every control token. `added` has the tokens beside the file that are text, and
-    those control tokens that are more than a spelling and an id. An answer ends with `eos` and
-    with each of `ends`.
+    `special` has every control token. `added` has the added tokens that are text, and the control
+    tokens that have flags. `eos` and each of `ends` end an answer.
     """
 
     file: str
@@ -102,11 +101,11 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How a role, a history and a message become the slots of the template.
+    """How a role, a history and a message fill the template's placeholders.
 
-    `empty_instruction` stands in for `{instruction}` when there is neither a role nor a history;
-    `system` holds the role lines that a system text becomes; `reserve` is the number of tokens
-    kept free for the answer when old turns are dropped.
+    `empty_instruction` replaces `{instruction}` if there is neither a role nor a history. `system`
+    has the role lines for a system text. `reserve` is the number of tokens to keep free for the
+    answer when old turns are dropped.
     """
 
     role_line: str
@@ -119,7 +118,7 @@ class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """The prompt: text around the slots, special tokens in it, and the newline's spelling."""
+    """The prompt format: texts with placeholders and special tokens, and the newline's spelling."""
 
     name: str
     with_input: str
@@ -129,14 +128,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileInfo(msgspec.Struct, frozen=True):
-    """Size in bytes and content hash of one file of the bundle."""
+    """Size in bytes and SHA-256 of one file of the bundle."""
 
     size: int
     sha256: str
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The checkpoint that the bundle was made from; `tokenizer` if that is another one's."""
+    """The checkpoint of the bundle, and `tokenizer` if that comes from another one."""
 
     name: str
     revision: str | None
@@ -146,7 +145,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of `issun.json`."""
+    """The content of `issun.json`."""
 
     format: Count
     exporter: str
@@ -164,12 +163,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total bytes of all files."""
         return sum(info.size for info in self.files.values())
 
     @property
     def bundle_id(self) -> str:
-        """A hash over the files and all fields that change results (fidelity figures do not)."""
+        """A hash of everything that affects results: the files and all fields but a few."""
         described = msgspec.to_builtins(self)
         for key in ("fidelity", "exporter", "source"):
             described.pop(key)
@@ -178,16 +177,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest and the sizes of the files in `folder`.
+    """Read the manifest in `folder` and check it and the sizes of the files.
 
-    Raises BundleError when there is no bundle, when it is newer than this issun, damaged, or when
-    it names a file outside the folder.
+    Raises BundleError if there is no bundle, if it is damaged or newer than this issun, or if it
+    names a file outside the folder.
     """
     path = folder / MANIFEST_NAME
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError("{path} is larger than a manifest can be.", path=path)
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read(_MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
             raise BundleError("There is no folder {folder}.", folder=folder) from None
@@ -198,7 +196,11 @@ def read_manifest(folder: Path) -> Manifest:
             name=MANIFEST_NAME,
         ) from None
     except OSError as error:
-        raise BundleError("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise BundleError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise BundleError("{path} is larger than a manifest can be.", path=path)
     manifest = _parse(raw, path)
     _check_files(folder, manifest)
     return manifest
@@ -210,7 +212,8 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version > FORMAT_VERSION:
             raise BundleError(
-                "{path} has format {found}, this issun reads up to format {known}: update issun.",
+                "{path} has format {found}, but this version of issun reads formats up to "
+                "{known}: update issun.",
                 path=path,
                 found=version,
                 known=FORMAT_VERSION,
@@ -249,12 +252,14 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if not path.is_file() or path.is_symlink():
             raise BundleError(
-                "{path} is missing or a link: export the bundle again, or copy it whole.", path=path
+                "{path} is missing or a symbolic link: export the bundle again, or copy it "
+                "completely.",
+                path=path,
             )
         if (size := path.stat().st_size) != info.size:
             raise BundleError(
-                "{path} has {found:,} bytes where the manifest says {expected:,}: "
-                "the file is damaged or was not copied whole.",
+                "{path} has {found:,} bytes instead of {expected:,}: the file is damaged or was "
+                "not copied completely.",
                 path=path,
                 found=size,
                 expected=info.size,
@@ -264,17 +269,18 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 def verify_hashes(folder: Path, manifest: Manifest, *, largest: float = math.inf) -> None:
     """Compare every file of at most `largest` bytes with its hash.
 
-    Raises BundleError at the first that differs.
+    Raises BundleError for the first one that differs.
     """
     for name, info in manifest.files.items():
         if info.size <= largest and sha256_of(folder / name) != info.sha256:
             raise BundleError(
-                "{path} does not have the content that it was exported with.", path=folder / name
+                "{path} differs from the file that was exported: export or copy the bundle again.",
+                path=folder / name,
             )
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -283,13 +289,13 @@ def sha256_of(path: Path) -> str:
 
 
 def combined_sha256(hashes: Mapping[str, str]) -> str:
-    """One hash for several named files."""
+    """Return one hash for several named files."""
     lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `issun.json` atomically: a reader sees the old one or the new one, whole."""
+    """Write `issun.json` atomically: readers see the complete old or new one."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST_NAME}.")
     try:

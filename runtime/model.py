@@ -1,4 +1,4 @@
-"""A loaded bundle: text in, text out."""
+"""A loaded bundle, which generates text from text."""
 
 from __future__ import annotations
 
@@ -7,43 +7,57 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
-from issun.runtime.busy import Usage, Work
+from issun.runtime.busy import ExclusiveUse, UsageLock
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
-from issun.runtime.decoder import Decoder, IssunDecoder, cut
-from issun.runtime.errors import BundleError, Notify, ParameterError
+from issun.runtime.constraint.effort import ActiveSchemas, Effort
+from issun.runtime.decoder import Decoder, IssunDecoder
+from issun.runtime.defaults import make_params
+from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
-from issun.runtime.generate import Clock, Stop, Writer, check_prompt, generate, never
+from issun.runtime.generate import (
+    Clock,
+    RequestState,
+    Stop,
+    check_prompt,
+    generate,
+    never,
+    prefill,
+)
 from issun.runtime.kv_cache import Cache
 from issun.runtime.lookup import row_cost
-from issun.runtime.manifest import SMALL, KVCacheType, Manifest, read_manifest, verify_hashes
+from issun.runtime.manifest import (
+    ALWAYS_VERIFIED_BYTES,
+    KVCacheType,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
 from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.preamble import Preambles, state_of_files
 from issun.runtime.prompt import PromptBuilder
+from issun.runtime.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
 
-_MUCH = 100 << 20  # bytes of keys and values
+_LARGE_CACHE = 100 << 20  # bytes of keys and values
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
 class Model:
-    """A bundle in memory; it serves one caller at a time."""
+    """A loaded bundle; it serves one caller at a time."""
 
     def __init__(
         self,
@@ -51,10 +65,10 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
-        preambles: tuple[Path, str] | None = None,
+        prompt_cache: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Built by `load`; `preambles` is where they are kept, and what computes them."""
+        """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
@@ -64,15 +78,19 @@ class Model:
             pieces=manifest.tokens.pieces,
             ends=manifest.tokens.end_ids,
             unk=manifest.tokens.unk,
-            added=tokenizer.ids_beyond,
+            added=tokenizer.added_ids,
         )
-        self._preambles = Preambles(*preambles, self.prompts.beginnings()) if preambles else None
-        self._cache: Cache | None = None  # of prompts outside conversations; its buffers are reused
+        self._prompt_cache = (
+            PromptCache(*prompt_cache, self.prompts.constant_prefixes()) if prompt_cache else None
+        )
+        self._cache: Cache | None = None  # for prompts outside conversations, reused
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-        self._usage = Usage(self._free_if_closed)
+        self._usage = UsageLock(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
         self._closed = self._freed = False
-        self._freeing = threading.RLock()
+        self._stopped = threading.Event()  # compiling of constraints
+        self._active_schemas = ActiveSchemas()
+        self._free_lock = threading.RLock()
 
     @classmethod
     def load(
@@ -85,58 +103,58 @@ class Model:
         trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
-        """Open the bundle at `path` with `threads` threads (default: physical cores).
+        """Load the bundle at `path` and run it with `threads` threads (default: physical cores).
 
-        Without a path it opens the embedded model, which the package holds.
+        Without a path, load the embedded demonstration model.
 
-        `kv_cache` picks one of the bundle's graphs, by default the one that its manifest names.
-        With `trust` the graph may hold operators that issun does not write; see SECURITY.md.
-        With `keep_packed` weights packed for this CPU are kept in a cache, which later loads map.
-        `notify` is told, as a template and its values, what takes long or goes otherwise.
-        Raises BundleError when there is no sound bundle or it has no such graph.
+        `kv_cache` selects one of the bundle's graphs; the default is set in its manifest. With
+        `trust`, the graph may contain operators that issun does not export; see SECURITY.md. With
+        `keep_packed`, weights packed for this CPU are cached on disk, and later loads map them.
+        `notify` receives a message template and its values for slow steps and fallbacks.
+        Raises BundleError if the bundle is missing or damaged, or has no such graph.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        # A parser written in C++ does not meet what a damaged disk or a stranger has changed.
-        verify_hashes(folder, manifest, largest=SMALL)
+        # SentencePiece's C++ parser must not see a tokenizer file that was damaged or replaced.
+        verify_hashes(folder, manifest, largest=ALWAYS_VERIFIED_BYTES)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
-        state = state_of_files(folder, manifest)
+        state = bundle_fingerprint(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
             folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, preambles=(entry, state) if entry else None)
+        return cls(decoder, tokenizer, manifest, prompt_cache=(entry, state) if entry else None)
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
-        """Ids of an instruction, with or without an input, in the bundle's template."""
+        """Return the ids of an instruction, with optional input, in the bundle's template."""
         return self.prompts.instruction(instruction, input)
 
     def generate(
         self, prompt: str | Sequence[int], params: SamplingParams | None = None
     ) -> Completion:
-        """The whole answer to `prompt`: raw text, or ids as `Model.prompt` makes them."""
+        """Return the whole answer to `prompt`: raw text, or ids from `Model.prompt`."""
         stream = self.stream(prompt, params)
         try:
             return stream.finish()
-        except BaseException:  # Ctrl-C leaves a stream open, and this one nobody else knows
+        except BaseException:  # Ctrl-C leaves a stream open, and only this method has this one
             stream.close()
             raise
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
-        """The answer to `prompt` as it comes; the segments' text joins to `generate`'s.
+        """Stream the answer to `prompt`; the joined text of the segments equals `generate`'s.
 
-        Raises ContextError when no token fits behind the prompt, ParameterError for ids out of
-        range, BusyError while another stream is open.
+        Raises ContextError if the prompt leaves no room for a token, ParameterError for ids out of
+        range, and BusyError while another stream is open.
         """
-        # Nothing of earlier prompts is reused: the same call gives the same answer.
+        # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
-            self._ids(prompt),
+            self._encode(prompt),
             params or self.default_params,
             reuse=False,
-            on_complete=lambda _: self._give_back(),
-            on_abandon=self._give_back,
+            on_complete=lambda _: self._free_large_cache(),
+            on_abandon=self._free_large_cache,
         )
 
     def generate_many(
@@ -145,41 +163,43 @@ class Model:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         slots: int = 16,
-        on_complete: Callable[[int, Completion], object] = lambda place, completion: None,
+        on_complete: Callable[[int, Completion], object] = lambda index, completion: None,
     ) -> list[Completion]:
-        """The whole answers to all `prompts`, up to `slots` at a time, each as it is alone.
+        """Return the answers to all `prompts`, running up to `slots` of them as one batch.
 
-        The text may differ in int4, which rounds several rows otherwise than one; and, but with an
-        int8 KV cache on int8 linears, where lookup reads several rows of a single answer at once,
-        or prompts share a beginning, which is read apart from their rests.
-        `params` are for all prompts, or one for each. `on_complete` gets the place of a prompt and
-        its answer when that has ended. Optimum's graphs answer one after the other. Raises as
-        `stream` does, before any work.
+        Each answer is the one that its prompt gets alone, with two exceptions. int4 kernels round
+        several rows differently from a single row. Except with an int8 KV cache and int8 linears,
+        attention also rounds by how the rows are grouped, which differs if lookup verifies a draft
+        or if prompts share a prefix, which is computed separately from the rest.
+
+        `params` applies to all prompts, or has one entry per prompt. `on_complete` receives the
+        index of a prompt and its answer as soon as that has ended. Optimum's graphs run one prompt
+        after another. Raises as `stream` does, before any work.
         """
         self.check_free()
         if isinstance(prompts, str):
-            raise ParameterError("The prompts are one text: give a list of texts.")
+            raise ParameterError("prompts is a single text: pass a list of texts.")
         jobs = make_jobs(
             self.decoder,
-            [self._ids(prompt) for prompt in prompts],
+            [self._encode(prompt) for prompt in prompts],
             self.default_params if params is None else params,
         )
         if not isinstance(slots, int) or slots < 1:
             raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
         for job in jobs:
-            self._sampler(job.params)  # refuses ids out of range
+            self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
-        with closing(self._answer(jobs, slots)) as answers:
-            for place, completion in answers:
-                completions[place] = completion
-                on_complete(place, completion)
-        return [completions[job.place] for job in jobs]
+        with closing(self._run_jobs(jobs, slots)) as answers:
+            for index, completion in answers:
+                completions[index] = completion
+                on_complete(index, completion)
+        return [completions[job.index] for job in jobs]
 
     @cached_property
     def constraints(self) -> Constraints:
-        """Makes constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
+        """Builds constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
 
-        Raises ParameterError where llguidance (the extra `server`) is not installed.
+        Raises ParameterError if llguidance (the extra `server`) is not installed.
         """
         try:
             return Constraints(
@@ -187,7 +207,7 @@ class Model:
                 rows=self._vocabulary.rows,
                 ends=self._vocabulary.ends,
                 newline=self.manifest.prompt.newline,
-                room=self.default_params.max_new_tokens,
+                max_tokens=self.default_params.max_new_tokens,
             )
         except ModuleNotFoundError as error:
             raise ParameterError(
@@ -195,13 +215,26 @@ class Model:
                 module=error.name,
             ) from error
 
+    def effort(self) -> Effort:
+        """Return the limits on preparing one schema."""
+        return Effort(self._stopped.is_set, self._finds, self._active_schemas)
+
+    def _finds(self, pattern: str, text: str) -> bool:
+        return self.constraints.finds(pattern, text)  # on first use: few schemas need llguidance
+
     def stop_compiling(self) -> None:
-        """End the compiling of constraints for good: whoever waits for it gets BusyError."""
+        """Stop compiling constraints; callers that are waiting get BusyError."""
+        self._stopped.set()
         if "constraints" in vars(self):
             self.constraints.close()
 
+    def resume_compiling(self) -> None:
+        """Allow constraints to be compiled again after `stop_compiling`."""
+        self._stopped = threading.Event()
+        vars(self).pop("constraints", None)
+
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits of every position: (len(ids), vocab) float32, computed in chunks."""
+        """Return the logits of every position, (len(ids), vocab_size) float32."""
         cache = self._own_cache()
         with self.busy():
             cache.rewind(0)
@@ -211,20 +244,20 @@ class Model:
             for chunk in self.decoder.score(cache, ids):
                 logits[done : done + len(chunk)] = chunk
                 done += len(chunk)
-            self._give_back()
+            self._free_large_cache()
             return logits
 
-    def writer(
+    def request_state(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
-    ) -> Writer:
-        """What makes an answer of the logits behind `prompt`, of which `reused` ids were known.
+    ) -> RequestState:
+        """Return the state of an answer to `prompt`, whose first `reused` ids were in the KV cache.
 
-        The answer's text continues that of the last `continued` ids. Raises ParameterError for ids
-        in `params` that are out of range.
+        The answer's text continues the text of the prompt's last `continued` ids. Raises
+        ParameterError for ids in `params` that are out of range.
         """
         text = self._text(params)
-        text.follow(prompt[len(prompt) - continued :])
-        return Writer(
+        text.continue_after(prompt[len(prompt) - continued :])
+        return RequestState(
             prompt,
             params,
             sampler=self._sampler(params),
@@ -236,21 +269,21 @@ class Model:
         )
 
     def new_cache(self) -> Cache:
-        """An empty KV cache for one sequence; it takes memory as it fills."""
+        """Return an empty KV cache for one sequence; its memory grows as it fills."""
         self._check_open()
         cache = self.decoder.new_cache()
         self._caches.add(cache)
         return cache
 
     def check_free(self) -> None:
-        """Raise BusyError while the model works, ParameterError when it is closed."""
+        """Raise BusyError while the model is in use, ParameterError if it is closed."""
         with self.busy():
             pass
 
-    def busy(self) -> Work:
-        """A use of the model to enter, so that nothing else works with it; see `check_free`."""
+    def busy(self) -> ExclusiveUse:
+        """Return a context manager for exclusive use of the model; raises as `check_free` does."""
         self._check_open()
-        return Work(self._usage)
+        return ExclusiveUse(self._usage)
 
     def start(
         self,
@@ -265,19 +298,19 @@ class Model:
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> Stream:
-        """Start an answer on the caller's own cache; see `issun.runtime.generate.generate`.
+        """Start an answer that uses the caller's cache; see `issun.runtime.generate.generate`.
 
-        With `reuse` what the cache shares with the prompt is not computed again. The stream is
-        closed where `stop()` is true before a chunk of the prompt.
+        With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
+        stream closes if `stop()` returns true before a chunk of the prompt.
         """
-        work = self.busy()
+        use = self.busy()
         try:
-            work.__enter__()
-            check_prompt(self.decoder, [*prompt, *answer])  # at the call, not at the first token
+            use.__enter__()
+            check_prompt(self.decoder, [*prompt, *answer])  # raise here, not at the first token
             if not reuse:
                 cache.rewind(0)
             text = self._text(params)
-            text.skip(answer)
+            text.resume_after(answer)
             segments = partial(
                 generate,
                 self.decoder,
@@ -288,49 +321,39 @@ class Model:
                 text=text,
                 ends=self._vocabulary.ends,
                 answer=answer,
-                preambles=self._preambles,
+                prompt_cache=self._prompt_cache,
                 row_cost=self._row_cost(params),
                 clock=self._clock,
             )
             stream = Stream(
                 lambda asked: segments(stop=lambda: asked() or stop()),
-                work,
+                use,
                 ends=self._vocabulary.ends,
-                held_text=text.pause,
+                pending_text=text.pause,
                 dropped_turns=dropped_turns,
                 on_complete=on_complete,
                 on_abandon=on_abandon,
             )
             self._stream = weakref.ref(stream)
         except BaseException:
-            work.__exit__()
+            use.__exit__()
             raise
         return stream
 
     def read(self, cache: Cache, ids: Sequence[int], stop: Stop = never) -> int:
-        """Read `ids` into the caller's own cache, until `stop()` is true before a chunk.
+        """Prefill the caller's cache with `ids`, until `stop()` returns true before a chunk.
 
-        What the cache shares with them is kept. Gives how many tokens were read. Raises as
-        `stream` does.
+        The prefix that the cache shares with `ids` is kept. Returns the number of tokens computed.
+        Raises as `stream` does.
         """
         with self.busy():
-            check_prompt(self.decoder, ids)
-            begin = self._preambles.fill(cache, ids) if self._preambles else 0
-            shared = cache.keep_common_prefix(ids)
-            rest = ids[max(shared, begin) :]
-            # A lone row is left to be read with what follows: attention rounds it otherwise.
-            for chunk in chain(cut(ids[:begin]), cut(rest) if len(rest) > 1 else ()):
-                if stop():
-                    break
-                self.decoder.forward(cache, [chunk], [])
-            if begin and self._preambles:
-                self._preambles.keep(cache)
-            return len(cache.ids[0]) - shared
+            return prefill(self.decoder, cache, ids, prompt_cache=self._prompt_cache, stop=stop)
 
     def close(self) -> None:
-        """Give the memory of the session and the caches back; the model cannot be used after.
+        """Free the session and the caches; the model cannot be used afterwards.
 
-        From another thread or a signal handler it does so when the step that runs has ended.
+        If a step is running, as in a call from another thread or a signal handler, the memory is
+        freed after that step.
         """
         self._closed = True
         self.stop_compiling()
@@ -339,8 +362,8 @@ class Model:
         self._free_if_closed()
 
     def _free_if_closed(self) -> None:
-        """Let go of everything once the model is closed and nothing works with it any more."""
-        with self._freeing:
+        """Free everything once the model is closed and no longer in use."""
+        with self._free_lock:
             if not self._closed or self._freed or self._usage.active:
                 return
             self._freed = True
@@ -350,21 +373,21 @@ class Model:
             self.decoder.pages.release()
             del self.decoder
 
-    def _answer(
+    def _run_jobs(
         self, jobs: Sequence[Job], slots: int
     ) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self.decoder, IssunDecoder):
             for job in jobs:
-                yield job.place, self.generate(job.prompt, job.params)
+                yield job.index, self.generate(job.prompt, job.params)
             return
         with self.busy():
-            yield from generate_batch(self.decoder, jobs, self.writer, slots=slots)
+            yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
 
     def _row_cost(self, params: SamplingParams) -> float | None:
         ours = isinstance(self.decoder, IssunDecoder) and params.lookup
         return row_cost(self.manifest.precision.name) if ours else None
 
-    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
     def _sampler(self, params: SamplingParams) -> Sampler:
@@ -380,9 +403,9 @@ class Model:
             self._cache = self.new_cache()
         return self._cache
 
-    def _give_back(self) -> None:
-        """Let the memory of a long prompt go: outside conversations none of it is read again."""
-        if self._cache and self._cache.nbytes > _MUCH:
+    def _free_large_cache(self) -> None:
+        """Free the memory of a long prompt, which is not reused outside conversations."""
+        if self._cache and self._cache.nbytes > _LARGE_CACHE:
             self._cache.rewind(0)
             self._cache.shrink()
 
@@ -391,7 +414,7 @@ class Model:
             raise ParameterError("The model is closed: load it again.")
 
     def __enter__(self) -> Self:
-        """The model itself."""
+        """Return the model."""
         return self
 
     def __exit__(
@@ -400,32 +423,10 @@ class Model:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the model."""
         self.close()
 
 
 def bundle_folder(path: str | Path | None) -> Path:
-    """The folder of a bundle as a user names it, or of the embedded model where none is named."""
+    """Return the folder of a bundle named by a user; None is the embedded model."""
     return EMBEDDED if path is None else user_path(path)
-
-
-def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
-    """The bundle's default sampling with `changes`; raises BundleError for a damaged default.
-
-    A shorter answer that is asked for goes before the bundle's `min_new_tokens`.
-    """
-    try:
-        defaults = SamplingParams(**{k: _frozen(v) for k, v in manifest.sampling.items()})
-    except (TypeError, ParameterError) as error:
-        raise BundleError(
-            "The manifest's default sampling is bad: {reason}", reason=error
-        ) from error
-    most = changes.get("max_new_tokens")
-    if isinstance(most, int) and most > 0:
-        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
-    return replace(defaults, **changes) if changes else defaults
-
-
-def _frozen(value: Any) -> Any:
-    """JSON's lists as tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""A bundle's graph and weights -> a decoder."""
+"""Opens a bundle's graph and weights as a decoder."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def open_decoder(
     trust: bool,
     notify: Notify,
 ) -> tuple[Decoder, Path | None]:
-    """The decoder of the bundle in `folder`, with its graph for `kv_cache` (None: its default).
+    """Return the decoder of the bundle in `folder`, with its graph for `kv_cache` or the default.
 
-    With it comes the folder of the entry in `cache` whose weights it maps, if it does. Raises
-    BundleError when it has no such graph, the graph is not sound, or, without `trust`, it is none
-    that issun writes.
+    Also returns the folder of the entry in `cache` whose weights it maps, if any. Raises
+    BundleError if there is no such graph, if it is damaged, or, without `trust`, if issun cannot
+    have exported it.
     """
     kind = kv_cache or manifest.kv_cache
     check_choice("kv_cache", kind, KV_CACHE_TYPES)

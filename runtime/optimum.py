@@ -1,4 +1,4 @@
-"""The adapter for graphs exported by Optimum: standard names, a cache that grows by copying."""
+"""Runs graphs exported by Optimum: its input names, and a KV cache that is copied as it grows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from issun.runtime.session import graph_errors
 
 
 class GrowingCache(Cache):
-    """Keys and values of one sequence, as the graph's last run gave them."""
+    """Keys and values of one sequence, as returned by the graph's last run."""
 
     def __init__(self, names: Sequence[str], n_head: int, head_dim: int) -> None:
         super().__init__(slots=1)
@@ -26,16 +26,16 @@ class GrowingCache(Cache):
 
     @property
     def nbytes(self) -> int:
-        """Memory of the keys and values."""
+        """Bytes of the keys and values."""
         return sum(array.nbytes for array in self.past.values())
 
     def close(self) -> None:
-        """Give the memory back; the cache cannot be used after."""
+        """Free the memory; the cache cannot be used afterwards."""
         super().close()
         self.past = {}
 
     def shrink(self) -> None:
-        """Give back the memory of what was forgotten."""
+        """Free the memory of tokens that were rewound."""
         self.past = {name: array.copy() for name, array in self.past.items()}
 
     def rewind(self, length: int, slot: int = 0) -> None:
@@ -51,18 +51,18 @@ class OptimumDecoder(Decoder):
         super().__init__(session, architecture)
         self._heads = (architecture.n_head, architecture.n_embd // architecture.n_head)
         names = [i.name for i in session.get_inputs()]
-        self._has_positions = "position_ids" in names  # not in every version's graphs
+        self._has_positions = "position_ids" in names  # missing in some versions' graphs
         self._past_names = [name for name in names if name.startswith("past_key_values.")]
         self._present_names = [n.replace("past_key_values", "present") for n in self._past_names]
 
     def new_cache(self, slots: int = 1) -> GrowingCache:
-        """An empty cache; this kind of graph serves one sequence."""
+        """Return an empty cache; this kind of graph serves one sequence."""
         if slots != 1:
-            raise ParameterError("An Optimum graph serves 1 slot, not {slots}.", slots=slots)
+            raise ParameterError("An Optimum graph supports 1 slot, not {slots}.", slots=slots)
         return GrowingCache(self._past_names, *self._heads)
 
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
-        """Read one chunk; see `Decoder.forward`."""
+        """Run one chunk; see `Decoder.forward`."""
         if not isinstance(cache, GrowingCache):
             raise TypeError(type(cache))
         self._check(cache, chunks, rows)

@@ -1,10 +1,11 @@
-"""Weights packed for this CPU, kept in a file that later loads map instead of filling memory.
+"""Weight packing: weights in the CPU kernels' layout, in a file that later loads map.
 
-ONNX Runtime packs weights for its kernels whenever it opens a graph. Where the graph names packed
-weights in a file, with the hash that its own come to, it compares both, maps the file and gives its
-own memory back: what another CPU or another version packed, or what is damaged, is never computed
-with. The originals stay in the bundle, where each load reads them; only those that the CPU reads in
-another form are beside the packed ones (see `issun.runtime.unsigned`).
+ONNX Runtime packs weights for its kernels whenever it opens a graph. If the graph references packed
+weights in a file, together with their hash, ONNX Runtime still packs, compares the hashes, maps the
+file and frees its own copy. Weights that were packed on another CPU or by another version, or that
+are damaged, are therefore never used. The original weights stay in the bundle, which each load
+reads; only int8 weights that the CPU reads as unsigned bytes are stored next to the packed ones
+(see `issun.runtime.unsigned`).
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ import onnxruntime as ort
 from issun.runtime.errors import BundleError
 from issun.runtime.proto import parse_model
 from issun.runtime.session import create_session, integer_matmul_saturates, make_options
-from issun.runtime.unsigned import flip, read_unsigned, signed_weights
+from issun.runtime.unsigned import read_unsigned, signed_weights, to_unsigned
 
-_ALIGNMENT = 4096  # a page: what is mapped begins where one does
-_CHUNK = 1 << 16  # bytes that stay in a cache: reading and comparing them is four times as fast
-_PACKED = "prepacked_"  # ONNX Runtime's name of a packed form among a tensor's fields
+_ALIGNMENT = 4096  # a page: mappings start at page boundaries
+_CHUNK = 1 << 16  # bytes: fits a CPU cache, which makes reading and comparing four times as fast
+_PREPACKED = "prepacked_"  # ONNX Runtime's prefix for packed weights in a tensor's external data
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of packed weights holds.
+    """The content of a file of packed weights.
 
-    ONNX Runtime looks for packed weights by their hashes, in the file of any tensor that it loads.
-    So one small tensor, the `carrier`, is kept in that file and names all of them, each as
-    `kernel+hash|offset;length;padding|…`. `unsigned` says where original weights lie that this
-    CPU reads as unsigned bytes.
+    ONNX Runtime finds packed weights by their hashes in the file of any tensor that it loads. One
+    small tensor, the `carrier`, is therefore stored in that file and lists all of them, each as
+    `kernel+hash|offset;length;padding|…`. `unsigned` has the offsets of weights that were
+    converted to unsigned bytes for this CPU.
     """
 
     carrier: str
@@ -48,9 +49,9 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
 def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
     """Write the packed weights of `graph` to `target`.
 
-    What ONNX Runtime saves on the way holds the originals too, and lies beside `target` until the
-    end. Raises OSError, and BundleError for all that goes wrong in ONNX Runtime; ValueError where
-    no folder holds both files, or for data outside the bundle.
+    Needs temporary space next to `target` for originals and packed weights. Raises OSError,
+    BundleError for any error of ONNX Runtime, and ValueError if the two files share no parent
+    folder or if the graph has data outside the bundle.
     """
     saved, data = target.with_name("saved.onnx"), target.with_name("saved.data")
     model = parse_model(graph.read_bytes())
@@ -64,41 +65,41 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
     }.items():
         options.add_session_config_entry(name, value)
     with target.open("wb") as file:
-        copy = _Copy(file)
-        unsigned = _copy_unsigned(model.graph, graph.parent, copy)
+        writer = _AlignedWriter(file)
+        unsigned = _copy_unsigned(model.graph, graph.parent, writer)
         file.flush()
         _open(model, graph, target, unsigned, options)
         with data.open("rb", 0) as source:
-            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, copy)
+            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
         file.flush()
         os.fsync(file.fileno())
     saved.unlink()
     data.unlink()
-    return Packed(**packed, unsigned=unsigned, size=copy.end, sha256=copy.digest.hexdigest())
+    return Packed(**packed, unsigned=unsigned, size=writer.end, sha256=writer.digest.hexdigest())
 
 
 def open_packed(
     graph: Path, packed: Packed, file: Path, *, threads: int | None = None
 ) -> ort.InferenceSession:
-    """A session over `graph` that maps its packed weights from `file`.
+    """Return a session over `graph` that maps its packed weights from `file`.
 
-    Raises BundleError where `file` does not hold them; ValueError where no folder holds both files,
-    or for data outside the bundle.
+    Raises BundleError if `file` does not hold them, and ValueError if the two files share no parent
+    folder or if the graph has data outside the bundle.
     """
     model = parse_model(graph.read_bytes())
-    _check(model.graph, graph.parent, packed, file)
+    _verify_unpacked(model.graph, graph.parent, packed, file)
     for tensor in model.graph.initializer:
         if tensor.name == packed.carrier:
             for number, value in enumerate(packed.weights):
-                tensor.external_data.add(key=f"{_PACKED}{number}", value=value)
-    moved = packed.unsigned | {packed.carrier: packed.carrier_offset}
-    return _open(model, graph, file, moved, make_options(threads))
+                tensor.external_data.add(key=f"{_PREPACKED}{number}", value=value)
+    offsets = packed.unsigned | {packed.carrier: packed.carrier_offset}
+    return _open(model, graph, file, offsets, make_options(threads))
 
 
 def _open(
-    model: Any, graph: Path, file: Path, moved: dict[str, int], options: ort.SessionOptions
+    model: Any, graph: Path, file: Path, offsets: dict[str, int], options: ort.SessionOptions
 ) -> ort.InferenceSession:
-    """A session over `model`, of whose tensors those that `moved` names lie in `file`."""
+    """Return a session over `model` that reads the tensors in `offsets` from `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
     if integer_matmul_saturates():
         read_unsigned(model.graph)
@@ -106,12 +107,12 @@ def _open(
         fields = {field.key: field for field in tensor.external_data}
         if not fields:
             continue
-        place = graph.parent / fields["location"].value
-        if place.parent != graph.parent or place.is_symlink():  # else `base` would allow it
+        path = graph.parent / fields["location"].value
+        if path.parent != graph.parent or path.is_symlink():  # `base` may be a parent folder
             raise ValueError(f"{graph} has data outside its folder")
-        if tensor.name in moved:
-            place, fields["offset"].value = file, str(moved[tensor.name])
-        fields["location"].value = place.relative_to(base).as_posix()
+        if tensor.name in offsets:
+            path, fields["offset"].value = file, str(offsets[tensor.name])
+        fields["location"].value = path.relative_to(base).as_posix()
     _pack_largest_first(model.graph)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(base)
@@ -122,15 +123,16 @@ def _open(
 def _pack_largest_first(graph: Any) -> None:
     """Move the head to the front, since weights are packed in the order of the nodes.
 
-    Original, packed and saved form of a weight are in memory at once, and the head is by far the
-    largest: at the end, beside all others, it would set the peak. ONNX Runtime sorts for execution.
+    The original, packed and saved forms of a weight are in memory at once, and the head is by far
+    the largest: as the last one, next to all others, it would set the peak. The order of nodes does
+    not matter for execution, since ONNX Runtime sorts them.
     """
     packed = {node.input[1] for node in graph.node if len(node.input) > 1}
     sizes = {t.name: _size(t) for t in graph.initializer if t.name in packed and t.external_data}
     largest = max(sizes, key=sizes.__getitem__, default=None)
     places = [i for i, node in enumerate(graph.node) if largest in node.input[1:2]]
-    for place in places:
-        node = graph.node.pop(place)
+    for path in places:
+        node = graph.node.pop(path)
         graph.node.insert(0, node)
 
 
@@ -138,92 +140,96 @@ def _size(tensor: Any) -> int:
     return next(int(field.value) for field in tensor.external_data if field.key == "length")
 
 
-def _check(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
-    """ONNX Runtime compares packed weights; what else `file` holds it would take as it is."""
-    if set(packed.unsigned) != {tensor.name for tensor in _to_flip(graph)}:
+def _verify_unpacked(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
+    """Compare everything in `file` that ONNX Runtime would use unchecked."""
+    if set(packed.unsigned) != {tensor.name for tensor in _weights_to_convert(graph)}:
         raise BundleError("{path} is damaged.", path=file)
-    with file.open("rb", 0) as kept:
+    with file.open("rb", 0) as stored:
         for tensor in graph.initializer:
             name = tensor.name
             if name in packed.unsigned:
-                kept.seek(packed.unsigned[name])
+                stored.seek(packed.unsigned[name])
             elif name == packed.carrier:
-                kept.seek(packed.carrier_offset)
+                stored.seek(packed.carrier_offset)
             else:
                 continue
-            for part in _parts(tensor, folder):
-                if kept.read(len(part)) != (flip(part) if name in packed.unsigned else part):
+            for chunk in _read_tensor(tensor, folder):
+                if stored.read(len(chunk)) != (
+                    to_unsigned(chunk) if name in packed.unsigned else chunk
+                ):
                     raise BundleError("{path} is damaged.", path=file)
 
 
-def _parts(tensor: Any, folder: Path) -> Iterator[bytes]:
-    """What a tensor has in its data file, some at a time."""
+def _read_tensor(tensor: Any, folder: Path) -> Iterator[bytes]:
+    """Yield the content of a tensor's data in chunks."""
     fields = {field.key: field.value for field in tensor.external_data}
     with (folder / fields["location"]).open("rb", 0) as source:
-        yield from _read(source, int(fields["offset"]), int(fields["length"]))
+        yield from _read_range(source, int(fields["offset"]), int(fields["length"]))
 
 
-def _read(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+def _read_range(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
     source.seek(offset)
     while length:
-        part = source.read(min(length, _CHUNK))
-        if not part:
+        chunk = source.read(min(length, _CHUNK))
+        if not chunk:
             raise OSError(f"{length} bytes are missing")
-        yield part
-        length -= len(part)
+        yield chunk
+        length -= len(chunk)
 
 
-def _copy_unsigned(graph: Any, folder: Path, copy: _Copy) -> dict[str, int]:
-    """Copy what is to be read as unsigned bytes; gives the offsets by name."""
+def _copy_unsigned(graph: Any, folder: Path, writer: _AlignedWriter) -> dict[str, int]:
+    """Copy the weights to be read as unsigned bytes; return their offsets by name."""
     return {
-        tensor.name: copy(flip(part) for part in _parts(tensor, folder))
-        for tensor in _to_flip(graph)
+        tensor.name: writer(to_unsigned(chunk) for chunk in _read_tensor(tensor, folder))
+        for tensor in _weights_to_convert(graph)
     }
 
 
-def _to_flip(graph: Any) -> list[Any]:
-    """The weights that this CPU is to read as unsigned bytes."""
+def _weights_to_convert(graph: Any) -> list[Any]:
+    """Return the weights that this CPU reads as unsigned bytes."""
     return signed_weights(graph) if integer_matmul_saturates() else []
 
 
-def _copy_packed(graph: Any, external: set[str], source: IO[bytes], copy: _Copy) -> dict[str, Any]:
-    """Copy one small tensor and all packed weights of what was saved; gives fields of Packed."""
-    weights, plain = [], []
+def _copy_packed(
+    graph: Any, external: set[str], source: IO[bytes], writer: _AlignedWriter
+) -> dict[str, Any]:
+    """Copy one small tensor and all packed weights of a saved graph; return fields of Packed."""
+    weights, unpacked = [], []
     for tensor in graph.initializer:
         fields = {field.key: field.value for field in tensor.external_data}
-        forms = [value for key, value in fields.items() if key.startswith(_PACKED)]
+        forms = [value for key, value in fields.items() if key.startswith(_PREPACKED)]
         if fields and not forms and tensor.name in external:
-            plain.append((int(fields["length"]), int(fields["offset"]), tensor.name))
+            unpacked.append((int(fields["length"]), int(fields["offset"]), tensor.name))
         weights += forms
-    length, offset, carrier = min(plain)
-    carrier_offset = copy(_read(source, offset, length))
-    moved = []
+    length, offset, carrier = min(unpacked)
+    carrier_offset = writer(_read_range(source, offset, length))
+    relocated = []
     for weight in weights:
         name, *blobs = weight.split("|")
         for blob in blobs:
             offset, length, padding = map(int, blob.split(";"))
-            name += f"|{copy(_read(source, offset, length))};{length};{padding}"
-        moved.append(name)
-    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(moved)}
+            name += f"|{writer(_read_range(source, offset, length))};{length};{padding}"
+        relocated.append(name)
+    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(relocated)}
 
 
-class _Copy:
-    """Lays parts of other files one behind the other in a file, each at a page."""
+class _AlignedWriter:
+    """Appends parts of other files to a file, each aligned to a page."""
 
     def __init__(self, target: IO[bytes]) -> None:
         self._target = target
         self.end = 0
         self.digest = hashlib.sha256()
 
-    def __call__(self, parts: Iterable[bytes]) -> int:
-        """Copy `parts`; gives where they lie now."""
+    def __call__(self, chunks: Iterable[bytes]) -> int:
+        """Append `chunks` and return their offset."""
         self._write(b"\0" * (-self.end % _ALIGNMENT))
         start = self.end
-        for part in parts:
-            self._write(part)
+        for chunk in chunks:
+            self._write(chunk)
         return start
 
-    def _write(self, part: bytes) -> None:
-        self._target.write(part)
-        self.digest.update(part)
-        self.end += len(part)
+    def _write(self, chunk: bytes) -> None:
+        self._target.write(chunk)
+        self.digest.update(chunk)
+        self.end += len(chunk)

@@ -1,4 +1,4 @@
-"""The files that a session maps: their memory is let go, and changes to them are noticed."""
+"""The files that a session maps: frees their page memory and detects changes to them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Range = tuple[int, int]
 
 
 class FilePages:
-    """What one session maps.
+    """The file mappings of one session.
 
-    Pages of its bundle may be let go as long as the session lives, and come back when they are
-    read. Linux alone tells what is mapped where; elsewhere nothing is known, and nothing is done.
+    Pages of the bundle can be dropped at any time and are read from the file again on access.
+    Only Linux reports what is mapped where; on other systems `ranges` is empty.
     """
 
     def __init__(self) -> None:
@@ -33,25 +33,25 @@ class FilePages:
         self._leases: dict[Path, Lease] = {}
 
     def watch(self, files: Iterable[Path]) -> None:
-        """Remember `files` as they are now, for `unchanged`, and let who would write to them wait.
+        """Record the state of `files` for `unchanged`, and make their writers wait.
 
-        A run that is under way may need what is about to be cut off.
+        A running step may need data that a writer would truncate.
         """
         for file in files:
             self._leases[file] = Lease(file)
             self._states[file] = _state(file)
 
     def release(self) -> None:
-        """Let everybody write to the files again: the session is not used any more."""
+        """Stop making writers wait; the session is no longer used."""
         for lease in self._leases.values():
             lease.release()
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Raise BundleError where a watched file was written to, before the block or in it.
+        """Raise BundleError if a watched file was written to before or during the block.
 
-        What is mapped of it is then wrong, and reading what was cut off would end the process. One
-        that was deleted or replaced lives on where it is mapped.
+        The mapped data is then wrong, and reading past a truncated end would kill the process. A
+        file that was deleted or replaced stays intact while it is mapped.
         """
         self._check()
         yield
@@ -69,9 +69,9 @@ class FilePages:
                     "{path} was changed while it was in use: load the model again.", path=file
                 )
 
-    def drop(self, least: int = 0) -> None:
-        """Let go of the pages of all mappings of at least so many bytes."""
-        chosen = [(start, end) for start, end in self.ranges if end - start >= least]
+    def drop(self, min_bytes: int = 0) -> None:
+        """Drop the pages of all mappings of at least `min_bytes` bytes."""
+        chosen = [(start, end) for start, end in self.ranges if end - start >= min_bytes]
         if chosen:
             libc = ctypes.CDLL(None)
         for start, end in chosen:
@@ -79,11 +79,11 @@ class FilePages:
 
 
 @contextmanager
-def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
-    """Find, at the end of the block, the mappings of `files` that it has made.
+def track_mappings(files: Collection[Path]) -> Iterator[FilePages]:
+    """Find the mappings of `files` that were created within the block.
 
-    Those of other sessions over the same files are left out: they end when these end, and something
-    else may lie in their place.
+    Mappings of other sessions over the same files are excluded: they are unmapped when those
+    sessions end, and the addresses may then be used for something else.
     """
     pages = FilePages()
     if sys.platform != "linux":
@@ -91,29 +91,29 @@ def mapped_inside(files: Collection[Path]) -> Iterator[FilePages]:
         return
     names = {str(file) for file in files}
     with _LOADING:
-        before = [place for place, _ in _mappings(names)]
+        before = [mapping for mapping, _ in _mappings(names)]
         yield pages
-        for place, own in list(_mappings(names)):
-            # A page of the process's own could not be read back from the file.
-            if own == 0 and not any(_meet(place, other) for other in before):
-                pages.ranges.append(place)
+        for mapping, private in list(_mappings(names)):
+            # A private page that was written to could not be read back from the file.
+            if private == 0 and not any(_overlap(mapping, other) for other in before):
+                pages.ranges.append(mapping)
 
 
 def _state(file: Path) -> tuple[int, int, int]:
-    """Which file it is, and what changes when it is written to."""
+    """Return the inode, and the attributes that change when the file is written to."""
     found = file.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _mappings(names: set[str]) -> Iterator[tuple[Range, int]]:
-    """Where files are mapped, and how many KiB there are no longer the file's."""
-    place = None
+    """Yield where `names` are mapped, and how many KiB of each mapping are private copies."""
+    mapping = None
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if found := _MAPPING.fullmatch(line):
-            place = (int(found[1], 16), int(found[2], 16)) if found[3] in names else None
-        elif place and line.startswith("Anonymous:"):
-            yield place, int(line.split()[1])
+            mapping = (int(found[1], 16), int(found[2], 16)) if found[3] in names else None
+        elif mapping and line.startswith("Anonymous:"):
+            yield mapping, int(line.split()[1])
 
 
-def _meet(one: Range, other: Range) -> bool:
+def _overlap(one: Range, other: Range) -> bool:
     return one[0] < other[1] and other[0] < one[1]

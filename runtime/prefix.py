@@ -1,4 +1,4 @@
-"""What two sequences of ids have in common."""
+"""The common prefix of two sequences of ids."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Sequence
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two sequences begin alike with."""
+    """Return the length of the longest common prefix."""
     limit = min(len(one), len(other))
     return next((i for i in range(limit) if one[i] != other[i]), limit)

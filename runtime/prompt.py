@@ -1,4 +1,4 @@
-"""Instructions, roles, history and messages -> prompt text and ids, by the manifest's template."""
+"""Renders instructions, roles, history and messages as prompt ids, using the bundle's template."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime.manifest import Template
 from issun.runtime.prefix import common_prefix
 from issun.runtime.tokenizer import Tokenizer
 
-_SLOT = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """Prompt ids, and how many of the oldest turns were left out to make room.
+    """Prompt ids, and how many of the oldest turns were dropped to make them fit.
 
-    The last `continued` ids spell the beginning of the answer.
+    The last `continued` ids are the given beginning of the answer.
     """
 
     ids: list[int]
@@ -36,7 +36,7 @@ class FittedPrompt:
 
 
 class PromptBuilder:
-    """Renders the template; special tokens count only where the template itself has them."""
+    """Renders the template; only special tokens of the template itself count as special."""
 
     def __init__(self, template: Template, tokenizer: Tokenizer, n_positions: int) -> None:
         self.template, self._tokenizer, self._n_positions = template, tokenizer, n_positions
@@ -44,7 +44,7 @@ class PromptBuilder:
         self._without_input = tokenizer.split(template.without_input)
 
     def instruction(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
-        """Ids of an instruction, with or without an input; ParameterError for an empty one."""
+        """Return the ids of an instruction with optional input; ParameterError if it is empty."""
         if not instruction.strip():
             raise ParameterError("The instruction is empty.")
         return self._render(instruction, input or None)
@@ -57,17 +57,17 @@ class PromptBuilder:
         *,
         max_new_tokens: int,
         dropped: int = 0,
-        beginning: str = "",
+        answer_prefix: str = "",
     ) -> FittedPrompt:
-        """Ids of the next turn of a conversation, less the oldest turns where not all fit.
+        """Return the ids of a conversation's next turn, dropping the oldest turns if needed.
 
-        With a `beginning` the prompt ends with that part of the answer. A turn with an empty
-        message has only its reply's line.
+        With `answer_prefix`, the prompt ends with that beginning of the answer. A turn with an
+        empty message is rendered as its reply only.
 
-        A third of those that would fit goes with the ones that must: the prompts of the turns to
-        come then begin alike, as long as each is told how many the one before has `dropped`.
-        Room is kept for the answer: the template's reserve, or `max_new_tokens` if that is less.
-        Raises ContextError when the role and the message alone do not fit, ParameterError for an
+        If turns must be dropped, a third of the others is dropped too, so that the next prompts
+        keep the same prefix; for this, pass the previous prompt's `dropped_turns` as `dropped`. The
+        prompt leaves room for the template's reserve, or for `max_new_tokens` if that is less.
+        Raises ContextError if the role and the message alone do not fit, ParameterError for an
         empty message.
         """
         if not message.strip():
@@ -75,85 +75,90 @@ class PromptBuilder:
         reserve = min(self.template.chat.reserve, max_new_tokens)
 
         def render(count: int) -> list[int]:
-            return self._chat_ids(role, turns[count:], message, beginning)
+            return self._chat_ids(role, turns[count:], message, answer_prefix)
 
         def fits(count: int) -> bool:
             return len(render(count)) + reserve <= self._n_positions
 
-        # Found by halving: a long conversation is not encoded once for each turn that it lost.
+        # Binary search, so that a long conversation is not encoded once per dropped turn.
         least = bisect_left(range(len(turns) + 1), True, key=fits)
         if least == 0:
             dropped = 0
-        elif not least <= dropped <= least + (len(turns) - least + 1) // 2:  # too few, or too many
+        elif not least <= dropped <= least + (len(turns) - least + 1) // 2:  # too few or too many
             dropped = least + (len(turns) - least) // 3
         ids = render(dropped)
         if least <= len(turns):
-            before = self._chat_ids(role, turns[dropped:], message) if beginning else ids
+            before = self._chat_ids(role, turns[dropped:], message) if answer_prefix else ids
             return FittedPrompt(ids, dropped, len(ids) - common_prefix(ids, before))
         raise ContextError(
-            "The role and the message have {tokens:,} tokens and {reserve} are kept for the "
-            "answer: {over:,} more than the context of {limit:,}. Shorten the role or the message.",
+            "The role and the message have {tokens:,} tokens, and {reserve} are reserved for "
+            "the answer: {over:,} more than the context of {limit:,}. Shorten the role or the "
+            "message.",
             tokens=len(ids),
             reserve=reserve,
             over=len(ids) + reserve - self._n_positions,
             limit=self._n_positions,
         )
 
-    def beginnings(self) -> list[list[int]]:
-        """Ids with which all prompts with an input begin, and all without one."""
+    def constant_prefixes(self) -> list[list[int]]:
+        """Return the common prefix of all prompts with an input, and of all without."""
         return [
-            _begins(lambda text: self._render(text, text)),
-            _begins(lambda text: self._render(text, None)),
+            _constant_prefix(lambda text: self._render(text, text)),
+            _constant_prefix(lambda text: self._render(text, None)),
         ]
 
     def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
-        """Ids with which the next prompt of a conversation begins, whatever the message is."""
-        return _begins(lambda message: self._chat_ids(role, turns, message))
+        """Return the prefix of a conversation's next prompt that no message can change."""
+        return _constant_prefix(lambda message: self._chat_ids(role, turns, message))
 
     def system_lines(self, text: str) -> list[str]:
-        """The role lines that a system text becomes."""
+        """Convert a system text to role lines."""
         return system_lines(self.template, text)
 
     def _chat_ids(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, beginning: str = ""
+        self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
     ) -> list[int]:
-        return self._render(*chat_slots(self.template, role, turns, message), beginning)
+        return self._render(*chat_values(self.template, role, turns, message), answer_prefix)
 
-    def _render(self, instruction: str, input_text: str | None, beginning: str = "") -> list[int]:
+    def _render(
+        self, instruction: str, input_text: str | None, answer_prefix: str = ""
+    ) -> list[int]:
         parts = self._without_input if input_text is None else self._with_input
-        slots = slots_of(self.template, instruction, input_text)
-        if beginning:  # encoded together with the text before it, as the training data is
-            slots["beginning"] = on_one_line(self.template, beginning)
+        values = placeholder_values(self.template, instruction, input_text)
+        if answer_prefix:  # encoded together with the text before it, as in the training data
+            values["answer_prefix"] = on_one_line(self.template, answer_prefix)
             *parts, last = parts
-            parts += [last, "{beginning}"] if isinstance(last, int) else [last + "{beginning}"]
-        # What fills a slot is encoded as text: it can never become a special token.
-        filled = [part if isinstance(part, int) else fill(part, slots) for part in parts]
+            parts += (
+                [last, "{answer_prefix}"] if isinstance(last, int) else [last + "{answer_prefix}"]
+            )
+        # User text is encoded as plain text, so it cannot produce a special token.
+        filled = [part if isinstance(part, int) else fill(part, values) for part in parts]
         return self._tokenizer.encode_parts(filled)
 
 
-def _begins(make: Callable[[str], list[int]]) -> list[int]:
-    """What the ids that are made of a text begin with, whatever the text is."""
+def _constant_prefix(make: Callable[[str], list[int]]) -> list[int]:
+    """Return the prefix of `make(text)` that is the same for every text."""
     first, second = make("あ"), make("い")
     return first[: common_prefix(first, second)]
 
 
 def render(template: Template, instruction: str, input_text: str | None) -> str:
-    """The whole prompt as one text; encoded with its special tokens it has PromptBuilder's ids.
+    """Render the prompt as text; encoded with special tokens it has the ids of PromptBuilder.
 
-    That holds for slots without a special token: here one would count as such.
+    This holds only if the values have no special tokens, which would count as such here.
     """
     pattern = template.without_input if input_text is None else template.with_input
-    return fill(pattern, slots_of(template, instruction, input_text))
+    return fill(pattern, placeholder_values(template, instruction, input_text))
 
 
-def chat_slots(
+def chat_values(
     template: Template, role: Sequence[str], turns: Sequence[Turn], message: str
 ) -> tuple[str, str]:
-    """The instruction and the input that a role, turns and the next message become."""
+    """Return the instruction and the input for a role, turns and the next message."""
     rules = template.chat
     lines: list[str] = []
     for turn in turns:
-        if turn.message:  # none: the assistant began the conversation
+        if turn.message:  # empty if the assistant began the conversation
             lines.append(fill(rules.user, {"message": on_one_line(template, turn.message)}))
         lines.append(fill(rules.assistant, {"message": on_one_line(template, turn.reply)}))
     instruction = "".join(
@@ -164,23 +169,25 @@ def chat_slots(
 
 
 def system_lines(template: Template, text: str) -> list[str]:
-    """The role lines that a system text becomes."""
+    """Convert a system text to role lines."""
     return [fill(line, {"system": text}) for line in template.chat.system]
 
 
 def on_one_line(template: Template, text: str) -> str:
-    """Spell newlines as the training data does; SentencePiece would lose them."""
+    """Replace newlines by the training data's spelling; SentencePiece would drop them."""
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", template.newline)
 
 
-def slots_of(template: Template, instruction: str, input_text: str | None) -> dict[str, str]:
-    """What fills the slots of the template's patterns."""
+def placeholder_values(
+    template: Template, instruction: str, input_text: str | None
+) -> dict[str, str]:
+    """Return the values of the template's placeholders."""
     return {
         "instruction": on_one_line(template, instruction),
         "input": on_one_line(template, input_text or ""),
     }
 
 
-def fill(pattern: str, slots: Mapping[str, str]) -> str:
-    """Fill `{name}` slots in one pass, so that braces in what is filled in stay text."""
-    return _SLOT.sub(lambda match: slots.get(match[1], match[0]), pattern)
+def fill(pattern: str, values: Mapping[str, str]) -> str:
+    """Replace `{name}` placeholders in one pass, so that braces in the values remain text."""
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)

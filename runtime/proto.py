@@ -1,4 +1,4 @@
-"""As much of onnx.proto as the runtime reads; the onnx package is heavy, and for exports alone."""
+"""The part of onnx.proto that the runtime needs; the onnx package is heavy and only for exports."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def parse_model(content: bytes) -> Any:
-    """The graph in `content`, to be changed and serialized again."""
+    """Parse a model, which can be modified and serialized again."""
     return _model_type().FromString(content)
 
 
 @cache
 def _model_type() -> Any:
-    """The part of onnx.proto that is needed here; protobuf keeps the fields that it is not told of.
+    """Build the message type; protobuf preserves the fields that are not listed here.
 
     Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
     """
@@ -23,12 +23,12 @@ def _model_type() -> Any:
     file = descriptor_pb2.FileDescriptorProto(
         name="issun.proto",
         package="issun",
-        # With presence of fields as in proto2; texts that are not UTF-8 are refused.
+        # Editions track field presence as proto2 does and reject strings that are not UTF-8.
         syntax="editions",
         edition=descriptor_pb2.EDITION_2023,
     )
     plain = {"string": fields.TYPE_STRING, "bytes": fields.TYPE_BYTES, "int32": fields.TYPE_INT32}
-    # Message -> (field, its number, its kind: a plain one or a message, with * any number of them)
+    # Message -> (field, number, type); * marks a repeated field.
     schema: dict[str, list[tuple[str, int, str]]] = {
         "Entry": [("key", 1, "string"), ("value", 2, "string")],
         "Tensor": [

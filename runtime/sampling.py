@@ -1,9 +1,9 @@
-"""Logits -> the next id: the parameters, and the one order in which the filters are applied.
+"""Logits to the next id: the sampling parameters, and the order in which filters are applied.
 
-Order: bans, the end tokens before `min_new_tokens` and what a constraint forbids; logit bias;
-repetition, presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless
-greedy, temperature, top-k, top-p, min-p, typical-p; then the draw with one random number. This is
-the order of transformers' generate. An id that is out is at minus infinity.
+Order: bans, the end tokens before `min_new_tokens` and the constraint; logit bias; repetition,
+presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless greedy,
+temperature, top-k, top-p, min-p, typical-p; finally the draw with one random number. This is the
+order of transformers' generate. A masked id has a logit of minus infinity.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import ParameterError, SamplingError
 from issun.runtime.filters import (
-    OUT,
+    MASKED,
     Vector,
     add_bias,
     ban,
@@ -28,11 +28,11 @@ from issun.runtime.filters import (
     keep_min_p,
     keep_top_p,
     keep_typical,
-    likeliest,
     no_repeat_ngram,
     penalize_presence_and_frequency,
     penalize_repetition,
     scale_temperature,
+    top_k_ids,
 )
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer
@@ -42,20 +42,20 @@ class Matcher(Protocol):
     """The state of one answer in a grammar."""
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Work out what may follow `answer`, for the next `allow`."""
+        """Compute which tokens may follow `answer`, for the next `apply_mask`."""
 
-    def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
-        """Put out what may not follow `answer`."""
+    def apply_mask(self, logits: Vector, answer: Sequence[int]) -> Vector:
+        """Mask the tokens that may not follow `answer`."""
 
 
 class Constraint(Protocol):
-    """A grammar that answers follow; see `issun.runtime.constraint`."""
+    """A grammar that answers must follow; see `issun.runtime.constraint`."""
 
     def start(self) -> Matcher:
-        """The state of an answer that begins."""
+        """Return the state of a new answer."""
 
     def text(self, tokenizer: Tokenizer, stop: Sequence[str]) -> TextStream:
-        """The text of an answer, which comes as its tokens do."""
+        """Return the text stream of an answer."""
 
 
 Processor = Callable[[Sequence[int], Vector], Vector]
@@ -63,18 +63,19 @@ Processor = Callable[[Sequence[int], Vector], Vector]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How the next token is chosen and when an answer ends; checked when it is made.
+    """How tokens are sampled and when an answer ends; all values are checked on construction.
 
-    `temperature` 0 takes the likeliest token. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
+    `temperature` 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
     `repetition_penalty` 1, `presence_penalty` 0, `frequency_penalty` 0 and `no_repeat_ngram_size`
-    0 are off. The repetition penalty and the n-grams look at prompt and answer, the other two
-    penalties at the answer. `banned_ids` None bans `<unk>`; rows without a token are never drawn.
-    `banned_first_ids` are banned as the first token of an answer, and the last id of each of
-    `banned_sequences` behind the others. `min_length` counts prompt and answer. `logprobs` n
-    reports the raw log-probabilities of the drawn and the n likeliest tokens. `processors` get the
-    ids so far and the logits, and give logits. `constraint` lets only tokens pass that its grammar
-    allows. With `lookup` what the text has said before is read ahead, as long as that makes the
-    answer faster; every token is drawn as without. Raises ParameterError.
+    0 disable these filters. The repetition penalty and the n-grams consider prompt and answer, the
+    other two penalties only the answer. `banned_ids` None bans `<unk>`; logit rows without a token
+    are never sampled. `banned_first_ids` are banned as the first token of an answer, and the last
+    id of each of `banned_sequences` is banned after the others. `min_length` counts prompt and
+    answer. `logprobs` n reports the raw log-probabilities of the sampled token and of the n most
+    likely ones. `processors` are called with the ids so far and the logits, and return logits.
+    `constraint` allows only tokens that its grammar accepts. `lookup` enables prompt-lookup
+    decoding as long as it makes the answer faster; it does not change which tokens are sampled.
+    Raises ParameterError.
     """
 
     temperature: float = 0.7
@@ -103,66 +104,66 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check every value against its range."""
         number, whole = Real, Integral
-        _within("temperature", self.temperature, number, 0, 100)
-        _within("top_k", self.top_k, whole, 0, math.inf)
-        _within("top_p", self.top_p, number, 0, 1, above=True)
-        _within("min_p", self.min_p, number, 0, 1)
-        _within("typical_p", self.typical_p, number, 0, 1, above=True)
-        _within("repetition_penalty", self.repetition_penalty, number, 0, 100, above=True)
-        _within("presence_penalty", self.presence_penalty, number, -100, 100)
-        _within("frequency_penalty", self.frequency_penalty, number, -100, 100)
-        _within("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
-        _within("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
-        _within("min_length", self.min_length, whole, 0, math.inf)
-        _within("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
+        _check_range("temperature", self.temperature, number, 0, 100)
+        _check_range("top_k", self.top_k, whole, 0, math.inf)
+        _check_range("top_p", self.top_p, number, 0, 1, exclusive=True)
+        _check_range("min_p", self.min_p, number, 0, 1)
+        _check_range("typical_p", self.typical_p, number, 0, 1, exclusive=True)
+        _check_range("repetition_penalty", self.repetition_penalty, number, 0, 100, exclusive=True)
+        _check_range("presence_penalty", self.presence_penalty, number, -100, 100)
+        _check_range("frequency_penalty", self.frequency_penalty, number, -100, 100)
+        _check_range("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
+        _check_range("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
+        _check_range("min_length", self.min_length, whole, 0, math.inf)
+        _check_range("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
         if self.min_new_tokens > self.max_new_tokens:
             raise ParameterError(
                 "min_new_tokens is {low}, it must be at most max_new_tokens, which is {high}.",
                 low=self.min_new_tokens,
                 high=self.max_new_tokens,
             )
-        _within("logprobs", self.logprobs, whole, 0, math.inf)
+        _check_range("logprobs", self.logprobs, whole, 0, math.inf)
         if not isinstance(self.lookup, bool):
             raise ParameterError(
                 "lookup is {value!r}, it must be True or False.", value=self.lookup
             )
         if self.seed is not None:
-            _within("seed", self.seed, whole, 0, 2**64 - 1)
+            _check_range("seed", self.seed, whole, 0, 2**64 - 1)
         if not isinstance(self.logit_bias, Mapping):
             raise ParameterError(
                 "logit_bias is {value!r}, it must map ids to numbers.", value=self.logit_bias
             )
         for token in self.banned_ids if self.banned_ids is not None else ():
-            _within("banned_ids", token, whole, 0, math.inf)
+            _check_range("banned_ids", token, whole, 0, math.inf)
         for token in self.banned_first_ids:
-            _within("banned_first_ids", token, whole, 0, math.inf)
+            _check_range("banned_first_ids", token, whole, 0, math.inf)
         for sequence in self.banned_sequences:
-            _within("the length of a banned sequence", len(sequence), whole, 1, math.inf)
+            _check_range("the length of a banned sequence", len(sequence), whole, 1, math.inf)
             for token in sequence:
-                _within("banned_sequences", token, whole, 0, math.inf)
+                _check_range("banned_sequences", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
-            _within("logit_bias", token, whole, 0, math.inf)
-            _within(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
+            _check_range("logit_bias", token, whole, 0, math.inf)
+            _check_range(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
         if not isinstance(self.stop, tuple | list) or not all(
             isinstance(s, str) and s for s in self.stop
         ):
             raise ParameterError(
-                "stop is {value!r}, it must be a tuple of strings that are not empty.",
+                "stop is {value!r}, it must be a tuple of non-empty strings.",
                 value=self.stop,
             )
 
 
-def _within(
-    name: str, value: Any, kind: Any, low: float, high: float, *, above: bool = False
+def _check_range(
+    name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
 ) -> None:
     good = (
         isinstance(value, kind)
         and not isinstance(value, bool)
-        and (low < value if above else low <= value)  # false for NaN
+        and (low < value if exclusive else low <= value)  # false for NaN
         and value <= high
     )
     if not good:
-        bounds = f"{low:g} {'<' if above else '<='} {name}"
+        bounds = f"{low:g} {'<' if exclusive else '<='} {name}"
         bounds += "" if math.isinf(high) else f" <= {high:g}"
         if kind is Integral:
             raise ParameterError(
@@ -181,9 +182,10 @@ def _within(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What sampling must know of the ids.
+    """What sampling needs to know about the ids.
 
-    Logits have `rows`; those from `pieces` on are tokens where they are `added`, and end tokens.
+    Logits have `rows` entries. Entries from `pieces` on are tokens only if they are in `added` or
+    `ends`.
     """
 
     rows: int
@@ -194,13 +196,13 @@ class Vocabulary:
 
     @property
     def without_token(self) -> list[int]:
-        """The rows that are never drawn."""
+        """The rows that have no token and are never sampled."""
         tokens = {*self.ends, *self.added}
         return [row for row in range(self.pieces, self.rows) if row not in tokens]
 
 
 class Sampler:
-    """Draws the tokens of one answer; it owns the random numbers and the place in a grammar."""
+    """Samples the tokens of one answer; owns the random generator and the grammar's state."""
 
     def __init__(
         self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
@@ -217,32 +219,32 @@ class Sampler:
         self._matcher = params.constraint.start() if params.constraint else None
 
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
-        """The next id after `prompt` and `answer`; raises SamplingError when there is none."""
+        """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        best = logits.max()  # NaN where one is
-        if math.isnan(best) or best == math.inf:
-            raise SamplingError("The model gave logits that are not numbers (NaN).")
-        if best == OUT:
-            raise SamplingError("No token is left to draw: all are banned.")
+        highest = logits.max()  # NaN if any logit is
+        if math.isnan(highest) or highest == math.inf:
+            raise SamplingError("The model returned logits that are not numbers (NaN).")
+        if highest == MASKED:
+            raise SamplingError("No token can be sampled: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
         logits, ids = self._warp(logits)
-        place = draw(logits, float(self._rng.random()))
-        return place if ids is None else int(ids[place])
+        index = draw(logits, float(self._rng.random()))
+        return index if ids is None else int(ids[index])
 
     @property
-    def prepares(self) -> bool:
-        """Whether `prepare` has anything to do."""
+    def needs_prepare(self) -> bool:
+        """Whether `prepare` does anything."""
         return self._matcher is not None
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Work out what a constraint lets follow `answer`, which may be done in another thread."""
+        """Compute what the constraint allows after `answer`; any thread may call this."""
         if self._matcher:
             self._matcher.prepare(answer)
 
     def _process(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> Vector:
         params = self._params
-        logits = self._without_banned(logits)
+        logits = self._mask_banned(logits)
         read = len(prompt) + len(answer)
         if len(answer) < params.min_new_tokens or read < params.min_length:
             ban(logits, self._ends)
@@ -251,7 +253,7 @@ class Sampler:
         if params.banned_sequences:
             ban_sequences(logits, [*prompt, *answer], params.banned_sequences)
         if self._matcher:
-            logits = self._matcher.allow(logits, answer)
+            logits = self._matcher.apply_mask(logits, answer)
         if params.logit_bias:
             add_bias(logits, params.logit_bias)
         if params.repetition_penalty != 1:
@@ -263,21 +265,21 @@ class Sampler:
         if params.no_repeat_ngram_size:
             no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
         for processor in params.processors:
-            logits = self._without_banned(processor([*prompt, *answer], logits))
+            logits = self._mask_banned(processor([*prompt, *answer], logits))
         return logits
 
-    def _without_banned(self, logits: Vector) -> Vector:
-        """A copy without the banned ids and the rows that are no token."""
+    def _mask_banned(self, logits: Vector) -> Vector:
+        """Return a copy in which banned ids and rows without a token are masked."""
         logits = logits.copy()
         ban(logits, self._banned)
         return logits
 
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
-        """Temperature and filters; logits of all ids, or of those that are given beside them."""
+        """Apply temperature and filters; the ids are None if the logits cover the vocabulary."""
         params, ids = self._params, None
         if 0 < params.top_k < len(logits):
-            # The same ids as behind the temperature, and all that follows looks at these alone.
-            ids = likeliest(logits, params.top_k)
+            # Temperature does not change the top k, so the other filters only need those.
+            ids = top_k_ids(logits, params.top_k)
             logits = logits[ids]
         logits = scale_temperature(logits, params.temperature)
         logits = keep_top_p(logits, params.top_p)
@@ -289,7 +291,8 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
     for token in ids:
         if not 0 <= token < rows:
             raise ParameterError(
-                "{name} holds the id {id}, which is out of range: the model has 0 to {last}.",
+                "{name} contains the id {id}, which is out of range: the model has ids 0 to "
+                "{last}.",
                 name=name,
                 id=token,
                 last=rows - 1,
@@ -297,10 +300,10 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
 
 
 def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:
-    """Raw log-probability of `token`, and those of the `count` likeliest ids."""
+    """Return the raw log-probability of `token`, and those of the `count` most likely ids."""
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - math.log(float(np.exp(shifted).sum()))
     count = min(count, len(logits))
-    best = np.argpartition(-logprobs, count - 1)[:count]
-    best = best[np.argsort(-logprobs[best], kind="stable")]
-    return float(logprobs[token]), {int(i): float(logprobs[i]) for i in best}
+    top = np.argpartition(-logprobs, count - 1)[:count]
+    top = top[np.argsort(-logprobs[top], kind="stable")]
+    return float(logprobs[token]), {int(i): float(logprobs[i]) for i in top}

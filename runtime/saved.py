@@ -1,4 +1,4 @@
-"""Conversations in files: role and turns as JSON, which a person can read."""
+"""Saves conversations: role and turns as readable JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_FILE_BYTES = 16 << 20
 
 
 class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a saved conversation's JSON file holds."""
+    """The content of a saved conversation's JSON file."""
 
     format: int
     role: list[str]
@@ -25,19 +25,19 @@ class SavedConversation(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     @classmethod
     def of(cls, role: Sequence[str], turns: Sequence[Turn]) -> Self:
-        """A conversation as this version writes it."""
+        """Return a conversation in the format of this version."""
         return cls(_FORMAT_VERSION, list(role), [(turn.message, turn.reply) for turn in turns])
 
 
 def kv_path(path: Path) -> Path:
-    """Where the KV cache of a conversation saved at `path` lies."""
+    """Return the path of the KV cache of a conversation saved at `path`."""
     return path.parent / f"{path.name}.kv"
 
 
 def write_conversation(path: Path, saved: SavedConversation) -> None:
     """Write to a new file that only its owner can read.
 
-    Raises ConversationError when it exists or cannot be written, and leaves none half written.
+    Raises ConversationError if it exists or cannot be written, and leaves no partial file.
     """
     text = msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n"
     try:
@@ -52,7 +52,7 @@ def write_conversation(path: Path, saved: SavedConversation) -> None:
 
 
 def read_conversation(path: Path) -> SavedConversation:
-    """Read what `write_conversation` has written; raises ConversationError for anything else."""
+    """Read what `write_conversation` wrote; raises ConversationError for anything else."""
     try:
         with open_regular(path) as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
@@ -61,13 +61,13 @@ def read_conversation(path: Path) -> SavedConversation:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if len(raw) > _MAX_FILE_BYTES:
-        raise ConversationError("{path} is no saved conversation: too large.", path=path)
+        raise ConversationError("{path} is not a saved conversation: it is too large.", path=path)
     try:
         raw = as_utf8(raw)
         version = msgspec.json.decode(raw, type=_FormatOnly).format
         if version != _FORMAT_VERSION:
             raise ConversationError(
-                "{path} has format {found}; this issun reads format {known}.",
+                "{path} has format {found}; this version of issun reads format {known}.",
                 path=path,
                 found=version,
                 known=_FORMAT_VERSION,
@@ -75,7 +75,7 @@ def read_conversation(path: Path) -> SavedConversation:
         return msgspec.json.decode(raw, type=SavedConversation)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConversationError(
-            "{path} is no saved conversation: {reason}", path=path, reason=error
+            "{path} is not a saved conversation: {reason}", path=path, reason=error
         ) from error
 
 

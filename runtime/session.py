@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions with the options that were measured to matter."""
+"""ONNX Runtime sessions with the options that measurements justify."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import onnxruntime as ort
 from issun.runtime.cores import physical_cores
 from issun.runtime.errors import BundleError, OutOfMemoryError, ParameterError
 
-# Fused Add + LayerNormalization is four times slower than the two for a prefill of 128 rows.
+# For a 128-row prefill, the fused Add + LayerNormalization is four times slower than the two.
 _SLOW_FUSIONS = ["SkipLayerNormFusion", "LayerNormFusion"]
 _MAX_THREADS = 1024
 
@@ -24,7 +24,7 @@ _MAX_THREADS = 1024
 def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSession:
     """Open the graph at `path` on the CPU with `threads` threads (default: physical cores).
 
-    Raises BundleError when ONNX Runtime refuses the file, ParameterError for a bad thread count.
+    Raises BundleError if ONNX Runtime rejects the file, ParameterError for a bad thread count.
     """
     session = create_session(path, make_options(threads))
     if integer_matmul_saturates():
@@ -33,7 +33,7 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
 
 
 def _trim_heap() -> None:
-    """Give back what ONNX Runtime has freed of converted weights; glibc would keep all of it."""
+    """Return freed memory of converted weights to the system; glibc would keep it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
@@ -41,9 +41,9 @@ def _trim_heap() -> None:
 def create_session(
     path: Path, options: ort.SessionOptions, *, content: bytes | None = None
 ) -> ort.InferenceSession:
-    """Open the graph at `path`, or its `content` where that was changed after reading.
+    """Open the graph at `path`, or its modified `content`.
 
-    Raises BundleError, and OutOfMemoryError where that is the reason.
+    Raises BundleError, or OutOfMemoryError if memory is the reason.
     """
     try:
         return ort.InferenceSession(
@@ -56,7 +56,7 @@ def create_session(
     except Exception as error:  # ONNX Runtime's errors share no base class
         if is_out_of_memory(error):
             raise OutOfMemoryError(
-                "There is not enough memory to open {path}: close other programs, or take a "
+                "There is not enough memory to open {path}: close other programs, or use a "
                 "smaller precision.",
                 path=path,
             ) from error
@@ -68,7 +68,7 @@ def create_session(
 
 @contextmanager
 def graph_errors() -> Iterator[None]:
-    """Raise BundleError for what ONNX Runtime says of a graph while it runs."""
+    """Raise BundleError for errors of ONNX Runtime while a graph runs."""
     try:
         yield
     except Exception as error:  # ONNX Runtime's errors share no base class
@@ -76,27 +76,27 @@ def graph_errors() -> Iterator[None]:
         if is_out_of_memory(error) or not (foreign or type(error) is RuntimeError):
             raise
         raise BundleError(
-            "The bundle's graph cannot be computed: {reason}. Export it again.",
+            "The bundle's graph failed to run: {reason}. Export it again.",
             reason=" ".join(str(error).split())[:200],
         ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python's, the system's or ONNX Runtime's says that memory is short."""
+    """Return whether an error of Python, the system or ONNX Runtime means out of memory."""
     if isinstance(error, MemoryError):
         return True
-    if isinstance(error, OSError):  # on Windows: no memory, or the paging file is too small
+    if isinstance(error, OSError):  # on Windows: out of memory, or the paging file is too small
         return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in (8, 1455)
-    # ONNX Runtime says it in words alone.
+    # ONNX Runtime reports it only in the message.
     said = ("Failed to allocate", "bad_alloc", "Cannot allocate memory")
     return any(part in str(error) for part in said)
 
 
 def make_options(threads: int | None = None) -> ort.SessionOptions:
-    """Options for `threads` threads (default: physical cores); raises ParameterError."""
+    """Return options for `threads` threads (default: physical cores); raises ParameterError."""
     options = _options(physical_cores() if threads is None else threads)
     if integer_matmul_saturates():
-        # Without VNNI the u8 x s8 kernel adds pairs in 16 bits and saturates: int8 would be wrong.
+        # Without VNNI the u8 x s8 kernel adds pairs in 16 bits and saturates: results are wrong.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
@@ -106,7 +106,7 @@ def _options(threads: int) -> ort.SessionOptions:
         raise ParameterError(
             "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
         )
-    ort.disable_telemetry_events()  # for a program that has imported it before issun
+    ort.disable_telemetry_events()  # also if onnxruntime was imported before issun
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -117,10 +117,10 @@ def _options(threads: int) -> ort.SessionOptions:
 
 @cache
 def integer_matmul_saturates() -> bool:
-    """True where this CPU's default u8 x s8 kernel gives wrong sums (no VNNI).
+    """Return whether this CPU's default u8 x s8 kernel gives wrong sums (no VNNI).
 
-    Asked by doing: a tiny graph multiplies the largest values and the sum is compared with the
-    exact one, which also holds under an emulator, where the reported CPU flags may not.
+    Measured instead of read from the CPU flags, which may be wrong under an emulator: a tiny graph
+    multiplies the largest values, and the sum is compared with the exact one.
     """
     session = ort.InferenceSession(
         str(Path(__file__).with_name("saturation.onnx")),

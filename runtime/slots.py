@@ -1,4 +1,4 @@
-"""Slots of a KV cache: those that are answering stand first, what others leave is kept behind."""
+"""Slots of a KV cache: active sequences come first, finished ones are kept for reuse."""
 
 from __future__ import annotations
 
@@ -9,106 +9,107 @@ from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.prefix import common_prefix
 
-_READ_TOGETHER = 2  # a lone row is rounded otherwise than several, so it is never read alone
+_READ_TOGETHER = 2  # rows: a single row rounds differently, so one is never prefilled alone
 
 
 class Slots:
-    """Sequences in one KV cache: the first `active` ones, then those that are being `read`.
+    """Sequences in one KV cache: the first `active` ones decode, the next ones are in prefill.
 
-    The active ones are one batch in the graph, and so are those that are being read. The slots
-    behind hold what was answered before, for prompts that begin alike; the least recently used goes
-    first.
+    The active sequences form one batch of the graph, and so do those in prefill. The slots after
+    them hold finished sequences, whose prefix a new prompt may share; the least recently used
+    slot is overwritten first.
     """
 
     def __init__(self, cache: KVCache) -> None:
         self.cache = cache
-        self.count, self.active, self.reading = len(cache.ids), 0, 0
-        self._used = [0] * self.count  # when each slot was last of use
+        self.count, self.active, self.prefilling = len(cache.ids), 0, 0
+        self._used = [0] * self.count  # when each slot was last used
         self._time = 0
 
     @property
     def full(self) -> bool:
-        """True when no sequence can join."""
-        return self.active + self.reading == self.count
+        """Whether no sequence can join."""
+        return self.active + self.prefilling == self.count
 
-    def known(self, prompt: Sequence[int]) -> int:
-        """How many ids of `prompt` need not be read, since a slot holds them."""
-        return self._longest(prompt)[1]
+    def reusable(self, prompt: Sequence[int]) -> int:
+        """Return how many ids of `prompt` a slot already holds."""
+        return self._longest_prefix(prompt)[1]
 
-    def _longest(self, prompt: Sequence[int]) -> tuple[int, int]:
-        """The slot that begins most like `prompt`, and for how many ids that is of use."""
+    def _longest_prefix(self, prompt: Sequence[int]) -> tuple[int, int]:
+        """Return the slot with the longest common prefix and how many of its ids can be reused."""
         shared = [common_prefix(held, prompt) for held in self.cache.ids]
         source = max(range(self.count), key=shared.__getitem__)
         return source, max(0, min(shared[source], len(prompt) - _READ_TOGETHER))
 
     def join(self, prompt: list[int], *, reuse: bool = True) -> int:
-        """Make the slot behind those in use ready to read `prompt`.
+        """Prepare the next slot for the prefill of `prompt`.
 
-        With `reuse` the longest beginning that any slot holds is taken over. Gives how many ids
-        of the prompt need not be read. Raises OutOfMemoryError, and then nobody has joined.
+        With `reuse`, the longest prefix that any slot holds is reused. Returns how many ids of the
+        prompt need no prefill. Raises OutOfMemoryError and leaves the slots unchanged.
         """
-        place = self.active + self.reading
-        source, known = self._longest(prompt) if reuse else (place, 0)
-        if not known:
-            self._keep(place)
-            self.cache.rewind(0, place)
-        elif source == place:
-            self.cache.rewind(known, place)
+        slot = self.active + self.prefilling
+        source, reusable = self._longest_prefix(prompt) if reuse else (slot, 0)
+        if not reusable:
+            self._preserve(slot)
+            self.cache.rewind(0, slot)
+        elif source == slot:
+            self.cache.rewind(reusable, slot)
         else:
             held = self.cache.ids[source]
             whole = held == prompt[: len(held)]
-            self._keep(place, source)
-            self.cache.copy(self.cache, source, place, known)
-            if source > place and whole:  # the new one will say all that it says, and more
+            self._preserve(slot, source)
+            self.cache.copy(self.cache, source, slot, reusable)
+            if source > slot and whole:  # the new sequence will contain all of the old one
                 self._used[source] = 0
-        self.reading += 1
-        self._touch(place)
-        return known
+        self.prefilling += 1
+        self._touch(slot)
+        return reusable
 
-    def start(self) -> None:
-        """What was being read is active from now on."""
-        self.active += self.reading
-        self.reading = 0
+    def activate(self) -> None:
+        """Make the sequences in prefill active."""
+        self.active += self.prefilling
+        self.prefilling = 0
 
-    def drop(self) -> None:
-        """What was being read goes; as far as it was read it stays of use."""
-        self.reading = 0
+    def drop_prefills(self) -> None:
+        """Abandon the sequences in prefill; the part that was computed can still be reused."""
+        self.prefilling = 0
 
-    def leave(self, place: int) -> None:
-        """An active one goes, the last active one moves to its place; what it holds is kept.
+    def remove(self, slot: int) -> None:
+        """Remove an active sequence and move the last active one to its slot.
 
-        Of those that are being read the last moves to the front, so no more than one may be.
+        The removed sequence is kept for reuse. The last sequence in prefill moves to the front of
+        those, so there may be at most one.
         """
         last = self.active - 1
-        self._touch(place)
-        if place != last or self.reading:
-            self._keep(place, last)
-        if place != last:
-            self._move(last, place)
+        self._touch(slot)
+        if slot != last or self.prefilling:
+            self._preserve(slot, last)
+        if slot != last:
+            self._move(last, slot)
         self.active = last
-        if self.reading:
-            self._move(last + self.reading, last)
+        if self.prefilling:
+            self._move(last + self.prefilling, last)
 
-    def _keep(self, place: int, but: int = -1) -> None:
-        """Copy what `place` holds over the least recently used of the others behind the active.
+    def _preserve(self, slot: int, excluded: int = -1) -> None:
+        """Copy what `slot` holds over the least recently used inactive slot.
 
-        Where no memory is left for that it is forgotten.
+        It is discarded if there is not enough memory.
         """
-        behind = range(self.active + self.reading, self.count)
+        inactive = range(self.active + self.prefilling, self.count)
         oldest = min(
-            (slot for slot in behind if slot not in (place, but)),
+            (other for other in inactive if other not in (slot, excluded)),
             key=self._used.__getitem__,
-            default=place,
+            default=slot,
         )
-        if self.cache.ids[place] and self._used[oldest] < self._used[place]:
+        if self.cache.ids[slot] and self._used[oldest] < self._used[slot]:
             with suppress(OutOfMemoryError):
-                self.cache.copy(self.cache, place, oldest)
-                self._used[oldest] = self._used[place]
+                self.cache.copy(self.cache, slot, oldest)
+                self._used[oldest] = self._used[slot]
 
-    def _move(self, source: int, place: int) -> None:
-        self.cache.move(source, place)
-        self._used[place], self._used[source] = self._used[source], 0
+    def _move(self, source: int, slot: int) -> None:
+        self.cache.move(source, slot)
+        self._used[slot], self._used[source] = self._used[source], 0
 
-    def _touch(self, place: int) -> None:
+    def _touch(self, slot: int) -> None:
         self._time += 1
-        self._used[place] = self._time
+        self._used[slot] = self._time

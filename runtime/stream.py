@@ -1,4 +1,4 @@
-"""ids -> text segments that join to exactly the text of the whole."""
+"""Token ids to text segments, whose concatenation is exactly the text of all ids."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ _REPLACEMENT = "\ufffd"
 
 
 class Restorer(Protocol):
-    """Puts the literals that were asked for in place of those that were spelled."""
+    """Replaces literals as the vocabulary spells them by the literals of the schema."""
 
     def push(self, text: str) -> str:
-        """What is certain after `text`."""
+        """Add `text` and return what is final."""
 
     def finish(self) -> str:
-        """The rest of a whole answer."""
+        """Return the rest of a complete answer."""
 
     def cut(self) -> str:
-        """The rest of an answer that is cut, as it was spelled."""
+        """Return the rest of a truncated answer, without replacement."""
 
 
 class Detokenizer:
-    """Decodes token by token: the pieces that `push` and `finish` give join to `decode(ids)`.
+    """Decodes token by token: the text from `push` and `finish` joins to `decode(ids)`.
 
-    Bytes of a character that is not complete are held back, never dropped.
+    The bytes of an incomplete character are held back, never dropped.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._window: list[int] = []  # ids whose decoding may still change, behind an anchor
-        self._given = 0  # characters of the window's text that were given out
+        self._window: list[int] = []  # ids whose text may still change, after one decoded token
+        self._emitted = 0  # characters of the window's text that were returned
 
     def push(self, token: int) -> str:
-        """The text that `token` completes."""
+        """Return the text that `token` completes."""
         self._window.append(token)
         text, alone = self._tokenizer.decode(self._window), self._tokenizer.decode([token])
-        # A byte, or a control token behind one, does not say yet what becomes of the bytes before.
+        # After a byte piece, or a control token following one, the bytes may still be incomplete.
         whole = alone != "" and not self._tokenizer.is_byte(token)
         if not whole:
             text = text.rstrip(_REPLACEMENT)
-        new = text[self._given :]
-        self._given = max(self._given, len(text))
+        new = text[self._emitted :]
+        self._emitted = max(self._emitted, len(text))
         if whole:
-            # The last piece stays as the anchor: behind it nothing is stripped from a piece.
-            self._window, self._given = [token], len(alone)
+            # Keep the last piece: SentencePiece strips the leading space of a first piece only.
+            self._window, self._emitted = [token], len(alone)
         return new
 
     def finish(self) -> str:
-        """The text of bytes that never became a character."""
+        """Return the text of trailing bytes that do not form a character."""
         text = self._tokenizer.decode(self._window)
-        new = text[self._given :]
-        self._given = len(text)
+        new = text[self._emitted :]
+        self._emitted = len(text)
         return new
 
 
 class TextStream:
-    """What a reader sees of an answer: newlines made real, cut before a stop string.
+    """The visible text of an answer: newlines restored, ended before a stop string.
 
-    The segments of `push` and `finish` join to the text of the whole answer: its decoded text
-    with the template's newline spelling replaced, ended before the stop string that is complete
-    first, and less one newline at the end. Text that may become something else is held back: half
-    a newline spelling, a newline that may be the last, the start of a stop string. An answer that
-    is cut, by its length or by the reader, ends with `pause`.
+    The segments of `push` and `finish` join to the decoded text with the template's newline
+    spelling replaced, truncated before the first stop string that completes, and without one final
+    newline. Text that may still change is held back: part of a newline spelling, a newline that
+    may be the final one, the start of a stop string. `pause` returns the rest of an answer that is
+    truncated by its length or by the reader.
     """
 
     def __init__(
@@ -73,48 +73,48 @@ class TextStream:
         newline: str = "",
         stop: Sequence[str] = (),
         *,
-        last: str = "\n",
+        strip_suffix: str = "\n",
         restorer: Restorer | None = None,
     ) -> None:
-        """Leave out `last` where the text ends with it; `restorer` has the last word about it."""
+        """Strip one final `strip_suffix`; `restorer` postprocesses the text."""
         self._detokenizer = Detokenizer(tokenizer)
-        self._newline, self._stop, self._last = newline, tuple(stop), last
+        self._newline, self._stop, self._strip_suffix = newline, tuple(stop), strip_suffix
         self._restorer = restorer
         self._raw = ""  # decoded, newline spelling not yet replaced
-        self._text = ""  # replaced, not yet given out
+        self._text = ""  # newlines restored, not yet returned
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that is certain after `token`; nothing more comes once `stopped`."""
+        """Return the text that is final after `token`; nothing more once `stopped`."""
         if self.stopped:
             return ""
         self._raw += self._detokenizer.push(token)
         self._replace_newlines()
         if self._cut_at_stop():
-            return self._give(len(self._text.removesuffix(self._last)))
+            return self._emit(len(self._text.removesuffix(self._strip_suffix)))
         certain = self._text[: len(self._text) - partial_suffix(self._text, self._stop)]
-        return self._give(len(certain.removesuffix(self._last)))
+        return self._emit(len(certain.removesuffix(self._strip_suffix)))
 
-    def skip(self, ids: Sequence[int]) -> None:
-        """Begin behind `ids`, whose text a reader has seen as far as `pause` gave it."""
+    def resume_after(self, ids: Sequence[int]) -> None:
+        """Start after `ids`, whose text the reader has up to what `pause` returned."""
         stop, self._stop = self._stop, ()
         for token in ids:
             self.push(token)
         self._stop = stop
 
-    def follow(self, ids: Sequence[int]) -> None:
-        """Begin behind `ids`, whose whole text a reader has."""
-        self.skip(ids)
+    def continue_after(self, ids: Sequence[int]) -> None:
+        """Start after `ids`, whose text the reader has completely."""
+        self.resume_after(ids)
         self._raw = self._text = ""
 
     def pause(self) -> str:
-        """The rest of the text when it is cut here, but no half of a character or newline."""
+        """Return the rest of a truncated text, without partial characters or newline spellings."""
         if self._restorer:
             self._text += self._restorer.cut()
-        return self._give(len(self._text.removesuffix(self._last)))
+        return self._emit(len(self._text.removesuffix(self._strip_suffix)))
 
     def finish(self) -> str:
-        """The rest of the text, when no more tokens come."""
+        """Return the rest of the text when there are no more tokens."""
         if self.stopped:
             return ""
         self._raw += self._detokenizer.finish()
@@ -123,17 +123,17 @@ class TextStream:
         return self.pause()
 
     def _replace_newlines(self, *, final: bool = False) -> None:
-        """Move what is decided from `_raw` to `_text`; unless `final`, half a spelling waits."""
+        """Move text from `_raw` to `_text`; unless `final`, keep a partial newline spelling."""
         *lines, rest = self._raw.split(self._newline) if self._newline else [self._raw]
-        held = 0 if final else partial_suffix(rest, (self._newline,))
-        self._raw = rest[len(rest) - held :]
-        text = "\n".join([*lines, rest[: len(rest) - held]])
+        pending = 0 if final else partial_suffix(rest, (self._newline,))
+        self._raw = rest[len(rest) - pending :]
+        text = "\n".join([*lines, rest[: len(rest) - pending]])
         if self._restorer:
             text = self._restorer.push(text) + (self._restorer.finish() if final else "")
         self._text += text
 
     def _cut_at_stop(self) -> bool:
-        """End the text before the stop string whose end comes first (of two, the longer)."""
+        """End the text before the stop string that ends first (of two, the longer one)."""
         found = [(self._text.find(s) + len(s), -len(s)) for s in self._stop if s in self._text]
         if found:
             end, length = min(found)
@@ -141,13 +141,13 @@ class TextStream:
             self.stopped = True
         return self.stopped
 
-    def _give(self, count: int) -> str:
-        given, self._text = self._text[:count], self._text[count:]
-        return given
+    def _emit(self, count: int) -> str:
+        emitted, self._text = self._text[:count], self._text[count:]
+        return emitted
 
 
 def partial_suffix(text: str, wanted: Sequence[str]) -> int:
-    """Length of the longest end of `text` that is a true beginning of one of `wanted`."""
+    """Length of the longest suffix of `text` that is a proper prefix of one of `wanted`."""
     longest = max((len(w) - 1 for w in wanted), default=0)
     for length in range(min(longest, len(text)), 0, -1):
         if any(len(w) > length and w.startswith(text[-length:]) for w in wanted):

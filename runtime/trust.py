@@ -1,7 +1,7 @@
-"""What a graph from elsewhere may hold: issun's own operators, and no file but the bundle's.
+"""Rejects graphs with operators that issun does not export or with references to foreign files.
 
-ONNX Runtime resolves references to files wherever a tensor may stand, also in attributes and in the
-bodies of loops, and computes whatever it is given, also for ever.
+ONNX Runtime resolves file references of any tensor, even in attributes and loop bodies, and runs
+any graph that it is given, even one that never ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ISSUN = {
         "MatMulNBits"
     ),
 }
-# What Optimum makes of a GPT-2, before and after ONNX Runtime's quantizer.
+# What Optimum exports for a GPT-2, before and after ONNX Runtime's quantizer.
 _OPTIMUM = {
     "": (
         "Add And Cast Concat Constant ConstantOfShape DequantizeLinear Div DynamicQuantizeLinear "
@@ -39,39 +39,48 @@ _OPERATORS = {
     kind: {(domain, name) for domain, names in table.items() for name in names.split()}
     for kind, table in (("issun", _ISSUN), ("optimum", _OPTIMUM))
 }
-_VALUES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor among their attributes
+_MAX_BYTES = 1 << 31  # protobuf's limit
+_TENSOR_ATTRIBUTES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
 
 
 def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
-    """Raise BundleError for a graph at `path` that issun, or Optimum, does not write.
+    """Raise BundleError if neither issun nor Optimum can have exported the graph at `path`.
 
-    With `trust` any operator passes, but still no reference to a file that is not the bundle's.
+    With `trust`, any operator is allowed, but no reference to a file outside the bundle.
     """
     try:
-        model = parse_model(path.read_bytes())
+        model = parse_model(_read(path))
     except Exception as error:  # protobuf has its own DecodeError
-        raise BundleError("{path} is no ONNX graph, or damaged.", path=path) from error
+        raise BundleError("{path} is not an ONNX graph, or is damaged.", path=path) from error
     for tensor in _tensors(model.graph):
         _check_reference(path, tensor, manifest)
-    found = None if trust else _foreign(model, _OPERATORS[manifest.graph])
-    if found is not None:
+    disallowed = None if trust else _find_disallowed(model, _OPERATORS[manifest.graph])
+    if disallowed is not None:
         raise BundleError(
-            "{path} holds {what}, which issun does not write: it could read your files or never "
-            "end. Where you trust its author: --trust, or Model.load(trust=True).",
+            "{path} contains {what}, which issun does not export: it could read your files or "
+            "run forever. If you trust its author, use --trust or Model.load(trust=True).",
             path=path,
-            what=found,
+            what=disallowed,
         )
     for tensor in _tensors(model.graph) if manifest.graph == "issun" else ():
-        if tensor.external_data and not _is_placed(tensor, manifest):
+        if tensor.external_data and not _has_valid_range(tensor, manifest):
             raise BundleError(
-                "{path} says of {name!r} no place in its file: export the bundle again.",
+                "{path} does not say where the tensor {name!r} is stored: export the bundle again.",
                 path=path,
                 name=tensor.name[:100],
             )
 
 
-def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
-    """What the graph holds that no graph of its kind has; None where there is nothing."""
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError(len(content))
+    return content
+
+
+def _find_disallowed(model: Any, operators: set[tuple[str, str]]) -> str | None:
+    """Describe the first element that no graph of its kind has; None if there is none."""
     if model.functions or model.training_info:
         return "functions or training steps"
     if model.graph.sparse_initializer:
@@ -81,22 +90,24 @@ def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
         if (node.domain.replace("ai.onnx", ""), node.op_type) not in operators:
             return f"the operator {name[:60]!r}"
         for attribute in node.attribute:
-            if _holds_more(attribute) and node.op_type not in _VALUES.get(node.domain, ()):
+            if _has_tensor_or_graph(attribute) and node.op_type not in _TENSOR_ATTRIBUTES.get(
+                node.domain, ()
+            ):
                 return f"a tensor or a graph in the attribute {attribute.name[:60]!r} of {name}"
             if attribute.graphs or attribute.HasField("g"):
                 return f"a graph in the attribute {attribute.name[:60]!r} of {name}"
     return None
 
 
-def _holds_more(attribute: Any) -> bool:
-    """Whether an attribute is more than numbers and texts."""
+def _has_tensor_or_graph(attribute: Any) -> bool:
+    """Return whether an attribute contains a tensor, graph or type."""
     single = ("t", "g", "sparse_tensor", "tp")
     several = (attribute.tensors, attribute.graphs, attribute.sparse_tensors, attribute.type_protos)
     return any(map(attribute.HasField, single)) or any(map(len, several))
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph and of all graphs in it."""
+    """Yield every tensor of a graph and its subgraphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -106,7 +117,9 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield attribute.t
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
-            for inner in (attribute.g, *attribute.graphs) if _holds_more(attribute) else ():
+            for inner in (
+                (attribute.g, *attribute.graphs) if _has_tensor_or_graph(attribute) else ()
+            ):
                 yield from _tensors(inner)
 
 
@@ -114,14 +127,14 @@ def _check_reference(path: Path, tensor: Any, manifest: Manifest) -> None:
     for field in tensor.external_data:
         if field.key == "location" and field.value not in manifest.files:
             raise BundleError(
-                "{path} refers to the file {name!r}, which is not one of the bundle's.",
+                "{path} refers to the file {name!r}, which is not part of the bundle.",
                 path=path,
                 name=field.value[:100],
             )
 
 
-def _is_placed(tensor: Any, manifest: Manifest) -> bool:
-    """Whether a tensor names its file, offset and length, each once and within the file."""
+def _has_valid_range(tensor: Any, manifest: Manifest) -> bool:
+    """Return whether a tensor has one file, offset and length each, and lies within the file."""
     fields = {field.key: field.value for field in tensor.external_data}
     numbers = [fields.get(key, "") for key in ("offset", "length")]
     if "location" not in fields or len(fields) != len(tensor.external_data):

@@ -1,8 +1,8 @@
-"""int8 weights as unsigned bytes, for CPUs whose kernel for signed ones saturates.
+"""Converts int8 weights to unsigned bytes, for CPUs whose kernel for signed ones saturates.
 
-ONNX Runtime converts them where it is told to, but at every load and into memory of its own, which
-the 1.3 B shape takes 1.5 GB and ten seconds for. Here they are converted once, into the file of
-packed weights, and loads map them from there.
+ONNX Runtime can convert them too, but does so at every load and into private memory, which takes
+1.5 GB and ten seconds for the 1.3 B shape. Here they are converted once and stored with the packed
+weights, from where later loads map them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 _OPERATOR = "MatMulIntegerToFloat"
-_WEIGHT, _ZERO_POINT = 1, 5  # among its inputs
+_WEIGHT, _ZERO_POINT = 1, 5  # indices of inputs
 _UINT8, _INT8 = 2, 3  # TensorProto.DataType
 _ZERO = "unsigned_zero"
 
 
-def flip(part: bytes) -> bytes:
-    """Signed bytes 128 higher, as unsigned ones."""
+def to_unsigned(part: bytes) -> bytes:
+    """Add 128 to signed bytes, which gives unsigned ones."""
     return (np.frombuffer(part, np.uint8) ^ 0x80).tobytes()
 
 
 def signed_weights(graph: Any) -> list[Any]:
-    """The initializers in data files that products of integers read as signed bytes."""
+    """Return the signed-byte initializers in data files that integer products read."""
     products = {node.input[_WEIGHT] for node in graph.node if node.op_type == _OPERATOR}
     return [
         tensor
@@ -33,9 +33,10 @@ def signed_weights(graph: Any) -> list[Any]:
 
 
 def read_unsigned(graph: Any) -> None:
-    """Let the graph take these for unsigned bytes with a zero of 128, which `flip` makes of them.
+    """Change the graph to read these weights as unsigned bytes with a zero point of 128.
 
-    Sums are the same integers, and so the products the same numbers.
+    The weights must be converted by `to_unsigned`. The integer sums, and so the results, are the
+    same.
     """
     names = set()
     for tensor in signed_weights(graph):

@@ -1,4 +1,4 @@
-"""The folder of packed weights: one entry for a bundle, a CPU and a version of ONNX Runtime."""
+"""The cache of packed weights: one entry per bundle, CPU and version of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from filelock import FileLock, Timeout
 
 from issun.runtime.errors import BundleError, IssunError, Notify, OutOfMemoryError
 from issun.runtime.files import reason_of, user_path
-from issun.runtime.kv_file import is_whole
+from issun.runtime.kv_file import has_valid_checksum
 from issun.runtime.lease import Lease
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.packing import Packed, open_packed, pack
-from issun.runtime.pages import FilePages, mapped_inside
+from issun.runtime.pages import FilePages, track_mappings
 from issun.runtime.session import integer_matmul_saturates, open_session
 
-VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
-LIMIT = 16 * 10**9  # bytes of all entries; the least recently used ones give way
-LEAST = 64 * 10**6  # bytes of a bundle's files; a smaller one is packed faster than looked for
+CACHE_VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
+MAX_CACHE_BYTES = 16 * 10**9  # bytes of all entries; the least recently used ones are removed
+MIN_BUNDLE_BYTES = (
+    64 * 10**6
+)  # bytes of a bundle's files; smaller ones are packed faster than looked up
 
 _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
 _MAX_INDEX = 1 << 20
-# By the bundle's size, in bytes: saved on the way are originals and packed weights, which are then
-# copied; where weights are read as unsigned bytes, those are beside them.
-_ROOM, _ROOM_UNSIGNED = 3.5, 4.5
-_WITH_INT8 = ("int8", "mixed")
-_FULL = 1 << 20  # bytes: a disk that has no more is full
+# Disk space needed for packing, as a multiple of the bundle's size: ONNX Runtime saves originals
+# and packed weights, which are then copied; unsigned copies of int8 weights come on top.
+_DISK_FACTOR, _DISK_FACTOR_UNSIGNED = 3.5, 4.5
+_INT8_PRECISIONS = ("int8", "mixed")
+_DISK_FULL_BYTES = 1 << 20  # bytes: a disk with less free space is full
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """The packed weights of one bundle; its index is written last, so what has one is whole."""
+    """The packed weights of one bundle; the index is written last and marks a complete entry."""
 
     key: str
-    bundle: str  # where the bundle lay
+    bundle: str  # the path of the bundle
     packed: Packed
 
 
 class WeightCache:
-    """Entries in one folder, which belongs to the user alone."""
+    """Entries in one folder, which only its owner may write to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,45 +59,48 @@ class WeightCache:
     def open(
         self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
     ) -> tuple[ort.InferenceSession, Path | None]:
-        """A session over `graph`, and the folder of the entry whose weights it maps, if it does.
+        """Return a session over `graph`, and the folder of the entry that it maps, if any.
 
-        `notify` is told when weights are packed, which takes a while, and why they are not kept.
+        `notify` is called when weights are packed, which takes a while, and if they cannot be
+        cached.
         """
         try:
-            entry = self._entry(graph, manifest, threads, notify)
-            session = entry and self._map(entry, graph, threads)
+            entry = self._find_or_pack(graph, manifest, threads, notify)
+            session = entry and self._open_entry(entry, graph, threads)
             if entry and session:
                 return session, self.folder / entry.key
             if entry:
                 self._remove(entry.key)
-                notify("The packed weights in {path} were damaged: removed.", path=self.folder)
+                notify("Removed damaged packed weights from {path}.", path=self.folder)
         except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
         return open_session(graph, threads=threads), None
 
-    def _map(self, entry: Entry, graph: Path, threads: int | None) -> ort.InferenceSession | None:
-        """A session over the entry's weights; None where they are not this graph's on this CPU."""
+    def _open_entry(
+        self, entry: Entry, graph: Path, threads: int | None
+    ) -> ort.InferenceSession | None:
+        """Return a session over the entry's weights; None if they do not match graph and CPU."""
         folder = self.folder / entry.key
-        with suppress(OSError):  # of a read-only folder
-            os.utime(folder / _INDEX)  # used now
-        held = Lease(folder / _DATA)  # until it is watched
+        with suppress(OSError):  # a read-only folder
+            os.utime(folder / _INDEX)  # mark as recently used
+        lease = Lease(folder / _DATA)  # until the file is watched
         try:
             return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
         except BundleError:
             return None
         finally:
-            held.release()
+            lease.release()
 
     def entries(self) -> list[Entry]:
-        """All that are whole, the most recently used one first."""
+        """Return all complete entries, most recently used first."""
         if not self.folder.is_dir():
             return []
-        found = [(path, entry) for path in self.folder.iterdir() if (entry := _read(path))]
+        found = [(path, entry) for path in self.folder.iterdir() if (entry := _read_entry(path))]
         found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
         return [entry for _, entry in found]
 
     def size_of(self, key: str) -> int:
-        """Bytes of an entry, with what is kept beside its packed weights."""
+        """Return the bytes of an entry, including its prompt cache."""
         size = 0
         with suppress(FileNotFoundError):  # another process renames or removes files
             for file in (self.folder / key).iterdir():
@@ -103,17 +108,17 @@ class WeightCache:
         return size
 
     def clear(self) -> int:
-        """Remove all entries and what killed processes have left; gives the bytes.
+        """Remove all entries and the remains of killed processes; return the bytes freed.
 
-        Raises IssunError where the system does not let it.
+        Raises IssunError if the system does not allow it.
         """
         freed = 0
-        for path in self._own():
+        for path in self._entry_folders():
             freed += self.size_of(path.name)
             try:
                 while path.is_dir():
                     with suppress(FileNotFoundError):  # another process renames or removes files
-                        shutil.rmtree(path)
+                        _delete(path)
             except OSError as error:
                 raise IssunError(
                     "{path} cannot be removed: {reason}", path=path, reason=reason_of(error)
@@ -121,59 +126,60 @@ class WeightCache:
         return freed
 
     def damaged(self) -> Iterator[Entry]:
-        """Entries of which a file does not have the content that was written."""
+        """Yield entries that have a file whose content differs from what was written."""
         for entry in self.entries():
             folder = self.folder / entry.key
             sound = sha256_of(folder / _DATA) == entry.packed.sha256
-            if not sound or not all(map(is_whole, folder.glob("*.kv"))):
+            if not sound or not all(map(has_valid_checksum, folder.glob("*.kv"))):
                 yield entry
 
-    def _entry(
+    def _find_or_pack(
         self, graph: Path, manifest: Manifest, threads: int | None, notify: Notify
     ) -> Entry | None:
         key = _key(manifest)
-        self._prepare()
-        entry = _read(self.folder / key)
+        self._create_folder()
+        entry = _read_entry(self.folder / key)
         if entry is not None:
             return entry
-        if manifest.size > LIMIT:
+        if manifest.size > MAX_CACHE_BYTES:
             notify(
-                "Packed weights are not kept: they are larger than the cache may be, {limit:,} MB.",
-                limit=LIMIT // 10**6,
+                "Packed weights are not cached: they exceed the cache's limit of {limit:,} MB.",
+                limit=MAX_CACHE_BYTES // 10**6,
             )
             return None
-        unsigned = integer_matmul_saturates() and manifest.precision.name in _WITH_INT8
-        needed = (_ROOM_UNSIGNED if unsigned else _ROOM) * manifest.size
+        unsigned = integer_matmul_saturates() and manifest.precision.name in _INT8_PRECISIONS
+        needed = (_DISK_FACTOR_UNSIGNED if unsigned else _DISK_FACTOR) * manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             notify(
-                "Packed weights are not kept: that takes {needed:,} MB of disk space for a while, "
-                "and {free:,} MB are free.",
+                "Packed weights are not cached: packing needs {needed:,} MB of disk space "
+                "temporarily, and {free:,} MB are free.",
                 needed=int(needed / 1e6),
                 free=free // 10**6,
             )
             return None
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                return self._make(key, graph, threads, notify)
-        except Timeout:  # another process packs, and this one need not wait
+                # Another process may have packed them before the lock was free.
+                return _read(self.folder / key) or self._create(key, graph, threads, notify)
+        except Timeout:  # another process is packing, and this one need not wait
             return None
 
-    def _make(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
-        for left in self.folder.glob(f"*{_PARTIAL}"):  # nobody writes but who has the lock
+    def _create(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
+        for left in self.folder.glob(f"*{_PARTIAL}"):  # only the lock's holder writes
             shutil.rmtree(left)
-        notify("Packing the weights for this CPU, which later starts need not do …")
+        self._remove(key)  # the remains of a damaged entry; first, since they may be in use
+        notify("Packing the weights for this CPU; later starts skip this …")
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
         try:
             packed = self._pack(graph, folder / _DATA, threads)
-            if os.name == "posix":  # whoever writes into it would change weights in use
-                with suppress(OSError):  # some file systems know no modes
+            if os.name == "posix":  # writing to the file would change weights in use
+                with suppress(OSError):  # some file systems have no modes
                     (folder / _DATA).chmod(0o400)
             entry = Entry(key=key, bundle=str(graph.parent), packed=packed)
             (folder / _INDEX).write_bytes(msgspec.json.encode(entry))
-            self._make_room(packed.size)
-            self._remove(key)  # the remains of a damaged one
+            self._evict(packed.size)
             folder.rename(self.folder / key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -182,31 +188,34 @@ class WeightCache:
     def _pack(self, graph: Path, data: Path, threads: int | None) -> Packed:
         try:
             return pack(graph, data, threads=threads)
-        except BundleError as error:  # ONNX Runtime has its own words for a full disk
-            if shutil.disk_usage(data.parent).free < _FULL:
+        except BundleError as error:  # ONNX Runtime does not report a full disk as such
+            if shutil.disk_usage(data.parent).free < _DISK_FULL_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
 
-    def _make_room(self, size: int) -> None:
+    def _evict(self, size: int) -> None:
         kept = 0
         for entry in self.entries():
             kept += self.size_of(entry.key)
-            if kept + size > LIMIT:
-                self._remove(entry.key)
+            if kept + size > MAX_CACHE_BYTES:
+                with suppress(OSError):  # in use on Windows: it is removed another time
+                    self._remove(entry.key)
 
     def _remove(self, key: str) -> None:
-        shutil.rmtree(self.folder / key, ignore_errors=True)
+        """Remove an entry, if there is one; raises OSError where Windows keeps it, being in use."""
+        with suppress(FileNotFoundError):
+            _delete(self.folder / key)
 
-    def _prepare(self) -> None:
-        """Make the folder; raises PermissionError where others could put something into it."""
+    def _create_folder(self) -> None:
+        """Create the folder; raises PermissionError if others could write to it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.name == "posix":
             found = self.folder.stat()
             if found.st_uid != os.getuid() or found.st_mode & 0o022:
                 raise PermissionError(f"{self.folder} can be written by others")
 
-    def _own(self) -> Iterator[Path]:
-        """Folders that this class has made, whole or not; others' files are left alone."""
+    def _entry_folders(self) -> Iterator[Path]:
+        """Yield the folders that this class created, complete or not, and no other files."""
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if _NAME.fullmatch(path.name) and path.is_dir():
                 yield path
@@ -220,18 +229,16 @@ def open_weights(
     threads: int | None,
     notify: Notify,
 ) -> tuple[ort.InferenceSession, FilePages, Path | None]:
-    """A session over a bundle's `graph`, with mapped weights where `cache` is worth it.
+    """Return a session over `graph`, its file mappings, and the cache entry it maps, if any.
 
-    Gives the folder of the entry that these are of, too.
-
-    What it maps of the bundle itself has been let go: loading reads all of it, answers a few rows
-    of the embedding.
+    The weights are mapped from `cache` if the bundle is large enough. Pages of the bundle itself
+    are dropped: loading reads all of it, while inference only reads a few rows of the embedding.
     """
     graph, entry = graph.resolve(), None
     files = {graph.with_name(name) for name in manifest.files}
-    with mapped_inside(files) as pages:
+    with track_mappings(files) as pages:
         pages.watch(files)
-        if cache is None or manifest.graph != "issun" or manifest.size < LEAST:
+        if cache is None or manifest.graph != "issun" or manifest.size < MIN_BUNDLE_BYTES:
             session = open_session(graph, threads=threads)
         else:
             session, entry = cache.open(graph, manifest, threads=threads, notify=notify)
@@ -241,20 +248,31 @@ def open_weights(
 
 
 def default_cache() -> WeightCache | None:
-    """The user's cache, or the one that ISSUN_CACHE names; None where that is empty."""
-    named = os.environ.get(VARIABLE)
+    """Return the user's cache, or the one that ISSUN_CACHE names; None if that is empty."""
+    named = os.environ.get(CACHE_VARIABLE)
     if named is None:
         return WeightCache(platformdirs.user_cache_path("issun") / "weights")
     return WeightCache(user_path(named).resolve()) if named.strip() else None
 
 
+def _delete(folder: Path) -> None:
+    """Remove an entry's folder: all of it, or nothing where Windows has its weights mapped."""
+    (folder / _DATA).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def _key(manifest: Manifest) -> str:
-    parts = (manifest.bundle_id, ort.__version__, _cpu(), str(integer_matmul_saturates()))
+    parts = (
+        manifest.bundle_id,
+        ort.__version__,
+        _cpu_description(),
+        str(integer_matmul_saturates()),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _cpu() -> str:
-    """What tells CPUs apart; ONNX Runtime itself refuses what another one has packed."""
+def _cpu_description() -> str:
+    """Return a description that differs between CPUs; ONNX Runtime also checks packed weights."""
     described = [platform.machine()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -266,14 +284,14 @@ def _cpu() -> str:
     return "\n".join(described)
 
 
-def _read(folder: Path) -> Entry | None:
-    """The entry in `folder`, where there is a whole one."""
+def _read_entry(folder: Path) -> Entry | None:
+    """Return the entry in `folder` if it is complete."""
     index, data = folder / _INDEX, folder / _DATA
     try:
         if index.stat().st_size > _MAX_INDEX:
             return None
         entry = msgspec.json.decode(index.read_bytes(), type=Entry)
-        whole = entry.key == folder.name and entry.packed.size == data.stat().st_size
+        complete = entry.key == folder.name and entry.packed.size == data.stat().st_size
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return entry if whole else None
+    return entry if complete else None

@@ -66,7 +66,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.stop()
         model.stop_compiling()
         await run_in_threadpool(scheduler.join)
-        vars(model).pop("constraints", None)  # whoever has the model may compile again
+        model.resume_compiling()  # whoever has the model may use it again
 
     app = Starlette(
         routes=[
@@ -100,13 +100,13 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
 def count_slots(model: Model, options: ServerOptions) -> int:
     """How many answers run at a time; raises ServerError when the memory does not hold them."""
     if not isinstance(model.decoder, IssunDecoder):
-        raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
+        raise ServerError("A bundle exported with Optimum cannot be served: export it with issun.")
     size = model.decoder.slot_bytes
     machine = psutil.virtual_memory()
     free: int = machine.available
     if options.kv_memory is not None and options.kv_memory > machine.total:
         raise ServerError(
-            "--kv-memory is {asked:,.0f} MB, this computer has {total:,.0f} MB.",
+            "--kv-memory is {asked:,.0f} MB, but this computer has {total:,.0f} MB.",
             asked=options.kv_memory / 1e6,
             total=machine.total / 1e6,
         )
@@ -118,8 +118,8 @@ def count_slots(model: Model, options: ServerOptions) -> int:
     wanted = options.slots or max(1, min(room, _MOST_SLOTS))
     if room < wanted:
         raise ServerError(
-            "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV cache: "
-            "raise --kv-memory, or take fewer --slots or an int8 KV cache.",
+            "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV "
+            "cache: raise --kv-memory, lower --slots, or use an int8 KV cache.",
             wanted=wanted,
             size=size / 1e6,
             memory=memory / 1e6,

@@ -61,10 +61,10 @@ def _choice(model: Model, functions: Sequence[Function]) -> Choice:
     """By name, or by number where the vocabulary cannot spell a name."""
     texts = [function.name for function in functions]
     try:
-        constraint = model.constraints.choices(texts, room=_NAME_TOKENS)
+        constraint = model.constraints.choices(texts, max_tokens=_NAME_TOKENS)
     except ParameterError:
         texts = [str(number) for number in range(1, len(functions) + 1)]
-        constraint = model.constraints.choices(texts, room=_NAME_TOKENS)
+        constraint = model.constraints.choices(texts, max_tokens=_NAME_TOKENS)
     lines = [
         f"{text}: {_summary(function)}" for text, function in zip(texts, functions, strict=True)
     ]

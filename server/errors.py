@@ -32,6 +32,12 @@ class ApiError(IssunError):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
+class AmbiguousBodyError(ApiError):
+    """The headers say twice where the body ends; nothing behind it is read."""
+
+    headers = MappingProxyType({"Connection": "close"})
+
+
 class NotFoundError(ApiError):
     """There is no such model or address."""
 

@@ -37,7 +37,7 @@ def _fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPro
         dialogue.message,
         max_new_tokens=max_new_tokens,
         dropped=service.dropped.get(key, 0),
-        beginning=dialogue.beginning,
+        answer_prefix=dialogue.beginning,
     )
     service.dropped[key] = fitted.dropped_turns
     service.dropped.move_to_end(key)

@@ -41,7 +41,7 @@ class ServerOptions:
         if not 0 <= self.port <= 65535:
             raise ServerError("port is {value}, it must be from 0 to 65535.", value=self.port)
         if self.api_key is not None and not self.api_key.isprintable():
-            raise ServerError("The API key has characters that no header can hold.")
+            raise ServerError("The API key has characters that an HTTP header cannot carry.")
         if self.api_key is not None and not self.api_key.strip():
             raise ServerError("The API key is empty.")
         for origin in self.allowed_origins:
@@ -50,8 +50,8 @@ class ServerOptions:
             raise ServerError("keep_alive is {value}, it must be above 0.", value=self.keep_alive)
         if not is_loopback(self.host) and self.api_key is None:
             raise ServerError(
-                "{host} can be reached from other computers: set a key with ISSUN_API_KEY or "
-                "--api-key-file, or listen on 127.0.0.1.",
+                "{host} can be reached from other computers: set an API key with ISSUN_API_KEY "
+                "or --api-key-file, or listen on 127.0.0.1.",
                 host=self.host,
             )
 

@@ -45,13 +45,14 @@ def check_origin(given: str) -> None:
     """Raise ServerError for what is not the origin of one site, with what to give instead."""
     if given.strip() == "*":
         raise ServerError(
-            "--allow-origin * would let every page ask this server: name the sites that may, such "
-            "as https://chat.example."
+            "--allow-origin * would let every web page use this server: name the sites "
+            "that may, such as https://chat.example."
         )
     if given.strip().lower() == "null":
         raise ServerError(
-            "--allow-origin null would let files and sandboxed pages of any site ask this server: "
-            "serve the page from an address, such as http://localhost:8080, and allow that."
+            "--allow-origin null would let local files and sandboxed pages of any site use "
+            "this server: serve the page from an address, such as http://localhost:8080, "
+            "and allow that."
         )
     if origin_of(given) is None:
         host = re.sub(r"^\w*:?/*", "", given) if "://" in given else given

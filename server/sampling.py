@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from issun.runtime.constraint import Constraint
+from issun.runtime.defaults import make_params
 from issun.runtime.errors import ParameterError
-from issun.runtime.model import Model, make_params
+from issun.runtime.model import Model
 from issun.runtime.sampling import SamplingParams
 from issun.server.body import invalid
 from issun.server.formats import Format
@@ -111,6 +112,6 @@ def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value, room=room)
+        return make[wanted.kind](wanted.value, max_tokens=room)
     except ParameterError as error:
         raise invalid(wanted.place, "{reason}", reason=error) from error

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
+from issun.runtime.constraint.matching import MASK_SECONDS
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
-from issun.runtime.generate import Writer, check_prompt
+from issun.runtime.generate import RequestState, check_prompt
 from issun.runtime.model import Model
-from issun.runtime.reading import fits, read_piece, should_wait
+from issun.runtime.prefill import can_prefill_together, prefill_chunks, should_wait
 from issun.runtime.slots import Slots
 from issun.server.beside import Beside
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
-from issun.server.reading import RequestReading
+from issun.server.prefill import RequestPrefill
 from issun.server.requests import Failed, Request, Scored
 
-MASK_SECONDS = 1.0  # that a constraint may take for one token
 _MASK_WAIT = 0.05  # seconds that other answers wait for it
 _CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
 _DONE: Future[None] = Future()  # of an answer without a constraint
@@ -39,14 +39,16 @@ class Scheduler:
         self, model: Model, metrics: Metrics, *, slots: int, max_queue: int, deadline: float
     ) -> None:
         if not isinstance(model.decoder, IssunDecoder):
-            raise ServerError("A bundle of Optimum's graphs cannot be served: export it anew.")
+            raise ServerError(
+                "A bundle exported with Optimum cannot be served: export it with issun."
+            )
         self._model, self._decoder, self._metrics = model, model.decoder, metrics
         self._slots = Slots(model.decoder.new_cache(slots))
         self._max_queue, self._deadline = max_queue, deadline
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
         self._ends = math.inf  # when running answers must have ended
-        self._reading: list[RequestReading] = []  # behind the running; between steps one or none
+        self._reading: list[RequestPrefill] = []  # behind the running; between steps one or none
         self._running: list[_Running] = []  # each in the slot of its place
         self._beside = Beside()
         self._held = ExitStack()  # the model, from start to end
@@ -149,7 +151,7 @@ class Scheduler:
         ending = now > self._ends
         if any(self._ended(reading.request, now, ending) for reading in self._reading):
             self._reading = []
-            self._slots.drop()
+            self._slots.drop_prefills()
         for place in reversed(range(len(self._running))):
             if self._ended(self._running[place].request, now, ending):
                 self._leave(place)
@@ -173,14 +175,14 @@ class Scheduler:
         if not self._reading:
             return
         try:
-            read_piece(self._decoder, self._slots, self._reading, most)
+            prefill_chunks(self._decoder, self._slots, self._reading, most)
         except Exception as error:
-            self._slots.drop()
+            self._slots.drop_prefills()
             for reading in self._reading:
                 self._fail(reading.request, error)
             self._reading = []
             return
-        if not any(reading.rest for reading in self._reading):
+        if not any(reading.remaining for reading in self._reading):
             self._begin()
 
     def _piece(self) -> int:
@@ -200,14 +202,14 @@ class Scheduler:
                 self._waiting.popleft()
             known = self._known(request)
             try:
-                writer = self._model.writer(
+                state = self._model.request_state(
                     request.prompt, request.params, known, continued=request.continued
                 )
                 self._slots.join(request.prompt, reuse=request.score is None)
             except Exception as error:
                 self._fail(request, error)
                 continue
-            self._reading.append(RequestReading(request, writer, known))
+            self._reading.append(RequestPrefill(request, state, known))
             self._metrics.prompt_tokens.inc(len(request.prompt))
             self._metrics.reused_tokens.inc(known)
 
@@ -218,11 +220,11 @@ class Scheduler:
             return False
         if request.score is None and should_wait(request.prompt, known, self._reading):
             return False
-        return fits(request.prompt, known, self._reading, most)
+        return can_prefill_together(request.prompt, known, self._reading, most)
 
     def _known(self, request: Request) -> int:
         """How much of a prompt need not be read; of one that is scored every row is needed."""
-        return self._slots.known(request.prompt) if request.score is None else 0
+        return self._slots.reusable(request.prompt) if request.score is None else 0
 
     def _begin(self) -> None:
         """Let what was read begin its answers."""
@@ -231,12 +233,12 @@ class Scheduler:
             if reading.scores or not reading.request.answer:  # what ends here must be told its end
                 reading.request.emit(Scored(reading.logprobs))
         if not read[0].request.answer:
-            self._slots.drop()
+            self._slots.drop_prefills()
             self._metrics.answers.labels("scored").inc(len(read))
             return
-        self._slots.start()
+        self._slots.activate()
         for reading in read:
-            running = _Running(reading.request, reading.writer, reading.logits)
+            running = _Running(reading.request, reading.state, reading.logits)
             running.prepare(self._beside)
             self._running.append(running)
         self._draw()
@@ -283,7 +285,7 @@ class Scheduler:
                 self._add(place)
             elif running.logits is not None and now > running.began + MASK_SECONDS:
                 error = SamplingError(
-                    "The constraint takes more than {limit:g} s for one token: take a simpler one.",
+                    "The constraint takes more than {limit:g} s for one token: simplify it.",
                     limit=MASK_SECONDS,
                 )
                 self._fail(running.request, error)
@@ -299,7 +301,7 @@ class Scheduler:
         if logits is None:
             return
         try:
-            segment = running.writer.add(logits)
+            segment = running.state.add(logits)
         except Exception as error:
             self._fail(running.request, error)
             self._leave(place)
@@ -321,7 +323,7 @@ class Scheduler:
         last = self._running.pop()
         if place < len(self._running):
             self._running[place] = last
-        self._slots.leave(place)
+        self._slots.remove(place)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if not isinstance(error, UnavailableError):
@@ -336,8 +338,8 @@ class _Running:
     With `logits` it waits for what its constraint allows, before its next token is drawn.
     """
 
-    def __init__(self, request: Request, writer: Writer, logits: Vector) -> None:
-        self.request, self.writer = request, writer
+    def __init__(self, request: Request, state: RequestState, logits: Vector) -> None:
+        self.request, self.state = request, state
         self.logits: Vector | None = logits
         self.token = -1
         self.prepared: Future[None] = _DONE
@@ -350,6 +352,6 @@ class _Running:
 
     def prepare(self, beside: Beside) -> None:
         """Begin to work out what may come next, while the model works."""
-        if self.writer.prepares:
+        if self.state.needs_prepare:
             self.began = time.monotonic()
-            self.prepared = beside.submit(self.writer.prepare)
+            self.prepared = beside.submit(self.state.prepare)

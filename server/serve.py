@@ -66,7 +66,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen; what goes wrong with a connection is logged in one line."""
         asyncio.get_running_loop().set_exception_handler(_Faults())
-        logging.getLogger("asyncio").addFilter(_is_fault)
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(_is_fault)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -104,8 +105,16 @@ class _Faults:
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """False for what asyncio warns of when several events are sent to a client that has left."""
-    return record.getMessage() != "socket.send() raised exception."
+    """False for what is no fault of the server.
+
+    asyncio warns when several events are sent to a client that has left, and uvicorn shows
+    tracebacks of what is given up when the server ends at once.
+    """
+    message = record.getMessage()
+    cancelled = message.rstrip().endswith(asyncio.CancelledError.__qualname__) or (
+        record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    )
+    return message != "socket.send() raised exception." and not cancelled
 
 
 def _affordable(connections: int) -> int:

@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from issun.runtime.constraint.compiling import MOST_WAITING
+from issun.runtime.constraint.compiling import MAX_WAITING
+from issun.runtime.constraint.effort import MAX_SCHEMAS
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Events, Job
@@ -36,7 +37,7 @@ _T = TypeVar("_T")
 _Asked = TypeVar("_Asked")
 _Body = TypeVar("_Body", bound=Body)
 _LOOK = 0.5  # seconds between looks at what waits to be sent
-_THREADS = MOST_WAITING + 40  # that prepare requests, of which so many may wait for a compiler
+_THREADS = MAX_WAITING + MAX_SCHEMAS + 40  # that prepare requests; so many may take long
 _COMMENT = b": keep-alive\n\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from issun.runtime.constraint import Constraint
 from issun.runtime.errors import ParameterError
-from issun.runtime.filling import Filling, Form, prepare
+from issun.runtime.filling import CompiledSchema, SchemaFiller, compile_schema
 from issun.runtime.generate import Segment
 from issun.runtime.model import Model
 from issun.runtime.sampling import SamplingParams
@@ -24,7 +24,7 @@ from issun.server.stepwise import Question
 class ReadySchema:
     """A schema that a model can follow: its form, or else its grammar."""
 
-    form: Form | None
+    form: CompiledSchema | None
     grammar: Constraint | None
 
 
@@ -37,9 +37,13 @@ def ready_schema(
     length, is written by the grammar.
     """
     try:
-        if form := None if whole else prepare(model, schema, room=room):
-            return ReadySchema(form, None)
-        return ReadySchema(None, model.constraints.json_schema(schema, room=room))
+        with model.effort() as effort:
+            if not whole:
+                form = compile_schema(model, schema, max_tokens=room, effort=effort)
+                if form:
+                    return ReadySchema(form, None)
+            grammar = model.constraints.json_schema(schema, max_tokens=room, effort=effort)
+            return ReadySchema(None, grammar)
     except ParameterError as error:
         raise invalid(place, "{reason}", reason=error) from error
 
@@ -54,21 +58,23 @@ class JsonSteps:
     def __init__(self, question: Question, ready: ReadySchema, params: SamplingParams) -> None:
         self._question = question
         self._whole: SamplingParams | None = None
-        self._filling: Filling | None = None
+        self._filling: SchemaFiller | None = None
         if ready.form:
-            self._filling = Filling(ready.form, question.dialogue.message, params)
+            self._filling = SchemaFiller(ready.form, question.dialogue.message, params)
         else:
             self._whole = replace(params, constraint=ready.grammar)
 
     def start(self) -> Iterator[object]:
         """The whole answer, where it needs no model."""
-        if self._filling and not self._filling.asked:
-            yield self._filling.end()
+        if self._filling and not self._filling.pending:
+            yield self._filling.fixed_segment()
 
     def job(self) -> Job | None:
         """What is asked next; None at the end."""
         if self._filling:
-            return self._question.job(*self._filling.asked[::-1]) if self._filling.asked else None
+            return (
+                self._question.job(*self._filling.pending[::-1]) if self._filling.pending else None
+            )
         whole, self._whole = self._whole, None
         return self._question.job(whole) if whole else None
 

@@ -1,4 +1,4 @@
-"""Makes a checkpoint hard to quantize: channels that stick out, and massive activations."""
+"""Makes a checkpoint hard to quantize: outlier channels and massive activations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Hard:
         return self.weights[f"transformer.h.{layer}.{name}"]
 
     def stick_out(self) -> None:
-        """4 random channels of every LayerNormalization times 60: the same in float32."""
+        """Scale 4 channels of every LayerNormalization by 60; float32 results are the same."""
         rng = np.random.default_rng(0)
         for layer in range(self.config.n_layer):
             for norm, linear in (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")):
@@ -46,7 +46,7 @@ class Hard:
                 self.at(layer, f"{linear}.weight")[where] /= 60
 
     def constant(self) -> None:
-        """One hidden unit of every MLP is 300 for all tokens, and counts a 300th."""
+        """Make one hidden unit of every MLP 300 for all tokens, with weight 1/300."""
         rng = np.random.default_rng(1)
         for layer in range(self.config.n_layer):
             unit = rng.integers(self.config.n_inner)
@@ -55,7 +55,7 @@ class Hard:
             self.at(layer, "mlp.c_proj.weight")[unit] /= 300
 
     def varying(self, ids: Sequence[int]) -> None:
-        """Two units of every other MLP go from 200 to 400 with the token, over these ids."""
+        """Make two units of every second MLP vary from 200 to 400 with the token."""
         rng = np.random.default_rng(2)
         for layer in range(0, self.config.n_layer, 2):
             inputs = self._mlp_inputs(ids, layer)

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from issun.export.template import ALPACA
 from issun.runtime.errors import IssunError
-from issun.runtime.prompt import Turn, chat_slots, fill, on_one_line, slots_of, system_lines
+from issun.runtime.prompt import (
+    Turn,
+    chat_values,
+    fill,
+    on_one_line,
+    placeholder_values,
+    system_lines,
+)
 from issun.runtime.tokenizer import Tokenizer
 from issun.training.errors import RecordError
 
@@ -58,7 +65,7 @@ class Example:
         return before + "{answer}" + ALPACA.newline + EOS
 
     def _slots(self) -> dict[str, str]:
-        slots = slots_of(ALPACA, self.instruction, self.input)
+        slots = placeholder_values(ALPACA, self.instruction, self.input)
         return slots | {"answer": on_one_line(ALPACA, self.answer)}
 
 
@@ -77,7 +84,7 @@ def chat_example(
     text, which the template's system lines wrap.
     """
     _check_filled(message=message, answer=answer)
-    return Example(*chat_slots(ALPACA, _role_lines(role), turns, message), answer)
+    return Example(*chat_values(ALPACA, _role_lines(role), turns, message), answer)
 
 
 def instruction_record(

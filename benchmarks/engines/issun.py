@@ -12,7 +12,7 @@ from issun.benchmarks.turn import measure_turn
 from issun.runtime import Model
 from issun.runtime.kv_cache import Cache
 from issun.runtime.manifest import KVCacheType, read_manifest
-from issun.runtime.weight_cache import VARIABLE
+from issun.runtime.weight_cache import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from issun.export.lazy import Kind
@@ -94,7 +94,7 @@ class _Exported(Bundle):
 
     def load(self, threads: int) -> None:
         """Load, with packed weights beside the bundle: they count, and go with it."""
-        os.environ[VARIABLE] = str(self.folder / "packed")
+        os.environ[CACHE_VARIABLE] = str(self.folder / "packed")
         super().load(threads)
 
 

@@ -1,23 +1,26 @@
-"""Answers that follow a JSON schema, a regular expression, or are one of some choices.
+"""Constrained answers, which follow a JSON schema or a regular expression, or are a given choice.
 
-`Constraints` turns what is asked for into the text of a grammar, and that into a `Constraint`,
-which says after each token which may come next; the sampler puts the others out.
+`Constraints` converts a request to the text of a grammar and compiles that to a `Constraint`. After
+each token, the constraint determines which tokens may come next, and the sampler masks the others.
 
-    vocabulary.py   what the model's tokens can spell, and the nearest text that they can
-    patterns.py     regular expressions as grammars write them
-    references.py   places in a JSON schema, and where its references point
-    alternatives.py a schema without references and combinations: plain alternatives
-    sizes.py        how many tokens a schema's smallest and longest values need
-    fitting.py      a schema whose every value fits the room that the answer has
-    restoring.py    the literals that were asked for, in place of those that were spelled
-    compiling.py    grammar text -> a compiled grammar, with limits
-    pool.py         child processes that try grammars first
-    child.py        what runs in them
-    matching.py     one answer in its grammar
-    making.py       the parts together
+    vocabulary.py   what the model's tokens can spell, and the nearest spelling of other texts
+    patterns.py     regular expressions in the grammar's syntax
+    references.py   JSON pointers, and the targets of a schema's references
+    plain.py        one alternative of a schema, without references and combinators
+    alternatives.py a schema as a list of such alternatives
+    following.py    whether a listed value is valid
+    literals.py, numbers.py, strings.py   the scalar values of a schema
+    sizes.py        the smallest and largest number of tokens of a schema's values
+    fitting.py      a schema all of whose values fit the token budget
+    restoring.py    replaces spellings in the answer by the schema's literals
+    compiling.py    compiles a grammar, with limits on time and memory
+    pool.py         child processes that compile grammars first
+    child.py        the program of these processes
+    matching.py     the state of one answer in its grammar
+    making.py       puts the parts together
 """
 
-from issun.runtime.constraint.making import Constraints
+from issun.runtime.constraint.constraints import Constraints
 from issun.runtime.constraint.matching import Constraint
 
 __all__ = ["Constraint", "Constraints"]

@@ -1,4 +1,4 @@
-"""A schema without references and combinations: alternatives, of which a value follows one."""
+"""A schema in disjunctive form: alternatives without references and combinators."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-from issun.runtime.constraint.plain import LEAST, MOST, TYPES, Plain, Where, type_of
+from issun.runtime.constraint.effort import Effort
+from issun.runtime.constraint.flat_schema import (
+    LOWER_LIMITS,
+    TYPES,
+    UPPER_LIMITS,
+    Conjunction,
+    FlatSchema,
+    type_of,
+)
 from issun.runtime.constraint.references import Document, Place, inside
 from issun.runtime.errors import ParameterError
 
-_MOST_ALTERNATIVES = 256  # of one place, once everything is combined
-_DEPTH = 4  # how deep two alternatives are searched for a difference
+_MAX_ALTERNATIVES = 256  # of one schema, after expansion
+_MAX_SIZE = 1 << 53  # of a limit: no answer is longer
+_DEPTH = 4  # nesting levels to search for a difference between two alternatives
 _LENGTH, _ITEMS = ("minLength", "maxLength"), ("minItems", "maxItems")
 _LISTS = ("allOf", "anyOf", "oneOf")
-_UNKNOWN = (  # keywords that say what is right and that nothing here follows
+_UNSUPPORTED = (  # constraining keywords that are not supported
     *("not", "if", "contains", "propertyNames", "dependencies"),
     *("dependentRequired", "dependentSchemas", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
 )
-_SAY_NOTHING: dict[str, Any] = {
+_NO_EFFECT: dict[str, Any] = {
     "contains": True,
     "propertyNames": True,
     "unevaluatedItems": True,
@@ -28,40 +37,44 @@ _SAY_NOTHING: dict[str, Any] = {
 
 
 class Alternatives:
-    """The plain alternatives of a conjunction of places; they are worked out once."""
+    """Computes and caches the alternatives of conjunctions of schemas.
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._known: dict[Where, list[Plain]] = {}
+    All that they cost counts against `effort`.
+    """
 
-    def of(self, where: Where | None) -> list[Plain]:
-        """The alternatives of what follows all of `where`; none when nothing can.
+    def __init__(self, document: Document, effort: Effort | None = None) -> None:
+        self._document, self.effort = document, effort or Effort()
+        self._any = FlatSchema(finds=self.effort.finds)
+        self._cache: dict[Conjunction, list[FlatSchema]] = {}
 
-        Raises ParameterError for a reference that leads back to itself, and for what is not
-        followed here.
+    def of(self, places: Conjunction | None) -> list[FlatSchema]:
+        """Return the alternatives of the conjunction `places`; empty if it is unsatisfiable.
+
+        Raises ParameterError for a reference cycle and for unsupported keywords.
         """
-        if where is None:
+        if places is None:
             return []
-        if where not in self._known:
-            found = [Plain()]
-            for place in where:
+        if places not in self._cache:
+            found = [self._any]
+            for place in places:
                 found = self._product(place, found, self._at(place, ()))
-            complete = (plain.completed() for plain in found)
-            some = [replace(plain, types=self._types(plain, 1)) for plain in complete]
-            self._known[where] = [plain for plain in some if not self._empty(plain)]
-        return self._known[where]
+            complete = (flat.completed() for flat in found)
+            typed = [replace(flat, types=self._types(flat, 1)) for flat in complete]
+            self._cache[places] = [flat for flat in typed if not self._is_empty(flat)]
+        return self._cache[places]
 
-    def _at(self, place: Place, trail: tuple[Place, ...]) -> list[Plain]:
-        """The alternatives of one place; `trail` are those that led to it without a step inside."""
+    def _at(self, place: Place, trail: tuple[Place, ...]) -> list[FlatSchema]:
+        """Return the alternatives of one schema; `trail` detects cycles of references."""
+        self.effort.check()
         if place in trail:
-            raise ParameterError("{path} refers to itself without an end.", path=place)
+            raise ParameterError("{path} is a circular reference.", path=place)
         node, trail = self._document.at(place), (*trail, place)
         if isinstance(node, bool):
-            return [Plain(place=place)] if node else []
+            return [replace(self._any, place=place)] if node else []
         if not isinstance(node, dict):
-            raise _wrong(place, node, "a schema is an object, true or false")
-        _check_followed(node, place)
-        found = [_own(node, place)]
+            raise _invalid(place, node, "a schema is an object, true or false")
+        _check_supported(node, place)
+        found = [replace(_own_keywords(node, place), finds=self.effort.finds)]
         if "$ref" in node:
             target = self._document.target(place, node["$ref"])
             found = self._product(place, found, self._at(target, trail))
@@ -75,64 +88,77 @@ class Alternatives:
                     found = self._product(place, found, option)
             else:
                 if name == "oneOf":
-                    options = self._apart(options, inside(place, name))
-                found = self._product(place, found, [one for some in options for one in some])
+                    options = self._check_disjoint(options, inside(place, name))
+                found = self._product(place, found, [flat for option in options for flat in option])
         if node.get("unevaluatedProperties") is False:
-            found = [p if p.stated else replace(p, stated=True, additional=None) for p in found]
+            found = [
+                p if p.additional_given else replace(p, additional_given=True, additional=None)
+                for p in found
+            ]
         return found
 
-    def _product(self, place: Place, a: list[Plain], b: list[Plain]) -> list[Plain]:
-        if len(a) * len(b) > _MOST_ALTERNATIVES:
+    def _product(self, place: Place, a: list[FlatSchema], b: list[FlatSchema]) -> list[FlatSchema]:
+        if len(a) * len(b) > _MAX_ALTERNATIVES:
             raise ParameterError(
-                "{path} has more than {limit} alternatives.", path=place, limit=_MOST_ALTERNATIVES
+                "{path} has more than {limit} alternatives.", path=place, limit=_MAX_ALTERNATIVES
             )
-        met = (one.meet(other) for one in a for other in b)
-        return [plain for plain in met if plain.types and plain.values != ()]
+        products = (self._intersect(one, other) for one in a for other in b)
+        return [flat for flat in products if flat.types and flat.values != ()]
 
-    def _apart(self, options: Sequence[list[Plain]], place: Place) -> list[list[Plain]]:
-        """`options` with the types they speak of; raises when a value of one may follow another."""
-        typed = [[plain.typed() for plain in some] for some in options]
+    def _intersect(self, one: FlatSchema, other: FlatSchema) -> FlatSchema:
+        self.effort.check()
+        return one.intersect(other)
+
+    def _check_disjoint(
+        self, options: Sequence[list[FlatSchema]], place: Place
+    ) -> list[list[FlatSchema]]:
+        """Add implied types to `options`; raises ParameterError unless they are disjoint."""
+        typed = [[flat.typed() for flat in option] for option in options]
         for i, j in permutations(range(len(options)), 2):
-            if any(not self._empty(a.meet(b), _DEPTH) for a in typed[i] for b in options[j]):
+            if any(
+                not self._is_empty(self._intersect(a, b), _DEPTH)
+                for a in typed[i]
+                for b in options[j]
+            ):
                 raise ParameterError(
-                    "{path}: a value may follow two of the alternatives: write anyOf.", path=place
+                    "{path}: a value could match two of the alternatives: use anyOf.", path=place
                 )
         return typed
 
-    def _empty(self, plain: Plain, depth: int = 1) -> bool:
-        """True when no value can follow `plain`, as far as `depth` steps inside show."""
-        types = self._types(plain, depth)
-        if plain.values is None:
+    def _is_empty(self, flat: FlatSchema, depth: int = 1) -> bool:
+        """Return whether `flat` is unsatisfiable, as far as `depth` nesting levels show."""
+        types = self._types(flat, depth)
+        if flat.values is None:
             return not types
-        return not any(type_of(value) in types for _, value in plain.values)
+        return not any(type_of(value) in types for _, value in flat.values)
 
-    def _types(self, plain: Plain, depth: int) -> frozenset[str]:
-        """The types of which there are values."""
-        return frozenset(t for t in plain.types if not self._without_values(plain, t, depth))
+    def _types(self, flat: FlatSchema, depth: int) -> frozenset[str]:
+        """Return the types that have any values."""
+        return frozenset(t for t in flat.types if not self._has_no_values(flat, t, depth))
 
-    def _without_values(self, plain: Plain, kind: str, depth: int) -> bool:
+    def _has_no_values(self, flat: FlatSchema, kind: str, depth: int) -> bool:
         if kind in ("integer", "fraction"):
-            return not plain.has_numbers(whole=kind == "integer")
+            return not flat.has_numbers(whole=kind == "integer")
         if kind == "object":
-            return len(plain.required) > plain.limit("maxProperties", math.inf) or any(
-                self._nothing(plain.property(name), depth - 1) for name in plain.required
+            return len(flat.required) > flat.limit("maxProperties", math.inf) or any(
+                self._is_unsatisfiable(flat.property(name), depth - 1) for name in flat.required
             )
         least, most = {"string": _LENGTH, "array": _ITEMS}.get(kind, ("", ""))
-        return bool(plain.limit(least, 0) > plain.limit(most, math.inf))
+        return bool(flat.limit(least, 0) > flat.limit(most, math.inf))
 
-    def _nothing(self, where: Where | None, depth: int) -> bool:
-        if where is None:
+    def _is_unsatisfiable(self, places: Conjunction | None, depth: int) -> bool:
+        if places is None:
             return True
-        if depth <= 0 or not where:
+        if depth <= 0 or not places:
             return False
-        found = [Plain()]
-        for place in where:
+        found = [self._any]
+        for place in places:
             found = self._product(place, found, self._at(place, ()))
-        return all(self._empty(plain, depth) for plain in found)
+        return all(self._is_empty(flat, depth) for flat in found)
 
 
-def _own(node: dict[str, Any], place: Place) -> Plain:
-    """What the keywords of `node` say, without those that refer or combine."""
+def _own_keywords(node: dict[str, Any], place: Place) -> FlatSchema:
+    """Convert the keywords of `node` that are not references or combinators."""
     types = {t for name in _types(node, place) for t in _KINDS[name]}
     values: list[tuple[Place, Any]] | None = None
     if "enum" in node:
@@ -140,7 +166,7 @@ def _own(node: dict[str, Any], place: Place) -> Plain:
         values = [(inside(place, "enum", i), value) for i, value in enumerate(listed)]
     if "const" in node:
         values = [(inside(place, "const"), node["const"])]
-    plain = Plain(
+    flat = FlatSchema(
         place=place,
         types=frozenset(types),
         limits=dict(_limits(node, place)),
@@ -152,12 +178,12 @@ def _own(node: dict[str, Any], place: Place) -> Plain:
         unique=inside(place, "uniqueItems") if _flag(node, "uniqueItems", place) else None,
         required=_required(node, place),
         properties=_children(node, "properties", place),
-        families=_children(node, "patternProperties", place),
+        pattern_properties=_children(node, "patternProperties", place),
         **_rest(node, place),
     )
     if values is None:
-        return plain
-    return plain.meet(Plain(place=place, values=tuple(values)))
+        return flat
+    return flat.intersect(FlatSchema(place=place, values=tuple(values)))
 
 
 _KINDS = {name: (name,) for name in TYPES if name != "fraction"} | {
@@ -169,32 +195,32 @@ def _types(node: dict[str, Any], place: Place) -> list[str]:
     given = node.get("type", list(_KINDS))
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(n, str) and n in _KINDS for n in names):
-        raise _wrong(inside(place, "type"), given, "the types are " + ", ".join(_KINDS))
+        raise _invalid(inside(place, "type"), given, "the types are " + ", ".join(_KINDS))
     return names
 
 
 def _limits(node: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
-    for name in (*LEAST, *MOST):
+    for name in (*LOWER_LIMITS, *UPPER_LIMITS):
         if name not in node:
             continue
-        if isinstance(node[name], bool):  # draft 4: the bound itself is out
+        if isinstance(node[name], bool):  # draft 4: a flag that excludes the bound
             bound = name.replace("exclusiveM", "m")
             if node[name] and bound in node:
                 yield name, _number(node, bound, place)
         else:
             value = _number(node, name, place)
             if "imum" not in name and (value < 0 or value != int(value)):
-                raise _wrong(inside(place, name), value, "it must be a whole number")
-            yield name, value if "imum" in name else int(value)
+                raise _invalid(inside(place, name), value, "it must be a whole number")
+            yield name, value if "imum" in name else min(int(value), _MAX_SIZE)
 
 
 def _rest(node: dict[str, Any], place: Place) -> dict[str, Any]:
-    """What holds for properties and items that are not listed."""
+    """Convert the keywords for properties and items that are not listed."""
     found: dict[str, Any] = {}
     name = "additionalProperties"
     if name in node:
-        found |= {"stated": True, "additional": _child(node, name, place)}
-    old = isinstance(node.get("items"), list)  # drafts 4 to 2019
+        found |= {"additional_given": True, "additional": _child(node, name, place)}
+    old = isinstance(node.get("items"), list)  # drafts 4 to 2019-09
     first, rest = ("items", "additionalItems") if old else ("prefixItems", "items")
     if first in node:
         length = len(_list(node, first, place))
@@ -204,46 +230,46 @@ def _rest(node: dict[str, Any], place: Place) -> dict[str, Any]:
     return found
 
 
-def _child(node: dict[str, Any], name: str, place: Place) -> Where | None:
+def _child(node: dict[str, Any], name: str, place: Place) -> Conjunction | None:
     if node[name] is False:
         return None
     return () if node[name] in (True, {}) else (inside(place, name),)
 
 
-def _children(node: dict[str, Any], name: str, place: Place) -> dict[str, Where | None]:
+def _children(node: dict[str, Any], name: str, place: Place) -> dict[str, Conjunction | None]:
     given = node.get(name, {})
     if not isinstance(given, dict):
-        raise _wrong(inside(place, name), given, "it must be an object")
+        raise _invalid(inside(place, name), given, "it must be an object")
     return {key: _child(given, key, inside(place, name)) for key in given}
 
 
 def _required(node: dict[str, Any], place: Place) -> tuple[str, ...]:
     given = node.get("required", [])
-    if isinstance(given, bool):  # draft 3, and a common mistake: it asks for nothing that is known
+    if isinstance(given, bool):  # draft 3, and a common mistake: it has no effect
         return ()
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise _wrong(inside(place, "required"), given, "it must be a list of names")
+        raise _invalid(inside(place, "required"), given, "it must be a list of names")
     return tuple(dict.fromkeys(given))
 
 
 def _list(node: dict[str, Any], name: str, place: Place) -> list[Any]:
     given = node[name]
     if not isinstance(given, list) or not given:
-        raise _wrong(inside(place, name), given, "it must be a list that is not empty")
+        raise _invalid(inside(place, name), given, "it must be a list that is not empty")
     return given
 
 
 def _number(node: dict[str, Any], name: str, place: Place) -> Any:
     given = node[name]
     if isinstance(given, bool) or not isinstance(given, int | float) or given - given != 0:
-        raise _wrong(inside(place, name), given, "it must be a number")
+        raise _invalid(inside(place, name), given, "it must be a number")
     return given
 
 
 def _text(node: dict[str, Any], name: str, place: Place) -> str:
     given = node[name]
     if not isinstance(given, str):
-        raise _wrong(inside(place, name), given, "it must be a string")
+        raise _invalid(inside(place, name), given, "it must be a string")
     return given
 
 
@@ -252,31 +278,31 @@ def _multiples(node: dict[str, Any], place: Place) -> tuple[Any, ...]:
         return ()
     value = _number(node, "multipleOf", place)
     if value <= 0:
-        raise _wrong(inside(place, "multipleOf"), value, "it must be above 0")
+        raise _invalid(inside(place, "multipleOf"), value, "it must be above 0")
     return (value,)
 
 
 def _flag(node: dict[str, Any], name: str, place: Place) -> bool:
     given = node.get(name, False)
     if not isinstance(given, bool):
-        raise _wrong(inside(place, name), given, "it must be true or false")
+        raise _invalid(inside(place, name), given, "it must be true or false")
     return given
 
 
-def _check_followed(node: dict[str, Any], place: Place) -> None:
-    for name in _UNKNOWN:
-        if name in node and node[name] != _SAY_NOTHING.get(name, {}) and node[name] != {}:
+def _check_supported(node: dict[str, Any], place: Place) -> None:
+    for name in _UNSUPPORTED:
+        if name in node and node[name] != _NO_EFFECT.get(name, {}) and node[name] != {}:
             if name == "if" and not {"then", "else"} & node.keys():
                 continue
-            raise ParameterError("{path} cannot be followed.", path=inside(place, name))
+            raise ParameterError("{path} is not supported.", path=inside(place, name))
     closed = node.get("unevaluatedProperties", False)
     if closed is not False and closed is not True and closed != {}:
         raise ParameterError(
-            "{path} cannot be followed.", path=inside(place, "unevaluatedProperties")
+            "{path} is not supported.", path=inside(place, "unevaluatedProperties")
         )
 
 
-def _wrong(path: Place, value: Any, reason: str) -> ParameterError:
+def _invalid(path: Place, value: Any, reason: str) -> ParameterError:
     return ParameterError(
         "{path} is {value!r:.80}: {reason}.", path=path, value=value, reason=reason
     )

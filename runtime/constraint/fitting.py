@@ -1,4 +1,4 @@
-"""A schema whose every value fits the room that an answer has, and follows the given schema."""
+"""Narrows a schema so that every value fits the token budget of an answer."""
 
 from __future__ import annotations
 
@@ -7,213 +7,216 @@ from collections.abc import Iterable
 from typing import Any
 
 from issun.runtime.constraint import numbers
+from issun.runtime.constraint.budget import divide, round_down
+from issun.runtime.constraint.flat_schema import Conjunction, FlatSchema
 from issun.runtime.constraint.literals import Literals
 from issun.runtime.constraint.patterns import bounded, other_than
-from issun.runtime.constraint.plain import Plain, Where
-from issun.runtime.constraint.sizes import WRITTEN, Sizes
-from issun.runtime.constraint.steps import shares, step
+from issun.runtime.constraint.sizes import REQUIRED_CHARACTERS, Sizes
 from issun.runtime.constraint.strings import ESCAPES, Strings
-from issun.runtime.constraint.vocabulary import cannot_spell
+from issun.runtime.constraint.vocabulary import unspellable_error
 from issun.runtime.errors import ParameterError
 
-_MOST_DEFINITIONS = 2000
-_KEY = 16  # characters of a property's name that the schema leaves open
+_MAX_DEFINITIONS = 2000
+_NAME_CHARS = 16  # characters of a property name that is not listed in the schema
 
 
 class Fitter:
-    """Makes schemas for llguidance: definitions without a circle, each for some room.
+    """Builds schemas for llguidance: definitions without cycles, each for a budget of characters.
 
-    What has no bound gets one, and so has what its schema lets grow beyond the room: strings,
-    arrays, names and numbers of properties, depth. Optional properties and alternatives that do not
-    fit are left out. Where not even the smallest value fits, it is allowed.
+    Strings, arrays, the names and number of properties, and the depth get bounds if the schema
+    allows values beyond the budget. Optional properties and alternatives that do not fit are left
+    out. If even the smallest value does not fit, that one is allowed.
     """
 
     def __init__(self, sizes: Sizes, literals: Literals, strings: Strings) -> None:
         self._sizes, self._literals, self._strings = sizes, literals, strings
-        self._names: dict[tuple[Where, int], str] = {}
+        self._names: dict[tuple[Conjunction, int], str] = {}
         self._definitions: dict[str, Any] = {}
 
-    def schema(self, where: Where, room: int) -> dict[str, Any]:
-        """The schema of what follows `where` in `room` characters, where anything can."""
+    def schema(self, places: Conjunction, budget: int) -> dict[str, Any]:
+        """Return a schema for `places` in `budget` characters; there must be a value."""
         options = {"whitespace_flexible": False, "json_allowed_escapes": ESCAPES}
-        root = self._fit(where, room)
+        root = self._fit(places, budget)
         return {**root, "$defs": self._definitions, "x-guidance": options}
 
-    def explain(self, where: Where) -> None:
-        """Raise ParameterError that says why no value can be written, if none can."""
-        self._explain(where, ())
+    def explain(self, places: Conjunction) -> None:
+        """Raise ParameterError with the reason if no value can be written."""
+        self._explain(places, ())
 
-    def _fit(self, where: Where | None, room: float) -> Any:
-        """A schema of what follows `where` in so much room."""
-        if where is None:
+    def _fit(self, places: Conjunction | None, budget: float) -> Any:
+        """Return a schema for `places` in `budget` characters."""
+        self._sizes.effort.check()
+        if places is None:
             return False
-        room = max(step(int(room)), int(self._sizes.narrowest(where)))
-        key = where, room
-        if len(self._names) >= _MOST_DEFINITIONS:
-            raise ParameterError("The schema is too large: take a simpler one.")
+        budget = max(round_down(int(budget)), int(self._sizes.min_chars(places)))
+        key = places, budget
+        if len(self._names) >= _MAX_DEFINITIONS:
+            raise ParameterError("The schema is too large: simplify it.")
         if key not in self._names:
             name = self._names[key] = str(len(self._names))
-            self._definitions[name] = self._alternatives(where, room)
+            self._definitions[name] = self._alternatives(places, budget)
         return {"$ref": f"#/$defs/{self._names[key]}"}
 
-    def _alternatives(self, where: Where, room: int) -> dict[str, Any]:
+    def _alternatives(self, places: Conjunction, budget: int) -> dict[str, Any]:
         options = [
-            self._kind(plain, kind, room)
-            for plain, kind in self._sizes.alternatives(where)
-            if self._sizes.narrowest_of(plain, kind) <= room
+            self._kind(flat, kind, budget)
+            for flat, kind in self._sizes.alternatives(places)
+            if self._sizes.min_chars_of(flat, kind) <= budget
         ]
         return options[0] if len(options) == 1 else {"anyOf": options}
 
-    def _kind(self, plain: Plain, kind: str, room: int) -> dict[str, Any]:
+    def _kind(self, flat: FlatSchema, kind: str, budget: int) -> dict[str, Any]:
         if kind == "values":
-            return {"enum": self._sizes.listed(plain)}
+            return {"enum": self._sizes.listed(flat)}
         if kind == "object":
-            return self._object(plain, room)
+            return self._object(flat, budget)
         if kind == "array":
-            return self._array(plain, room)
+            return self._array(flat, budget)
         if kind == "string":
-            return self._strings.fit(plain, room)
-        return numbers.fit(plain, room) if kind == "number" else {"type": kind}
+            return self._strings.fit(flat, budget)
+        return numbers.fit(flat, budget) if kind == "number" else {"type": kind}
 
-    def _array(self, plain: Plain, room: int) -> dict[str, Any]:
-        if plain.unique:
-            raise ParameterError("{path} cannot be followed.", path=plain.unique)
-        count = least = int(plain.limit("minItems", 0))
-        most = plain.limit("maxItems", math.inf)
-        left = room - 2 - sum(1 + self._need(plain.item(i))[0] for i in range(least))
+    def _array(self, flat: FlatSchema, budget: int) -> dict[str, Any]:
+        if flat.unique:
+            raise ParameterError("{path} is not supported.", path=flat.unique)
+        count = least = int(flat.limit("minItems", 0))
+        most = flat.limit("maxItems", math.inf)
+        left = budget - 2 - sum(1 + self._char_range(flat.item(i))[0] for i in range(least))
         while count < most:
-            narrowest, widest = self._need(plain.item(count))
-            # A value that may grow gets as much again, and only so many share the room.
-            wanted = 1 + max(narrowest, min(widest, 2 * narrowest))
-            enough = widest == math.inf and count >= max(len(plain.prefix), _count(room))
+            minimum, maximum = self._char_range(flat.item(count))
+            # An item that can grow gets twice its minimum, and only so many share the budget.
+            wanted = 1 + max(minimum, min(maximum, 2 * minimum))
+            enough = maximum == math.inf and count >= max(len(flat.prefix), _num_growing(budget))
             if wanted > left or enough:
                 break
             count, left = count + 1, left - wanted
-        needs = [self._need(plain.item(i)) for i in range(count)]
-        rooms = shares(room - 2 - count, needs)
-        listed = min(len(plain.prefix), count)
-        prefix = [self._fit(plain.item(i), rooms[i]) for i in range(listed)]
+        needs = [self._char_range(flat.item(i)) for i in range(count)]
+        budgets = divide(budget - 2 - count, needs)
+        listed = min(len(flat.prefix), count)
+        prefix = [self._fit(flat.item(i), budgets[i]) for i in range(listed)]
         schema: dict[str, Any] = {"type": "array", "minItems": least, "maxItems": count}
         if prefix:
             schema["prefixItems"] = prefix
         if count > listed:
-            schema["items"] = self._fit(plain.item(listed), min(rooms[listed:]))
+            schema["items"] = self._fit(flat.item(listed), min(budgets[listed:]))
         return schema
 
-    def _object(self, plain: Plain, room: int) -> dict[str, Any]:
-        names = self._kept(plain, room)
-        closed = self._closed(plain, names, plain.required, room)
-        families = self._families(plain)
-        missing = int(plain.limit("minProperties", 0)) - len(names)
-        most = plain.limit("maxProperties", math.inf) - len(names)
-        if not families or most < 1:
+    def _object(self, flat: FlatSchema, budget: int) -> dict[str, Any]:
+        names = self._fitting_properties(flat, budget)
+        closed = self._closed_object(flat, names, flat.required, budget)
+        unlisted = self._unlisted_properties(flat)
+        missing = int(flat.limit("minProperties", 0)) - len(names)
+        most = flat.limit("maxProperties", math.inf) - len(names)
+        if not unlisted or most < 1:
             return closed
-        # Half of the room is for names that are not listed, beside all that are.
-        half = max(room // 2, int(self._listed(plain, names))) if names else 0
-        needs = [self._need(where)[0] for where in families.values()]
-        count = int(max(missing, min(most, _count(room), (room - half) // (2 * min(needs) + 8))))
+        # Properties that are not listed get half of the budget, next to all listed ones.
+        half = max(budget // 2, int(self._object_size(flat, names))) if names else 0
+        needs = [self._char_range(places)[0] for places in unlisted.values()]
+        count = int(
+            max(missing, min(most, _num_growing(budget), (budget - half) // (2 * min(needs) + 8)))
+        )
         if count < 1:
             return closed
-        each = (room - half - 2) // count
-        key = step(min(_KEY, each // 4))
-        taken = [*plain.properties, *(self._literals.normal(name) for name in plain.properties)]
+        each = (budget - half - 2) // count
+        key = round_down(min(_NAME_CHARS, each // 4))
+        excluded = [*flat.properties, *(self._literals.nearest(name) for name in flat.properties)]
         others = {
-            other_than(taken, key) if pattern is None else bounded(pattern, key): self._fit(
-                where, each - key - 4
+            other_than(excluded, key) if pattern is None else bounded(pattern, key): self._fit(
+                places, each - key - 4
             )
-            for pattern, where in families.items()
+            for pattern, places in unlisted.items()
         }
-        opened = self._closed(plain, names, tuple(names), half) | {
+        opened = self._closed_object(flat, names, tuple(names), half) | {
             "patternProperties": others,
             "minProperties": max(missing, 0) + len(names),
             "maxProperties": count + len(names),
         }
         return opened if not names or missing > 0 else {"anyOf": [closed, opened]}
 
-    def _families(self, plain: Plain) -> dict[str | None, Where]:
-        """What names that are not listed may look like; None stands for all others."""
-        families: dict[str | None, Where | None] = dict(plain.families.items())
+    def _unlisted_properties(self, flat: FlatSchema) -> dict[str | None, Conjunction]:
+        """Return the schemas of unlisted names by pattern; None stands for other names."""
+        unlisted: dict[str | None, Conjunction | None] = dict(flat.pattern_properties.items())
         return {
-            pattern: where
-            for pattern, where in (families or {None: plain.additional}).items()
-            if where is not None and self._sizes.narrowest(where) < math.inf
+            pattern: places
+            for pattern, places in (unlisted or {None: flat.additional}).items()
+            if places is not None and self._sizes.min_chars(places) < math.inf
         }
 
-    def _kept(self, plain: Plain, room: int) -> list[str]:
-        """The properties that are listed and fit, in their order."""
-        left = room - self._listed(plain, plain.required)
-        optional = plain.limit("maxProperties", math.inf) - len(plain.required)
+    def _fitting_properties(self, flat: FlatSchema, budget: int) -> list[str]:
+        """Return the listed properties that fit, in order."""
+        left = budget - self._object_size(flat, flat.required)
+        optional = flat.limit("maxProperties", math.inf) - len(flat.required)
         kept = []
-        for name in plain.properties:
-            if name not in plain.required:
-                need = self._listed(plain, [name]) - 1
+        for name in flat.properties:
+            if name not in flat.required:
+                need = self._object_size(flat, [name]) - 1
                 if need > left or optional < 1:
                     continue
                 left, optional = left - need, optional - 1
             kept.append(name)
         return kept
 
-    def _listed(self, plain: Plain, names: Iterable[str]) -> float:
-        """Characters of the smallest object with these properties."""
+    def _object_size(self, flat: FlatSchema, names: Iterable[str]) -> float:
+        """Return the characters of the smallest object with these properties."""
         return 1 + sum(
-            len(self._sizes.key(plain, name)) + 1 + self._need(plain.properties[name])[0]
+            len(self._sizes.key(flat, name)) + 1 + self._char_range(flat.properties[name])[0]
             for name in names
         )
 
-    def _closed(
-        self, plain: Plain, names: list[str], required: tuple[str, ...], room: int
+    def _closed_object(
+        self, flat: FlatSchema, names: list[str], required: tuple[str, ...], budget: int
     ) -> dict[str, Any]:
-        """Objects of these properties alone."""
-        keys = {name: self._sizes.key(plain, name) for name in names}
-        needs = [self._need(plain.properties[name]) for name in names]
-        left = room - 2 - sum(len(key) + 1 for key in keys.values())
-        rooms = shares(left, needs)
-        least = int(plain.limit("minProperties", 0))
+        """Return a schema of objects with only these properties."""
+        keys = {name: self._sizes.key(flat, name) for name in names}
+        needs = [self._char_range(flat.properties[name]) for name in names]
+        left = budget - 2 - sum(len(key) + 1 for key in keys.values())
+        budgets = divide(left, needs)
+        least = int(flat.limit("minProperties", 0))
         must = [*required, *(name for name in names if name not in required)]
         must = must[: max(len(required), least if least > 1 or required else 0)]
         properties = {
-            self._literals.text(name, plain.place): self._fit(plain.properties[name], given)
-            for name, given in zip(names, rooms, strict=True)
+            self._literals.text(name, flat.place): self._fit(flat.properties[name], given)
+            for name, given in zip(names, budgets, strict=True)
         }
         if len(properties) < len(names):
             raise ParameterError(
-                "{path} has two names that the vocabulary spells alike.", path=plain.place
+                "{path} has two names that the model's vocabulary spells the same.", path=flat.place
             )
         schema: dict[str, Any] = {
             "type": "object",
             "properties": properties,
-            "required": [self._literals.text(name, plain.place) for name in names if name in must],
+            "required": [self._literals.text(name, flat.place) for name in names if name in must],
             "additionalProperties": False,
         }
         return schema | ({"minProperties": 1} if least and not must else {})
 
-    def _need(self, where: Where | None) -> tuple[float, float]:
-        """The characters of the smallest and of the largest value."""
-        if where is None:
+    def _char_range(self, places: Conjunction | None) -> tuple[float, float]:
+        """Return the characters of the smallest and of the largest value."""
+        if places is None:
             return math.inf, math.inf
-        return self._sizes.narrowest(where), self._sizes.most(where)
+        return self._sizes.min_chars(places), self._sizes.max_chars(places)
 
-    def _explain(self, where: Where, trail: tuple[Where, ...]) -> None:
-        if self._sizes.narrowest(where) < math.inf:
+    def _explain(self, places: Conjunction, trail: tuple[Conjunction, ...]) -> None:
+        if self._sizes.min_chars(places) < math.inf:
             return
-        path = where[0] if where else "#"
-        if where in trail:
-            raise ParameterError("{path} needs itself, without an end.", path=path)
-        for plain, kind in self._sizes.alternatives(where):
-            missing = self._sizes.unwritable(kind)
+        path = places[0] if places else "#"
+        if places in trail:
+            raise ParameterError("{path} requires an infinitely nested value.", path=path)
+        for flat, kind in self._sizes.alternatives(places):
+            missing = self._sizes.unspellable(kind)
             if missing:
-                raise cannot_spell(WRITTEN[kind], missing, plain.place)
+                raise unspellable_error(REQUIRED_CHARACTERS[kind], missing, flat.place)
             if kind == "object":
-                needed = [plain.properties[name] for name in plain.required]
+                needed = [flat.properties[name] for name in flat.required]
             else:
-                count = int(plain.limit("minItems", 0)) if kind == "array" else 0
-                needed = [plain.item(i) for i in range(min(count, len(plain.prefix) + 1))]
+                count = int(flat.limit("minItems", 0)) if kind == "array" else 0
+                needed = [flat.item(i) for i in range(min(count, len(flat.prefix) + 1))]
             for inner in needed:
                 if inner is not None:
-                    self._explain(inner, (*trail, where))
-        raise ParameterError("{path}: no value can follow the schema.", path=path)
+                    self._explain(inner, (*trail, places))
+        raise ParameterError("{path}: no value satisfies the schema.", path=path)
 
 
-def _count(room: int) -> int:
-    """How many values, each of which may grow, share some room: about its square root."""
-    return max(1, step(math.isqrt(room)))
+def _num_growing(budget: int) -> int:
+    """Return how many values that can grow share a budget: about its square root."""
+    return max(1, round_down(math.isqrt(budget)))

@@ -1,4 +1,4 @@
-"""The literals of a schema: how the vocabulary spells them."""
+"""Spells the literals of a schema with the vocabulary."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import json
 from typing import Any
 
 from issun.runtime.constraint.references import Place, inside
-from issun.runtime.constraint.vocabulary import SHORT_ESCAPES, Vocabulary, cannot_spell
+from issun.runtime.constraint.vocabulary import SHORT_ESCAPES, Vocabulary, unspellable_error
 from issun.runtime.errors import ParameterError
 
-_EXACT = 1 << 53  # beyond this a float is not every whole number, and grammars hold floats
+_MAX_EXACT_INTEGER = (
+    1 << 53
+)  # above this a float, which grammars use, cannot represent every integer
 
 
 class Literals:
-    """Spells values and names; `changed` says whether one is spelled otherwise than it is."""
+    """Spells values and names; `changed` is set when a spelling differs from the literal."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self.changed = False
 
     def text(self, text: str, place: Place) -> str:
-        """`text` as a JSON string spells it: itself, or its normal form.
+        """Return `text` as it is spelled in a JSON string: unchanged or normalized.
 
-        Raises ParameterError where neither can be spelled.
+        Raises ParameterError if neither can be spelled.
         """
         missing = self._missing(text)
         if missing is None:
             return text
-        normal = self._vocabulary.normalized(text)
-        if not normal or self._missing(normal):
-            raise cannot_spell(text, missing, place)
+        nearest = self._vocabulary.normalized(text)
+        if not nearest or self._missing(nearest):
+            raise unspellable_error(text, missing, place)
         self.changed = True
-        return normal
+        return nearest
 
     def value(self, value: Any, place: Place) -> Any:
-        """A JSON value with every text in it spelled."""
+        """Return a JSON value with every text in it spelled."""
         if isinstance(value, str):
             return self.text(value, place)
         if isinstance(value, list):
@@ -44,25 +46,25 @@ class Literals:
                 self.text(name, inside(place, name)): self.value(item, inside(place, name))
                 for name, item in value.items()
             }
-        if isinstance(value, int) and abs(value) > _EXACT:
+        if isinstance(value, int) and abs(value) > _MAX_EXACT_INTEGER:
             raise ParameterError(
                 "{path} is {value!r:.80}: {reason}.",
                 path=place,
                 value=value,
-                reason=f"at most {_EXACT:,} can be followed",
+                reason=f"at most {_MAX_EXACT_INTEGER:,} can be followed",
             )
         return value
 
-    def normal(self, text: str) -> str:
-        """As `text`, for one that was spelled before."""
+    def nearest(self, text: str) -> str:
+        """Return the spelling of a text that `text` has spelled before."""
         return text if self._missing(text) is None else self._vocabulary.normalized(text)
 
     def tokens(self, text: str) -> int:
-        """The fewest tokens that spell `text`."""
-        return self._vocabulary.least_tokens(text)
+        """Return the fewest tokens that spell `text`."""
+        return self._vocabulary.min_tokens(text)
 
     def missing(self, characters: str) -> str | None:
-        """The first of `characters` that no token spells."""
+        """Return the first of `characters` that no token spells."""
         return self._vocabulary.unspellable(characters)
 
     def _missing(self, text: str) -> str | None:
@@ -71,5 +73,5 @@ class Literals:
 
 
 def dumps(value: Any) -> str:
-    """JSON as answers have it: without spaces."""
+    """Return JSON as answers write it: without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

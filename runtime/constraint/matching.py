@@ -1,7 +1,8 @@
-"""One answer in its grammar: which tokens may come next, and whether it may end."""
+"""The state of one answer in its grammar: which tokens may come next, and whether it may end."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
@@ -16,111 +18,117 @@ from issun.runtime.stream import Restorer, TextStream
 from issun.runtime.tokenizer import Tokenizer
 
 Allowed = NDArray[np.bool_]
+MASK_SECONDS = 1.0  # that a constraint may take for one token
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A grammar over one model's vocabulary; every answer begins it anew."""
+    """A compiled grammar over one model's vocabulary, used for any number of answers."""
 
     grammar: str
     vocabulary: Vocabulary = field(compare=False, repr=False)
-    compiled: Any = field(compare=False, repr=False)  # a matcher that has read nothing
+    compiled: Any = field(compare=False, repr=False)  # a matcher in its initial state
     is_json: bool
     restorer: Callable[[], Restorer] | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Matcher:
-        """What follows one answer."""
+        """Return the state of a new answer."""
         pairs = {} if self.is_json else self.vocabulary.pairs
         return Matcher(self.compiled.deep_copy(), pairs, self.vocabulary.rows)
 
     def accepts(self, ids: Sequence[int]) -> bool:
-        """True when `ids`, without the end token, are a whole answer."""
+        """Return whether `ids`, without the end token, are a complete answer."""
         matcher = self.start()
         try:
-            matcher.read(ids)
+            matcher.consume(ids)
         except SamplingError:
             return False
         return matcher.may_end()
 
     def text(self, tokenizer: Tokenizer, stop: Sequence[str]) -> TextStream:
-        """The text of an answer: newlines are real but in JSON, and the last one is kept."""
+        """Return the text stream of an answer; it restores newlines except in JSON."""
         restorer = self.restorer() if self.restorer else None
         newline = "" if self.is_json else self.vocabulary.newline
-        return TextStream(tokenizer, newline, stop, last="", restorer=restorer)
+        return TextStream(tokenizer, newline, stop, strip_suffix="", restorer=restorer)
 
 
 class Matcher:
     """The state of one answer in its grammar.
 
-    `pairs` are tokens that spell a newline together, and the token of the grammar that stands for
-    both. Behind the first of such a pair two readings are open: `_state` has read it as text,
-    `_before` has not read it; the second token decides.
+    `pairs` maps two tokens that spell a newline together to the grammar's token for both. After the
+    first of such a pair there are two states: `_state` has consumed it as text, `_pending` has not
+    consumed it. The second token decides between them.
     """
 
     def __init__(self, state: Any, pairs: Mapping[int, Mapping[int, int]], rows: int) -> None:
-        self._state, self._before = state, None
+        self._state, self._pending = state, None
         self._rows, self._pairs = rows, pairs
-        self._known: list[int] = []  # of the answer
-        self._prepared: Allowed | None = None  # what may follow those
+        self._consumed: list[int] = []  # consumed ids of the answer
+        self._prepared: Allowed | None = None  # the mask after these
         tokens = rows + sum(map(len, pairs.values()))
         self._mask = np.zeros(-(-tokens // 32), np.int32)
 
     def prepare(self, answer: Sequence[int]) -> None:
-        """Work out what may follow `answer`, for the next `allow`, and raise as that does.
+        """Compute what may follow `answer` for the next `apply_mask`, and raise as that does.
 
-        May be done in another thread, while nobody else uses the matcher.
+        May run in another thread while nothing else uses the matcher.
         """
-        self.read(answer)
+        self.consume(answer)
         self._prepared = self._allowed()
 
-    def allow(self, logits: Vector, answer: Sequence[int]) -> Vector:
-        """Put out every id that may not follow `answer`; raises SamplingError when none may."""
-        self.read(answer)
+    def apply_mask(self, logits: Vector, answer: Sequence[int]) -> Vector:
+        """Mask every id that may not follow `answer`; raises SamplingError if none may."""
+        self.consume(answer)
         allowed = self._allowed() if self._prepared is None else self._prepared
         return np.where(allowed[: len(logits)], logits, np.float32(-np.inf))
 
-    def read(self, answer: Sequence[int]) -> None:
-        """Read what is new of `answer`; raises SamplingError for what the grammar forbids."""
-        for token in answer[len(self._known) :]:
+    def consume(self, answer: Sequence[int]) -> None:
+        """Consume the new ids of `answer`; raises SamplingError for what the grammar forbids."""
+        for token in answer[len(self._consumed) :]:
             self._prepared = None
-            self._consume(token)
-            self._known.append(token)
+            self._consume_token(token)
+            self._consumed.append(token)
 
     def may_end(self) -> bool:
-        """True when what was read is a whole answer."""
+        """Return whether the consumed ids are a complete answer."""
         return self._state is not None and bool(self._state.is_accepting())
 
-    def shortest(self, vocabulary: Vocabulary) -> int:
-        """About how few tokens make a whole answer: those that say most, until it may end."""
+    def shortest(self, vocabulary: Vocabulary, limit: int, effort: Effort) -> int:
+        """Estimate the fewest tokens of a complete answer, greedily taking the longest ones.
+
+        Stops one token above `limit`. Raises as `effort.check` does.
+        """
         texts = [piece.decode("utf-8", "replace").strip(" ") for piece in vocabulary.pieces]
         lengths = np.array([len(text) for text in texts])
         answer: list[int] = []
-        while not self.may_end():
+        while not self.may_end() and len(answer) <= limit:
+            effort.check()
             allowed = self._allowed()
             answer.append(int(np.where(allowed, lengths, -1).argmax()))
-            self.read(answer)
+            self.consume(answer)
         return len(answer)
 
-    def _consume(self, token: int) -> None:
-        both = self._seconds().get(token)
+    def _consume_token(self, token: int) -> None:
+        both = self._newline_seconds().get(token)
         if both is not None:
-            state, token = self._before, both
-            self._before = None
+            state, token = self._pending, both
+            self._pending = None
         else:
             state = self._state
-            self._before = state.deep_copy() if state and token in self._pairs else None
+            self._pending = state.deep_copy() if state and token in self._pairs else None
         if state is not None and not state.is_error() and state.consume_token(token):
             self._state = state
-        elif self._before is not None:
-            self._state = None  # not as text: only as the first half of a newline
+        elif self._pending is not None:
+            self._state = None  # not valid as text, only as the first half of a newline
         else:
             raise _stuck(state)
 
-    def _seconds(self) -> Mapping[int, int]:
-        """What would make a newline with the last token."""
-        return self._pairs[self._known[-1]] if self._before is not None else {}
+    def _newline_seconds(self) -> Mapping[int, int]:
+        """Return the tokens that form a newline with the last one."""
+        return self._pairs[self._consumed[-1]] if self._pending is not None else {}
 
     def _allowed(self) -> Allowed:
+        began = time.thread_time()
         if self._state is None:
             allowed = np.zeros(self._rows, np.bool_)
         else:
@@ -128,12 +136,14 @@ class Matcher:
             allowed = everything[: self._rows]
             for first, seconds in self._pairs.items():
                 allowed[first] |= everything[list(seconds.values())].any()
-        seconds = self._seconds()
+        seconds = self._newline_seconds()
         if seconds:
-            newline = self._compute(self._before)
+            newline = self._compute(self._pending)
             allowed[list(seconds)] = newline[list(seconds.values())]
         if not allowed.any():
             raise _stuck(self._state)
+        if time.thread_time() > began + MASK_SECONDS:
+            raise too_slow()
         return allowed
 
     def _compute(self, state: Any) -> Allowed:
@@ -146,12 +156,20 @@ class Matcher:
 def _stuck(state: Any) -> SamplingError:
     reason = first_line(state.get_error()) if state is not None and state.is_error() else "stuck"
     return SamplingError(
-        "The answer cannot go on as it was constrained: {reason}",
+        "The answer cannot continue under its constraint: {reason}",
         reason=reason,
     )
 
 
+def too_slow() -> SamplingError:
+    """Return the error for a constraint that takes too long for one token."""
+    return SamplingError(
+        "The constraint takes more than {limit:g} s for one token: simplify it.",
+        limit=MASK_SECONDS,
+    )
+
+
 def first_line(text: str) -> str:
-    """The reason alone: behind it llguidance shows its state or the grammar, with what was said."""
+    """Return the reason only; llguidance appends its state or the grammar, with the user's text."""
     lines = text.partition("<state>")[0].splitlines() or [""]
     return lines[0].strip()[:300]

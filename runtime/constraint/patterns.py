@@ -1,4 +1,4 @@
-"""Regular expressions as grammars write them."""
+"""Converts regular expressions to the grammar's syntax."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _CLASS = r"\[\^?\]?(?:\\.|[^\]\\])*\]"
 
 
 def terminal(pattern: str, newline: str = "") -> str:
-    """The terminal of a grammar for `pattern`: its slashes escaped, `newline` read as one.
+    """Return the grammar terminal of `pattern`: slashes escaped, `newline` replaced by a newline.
 
-    `newline` is how the template spells a newline, say backslash + n. A text never has these
-    characters side by side, so a pattern that wants them wants a newline.
+    `newline` is the template's spelling of a newline, such as backslash + n. A text never contains
+    that spelling itself, so a pattern that has it means a newline.
     """
     spelling = re.escape(re.escape(newline)) if newline else r"(?!)"
     parts = re.compile(rf"(?P<class>{_CLASS})|(?P<newline>{spelling})|\\.|/", re.DOTALL)
@@ -25,15 +25,15 @@ def terminal(pattern: str, newline: str = "") -> str:
         return r"\/" if found[0] == "/" else found[0]
 
     body = parts.sub(rewrite, pattern)
-    if newline and "\\\\" in body:  # it may want the characters one after the other
+    if newline and "\\\\" in body:  # its pieces might match the spelling character by character
         return f"/{body}/ & ~/(?s:.*){re.escape(newline)}(?s:.*)/"
     return f"/{body}/"
 
 
 def bounded(pattern: str, most: int) -> str:
-    """`pattern`, searched for in names, with every open repetition ended after `most` more.
+    """Search for `pattern` in names, with every open repetition bounded to `most` more.
 
-    What it matches is matched by `pattern` too.
+    Every match is a match of `pattern` too.
     """
     parts = re.compile(rf"{_CLASS}|\\.|\{{(\d+),\}}|[*+]", re.DOTALL)
 
@@ -51,7 +51,7 @@ def bounded(pattern: str, most: int) -> str:
 
 
 def other_than(words: Iterable[str], most: int) -> str:
-    """A pattern of all texts but `words` that have up to `most` characters, some a few more."""
+    """Return a pattern of all texts but `words`, of up to about `most` characters."""
     return f"^{_other(frozenset(words), most)}$"
 
 

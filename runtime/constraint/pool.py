@@ -1,4 +1,4 @@
-"""Child processes that try grammars: some small ones would take hours, and all the memory."""
+"""Child processes that compile grammars: some short ones would take hours or all memory."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from typing import Any
 from issun.runtime.constraint.child import BYTES
 from issun.runtime.errors import BusyError
 
-MOST_SECONDS = 5.0  # for one trial
+MAX_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
-_START_SECONDS = 30.0  # for a process to start, and to take a vocabulary
-_GROWN = 128 << 20  # bytes that a process may keep of one trial before a new one takes its place
+_START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
+_MAX_GROWTH_BYTES = (
+    128 << 20
+)  # bytes that one trial may leave behind before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
-Table = dict[str, Any]  # tokens, ends and silent, as the child wants them
+Table = dict[str, Any]  # tokens, ends and silent, in the child's format
 
 
-class TooLongError(Exception):
-    """A trial took too long, and was ended; it knows how many seconds it had."""
+class CompileTimeoutError(Exception):
+    """A trial took more than `seconds` and was stopped."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
 
-class DiedError(Exception):
-    """The process ended by itself in a trial: as a rule for want of memory."""
+class ChildDiedError(Exception):
+    """The process ended during a trial, usually for lack of memory."""
 
 
 class Pool:
-    """Some threads, each with a child process; a job gets the child and runs in the thread.
+    """Worker threads, each with its child process, which it passes to the jobs that it runs.
 
-    The threads last as long as the pool, since the kernel ends a child with the thread that started
-    it. They begin when there is work.
+    The threads are started on demand and live as long as the pool, since the kernel ends a child
+    together with the thread that started it.
     """
 
     def __init__(self, make_table: Callable[[str], Table]) -> None:
@@ -52,7 +54,7 @@ class Pool:
         self._closed = False
 
     def submit(self, work: Callable[[Child], Any]) -> Future[Any]:
-        """Do `work` as soon as a child is free; raises BusyError when the pool is closed."""
+        """Run `work` as soon as a child is free; raises BusyError if the pool is closed."""
         future: Future[Any] = Future()
         with self._lock:
             if self._closed:
@@ -64,12 +66,12 @@ class Pool:
                 child = Child(self._make_table)
                 self._children.append(child)
                 threading.Thread(
-                    target=_work, args=(self._jobs, child), name="issun-compiler", daemon=True
+                    target=_run_jobs, args=(self._jobs, child), name="issun-compiler", daemon=True
                 ).start()
         return future
 
     def close(self) -> None:
-        """End the children at once; whoever waits gets BusyError."""
+        """Kill the children; callers that are waiting get BusyError."""
         with self._lock:
             self._closed = True
             waiting, children = list(self._open), self._children
@@ -82,7 +84,7 @@ class Pool:
 
 
 class Child:
-    """A process that runs `child.py`; started when it is needed, and again when it had to end."""
+    """A process that runs `child.py`; started on first use, and again after it ended."""
 
     def __init__(self, make_table: Callable[[str], Table]) -> None:
         self._make_table = make_table
@@ -91,23 +93,33 @@ class Child:
         self._closed = False
         self._known: set[str] = set()  # vocabularies
 
-    def tried(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
-        """What `child.py` finds about some grammars, and how many bytes the one found holds.
+    def try_grammars(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
+        """Return what `child.py` finds about some grammars, and the bytes of the one found.
 
         Raises TooLongError and DiedError.
         """
         if self._process is None:
             self._start()
         if table != BYTES and table not in self._known:
-            self._ask({"table": table, **self._make_table(table)}, _START_SECONDS)
+            self._request({"table": table, **self._make_table(table)}, _START_SECONDS)
             self._known.add(table)
-        answer = self._ask({"try": table, "grammars": grammars}, MOST_SECONDS)
-        if answer["bytes"] > _GROWN:
+        answer = self._request({"try": table, "grammars": grammars}, MAX_SECONDS)
+        if answer["bytes"] > _MAX_GROWTH_BYTES:
             self.end()
         return answer["found"], answer["bytes"]
 
+    def searched(self, pattern: str, text: str) -> bool | None:
+        """Return whether `pattern` is found in `text`; None if Python cannot tell.
+
+        Raises as `try_grammars` does.
+        """
+        if self._process is None:
+            self._start()
+        found: bool | None = self._request({"search": pattern, "text": text}, MAX_SECONDS)["found"]
+        return found
+
     def close(self) -> None:
-        """End the process, for good; from any thread."""
+        """Kill the process for good; can be called from any thread."""
         with self._lock:
             self._closed = True
             if self._process:
@@ -126,7 +138,7 @@ class Child:
                 bufsize=0,
             )
 
-    def _ask(self, line: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _request(self, line: dict[str, Any], seconds: float) -> dict[str, Any]:
         process = self._process
         assert process and process.stdin and process.stdout  # noqa: S101 - for mypy
         late = threading.Event()
@@ -145,13 +157,13 @@ class Child:
             answer: dict[str, Any] = json.loads(process.stdout.readline())
         except (OSError, ValueError) as error:
             self.end()
-            raise (TooLongError(seconds) if late.is_set() else DiedError) from error
+            raise (CompileTimeoutError(seconds) if late.is_set() else ChildDiedError) from error
         finally:
             timer.cancel()
         return answer
 
     def end(self) -> None:
-        """End the process; the next trial starts another one."""
+        """Kill the process; the next trial starts another one."""
         with self._lock:
             process, self._process = self._process, None
         if process:
@@ -162,15 +174,15 @@ class Child:
 _Job = tuple["Future[Any]", Callable[[Child], Any]]
 
 
-def _work(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
-    """Do what comes, until there is no more; it must not hold the pool, which would never end."""
+def _run_jobs(jobs: queue.SimpleQueue[_Job | None], child: Child) -> None:
+    """Run jobs until there are no more; must not reference the pool, which could never be freed."""
     while job := jobs.get():
-        _do(*job, child)
+        _run_job(*job, child)
         del job
     child.end()
 
 
-def _do(future: Future[Any], work: Callable[[Child], Any], child: Child) -> None:
+def _run_job(future: Future[Any], work: Callable[[Child], Any], child: Child) -> None:
     if future.done():  # the pool is closed
         return
     try:

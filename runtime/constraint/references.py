@@ -1,4 +1,4 @@
-"""The places of a JSON schema, and where its references point."""
+"""The places of a JSON schema, and the targets of its references."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import unquote, urldefrag, urljoin
 from issun.runtime.errors import ParameterError
 
 Place = str  # a JSON pointer within the schema, such as "#/properties/名"
-_DATA = ("enum", "const", "default", "examples", "example")  # what is in them is no schema
+_DATA = ("enum", "const", "default", "examples", "example")  # these contain no schemas
 
 
 class Document:
-    """A JSON schema; `at` gives what stands at a place, `target` where a reference points."""
+    """A JSON schema with its identifiers and anchors."""
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema
-        self._bases: dict[Place, str] = {"#": ""}  # place of each resource -> its address
+        self._bases: dict[Place, str] = {"#": ""}  # place of each resource -> its URI
         self._resources: dict[str, Place] = {"": "#"}
         self._anchors: dict[str, Place] = {}
         for place, base, node in _schemas(schema, "#", ""):
@@ -29,7 +29,7 @@ class Document:
                     self._anchors[f"{base}#{name}"] = place
 
     def at(self, place: Place) -> Any:
-        """What stands at `place`; raises LookupError when there is nothing."""
+        """Return the value at `place`; raises LookupError if there is none."""
         node = self._schema
         for name in (n.replace("~1", "/").replace("~0", "~") for n in place.split("/")[1:]):
             if isinstance(node, list) and not name.isdecimal():
@@ -38,9 +38,9 @@ class Document:
         return node
 
     def target(self, place: Place, reference: object) -> Place:
-        """The place that `reference`, which stands at `place`, points to.
+        """Return the place that `reference`, which is at `place`, points to.
 
-        Raises ParameterError for one that is not within the schema.
+        Raises ParameterError if that is not within the schema.
         """
         if isinstance(reference, str):
             url, fragment = urldefrag(urljoin(self._base(place), reference))
@@ -52,7 +52,7 @@ class Document:
             if found is not None and self._holds(found):
                 return found
         raise ParameterError(
-            "{path} refers to {reference!r}, which is not within the schema.",
+            "{path} refers to {reference!r}, which is not in the schema.",
             path=place,
             reference=reference,
         )
@@ -65,20 +65,20 @@ class Document:
         return True
 
     def _base(self, place: Place) -> str:
-        """The address of the resource that holds `place`."""
+        """Return the URI of the resource that contains `place`."""
         while place not in self._bases:
             place = place.rpartition("/")[0]
         return self._bases[place]
 
 
 def inside(place: Place, *names: str | int) -> Place:
-    """The place of what has these names within `place`."""
+    """Append names to a JSON pointer."""
     escaped = (str(name).replace("~", "~0").replace("/", "~1") for name in names)
     return "/".join([place, *escaped])
 
 
 def _schemas(node: Any, place: Place, base: str) -> Iterator[tuple[Place, str, dict[str, Any]]]:
-    """Every object in `node` that may be a schema, and the address of the resource it is in."""
+    """Yield every object in `node` that may be a schema, with its place and its resource's URI."""
     if isinstance(node, dict):
         own = _identifier(node)
         here = base if own is None else urldefrag(urljoin(base, own)).url
@@ -98,6 +98,6 @@ def _identifier(node: dict[str, Any]) -> str | None:
 
 
 def _old_anchor(node: dict[str, Any]) -> str | None:
-    """Drafts 4 to 7 name a place by an identifier that is a fragment."""
+    """Return the anchor that drafts 4 to 7 define by an identifier that is a fragment."""
     own = node.get("$id", node.get("id"))
     return own[1:] if isinstance(own, str) and own.startswith("#") else None

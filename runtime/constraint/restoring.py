@@ -1,4 +1,4 @@
-"""The literals that were asked for, in place of those that the vocabulary could spell."""
+"""Restores the literals of the schema where the vocabulary only has a normalized spelling."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from dataclasses import dataclass
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.flat_schema import Conjunction, FlatSchema
 from issun.runtime.constraint.literals import Literals, dumps
-from issun.runtime.constraint.plain import Plain, Where
 
 
 class WholeText:
-    """An answer that is one literal: it is given when it is whole."""
+    """Restores an answer that is a single literal, once it is complete."""
 
     def __init__(self, originals: Mapping[str, str]) -> None:
         self._originals, self._text = originals, ""
 
     def push(self, text: str) -> str:
-        """Nothing yet."""
+        """Hold the text back."""
         self._text += text
         return ""
 
     def finish(self) -> str:
-        """The literal."""
+        """Return the literal."""
         text = self.cut()
         return self._originals.get(text, text)
 
     def cut(self) -> str:
-        """The answer so far, as it was spelled."""
+        """Return the answer so far as it was spelled."""
         text, self._text = self._text, ""
         return text
 
 
 class JsonText:
-    """An answer in JSON, with the names and values that the schema lists as they are there.
+    """Restores the names and values in a JSON answer that the schema lists.
 
-    A string is held until it is whole. Where it stands says which literals it may be.
+    A string is held back until it is complete. Its position determines which literals it may be.
     """
 
-    def __init__(self, alternatives: Alternatives, literals: Literals, where: Where) -> None:
+    def __init__(self, alternatives: Alternatives, literals: Literals, places: Conjunction) -> None:
         self._alternatives, self._literals = alternatives, literals
-        self._open: list[_Level] = []  # objects and arrays that have begun
-        self._next = self._spot([where])  # of the next value
-        self._string = ""  # that has begun, from its quote
+        self._open: list[_Level] = []  # unclosed objects and arrays
+        self._next = self._position([places])  # of the next value
+        self._string = ""  # an incomplete string, with its quote
         self._escaped = False
 
     def push(self, text: str) -> str:
-        """The text without the string that it ends in."""
+        """Add `text` and return everything before an incomplete string."""
         return "".join(map(self._push, text))
 
     def finish(self) -> str:
-        """Nothing: every string of a whole answer has ended."""
+        """Return nothing: a complete answer has no incomplete string."""
         return self.cut()
 
     def cut(self) -> str:
-        """The string that has begun."""
+        """Return the incomplete string."""
         text, self._string = self._string, ""
         return text
 
@@ -71,23 +71,23 @@ class JsonText:
             return ""
         if character in "{[":
             self._open.append(_Level(self._next, character == "{"))
-            self._item()
+            self._expect_item()
         elif character in "}]":
             self._open.pop()
         elif character == ",":
-            self._item()
+            self._expect_item()
         return character
 
-    def _item(self) -> None:
-        """Expect the next name or item of what is open."""
+    def _expect_item(self) -> None:
+        """Expect the next name or item of the innermost object or array."""
         level = self._open[-1]
-        level.place += 1
+        level.index += 1
         level.name = level.is_object
         if not level.is_object:
-            place, lists = level.place, (v for v in level.spot.values if isinstance(v, list))
-            self._next = self._spot(
-                (plain.item(place) for plain in level.spot.plain),
-                (value[place] for value in lists if place < len(value)),
+            index, lists = level.index, (v for v in level.position.values if isinstance(v, list))
+            self._next = self._position(
+                (flat.item(index) for flat in level.position.schemas),
+                (value[index] for value in lists if index < len(value)),
             )
 
     def _restored(self, string: str) -> str:
@@ -95,41 +95,43 @@ class JsonText:
         level = self._open[-1] if self._open else None
         if not level or not level.name:
             return self._original(string, text, self._next.values)
-        objects = [value for value in level.spot.values if isinstance(value, dict)]
-        listed = [name for plain in level.spot.plain for name in plain.properties]
+        objects = [value for value in level.position.values if isinstance(value, dict)]
+        listed = [name for flat in level.position.schemas for name in flat.properties]
         given = self._original(string, text, [*listed, *(name for o in objects for name in o)])
         name, level.name = json.loads(given), False
-        self._next = self._spot(
-            (plain.property(name) for plain in level.spot.plain),
+        self._next = self._position(
+            (flat.property(name) for flat in level.position.schemas),
             (value[name] for value in objects if name in value),
         )
         return given
 
     def _original(self, string: str, text: str, literals: Iterable[Any]) -> str:
-        """The literal that `string` spells, as JSON; the string itself where it is one or none."""
+        """Return the literal that `string` spells, as JSON; `string` if there is no other."""
         texts = [literal for literal in literals if isinstance(literal, str)]
-        found = [literal for literal in texts if self._literals.normal(literal) == text]
+        found = [literal for literal in texts if self._literals.nearest(literal) == text]
         return string if text in found or not found else dumps(found[0])
 
-    def _spot(self, where: Iterable[Where | None], values: Iterable[Any] = ()) -> _Spot:
-        plain = [plain for some in set(where) for plain in self._alternatives.of(some)]
-        listed = [value for some in plain for _, value in some.values or ()]
-        return _Spot(plain, [*values, *listed])
+    def _position(
+        self, places: Iterable[Conjunction | None], values: Iterable[Any] = ()
+    ) -> _Position:
+        schemas = [flat for some in set(places) for flat in self._alternatives.of(some)]
+        listed = [value for flat in schemas for _, value in flat.values or ()]
+        return _Position(schemas, [*values, *listed])
 
 
 @dataclass(frozen=True, slots=True)
-class _Spot:
-    """What may stand somewhere: what it follows, and the values that are listed for it."""
+class _Position:
+    """What may be at a position: its alternatives, and the values listed for it."""
 
-    plain: list[Plain]
+    schemas: list[FlatSchema]
     values: list[Any]
 
 
 @dataclass(slots=True)
 class _Level:
-    """An object or array that has begun."""
+    """An unclosed object or array."""
 
-    spot: _Spot
+    position: _Position
     is_object: bool
-    place: int = -1
-    name: bool = False  # whether a name comes next
+    index: int = -1
+    name: bool = False  # whether the next string is a name

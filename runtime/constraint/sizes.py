@@ -1,4 +1,4 @@
-"""How large the values of a schema are."""
+"""The smallest and largest sizes of a schema's values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from issun.runtime.constraint import numbers
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.following import fits
+from issun.runtime.constraint.flat_schema import Conjunction, FlatSchema
 from issun.runtime.constraint.literals import Literals, dumps
-from issun.runtime.constraint.plain import Plain, Where
 from issun.runtime.constraint.references import inside
 from issun.runtime.constraint.strings import Strings
+from issun.runtime.constraint.validation import satisfies_keywords
 
-_CHARACTERS = 4  # that a token spells at most, of text that nobody knows yet
-WRITTEN = {  # what JSON writes besides what it is told
+_CHARACTERS = 4  # assumed maximum per token, for text that is not known in advance
+REQUIRED_CHARACTERS = {  # characters that every value of a type may need
     "object": '{"}:,',
     "array": "[],",
     "string": '"',
@@ -26,114 +26,123 @@ WRITTEN = {  # what JSON writes besides what it is told
 _KEY = 3  # quotes and colon of a property of any name
 
 
-def kinds(plain: Plain) -> list[str]:
-    """What values there are: those listed, or the types, those of numbers as one."""
-    if plain.values is not None:
+def kinds(flat: FlatSchema) -> list[str]:
+    """Return the kinds of values: listed ones, or the types, with numbers as one kind."""
+    if flat.values is not None:
         return ["values"]
     order = ("object", "array", "string", "number", "boolean", "null")
-    types = {"number" if kind in ("integer", "fraction") else kind for kind in plain.types}
+    types = {"number" if kind in ("integer", "fraction") else kind for kind in flat.types}
     return [kind for kind in order if kind in types]
 
 
 class Sizes:
-    """How many tokens the smallest and the largest values need; infinite where there are none.
+    """Sizes of the smallest and largest values; infinite if there are none.
 
-    `least` counts the fewest tokens that spell the smallest value. `most` counts the characters of
-    the largest, each of which may become a token. `narrowest` counts those of the values that are
-    left where all that may be bounded is: any of the values that are listed, numbers of one digit.
+    `min_tokens` is the fewest tokens that spell the smallest value. `max_chars` is the number of
+    characters of the largest value, each of which may become a token. `min_chars` is the number of
+    characters needed after all bounds are as tight as possible: the longest listed value, numbers
+    of one digit.
     """
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
         self._alternatives, self._literals, self._strings = alternatives, literals, strings
+        self.effort = alternatives.effort
         self._tokens = _Smallest(self, literals.tokens, _CHARACTERS, min)
         self._characters = _Smallest(self, len, 1, max)
-        self._most: dict[Where, float] = {}
+        self._max_chars: dict[Conjunction, float] = {}
         self._listed: dict[int, list[Any]] = {}
 
-    def least(self, where: Where | None) -> float:
-        """Tokens of the smallest value."""
-        return self._tokens.of(where)
+    def min_tokens(self, places: Conjunction | None) -> float:
+        """Return the tokens of the smallest value."""
+        return self._tokens.of(places)
 
-    def narrowest(self, where: Where | None) -> float:
-        """Characters of a value that is bounded as far as can be."""
-        return self._characters.of(where)
+    def min_chars(self, places: Conjunction | None) -> float:
+        """Return the characters of values with the tightest bounds."""
+        return self._characters.of(places)
 
-    def narrowest_of(self, plain: Plain, kind: str) -> float:
-        """As `narrowest`, of one kind."""
-        return self._characters.of_kind(plain, kind)
+    def min_chars_of(self, flat: FlatSchema, kind: str) -> float:
+        """Return `min_chars` for one kind."""
+        return self._characters.of_kind(flat, kind)
 
-    def most(self, where: Where | None) -> float:
-        """Characters of the largest value."""
-        if where is None:
+    def max_chars(self, places: Conjunction | None) -> float:
+        """Return the characters of the largest value."""
+        if places is None:
             return 0
-        if where not in self._most:
-            self._most[where] = math.inf  # also of what holds itself
-            options = ((p, kind) for p in self._alternatives.of(where) for kind in kinds(p))
-            self._most[where] = max((self._most_of(*option) for option in options), default=0)
-        return self._most[where]
+        if places not in self._max_chars:
+            self._max_chars[places] = math.inf  # for recursive schemas
+            options = ((p, kind) for p in self._alternatives.of(places) for kind in kinds(p))
+            self._max_chars[places] = max(
+                (self._max_chars_of(*option) for option in options), default=0
+            )
+        return self._max_chars[places]
 
-    def _most_of(self, plain: Plain, kind: str) -> float:
+    def _max_chars_of(self, flat: FlatSchema, kind: str) -> float:
         if kind == "values":
-            return max((len(dumps(value)) for value in self.listed(plain)), default=0)
+            return max((len(dumps(value)) for value in self.listed(flat)), default=0)
         if kind == "string":
-            return float(plain.limit("maxLength", math.inf) + 2)
+            return float(flat.limit("maxLength", math.inf) + 2)
         if kind == "array":
-            return 2 + self._most_items(plain)
+            return 2 + self._max_chars_of_items(flat)
         if kind == "object":
-            return 2 + self._most_properties(plain)
-        return numbers.longest(plain) if kind == "number" else len("false")
+            return 2 + self._max_chars_of_properties(flat)
+        return numbers.longest(flat) if kind == "number" else len("false")
 
-    def _most_items(self, plain: Plain) -> float:
-        count = plain.limit("maxItems", math.inf)
-        if plain.items is None:
-            count = min(count, len(plain.prefix))
-        elif count > len(plain.prefix) and self.most(plain.items) == math.inf:
+    def _max_chars_of_items(self, flat: FlatSchema) -> float:
+        count = flat.limit("maxItems", math.inf)
+        if flat.items is None:
+            count = min(count, len(flat.prefix))
+        elif count > len(flat.prefix) and self.max_chars(flat.items) == math.inf:
             return math.inf
         if count == math.inf:
             return math.inf
-        return sum(self.most(plain.item(i)) + 1 for i in range(int(count)))
+        listed = min(int(count), len(flat.prefix))
+        size: float = sum(self.max_chars(flat.item(i)) + 1 for i in range(listed))
+        if count > listed:
+            size += (count - listed) * (self.max_chars(flat.items) + 1)
+        return size
 
-    def _most_properties(self, plain: Plain) -> float:
-        if plain.families or plain.additional is not None:
+    def _max_chars_of_properties(self, flat: FlatSchema) -> float:
+        if flat.pattern_properties or flat.additional is not None:
             return math.inf
         return sum(
-            len(self.key(plain, name)) + 1 + self.most(where)
-            for name, where in plain.properties.items()
+            len(self.key(flat, name)) + 1 + self.max_chars(places)
+            for name, places in flat.properties.items()
         )
 
-    def key(self, plain: Plain, name: str) -> str:
-        """A property's name and the colon, as they are spelled; raises ParameterError."""
-        where = plain.properties[name]
-        place = where[0] if where else inside(plain.place, "properties", name)
+    def key(self, flat: FlatSchema, name: str) -> str:
+        """Return a property's name and colon as they are spelled; raises ParameterError."""
+        self.effort.check()
+        places = flat.properties[name]
+        place = places[0] if places else inside(flat.place, "properties", name)
         return dumps(self._literals.text(name, place)) + ":"
 
-    def listed(self, plain: Plain) -> list[Any]:
-        """The values of an enum or const, as they are spelled; raises ParameterError."""
-        if id(plain) not in self._listed:  # the alternatives keep it, and so its identity
-            self._listed[id(plain)] = [
+    def listed(self, flat: FlatSchema) -> list[Any]:
+        """Return the values of an enum or const as they are spelled; raises ParameterError."""
+        if id(flat) not in self._listed:  # `alternatives` keeps it alive, so the id is unique
+            self._listed[id(flat)] = [
                 self._literals.value(value, place)
-                for place, value in plain.values or ()
-                if fits(value, plain, self._alternatives)
+                for place, value in flat.values or ()
+                if satisfies_keywords(value, flat, self._alternatives)
             ]
-        return self._listed[id(plain)]
+        return self._listed[id(flat)]
 
-    def alternatives(self, where: Where) -> Iterable[tuple[Plain, str]]:
-        """The alternatives of a place, kind by kind."""
-        return [(plain, kind) for plain in self._alternatives.of(where) for kind in kinds(plain)]
+    def alternatives(self, places: Conjunction) -> Iterable[tuple[FlatSchema, str]]:
+        """Return the alternatives of a conjunction, kind by kind."""
+        return [(flat, kind) for flat in self._alternatives.of(places) for kind in kinds(flat)]
 
-    def unwritable(self, kind: str) -> str | None:
-        """A character that values of this kind need and no token spells."""
-        return self._literals.missing(WRITTEN.get(kind, ""))
+    def unspellable(self, kind: str) -> str | None:
+        """Return a character that values of this kind need and that no token spells."""
+        return self._literals.missing(REQUIRED_CHARACTERS.get(kind, ""))
 
-    def shortest_string(self, plain: Plain) -> float:
-        """Characters of a short string that follows `plain`."""
-        return self._strings.shortest(plain)
+    def shortest_string(self, flat: FlatSchema) -> float:
+        """Return the characters of a short string that follows `flat`."""
+        return self._strings.shortest(flat)
 
 
 class _Smallest:
-    """The size of the smallest value of each place, by one measure of text.
+    """Computes the size of the smallest value of each conjunction, by one measure of text.
 
-    Of what holds itself it is infinite at first, and worked out until nothing changes.
+    Recursive schemas start with an infinite size and are iterated to a fixed point.
     """
 
     def __init__(
@@ -141,59 +150,62 @@ class _Smallest:
         sizes: Sizes,
         measure: Callable[[str], int],
         characters: int,
-        pick: Callable[[Iterable[int]], int],  # of the values that are listed
+        pick: Callable[[Iterable[int]], int],  # min or max of the listed values
     ) -> None:
         self._sizes, self._measure, self._characters = sizes, measure, characters
         self._pick = pick
-        self._known: dict[Where, float] = {}
+        self._known: dict[Conjunction, float] = {}
 
-    def of(self, where: Where | None) -> float:
-        """The size of the smallest value that follows `where`."""
-        if where is None:
+    def of(self, places: Conjunction | None) -> float:
+        """Return the size of the smallest value of `places`."""
+        if places is None:
             return math.inf
-        if where not in self._known:
-            self._inner(where)
-            before: dict[Where, float] = {}
+        if places not in self._known:
+            self._nested(places)
+            before: dict[Conjunction, float] = {}
             while before != self._known:
                 before = dict(self._known)
                 for place in before:
-                    self._known[place] = self._once(place)
-        return self._known[where]
+                    self._known[place] = self._estimate(place)
+        return self._known[places]
 
-    def of_kind(self, plain: Plain, kind: str) -> float:
-        """The size of the smallest value of one kind."""
+    def of_kind(self, flat: FlatSchema, kind: str) -> float:
+        """Return the size of the smallest value of one kind."""
         if kind == "values":
-            texts = [dumps(value) for value in self._sizes.listed(plain)]
+            texts = [dumps(value) for value in self._sizes.listed(flat)]
             return self._pick(map(self._measure, texts)) if texts else math.inf
-        return math.inf if self._sizes.unwritable(kind) else self._of_type(plain, kind)
+        return math.inf if self._sizes.unspellable(kind) else self._of_type(flat, kind)
 
-    def _of_type(self, plain: Plain, kind: str) -> float:
+    def _of_type(self, flat: FlatSchema, kind: str) -> float:
         if kind == "string":
-            return 2 + _ceil(self._sizes.shortest_string(plain) / self._characters)
+            return 2 + _ceil(self._sizes.shortest_string(flat) / self._characters)
         if kind == "number":
-            return numbers.shortest(plain)
+            return numbers.shortest(flat)
         if kind == "array":
-            return self._array(plain)
-        return self._object(plain) if kind == "object" else self._measure("false")
+            return self._array(flat)
+        return self._object(flat) if kind == "object" else self._measure("false")
 
-    def _array(self, plain: Plain) -> float:
-        count = int(plain.limit("minItems", 0))
-        listed = min(count, len(plain.prefix))
-        size: float = sum(1 + self._inner(plain.item(i)) for i in range(listed))
+    def _array(self, flat: FlatSchema) -> float:
+        count = int(flat.limit("minItems", 0))
+        listed = min(count, len(flat.prefix))
+        size: float = sum(1 + self._nested(flat.item(i)) for i in range(listed))
         if count > listed:
-            size += (count - listed) * (1 + self._inner(plain.items))
+            size += (count - listed) * (1 + self._nested(flat.items))
         return 1 + max(1, size)
 
-    def _object(self, plain: Plain) -> float:
+    def _object(self, flat: FlatSchema) -> float:
         sizes = {
-            name: self._measure(self._sizes.key(plain, name)) + self._inner(where)
-            for name, where in plain.properties.items()
+            name: self._measure(self._sizes.key(flat, name)) + self._nested(places)
+            for name, places in flat.properties.items()
         }
-        needed = [sizes.pop(name) for name in plain.required]
+        needed = [sizes.pop(name) for name in flat.required]
         size = sum(1 + each for each in needed)
-        missing = int(plain.limit("minProperties", 0)) - len(needed)
+        missing = int(flat.limit("minProperties", 0)) - len(needed)
         if missing > 0:
-            others = [self._inner(where) for where in (*plain.families.values(), plain.additional)]
+            others = [
+                self._nested(places)
+                for places in (*flat.pattern_properties.values(), flat.additional)
+            ]
             other = 1 + _KEY + min(others)
             listed = sorted(1 + each for each in sizes.values())[:missing]
             size += sum(min(each, other) for each in listed)
@@ -201,18 +213,18 @@ class _Smallest:
                 size += (missing - len(listed)) * other
         return 1 + max(1, size)
 
-    def _once(self, where: Where) -> float:
-        options = self._sizes.alternatives(where)
-        return min((self.of_kind(plain, kind) for plain, kind in options), default=math.inf)
+    def _estimate(self, places: Conjunction) -> float:
+        options = self._sizes.alternatives(places)
+        return min((self.of_kind(flat, kind) for flat, kind in options), default=math.inf)
 
-    def _inner(self, where: Where | None) -> float:
-        """As `of`, of what is within something that is being worked out."""
-        if where is None:
+    def _nested(self, places: Conjunction | None) -> float:
+        """Return the current estimate for a nested conjunction."""
+        if places is None:
             return math.inf
-        if where not in self._known:
-            self._known[where] = math.inf
-            self._known[where] = self._once(where)
-        return self._known[where]
+        if places not in self._known:
+            self._known[places] = math.inf
+            self._known[places] = self._estimate(places)
+        return self._known[places]
 
 
 def _ceil(size: float) -> float:

@@ -1,4 +1,4 @@
-"""What a vocabulary can spell, and the text nearest to what it cannot."""
+"""What a vocabulary can spell, and the nearest spelling of other texts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from issun.runtime.errors import ParameterError
 from issun.runtime.tokenizer import Tokenizer
 
-# In a pattern: characters with a backslash, and what may mean any characters.
+# In a pattern: escaped characters, and escapes that stand for sets of characters.
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_MEANT = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
-_CODED = frozenset("xuUpP0123456789")
-_SIGNS = "{}^"  # of patterns, which a vocabulary may lack
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
+_SET_ESCAPES = frozenset("xuUpP0123456789")
+_SYNTAX = "{}^"  # of pattern syntax, which a vocabulary may lack
 _RANGE = re.compile("(.)-(.)", re.DOTALL)
-SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON writes as a backslash and a letter
-_LONGEST = 32  # characters of a piece that is looked for in a literal
+SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON escapes with a letter
+_LONGEST = 32  # characters of pieces to consider in a literal
 
 
 class Vocabulary:
-    """The pieces of a tokenizer as grammars see them.
+    """A tokenizer's pieces, as grammars see them.
 
-    Grammars of JSON see the text of the pieces. Grammars of other texts see a newline where the
-    template's spelling of one stands (`newline`, for instance backslash + n), also where two
-    pieces share that: such a pair is a token of its own, behind the `rows` of the model. (Three
-    pieces could share a spelling of three characters; no template has one.)
+    JSON grammars see the text of the pieces. Other grammars see a newline instead of its spelling
+    in the template (`newline`, such as backslash + n), even if that is split over two pieces: each
+    such pair gets a token of its own after the `rows` of the model. (Three pieces could only share
+    a spelling of three characters, which no template has.)
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Vocabulary:
     ) -> None:
         self._tokenizer, self.rows, self.newline = tokenizer, rows, newline
         self.ends = sorted(ends)
-        tokens = {*range(tokenizer.num_pieces), *tokenizer.ids_beyond}
-        texts = {i for i in tokens.difference(ends) if not tokenizer.is_silent(i)}
+        tokens = {*range(tokenizer.num_pieces), *tokenizer.added_ids}
+        texts = {i for i in tokens.difference(ends) if not tokenizer.is_textless(i)}
         self._silent = [i for i in range(rows) if i not in texts]
         self.pieces = [tokenizer.piece(i) if i in texts else b"" for i in range(rows)]
 
     @cached_property
     def for_json(self) -> Any:
-        """llguidance's tokenizer for JSON, where a newline is the escape that JSON has for it."""
+        """llguidance's tokenizer for JSON, in which newlines are escaped anyway."""
         return self._tokens(self.pieces)
 
     @cached_property
@@ -51,18 +51,22 @@ class Vocabulary:
         return self._tokens(self._texts_and_pairs())
 
     def table(self, *, is_json: bool) -> tuple[list[bytes], list[int], list[int]]:
-        """The bytes of each token, the end tokens, and the tokens without text."""
+        """Return the bytes of each token, the end tokens, and the tokens without text."""
         return self.pieces if is_json else self._texts_and_pairs(), self.ends, self._silent
 
     @cached_property
     def pairs(self) -> dict[int, dict[int, int]]:
-        """First and second of two pieces that spell a newline -> the token that stands for both."""
-        mark = self.newline.encode()
+        """Two pieces that spell a newline together -> the token for both."""
+        spelling = self.newline.encode()
         found = {
             (first, second): None
-            for cut in range(1, len(mark))
-            for first in (i for i, piece in enumerate(self.pieces) if piece.endswith(mark[:cut]))
-            for second in (j for j, piece in enumerate(self.pieces) if piece.startswith(mark[cut:]))
+            for cut in range(1, len(spelling))
+            for first in (
+                i for i, piece in enumerate(self.pieces) if piece.endswith(spelling[:cut])
+            )
+            for second in (
+                j for j, piece in enumerate(self.pieces) if piece.startswith(spelling[cut:])
+            )
         }
         pairs: dict[int, dict[int, int]] = {}
         for both, (first, second) in enumerate(found, self.rows):
@@ -71,28 +75,28 @@ class Vocabulary:
 
     @property
     def begins_with_space(self) -> bool:
-        """Whether the tokenizer puts a space before a text, which decoding takes away again."""
+        """Whether the tokenizer adds a space before a text, which decoding strips."""
         return self._tokenizer.begins_with_space
 
     @cached_property
     def alphabet(self) -> frozenset[str] | None:
-        """The characters that are tokens of their own; None where bytes spell every one."""
+        """The characters that have their own token; None if byte pieces spell every character."""
         if sum(self._tokenizer.is_byte(i) for i in range(self._tokenizer.num_pieces)) == 256:
             return None
         return frozenset(text for text in self._texts if len(text) == 1)
 
     def unspellable(self, text: str) -> str | None:
-        """The first character of `text` that cannot be spelled, or None.
+        """Return the first character of `text` that cannot be spelled, or None.
 
-        A character that is only part of longer pieces counts where an answer could begin it
-        otherwise and then not go on.
+        A character that occurs only within longer pieces counts too, unless every way to start the
+        text can also finish it.
         """
-        if self.alphabet is None or self.alphabet.issuperset(text) or self._always_ends(text):
+        if self.alphabet is None or self.alphabet.issuperset(text) or self._can_always_finish(text):
             return None
         return next(character for character in text if character not in self.alphabet)
 
-    def _always_ends(self, text: str) -> bool:
-        """Whether pieces spell `text`, and whichever of them an answer begins it with."""
+    def _can_always_finish(self, text: str) -> bool:
+        """Return whether pieces spell `text`, whichever of them an answer starts it with."""
         length = len(text)
         steps = [
             [
@@ -102,13 +106,13 @@ class Vocabulary:
             ]
             for at in range(length)
         ]
-        leads = {length}  # places from which the end can be reached
+        can_finish = {length}  # positions from which the end can be reached
         for at in reversed(range(length)):
-            if not leads.isdisjoint(steps[at]):
-                leads.add(at)
-        if 0 not in leads:
+            if not can_finish.isdisjoint(steps[at]):
+                can_finish.add(at)
+        if 0 not in can_finish:
             return False
-        # A piece that ends with the beginning of the text may begin before it.
+        # A piece that ends with the start of the text may begin before it.
         reached = {0} | {
             at
             for at in range(1, min(_LONGEST, length))
@@ -117,33 +121,33 @@ class Vocabulary:
         for at in range(length):
             if at in reached:
                 reached.update(steps[at])
-        return reached <= leads
+        return reached <= can_finish
 
-    def normal(self, text: str) -> str:
-        """`text`, or what normalization makes of it where only that is spellable."""
+    def nearest(self, text: str) -> str:
+        """Return `text`, or its normalized form if only that can be spelled."""
         if self.unspellable(text) is None:
             return text
-        normal = self.normalized(text)
-        return text if self.unspellable(normal) or not normal else normal
+        nearest = self.normalized(text)
+        return text if self.unspellable(nearest) or not nearest else nearest
 
     def normalized(self, text: str) -> str:
-        """What the tokenizer reads in `text`, line by line where it knows newlines."""
+        """Return the tokenizer's normalized form of `text`, by line if it has newline tokens."""
         lines = text.split("\n") if "\n" in (self.alphabet or "") else [text]
         return "\n".join(map(self._tokenizer.normalize, lines))
 
     def spelled(self, text: str, path: str) -> str:
-        """As `normal`; raises ParameterError that names `path` where neither can be spelled."""
-        normal = self.normal(text)
-        missing = self.unspellable(normal)
+        """Return `nearest(text)`; ParameterError, naming `path`, if that cannot be spelled."""
+        nearest = self.nearest(text)
+        missing = self.unspellable(nearest)
         if missing:
-            raise cannot_spell(text, missing, path)
-        return normal
+            raise unspellable_error(text, missing, path)
+        return nearest
 
     def restriction(self, pattern: str, *, in_json: bool = False) -> str | None:
-        """A pattern that keeps texts to what can be spelled, where `pattern` leads out of that.
+        """Return a pattern that restricts texts to what can be spelled, if `pattern` needs that.
 
-        None where each character and class of the pattern has something that can be spelled, so
-        that an answer can always go on.
+        Returns None if each character and class of the pattern includes something that can be
+        spelled, so that an answer can never get stuck.
         """
         if self.alphabet is None:
             return None
@@ -152,16 +156,16 @@ class Vocabulary:
             spellable = {c for c in spellable if self.unspellable(_in_json(c)) is None}
             spellable |= {c for c in SHORT_ESCAPES if self.unspellable(_in_json(c)) is None}
         escaped = set(_ESCAPED.findall(pattern))
-        if escaped & _CODED:
+        if escaped & _SET_ESCAPES:
             return f"[{_ranges(spellable)}]*"
-        out = {*pattern, *(_MEANT[c] for c in escaped & _MEANT.keys())} - spellable
+        out = {*pattern, *(_ESCAPES[c] for c in escaped & _ESCAPES.keys())} - spellable
         for first, last in _RANGE.findall(pattern):
             if out & {first, last}:
                 out |= {chr(code) for code in range(ord(first), ord(last) + 1)} - spellable
         return f"[^{_ranges(out)}]*" if out else None
 
-    def nothing_spells(self, pattern: str, path: str) -> ParameterError:
-        """The error of a pattern of which no match can be spelled, or which has none."""
+    def no_match_error(self, pattern: str, path: str) -> ParameterError:
+        """Return the error for a pattern that has no match, or none that can be spelled."""
         missing = [c for c in pattern if self.unspellable(c)]
         if not missing:
             return ParameterError(
@@ -172,11 +176,11 @@ class Vocabulary:
             "{character!r}.",
             path=path,
             pattern=pattern,
-            character=next((c for c in missing if c not in _SIGNS), missing[0]),
+            character=next((c for c in missing if c not in _SYNTAX), missing[0]),
         )
 
-    def least_tokens(self, text: str) -> int:
-        """The fewest tokens that spell `text`; characters that none spells count as one."""
+    def min_tokens(self, text: str) -> int:
+        """Return the fewest tokens that spell `text`; unspellable characters count as one."""
         fewest = [0]
         for end in range(1, len(text) + 1):
             best = fewest[end - 1] + 1
@@ -188,7 +192,7 @@ class Vocabulary:
 
     @cached_property
     def _texts(self) -> frozenset[str]:
-        """The pieces as text, with real newlines."""
+        """The pieces as text, with newlines restored."""
         own = (self._as_text(i) for i in range(self.rows) if not self._tokenizer.is_byte(i))
         texts = {piece.decode() for piece in own if piece}
         return frozenset(texts | {"\n"} if self.pairs else texts)
@@ -209,8 +213,8 @@ class Vocabulary:
         return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.ends)
 
 
-def cannot_spell(text: str, character: str, path: str) -> ParameterError:
-    """The error of a text at `path` whose `character` no token spells."""
+def unspellable_error(text: str, character: str, path: str) -> ParameterError:
+    """Return the error for a text at `path` whose `character` no token spells."""
     return ParameterError(
         "{path}: the model's vocabulary cannot spell {text!r}: it has no {character!r}.",
         path=path,
@@ -220,12 +224,12 @@ def cannot_spell(text: str, character: str, path: str) -> ParameterError:
 
 
 def _in_json(text: str) -> str:
-    """A text as a JSON string has it, without the quotes."""
+    """Return a text as in a JSON string, without the quotes."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _ranges(characters: Iterable[str]) -> str:
-    """What stands in the class of a pattern for `characters`."""
+    """Return the ranges of a character class for `characters`."""
     codes = sorted(map(ord, characters))
     first = [c for c, before in zip(codes, [-2, *codes], strict=False) if c != before + 1]
     last = [c for c, after in zip(codes, [*codes[1:], -2], strict=True) if c + 1 != after]
@@ -233,7 +237,7 @@ def _ranges(characters: Iterable[str]) -> str:
 
 
 class _Tokens:
-    """The vocabulary as llguidance wants it: the bytes of each id."""
+    """A vocabulary in llguidance's format: the bytes of each id."""
 
     bos_token_id = None
 

@@ -9,10 +9,10 @@ import pytest
 
 from issun.benchmarks.lookup import Trace, main, quoting, replay, traces
 from issun.runtime import Model
-from issun.runtime.lookup import LONGEST
+from issun.runtime.lookup import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
-FLAT = [1.0] * (LONGEST + 1)
+FLAT = [1.0] * (MAX_DRAFT + 1)
 
 
 def test_nothing_to_quote_costs_nothing() -> None:
@@ -25,7 +25,7 @@ def test_a_quoted_run_comes_in_fewer_steps() -> None:
     # Steps: over 40; over 41 and the drafts 42, 43; 44 and 45 to 48; 49 and 50 to 57; 58 and what
     # may follow it, of which 59 to 63 come.
     assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
-    dear = [1.0, *(2.0 for _ in range(LONGEST))]
+    dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
     assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
 
 

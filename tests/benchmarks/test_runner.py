@@ -229,7 +229,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any
     found, said = run(output, bundles=[damaged, sound], rounds=1, contexts=(20,))
     broken, whole = found.engines
     assert (broken.status, broken.samples, broken.memory) == ("failed", {}, {})
-    assert "does not have the content" in broken.reason
+    assert "differs from the file that was exported" in broken.reason
     assert f"damaged: failed: {broken.reason}" in said
     assert (whole.status, whole.rounds) == ("measured", 1)
     assert whole.memory

@@ -18,6 +18,7 @@ from issun.benchmarks.measured import read_results, write_results
 from tests.benchmarks.test_results import made_up, two_contexts
 from tests.benchmarks.test_tables import found
 from tests.cli.conftest import environment, issun
+from tests.needs import posix
 
 QUICK = (
     *("--rounds", "1", "--prefill", "8", "--decode", "0,8", "--memory", "20,40"),
@@ -67,7 +68,9 @@ def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_pat
     rows = {row["test"]: row for row in csv.DictReader(io.StringIO(result.out))}
     assert rows["prefill-8"]["samples"] == "2"
     tests = "".join(f"  {test}\n" for test in ("load", "warm-0", "cold-8", "warm-8", "turn"))
-    assert result.err == f"round 2 of 2: bundle, 1 threads\n{tests}All figures are in {path}.\n"
+    assert (
+        result.err == f"round 2 of 2: bundle, 1 threads\n{tests}All measurements are in {path}.\n"
+    )
 
 
 def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
@@ -84,10 +87,10 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
     ("arguments", "message"),
     [
         (("nothing/here",), "There is no folder"),
-        (("--prefill", "many"), "prefill is 'many': give numbers from 1 to ∞"),
-        (("--decode", "-1"), "decode is '-1': give numbers from 0"),
+        (("--prefill", "many"), "prefill is 'many': give comma-separated numbers from 1 to ∞"),
+        (("--decode", "-1"), "decode is '-1': give comma-separated numbers from 0"),
         (("--prefill", "512"), "prefill is 512: the context leaves room for 511."),
-        (("--threads", "0"), "threads is '0': give numbers from 1 to 1,024"),
+        (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json."),
         (("--compare", "nothing.json"), "nothing.json cannot be read"),
@@ -105,6 +108,7 @@ def test_refusals(arguments: tuple[str, ...], message: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@posix
 def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     quick = (
@@ -125,7 +129,7 @@ def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(30) == 130
-    assert f"[stopped: what was measured is in {path}; --resume goes on]" in rest
+    assert f"[stopped: the measurements so far are in {path}; resume with --resume]" in rest
     assert "Traceback" not in rest
     assert read_results(path).engines[0].rounds == 2
 
@@ -171,13 +175,13 @@ def test_what_fits(tmp_path: Path) -> None:
         "engine  context that fits  peak at 1,000  decode after 128\n"
         "small                 300        1.20 GB     10.0 tokens/s\n"
         "\n"
-        "Take small: a context of 300 tokens fits.\n"
+        "Use small: a context of 300 tokens fits.\n"
     )
     japanese = issun("bench", "fit", path, "--ram", "1GB", ISSUN_LANG="ja").out
-    assert japanese.endswith("\nsmall がお勧めです。300 トークンの文脈が収まります。\n")
+    assert japanese.endswith("\nsmall が適しています。300 トークンのコンテキストが収まります。\n")
     nothing = issun("bench", "fit", path, "--ram", "600MB").out
     assert "does not fit" in nothing
-    assert nothing.endswith("\nNothing that was measured fits.\n")
+    assert nothing.endswith("\nNone of the measured engines fits.\n")
     bad = issun("bench", "fit", path, "--ram", "lots")
     assert (bad.code, bad.err) == (2, "error: 'lots' is no amount of memory: write it like 2GB.\n")
 
@@ -191,7 +195,7 @@ def test_what_fits_by_the_published_figures() -> None:
 def test_japanese_messages(tmp_path: Path) -> None:
     result = issun("bench", "fit", tmp_path / "x", "--ram", "lots", ISSUN_LANG="ja")
     assert result.err == (
-        "エラー: 'lots' はメモリーの量ではありません。2GB のように書いてください。\n"
+        "エラー: 'lots' はメモリーの量ではありません。2GB のように指定してください。\n"
     )
 
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import issun
 @pytest.fixture
 def cache(tmp_path: Path, fuji: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ISSUN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     Model.load(fuji).close()
     return tmp_path / "cache"
 
@@ -24,7 +24,7 @@ def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
     for action in ([], ["list"], ["verify"]):
         done = issun("cache", *action)
         assert (done.code, done.out) == (0, f"{megabytes:>9} MB  {fuji}\n")
-        assert f"1 in {cache}, {megabytes} MB together.\n" in done.err
+        assert f"1 entries in {cache}, {megabytes} MB in total.\n" in done.err
     data.chmod(0o600)
     data.write_bytes(b"x" * data.stat().st_size)
     done = issun("cache", "verify")
@@ -35,12 +35,12 @@ def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
     done = issun("cache", "clear")
     assert (done.code, done.out) == (0, "")
     assert done.err.startswith(f"Freed {megabytes} MB in ")
-    assert issun("cache").err == f"0 in {cache}, 0.0 MB together.\n"
+    assert issun("cache").err == f"0 entries in {cache}, 0.0 MB in total.\n"
 
 
 def test_no_cache_and_a_wrong_action() -> None:
     done = issun("cache", ISSUN_CACHE="")
-    assert (done.code, done.err) == (2, "error: ISSUN_CACHE is empty: there is no cache.\n")
+    assert (done.code, done.err) == (2, "error: ISSUN_CACHE is empty, so there is no cache.\n")
     done = issun("cache", "purge")
     assert done.code == 2
     assert "'purge'" in done.err

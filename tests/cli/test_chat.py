@@ -14,6 +14,7 @@ from issun.cli import chat
 from issun.cli.options import SAMPLING, stdin_error, with_sampling
 from issun.runtime import Conversation, ConversationError, Model, ParameterError
 from tests.cli.conftest import environment, issun
+from tests.needs import bash, has_mode
 
 
 def test_one_answer_a_line_on_stdout(fuji: Path) -> None:
@@ -37,19 +38,20 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
 /set temperature 0
 /set temperature
 /save {saved}
-/save {saved}
 """
     result = issun("chat", fuji, stdin=script)
     assert result.out == "富士山です。\n富士山です。\n"
     assert result.err == (
-        "[new role, all turns forgotten]\n"
+        "[role changed, new conversation]\n"
         "User:君は山に詳しい。\nAssistant:了解しました。\n"
-        "[taken back: 谷は?]\n"
+        "[removed: 谷は?]\n"
         "[temperature 0.0]\n"
         "error: temperature is '', it must be a number.\n"
+        f"[saved: {saved}]\n"
+        f"[and what /load need not read again: {saved}.kv, 0.5 MB]\n"
     )
     assert result.code == 2
-    assert not saved.exists()
+    assert saved.exists()  # though a command failed
 
 
 def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
@@ -58,11 +60,12 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     beside = saved.with_name("会話.json.kv")
     assert result.err == (
         f"[saved: {saved}]\n"
-        f"[and what /load need not read again: {beside}, {beside.stat().st_size / 1e6:,.1f} MB]\n"
+        f"[saved the KV cache, so that /load need not compute it: {beside}, "
+        f"{beside.stat().st_size / 1e6:,.1f} MB]\n"
         f"error: {beside} exists: choose another name.\n"
     )
     assert result.code == 2
-    assert saved.stat().st_mode & 0o777 == 0o600
+    assert has_mode(saved, 0o600)
     assert json.loads(saved.read_text(encoding="utf-8")) == {
         "format": 1,
         "role": ["User:先生", "Assistant:了解しました。"],
@@ -71,14 +74,14 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     result = issun("chat", fuji, stdin=f"/load {saved}\n/retry\n/undo\n/role\n")
     assert result.out == "富士山です。\n"
     assert result.err == (
-        "[1 turns read]\n[taken back: 山は?]\nUser:先生\nAssistant:了解しました。\n"
+        "[loaded 1 turns]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
     )
 
 
 def test_continue_goes_on_where_the_answer_was_cut(fuji: Path) -> None:
     result = issun("chat", fuji, "--max-new-tokens", "3", stdin="山は?\n/continue\n/continue\n")
     assert result.out == "富士\n山です\n。\n"
-    assert result.err == "[cut at 3 tokens; /continue goes on]\n" * 2
+    assert result.err == "[stopped at 3 tokens; /continue continues]\n" * 2
 
 
 def test_commands_as_an_ime_leaves_them(fuji: Path) -> None:
@@ -107,8 +110,8 @@ def test_windows_line_ends(fuji: Path) -> None:
 def test_unknown_command(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/nothing\n")
     assert result.err == (
-        "error: /nothing is no command; /help lists them. "
-        "// sends a text that begins with a slash.\n"
+        "error: There is no command /nothing; /help lists the commands. "
+        "To send a message that begins with a slash, begin it with //.\n"
     )
     assert (result.code, result.out) == (2, "")
 
@@ -131,7 +134,7 @@ def test_a_command_that_leaves(fuji: Path, leave: str) -> None:
 )
 def test_a_message_that_begins_with_a_slash(fuji: Path, typed: str, message: str) -> None:
     result = issun("chat", fuji, stdin=f"{typed}\n/undo\n")
-    assert (result.out, result.err) == ("富士山です。\n", f"[taken back: {message}]\n")
+    assert (result.out, result.err) == ("富士山です。\n", f"[removed: {message}]\n")
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "iso-2022-jp", "utf-16"])
@@ -180,7 +183,7 @@ def test_stats_go_to_stderr(fuji: Path) -> None:
 def test_old_turns_are_dropped_and_told(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="山について、できるだけくわしく教えてください。\n" * 6)
     assert result.out == "富士山です。\n" * 6
-    assert "old turns left out to make room]" in result.err
+    assert "oldest turns to fit the context]" in result.err
 
 
 def test_stop_string_and_length(fuji: Path) -> None:
@@ -201,6 +204,7 @@ def test_utf8_whatever_the_locale(fuji: Path, language: str) -> None:
     assert "User:先生" in result.err
 
 
+@bash
 def test_reader_that_goes_away_is_no_error(endless: Path) -> None:
     command = f"'{sys.executable}' -m issun.cli.main chat '{endless}' --max-new-tokens 16000"
     done = subprocess.run(
@@ -283,3 +287,19 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
         monkeypatch.setattr(conversation, "read_ahead", read_ahead)
         chat._talk_on_terminal(chat.Chat(conversation, stats=False), model, keep_history=False)
     assert ended == [True]
+
+
+def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/load nofile\n", ISSUN_LANG="ja")
+    assert result.err == "エラー: nofile を読めません: ファイルまたはフォルダーがありません\n"
+
+
+def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    failing = ["/save .", "/save /", f"/save {'x' * 253}", "/load /dev/null", "/nothing", "/undo"]
+    script = "\n".join([*failing, "山は?", "/set top_k x", f"/save {saved}", "/continue", "谷は?"])
+    result = issun("chat", fuji, stdin=script)
+    assert result.code == 2
+    assert result.out.count("富士山です。\n") == 2
+    assert result.err.count("error: ") == len(failing) + 2, result.err
+    assert json.loads(saved.read_text(encoding="utf-8"))["turns"] == [["山は?", "富士山です。"]]

@@ -11,6 +11,7 @@ import pexpect
 import pytest
 
 from tests.cli.conftest import environment, issun
+from tests.needs import terminal
 
 HEADER = "format  right   interval (95 %)  raw     question -> right word\n"
 
@@ -61,12 +62,14 @@ def test_the_packaged_table_in_japanese(fuji: Path) -> None:
     result = issun("evaluate", fuji, *options, LANG="ja_JP.UTF-8")
     assert result.code == 0
     assert result.out == (
-        "形式    正答率  区間 (95 %)      含有率  質問 -> 正しい語\n"
+        "形式    正答率  区間（95 %）     含有率  質問 → 正解の語\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  日本で一番広い湖は? -> 琵琶湖\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  世界で一番高い山は? -> エベレスト\n"
-        "2 行の平均 (chat): 0.0%\n"
+        "2 行の平均（chat）: 0.0%\n"
     )
-    assert result.err == "temperature 0 では答えが変わらないので、質問は 1 回ずつです。\n"
+    assert (
+        result.err == "temperature が 0 では回答が毎回同じになるため、各質問は 1 回だけ行います。\n"
+    )
 
 
 def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
@@ -114,6 +117,7 @@ def test_a_bad_row_is_told(fuji: Path, tmp_path: Path) -> None:
     )
 
 
+@terminal
 def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, table: Path) -> None:
     """On a terminal, with a bar: four of twenty answers make the first row of five."""
     file = tmp_path / "report.json"
@@ -133,7 +137,7 @@ def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, tab
     child.close()
     assert child.exitstatus == 130
     screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before.decode())
-    assert "[stopped: 1 rows were done]" in screen
+    assert "[stopped after 1 rows]" in screen
     assert "short   100.0%" in screen
     assert "Traceback" not in screen
     assert json.loads(file.read_text(encoding="utf-8"))["complete"] is False

@@ -40,13 +40,13 @@ def test_the_figures_are_printed_and_kept(exact: Path, rounded: Path, text: Path
     )
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert lines[0].startswith("float32 KV cache beside unscaled in float32, on 文章.txt (")
+    assert lines[0].startswith("float32 KV cache compared with unscaled in float32, on 文章.txt (")
     names = [line[2:16].strip() for line in lines[1:9]]
     assert names == [
         *("perplexity", "ratio", "KL divergence", "", "same choice", "same answer"),
         *("by position", "0 - 31"),
     ]
-    assert sum(" KV cache beside " in line for line in lines) == 2
+    assert sum(" KV cache compared with " in line for line in lines) == 2
     after = read_manifest(rounded)
     assert after.bundle_id == before.bundle_id
     assert set(after.fidelity) == {"float32", "int8"}
@@ -123,5 +123,5 @@ def test_the_linears_that_lose_most_are_listed_where_asked(
     refused = issun(*ask, "--against", exact)
     assert (refused.code, refused.err) == (
         2,
-        "error: --by-layer needs the checkpoint: give that as --against.\n",
+        "error: --by-layer needs the checkpoint: give it with --against.\n",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import issun
+from tests.needs import links
 
 
 def test_answer_on_stdout(fuji: Path) -> None:
@@ -40,6 +41,7 @@ def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
     assert (asked.code, asked.err) == (0, "")
 
 
+@links
 def test_an_argument_that_is_a_folder_is_a_bundle(
     fuji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,14 +82,17 @@ def test_a_name_of_a_file_is_an_instruction_too(
     (tmp_path / "質問.txt").write_text("山は?", encoding="utf-8")
     result = issun("generate", "質問.txt")
     assert result.code == 0
-    assert result.err == ("[質問.txt is a file, and its name the instruction; - < FILE reads it]\n")
+    assert result.err == (
+        "[質問.txt is a file, but its name was taken as the instruction; "
+        "to read the file: - < FILE]\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         ([""], "The instruction is empty."),
-        (["", "山は?"], "'' is no path."),
+        (["", "山は?"], "'' is not a path."),
         (["b", "山は?", "--instruction", "谷は?"], "Give the instruction once: as an argument"),
         (["-", "--input", "-"], "Only one of the instruction and --input can be read"),
     ],
@@ -148,7 +153,7 @@ def test_a_constrained_answer_that_is_cut(cut: list[str], tmp_path: Path) -> Non
     file.write_text(json.dumps({"anyOf": named}))  # which has no skeleton
     arguments = [str(file) if argument == file.name else argument for argument in cut]
     result = issun("generate", "--instruction", "山は?", "--seed", "1", *arguments)
-    told = "The answer was cut before it was whole: raise --max-new-tokens or leave out --stop.\n"
+    told = "The answer ended before it was complete: raise --max-new-tokens or leave out --stop.\n"
     assert (result.code, result.err) == (1, told)
 
 
@@ -171,7 +176,7 @@ def test_what_cannot_be_spelled_or_does_not_fit_is_told_before_any_work(tmp_path
             ("--choices", "はい", "--choices", "😀"),
             "choices[1]: the model's vocabulary cannot spell",
         ),
-        (("--regex", "[0-9]{90}", "--max-new-tokens", "20"), "regex needs 90 tokens or more, and"),
+        (("--regex", "[0-9]{90}", "--max-new-tokens", "20"), "regex needs at least 90 tokens, but"),
     ):
         result = issun("generate", "--instruction", "x", *arguments)
         assert (result.code, result.out) == (2, "")
@@ -186,7 +191,7 @@ def test_inspect(fuji: Path) -> None:
     assert lines["precision"] == "int8"
     assert lines["KV cache"] == "float32 (default)"
     assert lines["network"] == "GPT-2, 1 layers, width 512, 8 heads, context 256, 512 ids"
-    assert result.err == "Every file has the content that it was exported with.\n"
+    assert result.err == "All files are as they were exported.\n"
 
 
 def test_inspect_json_is_the_manifest(fuji: Path) -> None:
@@ -219,7 +224,7 @@ def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, '{"首都":"パリ","大陸":"ヨーロッパ"}\n')
     short = issun(*asked, "--max-new-tokens", "3")
     assert (short.code, short.out) == (2, "")
-    assert "needs 4 tokens or more" in short.err
+    assert "needs at least 4 tokens" in short.err
     whole = json.loads(issun(*asked, "--json").out)
     assert whole["text"] == result.out.rstrip()
     assert whole["timings"]["new_tokens"] == len(whole["ids"]) + 2

@@ -68,11 +68,11 @@ def is_python_s_own(errors: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
-@pytest.mark.parametrize("form", ["script", "-m"])
+@pytest.mark.parametrize("form", ["script", "issun", "issun.cli.main"])
 def test_an_interrupt_at_any_moment_is_silent(name: str, form: str) -> None:
     if form == "script" and not SCRIPT.exists():
         pytest.skip("the package's script is not installed")
-    head = [str(SCRIPT)] if form == "script" else [sys.executable, "-P", "-m", "issun"]
+    head = [str(SCRIPT)] if form == "script" else [sys.executable, "-P", "-m", form]
     arguments, said = ARGUMENTS[name]
     own_start = 0
     for seconds in MOMENTS:
@@ -166,7 +166,7 @@ def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -
         child.send(b"/undo\r")
         child.expect("taken back: 山は".encode())
     send(child, "/undo")
-    child.expect(b"There is no turn to take back")  # none was lost, none came twice
+    child.expect(b"There is no turn to undo")  # none was lost, none came twice
     leave(child)
 
 

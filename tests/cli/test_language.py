@@ -2,14 +2,16 @@
 
 import ast
 import gettext
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from issun.cli import language
-from issun.runtime import ContextError
+from issun.cli import language, reporting
+from issun.runtime import ContextError, ParameterError
 
 pofile = pytest.importorskip("babel.messages.pofile")
 frontend = pytest.importorskip("babel.messages.frontend")
@@ -57,7 +59,7 @@ def fields(template: str) -> set[tuple[str, str | None, str | None]]:
 def test_there_are_messages() -> None:
     assert len(ALL) > 400
     assert "The message is empty." in ALL
-    assert "forget all turns" in ALL
+    assert "start a new conversation" in ALL
 
 
 @pytest.mark.parametrize("template", ALL)
@@ -100,11 +102,53 @@ def test_errors_are_shown_in_the_reader_s_language(monkeypatch: pytest.MonkeyPat
     )
     for code, expected in (
         ("en_US.UTF-8", "1,200 tokens do not fit into the context of 1,024."),
-        ("ja_JP.UTF-8", "1,200 トークンは文脈長 1,024 に収まりません。"),
+        ("ja_JP.UTF-8", "1,200 トークンは、コンテキスト長 1,024 に収まりません。"),
     ):
         monkeypatch.setenv("ISSUN_LANG", code)
-        assert language.describe(error) == expected
+        assert reporting.describe(error) == expected
 
 
 def test_control_characters_are_not_printed() -> None:
     assert language.printable("a\x1b[31m\x07\u202eb\n\tc\x9b") == "a[31mb\n\tc"
+
+
+def test_the_japanese_is_of_one_style() -> None:
+    """Full-width brackets and punctuation, and one word for one thing."""
+    code = re.compile(r"`[^`]*`|\{[^}]*\}|load\(trust=True\)")
+    avoided = re.compile(
+        r"[()]|[ぁ-んァ-ヶ一-龥][,!?]|命令|答え|文脈|書き出し直|較正|校正|計測|ひな形|メモリ(?!ー)|サーバ(?!ー)"
+    )
+    found = {text: avoided.search(code.sub("", text)) for text in map(_string, MESSAGES.values())}
+    assert not {text: match for text, match in found.items() if match}
+
+
+def _string(message: Any) -> str:
+    return str(message.string)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a"),
+            "a: ファイルまたはフォルダーがありません",
+        ),
+        (PermissionError(13, "Permission denied"), "アクセス権がありません"),
+        (OSError(99, "another reason"), "another reason"),
+        (
+            ParameterError(
+                "{path} cannot be read: {reason}", path="b", reason="it is not UTF-8 (byte 3)"
+            ),
+            "b を読めません: UTF-8 ではありません（3 バイト目）",
+        ),
+        (
+            ParameterError("{path} cannot be read: {reason}", path="Is a directory", reason="x"),
+            "Is a directory を読めません: x",
+        ),
+    ],
+)
+def test_reasons_are_translated(
+    error: Exception, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSUN_LANG", "ja")
+    assert reporting.message_of(error) == expected

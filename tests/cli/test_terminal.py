@@ -11,6 +11,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+if sys.platform == "win32":
+    pytest.skip("there are no pseudo-terminals", allow_module_level=True)
+
 from tests.cli.conftest import environment, idle_share
 
 TIMEOUT = 15
@@ -53,7 +56,7 @@ def leave(child: pexpect.spawn) -> None:
 
 def test_question_answer_and_leaving(fuji: Path, start: Start, tmp_path: Path) -> None:
     child = start(fuji)
-    child.expect(b"Ctrl-D leaves")
+    child.expect(b"Ctrl-D exits")
     send(child, "日本で一番高い山は?")
     child.expect("富士山です。\r\n".encode())
     send(child, "")  # an empty line is ignored
@@ -95,7 +98,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat(endless: Path, start: Start)
     send(child, "山は?")
     child.expect("富士山です。 富士山".encode())
     child.sendintr()
-    child.expect(rb"\[stopped; /continue goes on, /undo takes it back\]")
+    child.expect(rb"\[stopped; /continue continues, /undo removes it\]")
     send(child, "/continue")
     child.expect("富士山です。 富士山".encode())
     child.sendintr()
@@ -103,9 +106,9 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat(endless: Path, start: Start)
     send(child, "/undo")
     child.expect("taken back: 山は".encode())
     send(child, "/undo")
-    child.expect(b"error: There is no turn to take back.")
+    child.expect(b"error: There is no turn to undo.")
     send(child, "", end=b"\x03")  # at the prompt it clears the line
-    child.expect(rb"\(Ctrl-D leaves\)")
+    child.expect(rb"\(Ctrl-D exits\)")
     leave(child)
 
 
@@ -113,12 +116,12 @@ def test_mistakes_are_told_and_the_chat_goes_on(fuji: Path, start: Start) -> Non
     child = start(fuji, LANG="ja_JP.UTF-8")
     child.expect("Ctrl-D で終了します".encode())
     send(child, "山" * 300)
-    child.expect("エラー: 役割と文で".encode())
+    child.expect("エラー: 役割とメッセージの".encode())
     send(child, "/set temperature -1")
     child.expect("エラー: temperature は".encode())
     child.expect(READY)
     child.send(b"\xe3\x81\r")
-    child.expect("エラー: 入力は UTF-8 ではない".encode())
+    child.expect("エラー: 入力が UTF-8 ではない".encode())
     send(child, "山は?")
     child.expect("富士山です。\r\n".encode())
     leave(child)
@@ -130,7 +133,7 @@ def test_tab_completes_commands(fuji: Path, start: Start) -> None:
     child.expect("富士山です。\r\n".encode())
     for typed, rest, said in (
         ("/un", b"do", "taken back: 山は".encode()),
-        ("／ｕｎ", b"/undo", b"error: There is no turn to take back."),
+        ("／ｕｎ", b"/undo", b"error: There is no turn to undo."),
         ("/qu", b"it", b""),
     ):
         send(child, typed, end=b"\t")

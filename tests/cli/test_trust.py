@@ -16,7 +16,7 @@ from issun.runtime.proto import parse_model
 from tests.cli.conftest import Result, environment, issun
 
 Bundles = Callable[..., Path]
-REFUSED = "which issun does not write: it could read your files or never end."
+REFUSED = "which issun does not export: it could read your files or run forever."
 SMALL = (
     "--rounds",
     "1",
@@ -103,7 +103,7 @@ def test_serve(foreign: Path, trusted: bool) -> None:
         line = process.stderr.readline()
         process.terminate()
         process.wait(20)
-    assert ("answers at http://127.0.0.1:" in line) is trusted, line
+    assert ("at http://127.0.0.1:" in line) is trusted, line
     assert (REFUSED in line) is not trusted
 
 

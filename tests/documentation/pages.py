@@ -30,6 +30,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("sh", "python")  # languages that are run
 CHECKED = (*RUN, "powershell", "bat")  # languages whose `issun` options are checked
+# Other names of these, and no name at all: a block must not go untested because of its name.
+_OTHERS = {"bash", "shell", "zsh", "console", "pycon", "py", "python3", "ps1", "cmd", "batch", ""}
 
 _NOTE = r"^[ ]*<!-- (?:run|file|setup): .*? -->[ ]*\n"
 _BLOCK = re.compile(
@@ -91,6 +93,12 @@ def all_pages() -> list[Path]:
     return [*sorted(ROOT.glob("README*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 
 
+def other_pages() -> list[Path]:
+    """Pages whose commands are not run, but checked against `--help`."""
+    run = all_pages()
+    return [p for p in sorted([*ROOT.glob("*.md"), *ROOT.glob("examples/*.md")]) if p not in run]
+
+
 def read_page(page: Path) -> list[Block]:
     """The blocks of a page in order, each with the environment that it needs.
 
@@ -104,6 +112,10 @@ def read_page(page: Path) -> list[Block]:
         notes = re.findall(r"<!-- (run|file|setup): (.*?) -->", match["notes"])
         used += len(notes)
         line = text.count("\n", 0, match.start("fence")) + 1
+        if match["language"] in _OTHERS:
+            raise ValueError(
+                f"{page}:{line}: name the block's language: {', '.join(CHECKED)}, text"
+            )
         code = textwrap.dedent(match["code"])
         if match["language"] in RUN:
             environment, code = _installed(environment, code)

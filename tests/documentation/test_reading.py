@@ -11,6 +11,7 @@ from tests.documentation.environments import Current
 from tests.documentation.options import errors_in_code, errors_in_line, inline_commands
 from tests.documentation.pages import Block, Environment, prose, read_page
 from tests.documentation.running import BlockError, PageRun, run_page
+from tests.documentation.test_pages import AS_ON_UNIX
 
 Page = Callable[[str], Path]
 
@@ -86,6 +87,13 @@ def test_an_annotation_above_no_block_is_an_error(page: Page) -> None:
         read_page(page("<!-- run: slow -->\nA sentence.\n\n```sh\ntrue\n```\n"))
 
 
+@pytest.mark.parametrize("language", ["bash", "console", "py", ""])
+def test_a_block_does_not_escape_by_another_name(language: str, page: Page) -> None:
+    with pytest.raises(ValueError, match=r"page.md:3: name the block's language"):
+        read_page(page(f"Start it:\n\n```{language}\nissun chatt\n```\n"))
+
+
+@AS_ON_UNIX
 def test_blocks_share_a_folder_and_python_may_continue(page: Page, tmp_path: Path) -> None:
     text = (
         "<!-- file: in.txt -->\n```text\n富士山\n```\n"
@@ -102,6 +110,7 @@ def test_blocks_share_a_folder_and_python_may_continue(page: Page, tmp_path: Pat
     assert left_out.endswith("issun no-such-package is not installed")
 
 
+@AS_ON_UNIX
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -119,6 +128,7 @@ def test_a_block_that_does_something_else_fails(
         run(read_page(page(text)), tmp_path)
 
 
+@AS_ON_UNIX
 def test_a_server_runs_until_the_page_ends(page: Page, tmp_path: Path) -> None:
     text = (
         "<!-- run: background -->\n```sh\nissun serve\n```\n"

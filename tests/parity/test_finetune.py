@@ -199,7 +199,7 @@ def test_run_that_was_killed_ends_as_one_that_was_not(
             assert process.returncode == 130
             assert "Traceback" not in err
             last = err.splitlines()[-1]
-            assert last.startswith("Stopped. Go on with: issun finetune ")
+            assert last.startswith("Stopped. Resume with: issun finetune ")
             assert last.endswith(" --resume")
         else:
             assert process.returncode == -sign

@@ -1,4 +1,4 @@
-"""Samplers with random numbers of a test's own, and logits by their probabilities."""
+"""Samplers with given random numbers, and logits with given probabilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime import filters
 from issun.runtime.filters import Vector
 from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 
-OUT = -np.inf
+MASKED = -np.inf
 UNK, EOS = 0, 1
 
 
@@ -21,16 +21,16 @@ def vector(*values: float) -> Vector:
 
 
 def of(*probabilities: float) -> Vector:
-    """Logits whose softmax is `probabilities`."""
+    """Return logits whose softmax is `probabilities`."""
     return np.log(np.array(probabilities)).astype(np.float32)
 
 
 def alive(logits: Vector) -> list[int]:
-    return [int(i) for i in np.flatnonzero(logits > OUT)]
+    return [int(i) for i in np.flatnonzero(logits > MASKED)]
 
 
 class FixedRandom:
-    """A random generator that gives the numbers it was made with."""
+    """A random generator that returns given numbers."""
 
     def __init__(self, *numbers: float) -> None:
         self.numbers = list(numbers)
@@ -48,7 +48,7 @@ def sampler(
 
 
 def probabilities_of(one: Sampler, logits: Vector) -> list[float]:
-    """What `one` would draw from, rounded to four places."""
+    """Return the distribution that `one` samples from, rounded to four decimals."""
     warped, ids = one._warp(one._process(logits, [], []))
     found = np.zeros(len(logits))
     found[slice(None) if ids is None else ids] = filters.softmax(warped)

@@ -1,4 +1,4 @@
-"""A manifest that does not fit its bundle is refused, and says why."""
+"""A manifest that does not match its bundle is refused with a reason."""
 
 import json
 import shutil
@@ -35,10 +35,10 @@ def refusal(bundle: Path, folder: Path, part: str, **changes: Any) -> str:
         ("architecture", {"n_layer": 4}, "3 layers, not 4"),
         ("architecture", {"vocab_size": 600}, "512 ids, not 600"),
         ("architecture", {"n_positions": 10**13}, "damaged"),
-        ("", {"graph": "optimum"}, "which issun does not write"),
+        ("", {"graph": "optimum"}, "which issun does not export"),
         ("", {"format": 0}, "damaged"),
-        ("sampling", {"logit_bias": 5}, "default sampling is bad"),
-        ("sampling", {"seed": 10**400}, "default sampling is bad"),
+        ("sampling", {"logit_bias": 5}, "sampling defaults are invalid"),
+        ("sampling", {"seed": 10**400}, "sampling defaults are invalid"),
         ("prompt", {"with_input": "{instruction}"}, "with_input lacks {input}"),
     ],
 )

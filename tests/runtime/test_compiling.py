@@ -1,4 +1,4 @@
-"""Schemas and patterns compile within limits, whatever they ask for, and leave no process."""
+"""Schemas and patterns compile within limits of time and memory, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from issun.runtime import Model
 from issun.runtime.constraint import compiling, pool
 from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError
+from tests.needs import posix
 
 SLOW: dict[str, dict[str, Any]] = {
     "a power of two": {"type": "number", "multipleOf": 2147483648},
@@ -49,7 +50,7 @@ def model() -> Iterator[Model]:
 
 
 def children(process: int | None = None) -> list[psutil.Process]:
-    """The processes that try grammars for another one."""
+    """Return the processes that compile grammars."""
     found = psutil.Process(process).children(recursive=True)
     return [child for child in found if "child.py" in " ".join(child.cmdline())]
 
@@ -62,10 +63,10 @@ def until(true: Callable[[], bool], seconds: float = 5) -> None:
 
 
 @pytest.mark.parametrize("kind", SLOW)
-def test_what_would_take_for_ever_is_refused_and_remembered(
+def test_what_takes_too_long_is_refused_and_cached(
     model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(pool, "MOST_SECONDS", 1.0)
+    monkeypatch.setattr(pool, "MAX_SECONDS", 1.0)
     before = psutil.Process().memory_info().rss
     with pytest.raises(ParameterError, match="takes more than 1 s to compile"):
         model.constraints.json_schema(SLOW[kind])
@@ -80,17 +81,17 @@ def test_what_would_take_for_ever_is_refused_and_remembered(
 def test_memory_is_limited(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "child.py"
     text = pool._PROGRAM.read_text(encoding="utf-8")
-    assert "MOST_BYTES = 1 << 30" in text
-    program.write_text(text.replace("MOST_BYTES = 1 << 30", "MOST_BYTES = 1 << 26"))
+    assert "MAX_BYTES = 1 << 30" in text
+    program.write_text(text.replace("MAX_BYTES = 1 << 30", "MAX_BYTES = 1 << 26"))
     monkeypatch.setattr(pool, "_PROGRAM", program)
-    monkeypatch.setattr(pool, "MOST_SECONDS", 30.0)
+    monkeypatch.setattr(pool, "MAX_SECONDS", 30.0)
     with pytest.raises(ParameterError, match="MB of memory to compile"):
         model.constraints.json_schema(SLOW["a power of two"])
     assert model.constraints.json_schema(QUICK)
 
 
-def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
-    before = set(children())  # of other tests' models
+def test_one_process_serves_consecutive_requests(model: Model) -> None:
+    before = set(children())  # excludes those of other tests' models
     for n in range(4):
         model.constraints.choices([f"{n}"])
     (child,) = set(children()) - before
@@ -100,8 +101,10 @@ def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "MOST_WAITING", 5)
+def test_two_processes_work_and_a_limited_number_of_callers_wait(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "MAX_WAITING", 5)
     constraints, found = model.constraints, list[type[Exception]]()
 
     def ask(number: int) -> None:
@@ -125,15 +128,15 @@ def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.M
         constraints.choices(["山"])
 
 
-def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_schemas_are_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = list[list[str]]()
-    ask = pool.Child.tried
+    try_grammars = pool.Child.try_grammars
 
     def counted(self: pool.Child, table: str, grammars: list[str]) -> Any:
         tried.append(grammars)
-        return ask(self, table, grammars)
+        return try_grammars(self, table, grammars)
 
-    monkeypatch.setattr(pool.Child, "tried", counted)
+    monkeypatch.setattr(pool.Child, "try_grammars", counted)
     constraints = model.constraints
     threads = [threading.Thread(target=constraints.json_schema, args=(QUICK,)) for _ in range(8)]
     for thread in threads:
@@ -153,9 +156,10 @@ model.constraints.json_schema({"type": "number", "multipleOf": 2147483648})
 """
 
 
+@posix
 @pytest.mark.parametrize("way", ["as it is", "by the pipe alone"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_its_parent(tmp_path: Path, way: str, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_no_process_outlives_its_parent(tmp_path: Path, way: str, name: str) -> None:
     program = pool._PROGRAM.read_text(encoding="utf-8")
     asking = ASKING
     if way != "as it is":
@@ -170,9 +174,9 @@ pool._PROGRAM = Path({str(tmp_path / "child.py")!r})
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.5)  # in the middle of the trial
+        time.sleep(0.5)  # during the trial
         (child,) = children(process.pid)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         process.wait(5)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 

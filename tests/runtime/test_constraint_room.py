@@ -1,4 +1,4 @@
-"""Answers end within the room that they have, and what ended follows the schema."""
+"""Answers end within their token budget, and complete ones follow the schema."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def model() -> Iterator[Model]:
 
 
 def parsed(text: str) -> Any:
-    """JSON with exact numbers: 0.3 is a multiple of 0.1."""
+    """Parse JSON with exact numbers: 0.3 is a multiple of 0.1."""
     return json.loads(text, parse_float=Decimal)
 
 
 def ended(model: Model, schema: Schema, room: int = 100, count: int = 8) -> list[Any]:
-    """Answers to `schema` at their worst; each ends and follows it."""
-    constraint = model.constraints.json_schema(schema, room=room)
+    """Generate worst-case answers to `schema`; each ends and follows it."""
+    constraint = model.constraints.json_schema(schema, max_tokens=room)
     validator = Draft202012Validator(parsed(json.dumps(schema)))
     answers = []
     for seed in range(count):
@@ -129,27 +129,29 @@ def test_listed_properties_are_all_unless_it_is_stated(model: Model) -> None:
     ],
 )
 @pytest.mark.parametrize("room", [40, 100, 500])
-def test_what_has_no_end_gets_one(model: Model, schema: Schema, room: int) -> None:
+def test_unbounded_values_get_a_bound(model: Model, schema: Schema, room: int) -> None:
     ended(model, schema, room, count=4)
 
 
 @pytest.mark.parametrize("pattern", [".*", "a+", "(は|い|!)*", "[0-9]+(,[0-9]+)*", r"x{3,}\n?"])
-def test_a_pattern_without_an_end_gets_one(model: Model, pattern: str) -> None:
+def test_an_unbounded_pattern_gets_a_bound(model: Model, pattern: str) -> None:
     for room in (5, 40, 100):
-        constraint = model.constraints.regex(pattern, room=room)
+        constraint = model.constraints.regex(pattern, max_tokens=room)
         for seed in range(4):
             answer = wander(model.tokenizer, constraint, seed, room)
             assert answer.ended
             assert re.fullmatch(pattern, answer.text)
 
 
-def test_similar_rooms_share_a_grammar(model: Model) -> None:
+def test_similar_budgets_share_a_grammar(model: Model) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    grammars = {model.constraints.json_schema(schema, room=n).grammar for n in range(100, 1000)}
+    grammars = {
+        model.constraints.json_schema(schema, max_tokens=n).grammar for n in range(100, 1000)
+    }
     assert len(grammars) < 10
 
 
-def test_more_room_is_used(model: Model) -> None:
+def test_a_larger_budget_is_used(model: Model) -> None:
     schema = {"type": "string"}
     longest = [max(len(a) for a in ended(model, schema, room)) for room in (20, 100, 500)]
     assert longest[0] >= 10
@@ -185,25 +187,26 @@ def test_a_schema_whose_smallest_answer_does_not_fit_is_refused(
     model: Model, schema: Schema, needs: int
 ) -> None:
     with pytest.raises(ParameterError) as caught:
-        model.constraints.json_schema(schema, room=100)
+        model.constraints.json_schema(schema, max_tokens=100)
     found = re.fullmatch(
-        r"schema needs ([\d,]+) tokens or more, and the answer may have 100\.", str(caught.value)
+        r"schema needs at least ([\d,]+) tokens, but the answer is limited to 100\.",
+        str(caught.value),
     )
     assert found
     assert abs(int(found[1].replace(",", "")) - needs) <= needs // 4
-    model.constraints.json_schema(schema, room=1000)
+    model.constraints.json_schema(schema, max_tokens=1000)
 
 
 def test_choices_and_patterns_that_do_not_fit_are_refused(model: Model) -> None:
-    with pytest.raises(ParameterError, match=r"choices\[1\] needs 9 tokens or more"):
-        model.constraints.choices(["はい", "012345678"], room=8)
-    with pytest.raises(ParameterError, match="regex needs 90 tokens or more"):
-        model.constraints.regex("[0-9]{90}", room=20)
-    model.constraints.choices(["はい", "012345678"], room=9)
-    model.constraints.regex("[0-9]{90}", room=90)
+    with pytest.raises(ParameterError, match=r"choices\[1\] needs at least 9 tokens"):
+        model.constraints.choices(["はい", "012345678"], max_tokens=8)
+    with pytest.raises(ParameterError, match="regex needs at least 90 tokens"):
+        model.constraints.regex("[0-9]{90}", max_tokens=20)
+    model.constraints.choices(["はい", "012345678"], max_tokens=9)
+    model.constraints.regex("[0-9]{90}", max_tokens=90)
 
 
-def test_whether_a_cut_answer_is_whole(model: Model) -> None:
+def test_accepts_only_complete_answers(model: Model) -> None:
     constraint = model.constraints.regex("[0-9]{2,9}")
     params = SamplingParams(max_new_tokens=3, seed=1, constraint=constraint)
     answer = model.generate(model.prompt("数字を言って"), params)
@@ -213,12 +216,12 @@ def test_whether_a_cut_answer_is_whole(model: Model) -> None:
     assert not constraint.accepts(model.tokenizer.encode("富士山"))
 
 
-def narrowest(model: Model, schema: Schema) -> float:
-    """Characters that a value may need though all that may be bounded is."""
+def min_chars(model: Model, schema: Schema) -> float:
+    """Return the characters that values need with the tightest bounds."""
     vocabulary = model.constraints.vocabulary
     alternatives = Alternatives(Document(schema))
     strings = Strings(vocabulary, model.constraints._compiler)
-    return Sizes(alternatives, Literals(vocabulary), strings).narrowest(("#",))
+    return Sizes(alternatives, Literals(vocabulary), strings).min_chars(("#",))
 
 
 NAMES = st.sampled_from(["a", "b", "名", "㈱", "x y"])
@@ -229,7 +232,7 @@ VALUES = st.one_of(WORDS, st.integers(-5, 5), st.none(), st.lists(WORDS, max_siz
 
 
 def some(**keywords: st.SearchStrategy[Any]) -> st.SearchStrategy[Schema]:
-    """Any of the keywords, and those before the first that may be left out."""
+    """Draw any of the keywords, always with those before the first optional one."""
     fixed = {k.rstrip("_"): v for k, v in keywords.items() if k.endswith("_")}
     free = {k: v for k, v in keywords.items() if not k.endswith("_")}
     return st.fixed_dictionaries(fixed, optional=free)
@@ -296,13 +299,13 @@ SCHEMAS = (
 def test_answers_to_any_schema_end_and_follow_it(schema: Schema, room: int, seed: int) -> None:
     model = embedded()
     try:
-        constraint = model.constraints.json_schema(schema, room=room)
+        constraint = model.constraints.json_schema(schema, max_tokens=room)
     except ParameterError as error:
         assert "cannot be used" not in str(error)
         return
     for each in (2 * seed, 2 * seed + 1):
         answer = wander(model.tokenizer, constraint, each, room)
         if not answer.ended:
-            assert narrowest(model, schema) > room - 2
+            assert min_chars(model, schema) > room - 2
             continue
         Draft202012Validator(parsed(json.dumps(schema))).validate(parsed(answer.text))

@@ -1,4 +1,4 @@
-"""JSON filled leaf by leaf by the embedded model, alone and many at a time."""
+"""JSON filled leaf by leaf by the embedded model, alone and in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
-from issun.runtime.filling import Filling, Form, MakePrompt, fill, fill_many, prepare
+from issun.runtime.filling import (
+    CompiledSchema,
+    MakePrompt,
+    SchemaFiller,
+    compile_schema,
+    fill,
+    fill_many,
+)
 from issun.runtime.generate import Segment, Timings
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=60)
@@ -28,8 +35,8 @@ def model() -> Iterator[Model]:
 
 
 @pytest.fixture(scope="module")
-def form(model: Model) -> Form:
-    found = prepare(model, SCHEMA, room=60)
+def form(model: Model) -> CompiledSchema:
+    found = compile_schema(model, SCHEMA, max_tokens=60)
     assert found
     return found
 
@@ -39,7 +46,7 @@ def about(model: Model, country: str) -> tuple[MakePrompt, str]:
     return lambda line: model.prompt(f"{question}\n{line}"), question
 
 
-def test_segments_join_to_the_json_and_count_everything(model: Model, form: Form) -> None:
+def test_segments_join_to_the_json_and_count_everything(model: Model, form: CompiledSchema) -> None:
     make_prompt, question = about(model, "フランス")
     segments = list(fill(model, form, make_prompt, question, GREEDY))
     assert "".join(s.text for s in segments) == '{"首都":"パリ","大陸":"ヨーロッパ"}'
@@ -50,7 +57,7 @@ def test_segments_join_to_the_json_and_count_everything(model: Model, form: Form
     assert last.reused_tokens >= 9  # the beginning of the second prompt
 
 
-def test_many_are_what_each_is_alone(model: Model, form: Form) -> None:
+def test_batched_answers_equal_single_ones(model: Model, form: CompiledSchema) -> None:
     countries = ["フランス", "日本", "タイ", "ドイツ", "中国"]
     params = replace(GREEDY, temperature=1.0, seed=3)
     asked = [(*about(model, country), params) for country in countries]
@@ -62,7 +69,7 @@ def test_many_are_what_each_is_alone(model: Model, form: Form) -> None:
     assert json.loads(many[1].text)["首都"] == "東京"
 
 
-def test_a_stream_that_is_closed_leaves_the_model_free(model: Model, form: Form) -> None:
+def test_a_stream_that_is_closed_leaves_the_model_free(model: Model, form: CompiledSchema) -> None:
     stream = fill(model, form, *about(model, "フランス"), GREEDY)
     next(stream)
     stream.close()
@@ -73,19 +80,19 @@ def test_a_stream_that_is_closed_leaves_the_model_free(model: Model, form: Form)
     model.check_free()
 
 
-def test_a_stop_string_ends_a_value_and_not_the_json(model: Model, form: Form) -> None:
+def test_a_stop_string_ends_a_value_and_not_the_json(model: Model, form: CompiledSchema) -> None:
     params = replace(GREEDY, stop=("パリ", "は"))
     text = fill(model, form, *about(model, "フランス"), params).finish().text
     assert json.loads(text) == {"首都": "フランスの首都", "大陸": "ヨーロッパ"}
 
 
-def test_seeds_differ_from_value_to_value(form: Form) -> None:
-    filling = Filling(form, "", replace(GREEDY, seed=5))
-    assert filling.asked
-    first = filling.asked[1].seed
+def test_seeds_differ_from_value_to_value(form: CompiledSchema) -> None:
+    filling = SchemaFiller(form, "", replace(GREEDY, seed=5))
+    assert filling.pending
+    first = filling.pending[1].seed
     filling.add(Segment(1, "パリ", "stop", Timings(new_tokens=4)))
-    assert filling.asked
-    line, params = filling.asked
+    assert filling.pending
+    line, params = filling.pending
     assert (line, params.max_new_tokens) == ("大陸は?", 53)
     assert first == 5
     assert params.seed not in (None, 5, 6)
@@ -108,9 +115,9 @@ def listed(**properties: Any) -> dict[str, Any]:
         listed(日={"type": "string", "format": "date"}, 数={"type": "number"}, 文={}),
     ],
 )
-def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, Any]) -> None:
+def test_unbounded_values_share_the_budget(model: Model, schema: dict[str, Any]) -> None:
     question = "桃太郎の話をとても長く書いてください。"
-    form = prepare(model, schema, room=60)
+    form = compile_schema(model, schema, max_tokens=60)
     assert form
     for seed in range(5):
         params = SamplingParams(temperature=1, max_new_tokens=60, seed=seed)
@@ -128,21 +135,21 @@ def test_values_without_a_bound_share_the_room(model: Model, schema: dict[str, A
         ({"type": "string", "pattern": "(?=a)a"}, "#/properties/名~1号/pattern: look-around"),
         ({"enum": ["赤", "😀"]}, "#/properties/名~1号/enum/1: the model's vocabulary cannot"),
         ({"anyOf": [{"type": "string", "pattern": "[a-"}, {}]}, "#/properties/名~1号/anyOf/0/patt"),
-        ({"type": "integer", "not": {"const": 3}}, "#/properties/名~1号/not cannot be followed"),
+        ({"type": "integer", "not": {"const": 3}}, "#/properties/名~1号/not is not supported"),
         (
             {"type": "string", "minLength": 10**9},
             "#/properties/名~1号: not even the shortest value",
         ),
-        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号: not even"),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 10**6}, "名~1号 needs"),
         ({"type": "array", "items": {"type": "boolean"}, "minItems": 50}, "名~1号 needs"),
-        ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 refers to itself without an end"),
+        ({"$ref": "#/properties/名~1号"}, "#/properties/名~1号 is a circular reference"),
     ],
 )
 def test_errors_name_the_place_in_the_whole_schema(
     model: Model, kind: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ParameterError) as error:
-        prepare(model, listed(**{"題": {"type": "string"}, "名/号": kind}), room=60)
+        compile_schema(model, listed(**{"題": {"type": "string"}, "名/号": kind}), max_tokens=60)
     assert told in str(error.value)
 
 
@@ -154,26 +161,26 @@ def test_errors_name_the_place_in_the_whole_schema(
         ({"type": "array", "items": listed(x={"type": "integer"}), "minItems": 2}, 29),
     ],
 )
-def test_more_values_than_the_room_has_tokens_for_are_refused(
+def test_more_values_than_the_budget_allows_are_refused(
     model: Model, kind: dict[str, Any], room: int
 ) -> None:
     schema = listed(**dict.fromkeys("abcde", kind))
-    with pytest.raises(ParameterError, match=f"and the answer may have {room}."):
-        prepare(model, schema, room=room)
-    assert prepare(model, schema, room=room + 1)
+    with pytest.raises(ParameterError, match=f"but the answer is limited to {room}."):
+        compile_schema(model, schema, max_tokens=room)
+    assert compile_schema(model, schema, max_tokens=room + 1)
 
 
-def test_a_bounded_text_is_cut_and_the_json_goes_on(model: Model) -> None:
+def test_a_bounded_text_is_truncated_and_the_json_continues(model: Model) -> None:
     short = {
         "type": "object",
         "properties": {"首都": {"type": "string", "maxLength": 1}},
         "required": ["首都"],
     }
-    form = prepare(model, short, room=200)
+    form = compile_schema(model, short, max_tokens=200)
     assert form
-    filling = Filling(form, "", replace(GREEDY, max_new_tokens=200))
-    assert filling.asked
-    most = filling.asked[1].max_new_tokens
+    filling = SchemaFiller(form, "", replace(GREEDY, max_new_tokens=200))
+    assert filling.pending
+    most = filling.pending[1].max_new_tokens
     assert most < 100
     last = filling.add(Segment(1, "マドリード", "length", Timings(new_tokens=most)))
     assert (last.text, last.finish_reason) == ('{"首都":"マ"}', "stop")

@@ -1,4 +1,4 @@
-"""Memory that a session maps is let go, and never anybody else's."""
+"""Dropping the pages that a session maps, and no others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from issun.runtime import Model, decoder
-from issun.runtime.pages import mapped_inside
+from issun.runtime.pages import track_mappings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mapped")
 
 
 def resident(path: Path) -> int:
-    """KiB of `path` in this process."""
+    """Return the resident KiB of `path` in this process."""
     found, inside = 0, False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if "-" in line.split(" ", 1)[0]:
@@ -39,22 +39,22 @@ def mapping(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
 
 
-def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
-    with mapped_inside({file}) as pages:
+def test_pages_mapped_in_a_block_are_dropped_and_read_again(file: Path) -> None:
+    with track_mappings({file}) as pages:
         inside = mapping(file)
         content = inside[:]
     assert resident(file) == 1024
-    pages.drop(least=1 << 21)
+    pages.drop(min_bytes=1 << 21)
     assert resident(file) == 1024
     pages.drop()
     assert resident(file) == 0
     assert inside[:] == content
 
 
-def test_what_was_mapped_before_or_is_changed_stays(file: Path) -> None:
+def test_earlier_and_modified_mappings_are_kept(file: Path) -> None:
     before = mapping(file)
     before[:]
-    with mapped_inside({file}) as pages:
+    with track_mappings({file}) as pages:
         changed = mapping(file)
         changed[5000] = 7
     pages.drop()
@@ -71,7 +71,7 @@ def test_a_long_prompt_leaves_no_embedding_in_memory(
     found = []
     with Model.load(folder, threads=1) as model:
         for least in (2 * table, table):
-            monkeypatch.setattr(decoder, "_TABLE", least)
+            monkeypatch.setattr(decoder, "_MIN_TABLE_BYTES", least)
             logits = model.score(ids)
             found.append((resident(folder / "model.onnx.data"), logits))
     (kept, before), (left, after) = found

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from issun.runtime import filters
 from tests.runtime.samplers import (
-    OUT,
+    MASKED,
     alive,
     naive_softmax,
     sampler,
@@ -19,19 +19,19 @@ from tests.runtime.samplers import (
 )
 
 some_logits = st.lists(
-    st.one_of(st.floats(-20, 20, width=32), st.just(OUT)), min_size=2, max_size=30
-).filter(lambda values: max(values) > OUT)
+    st.one_of(st.floats(-20, 20, width=32), st.just(MASKED)), min_size=2, max_size=30
+).filter(lambda values: max(values) > MASKED)
 shares = st.floats(0.01, 0.99)
 
 
 def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> bool:
-    """False where rounding decides whether a sum reaches p."""
+    """Return False if rounding decides whether a sum reaches p."""
     sums = np.cumsum([probabilities[i] for i in order])
     return bool(np.all(np.abs(sums - p) > 1e-6))
 
 
 def fewest(order: Sequence[int], probabilities: Sequence[float], p: float) -> list[int]:
-    """As many of the first in `order` as reach p."""
+    """Return as many of the first ids in `order` as reach p."""
     kept: list[int] = []
     reached = 0.0
     for i in order:
@@ -46,8 +46,8 @@ def fewest(order: Sequence[int], probabilities: Sequence[float], p: float) -> li
 def test_top_k_as_a_full_sort(values: list[float], k: int) -> None:
     logits = vector(*values)
     kth = sorted(logits.tolist(), reverse=True)[min(k, len(values)) - 1]
-    assert filters.likeliest(logits, k).tolist() == [
-        i for i, v in enumerate(logits.tolist()) if v >= kth and v > OUT
+    assert filters.top_k_ids(logits, k).tolist() == [
+        i for i, v in enumerate(logits.tolist()) if v >= kth and v > MASKED
     ]
 
 
@@ -96,7 +96,7 @@ def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penal
 
 
 @given(st.lists(st.integers(0, 3), max_size=25), st.integers(1, 4))
-def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
+def test_no_ngram_repeats(seen: list[int], size: int) -> None:
     def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
         return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
 
@@ -117,7 +117,7 @@ def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
     st.floats(0, 1),
     shares,
 )
-def test_something_is_always_left_to_draw(  # noqa: PLR0917
+def test_filters_never_mask_every_token(  # noqa: PLR0917
     values: list[float],
     uniform: float,
     temperature: float,

@@ -1,18 +1,17 @@
-"""Saved conversations: role and turns come back whole, and a bad file changes nothing."""
+"""Saved conversations: role and turns are restored, and an invalid file changes nothing."""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issun.runtime import Conversation, ConversationError, Model, ParameterError, Turn
+from tests.needs import has_mode, links, posix
 from tests.runtime.chats import GREEDY, ROLE
 
 
@@ -21,13 +20,14 @@ def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None
     chat.turns.append(Turn("\x1b[31m</s>", '"\\n'))
     path = tmp_path / "saved.json"
     chat.save(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert has_mode(path, 0o600)
     other = Conversation(model, params=GREEDY)
     other.load(path)
     assert (other.role, other.turns) == (chat.role, chat.turns)
     assert other.reply("海は?").text == chat.reply("海は?").text
 
 
+@links
 def test_save_refuses_an_existing_file(chat: Conversation, tmp_path: Path) -> None:
     path = tmp_path / "saved.json"
     path.write_text("mine")
@@ -51,17 +51,17 @@ GOOD: dict[str, Any] = {"format": 1, "role": ["User:別"], "turns": [["問", "�
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no saved conversation"),
-        (b"{", "no saved conversation"),
-        (b"[]", "no saved conversation"),
-        (b"\xff\xfe", "no saved conversation"),
-        (b'{"format": 1, "role": "\xff"}', "no saved conversation"),
-        (json.dumps(GOOD)[:-1].encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "role": "User:別"}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "no saved conversation"),
-        (json.dumps({**GOOD, "more": 1}).encode(), "no saved conversation"),
-        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "no saved conversation"),
+        (b"", "not a saved conversation"),
+        (b"{", "not a saved conversation"),
+        (b"[]", "not a saved conversation"),
+        (b"\xff\xfe", "not a saved conversation"),
+        (b'{"format": 1, "role": "\xff"}', "not a saved conversation"),
+        (json.dumps(GOOD)[:-1].encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "role": "User:別"}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問"]]}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "turns": [["問", None]]}).encode(), "not a saved conversation"),
+        (json.dumps({**GOOD, "more": 1}).encode(), "not a saved conversation"),
+        (b'{"format": 1, "x": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", "not a saved conversation"),
         (json.dumps({**GOOD, "format": 2}).encode(), "has format 2; .* reads format 1"),
         (json.dumps({"format": 2, "chats": {}}).encode(), "has format 2; .* reads format 1"),
         (b" " * (16 << 20) + json.dumps(GOOD).encode(), "too large"),
@@ -89,7 +89,8 @@ def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("kind", ["/dev/zero", "/dev/tty", "pipe", "socket", "link to a pipe"])
-def test_what_might_never_end_is_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
+@posix
+def test_pipes_and_devices_are_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
     path = Path(kind) if kind.startswith("/") else tmp_path / "special"
     if kind.endswith("pipe"):
         os.mkfifo(tmp_path / "pipe")
@@ -104,7 +105,7 @@ def test_what_might_never_end_is_not_read(chat: Conversation, tmp_path: Path, ki
 
 
 @pytest.mark.parametrize("name", [".", "/", "..", "./", "//", "a/..", "~"])
-def test_a_folder_is_no_place_to_save_to(
+def test_a_folder_is_not_overwritten(
     chat: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "a").mkdir()
@@ -122,7 +123,7 @@ def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: in
     path = tmp_path / ("x" * length)
     if length == 252:
         assert chat.save(path) > 0
-    elif length <= 255:  # too long for a file with .kv behind
+    elif length <= 255:  # too long with .kv appended
         with pytest.raises(ConversationError, match=r"written, but not the KV cache .*too long"):
             chat.save(path)
     else:
@@ -138,10 +139,13 @@ def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: in
     assert (other.role, other.turns) == (chat.role, chat.turns)
 
 
+@posix
 @pytest.mark.parametrize("most", [0, 20, 200, 5000])
-def test_no_half_file_is_left_where_a_file_may_not_be_as_large(
+def test_no_partial_file_is_left_at_a_file_size_limit(
     chat: Conversation, tmp_path: Path, most: int
 ) -> None:
+    import resource
+
     chat.reply("山は?")
     chat.turns.append(Turn("川は?", "長い" * 50))
     path = tmp_path / "saved.json"
@@ -156,7 +160,7 @@ def test_no_half_file_is_left_where_a_file_may_not_be_as_large(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
-def test_no_half_file_is_left_by_an_interrupt(
+def test_no_partial_file_is_left_by_an_interrupt(
     chat: Conversation,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,13 +169,13 @@ def test_no_half_file_is_left_by_an_interrupt(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("issun.runtime.files._put", fail)
+    monkeypatch.setattr("issun.runtime.files._move_into_place", fail)
     with pytest.raises(ConversationError if error is OSError else error):
         chat.save(tmp_path / "saved.json")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_role_that_cannot_be_taken_on_changes_nothing(
+def test_an_invalid_role_changes_nothing(
     chat: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Slots: the active ones stand first, what is left behind is found again."""
+"""Slots: active ones come first, and finished sequences can be reused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from issun.runtime.slots import Slots
 
 
 class Copying(Cache):
-    """A cache of ids alone, which counts the tokens that were copied."""
+    """A cache of ids only, which counts the tokens copied."""
 
     copied = 0
-    full = False  # no memory is left
+    full = False  # out of memory
 
     def copy(self, source: Cache, source_slot: int, slot: int, length: int | None = None) -> None:
         if self.full:
@@ -36,58 +36,58 @@ def make(count: int) -> Slots:
 
 
 def read(slots: Slots, prompt: list[int]) -> int:
-    """Join and read the prompt whole; gives what was known."""
+    """Join and prefill the whole prompt; returns how many ids were reused."""
     known = slots.join(prompt)
     held = slots.cache.ids[slots.active]
     assert held == prompt[:known]
     held.extend(prompt[known:])
-    slots.start()
+    slots.activate()
     return known
 
 
-def test_a_conversation_that_goes_on_is_found_where_it_was_left() -> None:
+def test_a_continued_conversation_is_found_in_its_slot() -> None:
     slots = make(3)
     assert read(slots, [1, 2, 3, 4]) == 0
     slots.cache.ids[0] += [5, 6]
-    slots.leave(0)
+    slots.remove(0)
     assert read(slots, [1, 2, 3, 4, 5, 6, 7, 8]) == 6
     assert slots.cache.copied == 0  # type: ignore[attr-defined]
 
 
-def test_without_memory_for_a_copy_nobody_joins_and_everybody_can_leave() -> None:
+def test_without_memory_for_a_copy_none_can_join_and_all_can_be_removed() -> None:
     slots = make(3)
     for prompt in ([1, 2, 3, 4], [5, 6, 7, 8]):
         read(slots, prompt)
     slots.cache.full = True  # type: ignore[attr-defined]
     with pytest.raises(OutOfMemoryError):
         slots.join([1, 2, 3, 9])
-    assert (slots.active, slots.reading) == (2, 0)
-    slots.leave(0)  # what it holds is not kept, and the last one moves to its place
+    assert (slots.active, slots.prefilling) == (2, 0)
+    slots.remove(0)  # its content is not preserved, and the last one moves to its slot
     assert slots.cache.ids == [[5, 6, 7, 8], [], []]
-    slots.leave(0)
+    slots.remove(0)
     assert read(slots, [5, 6, 7, 8, 9, 9]) == 4
 
 
-def test_two_rows_at_least_are_read() -> None:
+def test_at_least_two_rows_are_computed() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
-    slots.leave(0)
+    slots.remove(0)
     assert read(slots, [1, 2, 3, 4]) == 2
-    slots.leave(0)
+    slots.remove(0)
     assert read(slots, [1]) == 0
 
 
-def test_a_beginning_is_taken_from_one_that_is_still_answering() -> None:
+def test_a_prefix_is_copied_from_an_active_sequence() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
     assert read(slots, [1, 2, 3, 9, 9]) == 3
     assert slots.cache.ids == [[1, 2, 3, 4], [1, 2, 3, 9, 9]]
 
 
-def test_nothing_is_reused_unasked() -> None:
+def test_nothing_is_reused_without_reuse() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
-    slots.leave(0)
+    slots.remove(0)
     assert slots.join([1, 2, 3, 4, 5], reuse=False) == 0
 
 
@@ -95,23 +95,23 @@ def test_the_least_recently_used_goes_first() -> None:
     slots = make(3)
     for prompt in ([1] * 5, [2] * 5, [3] * 5):
         read(slots, prompt)
-        slots.leave(0)
+        slots.remove(0)
     assert read(slots, [1] * 5 + [7, 7]) == 5
-    slots.leave(0)
-    read(slots, [4] * 5)  # 2 has waited longest
-    slots.leave(0)
+    slots.remove(0)
+    read(slots, [4] * 5)  # 2 is the least recently used
+    slots.remove(0)
     held = {ids[0] for ids in slots.cache.ids if ids}
     assert 2 not in held
     assert {1, 4} <= held
 
 
-def test_what_is_being_read_moves_up_when_another_leaves() -> None:
+def test_a_prefill_moves_up_when_an_active_sequence_is_removed() -> None:
     slots = make(3)
     read(slots, [1] * 4)
     read(slots, [2] * 4)
     slots.join([3] * 6)
     slots.cache.ids[2].extend([3, 3])
-    slots.leave(0)
+    slots.remove(0)
     assert slots.active == 1
     assert slots.cache.ids[:2] == [[2] * 4, [3, 3]]
 
@@ -126,12 +126,12 @@ def test_what_is_being_read_moves_up_when_another_leaves() -> None:
 def test_every_active_slot_holds_its_own_sequence(count: int, steps: list[tuple[str, int]]) -> None:
     slots = make(count)
     own: list[list[int]] = []  # what each active slot must hold
-    reading: list[list[int]] = []  # and each one behind these
+    reading: list[list[int]] = []  # and each one in prefill
     for kind, number in steps:
         if kind == "join" and not slots.full:
             prompt = [number % 3, number % 2, *([number] * (number + 1))]
             place = len(own) + len(reading)
-            expected = slots.known(prompt)
+            expected = slots.reusable(prompt)
             known = slots.join(prompt)
             assert known == expected <= max(0, len(prompt) - 2)
             assert slots.cache.ids[place] == prompt[:known]
@@ -142,17 +142,17 @@ def test_every_active_slot_holds_its_own_sequence(count: int, steps: list[tuple[
                 ids.append(number)
                 slots.cache.ids[place].append(number)
             if reading:
-                slots.start()
+                slots.activate()
                 own += reading
                 reading = []
         elif kind == "leave" and own and len(reading) < 2:
             place = number % len(own)
-            slots.leave(place)
+            slots.remove(place)
             last = own.pop()
             if place < len(own):
                 own[place] = last
         elif kind == "drop" and reading:
-            slots.drop()
+            slots.drop_prefills()
             reading = []
         assert slots.active == len(own)
         assert slots.cache.ids[: len(own) + len(reading)] == own + reading

@@ -1,4 +1,4 @@
-"""Answers that follow a constraint and nothing else: what a model may say at its worst."""
+"""Worst-case answers that follow a constraint but no model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wander(tokenizer: Tokenizer, constraint: Constraint, seed: int, room: int = 
     said, ended = "", False
     while len(ids) < room and not ended:
         logits = np.zeros(len(lengths), np.float32)
-        allowed = np.flatnonzero(matcher.allow(logits, ids) == 0)
+        allowed = np.flatnonzero(matcher.apply_mask(logits, ids) == 0)
         if seed % 2 and len(allowed) > 1:
             allowed = allowed[~np.isin(allowed, vocabulary.ends)]
             allowed = allowed[lengths[allowed] == lengths[allowed].min()]

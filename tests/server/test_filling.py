@@ -114,7 +114,7 @@ def test_max_tokens_bounds_all_leaves_together(server: Running, most: int) -> No
 def test_fewer_tokens_than_the_leaves_need_are_refused(server: Running) -> None:
     found = server.post("/v1/chat/completions", body(BOTH, max_tokens=3))
     assert found.status_code == 400
-    assert "schema needs 4 tokens or more, and the answer may have 3" in found.text
+    assert "schema needs at least 4 tokens, but the answer is limited to 3" in found.text
 
 
 def test_logprobs_are_those_of_the_tokens_that_the_model_drew(server: Running) -> None:

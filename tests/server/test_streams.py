@@ -44,5 +44,5 @@ def test_a_server_that_does_not_start_says_why() -> None:
 
 
 def test_a_server_that_has_more_to_say_first_is_waited_for() -> None:
-    said = ["Packing the weights for this CPU …\n", "m answers at http://127.0.0.1:8001 (Ctrl-C)\n"]
+    said = ["Packing the weights for this CPU …\n", "Serving m at http://127.0.0.1:8001 (Ctrl-C)\n"]
     assert streams._netloc(said) == "127.0.0.1:8001"

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from issun.runtime.decoder import Logits
-from issun.runtime.generate import Logprob, Writer
-from issun.runtime.reading import Reading
+from issun.runtime.generate import Logprob, RequestState
+from issun.runtime.prefill import Prefill
 from issun.runtime.sampling import top_logprobs
 from issun.server.requests import Progress, Request
 
 
-class RequestReading(Reading):
+class RequestPrefill(Prefill):
     """Scores the prompt where that is wanted, and tells how far it is."""
 
-    def __init__(self, request: Request, writer: Writer, known: int) -> None:
-        super().__init__(request.prompt, known)
-        self.request, self.writer = request, writer
+    def __init__(self, request: Request, state: RequestState, reusable: int) -> None:
+        super().__init__(request.prompt, reusable)
+        self.request, self.state = request, state
         self.scores = request.score is not None
         self.logprobs: list[Logprob | None] = [None] if self.scores else []
 
-    def rows(self, size: int) -> range:
+    def logit_rows(self, size: int) -> range:
         """Which rows of the next `size` tokens have logits of use."""
-        return range(size) if self.scores else super().rows(size)
+        return range(size) if self.scores else super().logit_rows(size)
 
-    def add(self, chunk: Sequence[int], logits: Logits) -> None:
+    def advance(self, chunk: Sequence[int], logits: Logits) -> None:
         """Note that `chunk` was read, with the logits of its rows."""
-        super().add(chunk, logits)
-        done = len(self.prompt) - len(self.rest)
+        super().advance(chunk, logits)
+        done = len(self.prompt) - len(self.remaining)
         if self.request.score is not None:
             following = self.prompt[done - len(chunk) + 1 : done + 1]
             for row, token in zip(logits, following, strict=False):

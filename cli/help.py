@@ -1,0 +1,114 @@
+"""Help in the reader's language, wrapped by display width: wide characters take two columns."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from issun.cli.usage import translate
+
+_OPENING = "（「『［【〈《([{"
+_CLOSING = "、。，．・：；！？）」』］】〉》)]}ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々…"
+_WIDE = "\u2e80-\uffff"
+# What a line may not be broken in: a word, or a wide character, with the brackets and
+# punctuation that belong to it.
+_PIECE = re.compile(
+    rf"\s+|\[[^]]{{,40}}\]|[{re.escape(_OPENING)}]*(?:[^\s{_WIDE}]+|[{_WIDE}])[{re.escape(_CLOSING)}]*"
+)
+_EXTRAS = re.compile(r"(.*?)(?:(?:^|  )\[([^][]*)\])?", re.DOTALL)
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of at most `width` columns; a longer word has a line of its own."""
+    lines, line = [], ""
+    for piece in _PIECE.findall(text):
+        if line and columns(line + piece.rstrip()) > width:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece if line or not piece.isspace() else ""
+    return [*lines, line.rstrip()]
+
+
+_Context: Any = TyperCommand.context_class
+_HelpFormatter: Any = _Context.formatter_class
+
+
+class Formatter(_HelpFormatter):  # type: ignore[misc]
+    """Writes the parts of a help page, of which click measures characters in place of columns."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write `Usage: prog args`."""
+        self._write_entry(f"{translate('Usage:')} {prog}", args)
+
+    def write_heading(self, heading: str) -> None:
+        """Write the heading of a section."""
+        super().write_heading(translate(heading))
+
+    def write_text(self, text: str) -> None:
+        """Write paragraphs."""
+        paragraphs = [self._wrapped(paragraph, 0) for paragraph in text.split("\n\n")]
+        self.write("\n\n".join(paragraphs) + "\n")
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write names with their descriptions in a second column."""
+        rows = list(rows)
+        column = min(max(columns(name) for name, _ in rows), col_max) + col_spacing
+        for name, text in rows:
+            self._write_entry(name, _translate_extras(text), column)
+
+    def _write_entry(self, name: str, text: str, column: int | None = None) -> None:
+        """`text` in lines from `column` on, the first beside `name` where there is room."""
+        column = columns(name) + 1 if column is None else column
+        body = self._wrapped(text, column)
+        start = " " * self.current_indent + name
+        fits = columns(name) < column
+        self.write((start + body[columns(start) :] if fits else f"{start}\n{body}").rstrip() + "\n")
+
+    def _wrapped(self, text: str, column: int) -> str:
+        indent = " " * (self.current_indent + column)
+        lines = wrap(" ".join(text.split("\n")), max(self.width - len(indent), 20))
+        return "\n".join(indent + line for line in lines)
+
+
+def _translate_extras(text: str) -> str:
+    """A description whose `[default: …; required]` the parser has written."""
+    description, extras = _EXTRAS.fullmatch(text).groups()  # type: ignore[union-attr]
+    shown = [translate(description)] if description else []
+    if extras:
+        shown.append(f"[{'; '.join(map(translate, extras.split('; ')))}]")
+    return "  ".join(shown)
+
+
+class _HelpContext(_Context):  # type: ignore[misc]
+    formatter_class = Formatter
+
+
+class Command(TyperCommand):
+    """A subcommand whose help is translated and wrapped as above."""
+
+    context_class = _HelpContext
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after the command's name in its usage."""
+        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+class Group(TyperGroup):
+    """A command with subcommands, likewise."""
+
+    context_class = _HelpContext
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after the command's name in its usage."""
+        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]

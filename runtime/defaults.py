@@ -1,0 +1,32 @@
+"""The default sampling parameters of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from issun.runtime.errors import BundleError, ParameterError
+from issun.runtime.manifest import Manifest
+from issun.runtime.sampling import SamplingParams
+
+
+def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
+    """Return the bundle's default sampling with `changes`; raises BundleError for a bad default.
+
+    An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger.
+    """
+    try:
+        defaults = SamplingParams(**{k: _to_tuples(v) for k, v in manifest.sampling.items()})
+    except (TypeError, ParameterError) as error:
+        raise BundleError(
+            "The manifest's sampling defaults are invalid: {reason}", reason=error
+        ) from error
+    most = changes.get("max_new_tokens")
+    if isinstance(most, int) and most > 0:
+        changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
+    return replace(defaults, **changes) if changes else defaults
+
+
+def _to_tuples(value: Any) -> Any:
+    """Convert JSON's lists to tuples."""
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
