@@ -49,6 +49,6 @@ if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(
 ):
     sys.excepthook = _report
     if "issun.cli.main" in sys.orig_argv:  # which imports much before it can say this itself
-        from issun.cli.interrupts import end_at_once
+        from issun.cli.interrupts import exit_on_interrupt
 
-        end_at_once()
+        exit_on_interrupt()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from issun.cli.interrupts import end_at_once
+from issun.cli.interrupts import exit_on_interrupt
 
 
 def main() -> None:
     """Run the command line; what that needs is imported where Ctrl-C cannot break it."""
-    end_at_once()
+    exit_on_interrupt()
     from issun.cli.main import main as run  # noqa: PLC0415
 
     run()

@@ -1,4 +1,4 @@
-"""`issun bench`: how fast and how large; `report` and `fit` read what it found."""
+"""`issun bench`: measures speed and memory; `report` and `fit` use the results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _FORMATS = ("terminal", "markdown", "csv", "json")
 
 
 def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
-    """`128,512` as numbers; raises ParameterError for anything else or out of range."""
+    """Parse comma-separated numbers such as `128,512`; raises ParameterError."""
     try:
         values = tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError:
@@ -151,7 +151,7 @@ def run(
         typer.Option(metavar="FILE", help=tr("Also print ratios to these older results.")),
     ] = None,
 ) -> None:
-    """Measure, store, print."""
+    """Run the measurements, store them, and print a table."""
     check_choice("format", form, _FORMATS)
     with needs_extra(_NEEDS):
         from issun.benchmarks import suite  # noqa: PLC0415
@@ -176,7 +176,7 @@ def run(
     )
     output = user_path(output)
     try:
-        found = suite.run(request, output, work and user_path(work), resume=resume, say=_say)
+        found = suite.run(request, output, work and user_path(work), resume=resume, report=_say)
     except KeyboardInterrupt:
         note("[stopped: the measurements so far are in {path}; resume with --resume]", path=output)
         raise
@@ -249,17 +249,17 @@ def fit(
         str, typer.Option(help=tr("Memory to leave for the system and other programs."))
     ] = "500MB",
 ) -> None:
-    """Say what fits, by measured peaks; without results, by those of the 1.3 B shape."""
+    """Print which engines fit, by measured peaks; without results, by those of the 1.3 B model."""
     from issun.benchmarks import fit as fitting  # noqa: PLC0415
     from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
     from issun.benchmarks.sizes import parse_size  # noqa: PLC0415
 
-    memory, kept = parse_size(ram), parse_size(reserve)
+    memory, reserved = parse_size(ram), parse_size(reserve)
     found = read_results(user_path(results) if results else PUBLISHED)
-    fits = fitting.fit(found, memory, reserve=kept)
+    fits = fitting.fit(found, memory, reserve=reserved)
     best = fits[0]
     advice = tr("Use {engine}: a context of {context:,} tokens fits.")
     if not best.context:
         advice = tr("None of the measured engines fits.")
-    print(fitting.describe(found, memory, fits, reserve=kept))
+    print(fitting.describe(found, memory, fits, reserve=reserved))
     print(f"\n{advice.format(engine=best.engine.label, context=best.context)}")

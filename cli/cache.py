@@ -1,4 +1,4 @@
-"""`issun cache`: the packed weights that loads map."""
+"""`issun cache`: manages the cache of packed weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(
     *,
     action: Annotated[str, typer.Argument(metavar="[list|verify|clear]")] = "list",
 ) -> None:
-    """List the entries, compare them with their hashes, or remove all."""
+    """List the entries, check them against their hashes, or remove all."""
     check_choice("action", action, _ACTIONS)
     cache = default_cache()
     if cache is None:
@@ -41,7 +41,7 @@ def _list(cache: WeightCache) -> None:
     for entry in entries:
         print(printable(f"{cache.size_of(entry.key) / 1e6:9,.1f} MB  {entry.bundle}"))
     note(
-        "{count} entries in {folder}, {size:,.1f} MB in total.",
+        "Entries in {folder}: {count}, {size:,.1f} MB in total.",
         count=len(entries),
         folder=cache.folder,
         size=sum(cache.size_of(entry.key) for entry in entries) / 1e6,

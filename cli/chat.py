@@ -1,4 +1,4 @@
-"""`issun chat`: a conversation on a terminal, or with a pipe: one message a line."""
+"""`issun chat`: a conversation in a terminal, or through a pipe with one message per line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from issun.runtime import Conversation, Model, ParameterError, Stream
 from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text
 
-_SLASHES = ("/", "／")  # the second is what an IME leaves
+_SLASHES = ("/", "／")  # the second is typed with an IME
 
 
 @opt.with_sampling
@@ -48,9 +48,9 @@ def run(
     trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
-    """Read messages and stream the answers to stdout until the input ends.
+    """Read messages and stream the answers to stdout until the end of input.
 
-    What fails is told, and the chat goes on; from a pipe it ends with exit code 2 then.
+    Errors are reported and the chat continues; from a pipe it then ends with exit code 2.
     """
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
@@ -61,7 +61,7 @@ def run(
             failed = 0
             with suppress(EOFError):
                 for line in _lines_of_stdin():
-                    failed += not _try(chat, line)
+                    failed += not _handle_safely(chat, line)
             if failed:
                 raise typer.Exit(2)
         else:
@@ -70,23 +70,23 @@ def run(
                     "The embedded model is a small demonstration that knows some geography, simple "
                     "arithmetic and short texts. `issun export` makes a bundle of a larger model."
                 )
-            _talk_on_terminal(chat, model, keep_history=history)
+            _run_interactively(chat, model, keep_history=history)
 
 
 class Chat:
-    """Answers messages and carries out commands; it prints, and owns nothing but its flags."""
+    """Answers messages and runs commands, and prints the results."""
 
     def __init__(self, conversation: Conversation, *, stats: bool) -> None:
         self.conversation, self.stats = conversation, stats
         self.commands = Commands(conversation)
-        self._stream: Stream | None = None  # the latest answer
+        self._stream: Stream | None = None  # of the latest answer
         self._stopped = False
 
     def handle(self, line: str) -> None:
-        """Carry out a command or answer a message; an empty line is ignored.
+        """Run a command or answer a message; an empty line is ignored.
 
-        A second slash makes a message of a text that begins with one. Raises EOFError for the
-        command that leaves, as reading does where the input ends.
+        A message that begins with a slash is written with two. Raises EOFError for /quit, as
+        reading does at the end of input.
         """
         self._stopped = False
         if not line.strip():
@@ -97,24 +97,22 @@ class Chat:
             text = line[1:] if line.startswith(_SLASHES) else line
             stream = self.conversation.stream(text)
         if stream is not None:
-            with closing(stream):  # whatever fails, the model is free for the next message
+            with closing(stream):  # frees the model for the next message, whatever fails
                 self._print_answer(stream)
 
     def stop(self) -> None:
-        """End the answer that runs or is about to begin; may be called from a signal handler."""
+        """Stop the running or starting answer; may be called from a signal handler."""
         self._stopped = True
         if self._stream:
-            with suppress(ParameterError):  # it has failed, or is just ending
+            with suppress(ParameterError):  # it has failed or is already ending
                 self._stream.cancel()
 
     def _print_answer(self, stream: Stream) -> None:
         self._stream = stream
-        if self._stopped:  # while the prompt was made
+        if self._stopped:  # stopped while the prompt was prepared
             stream.cancel()
         if stream.dropped_turns:
-            note(
-                "[dropped the {count} oldest turns to fit the context]", count=stream.dropped_turns
-            )
+            note("[old turns dropped to fit the context: {count}]", count=stream.dropped_turns)
         try:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)
@@ -134,7 +132,7 @@ class Chat:
             print_stats(completion)
 
 
-def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
+def _run_interactively(chat: Chat, model: Model, *, keep_history: bool) -> None:
     from issun.cli.terminal import Terminal  # noqa: PLC0415
 
     terminal = Terminal(keep_history=keep_history, commands=chat.commands.described())
@@ -146,18 +144,18 @@ def _talk_on_terminal(chat: Chat, model: Model, *, keep_history: bool) -> None:
     with _on_interrupt(chat.stop), suppress(EOFError):
         while True:
             try:
-                with _reading_ahead(chat.conversation):
+                with _prefilling_ahead(chat.conversation):
                     line = terminal.read()
-            except KeyboardInterrupt:  # the key, which is no signal there
+            except KeyboardInterrupt:  # the prompt reads Ctrl-C as a key, not as a signal
                 note("(Ctrl-D exits)")
             except ParameterError as error:
                 note("error: {message}", message=describe(error))
             else:
-                _try(chat, line)
+                _handle_safely(chat, line)
 
 
-def _try(chat: Chat, line: str) -> bool:
-    """Handle a line; whatever fails is told, and the conversation goes on. False for a failure."""
+def _handle_safely(chat: Chat, line: str) -> bool:
+    """Handle a line and report any error, so that the chat continues; False for an error."""
     try:
         chat.handle(line)
     except (EOFError, BrokenPipeError):  # nobody reads the answers any more
@@ -171,7 +169,7 @@ def _try(chat: Chat, line: str) -> bool:
 
 @contextmanager
 def _on_interrupt(act: Callable[[], object]) -> Iterator[None]:
-    """Let Ctrl-C call `act` and raise nothing, so that no work is left half done."""
+    """Let Ctrl-C call `act` instead of raising KeyboardInterrupt in the middle of work."""
     before = signal.signal(signal.SIGINT, lambda *_: act())
     try:
         yield
@@ -180,12 +178,12 @@ def _on_interrupt(act: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def _reading_ahead(conversation: Conversation) -> Iterator[None]:
-    """Read what the next prompt begins with, in a thread, for as long as nobody waits for it."""
+def _prefilling_ahead(conversation: Conversation) -> Iterator[None]:
+    """Prefill the start of the next prompt in a thread while the user types."""
     stop = threading.Event()
 
     def read() -> None:
-        with suppress(Exception):  # what is wrong is told when the message is answered
+        with suppress(Exception):  # an error is reported when the message is answered
             conversation.read_ahead(stop.is_set)
 
     thread = threading.Thread(target=read, daemon=True)

@@ -18,11 +18,11 @@ _SETTABLE = {
     if kind in (int, float) and name != "logprobs"
 } | {"seed": int}
 
-_ALIASES = ("/exit", "/bye")  # of /quit, as other programs call it
+_ALIASES = ("/exit", "/bye")  # other programs' names for /quit
 
 
 class Commands:
-    """Carries out commands on a conversation; some of them answer."""
+    """Runs commands on a conversation; some of them generate an answer."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._chat = conversation
@@ -44,15 +44,15 @@ class Commands:
         self._table |= dict.fromkeys(_ALIASES, self._table["/quit"])
 
     def described(self) -> dict[str, str]:
-        """The commands, and what each does in the reader's language."""
+        """The commands with their descriptions in the reader's language."""
         return {name: tr(text) for name, (text, _) in self._table.items()}
 
     def run(self, line: str) -> Stream | None:
-        """Carry out the command on `line`; gives a stream where the model is to answer.
+        """Run the command in `line`; returns a stream if the command generates an answer.
 
-        Raises ParameterError for an unknown command, and what the command raises.
+        Raises ParameterError for an unknown command, and what the command itself raises.
         """
-        # As an IME leaves it: a full-width slash or space is as good.
+        # With an IME, the slash and the space may be full-width.
         name, *rest = line.split(maxsplit=1)
         name, argument = unicodedata.normalize("NFKC", name).lower(), "".join(rest)
         if name not in self._table:
@@ -90,7 +90,7 @@ class Commands:
 
     def _load(self, path: str) -> None:
         self._chat.load(_required(path, "/load FILE"))
-        note("[loaded {count} turns]", count=len(self._chat.turns))
+        note("[turns loaded: {count}]", count=len(self._chat.turns))
 
     def _set(self, argument: str) -> None:
         name, *rest = argument.split(maxsplit=1) or [""]

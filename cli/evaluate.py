@@ -1,4 +1,4 @@
-"""`issun evaluate`: how often a bundle answers the questions of a table right."""
+"""`issun evaluate`: measures how often a bundle answers the questions of a table correctly."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Ask every question many times, and print how often the answer was right."""
+    """Ask every question many times and print the rate of correct answers."""
     check_choice("format", formats, _NAMES)
     output = _output(as_json)
     questions = read_table(table)
@@ -85,19 +85,21 @@ def run(
                     progress=lambda done, total: update("ask", done, total),
                 )
         except EvaluationStopped as stopped:
-            note("[stopped after {rows} rows]", rows=len(stopped.report.rows))
+            note("[stopped; rows completed: {rows}]", rows=len(stopped.report.rows))
             _show(stopped.report, output)
             raise
     _show(report, output)
 
 
 def _output(name: str | None) -> Path | None:
-    """The file for the JSON, `-` for stdout; raises ParameterError before the long work."""
+    """The file for the JSON, `-` for stdout; raises ParameterError early if it is invalid."""
     if name is None or name == "-":
         return None if name is None else Path(name)
     path = user_path(opt.utf8(name))
     if path.is_dir() or not path.parent.is_dir():
-        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=path)
+        raise ParameterError(
+            "{path} is a folder, or its folder does not exist: name a file.", path=path
+        )
     return path
 
 

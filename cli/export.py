@@ -1,4 +1,4 @@
-"""`issun export`: a checkpoint becomes a bundle."""
+"""`issun export`: exports a checkpoint to a bundle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(
         Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new bundle."))
     ],
     precision: Annotated[
-        str | None, typer.Option(help="float32, int8, int4", show_default="int8")
+        str | None, typer.Option(help=tr("float32, int8 or int4 (default: int8)."))
     ] = None,
     kv_cache: Annotated[
         str,
@@ -90,7 +90,7 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help=tr("Replace an existing bundle."))] = False,
 ) -> None:
-    """Export `source` and say what came out."""
+    """Export `source` and print a summary."""
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.export import ExportOptions, export  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):

@@ -1,14 +1,14 @@
-"""What an entry point needs beyond the plain installation."""
+"""Errors for modules that need an extra, such as `pip install 'issun[server]'`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from issun.cli.interrupts import end_at_once, raise_interrupts
+from issun.cli.interrupts import exit_on_interrupt, raise_on_interrupt
 from issun.runtime.errors import IssunError
 
-# What the distributions of pyproject.toml's extras are imported as, and the smallest extra.
+# The modules of the optional dependencies, and the smallest extra that installs each.
 EXTRAS = {
     "huggingface_hub": "export",
     "ml_dtypes": "export",
@@ -35,21 +35,21 @@ EXTRAS = {
 
 @contextmanager
 def needs_extra(message: str) -> Iterator[None]:
-    """Around imports: a `{module}` that is missing becomes the error `message`.
+    """Turn a missing module into the error `message`, whose field is `{module}`; wraps imports.
 
-    Ctrl-C ends the process meanwhile, where it would break an import half way.
+    Meanwhile Ctrl-C kills the process, since an interrupted import may raise any error.
     """
-    end_at_once()
+    exit_on_interrupt()
     try:
         yield
     except ModuleNotFoundError as error:
         raise IssunError(message, module=error.name) from error
     finally:
-        raise_interrupts()
+        raise_on_interrupt()
 
 
 def missing_extra(error: ModuleNotFoundError) -> IssunError | None:
-    """The error that names the extra which a missing module comes with; None for another module."""
+    """The error that names the extra of a missing module; None for other modules."""
     module = (error.name or "").partition(".")[0]
     if module not in EXTRAS:
         return None

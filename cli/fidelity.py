@@ -1,4 +1,4 @@
-"""`issun bench fidelity`: how far a bundle is from the model that it was made from."""
+"""`issun bench fidelity`: compares a bundle with the model that it was made from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from issun.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
-    from issun.benchmarks.by_layer import Hurt
+    from issun.benchmarks.by_layer import LayerSensitivity
     from issun.benchmarks.fidelity import Fidelity
 
 _WORST = 10
@@ -72,8 +72,8 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all results as JSON."))] = False,
 ) -> None:
-    """Compare the two on a text and in their answers, and keep what was found in the bundle."""
-    from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
+    """Compare the models on a text and by their answers, and record the result in the bundle."""
+    from issun.benchmarks.fidelity import compare, load_text  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
@@ -84,7 +84,7 @@ def run(
         kinds = [kind for kind in kinds if kind == kv_cache]
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
-    content = read_named(text)
+    content = load_text(text)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
@@ -92,13 +92,13 @@ def run(
         "bundle": tr("running the bundle"),
         "answers": tr("generating answers"),
     }
-    place = user_path(work) if work else _beside(bundle.resolve(), against.resolve())
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    folder = user_path(work) if work else _default_work(bundle.resolve(), against.resolve())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ParameterError(
-            "{path} is not a writable folder: give another with --work.", path=place
+            "{path} is not a writable folder: give another with --work.", path=folder
         )
     found: dict[KVCacheType, Fidelity] = {}
-    with _reference(against, place, tokenizer) as (reference, name), Bars(stages) as progress:
+    with _reference(against, folder, tokenizer) as (reference, name), Bars(stages) as progress:
         for kind, fidelity in compare(
             reference,
             bundle,
@@ -108,14 +108,14 @@ def run(
             kv_caches=kinds,
             answers=answers,
             trust=trust,
-            work=place,
+            work=folder,
             progress=progress,
         ):
             found[kind] = fidelity
             if not as_json:
                 _print(kind, fidelity)
             if keep:
-                _keep(bundle, manifest, kind, fidelity)
+                _record(bundle, manifest, kind, fidelity)
     hurt = _by_layer(against, manifest, content[1], tokenizer) if layers else []
     if as_json:
         figures: dict[str, object] = {**found} | ({"by_layer": hurt} if layers else {})
@@ -133,7 +133,9 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
         raise ParameterError("{path} has no linear layers quantized by issun.", path=bundle)
 
 
-def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[Hurt]:
+def _by_layer(
+    against: Path, manifest: Manifest, text: str, tokenizer: str | None
+) -> list[LayerSensitivity]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer
@@ -147,15 +149,15 @@ def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | Non
         )
 
 
-def _beside(bundle: Path, against: Path) -> Path:
-    """Where temporary files go, which are large: a system's own place for them may be memory."""
+def _default_work(bundle: Path, against: Path) -> Path:
+    """The folder for temporary files; they are large, and the system's own may be in memory."""
     inside = against in (bundle.parent, *bundle.parent.parents)
     return against.parent if inside else bundle.parent
 
 
 @contextmanager
 def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tuple[Path, str]]:
-    """The float32 bundle of a checkpoint, or the one that was named; and a name to keep."""
+    """The float32 bundle, made from the checkpoint if necessary, and its name for the record."""
     if (against / MANIFEST_NAME).is_file():
         manifest = read_manifest(against)
         if manifest.precision.name != "float32":
@@ -176,8 +178,8 @@ def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tup
         yield bundle, made.source.name
 
 
-def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:
-    """Put the figures beside those that the bundle has by now."""
+def _record(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:
+    """Add the figures to those that are already recorded in the bundle."""
     try:
         manifest = read_manifest(bundle)
         if manifest.bundle_id != measured.bundle_id:
@@ -185,8 +187,8 @@ def _keep(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) 
                 "The result was not recorded: {bundle} has been replaced meanwhile.", bundle=bundle
             )
             return
-        kept = manifest.fidelity | {kind: msgspec.to_builtins(found)}
-        write_manifest(bundle, msgspec.structs.replace(manifest, fidelity=kept))
+        recorded = manifest.fidelity | {kind: msgspec.to_builtins(found)}
+        write_manifest(bundle, msgspec.structs.replace(manifest, fidelity=recorded))
     except OSError as error:
         note(
             "The result cannot be recorded in {bundle}: {reason}",

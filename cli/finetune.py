@@ -1,4 +1,4 @@
-"""`issun finetune`: a checkpoint learns from instructions and chats."""
+"""`issun finetune`: fine-tunes a checkpoint on instructions and chats."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def run(
         str | None, typer.Option(envvar="HF_TOKEN", help=tr("Access token for the hub."))
     ] = None,
 ) -> None:
-    """Fine-tune `base`; the table of the epochs goes to stdout."""
+    """Fine-tune `base` and print a table of the epochs."""
     recipe = Recipe(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -150,10 +150,10 @@ def run(
 
 
 class Accuracy:
-    """The evaluation with a table of questions, as `issun evaluate` does it."""
+    """Evaluates with a table of questions, as `issun evaluate` does."""
 
     def __init__(self, table: Path | None, samples: int) -> None:
-        """Read the table at once; raises TableError or ParameterError."""
+        """Read the table; raises TableError or ParameterError."""
         from issun.benchmarks.accuracy import read_table  # noqa: PLC0415
 
         if samples < 1:
@@ -168,7 +168,7 @@ class Accuracy:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a resumed run must have alike."""
+        """The settings that a resumed run must not change."""
         digest = hashlib.sha256(repr(self.table).encode()).hexdigest()
         return {"table": digest[:16], "samples": self.samples}
 
@@ -188,7 +188,7 @@ def _print_table(outcome: Outcome) -> None:
 
 
 def _resuming_command() -> str:
-    """This command with --resume, and without a token, which is not to be shown."""
+    """This command with --resume and without the token, which must not be shown."""
     words = [word for word in sys.argv[1:] if word != "--resume"]
     shown = [
         word

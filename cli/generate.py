@@ -1,4 +1,4 @@
-"""`issun generate`: one instruction, one answer."""
+"""`issun generate`: answers one instruction."""
 
 from __future__ import annotations
 
@@ -82,18 +82,18 @@ def run(
     trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
-    """Answer an instruction on stdout, as it comes."""
-    bundle, instruction = _asked(first, second, instruction)
+    """Stream the answer to an instruction to stdout."""
+    bundle, instruction = _bundle_and_instruction(first, second, instruction)
     if instruction == "-" and input_text == "-":
         raise ParameterError("Only one of the instruction and --input can be read from stdin.")
     instruction = _text(instruction)
     input_text = None if input_text is None else _text(input_text)
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
-    wanted = _wanted(json_schema, choices, regex)
+    constraint_request = _requested_constraint(json_schema, choices, regex)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
-        stream, accepts = _start(model, instruction, input_text, wanted, sampling)
+        stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -113,18 +113,18 @@ def _start(
     model: Model,
     instruction: str,
     input_text: str | None,
-    wanted: tuple[str, Any] | None,
+    constraint_request: tuple[str, Any] | None,
     sampling: dict[str, Any],
 ) -> tuple[Stream, Callable[[Completion], bool]]:
-    """Start the answer; gives what says whether it is whole, too."""
+    """Start the answer; also returns a predicate for complete answers."""
     params = make_params(model.manifest, **sampling)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
-    if not wanted:
+    if not constraint_request:
         return model.stream(make_prompt(""), params), lambda completion: True
-    name, value = wanted
+    name, value = constraint_request
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
     if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
@@ -135,33 +135,35 @@ def _start(
     return stream, lambda completion: constraint.accepts(completion.ids)
 
 
-def _wanted(
+def _requested_constraint(
     schema: Path | None, choices: list[str] | None, regex: str | None
 ) -> tuple[str, Any] | None:
-    """Which constraint is asked for, by the name of what makes it, and of what."""
-    asked: dict[str, Any] = {}
+    """The requested constraint: the name of its factory method, and the argument."""
+    requested: dict[str, Any] = {}
     if schema is not None:
-        asked["json_schema"] = _schema(schema)
+        requested["json_schema"] = _schema(schema)
     if choices:
-        asked["choices"] = [opt.utf8(text) for text in choices]
+        requested["choices"] = [opt.utf8(text) for text in choices]
     if regex is not None:
-        asked["regex"] = opt.utf8(regex)
-    if len(asked) > 1:
-        raise ParameterError("Give only one of {asked}.", asked=" and ".join(asked))
-    return next(iter(asked.items()), None)
+        requested["regex"] = opt.utf8(regex)
+    if len(requested) > 1:
+        raise ParameterError("Give only one of {requested}.", requested=" and ".join(requested))
+    return next(iter(requested.items()), None)
 
 
-def _asked(first: str | None, second: str | None, option: str | None) -> tuple[Path | None, str]:
-    """The bundle and the instruction, of which the first argument may be either.
+def _bundle_and_instruction(
+    first: str | None, second: str | None, option: str | None
+) -> tuple[Path | None, str]:
+    """The bundle and the instruction; the first argument may be either.
 
-    Raises ParameterError where there is no instruction or two, BundleError for a bundle that is
-    none when it stands alone.
+    Raises ParameterError if there is no instruction or more than one, and BundleError if the only
+    argument is a folder but not a bundle.
     """
     if second is not None and option is not None:
         raise ParameterError("Give the instruction once: as an argument, or with --instruction.")
     instruction = second if option is None else option
-    if instruction is None and first is not None and not _means_bundle(first):
-        if os.path.isfile(first):  # noqa: PTH113 - a text too long for a name is no error
+    if instruction is None and first is not None and not _looks_like_bundle(first):
+        if os.path.isfile(first):  # noqa: PTH113 - no error for texts too long for a file name
             note(
                 "[{path} is a file, but its name was taken as the instruction; to read the "
                 "file: - < FILE]",
@@ -176,8 +178,8 @@ def _asked(first: str | None, second: str | None, option: str | None) -> tuple[P
     return bundle, instruction
 
 
-def _means_bundle(argument: str) -> bool:
-    """True for a folder, and for what only a path begins with."""
+def _looks_like_bundle(argument: str) -> bool:
+    """True for a folder, and for an argument that begins like a path."""
     return bool(_PATH.match(argument)) or os.path.isdir(argument)  # noqa: PTH112 - as above
 
 

@@ -68,7 +68,7 @@ class Formatter(_HelpFormatter):  # type: ignore[misc]
             self._write_entry(name, _translate_extras(text), column)
 
     def _write_entry(self, name: str, text: str, column: int | None = None) -> None:
-        """`text` in lines from `column` on, the first beside `name` where there is room."""
+        """Write `name`, and `text` from `column` on, in the same line if `name` is short enough."""
         column = columns(name) + 1 if column is None else column
         body = self._wrapped(text, column)
         start = " " * self.current_indent + name

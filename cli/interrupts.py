@@ -1,6 +1,6 @@
-"""Ctrl-C: what it does where Python's way, a KeyboardInterrupt anywhere, does harm.
+"""Ctrl-C at times when a KeyboardInterrupt at an arbitrary place would do harm.
 
-The entry point imports this first, so it imports nothing that takes time.
+The entry point imports this module first, so it must not import anything slow.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 import signal
 
 
-def end_at_once() -> None:
-    """Let Ctrl-C end the process by its signal, without a word, until `raise_interrupts`.
+def exit_on_interrupt() -> None:
+    """Let Ctrl-C kill the process silently until `raise_on_interrupt`.
 
-    For imports: one that is interrupted half way may end in any error, and C code prints some.
+    Used around imports: an interrupted import may raise any error, and C code may print some.
     """
     _replace(signal.default_int_handler, signal.SIG_DFL)
 
 
-def raise_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt, as Python does from its start."""
+def raise_on_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, which is Python's default."""
     _replace(signal.SIG_DFL, signal.default_int_handler)
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether an error is a KeyboardInterrupt or, as libraries raise others for it, came of one."""
+    """Whether an error is a KeyboardInterrupt or was caused by one."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
@@ -33,9 +33,9 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 
 def _replace(old: object, new: object) -> None:
-    """Set the handler where it is `old`: nohup, and `&` in a script, let Ctrl-C be ignored."""
+    """Set the handler only if it is `old`: under nohup, for example, Ctrl-C is ignored."""
     if signal.getsignal(signal.SIGINT) is old:
         try:
             signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
-        except ValueError:  # another thread than the main one, which gets no interrupts
+        except ValueError:  # not the main thread, so interrupts do not arrive here
             return

@@ -1,4 +1,4 @@
-"""Messages in the reader's language, from the catalogues in `locale`; English without one."""
+"""Messages in the reader's language, from the gettext catalogues in `locale`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def _catalogue(code: str) -> gettext.NullTranslations:
 
 
 def tr(template: str) -> str:
-    """The template in the reader's language; English where there is no translation."""
+    """The translation of a template; the English template if there is none."""
     return _catalogue(language()).gettext(template)
 
 
 def mark(template: str) -> str:
-    """Mark a template for the catalogues; `tr` translates it where it is shown."""
+    """Mark a template for extraction; it is translated by `tr` where it is shown."""
     return template
 
 
 def recognize(text: str, templates: Iterable[str]) -> str:
-    """An English text in the reader's language where it has the form of one of the templates.
+    """Translate an English text that matches one of the templates; return other texts unchanged.
 
-    For what libraries and the system say, in English whatever the language. A field `message` is
-    recognized likewise.
+    For texts of libraries and the system, which are English in every language. A field `message` is
+    translated in the same way.
     """
     for template in templates:
         if found := _pattern(template).fullmatch(text):
@@ -63,7 +63,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def note(template: str, **values: object) -> None:
-    """Tell the reader something, on stderr; the answer alone goes to stdout."""
+    """Print a translated message on stderr; stdout is for the answer only."""
     show(tr(template).format(**values))
 
 
@@ -73,7 +73,7 @@ def show(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters: what a model or a file says must not steer a terminal."""
+    """`text` without control characters, so that no model or file can control the terminal."""
     return "".join(c for c in text if c in "\n\t" or not _is_control(c))
 
 

@@ -1,4 +1,4 @@
-"""The command `issun`: one thin file a subcommand, UTF-8 everywhere."""
+"""The command `issun`; each subcommand has its own module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 import issun
 from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, kit, serve
 from issun.cli.help import Command, Group
-from issun.cli.interrupts import end_at_once, raise_interrupts
+from issun.cli.interrupts import exit_on_interrupt, raise_on_interrupt
 from issun.cli.language import tr
 from issun.cli.reporting import exit_code_of
 from issun.cli.usage import is_usage_error, report_usage_error
@@ -61,12 +61,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line: 0 well, 2 for a user's mistake, 130 for Ctrl-C."""
-    sys.excepthook = issun._report  # for an interrupt behind an interrupt
-    end_at_once()
+    """Run the command line; exits with 0, with 2 for a user's mistake, or with 130 for Ctrl-C."""
+    sys.excepthook = issun._report  # for an interrupt during the handling of another
+    exit_on_interrupt()
     _open_streams()
     try:
-        raise_interrupts()
+        raise_on_interrupt()
         sys.exit(app(prog_name="issun", standalone_mode=False))
     except BaseException as error:
         if is_usage_error(error):
@@ -76,11 +76,11 @@ def main() -> None:
             raise
         sys.exit(code)
     finally:
-        end_at_once()  # the interpreter's own end would print a traceback
+        exit_on_interrupt()  # Ctrl-C during the interpreter's shutdown would print a traceback
 
 
 def _open_streams() -> None:
-    """UTF-8 whatever the locale; a stream that the caller has closed reads and takes nothing."""
+    """Use UTF-8 in every locale, and the null device for streams that the caller has closed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115

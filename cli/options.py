@@ -43,7 +43,7 @@ Trust = Annotated[
 ]
 Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
 
-# Every sampling parameter that the command line has: its type and what it does.
+# The command line's sampling parameters: type and help text.
 SAMPLING: dict[str, tuple[Any, str]] = {
     "temperature": (
         float,
@@ -81,9 +81,9 @@ SAMPLING: dict[str, tuple[Any, str]] = {
 
 
 def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` an option for each sampling parameter; `sampling` holds those given.
+    """Add an option for each sampling parameter to `command`; `sampling` gets those given.
 
-    Values are checked before the command runs, so that a slip is told before a model is loaded.
+    The values are checked first, so that a mistake is reported before a model is loaded.
     """
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["sampling"]
@@ -112,7 +112,7 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def stdin_error(raw: bytes, damaged: ParameterError) -> ParameterError:
-    """The error that names how to convert `raw`; `damaged` where its encoding is not known."""
+    """The error that says how to convert `raw` to UTF-8; `damaged` if its encoding is unknown."""
     encoding = guess_encoding(raw)
     if encoding is None:
         return damaged
@@ -127,7 +127,7 @@ def stdin_error(raw: bytes, damaged: ParameterError) -> ParameterError:
 
 
 def utf8(argument: str) -> str:
-    """A command-line argument as UTF-8, whatever the locale; raises ParameterError if it is not."""
+    """Decode a command-line argument as UTF-8 in any locale; raises ParameterError."""
     try:
         return os.fsencode(argument).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Progress bars on stderr: one a stage, with counts or bytes and the time left."""
+"""Progress bars on stderr: one per stage, with counts or bytes and the remaining time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Bars:
-    """Bars for stages by name, shown under the names here; silent where stderr is no terminal."""
+    """Progress bars with a label for each stage; silent if stderr is not a terminal."""
 
     def __init__(self, names: Mapping[str, str], *, in_bytes: bool = False) -> None:
         from rich.console import Console  # noqa: PLC0415
@@ -34,16 +34,16 @@ class Bars:
         )
 
     def __enter__(self) -> Self:
-        """Show them."""
+        """Show the bars."""
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the bars as they are."""
+        """Stop updating the bars."""
         self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` of a stage are there."""
+        """Show that `done` of `total` units of a stage are done."""
         if stage not in self._tasks:
             name = self._names.get(stage, stage)
             self._tasks[stage] = self._bars.add_task(name, total=total)

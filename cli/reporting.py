@@ -1,4 +1,4 @@
-"""What ends a program early, as one line and an exit code."""
+"""Reports errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from issun.cli.language import mark, note, recognize, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
 
-# Why something failed, as the system or the runtime says it within a message.
+# Reasons for failures, as the system or the runtime puts them into other messages.
 _REASONS = (
     mark("No such file or directory"),
     mark("Permission denied"),
@@ -43,7 +43,7 @@ _REASONS = (
 
 
 def exit_code_of(error: BaseException) -> int | None:
-    """2 for a user's mistake, which is reported on stderr, and 130 for Ctrl-C; None for a bug."""
+    """The exit code: 2 for a user's mistake, after reporting it, 130 for Ctrl-C, None for a bug."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     if (message := message_of(error)) is None:
@@ -55,7 +55,7 @@ def exit_code_of(error: BaseException) -> int | None:
 
 
 def message_of(error: BaseException) -> str | None:
-    """What is wrong, in one line, where a user can mend it; None for a bug and an interrupt."""
+    """A one-line message for an error that a user can fix; None for a bug or an interrupt."""
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
         return named + _translate(reason_of(error))
@@ -65,7 +65,7 @@ def message_of(error: BaseException) -> str | None:
 
 
 def describe(error: IssunError) -> str:
-    """The error's one line in the reader's language."""
+    """The error's message in the reader's language, as one line."""
     values = {
         name: "; ".join(map(_translate, str(value).split("; ")))
         if name in ("reason", "faults")
@@ -80,7 +80,7 @@ def _translate(reason: str) -> str:
 
 
 def _discard_output() -> None:
-    """Keep the interpreter from failing again over output that cannot be written."""
+    """Drop buffered output that cannot be written, so that the interpreter can exit."""
     try:
         sys.stdout.flush()
     except OSError:

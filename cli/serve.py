@@ -1,4 +1,4 @@
-"""`issun serve`: a bundle behind the OpenAI dialect, and a chat page."""
+"""`issun serve`: serves a bundle with an OpenAI-compatible API and a chat page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speed and memory of an answer, for people who measure."""
+"""Speed and memory of an answer, for `--stats`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from issun.runtime import Completion
 
 
 def print_stats(completion: Completion) -> None:
-    """One line on stderr: tokens, speed, time to the first token, memory now and at its peak."""
+    """Print tokens, speed, time to the first token, and current and peak memory on stderr."""
     timings = completion.timings
     note(
         "[{new} tokens, {speed:.1f} tokens/s, first token {first:.2f} s, prompt {prompt} tokens "
@@ -25,7 +25,7 @@ def print_stats(completion: Completion) -> None:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process."""
+    """Resident memory of this process in bytes."""
     import psutil  # noqa: PLC0415
 
     resident: int = psutil.Process().memory_info().rss
@@ -33,7 +33,7 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """The largest resident memory that the kernel has seen of this process."""
+    """Peak resident memory of this process in bytes."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The line a person types: wide characters, IME, history, several lines."""
+"""The input line in a terminal: wide characters, IME, history, multiple lines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from issun.runtime import ParameterError
 
 
 class Terminal:
-    """Reads messages from the terminal; the prompt never goes to a redirected stdout."""
+    """Reads messages from the terminal; the prompt is never written to a redirected stdout."""
 
     def __init__(self, *, keep_history: bool, commands: Mapping[str, str]) -> None:
-        """`commands` are completed at Tab, and shown with what each does."""
+        """Tab completes the names of `commands` and shows their descriptions."""
         history = _open_history() if keep_history else InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
             history=history,
@@ -35,7 +35,7 @@ class Terminal:
 
     def read(self) -> str:
         """The next message; raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
-        # Its own handler of the signal would leave Python's behind for a moment.
+        # prompt_toolkit's signal handler would briefly restore Python's default one.
         text = self._session.prompt("> ", handle_sigint=False)
         if any("\udc80" <= character <= "\udcff" for character in text):
             raise ParameterError("The input is not UTF-8; nothing was sent.")
@@ -43,7 +43,7 @@ class Terminal:
 
 
 class _History(FileHistory):
-    """A history file that cannot be read or written any more keeps nobody from talking."""
+    """A history file whose read and write errors are ignored."""
 
     def load_history_strings(self) -> Iterator[str]:
         with suppress(OSError):
@@ -55,7 +55,7 @@ class _History(FileHistory):
 
 
 class _CommandCompleter(Completer):
-    """The names of commands that begin as the text does."""
+    """Completes the names of commands."""
 
     def __init__(self, commands: Mapping[str, str]) -> None:
         self._commands = commands
@@ -83,7 +83,7 @@ def _keys() -> KeyBindings:
 
 
 def _open_history() -> History:
-    """The history file, which only its owner can read; in memory where it cannot be written."""
+    """The history file, readable only by its owner; in memory if it cannot be written."""
     from platformdirs import user_state_path  # noqa: PLC0415
 
     path = user_state_path("issun", appauthor=False) / "history"

@@ -39,7 +39,7 @@ _TEMPLATES = (
 
 
 def translate(text: str) -> str:
-    """A text of the parser in the reader's language; any other text as it is."""
+    """Translate a text of the parser; return other texts unchanged."""
     return recognize(text, _TEMPLATES)
 
 

@@ -198,11 +198,11 @@ class WeightCache:
         for entry in self.entries():
             kept += self.size_of(entry.key)
             if kept + size > MAX_CACHE_BYTES:
-                with suppress(OSError):  # in use on Windows: it will be removed another time
+                with suppress(OSError):  # in use on Windows: it is evicted another time
                     self._remove(entry.key)
 
     def _remove(self, key: str) -> None:
-        """Remove an entry if it exists; raises OSError if it is in use on Windows."""
+        """Remove an entry, if there is one; raises OSError if it is in use on Windows."""
         with suppress(FileNotFoundError):
             _delete(self.folder / key)
 
@@ -256,7 +256,7 @@ def default_cache() -> WeightCache | None:
 
 
 def _delete(folder: Path) -> None:
-    """Remove an entry's folder completely, or not at all if Windows has its weights mapped."""
+    """Remove an entry's folder; nothing of it if Windows has its weights mapped."""
     (folder / _DATA).unlink(missing_ok=True)
     shutil.rmtree(folder)
 

@@ -1,4 +1,4 @@
-"""The ASGI application: a model in, addresses out."""
+"""The ASGI application."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from issun.server import routes
 from issun.server.chat import chat_completions
 from issun.server.completions import completions
 from issun.server.description import description
-from issun.server.elsewhere import not_found
 from issun.server.errors import ApiError, MethodError, ServerError
 from issun.server.front import Front, request_id
 from issun.server.guard import Guard
@@ -32,15 +31,16 @@ from issun.server.origins import Cors, origin_of
 from issun.server.responses import responses
 from issun.server.scheduler import Scheduler
 from issun.server.service import Service, error_response
+from issun.server.unknown_paths import not_found
 
-_MOST_SLOTS = 16  # where the options leave it to the memory
-_SHARE = 4  # of the free memory one part is for the KV cache, where the options do not say
+_MAX_SLOTS = 16  # if neither slots nor memory is given
+_SHARE = 4  # the KV cache gets 1/_SHARE of the free memory by default
 
 
 def make_app(model: Model, options: ServerOptions) -> Starlette:
-    """The application that serves `model`; it closes with the server.
+    """The application that serves `model`.
 
-    Raises ServerError when not one slot fits into the memory for the KV cache.
+    Raises ServerError when the KV cache has no room for a single slot.
     """
     metrics = Metrics()
     scheduler = Scheduler(
@@ -66,7 +66,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.stop()
         model.stop_compiling()
         await run_in_threadpool(scheduler.join)
-        model.resume_compiling()  # whoever has the model may use it again
+        model.resume_compiling()  # the caller may use the model again
 
     app = Starlette(
         routes=[
@@ -98,7 +98,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
 
 
 def count_slots(model: Model, options: ServerOptions) -> int:
-    """How many answers run at a time; raises ServerError when the memory does not hold them."""
+    """How many answers run at the same time; raises ServerError if they do not fit into memory."""
     if not isinstance(model.decoder, IssunDecoder):
         raise ServerError("A bundle exported with Optimum cannot be served: export it with issun.")
     size = model.decoder.slot_bytes
@@ -111,20 +111,20 @@ def count_slots(model: Model, options: ServerOptions) -> int:
             total=machine.total / 1e6,
         )
     if options.kv_memory is None and options.slots is None:
-        # Memory is taken as slots fill, so one is always worth a try.
-        return max(1, min(free // _SHARE // size, _MOST_SLOTS))
+        # Memory is only allocated as slots fill up, so one slot is always allowed.
+        return max(1, min(free // _SHARE // size, _MAX_SLOTS))
     memory = options.kv_memory or free
     room = memory // size
-    wanted = options.slots or max(1, min(room, _MOST_SLOTS))
-    if room < wanted:
+    slots = options.slots or max(1, min(room, _MAX_SLOTS))
+    if room < slots:
         raise ServerError(
             "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV "
             "cache: raise --kv-memory, lower --slots, or use an int8 KV cache.",
-            wanted=wanted,
+            wanted=slots,
             size=size / 1e6,
             memory=memory / 1e6,
         )
-    return wanted
+    return slots
 
 
 def _middleware(options: ServerOptions) -> list[Middleware]:
@@ -135,7 +135,7 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     response = error_response(error)
-    response.headers["X-Request-Id"] = request_id(request.headers)  # a failure comes past Front
+    response.headers["X-Request-Id"] = request_id(request.headers)  # unhandled errors bypass Front
     return response
 
 
@@ -156,8 +156,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
                 allow=allow,
             )
         )
-    return error_response(ApiError("The request cannot be understood."))
+    return error_response(ApiError("The request is malformed."))
 
 
 async def _on_gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
+    return Response(status_code=499)  # the client has disconnected

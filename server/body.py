@@ -1,4 +1,4 @@
-"""A JSON body -> a request: what asks for nothing is left out, what is not known is refused."""
+"""Parses JSON bodies into request types; unknown fields that would have an effect are rejected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from msgspec import inspect as kinds
 
 from issun.runtime.files import as_utf8
 from issun.server.errors import ApiError, UnsupportedError
+from issun.server.ignored import ACTIVE_WHEN_EMPTY, ALTERNATIVES
 from issun.server.types import Body
-from issun.server.unused import ASKS_BY_BEING_THERE, INSTEAD
 
 _T = TypeVar("_T", bound=Body)
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -25,11 +25,11 @@ _KINDS: dict[type, tuple[type[kinds.Type], ...]] = {
     list: (kinds.ListType,),
     dict: (kinds.DictType, kinds.StructType),
 }
-_SHOWN = 100  # characters of a value or a path that an error has
+_SHOWN = 100  # maximum length of a value or a path in an error
 
 
 def parse(raw: bytes, kind: type[_T]) -> _T:
-    """Read a body; raises ApiError that has the path of what is wrong."""
+    """Parse a body; raises ApiError with the path of what is wrong."""
     try:
         value = msgspec.json.decode(as_utf8(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -38,27 +38,27 @@ def parse(raw: bytes, kind: type[_T]) -> _T:
     return convert(value, kind)
 
 
-def convert(value: Any, kind: type[_T], place: str = "") -> _T:
-    """What stands at `place` of a body, decoded, as `kind`; raises ApiError as `parse` does."""
+def convert(value: Any, kind: type[_T], path: str = "") -> _T:
+    """Convert the decoded value at path `path` of a body; raises ApiError as `parse` does."""
     try:
-        return msgspec.convert(_tidy(value, _described(kind), place), kind)
+        return msgspec.convert(_tidy(value, _described(kind), path), kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error, value, place) from error
+        raise _invalid(error, value, path) from error
 
 
-def refused(place: str, template: str, /, **values: object) -> ApiError:
-    """The error about what stands at a path of the body and cannot be done here."""
-    return _about(UnsupportedError, place, template, values)
+def unsupported(path: str, template: str, /, **values: object) -> ApiError:
+    """The error for a value, given by its path in the body, that this server does not support."""
+    return _about(UnsupportedError, path, template, values)
 
 
-def invalid(place: str, template: str, /, **values: object) -> ApiError:
-    """The error about what stands at a path of the body and is wrong."""
-    return _about(ApiError, place, template, values)
+def invalid(path: str, template: str, /, **values: object) -> ApiError:
+    """The error for an invalid value, given by its path in the body."""
+    return _about(ApiError, path, template, values)
 
 
-def _about(kind: type[ApiError], place: str, template: str, values: dict[str, object]) -> ApiError:
-    error = kind(f"{{place}}: {template}", place=place[:_SHOWN], **values)
-    error.param = place[:_SHOWN]
+def _about(kind: type[ApiError], path: str, template: str, values: dict[str, object]) -> ApiError:
+    error = kind(f"{{path}}: {template}", path=path[:_SHOWN], **values)
+    error.param = path[:_SHOWN]
     return error
 
 
@@ -67,51 +67,50 @@ def _described(kind: type[Body]) -> kinds.Type:
     return kinds.type_info(kind)
 
 
-def _tidy(value: Any, kind: kinds.Type, place: str) -> Any:
-    """`value` without the fields that ask for nothing; raises UnsupportedError for others.
+def _tidy(value: Any, kind: kinds.Type, path: str) -> Any:
+    """`value` without ignored fields; raises UnsupportedError for other unknown fields.
 
-    What is null, or empty and of another kind than its field, is left out, as the fields that the
-    kind does not have are where `unused` lets them.
+    Null values, and empty values of another type than their field's, are left out as well.
     """
     if isinstance(value, float) and value.is_integer() and not _takes(kind, value):
-        return int(value)  # some languages have one kind of number
+        return int(value)  # JavaScript, for one, has only one number type
     for option in _options(kind):
         if isinstance(value, dict) and isinstance(option, kinds.StructType):
-            return _tidy_object(value, option, place)
+            return _tidy_object(value, option, path)
         if isinstance(value, list) and isinstance(option, kinds.ListType):
             if not any(isinstance(x, kinds.StructType) for x in _options(option.item_type)):
                 return value
-            return [_tidy(x, option.item_type, f"{place}[{i}]") for i, x in enumerate(value)]
+            return [_tidy(x, option.item_type, f"{path}[{i}]") for i, x in enumerate(value)]
     return value
 
 
-def _tidy_object(value: dict[str, Any], kind: kinds.StructType, place: str) -> dict[str, Any]:
+def _tidy_object(value: dict[str, Any], kind: kinds.StructType, parent: str) -> dict[str, Any]:
     fields = {field.encode_name: field for field in kind.fields}
     kept = {}
     for name, item in value.items():
-        path = f"{place}.{name}" if place else name
+        path = f"{parent}.{name}" if parent else name
         field = fields.get(name)
         if field is None:
-            _check_unused(kind, name, item, path)
+            _check_ignored(kind, name, item, path)
         elif field.required or not (_is_empty(item) and not _takes(field.type, item)):
             kept[name] = _tidy(item, field.type, path)
     return kept
 
 
-def _check_unused(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
-    check = cast(type[Body], kind.cls).unused.get(name)
-    empty = _is_empty(value) and (value is None or name not in ASKS_BY_BEING_THERE)
-    switched_off = value is False and check is not None and check(True)  # on where it is not said
+def _check_ignored(kind: kinds.StructType, name: str, value: Any, path: str) -> None:
+    check = cast(type[Body], kind.cls).ignored.get(name)
+    empty = _is_empty(value) and (value is None or name not in ACTIVE_WHEN_EMPTY)
+    switched_off = value is False and check is not None and check(True)  # its default is on
     if (check is not None and check(value)) or (empty and not switched_off):
         return
     known = [field.encode_name for field in kind.fields]
-    if name in INSTEAD:
-        hint = f" Use {INSTEAD[name]}."
+    if name in ALTERNATIVES:
+        hint = f" Use {ALTERNATIVES[name]}."
     elif close := get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.8):
         hint = f" Did you mean {close[0]}?"
     else:
         hint = " Leave it out."
-    raise refused(path, "{value} is not supported.{hint}", value=_shown(value), hint=hint)
+    raise unsupported(path, "{value} is not supported.{hint}", value=_shown(value), hint=hint)
 
 
 def _is_empty(value: Any) -> bool:
@@ -119,13 +118,13 @@ def _is_empty(value: Any) -> bool:
 
 
 def _takes(kind: kinds.Type, value: Any) -> bool:
-    """Whether a field of this kind may hold a value like this one."""
+    """Whether a field of this type accepts values of this type."""
     wanted = _KINDS.get(type(value), ())
     return any(isinstance(option, (kinds.AnyType, *wanted)) for option in _options(kind))
 
 
 def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
-    """What a value of this kind may be, one or several."""
+    """The members of a union, or the type itself."""
     if isinstance(kind, kinds.UnionType):
         yield from kind.types
     else:
@@ -133,19 +132,19 @@ def _options(kind: kinds.Type) -> Iterator[kinds.Type]:
 
 
 def _invalid(error: msgspec.ValidationError, value: Any, within: str) -> ApiError:
-    """The error of a value of the wrong kind or size, with its path and the value itself."""
+    """The error for a value of the wrong type or size, with its path and the value itself."""
     text = str(error)
-    place = found[1] if (found := _AT.search(text)) else ""
+    path = found[1] if (found := _AT.search(text)) else ""
     reason = _AT.sub("", text)
-    whole = f"{within}.{place}" if within and place else within or place
-    if not whole:
+    full_path = f"{within}.{path}" if within and path else within or path
+    if not full_path:
         return ApiError("{reason}", reason=reason)
-    return invalid(whole, "{value}: {reason}", value=_shown(_at(value, place)), reason=reason)
+    return invalid(full_path, "{value}: {reason}", value=_shown(_at(value, path)), reason=reason)
 
 
-def _at(value: Any, place: str) -> Any:
-    """What stands at a path of a body, as far as the path leads."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+def _at(value: Any, path: str) -> Any:
+    """The value at a path of a body, or the deepest one that exists on that path."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if index and isinstance(value, list):
             value = value[int(index)]
         elif name and isinstance(value, dict) and name in value:

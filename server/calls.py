@@ -1,4 +1,4 @@
-"""Answers that are calls of functions: which one is decided first, then its arguments."""
+"""Function calls: the model first chooses a function, then writes its arguments."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from issun.server.stepwise import Question
 from issun.server.structured import JsonSteps, ReadySchema, ready_schema
 from issun.server.tools import Calling, Function
 
-_ASKED = "次の中から、使う機能を一つ選んでください。"
-_LONGEST = 60  # characters of a description in the prompt
-_NAME_TOKENS = 100  # kept for the name that is chosen
+_QUESTION = "次の中から、使う機能を一つ選んでください。"
+_LONGEST = 60  # maximum length of a description in the prompt
+_NAME_TOKENS = 100  # reserved for the name of the function
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How the model says which function it calls: what it is asked, and an answer for each."""
+    """How the model chooses a function: the question, and the possible answers."""
 
     line: str
     texts: list[str]
@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ReadyCalls:
-    """Functions with their schemas, and how one of several is chosen."""
+    """Functions with their compiled schemas, and the choice if there are several."""
 
     calling: Calling
     schemas: list[ReadySchema]
@@ -40,7 +40,7 @@ class ReadyCalls:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which function an answer calls, and what it took to say so; the arguments follow."""
+    """The event that a function has been chosen, with the timings; its arguments follow."""
 
     function: Function
     calling: Calling
@@ -48,17 +48,17 @@ class Chosen:
 
 
 def ready_calls(model: Model, calling: Calling, *, room: int) -> ReadyCalls:
-    """Prepare for all schemas that an answer of `room` tokens may follow.
+    """Compile the schemas of all functions for answers of at most `room` tokens.
 
-    Raises ApiError with the path of a bad one.
+    Raises ApiError with the path of an invalid schema.
     """
-    schemas = [ready_schema(model, f.parameters, f.place, room=room) for f in calling.functions]
+    schemas = [ready_schema(model, f.parameters, f.path, room=room) for f in calling.functions]
     choice = _choice(model, calling.functions) if len(schemas) > 1 else None
     return ReadyCalls(calling, schemas, choice)
 
 
 def _choice(model: Model, functions: Sequence[Function]) -> Choice:
-    """By name, or by number where the vocabulary cannot spell a name."""
+    """A choice by name, or by number if the vocabulary cannot spell one of the names."""
     texts = [function.name for function in functions]
     try:
         constraint = model.constraints.choices(texts, max_tokens=_NAME_TOKENS)
@@ -68,29 +68,29 @@ def _choice(model: Model, functions: Sequence[Function]) -> Choice:
     lines = [
         f"{text}: {_summary(function)}" for text, function in zip(texts, functions, strict=True)
     ]
-    return Choice("\n".join([_ASKED, *lines]), texts, constraint)
+    return Choice("\n".join([_QUESTION, *lines]), texts, constraint)
 
 
 def _summary(function: Function) -> str:
-    """The beginning of a description: more of several would not fit into a small context."""
+    """The beginning of a description: several long ones would not fit into a small context."""
     return " ".join(function.description.split())[:_LONGEST] or function.name
 
 
 class CallSteps:
-    """One call: `Chosen`, then the segments of its arguments."""
+    """The steps of one call: `Chosen`, then the segments of the arguments."""
 
     def __init__(self, question: Question, ready: ReadyCalls, params: SamplingParams) -> None:
         self._question, self._ready, self._params = question, ready, params
-        self._said = ""
-        self._arguments: JsonSteps | None = None  # None: the function is not chosen
+        self._choice_text = ""
+        self._arguments: JsonSteps | None = None  # None until the function is chosen
 
     def start(self) -> Iterator[object]:
-        """The function where there is one alone, and its arguments where there are none."""
+        """The events of a call that needs no choice, including those of constant arguments."""
         if self._ready.choice is None:
             yield from self._call(0, Timings())
 
     def job(self) -> Job | None:
-        """What is asked next; None at the end."""
+        """The next job; None at the end."""
         choice = self._ready.choice
         if self._arguments or choice is None:
             arguments = self._arguments or self._arguments_of(0)
@@ -98,26 +98,28 @@ class CallSteps:
         params = _choosing(self._params, choice)
         try:
             return self._question.job(params, choice.line)
-        except ContextError:  # too many functions: what is asked decides alone
+        except ContextError:  # too many functions to list: choose by the message alone
             return self._question.job(params)
 
     def add(self, segment: Segment) -> Iterator[object]:
-        """Take a segment of the latest job; gives what the answer gets of it."""
+        """The events for a segment of the current job."""
         if self._arguments:
             yield from self._arguments.add(segment)
             return
-        self._said += segment.text
+        self._choice_text += segment.text
         if segment.finish_reason and self._ready.choice:
-            yield from self._call(_meant(self._said, self._ready.choice), segment.timings)
+            yield from self._call(
+                _chosen_index(self._choice_text, self._ready.choice), segment.timings
+            )
 
-    def _call(self, place: int, timings: Timings) -> Iterator[object]:
+    def _call(self, index: int, timings: Timings) -> Iterator[object]:
         calling = self._ready.calling
-        yield Chosen(calling.functions[place], calling, timings)
-        yield from self._arguments_of(place).start()
+        yield Chosen(calling.functions[index], calling, timings)
+        yield from self._arguments_of(index).start()
 
-    def _arguments_of(self, place: int) -> JsonSteps:
+    def _arguments_of(self, index: int) -> JsonSteps:
         if self._arguments is None:
-            self._arguments = JsonSteps(self._question, self._ready.schemas[place], self._params)
+            self._arguments = JsonSteps(self._question, self._ready.schemas[index], self._params)
         return self._arguments
 
 
@@ -136,9 +138,9 @@ def _choosing(params: SamplingParams, choice: Choice) -> SamplingParams:
     )
 
 
-def _meant(text: str, choice: Choice) -> int:
-    """The place of what was said, or of what it is the beginning of, where the context ended."""
-    texts, said = choice.texts, text.strip()
-    if said in texts:
-        return texts.index(said)
-    return next((n for n, whole in enumerate(texts) if whole.startswith(said)), 0)
+def _chosen_index(text: str, choice: Choice) -> int:
+    """The index of the chosen text, of which only a prefix exists if the context ended."""
+    prefix = text.strip()
+    if prefix in choice.texts:
+        return choice.texts.index(prefix)
+    return next((n for n, full in enumerate(choice.texts) if full.startswith(prefix)), 0)

@@ -1,4 +1,4 @@
-"""`/v1/completions`: text or ids go on, in no template; with `echo` they are scored too."""
+"""`/v1/completions`: continues text or ids without a template; `echo` can score the prompt."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
-from issun.server.formats import wanted_format
+from issun.server.formats import requested_format
 from issun.server.requests import Scored
 from issun.server.sampling import (
-    check_ends,
+    check_ignore_eos,
     make_constraint,
-    most_tokens,
-    room_behind,
+    requested_max_tokens,
     sampling_params,
+    tokens_left,
 )
 from issun.server.service import (
     EventStream,
@@ -37,64 +37,64 @@ from issun.server.service import (
 )
 from issun.server.types import CompletionRequest, StreamOptions
 
-_DEFAULT_TOKENS = 16  # as the dialect has it
+_DEFAULT_TOKENS = 16  # the API's default
 
 
 async def completions(request: Request) -> Response:
-    """Go on with one or several prompts."""
+    """Continue one or several prompts."""
     service = service_of(request)
-    asked = await read_body(request, CompletionRequest)
-    service.check_model(asked.model)
-    jobs = await service.prepare(_jobs, asked)
-    choices = [_Choice(service.model.tokenizer, asked, job) for job in jobs]
+    body = await read_body(request, CompletionRequest)
+    service.check_model(body.model)
+    jobs = await service.prepare(_jobs, body)
+    choices = [_Choice(service.model.tokenizer, body, job) for job in jobs]
     answers = service.answers(jobs)
-    prompts = jobs[:: asked.n or 1]
+    prompts = jobs[:: body.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
-    if asked.stream:
-        events = as_events(_chunks(service, asked, answers, choices, usage))
+    if body.stream:
+        events = as_events(_chunks(service, body, answers, choices, usage))
         return EventStream(service, answers, events)
     try:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
         answers.close()
-    whole = head("text_completion", "cmpl", service)
-    found = [choice.whole(place) for place, choice in enumerate(choices)]
-    return json_response(whole | {"choices": found, "usage": usage.report()})
+    envelope = head("text_completion", "cmpl", service)
+    found = [choice.report(index) for index, choice in enumerate(choices)]
+    return json_response(envelope | {"choices": found, "usage": usage.report()})
 
 
-def _jobs(service: Service, asked: CompletionRequest) -> list[Job]:
+def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
-    prompts = _prompts(service.model.tokenizer, asked.prompt)
+    prompts = _prompts(service.model.tokenizer, body.prompt)
     several = len(prompts) > 1
-    service.check_choices(len(prompts) * (asked.n or 1), "prompt" if several else "n")
-    most = most_tokens(service.model, asked)
-    most = _DEFAULT_TOKENS if most is None else most
-    if most == 0 and not asked.echo:
-        raise invalid("max_tokens", "it is 0 without echo: there is nothing to give.")
-    wanted = 0 if asked.logprobs is None else max(1, asked.logprobs)
+    service.check_choices(len(prompts) * (body.n or 1), "prompt" if several else "n")
+    max_tokens = requested_max_tokens(service.model, body)
+    max_tokens = _DEFAULT_TOKENS if max_tokens is None else max_tokens
+    if max_tokens == 0 and not body.echo:
+        raise invalid("max_tokens", "it is 0 without echo, so there would be no output.")
+    logprobs = 0 if body.logprobs is None else max(1, body.logprobs)
     params = sampling_params(
         service.model,
-        asked,
-        max_tokens=max(most, asked.min_tokens or 0, 1),
-        logprobs=wanted,
+        body,
+        max_tokens=max(max_tokens, body.min_tokens or 0, 1),
+        logprobs=logprobs,
     )
-    room = room_behind(service.model, max(prompts, key=len, default=[]), params[0])
-    constraint = _constraint(service.model, asked, room)
-    params = [replace(some, constraint=constraint) for some in params]
-    scored = asked.logprobs if asked.echo and asked.logprobs is not None else None
+    room = tokens_left(service.model, max(prompts, key=len, default=[]), params[0])
+    constraint = _constraint(service.model, body, room)
+    params = [replace(one, constraint=constraint) for one in params]
+    scored = body.logprobs if body.echo and body.logprobs is not None else None
     return [
-        Job(prompt, some, None if scored is None else max(1, scored), answer=most > 0)
+        Job(prompt, one, None if scored is None else max(1, scored), answer=max_tokens > 0)
         for prompt in prompts
-        for some in params
+        for one in params
     ]
 
 
-def _constraint(model: Model, asked: CompletionRequest, room: int) -> Constraint | None:
-    wanted = wanted_format(asked)
-    if wanted is None:
+def _constraint(model: Model, body: CompletionRequest, room: int) -> Constraint | None:
+    output_format = requested_format(body)
+    if output_format is None:
         return None
-    check_ends(asked, wanted.place)
-    return make_constraint(model, wanted, room)
+    check_ignore_eos(body, output_format.path)
+    return make_constraint(model, output_format, room)
 
 
 def _prompts(
@@ -116,60 +116,60 @@ def _prompts(
 
 
 async def _finish(answers: Answers, choices: Sequence[_Choice], usage: Usage) -> None:
-    async for place, event in answers:
+    async for index, event in answers:
         if isinstance(event, Scored):
-            choices[place].add_prompt(event.logprobs)
+            choices[index].add_prompt(event.logprobs)
         elif isinstance(event, Segment):
-            usage.add(place, event)
-            choices[place].add(event)
+            usage.add(index, event)
+            choices[index].add(event)
 
 
 async def _chunks(
     service: Service,
-    asked: CompletionRequest,
+    body: CompletionRequest,
     answers: Answers,
     choices: Sequence[_Choice],
     usage: Usage,
 ) -> AsyncIterator[object]:
     common = head("text_completion", "cmpl", service)
-    options = asked.stream_options or StreamOptions()
+    options = body.stream_options or StreamOptions()
     if options.include_usage:
         common["usage"] = None
-    async for place, event in answers:
-        choice = choices[place]
+    async for index, event in answers:
+        choice = choices[index]
         if isinstance(event, Scored):
             choice.add_prompt(event.logprobs)
         elif isinstance(event, Segment):
-            usage.add(place, event)
+            usage.add(index, event)
             choice.add(event)
             if options.continuous_usage_stats:
                 common["usage"] = usage.report()
-        if new := choice.take(place):
+        if new := choice.take(index):
             yield common | {"choices": [new]}
     if options.include_usage:
         yield common | {"choices": [], "usage": usage.report()}
 
 
 class _Choice:
-    """One choice as it grows: text, and the dialect's logprobs lists where they are asked for."""
+    """One choice of the response, built up event by event."""
 
-    def __init__(self, tokenizer: Tokenizer, asked: CompletionRequest, job: Job) -> None:
-        self._tokenizer, self._asked, self._prompt = tokenizer, asked, job.prompt
-        self._text = tokenizer.decode(job.prompt) if asked.echo else ""
+    def __init__(self, tokenizer: Tokenizer, body: CompletionRequest, job: Job) -> None:
+        self._tokenizer, self._body, self._prompt = tokenizer, body, job.prompt
+        self._text = tokenizer.decode(job.prompt) if body.echo else ""
         self._offset = 0
         self._answer = job.answer
         self._reason: str | None = None
         self._logprobs: dict[str, list[Any]] = _empty()
 
     def add_prompt(self, logprobs: Sequence[Logprob | None]) -> None:
-        """Note the scores of the prompt's own tokens, as far as these were asked for."""
+        """Add the prompt's own log-probabilities, if requested."""
         for token, logprob in zip(self._prompt, logprobs, strict=False):
             self._add_token(token, logprob)
         if not self._answer:
             self._reason = "length"
 
     def add(self, segment: Segment) -> None:
-        """Note a token of the answer; the end token has logprobs, but no text."""
+        """Add a token of the answer; the end token has logprobs but no text."""
         self._text += segment.text
         self._reason = segment.finish_reason
         if segment.logprob is not None:
@@ -184,27 +184,27 @@ class _Choice:
         self._offset += len(spelled)
 
     def _top(self, logprob: Logprob) -> dict[str, float]:
-        """By spelling; of ids that are spelled alike the likeliest counts."""
+        """The top log-probabilities by spelling, the highest of those with the same spelling."""
         top: dict[str, float] = {}
-        for token, value in list(logprob.top.items())[: self._asked.logprobs]:
+        for token, value in list(logprob.top.items())[: self._body.logprobs]:
             top.setdefault(self._spell(token), value)
         return top
 
     def _spell(self, token: int) -> str:
         return self._tokenizer.piece(token).decode("utf-8", "replace")
 
-    def whole(self, place: int) -> dict[str, Any]:
-        """The choice as the dialect has it."""
+    def report(self, index: int) -> dict[str, Any]:
+        """The choice object with everything not yet taken."""
         return {
-            "index": place,
+            "index": index,
             "text": self._text,
-            "logprobs": None if self._asked.logprobs is None else self._logprobs,
+            "logprobs": None if self._body.logprobs is None else self._logprobs,
             "finish_reason": self._reason,
         }
 
-    def take(self, place: int) -> dict[str, Any] | None:
-        """What is new since the last call; None when nothing is."""
-        new = self.whole(place)
+    def take(self, index: int) -> dict[str, Any] | None:
+        """The choice object with what is new since the last call; None if nothing is."""
+        new = self.report(index)
         if not (self._text or self._reason or self._logprobs["tokens"]):
             return None
         self._text, self._logprobs = "", _empty()

@@ -1,4 +1,4 @@
-"""Connections: so many at a time, and none that is open without asking anything."""
+"""Limits the number of connections and closes idle ones."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def make_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 
 
 class _Connection(H11Protocol):
-    """Ends when a whole `body_timeout` brings no new request while none is worked on.
+    """A connection that is closed after `body_timeout` seconds without a request in progress.
 
-    It also ends when an answer stays unread long after its deadline, when it was closed and what
-    was sent last stays unread, and when it has been idle for longest while there is no room for a
-    new connection.
+    It is also closed when the client does not read an answer until long after its deadline, or the
+    last data after the connection was shut down, and when a new connection needs room and this
+    one has been idle longest.
     """
 
     limits: ServerOptions
     _watch: asyncio.TimerHandle | None = None
-    _waited = 0.0  # seconds on the request that is worked on
+    _waited = 0.0  # seconds spent on the current request
     _idle_since = 0.0  # on the loop's clock
 
     @property
     def idle(self) -> bool:
-        """Whether it is open without a request that is worked on."""
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, in place of an idle one if need be, or refuse it."""
+        """Accept the connection, closing an idle one if necessary, or refuse it."""
         super().connection_made(transport)
         self._idle_since = self.loop.time()
         if self._make_room():
@@ -54,12 +54,12 @@ class _Connection(H11Protocol):
             transport.close()
 
     def on_response_complete(self) -> None:
-        """Note that the connection is idle from now on."""
+        """Record when the connection became idle."""
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def _make_room(self) -> bool:
-        """Whether there is room for this connection, after ending the one idle for longest."""
+        """Whether there is room for this connection, closing the longest idle one if necessary."""
         if len(self.connections) <= self.limits.max_connections:
             return True
         others: list[_Connection] = [
@@ -67,7 +67,7 @@ class _Connection(H11Protocol):
             for other in self.connections
             if other is not self and not other.transport.is_closing()
         ]
-        if len(others) < self.limits.max_connections:  # the rest is closing already
+        if len(others) < self.limits.max_connections:  # the others are already closing
             return True
         idle = [other for other in others if other.idle]
         if not idle:
@@ -87,7 +87,7 @@ class _Connection(H11Protocol):
         self._watch = self.loop.call_later(wait, self._look, self.cycle, closing)
 
     def _look(self, before: Any, closing: bool = False) -> None:
-        """Close what is where it was: `before` was the latest request then, `closing` the end."""
+        """Close the connection if nothing happened since `before` was the current request."""
         self._waited = self._waited + self.limits.body_timeout if self.cycle is before else 0.0
         silent = self.idle and self.cycle is before
         late = self._waited > self.limits.deadline + self.limits.body_timeout

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the addresses, made from the types that requests are read as."""
+"""The OpenAPI description, generated from the request types."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from issun.server.types import ChatRequest, CompletionRequest, DetokenizeRequest
 
 _POSTS = {
     "/v1/chat/completions": ("Answer the last message of a conversation.", ChatRequest),
-    "/v1/completions": ("Go on with one or several prompts.", CompletionRequest),
-    "/v1/responses": ("Answer what is asked; nothing is stored.", ResponsesRequest),
-    "/tokenize": ("Ids of a text or of messages.", TokenizeRequest),
-    "/detokenize": ("The text of ids.", DetokenizeRequest),
+    "/v1/completions": ("Continue one or several prompts.", CompletionRequest),
+    "/v1/responses": ("Answer a request; nothing is stored.", ResponsesRequest),
+    "/tokenize": ("The token ids of a text or of messages.", TokenizeRequest),
+    "/detokenize": ("The text of token ids.", DetokenizeRequest),
 }
 _GETS = {
     "/v1/models": "The model that is served.",
-    "/tokenizer_info": "The special tokens by their roles.",
-    "/health": "That the server lives, and how much it has to do.",
+    "/tokenizer_info": "The special tokens by role.",
+    "/health": "Whether the server is up, and its load.",
 }
 _REFUSED = (400, 401, 403, 404, 408, 413, 429, 503)
 _ERROR = {
@@ -46,7 +46,7 @@ _ERROR = {
 
 
 async def description(request: Request) -> Response:
-    """The description as JSON."""
+    """Serve the description as JSON."""
     return json_response(openapi())
 
 

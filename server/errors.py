@@ -1,4 +1,4 @@
-"""The server's errors, and how each becomes an HTTP status and the dialect's error object."""
+"""The server's errors, each with its HTTP status and the API's error object."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from issun.runtime.errors import (
 
 
 class ServerError(IssunError):
-    """The server cannot start as it was asked to."""
+    """The server cannot start with these options."""
 
 
 class ApiError(IssunError):
-    """A request is refused; it knows its HTTP status and the dialect's type, code and parameter.
+    """A request is refused; has the HTTP status and the API's error type, code and parameter.
 
-    `headers` are what the response has besides.
+    `headers` are additional headers of the response.
     """
 
     status, kind, code = 400, "invalid_request_error", "invalid_value"
@@ -33,25 +33,25 @@ class ApiError(IssunError):
 
 
 class AmbiguousBodyError(ApiError):
-    """The headers say twice where the body ends; nothing behind it is read."""
+    """The headers give two lengths of the body, so nothing after it can be read."""
 
     headers = MappingProxyType({"Connection": "close"})
 
 
 class NotFoundError(ApiError):
-    """There is no such model or address."""
+    """There is no such model or path."""
 
     status, code = 404, "not_found"
 
 
 class ModelNotFoundError(NotFoundError):
-    """Another model is served."""
+    """The requested model is not the one that is served."""
 
     code, param = "model_not_found", "model"
 
 
 class UnsupportedError(ApiError):
-    """The dialect has it, this server does not."""
+    """The API has this feature, but this server does not."""
 
     code = "unsupported"
 
@@ -64,13 +64,13 @@ class AuthenticationError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """The request comes from a page or under a name that is not this server's."""
+    """The request's origin or host name is not allowed."""
 
     status, kind, code = 403, "permission_error", "forbidden"
 
 
 class MethodError(ApiError):
-    """The address takes another method; it knows which."""
+    """The path does not accept this method."""
 
     status, code = 405, "method_not_allowed"
 
@@ -80,19 +80,19 @@ class MethodError(ApiError):
 
 
 class SlowRequestError(ApiError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status, code = 408, "request_timeout"
 
 
 class TooLargeError(ApiError):
-    """The body is larger than the server takes."""
+    """The body is larger than allowed."""
 
     status, code = 413, "request_too_large"
 
 
 class QueueFullError(ApiError):
-    """Too many requests wait; it knows after how many seconds to try again."""
+    """Too many requests are waiting; try again after `retry_after` seconds."""
 
     status, kind, code = 429, "rate_limit_error", "queue_full"
 
@@ -103,29 +103,29 @@ class QueueFullError(ApiError):
 
 
 class UnavailableError(ApiError):
-    """The server is ending, or has no memory left."""
+    """The server is shutting down, or out of memory."""
 
     status, kind, code = 503, "server_error", "unavailable"
 
 
 class DeadlineError(UnavailableError):
-    """The answer took longer than a request may."""
+    """The answer took longer than the deadline."""
 
     code = "deadline_exceeded"
 
 
 class InternalError(ApiError):
-    """What should not happen; the reason is in the server's own output."""
+    """An unexpected error, whose cause is in the server's log."""
 
     status, kind, code = 500, "server_error", "internal_error"
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """Any error as one that the dialect can say."""
+    """Any error as an ApiError."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ContextError):
-        # Beside the code, the words by which clients know it that look at the message alone.
+        # Some clients recognize the error by this wording alone.
         words = "{message} This model's maximum context length is {limit} tokens."
         found = ApiError(words, message=str(error), limit=error.values["limit"])
         found.code = "context_length_exceeded"
@@ -136,11 +136,11 @@ def as_api_error(error: Exception) -> ApiError:
         return QueueFullError("{message}", message=str(error), retry_after=5)
     if isinstance(error, BusyError | OutOfMemoryError):
         return UnavailableError("{message}", message=str(error))
-    return InternalError("The server failed; its own output says more.")
+    return InternalError("The server failed; see its log.")
 
 
 def error_object(error: ApiError) -> dict[str, Any]:
-    """The dialect's error object."""
+    """The API's error object."""
     return {
         "error": {
             "message": str(error),

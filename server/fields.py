@@ -1,4 +1,4 @@
-"""An answer as `/v1/chat/completions` has it, whole and in pieces: a text, or a call."""
+"""The message and the deltas of a `/v1/chat/completions` answer: a text, or a call."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from issun.server.calls import Chosen
 
 @dataclass(frozen=True, slots=True)
 class CallFields:
-    """A call as `/v1/chat/completions` has it, whole and in pieces."""
+    """The fields of an answer that calls a function."""
 
     call: Chosen
     id: str = field(default_factory=lambda: f"call_{uuid.uuid4().hex[:24]}")
 
-    def whole(self, arguments: str) -> dict[str, Any]:
+    def message(self, arguments: str) -> dict[str, Any]:
         """The message of an answer."""
         return {"role": "assistant", "content": None, "refusal": None} | self._call(arguments)
 
-    def first(self) -> dict[str, Any]:
+    def first_delta(self) -> dict[str, Any]:
         """The first delta."""
         call = self._call("")
         for part in call.get("tool_calls", ()):
             part["index"] = 0
         return {"role": "assistant", "content": None} | call
 
-    def piece(self, text: str) -> dict[str, Any]:
-        """The delta of a piece of the arguments."""
+    def delta(self, text: str) -> dict[str, Any]:
+        """The delta for a part of the arguments."""
         if self.call.calling.legacy:
             return {"function_call": {"arguments": text}}
         return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
 
-    def reason(self, reason: str | None) -> str | None:
-        """Why the answer ended; where the request names the function the dialect has `stop`."""
+    def finish_reason(self, reason: str | None) -> str | None:
+        """The finish reason; `stop` where the request itself named the function."""
         if reason != "stop" or self.call.calling.named:
             return reason
         return "function_call" if self.call.calling.legacy else "tool_calls"
@@ -47,22 +47,22 @@ class CallFields:
 
 
 class TextFields:
-    """A text as `/v1/chat/completions` has it, whole and in pieces."""
+    """The fields of an answer that is text."""
 
-    def whole(self, text: str) -> dict[str, Any]:
+    def message(self, text: str) -> dict[str, Any]:
         """The message of an answer."""
         return {"role": "assistant", "content": text, "refusal": None}
 
-    def first(self) -> dict[str, Any]:
+    def first_delta(self) -> dict[str, Any]:
         """The first delta."""
         return {"role": "assistant", "content": ""}
 
-    def piece(self, text: str) -> dict[str, Any]:
-        """The delta of a piece of the text."""
+    def delta(self, text: str) -> dict[str, Any]:
+        """The delta for a part of the text."""
         return {"content": text}
 
-    def reason(self, reason: str | None) -> str | None:
-        """Why the answer ended."""
+    def finish_reason(self, reason: str | None) -> str | None:
+        """The finish reason."""
         return reason
 
 

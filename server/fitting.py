@@ -1,4 +1,4 @@
-"""A conversation's prompt, cut so that the next one begins alike."""
+"""Fits a conversation into the context so that later prompts share its prefix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _REMEMBERED = 1024  # conversations
 
 
 def fit(service: Service, dialogue: Dialogue, max_new_tokens: int) -> FittedPrompt:
-    """The prompt of a conversation, cut as its last one was while that still fits.
+    """The prompt of a conversation, without the turns that its previous prompt left out either.
 
-    So the prompts of a long conversation begin alike, and what was read is of use again. Where the
-    answer may be as long as the context, whatever room there is will do. Raises ContextError.
+    Successive prompts of a long conversation so share a prefix, which the KV cache still holds. If
+    the answer may be as long as the context, any room that is left suffices. Raises ContextError.
     """
     try:
         return _fit(service, dialogue, max_new_tokens)

@@ -1,4 +1,4 @@
-"""The form that a request wants its answer to have, from whichever field of a dialect says so."""
+"""The output format that a request asks for, in any of the fields that clients use for it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from issun.server.body import invalid, refused
+from issun.server.body import invalid, unsupported
 from issun.server.types import ResponseFormat, Sampling, StructuredOutputs
 
-# What a schema may begin with, where it stands without a name around it.
+# A schema that is not wrapped in `{"name": …, "schema": …}` has at least one of these keys.
 _KEYWORDS = frozenset(
     {
         *("type", "properties", "required", "items", "prefixItems", "enum", "const", "pattern"),
@@ -21,83 +21,83 @@ _AROUND = ("name", "description", "strict", "schema")
 
 
 class Format(NamedTuple):
-    """A schema, a regular expression or a list of texts, and its path in the body."""
+    """A schema, a regular expression or a list of choices, and its path in the body."""
 
     kind: Literal["schema", "regex", "choices"]
     value: Any
-    place: str
+    path: str
 
 
-def wanted_format(request: Sampling) -> Format | None:
-    """The one form that is asked for, None for free text; raises ApiError for several."""
+def requested_format(request: Sampling) -> Format | None:
+    """The requested format, None for free text; raises ApiError for two different ones."""
     found = list(_formats(request))
     for other in found[1:]:
         if other[:2] != found[0][:2]:
-            raise invalid(other.place, "give this or {first}, not both.", first=found[0].place)
+            raise invalid(other.path, "give this or {first}, not both.", first=found[0].path)
     return found[0] if found else None
 
 
 def _formats(request: Sampling) -> Iterator[Format]:
-    for place in ("choices", "guided_choice"):
-        if texts := getattr(request, place):
-            yield Format("choices", texts, place)
-    for place in ("regex", "guided_regex"):
-        if pattern := getattr(request, place):
-            yield Format("regex", pattern, place)
-    for place in ("guided_json", "response_schema", "json_schema"):
-        if schema := getattr(request, place):
-            yield _schema(schema, place)
+    for path in ("choices", "guided_choice"):
+        if texts := getattr(request, path):
+            yield Format("choices", texts, path)
+    for path in ("regex", "guided_regex"):
+        if pattern := getattr(request, path):
+            yield Format("regex", pattern, path)
+    for path in ("guided_json", "response_schema", "json_schema"):
+        if schema := getattr(request, path):
+            yield _schema(schema, path)
     if request.structured_outputs:
         yield from _structured(request.structured_outputs)
     if request.response_format and (found := _response_format(request.response_format)):
         yield found
 
 
-def _structured(asked: StructuredOutputs) -> Iterator[Format]:
-    if asked.choice:
-        yield Format("choices", asked.choice, "structured_outputs.choice")
-    if asked.regex:
-        yield Format("regex", asked.regex, "structured_outputs.regex")
-    if asked.json:
-        yield _schema(asked.json, "structured_outputs.json")
-    elif asked.json_object:
+def _structured(body: StructuredOutputs) -> Iterator[Format]:
+    if body.choice:
+        yield Format("choices", body.choice, "structured_outputs.choice")
+    if body.regex:
+        yield Format("regex", body.regex, "structured_outputs.regex")
+    if body.json:
+        yield _schema(body.json, "structured_outputs.json")
+    elif body.json_object:
         yield Format("schema", {"type": "object"}, "structured_outputs.json_object")
 
 
-def _response_format(asked: ResponseFormat) -> Format | None:
+def _response_format(body: ResponseFormat) -> Format | None:
     schemas = [
         _schema(value, f"response_format.{name}")
         for name in ("json_schema", "schema", "response_schema")
-        if (value := getattr(asked, name)) is not None
+        if (value := getattr(body, name)) is not None
     ]
-    if asked.type == "text" and not schemas:
+    if body.type == "text" and not schemas:
         return None
-    if asked.type == "json_object" and not schemas:
+    if body.type == "json_object" and not schemas:
         return Format("schema", {"type": "object"}, "response_format")
-    if asked.type not in ("json_object", "json_schema"):
-        raise refused(
+    if body.type not in ("json_object", "json_schema"):
+        raise unsupported(
             "response_format.type",
             "{kind!r} has no schema: it must be text, json_object or json_schema; a schema belongs "
             "in response_format.json_schema.schema, a regular expression in regex.",
-            kind=asked.type[:50],
+            kind=body.type[:50],
         )
     if not schemas:
-        raise invalid("response_format.json_schema", "it is missing: put the schema there.")
+        raise invalid("response_format.json_schema", "the schema is missing: put it there.")
     return schemas[0]
 
 
-def _schema(given: Any, place: str) -> Format:
-    """A schema, alone or with a name around it; as JSON text where a client sends that."""
+def _schema(given: Any, path: str) -> Format:
+    """A schema, with or without a wrapper that names it; some clients send it as JSON text."""
     if isinstance(given, str):
         try:
             given = msgspec.json.decode(given, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise invalid(place, "it must be a JSON schema: {reason}", reason=error) from error
+            raise invalid(path, "it must be a JSON schema: {reason}", reason=error) from error
     inner = given.get("schema")
     if isinstance(inner, dict) and _KEYWORDS.isdisjoint(given):
         for name in given.keys() - set(_AROUND):
-            raise refused(f"{place}.{name}", "is not supported. Leave it out.")
-        return Format("schema", inner, f"{place}.schema")
+            raise unsupported(f"{path}.{name}", "is not supported. Leave it out.")
+        return Format("schema", inner, f"{path}.schema")
     if not given.keys() & _KEYWORDS:
-        raise invalid(f"{place}.schema", "it is missing: put the schema there.")
-    return Format("schema", given, place)
+        raise invalid(f"{path}.schema", "the schema is missing: put it there.")
+    return Format("schema", given, path)

@@ -1,4 +1,4 @@
-"""What every request passes first: its path gets one spelling, its response an id."""
+"""The outermost middleware: normalizes the path and adds security headers and a request id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The page is plain files of this server: nothing inline, nothing from elsewhere.
+# The page consists of plain files of this server: no inline scripts and no other origins.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -18,7 +18,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _ID = re.compile(r"[\w.:+/=@-]{1,128}", re.ASCII)
-# Clients are told a base URL with /v1 or without, and put it before the path or not.
+# Some clients append /v1 to a base URL that already has it; others leave it out.
 _API = re.compile(
     r"(?:/v1)*/((?:chat/completions|completions|responses|embeddings|models)(?:/.*)?)"
 )
@@ -26,13 +26,13 @@ _ROOT = re.compile(r"(?:/v1)+/(tokenize|detokenize|tokenizer_info|health|metrics
 
 
 class Front:
-    """Gives each request the path that the routes know, and each response its headers."""
+    """Normalizes the path of each request and sets the headers of each response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand one request on."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -50,7 +50,7 @@ class Front:
 
 
 def canonical(path: str) -> str:
-    """A path as the routes spell it: one slash at a time, none at the end, `/v1` once."""
+    """The normalized path: no repeated or trailing slashes, and `/v1` exactly once."""
     path = re.sub("/+", "/", f"/{path}").rstrip("/") or "/"
     if found := _API.fullmatch(path):
         return f"/v1/{found[1]}"
@@ -60,6 +60,6 @@ def canonical(path: str) -> str:
 
 
 def request_id(headers: Headers) -> str:
-    """The client's own id where it is a plain one, else a new one."""
+    """The client's `X-Request-Id` if it is well-formed, else a new id."""
     given = headers.get("x-request-id", "")
     return given if _ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"

@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, from which page, with how much and how slowly."""
+"""Checks host, origin, API key, body size and body time of every request."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from issun.server.options import ServerOptions
 from issun.server.origins import origin_of
 from issun.server.service import error_response
 
-_OPEN = ("/health", "/page/")  # asked without a key, as is the page itself
+_OPEN = ("/health", "/page/")  # need no key, like the page itself
 
 
 class Guard:
-    """Refuses what the options do not allow, before a handler sees it."""
+    """Refuses requests that the options do not allow."""
 
     def __init__(self, app: ASGIApp, options: ServerOptions) -> None:
         self._app, self._options = app, options
         self._origins = {origin_of(origin) for origin in options.allowed_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request, and hand it on."""
+        """Check one request and pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -46,25 +46,25 @@ class Guard:
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         if "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy may find another end than this server (request smuggling; RFC 9112, 6.3).
+            # A proxy may see another end of the body (request smuggling; RFC 9112, 6.3).
             raise AmbiguousBodyError("Send Content-Length or Transfer-Encoding, not both.")
         host = headers.get("host", "")
         if not self._is_own(host):
-            # A page elsewhere may let its own name point here (DNS rebinding).
+            # Another site's host name may resolve to this server (DNS rebinding).
             raise ForbiddenError(
-                "This server is not named {host!r}: start it with --allow-host for that name.",
+                "The host name {host!r} is not allowed: start the server with --allow-host.",
                 host=host[:100],
             )
         origin = headers.get("origin")
         own = origin is not None and _netloc(origin) == host
         if origin is not None and not own and origin_of(origin) not in self._origins:
             raise ForbiddenError(
-                "Pages of {origin!r} may not ask this server: start it with --allow-origin.",
+                "The origin {origin!r} is not allowed: start the server with --allow-origin.",
                 origin=origin[:100],
             )
         foreign = origin is None and headers.get("sec-fetch-site") == "cross-site"
         if foreign and not _opens_page(method, path, headers):
-            raise ForbiddenError("Pages of other sites may not ask this server.")
+            raise ForbiddenError("Requests from other sites are not allowed.")
         if path != "/" and not path.startswith(_OPEN):
             self._check_key(headers.get("authorization", ""))
         length = headers.get("content-length", "0")
@@ -72,7 +72,7 @@ class Guard:
             raise _too_large(self._options)
 
     def _is_own(self, host: str) -> bool:
-        """An address, localhost, or a name that was allowed; none of these can be rebound."""
+        """True for IP addresses, localhost and allowed names, which DNS rebinding cannot use."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -97,7 +97,7 @@ class Guard:
 
 
 class _Body:
-    """Receives a body that is neither too large nor too slow, and whatever comes behind it."""
+    """Receives the body, within its size and time limits, and the messages after it."""
 
     def __init__(self, receive: Receive, options: ServerOptions) -> None:
         self._receive, self._options = receive, options
@@ -105,7 +105,7 @@ class _Body:
         self._deadline: float | None = None
 
     async def __call__(self) -> Message:
-        if self._whole:  # what comes now is the end of the connection, which may take its time
+        if self._whole:  # only the disconnect follows, at any time
             return await self._receive()
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._options.body_timeout
@@ -114,7 +114,7 @@ class _Body:
                 message = await self._receive()
         except TimeoutError as error:
             raise SlowRequestError(
-                "The body did not come within {limit:g} s.", limit=self._options.body_timeout
+                "The body did not arrive within {limit:g} s.", limit=self._options.body_timeout
             ) from error
         self._left -= len(message.get("body", b""))
         if self._left < 0:
@@ -124,13 +124,13 @@ class _Body:
 
 
 def _opens_page(method: str, path: str, headers: Headers) -> bool:
-    """Whether a reader follows a link to the page, which tells the other site nothing."""
+    """Whether a link to the page was followed, which reveals nothing to the other site."""
     wanted = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
     return (method, path, *wanted) == ("GET", "/", "navigate", "document")
 
 
 def _netloc(url: str) -> str | None:
-    """Host and port of an address; None for what is no address."""
+    """Host and port of a URL; None if it is invalid."""
     try:
         return urlsplit(url).netloc
     except ValueError:

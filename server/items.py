@@ -1,4 +1,4 @@
-"""`/v1/responses` is another spelling of `/v1/chat/completions`: its request -> that one."""
+"""Converts `/v1/responses` requests to `/v1/chat/completions` requests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
-from issun.server import unused
-from issun.server.body import convert, invalid, refused
+from issun.server import ignored
+from issun.server.body import convert, invalid, unsupported
 from issun.server.errors import ApiError
+from issun.server.ignored import Check
 from issun.server.types import (
     Body,
     ChatRequest,
@@ -22,11 +23,10 @@ from issun.server.types import (
     Tool,
     ToolCall,
 )
-from issun.server.unused import Check
 
-_INCLUDED = ("reasoning.encrypted_content",)  # nothing here reasons
+_INCLUDED = ("reasoning.encrypted_content",)  # the model does not reason
 _MESSAGE = re.compile(r"messages\[(\d+)\](\.content\b)?")
-_NAMES = (  # of the other dialect's fields, and of these
+_NAMES = (  # fields of /v1/chat/completions and of /v1/responses
     (re.compile(r"^(tools\[\d+\])\.function\b"), r"\1"),
     (re.compile(r"^response_format\.json_schema$"), "text.format.schema"),
     (re.compile(r"^response_format\b"), "text.format"),
@@ -35,30 +35,30 @@ _NAMES = (  # of the other dialect's fields, and of these
 
 
 class Source(NamedTuple):
-    """The paths that a message and its content come from."""
+    """The paths of the item and the content that a message was made from."""
 
     item: str
     content: str
 
 
 class TextOptions(Body):
-    """The form of an answer."""
+    """The output format."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.RESPONSES_TEXT
+    ignored: ClassVar[Mapping[str, Check]] = ignored.RESPONSES_TEXT
 
     format: ResponseFormat | None = None
 
 
 class ResponsesStreamOptions(Body):
-    """Nothing that has an effect here."""
+    """Options without an effect here."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.RESPONSES_STREAM
+    ignored: ClassVar[Mapping[str, Check]] = ignored.RESPONSES_STREAM
 
 
 class ResponsesRequest(Body):
     """`/v1/responses`."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.RESPONSES
+    ignored: ClassVar[Mapping[str, Check]] = ignored.RESPONSES
 
     model: str | None = None
     input: str | list[dict[str, Any]] = ""
@@ -74,14 +74,14 @@ class ResponsesRequest(Body):
     include: list[str] | None = None
     stream: bool | None = None
     stream_options: ResponsesStreamOptions | None = None
-    metadata: dict[str, Any] | None = None  # these two are given back
+    metadata: dict[str, Any] | None = None  # this and `user` are returned in the response
     user: str | None = None
 
 
 class MessageItem(Body):
-    """What somebody said."""
+    """A message."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.MESSAGE
+    ignored: ClassVar[Mapping[str, Check]] = ignored.MESSAGE
 
     role: str
     content: str | list[ContentPart | str] | None = None
@@ -90,7 +90,7 @@ class MessageItem(Body):
 class CallItem(Body):
     """An earlier call of a function."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.ITEM
+    ignored: ClassVar[Mapping[str, Check]] = ignored.ITEM
 
     name: str
     call_id: str
@@ -99,9 +99,9 @@ class CallItem(Body):
 
 
 class OutputItem(Body):
-    """What a function gave back."""
+    """The result of a function call."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.ITEM
+    ignored: ClassVar[Mapping[str, Check]] = ignored.ITEM
 
     call_id: str
     type: str = "function_call_output"
@@ -112,7 +112,7 @@ class OutputItem(Body):
 class FunctionTool(Body):
     """A function that an answer may call."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.FUNCTION_TOOL
+    ignored: ClassVar[Mapping[str, Check]] = ignored.FUNCTION_TOOL
 
     name: str
     type: str = "function"
@@ -121,34 +121,34 @@ class FunctionTool(Body):
     strict: bool | None = None
 
 
-def as_chat(asked: ResponsesRequest) -> tuple[ChatRequest, list[Source]]:
-    """The request in the other dialect, and where each of its messages comes from.
+def as_chat(body: ResponsesRequest) -> tuple[ChatRequest, list[Source]]:
+    """The chat request, and the source of each of its messages.
 
-    Raises ApiError with the path of what has no place there.
+    Raises ApiError with the path of what a chat request cannot express.
     """
-    for number, name in enumerate(asked.include or ()):
+    for number, name in enumerate(body.include or ()):
         if name not in _INCLUDED:
-            raise refused(f"include[{number}]", "{name!r} is not supported.", name=name[:50])
-    if asked.truncation not in (None, "auto", "disabled"):
+            raise unsupported(f"include[{number}]", "{name!r} is not supported.", name=name[:50])
+    if body.truncation not in (None, "auto", "disabled"):
         raise invalid("truncation", "it must be auto or disabled.")
-    messages, sources = _messages(asked)
+    messages, sources = _messages(body)
     if not messages:
         raise invalid("input", "there is nothing to answer: send a text.")
     chat = ChatRequest(
         messages=messages,
-        model=asked.model,
-        max_completion_tokens=asked.max_output_tokens,
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        response_format=asked.text.format if asked.text else None,
-        tools=_tools(asked.tools or ()),
-        tool_choice=asked.tool_choice,
+        model=body.model,
+        max_completion_tokens=body.max_output_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        response_format=body.text.format if body.text else None,
+        tools=_tools(body.tools or ()),
+        tool_choice=body.tool_choice,
     )
     return chat, sources
 
 
-def in_items(error: ApiError, sources: Sequence[Source]) -> ApiError:
-    """An error about a request of the other dialect with the path in the one that came."""
+def with_responses_paths(error: ApiError, sources: Sequence[Source]) -> ApiError:
+    """The error of a chat request with its path replaced by that in the original request."""
     old = new = error.param or ""
     if found := _MESSAGE.match(old):
         source = sources[int(found[1])]
@@ -160,49 +160,49 @@ def in_items(error: ApiError, sources: Sequence[Source]) -> ApiError:
     return translated
 
 
-def _messages(asked: ResponsesRequest) -> tuple[list[Message], list[Source]]:
+def _messages(body: ResponsesRequest) -> tuple[list[Message], list[Source]]:
     found: list[tuple[Message, Source]] = []
-    if asked.instructions:
-        said = Message(role="system", content=asked.instructions)
-        found.append((said, Source("instructions", "instructions")))
-    if isinstance(asked.input, str):
-        if asked.input:
-            said = Message(role="user", content=asked.input)
-            found.append((said, Source("input", "input")))
+    if body.instructions:
+        message = Message(role="system", content=body.instructions)
+        found.append((message, Source("instructions", "instructions")))
+    if isinstance(body.input, str):
+        if body.input:
+            message = Message(role="user", content=body.input)
+            found.append((message, Source("input", "input")))
     else:
-        for number, item in enumerate(asked.input):
+        for number, item in enumerate(body.input):
             _add(found, item, f"input[{number}]")
     return [message for message, _ in found], [source for _, source in found]
 
 
-def _add(found: list[tuple[Message, Source]], item: Mapping[str, Any], place: str) -> None:
-    message = _message(item, place)
+def _add(found: list[tuple[Message, Source]], item: Mapping[str, Any], path: str) -> None:
+    message = _message(item, path)
     if message is None:
         return
-    if message.tool_calls and found and (made := found[-1][0].tool_calls):  # at the same time
+    if message.tool_calls and found and (made := found[-1][0].tool_calls):  # parallel calls
         made += message.tool_calls
         return
     name = "output" if message.role == "tool" else "content"
-    found.append((message, Source(place, f"{place}.{name}")))
+    found.append((message, Source(path, f"{path}.{name}")))
 
 
-def _message(item: Mapping[str, Any], place: str) -> Message | None:
-    """The message of an item; None for reasoning, which is not read again."""
+def _message(item: Mapping[str, Any], path: str) -> Message | None:
+    """The message of an item; None for reasoning, which is ignored."""
     kind = item.get("type") or "message"
     if kind == "reasoning":
         return None
     if kind == "message":
-        said = convert(item, MessageItem, place)
-        return Message(role=said.role, content=said.content)
+        message = convert(item, MessageItem, path)
+        return Message(role=message.role, content=message.content)
     if kind == "function_call":
-        made = convert(item, CallItem, place)
+        made = convert(item, CallItem, path)
         call = FunctionCall(name=made.name, arguments=made.arguments)
         return Message(role="assistant", tool_calls=[ToolCall(id=made.call_id, function=call)])
     if kind == "function_call_output":
-        found = convert(item, OutputItem, place)
+        found = convert(item, OutputItem, path)
         return Message(role="tool", tool_call_id=found.call_id, content=found.output)
-    raise refused(
-        f"{place}.type",
+    raise unsupported(
+        f"{path}.type",
         "{kind!r} is not supported: only message, function_call and function_call_output are.",
         kind=str(kind)[:50],
     )
@@ -211,13 +211,13 @@ def _message(item: Mapping[str, Any], place: str) -> Message | None:
 def _tools(given: Sequence[Mapping[str, Any]]) -> list[Tool]:
     tools = []
     for number, tool in enumerate(given):
-        place = f"tools[{number}]"
+        path = f"tools[{number}]"
         if tool.get("type", "function") != "function":
             kind = str(tool["type"])[:50]
-            raise refused(
-                f"{place}.type", "{kind!r} is not supported: only functions are.", kind=kind
+            raise unsupported(
+                f"{path}.type", "{kind!r} is not supported: only functions are.", kind=kind
             )
-        found = convert(tool, FunctionTool, place)
+        found = convert(tool, FunctionTool, path)
         function = FunctionDefinition(
             name=found.name,
             description=found.description,

@@ -1,4 +1,4 @@
-"""What `/metrics` tells: queue, batches, times, tokens, cache reuse and memory."""
+"""The Prometheus metrics: queue, batches, latencies, tokens, cache reuse and memory."""
 
 from __future__ import annotations
 
@@ -13,36 +13,44 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         counter, histogram = self._counter, self._histogram
         self.answers = Counter(
-            "issun_answers", "Answers by how they ended.", ["reason"], registry=self.registry
+            "issun_answers", "Answers by finish reason.", ["reason"], registry=self.registry
         )
-        self.prompt_tokens = counter("issun_prompt_tokens", "Tokens of prompts.")
+        self.prompt_tokens = counter("issun_prompt_tokens", "Prompt tokens.")
         self.reused_tokens = counter(
-            "issun_reused_tokens", "Tokens of prompts that the KV cache held already."
+            "issun_reused_tokens", "Prompt tokens that were already in the KV cache."
         )
-        self.new_tokens = counter("issun_new_tokens", "Tokens of answers.")
-        self.refused = counter("issun_refused_requests", "Requests refused by a full queue.")
-        self.unread = counter("issun_unread_streams", "Streams given up because nobody read them.")
+        self.new_tokens = counter("issun_new_tokens", "Generated tokens.")
+        self.refused = counter(
+            "issun_refused_requests", "Requests refused because the queue was full."
+        )
+        self.stalled = counter(
+            "issun_unread_streams", "Streams cancelled because the client did not read them."
+        )
         self.first_token = histogram(
-            "issun_time_to_first_token_seconds", "From the request to its first token.", _SECONDS
+            "issun_time_to_first_token_seconds",
+            "Time from the request to its first token.",
+            _SECONDS,
         )
         self.rate = histogram(
-            "issun_answer_tokens_per_second", "Of each answer behind its first token.", _RATES
+            "issun_answer_tokens_per_second",
+            "Decoding speed of each answer after its first token.",
+            _RATES,
         )
-        self.batch = histogram("issun_batch_size", "Answers that one step works on.", _SIZES)
-        self.watch("issun_resident_memory_bytes", "Memory of the process.", resident_bytes)
+        self.batch = histogram("issun_batch_size", "Answers decoded in one step.", _SIZES)
+        self.watch("issun_resident_memory_bytes", "Resident memory of the process.", resident_bytes)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Tell `value()` whenever the metrics are asked for."""
+        """Export `value()` as a gauge, evaluated at every scrape."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str) -> Counter:
@@ -53,5 +61,5 @@ class Metrics:
 
 
 def resident_bytes() -> float:
-    """Memory of this process that is in RAM, in bytes."""
+    """Resident memory of this process in bytes."""
     return float(psutil.Process().memory_info().rss)

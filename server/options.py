@@ -1,4 +1,4 @@
-"""What a server may be told, with every default."""
+"""The server's options and their defaults."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from issun.server.origins import check_origin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """Addresses, limits and the key; checked when it is made. Raises ServerError."""
+    """Addresses, limits and the API key; raises ServerError for invalid values."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = None
-    allowed_hosts: tuple[str, ...] = ()  # names under which it may be asked, beside addresses
-    allowed_origins: tuple[str, ...] = ()  # other pages that may ask it
-    slots: int | None = None  # answers at the same time; None: as many as `kv_memory` holds
-    kv_memory: int | None = None  # bytes of all slots; None: a quarter of the free memory
-    max_queue: int = 64  # requests that wait
+    allowed_hosts: tuple[str, ...] = ()  # host names, besides IP addresses, that requests may use
+    allowed_origins: tuple[str, ...] = ()  # origins of other sites that may use the API
+    slots: int | None = (
+        None  # answers generated at the same time; None: as many as fit into `kv_memory`
+    )
+    kv_memory: int | None = None  # bytes for all slots; None: a quarter of the free memory
+    max_queue: int = 64  # waiting requests
     max_connections: int = 256
     max_body: int = 1 << 20  # bytes
-    max_choices: int = 16  # answers of one request
-    body_timeout: float = 30.0  # seconds until a request, and then its body, must be there
-    keep_alive: float = 5.0  # seconds between comments in a stream that has nothing else to say
+    max_choices: int = 16  # answers per request
+    body_timeout: float = 30.0  # seconds for a request's headers, and again for its body, to arrive
+    keep_alive: float = 5.0  # seconds between keep-alive comments in a stream without events
     deadline: float = 600.0  # seconds from the request to the end of its answer
-    grace: float = 3.0  # seconds that running answers get when the server ends
+    grace: float = 3.0  # seconds for running answers to finish when the server stops
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be, and an open door without a key."""
+        """Validate; a server that other computers can reach needs an API key."""
         for name in ("max_queue", "max_connections", "max_body", "max_choices"):
             _positive(name, getattr(self, name))
         for name in ("slots", "kv_memory"):
@@ -57,7 +59,7 @@ class ServerOptions:
 
 
 def is_loopback(host: str) -> bool:
-    """True for a name or an address that only this computer reaches."""
+    """Whether only this computer can reach the host."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Pages of other sites that may ask: their origins, and what browsers ask beforehand."""
+"""Cross-origin requests: allowed origins and CORS preflights."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Cors(CORSMiddleware):
-    """Lets the pages of some origins ask, also a server on their user's own network."""
+    """CORS for the allowed origins, including access to a server in the user's private network."""
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str]) -> None:
         super().__init__(
             app,
             allow_origins=origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["*"],  # clients in a browser send some of their own
+            allow_headers=["*"],  # browser clients send custom ones
             allow_private_network=True,
             expose_headers=["X-Request-Id", "Retry-After"],
         )
 
     def is_allowed_origin(self, origin: str) -> bool:
-        """Whether a page of `origin` may ask."""
+        """Whether pages of `origin` may use the API."""
         return origin_of(origin) in self.allow_origins
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """What a browser is told before it sends a request."""
+        """The response to a preflight request."""
         response = super().preflight_response(request_headers)
         if "access-control-request-local-network" in request_headers:  # the newer name
             response.headers["Access-Control-Allow-Local-Network"] = "true"
@@ -42,7 +42,7 @@ class Cors(CORSMiddleware):
 
 
 def check_origin(given: str) -> None:
-    """Raise ServerError for what is not the origin of one site, with what to give instead."""
+    """Raise ServerError, with a suggestion, unless `given` is the origin of one site."""
     if given.strip() == "*":
         raise ServerError(
             "--allow-origin * would let every web page use this server: name the sites "
@@ -67,7 +67,7 @@ def check_origin(given: str) -> None:
 
 
 def origin_of(url: str) -> str | None:
-    """Scheme, host and port as browsers send them; None for what has something else, or less."""
+    """Scheme, host and port as browsers send them; None for anything that is not an origin."""
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port

@@ -1,4 +1,4 @@
-"""The one output item of a response, whole and as events: a text, or a call of a function."""
+"""The output item of a `/v1/responses` response and its events: a text or a function call."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class TextOutput:
 
     id: str = field(default_factory=lambda: _new("msg"))
 
-    def whole(self, text: str, status: str) -> dict[str, Any]:
+    def item(self, text: str, status: str) -> dict[str, Any]:
         """The item."""
         return self._item([_part(text)], status)
 
-    def opening(self) -> Iterator[dict[str, Any]]:
+    def opening_events(self) -> Iterator[dict[str, Any]]:
         """Events before the first piece."""
         yield _about_item("added", self._item([], "in_progress"))
         yield self._event("content_part.added", part=_part(""))
 
-    def piece(self, text: str) -> dict[str, Any]:
+    def delta_event(self, text: str) -> dict[str, Any]:
         """The event of a piece."""
         return self._event("output_text.delta", delta=text, logprobs=[])
 
-    def closing(self, text: str, status: str) -> Iterator[dict[str, Any]]:
+    def closing_events(self, text: str, status: str) -> Iterator[dict[str, Any]]:
         """Events after the last piece."""
         yield self._event("output_text.done", text=text, logprobs=[])
         yield self._event("content_part.done", part=_part(text))
-        yield _about_item("done", self.whole(text, status))
+        yield _about_item("done", self.item(text, status))
 
     def _item(self, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
         item = {"id": self.id, "type": "message", "role": "assistant", "status": status}
         return {**item, "content": content}
 
     def _event(self, kind: str, /, **more: object) -> dict[str, Any]:
-        place = {"item_id": self.id, "output_index": 0, "content_index": 0}
-        return {"type": f"response.{kind}", **place, **more}
+        position = {"item_id": self.id, "output_index": 0, "content_index": 0}
+        return {"type": f"response.{kind}", **position, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class CallOutput:
     id: str = field(default_factory=lambda: _new("fc"))
     call_id: str = field(default_factory=lambda: _new("call"))
 
-    def whole(self, text: str, status: str) -> dict[str, Any]:
+    def item(self, text: str, status: str) -> dict[str, Any]:
         """The item."""
         return {
             "id": self.id,
@@ -65,18 +65,18 @@ class CallOutput:
             "arguments": text,
         }
 
-    def opening(self) -> Iterator[dict[str, Any]]:
+    def opening_events(self) -> Iterator[dict[str, Any]]:
         """Events before the first piece."""
-        yield _about_item("added", self.whole("", "in_progress"))
+        yield _about_item("added", self.item("", "in_progress"))
 
-    def piece(self, text: str) -> dict[str, Any]:
+    def delta_event(self, text: str) -> dict[str, Any]:
         """The event of a piece."""
         return self._event("delta", delta=text)
 
-    def closing(self, text: str, status: str) -> Iterator[dict[str, Any]]:
+    def closing_events(self, text: str, status: str) -> Iterator[dict[str, Any]]:
         """Events after the last piece."""
         yield self._event("done", name=self.name, arguments=text)
-        yield _about_item("done", self.whole(text, status))
+        yield _about_item("done", self.item(text, status))
 
     def _event(self, kind: str, /, **more: object) -> dict[str, Any]:
         name = f"response.function_call_arguments.{kind}"

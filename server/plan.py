@@ -1,4 +1,4 @@
-"""What a request for an answer in a conversation comes to: all is checked, nothing has begun."""
+"""Validates a chat request and prepares its jobs, before anything is generated."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from dataclasses import dataclass, replace
 
 from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Events, Job
-from issun.server.body import invalid, refused
+from issun.server.body import invalid, unsupported
 from issun.server.calls import CallSteps, ready_calls
-from issun.server.formats import Format, wanted_format
-from issun.server.messages import Dialogue, dialogue_of
-from issun.server.sampling import check_ends, make_constraint, most_tokens, sampling_params
+from issun.server.formats import Format, requested_format
+from issun.server.messages import Dialogue, parse_dialogue
+from issun.server.sampling import (
+    check_ignore_eos,
+    make_constraint,
+    requested_max_tokens,
+    sampling_params,
+)
 from issun.server.service import Service
 from issun.server.stepwise import Question, StepAnswers, Steps
 from issun.server.structured import JsonSteps, ready_schema
-from issun.server.tools import Calling, calling_of
+from issun.server.tools import Calling, required_calls
 from issun.server.types import ChatRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The first job of each answer, and the `steps` of those that take several."""
+    """The first job of each answer, and `steps` for answers that take several jobs."""
 
     params: SamplingParams  # of the first answer
     dropped_turns: int
@@ -29,37 +34,42 @@ class Plan:
     steps: Sequence[Steps] = ()
 
     def start(self, service: Service) -> Events:
-        """Begin the answers; raises as `Service.answers` does."""
+        """Start the answers; raises what `Service.answers` raises."""
         if self.steps:
             return StepAnswers(service, self.steps, self.jobs)
         return service.answers([job for job in self.jobs if job])
 
 
-def plan_of(service: Service, asked: ChatRequest) -> Plan:
-    """Check a request and prepare for it; raises ApiError. May take seconds, for a grammar."""
-    if asked.top_logprobs and not asked.logprobs:
+def make_plan(service: Service, body: ChatRequest) -> Plan:
+    """Validate a request and prepare its jobs; raises ApiError.
+
+    Compiling a grammar may take seconds.
+    """
+    if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs", "it needs logprobs to be true.")
-    calling, wanted = calling_of(asked), wanted_format(asked)
-    _check_form(asked, calling, wanted)
-    dialogue = dialogue_of(asked.messages)
-    _check_continued(asked, dialogue.beginning)
-    params = _params(service, asked)
+    calling, output_format = required_calls(body), requested_format(body)
+    _check_format(body, calling, output_format)
+    dialogue = parse_dialogue(body.messages)
+    _check_continued(body, dialogue.beginning)
+    params = _params(service, body)
     if calling:
         question = Question(service, _without_beginning(dialogue))
         calls = ready_calls(service.model, calling, room=question.room(params[0]))
-        return _stepwise(question, params, [CallSteps(question, calls, some) for some in params])
+        return _stepwise(question, params, [CallSteps(question, calls, one) for one in params])
     question = Question(service, dialogue)
-    if wanted is None:
-        jobs = [question.job(some) for some in params]
+    if output_format is None:
+        jobs = [question.job(one) for one in params]
         return Plan(params[0], question.dropped_turns, jobs)
     room = question.room(params[0])
-    if wanted.kind == "schema":
+    if output_format.kind == "schema":
         whole = bool(dialogue.beginning or params[0].min_new_tokens)
-        json = ready_schema(service.model, wanted.value, wanted.place, room=room, whole=whole)
-        return _stepwise(question, params, [JsonSteps(question, json, some) for some in params])
-    constraint = make_constraint(service.model, wanted, room)
+        json = ready_schema(
+            service.model, output_format.value, output_format.path, room=room, whole=whole
+        )
+        return _stepwise(question, params, [JsonSteps(question, json, one) for one in params])
+    constraint = make_constraint(service.model, output_format, room)
     jobs = [
-        replace(question.job(some), params=replace(some, constraint=constraint)) for some in params
+        replace(question.job(one), params=replace(one, constraint=constraint)) for one in params
     ]
     return Plan(params[0], question.dropped_turns, jobs)
 
@@ -70,45 +80,49 @@ def _stepwise(question: Question, params: Sequence[SamplingParams], steps: Seque
 
 
 def _without_beginning(dialogue: Dialogue) -> Dialogue:
-    """The same, for an answer that is no text and so cannot continue one."""
+    """The dialogue with `beginning` moved into the message, since a call cannot continue a text."""
     message = "\n".join(filter(None, (dialogue.message, dialogue.beginning)))
     return dialogue._replace(message=message, beginning="")
 
 
-def _params(service: Service, asked: ChatRequest) -> list[SamplingParams]:
-    most = most_tokens(service.model, asked)
-    if most == 0:
+def _params(service: Service, body: ChatRequest) -> list[SamplingParams]:
+    max_tokens = requested_max_tokens(service.model, body)
+    if max_tokens == 0:
         raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
-    most = most or service.model.decoder.n_positions
-    service.check_choices(asked.n or 1)
+    max_tokens = max_tokens or service.model.decoder.n_positions
+    service.check_choices(body.n or 1)
     return sampling_params(
         service.model,
-        asked,
-        max_tokens=max(most, asked.min_tokens or 0),
-        logprobs=max(1, asked.top_logprobs or 0) if asked.logprobs else 0,
+        body,
+        max_tokens=max(max_tokens, body.min_tokens or 0),
+        logprobs=max(1, body.top_logprobs or 0) if body.logprobs else 0,
     )
 
 
-def _check_form(asked: ChatRequest, calling: Calling | None, wanted: Format | None) -> None:
-    """Raise ApiError for an answer that must be two things; a call has no text to be formed."""
-    if calling and wanted and wanted.kind != "schema":
-        raise invalid(wanted.place, "give this or a tool_choice that demands a call, not both.")
+def _check_format(body: ChatRequest, calling: Calling | None, output_format: Format | None) -> None:
+    """Raise ApiError for a request for a call whose text would also have to follow a format."""
+    if calling and output_format and output_format.kind != "schema":
+        raise invalid(
+            output_format.path, "give this or a tool_choice that demands a call, not both."
+        )
     if calling:
-        check_ends(asked, "function_call" if calling.legacy else "tool_choice")
-    elif wanted:
-        check_ends(asked, wanted.place)
+        check_ignore_eos(body, "function_call" if calling.legacy else "tool_choice")
+    elif output_format:
+        check_ignore_eos(body, output_format.path)
 
 
-def _check_continued(asked: ChatRequest, beginning: str) -> None:
-    """Raise ApiError where a request wants the last message to be continued that never is.
+def _check_continued(body: ChatRequest, beginning: str) -> None:
+    """Raise ApiError where a request contradicts how the last message is treated.
 
-    Or not to be continued, when it is the assistant's, which always is.
+    A last message of the assistant is always continued, any other never.
     """
-    goes_on = bool(beginning)
-    if asked.continue_final_message not in (None, goes_on):
-        place = "continue_final_message"
-    elif asked.add_generation_prompt not in (None, not goes_on):
-        place = "add_generation_prompt"
+    continues = bool(beginning)
+    if body.continue_final_message not in (None, continues):
+        path = "continue_final_message"
+    elif body.add_generation_prompt not in (None, not continues):
+        path = "add_generation_prompt"
     else:
         return
-    raise refused(place, "the last message is continued if it is the assistant's. Leave it out.")
+    raise unsupported(
+        path, "a last message is continued if and only if its role is assistant. Leave it out."
+    )

@@ -1,4 +1,4 @@
-"""A request's prompt on its way into the KV cache."""
+"""The prefill of one request's prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.server.requests import Progress, Request
 
 
 class RequestPrefill(Prefill):
-    """Scores the prompt where that is wanted, and tells how far it is."""
+    """Reports the progress, and computes the prompt's log-probabilities if requested."""
 
     def __init__(self, request: Request, state: RequestState, reusable: int) -> None:
         super().__init__(request.prompt, reusable)
@@ -21,7 +21,7 @@ class RequestPrefill(Prefill):
         self.logprobs: list[Logprob | None] = [None] if self.scores else []
 
     def logit_rows(self, size: int) -> range:
-        """Which rows of the next `size` tokens have logits of use."""
+        """The rows of the next `size` tokens whose logits are needed."""
         return range(size) if self.scores else super().logit_rows(size)
 
     def advance(self, chunk: Sequence[int], logits: Logits) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of the scheduler, and what it tells of it."""
+"""The scheduler's requests and their events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime.sampling import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of a prompt has been read."""
+    """How many tokens of the prompt have been processed."""
 
     read: int
     total: int
@@ -20,14 +20,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Raw log-probabilities of the prompt's own tokens; None for the first, none if not asked."""
+    """Log-probabilities of the prompt's tokens, None for the first; empty if not requested."""
 
     logprobs: list[Logprob | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request ended with an error."""
+    """The request failed."""
 
     error: Exception
 
@@ -37,11 +37,11 @@ Event = Progress | Scored | Segment | Failed
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Request:
-    """A prompt to be answered; `emit` gets its events, in the scheduler's thread.
+    """A prompt to answer; `emit` receives its events in the scheduler's thread.
 
-    With `score` n the prompt's tokens are scored with the n likeliest ones each. Without `answer`
-    it ends there. With `continued` n the prompt's last n tokens are the beginning of the answer,
-    which a reader has already.
+    `score` n asks for the log-probabilities of the prompt's tokens and the n most likely ones at
+    each position; without `answer` nothing is generated after that. The last `continued` tokens
+    of the prompt are the beginning of the answer, which the client already has.
     """
 
     prompt: list[int]

@@ -1,4 +1,4 @@
-"""`/v1/responses` without what it would have to store: each request has all that is answered."""
+"""`/v1/responses`, without stored responses: each request contains the whole conversation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from issun.server.answers import Events
 from issun.server.body import invalid
 from issun.server.calls import Chosen
 from issun.server.errors import ApiError, as_api_error
-from issun.server.items import ResponsesRequest, as_chat, in_items
+from issun.server.items import ResponsesRequest, as_chat, with_responses_paths
 from issun.server.output import CallOutput, Output, TextOutput
-from issun.server.plan import Plan, plan_of
+from issun.server.plan import Plan, make_plan
 from issun.server.service import (
     EventStream,
     Service,
@@ -32,14 +32,14 @@ from issun.server.service import (
 
 
 async def responses(request: Request) -> Response:
-    """Answer what is asked, with a text or a call."""
+    """Answer a request, with a text or a call."""
     service = service_of(request)
-    asked = await read_body(request, ResponsesRequest)
-    service.check_model(asked.model)
-    plan = await service.prepare(_plan, asked)
-    answer = _Answer(service, asked, plan)
+    body = await read_body(request, ResponsesRequest)
+    service.check_model(body.model)
+    plan = await service.prepare(_plan, body)
+    answer = _Answer(service, body, plan)
     answers = plan.start(service)
-    if asked.stream:
+    if body.stream:
         events = _frames(answer, answers)
         return EventStream(service, answers, events)
     try:
@@ -49,13 +49,13 @@ async def responses(request: Request) -> Response:
     return json_response(answer.report())
 
 
-def _plan(service: Service, asked: ResponsesRequest) -> Plan:
-    chat, sources = as_chat(asked)
+def _plan(service: Service, body: ResponsesRequest) -> Plan:
+    chat, sources = as_chat(body)
     try:
-        plan = plan_of(service, chat)
+        plan = make_plan(service, chat)
     except ApiError as error:
-        raise in_items(error, sources) from error
-    if plan.dropped_turns and asked.truncation == "disabled":
+        raise with_responses_paths(error, sources) from error
+    if plan.dropped_turns and body.truncation == "disabled":
         long = invalid("input", "it does not fit into the context, and truncation is disabled.")
         long.code = "context_length_exceeded"
         raise long
@@ -64,10 +64,10 @@ def _plan(service: Service, asked: ResponsesRequest) -> Plan:
 
 @dataclass(slots=True)
 class _Answer:
-    """The response object as it grows, and the events that tell of it."""
+    """The response object, built up event by event, and the events of its stream."""
 
     service: Service
-    asked: ResponsesRequest
+    body: ResponsesRequest
     plan: Plan
     output: Output = field(default_factory=TextOutput)
     text: str = ""
@@ -79,7 +79,7 @@ class _Answer:
     usage: Usage = field(default_factory=Usage)
 
     def add(self, event: object) -> Iterator[dict[str, Any]]:
-        """Take an event of the answer, and give those that it becomes."""
+        """The stream's events for an event of the answer."""
         if isinstance(event, Chosen):
             self.usage.add_choice(0, event.timings)
             self.output = CallOutput(event.function.name)
@@ -88,28 +88,28 @@ class _Answer:
         self.usage.add(0, event)
         if not self.begun:
             self.begun = True
-            yield from self.output.opening()
+            yield from self.output.opening_events()
         if event.text:
             self.text += event.text
-            yield self.output.piece(event.text)
+            yield self.output.delta_event(event.text)
         if event.finish_reason:
             self.status = "completed" if event.finish_reason == "stop" else "incomplete"
-            yield from self.output.closing(self.text, self.status)
+            yield from self.output.closing_events(self.text, self.status)
             yield self.state(self.status)
 
     def fail(self, error: ApiError) -> dict[str, Any]:
-        """The event of an answer that cannot go on."""
+        """The event for an answer that failed."""
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
         self.status, self.error = "failed", {"code": code, "message": str(error)}
         return self.state("failed")
 
     def state(self, name: str) -> dict[str, Any]:
-        """An event that has the whole response."""
+        """An event that contains the whole response."""
         return {"type": f"response.{name}", "response": self.report()}
 
     def report(self) -> dict[str, Any]:
         """The response object."""
-        asked, params, ended = self.asked, self.plan.params, self.status != "in_progress"
+        body, params, ended = self.body, self.plan.params, self.status != "in_progress"
         cut = {"reason": "max_output_tokens"} if self.status == "incomplete" else None
         done = "completed" if self.status == "completed" else "incomplete"
         return {
@@ -120,28 +120,28 @@ class _Answer:
             "background": False,
             "error": self.error,
             "incomplete_details": cut,
-            "instructions": asked.instructions,
-            "max_output_tokens": asked.max_output_tokens,
-            "metadata": asked.metadata or {},
+            "instructions": body.instructions,
+            "max_output_tokens": body.max_output_tokens,
+            "metadata": body.metadata or {},
             "model": self.service.name,
-            "output": [self.output.whole(self.text, done)] if ended and self.begun else [],
-            "parallel_tool_calls": asked.parallel_tool_calls is not False,
+            "output": [self.output.item(self.text, done)] if ended and self.begun else [],
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
             "store": False,
             "temperature": params.temperature,
-            "text": {"format": _format(asked)},
-            "tool_choice": asked.tool_choice or "auto",
-            "tools": asked.tools or [],
+            "text": {"format": _format(body)},
+            "tool_choice": body.tool_choice or "auto",
+            "tools": body.tools or [],
             "top_p": params.top_p,
-            "truncation": asked.truncation or "auto",
+            "truncation": body.truncation or "auto",
             "usage": self.usage_report() if ended else None,
-            "user": asked.user,
+            "user": body.user,
             "issun": {"dropped_turns": self.plan.dropped_turns, **self.usage.speed()},
         }
 
     def usage_report(self) -> dict[str, Any]:
-        """The usage under this dialect's names."""
+        """The usage object of this API."""
         found = self.usage.report()
         cached = found["prompt_tokens_details"]["cached_tokens"]
         return {
@@ -153,8 +153,8 @@ class _Answer:
         }
 
 
-def _format(asked: ResponsesRequest) -> dict[str, Any]:
-    given = asked.text.format if asked.text else None
+def _format(body: ResponsesRequest) -> dict[str, Any]:
+    given = body.text.format if body.text else None
     if given is None:
         return {"type": "text"}
     fields = ("type", "name", "description", "schema", "strict")
@@ -168,7 +168,7 @@ async def _finish(answer: _Answer, answers: Events) -> None:
 
 
 async def _frames(answer: _Answer, answers: Events) -> AsyncIterator[bytes]:
-    """The typed events of an answer, numbered."""
+    """The numbered server-sent events of an answer."""
     number = 0
     async for event in _events(answer, answers):
         event["sequence_number"] = number
@@ -182,7 +182,7 @@ async def _events(answer: _Answer, answers: Events) -> AsyncIterator[dict[str, A
     yield answer.state("in_progress")
     try:
         async for _, event in answers:
-            for told in answer.add(event):
-                yield told
+            for made in answer.add(event):
+                yield made
     except Exception as error:
         yield answer.fail(as_api_error(error))

@@ -1,4 +1,4 @@
-"""The small addresses: models, tokens, health, metrics, the description, and the page's files."""
+"""The small routes: models, tokens, health, metrics and the page's files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from starlette.responses import FileResponse, Response
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.fitting import fit
-from issun.server.messages import dialogue_of
+from issun.server.messages import parse_dialogue
 from issun.server.metrics import resident_bytes
 from issun.server.service import Service, json_response, read_body, service_of
 from issun.server.types import DetokenizeRequest, TokenizeRequest
 
 _PAGE = Path(__file__).with_name("page")
-_TOLD = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+_REPORTED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 _ROLES = ("bos", "eos", "unk", "pad", "sep")
-_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_KINDS = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
 
 
 async def models(request: Request) -> Response:
-    """The one model that is served."""
+    """The list of models, which has one."""
     return json_response({"object": "list", "data": [_model(service_of(request))]})
 
 
@@ -49,33 +54,36 @@ def _model(service: Service) -> dict[str, Any]:
             "version": version("issun"),
             "precision": manifest.precision.name,
             "context": manifest.architecture.n_positions,
-            "sampling": {name: sampling[name] for name in _TOLD},
+            "sampling": {name: sampling[name] for name in _REPORTED},
         },
     }
 
 
 async def tokenize(request: Request) -> Response:
-    """Ids of a text, or of messages as the prompt has them."""
+    """The token ids of a text, or of the prompt made from messages."""
     service = service_of(request)
-    asked = await read_body(request, TokenizeRequest)
-    service.check_model(asked.model)
-    if (asked.prompt is None) == (asked.messages is None):
-        raise ApiError("Give prompt or messages, one of them.")
-    ids = await run_in_threadpool(_ids, service, asked)
+    body = await read_body(request, TokenizeRequest)
+    service.check_model(body.model)
+    if (body.prompt is None) == (body.messages is None):
+        raise ApiError("Give either prompt or messages.")
+    ids = await run_in_threadpool(_ids, service, body)
     limit = service.model.decoder.n_positions
     return json_response({"tokens": ids, "count": len(ids), "max_model_len": limit})
 
 
-def _ids(service: Service, asked: TokenizeRequest) -> list[int]:
-    """Ids of a text: what spells a special token is text, unless `add_special_tokens` is given.
+def _ids(service: Service, body: TokenizeRequest) -> list[int]:
+    """The ids of a text.
 
-    Then they are those of transformers' tokenizer, with or without the end token behind them.
+    Special tokens in the text are plain text unless `add_special_tokens` is given; then the ids
+    are those of transformers' tokenizer, with or without the end token appended.
     """
-    if asked.messages is not None:
-        if asked.add_special_tokens:
-            raise invalid("add_special_tokens", "the prompt of messages has its own: send false.")
-        return fit(service, dialogue_of(asked.messages), 1).ids
-    text, wanted = asked.prompt or "", asked.add_special_tokens
+    if body.messages is not None:
+        if body.add_special_tokens:
+            raise invalid(
+                "add_special_tokens", "the prompt made from messages has its own: send false."
+            )
+        return fit(service, parse_dialogue(body.messages), 1).ids
+    text, wanted = body.prompt or "", body.add_special_tokens
     if wanted is None:
         return service.model.tokenizer.encode(text)
     ids = service.model.tokenizer.encode(text, special=True)
@@ -84,7 +92,7 @@ def _ids(service: Service, asked: TokenizeRequest) -> list[int]:
 
 
 async def tokenizer_info(request: Request) -> Response:
-    """The special tokens by their roles, as vLLM has it."""
+    """The special tokens by role, as in vLLM."""
     model = service_of(request).model
     roles = {role: getattr(model.manifest.tokens, role) for role in _ROLES}
     return json_response(
@@ -101,16 +109,16 @@ async def tokenizer_info(request: Request) -> Response:
 
 
 async def detokenize(request: Request) -> Response:
-    """The text of ids."""
+    """The text of token ids."""
     service = service_of(request)
-    asked = await read_body(request, DetokenizeRequest)
-    service.check_model(asked.model)
-    text = await run_in_threadpool(service.model.tokenizer.decode, asked.tokens)
+    body = await read_body(request, DetokenizeRequest)
+    service.check_model(body.model)
+    text = await run_in_threadpool(service.model.tokenizer.decode, body.tokens)
     return json_response({"prompt": text})
 
 
 async def health(request: Request) -> Response:
-    """That the server lives, and how much it has to do."""
+    """Whether the server is up, and its load."""
     service = service_of(request)
     scheduler = service.scheduler
     return json_response(
@@ -124,18 +132,18 @@ async def health(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """The metrics in Prometheus' text format."""
     return Response(
         service_of(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )
 
 
 async def page(request: Request) -> Response:
-    """The page, and the files that it asks for."""
+    """The chat page and its files."""
     name = request.path_params.get("name", "index.html")
     known = {path.name: path for path in _PAGE.iterdir()} if _PAGE.is_dir() else {}
     if name not in known:
         raise NotFoundError("There is no page {name!r}.", name=str(name)[:100])
     kind = _KINDS.get(known[name].suffix, "text/html")
-    # Modules of two versions must never meet.
+    # After an update, old modules must not be mixed with new ones.
     return FileResponse(known[name], media_type=kind, headers={"Cache-Control": "no-cache"})

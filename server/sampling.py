@@ -1,4 +1,4 @@
-"""A request's fields -> sampling parameters."""
+"""Converts a request's fields to sampling parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sampling_params(
 ) -> list[SamplingParams]:
     """The parameters of each of the `n` answers; raises ApiError and ParameterError.
 
-    With a seed the answers have that one and the next ones.
+    With a seed, answer i gets seed + i.
     """
     changes: dict[str, Any] = {
         name: value for name in _SAME if (value := getattr(request, name)) is not None
@@ -54,13 +54,13 @@ def sampling_params(
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
     params = make_params(model.manifest, **changes)
-    return [_seeded(params, request.seed, place) for place in range(request.n or 1)]
+    return [_seeded(params, request.seed, index) for index in range(request.n or 1)]
 
 
-def most_tokens(model: Model, request: Sampling) -> int | None:
-    """How many tokens an answer may have, None where a request does not say.
+def requested_max_tokens(model: Model, request: Sampling) -> int | None:
+    """The maximum number of tokens of an answer, None if the request has none.
 
-    Raises ApiError where it says two things, or wants more tokens than that.
+    Raises ApiError for two different maxima, and for a minimum above the maximum.
     """
     given = {request.max_tokens, request.max_completion_tokens} - {None}
     if len(given) > 1:
@@ -70,21 +70,21 @@ def most_tokens(model: Model, request: Sampling) -> int | None:
             old=request.max_tokens,
             new=request.max_completion_tokens,
         )
-    most = given.pop() if given else None
-    if most == -1:
-        most = model.decoder.n_positions
-    if request.min_tokens is not None and most is not None and request.min_tokens > most:
+    maximum = given.pop() if given else None
+    if maximum == -1:
+        maximum = model.decoder.n_positions
+    if request.min_tokens is not None and maximum is not None and request.min_tokens > maximum:
         raise invalid(
             "min_tokens",
-            "it is {least}, more than the {most} tokens that the answer may have.",
+            "it is {least}, more than the maximum of {maximum} tokens.",
             least=request.min_tokens,
-            most=most,
+            maximum=maximum,
         )
-    return most
+    return maximum
 
 
-def _seeded(params: SamplingParams, seed: int | None, place: int) -> SamplingParams:
-    return params if seed is None else replace(params, seed=(seed + place) % (1 << 64))
+def _seeded(params: SamplingParams, seed: int | None, index: int) -> SamplingParams:
+    return params if seed is None else replace(params, seed=(seed + index) % (1 << 64))
 
 
 def _id(key: str) -> int:
@@ -93,18 +93,18 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def check_ends(request: Sampling, place: str) -> None:
-    """Raise ApiError when an answer with the form that `place` asks for is not to end."""
+def check_ignore_eos(request: Sampling, path: str) -> None:
+    """Raise ApiError for `ignore_eos` together with the output format that `path` asks for."""
     if request.ignore_eos:
-        raise invalid("ignore_eos", "an answer of {form} ends where its form does.", form=place)
+        raise invalid("ignore_eos", "an answer with {form} ends where its format does.", form=path)
 
 
-def room_behind(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
-    """How many tokens an answer may have behind `prompt`, and 1 at least."""
+def tokens_left(model: Model, prompt: Sequence[int], params: SamplingParams) -> int:
+    """The maximum length of an answer after `prompt`, at least 1."""
     return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
 
 
-def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
+def make_constraint(model: Model, output_format: Format, room: int) -> Constraint:
     """The grammar of a form in `room` tokens; raises ApiError with its path. May take seconds."""
     make: dict[str, Callable[..., Constraint]] = {
         "schema": model.constraints.json_schema,
@@ -112,6 +112,6 @@ def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value, max_tokens=room)
+        return make[output_format.kind](output_format.value, max_tokens=room)
     except ParameterError as error:
-        raise invalid(wanted.place, "{reason}", reason=error) from error
+        raise invalid(output_format.path, "{reason}", reason=error) from error

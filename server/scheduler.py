@@ -19,21 +19,21 @@ from issun.runtime.generate import RequestState, check_prompt
 from issun.runtime.model import Model
 from issun.runtime.prefill import can_prefill_together, prefill_chunks, should_wait
 from issun.runtime.slots import Slots
-from issun.server.beside import Beside
+from issun.server.background import BackgroundThreads
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
 from issun.server.prefill import RequestPrefill
 from issun.server.requests import Failed, Request, Scored
 
-_MASK_WAIT = 0.05  # seconds that other answers wait for it
-_CHUNK_BESIDE = 32  # tokens that are read between two steps for each prompt that waits
-_DONE: Future[None] = Future()  # of an answer without a constraint
+_MASK_WAIT = 0.05  # seconds that other answers wait for a constraint
+_CHUNK_WHILE_DECODING = 32  # prefill tokens per waiting prompt between two decoding steps
+_DONE: Future[None] = Future()  # for answers without a constraint
 _DONE.set_result(None)
 _LOG = logging.getLogger("issun.server")
 
 
 class Scheduler:
-    """Answers many requests at a time; `submit` and `cancel` may be called from any thread."""
+    """Answers many requests at the same time; `submit` and `cancel` are thread-safe."""
 
     def __init__(
         self, model: Model, metrics: Metrics, *, slots: int, max_queue: int, deadline: float
@@ -47,35 +47,34 @@ class Scheduler:
         self._max_queue, self._deadline = max_queue, deadline
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
-        self._ends = math.inf  # when running answers must have ended
-        self._reading: list[RequestPrefill] = []  # behind the running; between steps one or none
-        self._running: list[_Running] = []  # each in the slot of its place
-        self._beside = Beside()
-        self._held = ExitStack()  # the model, from start to end
+        self._ends = math.inf  # deadline for running answers at shutdown
+        self._reading: list[RequestPrefill] = []  # in the slots after the running ones
+        self._running: list[_Running] = []  # the index is the slot
+        self._background = BackgroundThreads()
+        self._held = ExitStack()  # holds the model while the scheduler runs
         self._thread = threading.Thread(target=self._run, name="issun-scheduler", daemon=True)
-        metrics.watch("issun_queue_length", "Requests that wait.", lambda: self.queued)
-        metrics.watch("issun_running", "Requests that are worked on.", lambda: self.running)
+        metrics.watch("issun_queue_length", "Waiting requests.", lambda: self.queued)
+        metrics.watch("issun_running", "Requests in prefill or decoding.", lambda: self.running)
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
+        """How many requests are waiting."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """How many requests are read or answered."""
+        """How many requests are in prefill or decoding."""
         return len(self._running) + len(self._reading)
 
     def start(self) -> None:
-        """Begin to work; raises BusyError while the model is used elsewhere."""
+        """Start the thread; raises BusyError while the model is in use elsewhere."""
         self._held.enter_context(self._model.busy())
         self._thread.start()
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Put all `requests` into the queue, or none.
+        """Queue all `requests`, or none of them.
 
-        Raises QueueFullError, UnavailableError when the server is ending, and what
-        `check_prompt` raises.
+        Raises QueueFullError, UnavailableError during shutdown, and what `check_prompt` raises.
         """
         for request in requests:
             check_prompt(self._decoder, request.prompt)
@@ -86,7 +85,7 @@ class Scheduler:
             if len(self._waiting) + len(requests) > self._max_queue + free:
                 self._metrics.refused.inc()
                 raise QueueFullError(
-                    "{waiting} requests wait already, at most {limit} may: try again in "
+                    "{waiting} requests are waiting already, at most {limit} may: try again in "
                     "{retry_after} s.",
                     waiting=len(self._waiting),
                     limit=self._max_queue,
@@ -96,9 +95,9 @@ class Scheduler:
             self._changed.notify()
 
     def resume(self, request: Request) -> None:
-        """Put what goes on with an answer before all that wait: its slot still holds the prompt.
+        """Queue the next job of an answer first, while its slot still holds the common prefix.
 
-        Raises UnavailableError when the server is ending, and what `check_prompt` raises.
+        Raises UnavailableError during shutdown, and what `check_prompt` raises.
         """
         check_prompt(self._decoder, request.prompt)
         with self._changed:
@@ -108,20 +107,20 @@ class Scheduler:
             self._changed.notify()
 
     def cancel(self, requests: Sequence[Request]) -> None:
-        """Give `requests` up as far as they have not ended."""
+        """Cancel those of `requests` that have not ended."""
         for request in requests:
             request.cancelled = True
         with self._changed:
             self._changed.notify()
 
     def stop(self, grace: float = 0.0) -> None:
-        """Take no more requests, end those that wait now and those that run in `grace` seconds."""
+        """Refuse new requests, end waiting ones now and running ones after `grace` seconds."""
         with self._changed:
             self._ends = min(self._ends, time.monotonic() + grace)
             self._changed.notify()
 
     def join(self) -> None:
-        """Wait until nothing runs any more; the model can be used again then."""
+        """Wait for the thread to end, after which the model is free again."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -130,11 +129,11 @@ class Scheduler:
                 self._drop()
                 self._read()
                 self._decode()
-            self._beside.close()
+            self._background.close()
             self._slots.cache.close()
 
     def _wait(self) -> bool:
-        """Wait for work; False when there is none and will be none."""
+        """Wait for work; False at shutdown, when there is none left."""
         with self._changed:
             while not (self._waiting or self._reading or self._running):
                 if self._ends < math.inf:
@@ -143,7 +142,7 @@ class Scheduler:
             return True
 
     def _drop(self) -> None:
-        """End what was cancelled, took too long, or outlives the server."""
+        """End requests that were cancelled, exceeded the deadline, or must end at shutdown."""
         now = time.monotonic()
         with self._changed:
             ending = self._ends < math.inf
@@ -152,9 +151,9 @@ class Scheduler:
         if any(self._ended(reading.request, now, ending) for reading in self._reading):
             self._reading = []
             self._slots.drop_prefills()
-        for place in reversed(range(len(self._running))):
-            if self._ended(self._running[place].request, now, ending):
-                self._leave(place)
+        for index in reversed(range(len(self._running))):
+            if self._ended(self._running[index].request, now, ending):
+                self._leave(index)
 
     def _ended(self, request: Request, now: float, ending: bool) -> bool:
         if request.cancelled:
@@ -169,13 +168,13 @@ class Scheduler:
         return True
 
     def _read(self) -> None:
-        """Read a piece: as many whole prompts as fit into it, or a part of one."""
-        most = self._piece()
-        self._admit(most)
+        """Prefill one chunk: as many whole prompts as fit into it, or a part of one."""
+        chunk = self._chunk_size()
+        self._admit(chunk)
         if not self._reading:
             return
         try:
-            prefill_chunks(self._decoder, self._slots, self._reading, most)
+            prefill_chunks(self._decoder, self._slots, self._reading, chunk)
         except Exception as error:
             self._slots.drop_prefills()
             for reading in self._reading:
@@ -185,18 +184,18 @@ class Scheduler:
         if not any(reading.remaining for reading in self._reading):
             self._begin()
 
-    def _piece(self) -> int:
-        """How many tokens to read at once; answers wait the longer the more are to begin."""
+    def _chunk_size(self) -> int:
+        """The size of the next prefill chunk: the more prompts wait, the longer answers pause."""
         if not self._running:
             return PREFILL_CHUNK
-        return min(PREFILL_CHUNK, _CHUNK_BESIDE * max(1, self.queued + len(self._reading)))
+        return min(PREFILL_CHUNK, _CHUNK_WHILE_DECODING * max(1, self.queued + len(self._reading)))
 
-    def _admit(self, most: int) -> None:
-        """Give slots to the requests that can be read in one piece of `most` tokens."""
+    def _admit(self, chunk: int) -> None:
+        """Give slots to the requests that fit into one prefill chunk."""
         while not self._slots.full:
             with self._changed:
                 request = self._waiting[0] if self._waiting else None
-            if request is None or not self._fits(request, most):
+            if request is None or not self._fits(request, chunk):
                 return
             with self._changed:
                 self._waiting.popleft()
@@ -213,24 +212,26 @@ class Scheduler:
             self._metrics.prompt_tokens.inc(len(request.prompt))
             self._metrics.reused_tokens.inc(known)
 
-    def _fits(self, request: Request, most: int) -> bool:
-        """Whether `request` can be read together with what is read now, each of them whole."""
+    def _fits(self, request: Request, chunk: int) -> bool:
+        """Whether `request` fits into the same prefill chunk as the requests already in it."""
         known = self._known(request)
         if self._reading and request.answer != self._reading[0].request.answer:
             return False
         if request.score is None and should_wait(request.prompt, known, self._reading):
             return False
-        return can_prefill_together(request.prompt, known, self._reading, most)
+        return can_prefill_together(request.prompt, known, self._reading, chunk)
 
     def _known(self, request: Request) -> int:
-        """How much of a prompt need not be read; of one that is scored every row is needed."""
+        """The length of the cached prefix; 0 for a scored prompt, which needs every row."""
         return self._slots.reusable(request.prompt) if request.score is None else 0
 
     def _begin(self) -> None:
-        """Let what was read begin its answers."""
+        """Start decoding the prefilled requests."""
         read, self._reading = self._reading, []
         for reading in read:
-            if reading.scores or not reading.request.answer:  # what ends here must be told its end
+            if (
+                reading.scores or not reading.request.answer
+            ):  # a request without an answer needs a last event
                 reading.request.emit(Scored(reading.logprobs))
         if not read[0].request.answer:
             self._slots.drop_prefills()
@@ -239,12 +240,12 @@ class Scheduler:
         self._slots.activate()
         for reading in read:
             running = _Running(reading.request, reading.state, reading.logits)
-            running.prepare(self._beside)
+            running.prepare(self._background)
             self._running.append(running)
         self._draw()
 
     def _decode(self) -> None:
-        """One token more for every running answer but those whose constraint takes long."""
+        """Decode one token for each running answer, except those that wait for a constraint."""
         waiting = self._waiting_for_constraints()
         if waiting and len(waiting) == len(self._running):
             wait([running.prepared for running in waiting], _MASK_WAIT, FIRST_COMPLETED)
@@ -254,48 +255,48 @@ class Scheduler:
         self._metrics.batch.observe(len(self._running))
         held = self._slots.cache.ids
         tokens = [
-            [held[place][-1] if running.logits is not None else running.token]
-            for place, running in enumerate(self._running)
+            [held[index][-1] if running.logits is not None else running.token]
+            for index, running in enumerate(self._running)
         ]
         try:
             logits = self._decoder.forward(self._slots.cache, tokens, range(len(tokens)))
         except Exception as error:
-            for place in reversed(range(len(tokens))):
-                self._fail(self._running[place].request, error)
-                self._leave(place)
+            for index in reversed(range(len(tokens))):
+                self._fail(self._running[index].request, error)
+                self._leave(index)
             return
-        for place, running in enumerate(self._running):
+        for index, running in enumerate(self._running):
             if running.logits is None:
-                running.logits = logits[place]
-            else:  # it waits, and its latest token was read once more to fill its row
-                self._slots.cache.rewind(len(held[place]) - 1, place)
+                running.logits = logits[index]
+            else:  # it waits: its latest token was only decoded again to fill its row
+                self._slots.cache.rewind(len(held[index]) - 1, index)
         self._draw()
 
     def _draw(self) -> None:
-        """Let the answers whose constraints are ready get their next tokens."""
+        """Sample the next tokens of the answers whose constraints are ready."""
         now = time.monotonic()
-        late = (r for r in self._waiting_for_constraints() if not r.ready)  # seldom any
+        late = (r for r in self._waiting_for_constraints() if not r.ready)  # rare
         fresh = [running for running in late if running.began + _MASK_WAIT > now]
         if fresh:
             latest = max(running.began for running in fresh)
             wait([running.prepared for running in fresh], latest + _MASK_WAIT - now)
-        for place in reversed(range(len(self._running))):
-            running = self._running[place]
+        for index in reversed(range(len(self._running))):
+            running = self._running[index]
             if running.ready:
-                self._add(place)
+                self._add(index)
             elif running.logits is not None and now > running.began + MASK_SECONDS:
                 error = SamplingError(
                     "The constraint takes more than {limit:g} s for one token: simplify it.",
                     limit=MASK_SECONDS,
                 )
                 self._fail(running.request, error)
-                self._leave(place)
+                self._leave(index)
 
     def _waiting_for_constraints(self) -> list[_Running]:
         return [running for running in self._running if running.logits is not None]
 
-    def _add(self, place: int) -> None:
-        running = self._running[place]
+    def _add(self, index: int) -> None:
+        running = self._running[index]
         first = running.token < 0
         logits, running.logits = running.logits, None
         if logits is None:
@@ -304,7 +305,7 @@ class Scheduler:
             segment = running.state.add(logits)
         except Exception as error:
             self._fail(running.request, error)
-            self._leave(place)
+            self._leave(index)
             return
         running.token = segment.id
         if first:
@@ -314,16 +315,16 @@ class Scheduler:
             self._metrics.answers.labels(segment.finish_reason).inc()
             if rate := segment.timings.tokens_per_second:
                 self._metrics.rate.observe(rate)
-            self._leave(place)
+            self._leave(index)
         else:
-            running.prepare(self._beside)
+            running.prepare(self._background)
         running.request.emit(segment)
 
-    def _leave(self, place: int) -> None:
+    def _leave(self, index: int) -> None:
         last = self._running.pop()
-        if place < len(self._running):
-            self._running[place] = last
-        self._slots.remove(place)
+        if index < len(self._running):
+            self._running[index] = last
+        self._slots.remove(index)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if not isinstance(error, UnavailableError):
@@ -333,9 +334,9 @@ class Scheduler:
 
 
 class _Running:
-    """An answer that is being written: its latest token is read next.
+    """An answer in decoding; the next step reads its latest token.
 
-    With `logits` it waits for what its constraint allows, before its next token is drawn.
+    While it has `logits`, it waits for its constraint before the next token is sampled.
     """
 
     def __init__(self, request: Request, state: RequestState, logits: Vector) -> None:
@@ -347,11 +348,11 @@ class _Running:
 
     @property
     def ready(self) -> bool:
-        """Whether the next token can be drawn."""
+        """Whether the next token can be sampled."""
         return self.logits is not None and self.prepared.done()
 
-    def prepare(self, beside: Beside) -> None:
-        """Begin to work out what may come next, while the model works."""
+    def prepare(self, background: BackgroundThreads) -> None:
+        """Start to compute the constraint's mask in the background."""
         if self.state.needs_prepare:
             self.began = time.monotonic()
-            self.prepared = beside.submit(self.state.prepare)
+            self.prepared = background.submit(self.state.prepare)

@@ -1,4 +1,4 @@
-"""Runs the application on uvicorn until it is told to end."""
+"""Runs the application on uvicorn until a signal stops it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from issun.server.options import ServerOptions
 from issun.server.service import Service
 
 _LOG = logging.getLogger("issun.server")
-_SILENT = 10.0  # seconds
-_SPARE_FILES = 16  # that answers open, and connections that are accepted before one ends
-_MOST_FAULTS = 100  # different ones that are remembered
-_FORCED = 1.5  # seconds that connections get to take what was sent last
+_LOG_INTERVAL = 10.0  # seconds between log lines for the same fault
+_SPARE_FILES = 16  # file descriptors kept for answers and for connections about to be refused
+_MAX_FAULTS = 100  # different faults that are remembered
+_FLUSH_SECONDS = 1.5  # for connections to receive the last data
 
 
 def serve(model: Model, options: ServerOptions, on_start: Callable[[Service, str], object]) -> None:
@@ -45,7 +45,7 @@ def serve(model: Model, options: ServerOptions, on_start: Callable[[Service, str
 
 
 class _Server(uvicorn.Server):
-    """Tells the scheduler at the first signal that running answers have to end."""
+    """Stops the scheduler at the first signal, with a grace period for running answers."""
 
     def __init__(self, app: Starlette, options: ServerOptions) -> None:
         self._service: Service = app.state.service
@@ -55,25 +55,25 @@ class _Server(uvicorn.Server):
                 app,
                 http=make_protocol(options),
                 log_level="warning",
-                access_log=False,  # paths and times of what people ask are their own affair
+                access_log=False,  # for privacy
                 server_header=False,
                 lifespan="on",
-                timeout_graceful_shutdown=max(1, round(options.grace + _FORCED)),
+                timeout_graceful_shutdown=max(1, round(options.grace + _FLUSH_SECONDS)),
                 h11_max_incomplete_event_size=64 << 10,
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen; what goes wrong with a connection is logged in one line."""
+        """Start to listen; faults of connections are logged as one line each."""
         asyncio.get_running_loop().set_exception_handler(_Faults())
         for name in ("asyncio", "uvicorn.error"):
             logging.getLogger(name).addFilter(_is_fault)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End in good order at the first signal, at once at the second.
+        """Shut down gracefully at the first signal and immediately at the second.
 
-        uvicorn's own would raise the signal again at the end, which kills the process.
+        uvicorn's own handler would raise the signal again at the end, which kills the process.
         """
         self._service.scheduler.stop(0.0 if self.should_exit else self._grace)
         self._service.model.stop_compiling()
@@ -82,33 +82,33 @@ class _Server(uvicorn.Server):
 
 
 class _Faults:
-    """Logs what goes wrong in the event loop, in one line, and the same at most every 10 seconds.
+    """Logs event loop faults as one line each, and equal ones at most every 10 seconds.
 
-    Where no files are left to open asyncio reports it for each connection that waits, with a
-    traceback, thousands of times a second.
+    When the process runs out of file descriptors, asyncio logs a traceback for each waiting
+    connection, thousands of times per second.
     """
 
     def __init__(self) -> None:
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log the fault that asyncio describes."""
+        """Log the fault in `context`."""
         error = context.get("exception")
         reason = reason_of(error) if isinstance(error, OSError) else repr(error)
         line = f"{context.get('message', 'an error')}: {reason}"[:500]
-        if loop.time() < self._told.get(line, -_SILENT) + _SILENT:
+        if loop.time() < self._logged.get(line, -_LOG_INTERVAL) + _LOG_INTERVAL:
             return
-        if len(self._told) >= _MOST_FAULTS:
-            self._told.clear()
-        self._told[line] = loop.time()
+        if len(self._logged) >= _MAX_FAULTS:
+            self._logged.clear()
+        self._logged[line] = loop.time()
         _LOG.error("%s", line)
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """False for what is no fault of the server.
+    """False for log records that are not faults of the server.
 
-    asyncio warns when several events are sent to a client that has left, and uvicorn shows
-    tracebacks of what is given up when the server ends at once.
+    asyncio warns about data sent to a client that has disconnected, and uvicorn logs tracebacks of
+    requests that are cancelled when the server shuts down immediately.
     """
     message = record.getMessage()
     cancelled = message.rstrip().endswith(asyncio.CancelledError.__qualname__) or (
@@ -118,7 +118,7 @@ def _is_fault(record: logging.LogRecord) -> bool:
 
 
 def _affordable(connections: int) -> int:
-    """As many connections as the limit of open files leaves room for, and no more than these."""
+    """`connections`, or fewer if the limit of open files requires it."""
     try:
         import resource  # noqa: PLC0415
     except ModuleNotFoundError:  # Windows has no such limit

@@ -1,4 +1,4 @@
-"""What every handler works with: the model, its scheduler, and how requests come in and go out."""
+"""What all handlers share: the model, the scheduler, and reading and writing HTTP messages."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ from issun.server.scheduler import Scheduler
 from issun.server.types import Body
 
 _T = TypeVar("_T")
-_Asked = TypeVar("_Asked")
+_Request = TypeVar("_Request")
 _Body = TypeVar("_Body", bound=Body)
-_LOOK = 0.5  # seconds between looks at what waits to be sent
-_THREADS = MAX_WAITING + MAX_SCHEMAS + 40  # that prepare requests; so many may take long
+_LOOK = 0.5  # seconds between checks for a stalled client
+# Threads that prepare requests, of which so many may wait for a compiler or for schemas.
+_THREADS = MAX_WAITING + MAX_SCHEMAS + 40
 _COMMENT = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One model that is served, under one name."""
+    """One served model and its name."""
 
     model: Model
     name: str
@@ -55,69 +56,69 @@ class Service:
     dropped: OrderedDict[bytes, int] = field(default_factory=OrderedDict)  # turns, by conversation
 
     def check_model(self, name: str | None) -> None:
-        """Raise ModelNotFoundError when another model is asked for."""
+        """Raise ModelNotFoundError if another model is requested."""
         if name not in (None, "", self.name):
             raise ModelNotFoundError(
-                "The model {asked!r} is not served here; this is {name!r}.",
-                asked=str(name)[:100],
+                "The model {requested!r} is not served here; this is {name!r}.",
+                requested=str(name)[:100],
                 name=self.name,
             )
 
-    def check_choices(self, count: int, place: str = "n") -> None:
-        """Raise ApiError when a request asks for more answers than one may, at a path of it."""
+    def check_choices(self, count: int, path: str = "n") -> None:
+        """Raise ApiError if a request asks, at `path`, for more answers than allowed."""
         if count > self.options.max_choices:
             raise invalid(
-                place,
-                "the request asks for {asked} answers, it may ask for {limit} at most.",
-                asked=count,
+                path,
+                "the request asks for {count} answers, it may ask for {limit} at most.",
+                count=count,
                 limit=self.options.max_choices,
             )
 
-    async def prepare(self, work: Callable[[Service, _Asked], _T], asked: _Asked) -> _T:
-        """Check and prepare a request in a thread; those that wait for a compiler block nobody."""
-        return await run_sync(work, self, asked, limiter=self.preparing)
+    async def prepare(self, work: Callable[[Service, _Request], _T], request: _Request) -> _T:
+        """Validate and prepare a request in a thread, which may wait for a compiler."""
+        return await run_sync(work, self, request, limiter=self.preparing)
 
     def answers(self, jobs: Sequence[Job]) -> Answers:
-        """Start `jobs`; raises ApiError when there are too many, and as `submit` does."""
+        """Start `jobs`; raises ApiError for too many, and what `Scheduler.submit` raises."""
         self.check_choices(len(jobs))
         return Answers(self.scheduler, jobs)
 
 
 def service_of(request: Request) -> Service:
-    """The service that the app was made with."""
+    """The service of the request's application."""
     service: Service = request.app.state.service
     return service
 
 
 async def read_body(request: Request, kind: type[_Body]) -> _Body:
-    """The JSON body as `kind`; raises ApiError naming what is wrong and where."""
+    """The JSON body as `kind`; raises ApiError with the path of what is wrong."""
     return parse(await request.body(), kind)
 
 
 def json_response(content: object, status: int = 200, **headers: str) -> Response:
-    """JSON in UTF-8, with no character escaped that need not be."""
+    """A JSON response in UTF-8, without unnecessary escapes."""
     return Response(
         msgspec.json.encode(content), status, headers, media_type="application/json; charset=utf-8"
     )
 
 
 def error_response(error: Exception) -> Response:
-    """The dialect's error object with its status."""
+    """The response for an error."""
     found = as_api_error(error)
     return json_response(error_object(found), found.status, **found.headers)
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of some answers, given up when the client goes or does not read them.
+    """Server-sent events; the answers are cancelled when the client disconnects or stalls.
 
-    While no event comes a comment does, every `keep_alive` seconds: clients and proxies hang up on
-    a connection that is silent.
+    After `keep_alive` seconds without an event a comment is sent, since clients and proxies close
+    silent connections.
     """
 
     def __init__(self, service: Service, answers: Events, events: AsyncIterator[bytes]) -> None:
         self._answers, self._metrics = answers, service.metrics
         self._keep_alive = service.options.keep_alive
-        self._latest = 0.0  # when something was sent
+        self._latest = 0.0  # when something was last sent
         super().__init__(
             events,
             media_type="text/event-stream; charset=utf-8",
@@ -143,15 +144,15 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             if not unread.expired():
                 raise
-            self._metrics.unread.inc()  # and the connection ends without the rest of the answer
+            self._metrics.stalled.inc()  # the connection ends without the rest of the answer
         finally:
             looking.cancel()
             comments.cancel()
             self._answers.close()
 
     async def _look(self, unread: asyncio.Timeout) -> None:
-        """End the stream when nobody reads it."""
-        while not self._answers.unread:
+        """End the stream when the client stalls."""
+        while not self._answers.stalled:
             await asyncio.sleep(_LOOK)
         unread.reschedule(0.0)
 
@@ -165,7 +166,7 @@ class EventStream(StreamingResponse):
 
 
 async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
-    """Chunks, and an error that ends them, as the dialect's events."""
+    """Chunks, and an error that ends them, as server-sent events."""
     try:
         async for chunk in chunks:
             yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
@@ -175,7 +176,7 @@ async def as_events(chunks: AsyncIterator[object]) -> AsyncIterator[bytes]:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Do `work`, but give it up and raise ClientDisconnect when the client goes away."""
+    """Await `work`, but cancel it and raise ClientDisconnect when the client disconnects."""
     task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -193,7 +194,7 @@ async def _gone(request: Request) -> None:
 
 
 def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
-    """What every answer and chunk of one request begins with."""
+    """The fields that all responses and chunks of one request begin with."""
     return {
         "id": f"{prefix}-{uuid.uuid4().hex}",
         "object": kind,
@@ -203,27 +204,27 @@ def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
 
 
 class Usage:
-    """Counts the tokens of a request's answers.
+    """Counts the tokens of a request.
 
-    Several answers to one prompt read it once; of JSON that is filled leaf by leaf all the prompts
-    of the first answer count. `prompt_tokens` is for requests with several prompts.
+    The prompt counts once for all answers; for JSON that is generated leaf by leaf, all prompts of
+    the first answer count. `prompt_tokens` is given for requests with several prompts.
     """
 
     def __init__(self, prompt_tokens: int | None = None) -> None:
         self._prompt_tokens = prompt_tokens
-        self._choices: dict[int, Timings] = {}  # of functions, by the place of the answer
+        self._choices: dict[int, Timings] = {}  # of the choice of a function, by answer
         self._timings: dict[int, Timings] = {}
 
-    def add(self, place: int, segment: Segment) -> None:
-        """Note an answer's latest segment."""
-        self._timings[place] = segment.timings
+    def add(self, index: int, segment: Segment) -> None:
+        """Count an answer's segment."""
+        self._timings[index] = segment.timings
 
-    def add_choice(self, place: int, timings: Timings) -> None:
-        """Note what it took an answer to say which function it calls."""
-        self._choices[place] = timings
+    def add_choice(self, index: int, timings: Timings) -> None:
+        """Count the tokens of the choice of a function."""
+        self._choices[index] = timings
 
     def report(self) -> dict[str, Any]:
-        """The dialect's usage object."""
+        """The API's usage object."""
         choices = self._choices.values()
         new = sum(timings.new_tokens for timings in [*self._timings.values(), *choices])
         first = [found[0] for found in (self._choices, self._timings) if 0 in found]
@@ -239,7 +240,7 @@ class Usage:
         }
 
     def speed(self) -> dict[str, float]:
-        """How fast the first answer came."""
+        """The speed of the first answer."""
         timings = self._timings.get(0, Timings())
         return {
             "tokens_per_second": round(timings.tokens_per_second, 2),

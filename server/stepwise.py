@@ -1,4 +1,4 @@
-"""Answers that take several steps: what is asked next depends on what was answered before."""
+"""Answers that take several jobs, each of which depends on the output of the previous ones."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Job
 from issun.server.fitting import fit
 from issun.server.messages import Dialogue
-from issun.server.sampling import room_behind
+from issun.server.sampling import tokens_left
 from issun.server.service import Service
 
 
 class Question:
-    """A conversation that is answered, and its prompts with what a step adds to the message."""
+    """A conversation to answer; makes the prompts of its steps, which may extend the message."""
 
     def __init__(self, service: Service, dialogue: Dialogue) -> None:
         self._service, self.dialogue = service, dialogue
-        self._fitted: dict[tuple[str, int], FittedPrompt] = {}  # by line and length of the answer
+        self._fitted: dict[tuple[str, int], FittedPrompt] = {}  # by added line and max_new_tokens
 
     @property
     def dropped_turns(self) -> int:
-        """How many old turns the prompts leave out, at most."""
+        """The largest number of old turns that a prompt leaves out."""
         return max((fitted.dropped_turns for fitted in self._fitted.values()), default=0)
 
     def room(self, params: SamplingParams) -> int:
-        """How many tokens an answer to the message alone may have."""
-        return room_behind(self._service.model, self.job(params).prompt, params)
+        """How many tokens an answer to the unextended message may have."""
+        return tokens_left(self._service.model, self.job(params).prompt, params)
 
     def job(self, params: SamplingParams, line: str = "") -> Job:
-        """A job with `line` behind the message; raises ContextError. Encodes, which may be slow."""
+        """A job whose message ends with `line`; raises ContextError. Tokenizing may be slow."""
         key = line, params.max_new_tokens
-        if key not in self._fitted:  # the several answers of a request begin alike
+        if key not in self._fitted:  # the answers of a request share their prompt
             message = "\n".join(filter(None, (self.dialogue.message, line)))
             dialogue = self.dialogue._replace(message=message)
             self._fitted[key] = fit(self._service, dialogue, params.max_new_tokens)
@@ -45,52 +45,52 @@ class Question:
 
 
 class Steps(Protocol):
-    """One answer that is made in steps."""
+    """One answer that takes several jobs."""
 
     def start(self) -> Iterator[object]:
-        """Events that need no model."""
+        """Events that do not need the model."""
 
     def job(self) -> Job | None:
-        """What is asked next, after `start` or when the latest job has ended; None at the end."""
+        """The next job, after `start` or after the end of the previous job; None at the end."""
 
     def add(self, segment: Segment) -> Iterator[object]:
-        """Take a segment of the latest job; gives the events that it becomes."""
+        """The events for a segment of the current job."""
 
 
 class StepAnswers:
-    """Answers that are made in steps, with the face of `Answers`; `jobs` are the first ones."""
+    """Answers that take several jobs, with the interface of `Answers`; `jobs` has the first."""
 
     def __init__(
         self, service: Service, steps: Sequence[Steps], jobs: Sequence[Job | None]
     ) -> None:
         self._steps = steps
-        self._places = [place for place, job in enumerate(jobs) if job]
+        self._indices = [index for index, job in enumerate(jobs) if job]
         self._answers = service.answers([job for job in jobs if job])
 
     @property
-    def unread(self) -> bool:
-        """Whether so many events wait, for so long, that nobody seems to read them."""
-        return self._answers.unread
+    def stalled(self) -> bool:
+        """Whether the client seems to have stopped reading."""
+        return self._answers.stalled
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, object]]:
         """Events until all answers have ended; raises the error of the first that failed."""
-        for place, steps in enumerate(self._steps):
+        for index, steps in enumerate(self._steps):
             for event in steps.start():
-                yield place, event
-        begun: set[int] = set()  # whose first prompt is read
+                yield index, event
+        begun: set[int] = set()  # answers whose first prompt has been processed
         async for number, event in self._answers:
-            place = self._places[number]
-            steps = self._steps[place]
+            index = self._indices[number]
+            steps = self._steps[index]
             if not isinstance(event, Segment):
-                if place not in begun:
-                    yield place, event
+                if index not in begun:
+                    yield index, event
                 continue
-            begun.add(place)
+            begun.add(index)
             for made in steps.add(event):
-                yield place, made
+                yield index, made
             if event.finish_reason and (job := await run_in_threadpool(steps.job)):
                 self._answers.resume(number, job)
 
     def close(self) -> None:
-        """Give up what has not ended."""
+        """Cancel the jobs that have not ended."""
         self._answers.close()

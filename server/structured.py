@@ -1,6 +1,6 @@
-"""JSON by a schema: filled leaf by leaf where it has a skeleton, by its grammar elsewhere.
+"""JSON that follows a schema: generated leaf by leaf if the schema is simple, else by a grammar.
 
-Whoever asks for it, a response format or a call, gets it here.
+Both response formats and function calls use it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from issun.server.stepwise import Question
 
 @dataclass(frozen=True, slots=True)
 class ReadySchema:
-    """A schema that a model can follow: its form, or else its grammar."""
+    """A compiled schema: a form to fill in, or else a grammar."""
 
     form: CompiledSchema | None
     grammar: Constraint | None
 
 
 def ready_schema(
-    model: Model, schema: dict[str, Any], place: str, *, room: int, whole: bool = False
+    model: Model, schema: dict[str, Any], path: str, *, room: int, whole: bool = False
 ) -> ReadySchema:
-    """Prepare for a schema; raises ApiError with its path in the body. May take seconds.
+    """Compile a schema for answers of `room` tokens; raises ApiError with its path in the body.
 
-    The answers may have `room` tokens. A `whole` one, which a client has begun or which has a least
-    length, is written by the grammar.
+    May take seconds. A `whole` answer, which continues a text of the client or has a minimum
+    length, needs the grammar.
     """
     try:
         with model.effort() as effort:
@@ -45,7 +45,7 @@ def ready_schema(
             grammar = model.constraints.json_schema(schema, max_tokens=room, effort=effort)
             return ReadySchema(None, grammar)
     except ParameterError as error:
-        raise invalid(place, "{reason}", reason=error) from error
+        raise invalid(path, "{reason}", reason=error) from error
 
 
 class JsonSteps:
@@ -65,12 +65,12 @@ class JsonSteps:
             self._whole = replace(params, constraint=ready.grammar)
 
     def start(self) -> Iterator[object]:
-        """The whole answer, where it needs no model."""
+        """The whole answer, if the schema allows only one."""
         if self._filling and not self._filling.pending:
             yield self._filling.fixed_segment()
 
     def job(self) -> Job | None:
-        """What is asked next; None at the end."""
+        """The next job; None at the end."""
         if self._filling:
             return (
                 self._question.job(*self._filling.pending[::-1]) if self._filling.pending else None
@@ -79,5 +79,5 @@ class JsonSteps:
         return self._question.job(whole) if whole else None
 
     def add(self, segment: Segment) -> Iterator[object]:
-        """Take a segment of the latest job; gives what the answer gets of it."""
+        """The events for a segment of the current job."""
         yield self._filling.add(segment) if self._filling else segment

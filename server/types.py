@@ -1,7 +1,7 @@
-"""What clients send, as the OpenAI dialect spells it; `unused` says what else is taken.
+"""The types of request bodies, as in the OpenAI API.
 
-Fields of issun's own: `top_k`, `min_p`, `typical_p`, `repetition_penalty`, `min_tokens`,
-`choices`, `regex` and `progress`.
+issun's own fields are `top_k`, `min_p`, `typical_p`, `repetition_penalty`, `min_tokens`, `choices`,
+`regex` and `progress`. `ignored` has the fields that are accepted without effect.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
-from issun.server import unused
-from issun.server.unused import Check
+from issun.server import ignored
+from issun.server.ignored import Check
 
 _Count = Annotated[int, Meta(ge=0, le=1 << 31)]
 _Limit = Annotated[int, Meta(ge=-1, le=1 << 31)]  # -1: as many as fit
@@ -25,26 +25,26 @@ _Schema = dict[str, Any]
 
 
 class Body(Struct):
-    """What a request's body is read as; `unused` names fields that are taken without effect."""
+    """Base of all request bodies; `ignored` has the fields that are accepted without effect."""
 
-    unused: ClassVar[Mapping[str, Check]] = {}
+    ignored: ClassVar[Mapping[str, Check]] = {}
 
 
 class StreamOptions(Body):
-    """Whether the usage is in a last chunk, and in every one."""
+    """Whether the last chunk, or every chunk, contains the usage."""
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
 class ResponseFormat(Body):
-    """Free text, any JSON object, or JSON by a schema, which stands in one of several places."""
+    """Free text, any JSON object, or JSON that follows a schema, given in one of several fields."""
 
     type: str = "text"
     json_schema: _Schema | None = None
     schema: _Schema | None = None
     response_schema: _Schema | None = None  # as LiteLLM spells it for Gemini
-    name: str | None = None  # these three say nothing to a grammar
+    name: str | None = None  # `name`, `description` and `strict` do not affect the grammar
     description: str | None = None
     strict: bool | None = None
 
@@ -52,7 +52,7 @@ class ResponseFormat(Body):
 class StructuredOutputs(Body):
     """A constraint as vLLM spells it."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.STRUCTURED_OUTPUTS
+    ignored: ClassVar[Mapping[str, Check]] = ignored.STRUCTURED_OUTPUTS
 
     json: str | _Schema | None = None
     regex: str | None = None
@@ -61,9 +61,9 @@ class StructuredOutputs(Body):
 
 
 class Sampling(Body):
-    """What both kinds of answers can be told; null is the bundle's default."""
+    """The parameters of chat and text completions; null means the bundle's default."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.SAMPLING
+    ignored: ClassVar[Mapping[str, Check]] = ignored.SAMPLING
 
     model: str | None = None
     max_tokens: _Limit | None = None
@@ -97,9 +97,9 @@ class Sampling(Body):
 
 
 class ContentPart(Body):
-    """A piece of a message; what is no text is refused."""
+    """A part of a message; parts other than text are rejected."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.PART
+    ignored: ClassVar[Mapping[str, Check]] = ignored.PART
 
     type: str = "text"
     text: str | None = None
@@ -110,18 +110,18 @@ class ContentPart(Body):
 
 
 class FunctionCall(Body, kw_only=True):
-    """A call that an answer made: the arguments are JSON as text."""
+    """A function call; its arguments are a JSON object, usually as text."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.FUNCTION_CALL
+    ignored: ClassVar[Mapping[str, Check]] = ignored.FUNCTION_CALL
 
     name: str
     arguments: str | _Schema = ""
 
 
 class ToolCall(Body, kw_only=True):
-    """A call of a tool, which an answer of role `tool` refers to by its id."""
+    """A tool call, which a message of role `tool` refers to by its id."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.TOOL_CALL
+    ignored: ClassVar[Mapping[str, Check]] = ignored.TOOL_CALL
 
     function: FunctionCall
     id: str | None = None
@@ -131,7 +131,7 @@ class ToolCall(Body, kw_only=True):
 class Message(Body, kw_only=True):
     """One message of a conversation."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.MESSAGE
+    ignored: ClassVar[Mapping[str, Check]] = ignored.MESSAGE
 
     role: str
     content: str | list[ContentPart | str] | None = None
@@ -152,9 +152,9 @@ class FunctionDefinition(Body, kw_only=True):
 
 
 class Tool(Body):
-    """A tool that an answer may call; only functions are known."""
+    """A tool that an answer may call; only functions are supported."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.TOOL
+    ignored: ClassVar[Mapping[str, Check]] = ignored.TOOL
 
     type: str = "function"
     function: FunctionDefinition | None = None
@@ -166,7 +166,7 @@ Messages = Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
 class ChatRequest(Sampling, kw_only=True):
     """`/v1/chat/completions`."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.CHAT
+    ignored: ClassVar[Mapping[str, Check]] = ignored.CHAT
 
     messages: Messages
     logprobs: bool | None = None
@@ -181,9 +181,9 @@ class ChatRequest(Sampling, kw_only=True):
 
 
 class CompletionRequest(Sampling, kw_only=True):
-    """`/v1/completions`: text or ids as they are, in no template."""
+    """`/v1/completions`: text or token ids, without a template."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.COMPLETION
+    ignored: ClassVar[Mapping[str, Check]] = ignored.COMPLETION
 
     prompt: str | Annotated[list[int | str | list[_Id]], Meta(min_length=1)]
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -191,9 +191,9 @@ class CompletionRequest(Sampling, kw_only=True):
 
 
 class TokenizeRequest(Body):
-    """`/tokenize`: a text, or messages as the model's prompt has them."""
+    """`/tokenize`: a text, or messages, from which the model's prompt is made."""
 
-    unused: ClassVar[Mapping[str, Check]] = unused.TOKENIZE
+    ignored: ClassVar[Mapping[str, Check]] = ignored.TOKENIZE
 
     model: str | None = None
     prompt: str | None = None

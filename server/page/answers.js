@@ -1,26 +1,26 @@
-/** The one answer that may stream at a time, and what went wrong with the last one. */
+/** Manages the streaming answer, of which there is at most one, and the last error. */
 
 import { ApiError } from "./api.js";
 import { promptOf } from "./conversation.js";
 
-const SAVE_EVERY = 1000; // ms; a reload in the middle loses no more than that
+const SAVE_EVERY = 1000; // ms; a reload during an answer loses at most this much
 
 export class Answers {
-  /** The answer that streams: its conversation, its message, what the server said about it. */
+  /** The streaming answer: its conversation, its message, and the server's progress report. */
   running = null;
 
-  /** Tokens a second of the answer before, or null. */
+  /** Tokens per second of the previous answer, or null. */
   speed = null;
 
   #failures = new Map();
   #given;
 
-  /** `onText` is called with every piece of text, `onChange` when an answer begins or ends. */
+  /** `onText` is called for every part of the text, `onChange` when an answer starts or ends. */
   constructor({ api, store, settings, onChange, onText }) {
     this.#given = { api, store, settings, onChange, onText };
   }
 
-  /** Why `conversation` got no whole answer: a text's `key` and the server's `message`; or null. */
+  /** Why the answer in `conversation` failed: a text's `key` and the server's `message`; or null. */
   failure({ id }) {
     return this.#failures.get(id) ?? null;
   }
@@ -29,7 +29,7 @@ export class Answers {
     this.#failures.delete(id);
   }
 
-  /** Answer the last message of `conversation`, in place of the answer that it has. */
+  /** Answer the last message of `conversation`, replacing an existing answer. */
   ask(conversation) {
     const { messages } = conversation;
     const replaced = messages.at(-1)?.role === "assistant" ? messages.pop() : null;
@@ -42,7 +42,7 @@ export class Answers {
     return run.done;
   }
 
-  /** Write the conversation as it is now: with the old answer, as long as nothing came of the new. */
+  /** Save the conversation, with the old answer until the new one has text. */
   keep() {
     if (!this.running) return;
     const { conversation, message, replaced } = this.running;
@@ -52,7 +52,7 @@ export class Answers {
     if (old) conversation.messages.pop();
   }
 
-  /** End the answer; what came of it stays in the conversation. */
+  /** Stop the answer; its text so far stays in the conversation. */
   async stop() {
     this.running?.abort.abort();
     await this.running?.done;
@@ -107,7 +107,7 @@ export class Answers {
     } else if (error === null) {
       conversation.messages.push(Object.assign(message, { state: "empty" }));
     } else if (replaced) {
-      conversation.messages.push(replaced); // nothing came, so the old answer is still the best
+      conversation.messages.push(replaced); // no new text, so the old answer is restored
     }
     message.dropped = run.info.dropped_turns || undefined;
     if (error !== null && !stopped) this.#failures.set(conversation.id, failureOf(error));
@@ -135,7 +135,7 @@ function newRun(conversation, replaced) {
   };
 }
 
-/** Tokens a second since the first one, or null while that says nothing. */
+/** Tokens per second since the first one, or null while there are too few. */
 export function speedOf({ count, first, last }) {
   return last > first ? ((count - 1) * 1000) / (last - first) : null;
 }

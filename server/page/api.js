@@ -1,11 +1,11 @@
-/** The server's API: the model, its health, and answers as a stream of chunks. */
+/** A client for the server's API: the model, its health, and answers as a stream of chunks. */
 
 import { readEvents } from "./sse.js";
 import { hasText } from "./text.js";
 
 const KEY = "issun.key";
 
-/** What went wrong: `key` names the interface's text for it, `message` is the server's own. */
+/** An error: `key` names the interface text for it, `message` is the server's message. */
 export class ApiError extends Error {
   constructor(key, message = "", { status = 0, seconds = null } = {}) {
     super(message);
@@ -20,14 +20,14 @@ export class Api {
   #session;
   #key;
 
-  /** `askKey(wrong)` asks the reader for the key; `session` keeps it, and may be null. */
+  /** `askKey(wrong)` asks the user for the API key; `session` stores it, and may be null. */
   constructor(session, askKey) {
     this.#session = session;
     this.#askKey = askKey;
     this.#key = session?.getItem(KEY) ?? null;
   }
 
-  /** The model that answers; asked for once. */
+  /** The served model; requested once. */
   async model(signal) {
     this.#model ??= (await (await this.#request("/v1/models", { signal })).json()).data[0];
     return this.#model;
@@ -67,12 +67,12 @@ export class Api {
       const key = this.#key;
       const response = await send(path, init, key);
       if (response.ok) return response;
-      if (response.status === 404) this.#model = null; // the server may have begun anew with another
+      if (response.status === 404) this.#model = null; // the server may have been restarted with another model
       if (response.status !== 401 || !(await this.#newKey(key))) throw await errorOf(response);
     }
   }
 
-  /** Ask for a key once, however many requests wait for it; false when the reader gives none. */
+  /** Ask for a key once for all waiting requests; false when the user gives none. */
   async #newKey(refused) {
     if (this.#key !== refused) return true;
     this.#asking ??= this.#askKey(refused !== null).finally(() => {
@@ -84,7 +84,7 @@ export class Api {
     try {
       this.#session?.setItem(KEY, key);
     } catch {
-      // A full session storage only means that the key is asked for again after a reload.
+      // If the session storage is full, the user has to enter the key again after a reload.
     }
     return true;
   }
@@ -104,6 +104,7 @@ async function errorOf(response) {
   const answer = await response.json().catch(() => null);
   const wait = response.headers.get("Retry-After");
   const seconds = wait !== null && Number.isFinite(Number(wait)) ? Number(wait) : null;
-  const key = hasText(`error${status}`) ? `error${status}` : "errorOther";
+  const known = hasText(`error${status}`) ? `error${status}` : "errorOther";
+  const key = status === 429 && seconds !== null ? "error429In" : known;
   return new ApiError(key, answer?.error?.message ?? "", { status, seconds });
 }

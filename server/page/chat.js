@@ -1,4 +1,4 @@
-/** What the reader does with conversations. */
+/** The user's actions on conversations. */
 
 import { isBlank, newConversation, titleOf } from "./conversation.js";
 import { askText, confirm } from "./dialogs.js";
@@ -7,16 +7,16 @@ import { t } from "./text.js";
 const OPEN = "issun.open"; // which conversation this tab shows
 
 export class Chat {
-  /** The conversation that is shown. */
+  /** The current conversation. */
   current = null;
 
-  /** The place of the message that is being edited, or null. */
+  /** The index of the message being edited, or null. */
   editing = null;
 
   #parts;
   #session;
-  #drafts = new Map(); // conversation id -> what stood in the box when the reader left it
-  #draft = ""; // what stood in the box before the editing
+  #drafts = new Map(); // conversation id -> the unsent text in its message box
+  #draft = ""; // the unsent text from before the edit
 
   /** `parts`: store, answers, compose, notices, follow, and the functions render and announce. */
   constructor(session, parts) {
@@ -24,7 +24,7 @@ export class Chat {
     this.#parts = parts;
   }
 
-  /** Begin with the conversation that this tab showed last, or the newest. */
+  /** Show the conversation that this tab showed last, or the newest. */
   begin() {
     const { store } = this.#parts;
     this.open(store.get(this.#session?.getItem(OPEN)) ?? store.all[0] ?? store.add(newConversation()));
@@ -38,14 +38,14 @@ export class Chat {
     try {
       this.#session?.setItem(OPEN, conversation.id);
     } catch {
-      // Only the place after a reload is lost.
+      // Only the selection after a reload is lost.
     }
     this.#showDropped();
     render();
     follow.restart();
   }
 
-  /** Open a new conversation, or the blank one that there is. */
+  /** Open a new conversation, or an existing blank one. */
   create() {
     const { store, compose } = this.#parts;
     const blank = store.all.find(isBlank) ?? store.add(newConversation());
@@ -54,7 +54,7 @@ export class Chat {
     compose.focus();
   }
 
-  /** Send what stands in the box, in place of the message that is being edited. */
+  /** Send the text in the message box, replacing the message being edited. */
   send() {
     const { store, answers, compose, notices, follow } = this.#parts;
     const content = clean(compose.text);
@@ -80,7 +80,7 @@ export class Chat {
     compose.focus();
   }
 
-  /** Bring a message of the user's back into the box. */
+  /** Put one of the user's messages back into the message box. */
   edit(message) {
     const { compose, render } = this.#parts;
     if (this.editing === null) this.#draft = compose.text;
@@ -99,7 +99,7 @@ export class Chat {
     compose.focus();
   }
 
-  /** Empty the conversation; until the next message that can be undone. */
+  /** Clear the conversation, which can be undone until the next message. */
   async reset() {
     const { store, answers, notices, render } = this.#parts;
     const { current } = this;
@@ -134,7 +134,8 @@ export class Chat {
 
   async remove(conversation) {
     const { store } = this.#parts;
-    const detail = t("removeDetail", titleOf(conversation) ?? t("untitled"));
+    const title = titleOf(conversation) ?? t("untitled");
+    const detail = t("removeDetail", { title });
     if (!(await confirm({ title: t("removeTitle"), detail, ok: "remove" }))) return;
     await this.#halt(conversation);
     store.remove(conversation);
@@ -143,7 +144,7 @@ export class Chat {
 
   async removeAll() {
     const { store, answers, notices } = this.#parts;
-    const detail = t("removeAllDetail", store.all.length);
+    const detail = t("removeAllDetail", { count: store.all.length });
     if (!(await confirm({ title: t("removeAllTitle"), detail, ok: "removeAll" }))) return;
     await answers.stop();
     store.removeAll();
@@ -151,7 +152,7 @@ export class Chat {
     this.refresh();
   }
 
-  /** The store has changed: what was removed is left, and no answer goes on in it. */
+  /** Handle a change of the store: leave a removed conversation and stop its answer. */
   refresh() {
     const { store, answers, render } = this.#parts;
     const running = answers.running?.conversation;
@@ -171,10 +172,10 @@ export class Chat {
     const { conversation, message } = await answers.ask(this.current);
     const here = conversation === this.current;
     if (here) this.#showDropped();
-    if (message.content) announce(here ? message.content : t("answeredElsewhere", titleOf(conversation) ?? ""));
+    if (message.content) announce(here ? message.content : t("answeredElsewhere", { title: titleOf(conversation) ?? "" }));
   }
 
-  /** End the answer that streams into `conversation`. */
+  /** Stop the answer in `conversation`. */
   async #halt(conversation) {
     const { answers } = this.#parts;
     if (answers.running?.conversation === conversation) await answers.stop();
@@ -199,12 +200,12 @@ export class Chat {
   #showDropped() {
     const { notices } = this.#parts;
     const dropped = this.current.messages.at(-1)?.dropped;
-    if (dropped) notices.show("dropped", { values: [dropped] });
+    if (dropped) notices.show("dropped", { values: { count: dropped } });
     else notices.hide("dropped");
   }
 }
 
-// Half of a character from a cut paste would not survive the way to the server.
+// A lone surrogate, such as from a truncated paste, cannot be sent to the server.
 function clean(text) {
   return (text.toWellFormed?.() ?? text).trim();
 }

@@ -1,9 +1,9 @@
-/** The box in which messages are written: when Enter sends, and when it belongs to the input method. */
+/** The message box: whether Enter sends or belongs to the input method. */
 
 import { byId } from "./dom.js";
 import { t } from "./text.js";
 
-/** A test of events on `box`: true for those that belong to an input method's conversion. */
+/** A predicate for events on `box` that belong to an input method's conversion. */
 export function watchComposition(box) {
   let composing = false;
   let timer = 0;
@@ -11,7 +11,7 @@ export function watchComposition(box) {
     clearTimeout(timer);
     composing = true;
   });
-  // Safari sends the Enter that confirms a conversion after compositionend, in the same turn.
+  // Safari fires the keydown of the confirming Enter after compositionend, in the same task.
   box.addEventListener("compositionend", () => {
     timer = setTimeout(() => {
       composing = false;
@@ -20,7 +20,7 @@ export function watchComposition(box) {
   return (event) => composing || event.isComposing || event.keyCode === 229;
 }
 
-/** True when `event` asks to send, where `mode` is "enter" or "mod" (Ctrl or ⌘ with Enter). */
+/** Whether `event` sends the message; `mode` is "enter" or "mod" (Ctrl or ⌘ with Enter). */
 export function asksToSend(event, mode) {
   if (event.key !== "Enter" || event.shiftKey || event.altKey) return false;
   return mode === "enter" || event.ctrlKey || event.metaKey;
@@ -60,7 +60,7 @@ export class Compose {
     this.#grow();
   }
 
-  /** Show what Enter does. */
+  /** Show what Enter does in the placeholder. */
   setMode(mode) {
     this.#mode = mode;
     this.#box.placeholder = t(`hint_${mode}`);
@@ -72,11 +72,11 @@ export class Compose {
     this.#send.disabled = running;
     this.#stop.hidden = !running;
     this.#editing.hidden = !editing;
-    // A button that goes away must not take the keyboard's place in the page with it.
+    // Hiding a focused button would lose the focus.
     if (focused === (running ? this.#send : this.#stop)) this.focus();
   }
 
-  /** Go to the box; unless `always`, only where that opens no keyboard on the screen. */
+  /** Focus the box; unless `always`, only where that does not open an on-screen keyboard. */
   focus({ always = false } = {}) {
     if (always || matchMedia("(pointer: fine)").matches) this.#box.focus();
   }

@@ -1,4 +1,4 @@
-/** A conversation as it is kept: plain data, and what is read from it. */
+/** Conversations as plain, storable data. */
 
 import { ROLES, roleText } from "./roles.js";
 
@@ -8,7 +8,7 @@ const TITLE_LENGTH = 40;
 export function newConversation() {
   const now = Date.now();
   return {
-    // crypto.randomUUID is missing where the page comes over http from another machine.
+    // crypto.randomUUID is unavailable over plain http from another machine.
     id: now.toString(36) + Math.random().toString(36).slice(2),
     title: null,
     updated: now,
@@ -17,7 +17,7 @@ export function newConversation() {
   };
 }
 
-/** The conversation `id` that `json` holds; raises where it is broken. */
+/** Parse the conversation `id` from `json`; throws if it is invalid. */
 export function parseConversation(id, json) {
   const { title, updated, role, messages } = JSON.parse(json);
   if (!Array.isArray(messages) || !messages.every(isMessage)) throw new TypeError("no messages");
@@ -37,25 +37,25 @@ function isMessage(value) {
   return ["user", "assistant"].includes(value?.role) && typeof value.content === "string";
 }
 
-/** The given title, or the beginning of the first message; null when there is neither. */
+/** The title, or the beginning of the first message; null if there is neither. */
 export function titleOf({ title, messages }) {
   if (title) return title;
   const line = messages[0]?.content.trim().split("\n")[0] ?? "";
   return Array.from(line).slice(0, TITLE_LENGTH).join("") || null;
 }
 
-/** True when nothing was said and nothing was set. */
+/** Whether the conversation has no message, title or role. */
 export function isBlank({ title, role, messages }) {
   return !title && role.preset === "none" && messages.length === 0;
 }
 
-/** True for a message of the user's that another one of theirs follows. */
+/** Whether a message of the user is followed by another one of the user. */
 export function isUnanswered(messages, place) {
   const next = messages[place + 1];
   return messages[place].role === "user" && next !== undefined && !(next.role === "assistant" && next.content);
 }
 
-/** The messages that the server gets: the role, and turns that all have an answer but the last. */
+/** The messages to send: the role, the answered turns, and the last message. */
 export function promptOf({ role, messages }) {
   const system = roleText(role).trim();
   const turns = messages

@@ -1,4 +1,4 @@
-/** One small dialog that asks for a yes or for a text. */
+/** A small dialog that asks for a confirmation or a text. */
 
 import { watchComposition } from "./compose.js";
 import { byId } from "./dom.js";
@@ -6,17 +6,17 @@ import { t } from "./text.js";
 
 let last = Promise.resolve();
 
-/** Ask for a yes to `title`; the button for it says the text `ok`. */
+/** Ask for a confirmation of `title`; `ok` is the text key of the button. */
 export async function confirm({ title, detail, ok }) {
   return (await enqueue({ title, detail, ok, type: null, value: "" })) !== null;
 }
 
-/** Ask for a text, beginning with `value`; null when the reader wants none. */
+/** Ask for a text, initially `value`; null if the user cancels. */
 export function askText({ title, detail, ok, value = "", type = "text" }) {
   return enqueue({ title, detail, ok, value, type });
 }
 
-// Two questions at once would answer each other.
+// There is only one dialog, so questions are asked one after the other.
 function enqueue(question) {
   last = last.then(() => show(question));
   return last;
@@ -37,14 +37,14 @@ function show({ title, detail, ok, type, value }) {
   });
 }
 
-/** Make the dialog's buttons work. */
+/** Set up the dialog's buttons. */
 export function prepareDialog() {
   const dialog = byId("ask");
   const isComposing = watchComposition(byId("ask-input"));
   byId("ask-input").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && isComposing(event)) event.preventDefault();
   });
-  // Escape while converting takes back the conversion, not the question.
+  // Escape during a conversion cancels the conversion, not the dialog.
   dialog.addEventListener("cancel", (event) => {
     if (isComposing(event)) event.preventDefault();
   });

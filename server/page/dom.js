@@ -1,10 +1,10 @@
-/** Small helpers for elements. */
+/** Helpers for DOM elements. */
 
 import { t } from "./text.js";
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element; `text` names an interface text, `testid` becomes data-testid, the rest are properties. */
+/** Make an element; `text` is a text key, `testid` becomes data-testid, the rest are properties. */
 export function make(tag, { text, testid, ...properties } = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   if (testid) element.dataset.testid = testid;
@@ -16,12 +16,12 @@ export function make(tag, { text, testid, ...properties } = {}, ...children) {
   return element;
 }
 
-/** A button that says the interface text `text`. */
+/** Make a button with the text of key `text`. */
 export function makeButton(text, onclick, testid = text) {
   return make("button", { type: "button", className: "quiet", text, testid, onclick });
 }
 
-/** Let `parent` hold exactly `rows`; those in place stay untouched, with their focus and selection. */
+/** Make `rows` the children of `parent`; existing ones keep their focus and selection. */
 export function arrange(parent, rows) {
   rows.forEach((row, place) => {
     const there = parent.children[place] ?? null;
@@ -30,7 +30,7 @@ export function arrange(parent, rows) {
   while (parent.children.length > rows.length) parent.lastElementChild.remove();
 }
 
-/** Put `text` on the clipboard; false where that is not possible. */
+/** Copy `text` to the clipboard; false if that is not possible. */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -40,7 +40,7 @@ export async function copyText(text) {
   }
 }
 
-// navigator.clipboard is missing where the page comes over http from another machine.
+// navigator.clipboard is unavailable over plain http from another machine.
 function copyBySelection(text) {
   const focused = document.activeElement;
   const area = make("textarea", { value: text, className: "unseen" });

@@ -1,4 +1,4 @@
-/** On narrow screens the list of conversations is a drawer over the page. */
+/** The drawer that holds the list of conversations on narrow screens. */
 
 import { byId } from "./dom.js";
 
@@ -20,7 +20,7 @@ export class Drawer {
     return document.body.classList.contains("drawer-open");
   }
 
-  /** Close the drawer and give the focus back; nothing where it is not open. */
+  /** Close the drawer, if open, and restore the focus. */
   close() {
     if (!this.#isOpen) return;
     this.#set(false);

@@ -45,8 +45,8 @@ function makeRow(conversation, { open, rename, remove }) {
   const update = (title, { here, running }) => {
     name.textContent = opening.title = title;
     tag.hidden = !running;
-    renaming.ariaLabel = t("renameOf", title);
-    removing.ariaLabel = t("removeOf", title);
+    renaming.ariaLabel = t("renameOf", { title });
+    removing.ariaLabel = t("removeOf", { title });
     opening.ariaCurrent = here ? "true" : null;
     root.classList.toggle("here", here);
   };

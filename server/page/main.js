@@ -1,4 +1,4 @@
-/** The chat page: puts the parts together and shows their state. */
+/** The chat page: connects its parts and renders their state. */
 
 import { Answers } from "./answers.js";
 import { Api } from "./api.js";
@@ -19,7 +19,7 @@ import { Status } from "./status.js";
 import { openStorage, Store } from "./store.js";
 import { fill, setLanguage, t } from "./text.js";
 
-const COPIED = 1500; // ms for which a button says that it has copied
+const COPIED = 1500; // ms for which a button shows that it has copied
 
 const local = openStorage("localStorage");
 const session = openStorage("sessionStorage");
@@ -55,7 +55,7 @@ const settingsBox = new SettingsBox(settings);
 let model = null;
 let modelWanted = true;
 
-/** Show everything as it is now. */
+/** Render everything. */
 function render() {
   const { current, editing } = chat;
   const run = answers.running;
@@ -76,7 +76,7 @@ function renderStatus() {
   status.render({ run, here: run?.conversation === chat.current, speed: answers.speed });
 }
 
-/** A piece of the answer has come. */
+/** Render a new part of the answer. */
 function showProgress() {
   messages.showProgress(answers.running, () => {
     renderStatus();
@@ -85,7 +85,7 @@ function showProgress() {
 }
 
 function showTrouble(kind, count) {
-  if (count > 0) notices.show(kind, { values: [count] });
+  if (count > 0) notices.show(kind, { values: { count } });
   else notices.hide(kind);
 }
 
@@ -102,7 +102,7 @@ function applySettings() {
 function renderModel() {
   settingsBox.render(model);
   const { precision, context } = model?.issun ?? {};
-  byId("model").textContent = model ? t("model", model.id, precision, context) : "";
+  byId("model").textContent = model ? t("model", { id: model.id, precision, context }) : "";
 }
 
 async function loadModel() {
@@ -111,11 +111,11 @@ async function loadModel() {
     model = await api.model();
     renderModel();
   } catch (error) {
-    modelWanted = error.status !== 401; // a reader who gives no key is not asked again and again
+    modelWanted = error.status !== 401; // do not ask for the key again and again
   }
 }
 
-/** Say `text` to screen readers. */
+/** Announce `text` to screen readers. */
 function announce(text) {
   byId("announcer").textContent = text;
 }
@@ -153,7 +153,7 @@ window.addEventListener("storage", ({ key, storageArea }) => {
   chat.refresh();
   if (chat.current !== current) notices.show("goneElsewhere");
 });
-// What has come so far is kept when the page goes in the middle of an answer.
+// If the page is closed during an answer, its text so far is saved.
 window.addEventListener("pagehide", () => answers.keep());
 
 chat.begin();

@@ -1,4 +1,4 @@
-/** The log of one conversation: its messages, what is under way, and what went wrong. */
+/** The messages of a conversation, with the progress or the error of the current answer. */
 
 import { isUnanswered } from "./conversation.js";
 import { arrange, make, makeButton } from "./dom.js";
@@ -8,7 +8,7 @@ import { t } from "./text.js";
 export class Messages {
   #log;
   #actions;
-  #rows = new WeakMap(); // message -> its row, so that a row keeps its focus and selection
+  #rows = new WeakMap(); // message -> row; reused rows keep their focus and selection
   #thinking = make("p", { className: "thinking" });
   #empty = make("p", { className: "empty", text: "empty" });
   #failure;
@@ -21,7 +21,7 @@ export class Messages {
     this.#failure = makeFailure(actions.retry);
   }
 
-  /** Show `messages`; `run` is the answer that streams anywhere, `here` whether it does here. */
+  /** Render `messages`; `run` is the streaming answer, `here` whether it is in this conversation. */
   render({ messages, run, here, failure, editing }) {
     const rows = messages.map((message, place) => {
       const row = this.#rowOf(message);
@@ -44,7 +44,7 @@ export class Messages {
     arrange(this.#log, rows.length ? rows : [this.#empty]);
   }
 
-  /** Show what has come since, once a frame however many tokens that is; then call `shown`. */
+  /** Render new text at most once per frame, then call `shown`. */
   showProgress(run, shown) {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
@@ -60,10 +60,10 @@ export class Messages {
   }
 }
 
-/** The row of one message: its element, and how to bring it up to date. */
+/** The row of one message: its element, and functions to update it. */
 function makeRow(message, { copy, edit, regenerate }) {
   const { role } = message;
-  const text = document.createTextNode(message.content); // never markup, whatever it holds
+  const text = document.createTextNode(message.content); // a text node, so it is never parsed as markup
   const note = make("p", { className: "note" });
   const again = makeButton("regenerate", regenerate);
   const copying = makeButton("copy", () => copy(message, copying));
@@ -76,7 +76,7 @@ function makeRow(message, { copy, edit, regenerate }) {
 
   const showText = () => {
     if (text.data === message.content) return;
-    // A stream only adds, and adding leaves alone what the reader has selected.
+    // A stream only appends, and appending preserves the selection.
     if (message.content.startsWith(text.data)) text.appendData(message.content.slice(text.data.length));
     else text.data = message.content;
   };
@@ -103,7 +103,7 @@ function makeFailure(retry) {
   const update = (failure, busy) => {
     const message = failure.message ?? "";
     const text = t(failure.key, failure);
-    // Saying the same again would make a screen reader say it again.
+    // Setting the same text again would make screen readers repeat it.
     if (what.textContent !== text) what.textContent = text;
     if (detail.textContent !== message) detail.textContent = message;
     button.disabled = busy;

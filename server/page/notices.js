@@ -1,4 +1,4 @@
-/** What the reader should know: one line for each kind, until it is closed or over. */
+/** Notices: one line for each kind, until it is closed or no longer applies. */
 
 import { arrange, make, makeButton } from "./dom.js";
 import { t } from "./text.js";
@@ -6,19 +6,19 @@ import { t } from "./text.js";
 export class Notices {
   #element;
   #onClosed;
-  #lines = new Map(); // kind -> its line
+  #lines = new Map(); // kind -> line
 
-  /** `onClosed` is called when the reader has closed a line, and its button is gone. */
+  /** `onClosed` is called when the user has closed a line, which loses the focus. */
   constructor(element, onClosed) {
     this.#element = element;
     this.#onClosed = onClosed;
   }
 
-  /** Show the text `kind`, filled with `values`, and a button for `action` (its text, what it does). */
-  show(kind, { values = [], action = null } = {}) {
+  /** Show the text `kind` with `values`, and a button for `action` (text key and function). */
+  show(kind, { values = {}, action = null } = {}) {
     const text = make("span");
     const write = () => {
-      text.textContent = t(kind, ...values);
+      text.textContent = t(kind, values);
     };
     const line = make("p", {}, text);
     if (action) {
@@ -39,7 +39,7 @@ export class Notices {
     if (this.#lines.delete(kind)) this.#render();
   }
 
-  /** Write all texts again, in the language that is shown now. */
+  /** Rewrite all texts in the current language. */
   translate() {
     for (const { write } of this.#lines.values()) write();
   }

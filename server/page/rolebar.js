@@ -1,4 +1,4 @@
-/** The choice of a role, and the text that it stands for. */
+/** The selection of a role, and the role's text. */
 
 import { watchComposition } from "./compose.js";
 import { byId, make } from "./dom.js";
@@ -9,9 +9,9 @@ export class RoleBar {
   #text = byId("role-text");
   #note = byId("role-note");
   #shown = { role: null, count: 0 };
-  #changed = null; // what was shown when the reader changed the role
+  #changed = null; // what was shown when the user changed the role
 
-  /** `onChange` is called with the new role: a preset's name and the reader's own text. */
+  /** `onChange` is called with the changes: a preset's name or the user's own text. */
   constructor(onChange) {
     const change = (values) => {
       this.#changed = this.#shown;
@@ -23,7 +23,7 @@ export class RoleBar {
     this.#text.addEventListener("input", (event) => {
       if (!isComposing(event)) change({ text: this.#text.value });
     });
-    // The end of a conversion is no input event everywhere.
+    // Not every browser fires an input event at the end of a conversion.
     for (const type of ["compositionend", "change"]) {
       this.#text.addEventListener(type, () => change({ text: this.#text.value }));
     }
@@ -36,9 +36,9 @@ export class RoleBar {
     this.#text.hidden = role.preset === "none";
     this.#text.readOnly = !own;
     this.#text.rows = own ? 2 : 1;
-    // Writing into the box would break off a conversion and move the cursor.
+    // Setting the value would cancel a conversion and move the cursor.
     if (!own || document.activeElement !== this.#text) this.#text.value = roleText(role);
-    // The role counts from the next message, which is worth saying until there is one.
+    // A new role applies from the next message; say so until there is one.
     this.#note.hidden = count === 0 || this.#changed?.role !== role || this.#changed.count !== count;
     this.#shown = { role, count };
   }

@@ -1,4 +1,4 @@
-/** The roles that a conversation can have, as the Japanese text that the model is given. */
+/** The preset roles, as the Japanese texts in the prompt. */
 
 const TEXTS = {
   none: "",
@@ -10,5 +10,5 @@ const TEXTS = {
 
 export const ROLES = Object.keys(TEXTS);
 
-/** The text of `role`, which holds the name of a preset and the reader's own text. */
+/** The text of `role`, which has a preset's name and the user's own text. */
 export const roleText = ({ preset, text }) => TEXTS[preset] ?? text;

@@ -1,6 +1,6 @@
-/** Follow the end of the log, only as long as the reader is there. */
+/** Keeps the log scrolled to its end while the user is at the end. */
 
-const NEAR = 32; // px from the end that count as being there when scrolling down
+const NEAR = 32; // px from the end that count as the end when scrolling down
 
 export class Follow {
   #log;
@@ -16,19 +16,19 @@ export class Follow {
       log.focus({ preventScroll: true });
       this.restart();
     });
-    // The log's height changes with the message box, a keyboard on the screen, a turned phone.
+    // The log's height changes with the message box, an on-screen keyboard or the orientation.
     new ResizeObserver(() => this.settle()).observe(log);
   }
 
-  /** Go to the end and follow it. */
+  /** Scroll to the end and follow it. */
   restart() {
     this.#following = true;
     this.#stay();
   }
 
-  /** The log has changed: stay at its end, or where the reader is. */
+  /** Handle a change of the log: stay at its end or at the user's position. */
   settle() {
-    this.#scrolled(); // the event for what the reader has just scrolled may be still to come
+    this.#scrolled(); // the scroll event of the latest movement may not have fired yet
     this.#stay();
   }
 
@@ -43,7 +43,7 @@ export class Follow {
     return scrollHeight - scrollTop - clientHeight;
   }
 
-  // The least scrolling up lets go; a slow wheel near the end would be pulled back otherwise.
+  // Any scrolling up stops following, or slow scrolling near the end would be undone.
   #scrolled() {
     const moved = this.#log.scrollTop - this.#top;
     this.#top = this.#log.scrollTop;

@@ -1,4 +1,4 @@
-/** What the reader can set: the names, their limits and defaults, and the values that are kept. */
+/** The settings: names, limits, defaults and stored values. */
 
 const KEY = "issun.settings";
 
@@ -9,7 +9,7 @@ export const CHOICES = [
   { name: "enter", options: ["enter", "mod"] },
 ];
 
-// `from` is the name under which the server tells its default.
+// `from` is the server's name for the parameter, under which it reports the default.
 export const NUMBERS = [
   { name: "temperature", from: "temperature", min: 0, max: 2 },
   { name: "top_p", from: "top_p", min: 0.01, max: 1 },
@@ -20,9 +20,9 @@ export const NUMBERS = [
   { name: "seed", from: "seed", min: 0, max: 2 ** 31 - 1, whole: true },
 ];
 
-/** The number that `text` means: null for an empty text, undefined for what `field` does not take. */
+/** Parse `text`: null for an empty text, undefined for an invalid value of `field`. */
 export function parseNumber(field, text) {
-  const plain = text.normalize("NFKC").trim(); // full-width digits are digits
+  const plain = text.normalize("NFKC").trim(); // accepts full-width digits
   if (plain === "") return null;
   return accepts(field, Number(plain)) ? Number(plain) : undefined;
 }
@@ -44,12 +44,12 @@ export class Settings {
     this.#values = this.#load();
   }
 
-  /** The value of `name`: the default of a choice, or null for the model's number. */
+  /** The value of `name`; if unset, the default of a choice, or null for a number. */
   get(name) {
     return this.#values[name] ?? CHOICES.find((choice) => choice.name === name)?.options[0] ?? null;
   }
 
-  /** Set `name`; null goes back to the default. */
+  /** Set `name`; null restores the default. */
   set(name, value) {
     const { [name]: _, ...others } = this.#values;
     this.#put(value === null ? others : { ...others, [name]: value });
@@ -59,7 +59,7 @@ export class Settings {
     this.#put({});
   }
 
-  /** Take over what another tab set. */
+  /** Apply a change made in another tab. */
   takeOver(key) {
     if (key !== null && key !== KEY) return;
     this.#values = this.#load();
@@ -88,7 +88,7 @@ export class Settings {
     try {
       kept = JSON.parse(this.#storage?.getItem(KEY) ?? "{}") ?? {};
     } catch {
-      // Broken settings are as good as none.
+      // Invalid settings are ignored.
     }
     const choices = CHOICES.filter(({ name, options }) => options.includes(kept[name]));
     const numbers = NUMBERS.filter((field) => accepts(field, kept[field.name]));

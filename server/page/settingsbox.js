@@ -1,4 +1,4 @@
-/** The dialog in which the reader sets everything; a change counts at once. */
+/** The settings dialog; changes apply at once. */
 
 import { byId, make } from "./dom.js";
 import { CHOICES, NUMBERS, parseNumber } from "./settings.js";
@@ -20,13 +20,13 @@ export class SettingsBox {
       settings.clear();
       this.#refill();
     });
-    // A click on the dialog itself is one beside its contents.
+    // A click whose target is the dialog itself is outside its contents.
     this.#dialog.addEventListener("click", ({ target }) => {
       if (target === this.#dialog) this.#dialog.close();
     });
   }
 
-  /** Bring names, defaults and choices up to date; `model` is null until it is known. */
+  /** Update labels, defaults and choices; `model` is null until it is known. */
   render(model) {
     this.#model = model;
     for (const row of this.#rows) row.render();
@@ -48,24 +48,24 @@ export class SettingsBox {
     const row = makeRow(name, select, `${name}-select`);
     const render = () => {
       select.value = this.#settings.get(name);
-      row.byDefault.textContent = t("defaultIs", t(`${name}_${options[0]}`));
+      row.byDefault.textContent = t("defaultIs", { value: t(`${name}_${options[0]}`) });
     };
     return { root: row.root, render };
   }
 
-  // An empty box means the default, which shows in it.
+  // An empty box means the default, shown as its placeholder.
   #number(field) {
     const { name, whole, min, max } = field;
     const input = make("input", { id: `set-${name}`, inputMode: whole ? "numeric" : "decimal", autocomplete: "off" });
     const row = makeRow(name, input, `setting-${name}`);
     const complain = (wrong) => {
       input.ariaInvalid = String(wrong);
-      row.error.textContent = wrong ? t(whole ? "rangeWhole" : "range", min, number(max)) : "";
+      row.error.textContent = wrong ? t(whole ? "rangeWhole" : "range", { min, max: number(max) }) : "";
     };
     const render = () => {
       const text = this.#defaultOf(field);
       input.placeholder = text;
-      row.byDefault.textContent = t("defaultIs", text);
+      row.byDefault.textContent = t("defaultIs", { value: text });
     };
     const refill = () => {
       input.value = this.#settings.get(name) ?? "";
@@ -85,7 +85,7 @@ export class SettingsBox {
   }
 }
 
-/** A row: the name, the control, what it does, its default, and what is wrong with it. */
+/** A row: label, control, description, default and error. */
 function makeRow(name, control, testid) {
   const label = make("label", { htmlFor: control.id, text: name });
   const help = make("p", { className: "small", id: `${control.id}-help` });

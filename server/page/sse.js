@@ -1,6 +1,6 @@
-/** Server-sent events: a stream of bytes -> the data of each event. */
+/** Parses server-sent events: yields the data of each event of a byte stream. */
 
-// Bytes are decoded as a stream, so a character that two reads share stays whole.
+// The decoder is stateful, so characters split between two reads are decoded correctly.
 export async function* readEvents(stream) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();

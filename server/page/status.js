@@ -1,11 +1,11 @@
-/** The line under everything: what goes on, how fast, and the server's memory. */
+/** The status line: progress, speed and the server's memory. */
 
 import { speedOf } from "./answers.js";
 import { titleOf } from "./conversation.js";
 import { byId } from "./dom.js";
 import { number, t } from "./text.js";
 
-const EVERY = 3000; // ms between two looks at the server
+const EVERY = 3000; // ms between health requests
 
 export class Status {
   #status = byId("status");
@@ -14,15 +14,15 @@ export class Status {
   #bytes = null;
   #online = true;
 
-  /** Show the answer `run` that streams, or the `speed` of the last one when it is null. */
+  /** Render the streaming answer `run`, or the `speed` of the last one if it is null. */
   render({ run, here, speed }) {
     const now = run ? speedOf(run) : speed;
     this.#status.textContent = this.#now(run, here);
-    this.#speed.textContent = now === null ? "" : t("speed", number(now, 1));
-    this.#memory.textContent = this.#bytes === null ? "" : t("memory", sizeText(this.#bytes));
+    this.#speed.textContent = now === null ? "" : t("speed", { number: number(now, 1) });
+    this.#memory.textContent = this.#bytes === null ? "" : t("memory", { size: sizeText(this.#bytes) });
   }
 
-  /** Ask for the server's health while the page is seen; `onChange` is called when it is known. */
+  /** Poll the server's health while the page is visible; calls `onChange` with the result. */
   watch(api, onChange) {
     const look = async () => {
       try {
@@ -42,18 +42,18 @@ export class Status {
   }
 
   #now(run, here) {
-    if (run && !here) return t("answeringElsewhere", titleOf(run.conversation) ?? t("untitled"));
+    if (run && !here) return t("answeringElsewhere", { title: titleOf(run.conversation) ?? t("untitled") });
     if (run) return progressText(run);
     return t(this.#online ? "ready" : "offline");
   }
 }
 
-/** How far the answer `run` is. */
+/** The progress of the answer `run`. */
 export function progressText({ count, info }) {
   if (count > 0) return t("answering");
   if (info.queued) return t("queued");
   if (!info.prompt_tokens) return t("thinking");
-  return t("thinkingRead", number(info.read_tokens), number(info.prompt_tokens));
+  return t("thinkingRead", { read: number(info.read_tokens), all: number(info.prompt_tokens) });
 }
 
 function sizeText(bytes) {

@@ -1,10 +1,10 @@
-/** The conversations, in memory and in the browser's storage: one key each, so two tabs share them. */
+/** The conversations, in memory and in the browser's storage, which all tabs share: one key each. */
 
 import { parseConversation } from "./conversation.js";
 
 const PREFIX = "issun.conversation.";
 
-/** localStorage or sessionStorage, or null where the browser blocks it. */
+/** localStorage or sessionStorage, or null if the browser blocks it. */
 export function openStorage(name) {
   try {
     const storage = window[name];
@@ -17,14 +17,14 @@ export function openStorage(name) {
 
 export class Store {
   #conversations = new Map();
-  #unsaved = new Set(); // ids whose last writing failed
+  #unsaved = new Set(); // ids that could not be saved
   #storage;
   #trouble;
 
-  /** The id of a conversation that other tabs must not change now, since an answer goes into it. */
+  /** The id of the conversation with a streaming answer, which other tabs must not change. */
   held = null;
 
-  /** `trouble(kind, count)` is told what is wrong with the storage; a count of 0 takes it back. */
+  /** `trouble(kind, count)` is called for problems with the storage; a count of 0 clears them. */
   constructor(storage, trouble) {
     this.#storage = storage;
     this.#trouble = trouble;
@@ -33,7 +33,7 @@ export class Store {
     trouble("broken", broken.length);
   }
 
-  /** All conversations, the one last spoken to first. */
+  /** All conversations, the most recently used first. */
   get all() {
     return [...this.#conversations.values()].sort((a, b) => b.updated - a.updated);
   }
@@ -42,13 +42,13 @@ export class Store {
     return this.#conversations.get(id);
   }
 
-  /** Keep `conversation` in memory; it is written with the first `save`. */
+  /** Add `conversation` in memory; `save` stores it. */
   add(conversation) {
     this.#conversations.set(conversation.id, conversation);
     return conversation;
   }
 
-  /** Write `conversation`, unless it was removed meanwhile. */
+  /** Store `conversation`, unless it has been removed. */
   save(conversation) {
     const { id } = conversation;
     if (!this.#storage || this.get(id) !== conversation) return;
@@ -67,7 +67,7 @@ export class Store {
     this.#saveUnsaved();
   }
 
-  /** Remove everything, also what cannot be read. */
+  /** Remove all conversations, including unreadable ones. */
   removeAll() {
     this.#conversations.clear();
     this.#unsaved.clear();
@@ -76,7 +76,7 @@ export class Store {
     this.#trouble("full", 0);
   }
 
-  /** Take over what another tab did to `key`; null: it cleared the storage. */
+  /** Apply a change of `key` in another tab; null means that the storage was cleared. */
   takeOver(key) {
     if (key === null) {
       for (const { id } of this.all) if (!this.#unsaved.has(id)) this.#forget(id);
@@ -85,14 +85,14 @@ export class Store {
     }
   }
 
-  /** Read one key; false when what it holds is broken. */
+  /** Read one key; false if its value is invalid. */
   #read(key) {
     const id = key.slice(PREFIX.length);
     const json = this.#storage.getItem(key);
     if (json === null) return this.#forget(id);
     if (id === this.held) return true;
     try {
-      // The object stays the same one, so that what refers to it goes on being right.
+      // The object is updated in place, so that references to it stay valid.
       this.add(Object.assign(this.get(id) ?? {}, parseConversation(id, json)));
       return true;
     } catch {

@@ -48,7 +48,7 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
         "[temperature 0.0]\n"
         "error: temperature is '', it must be a number.\n"
         f"[saved: {saved}]\n"
-        f"[and what /load need not read again: {saved}.kv, 0.5 MB]\n"
+        f"[saved the KV cache, so that /load need not compute it: {saved}.kv, 0.5 MB]\n"
     )
     assert result.code == 2
     assert saved.exists()  # though a command failed
@@ -74,7 +74,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     result = issun("chat", fuji, stdin=f"/load {saved}\n/retry\n/undo\n/role\n")
     assert result.out == "富士山です。\n"
     assert result.err == (
-        "[loaded 1 turns]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
+        "[turns loaded: 1]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
     )
 
 
@@ -183,7 +183,7 @@ def test_stats_go_to_stderr(fuji: Path) -> None:
 def test_old_turns_are_dropped_and_told(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="山について、できるだけくわしく教えてください。\n" * 6)
     assert result.out == "富士山です。\n" * 6
-    assert "oldest turns to fit the context]" in result.err
+    assert "[old turns dropped to fit the context: " in result.err
 
 
 def test_stop_string_and_length(fuji: Path) -> None:
@@ -285,7 +285,7 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
     with Model.load() as model:
         conversation = Conversation(model)
         monkeypatch.setattr(conversation, "read_ahead", read_ahead)
-        chat._talk_on_terminal(chat.Chat(conversation, stats=False), model, keep_history=False)
+        chat._run_interactively(chat.Chat(conversation, stats=False), model, keep_history=False)
     assert ended == [True]
 
 

@@ -74,36 +74,34 @@ def test_another_model_is_not_there(server: Running, name: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "part"),
     [
-        ("POST", "/v1/embeddings", "A GPT's states are no embeddings"),
-        ("POST", "/embeddings", "A GPT's states are no embeddings"),
-        ("POST", "/api/embed", "A GPT's states are no embeddings"),
-        ("POST", "/v1/audio/speech", "Only text"),
-        ("POST", "/v1/images/generations", "Only text"),
-        ("POST", "/v1/moderations", "rates none"),
-        ("POST", "/v1/rerank", "rates none"),
-        ("POST", "/api/chat", "no Ollama server"),
-        ("POST", "/api/generate", "no Ollama server"),
-        ("GET", "/api/tags", "no Ollama server"),
-        ("POST", "/v1/messages", "no Anthropic server"),
-        ("POST", "/completion", "no llama.cpp or TGI server"),
-        ("GET", "/props", "no llama.cpp or TGI server"),
+        ("POST", "/v1/embeddings", "This model has no embeddings"),
+        ("POST", "/embeddings", "This model has no embeddings"),
+        ("POST", "/api/embed", "This model has no embeddings"),
+        ("POST", "/v1/audio/speech", "only handles text"),
+        ("POST", "/v1/images/generations", "only handles text"),
+        ("POST", "/v1/moderations", "does not score"),
+        ("POST", "/v1/rerank", "does not score"),
+        ("POST", "/api/chat", "not an Ollama server"),
+        ("POST", "/api/generate", "not an Ollama server"),
+        ("GET", "/api/tags", "not an Ollama server"),
+        ("POST", "/v1/messages", "not an Anthropic server"),
+        ("POST", "/completion", "not a llama.cpp or TGI server"),
+        ("GET", "/props", "not a llama.cpp or TGI server"),
         ("POST", "/openai/deployments/x/chat/completions", "base URL /v1"),
-        ("GET", "/v1/files", "Nothing is kept here"),
-        ("GET", "/v1/responses/resp_1", "Nothing is kept here"),
-        ("POST", "/v1/responses/resp_1/cancel", "Nothing is kept here"),
+        ("GET", "/v1/files", "This server stores nothing"),
+        ("GET", "/v1/responses/resp_1", "This server stores nothing"),
+        ("POST", "/v1/responses/resp_1/cancel", "This server stores nothing"),
         ("GET", "/version", ""),
         ("GET", "/v1", ""),
         ("POST", "/" + "x" * 5000, ""),
     ],
 )
-def test_what_is_elsewhere_is_said_to_be(
-    server: Running, method: str, path: str, part: str
-) -> None:
+def test_unknown_paths_get_a_hint(server: Running, method: str, path: str, part: str) -> None:
     found = httpx.request(method, server.url + path, json=QUESTION, timeout=60)
     error = found.json()["error"]
     assert (found.status_code, error["code"]) == (404, "not_found")
     assert part in error["message"]
-    assert f"This server answers {CHAT}, /v1/completions" in error["message"]
+    assert f"This server has {CHAT}, /v1/completions" in error["message"]
     assert len(error["message"]) < 400
 
 

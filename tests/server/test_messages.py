@@ -9,7 +9,7 @@ import pytest
 
 from issun.runtime.prompt import Turn
 from issun.server.errors import ApiError
-from issun.server.messages import dialogue_of
+from issun.server.messages import parse_dialogue
 from issun.server.types import Message
 
 
@@ -57,7 +57,7 @@ PART = {"type": "text", "text": "一"}
     ],
 )
 def test_messages_become_role_turns_and_message(given: Any, expected: Any) -> None:
-    assert tuple(dialogue_of(messages(*given))) == expected
+    assert tuple(parse_dialogue(messages(*given))) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_messages_become_role_turns_and_message(given: Any, expected: Any) -> No
     ],
 )
 def test_history_as_clients_keep_it(given: Any, expected: Any) -> None:
-    assert tuple(dialogue_of(messages(*given))) == expected
+    assert tuple(parse_dialogue(messages(*given))) == expected
 
 
 WEATHER = called(("c1", "weather", '{"city": "東京", "days": 2}'))
@@ -226,7 +226,7 @@ SPELLED = 'weather(city="東京", days=2)'
     ],
 )
 def test_calls_of_tools_and_their_results_are_text(given: Any, expected: Any) -> None:
-    assert tuple(dialogue_of(messages(*given))) == expected
+    assert tuple(parse_dialogue(messages(*given))) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_calls_of_tools_and_their_results_are_text(given: Any, expected: Any) ->
         ([("user", None)], "messages[0]", "nothing to answer"),
         ([("assistant", "答")], "messages[0]", "nothing to answer"),
         ([("user", "一"), ("assistant", "答"), ("user", " ")], "messages[2]", "nothing to answer"),
-        ([("user", "一"), ("king", "二")], "messages[1].role", "'king' is no role"),
+        ([("user", "一"), ("king", "二")], "messages[1].role", "'king' is not a role"),
         (
             [("user", [PART, {"type": "image_url", "image_url": {"url": "data:,"}}])],
             "messages[0].content[1].image_url",
@@ -254,7 +254,7 @@ def test_calls_of_tools_and_their_results_are_text(given: Any, expected: Any) ->
 )
 def test_what_has_no_place_is_refused_by_its_path(given: Any, place: str, reason: str) -> None:
     with pytest.raises(ApiError, match=reason) as caught:
-        dialogue_of(messages(*given))
+        parse_dialogue(messages(*given))
     assert caught.value.param == place
     assert str(caught.value).startswith(f"{place}: ")
     assert caught.value.status == 400

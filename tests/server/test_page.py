@@ -267,3 +267,15 @@ def test_settings_language_and_theme_are_kept(page: Any) -> None:
         ask(page, "山は?")
     wait_for_end(page)
     assert json.loads(caught.value.post_data)["temperature"] == 0
+
+
+def test_the_language_changes_without_the_server(page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    assert page.get_by_test_id("send").inner_text() == "送信"
+    page.get_by_test_id("open-settings").click()
+    page.get_by_test_id("language-select").select_option("en")
+    assert page.get_by_test_id("send").inner_text() == "Send"
+    page.get_by_test_id("language-select").select_option("ja")
+    assert page.get_by_test_id("send").inner_text() == "送信"
+    assert not [url for url in asked if url.endswith((".js", ".json"))]

@@ -37,8 +37,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
         return listener
 
     monkeypatch.setattr(conftest, "_listen", listen)
-    monkeypatch.setattr(answers, "UNREAD_SECONDS", 1.0)
-    monkeypatch.setattr(answers, "UNREAD_EVENTS", 64)
+    monkeypatch.setattr(answers, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(answers, "STALL_EVENTS", 64)
     with embedded_server(body_timeout=2.0, deadline=60) as found:
         yield found
 
@@ -108,8 +108,8 @@ def test_a_slow_reader_gets_all(impatient: Running) -> None:
 def test_what_waits_is_bounded_whatever_is_taken(
     impatient: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "MOST_EVENTS", 300)
-    monkeypatch.setattr(answers, "UNREAD_SECONDS", 1000.0)
+    monkeypatch.setattr(answers, "MAX_EVENTS", 300)
+    monkeypatch.setattr(answers, "STALL_SECONDS", 1000.0)
     with stream(impatient, *STREAMS[0]) as connection:
         end = time.monotonic() + 30
         while figure(impatient, "issun_unread_streams_total") < 1:

@@ -1,4 +1,4 @@
-"""Work in threads that nobody has to wait for, neither for a result nor at the end."""
+"""Background threads that need not end before the program does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 _Work = tuple["Future[Any]", Callable[[], Any]]
 
 
-class Beside:
-    """Threads that begin when there is work and all are busy.
+class BackgroundThreads:
+    """A thread pool that starts a thread whenever there is work and all threads are busy.
 
-    The standard library's pool is waited for when Python ends, which work without an end prevents.
+    Python waits for the standard library's pool when it exits, so a call that never returns would
+    keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -23,16 +24,16 @@ class Beside:
         self._count = 0
 
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """Do `call` in a thread; from one thread at a time."""
+        """Run `call` in a thread. Must be called from one thread at a time."""
         future: Future[Any] = Future()
         self._work.put((future, call))
         if not self._idle.acquire(blocking=False):
             self._count += 1
-            threading.Thread(target=self._run, name="issun-beside", daemon=True).start()
+            threading.Thread(target=self._run, name="issun-background", daemon=True).start()
         return future
 
     def close(self) -> None:
-        """Let the threads end when their work does."""
+        """Let each thread end after its current call."""
         for _ in range(self._count):
             self._work.put(None)
 

@@ -1,7 +1,7 @@
-"""Fields that have no effect here: which of their values ask for nothing, and are taken.
+"""Request fields that are accepted without effect, and the values for which that is safe.
 
-Null, false and what is empty is taken under any name. Every other field that is not read is refused
-by its path, with the name of the field that does the same where there is one.
+Null, false and empty values are accepted under any name. Any other unknown field is rejected with
+its path and, where there is one, the name of the field to use instead.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ Check = Callable[[Any], bool]
 
 
 def _anything(value: Any) -> bool:
-    """True: the field is a note, or is about something that never happens here."""
+    """Accept every value: the field is an annotation or concerns a feature this server lacks."""
     return True
 
 
 def _one_of(*harmless: Any) -> Check:
-    """Whether a value is one that leaves the answer as it is."""
+    """Accept the values that leave the answer unchanged."""
     return lambda value: value in harmless
 
 
 def _only(*names: str) -> Check:
-    """Whether a value is an object with no other keys than these."""
+    """Accept an object that has no keys except these."""
     return lambda value: isinstance(value, dict) and value.keys() <= set(names)
 
 
-_REASONING: Mapping[str, Check] = dict.fromkeys(  # nothing here reasons
+_REASONING: Mapping[str, Check] = dict.fromkeys(  # the model does not reason
     (
         "reasoning_effort",
         "reasoning",
@@ -44,7 +44,7 @@ _REASONING: Mapping[str, Check] = dict.fromkeys(  # nothing here reasons
 
 SAMPLING: Mapping[str, Check] = {
     **_REASONING,
-    **dict.fromkeys(  # notes of clients to their own account, proxy or cache
+    **dict.fromkeys(  # annotations for the client's own account, proxy or cache
         (
             "user",
             "metadata",
@@ -61,9 +61,9 @@ SAMPLING: Mapping[str, Check] = {
         ),
         _anything,
     ),
-    "usage": _only("include"),  # it is always counted
+    "usage": _only("include"),  # usage is always reported
     "best_of": _one_of(1),
-    # Other engines' names, with the value that leaves the answer as it is.
+    # Parameters of other engines, with the values that leave the answer unchanged.
     "skip_special_tokens": _one_of(True),
     "spaces_between_special_tokens": _one_of(True),
     "detokenize": _one_of(True),
@@ -85,7 +85,7 @@ SAMPLING: Mapping[str, Check] = {
     "n_probs": _one_of(0),
     "id_slot": _one_of(-1),
     "num_beams": _one_of(1),
-    # Of a feature that the fields above keep off.
+    # Parameters of features that the fields above switch off.
     **dict.fromkeys(
         (
             "mirostat_tau",
@@ -102,11 +102,13 @@ SAMPLING: Mapping[str, Check] = {
     ),
 }
 
-ASKS_BY_BEING_THERE = frozenset({"web_search_options"})  # also where it is an empty object
+ACTIVE_WHEN_EMPTY = frozenset(
+    {"web_search_options"}
+)  # even an empty object switches the feature on
 
 CHAT: Mapping[str, Check] = {
     **SAMPLING,
-    "prediction": _anything,  # it makes other servers faster, and changes no answer
+    "prediction": _anything,  # a speed hint that does not change the answer
     "modalities": _one_of(["text"]),
     "chat_template_kwargs": _only("enable_thinking", "thinking"),
     "truncation": _one_of("auto", "disabled"),
@@ -117,12 +119,12 @@ COMPLETION: Mapping[str, Check] = dict(SAMPLING)
 TOKENIZE: Mapping[str, Check] = {"add_generation_prompt": _one_of(True)}
 
 STRUCTURED_OUTPUTS: Mapping[str, Check] = dict.fromkeys(
-    # JSON here has neither white space that may be anywhere nor another engine to fall back to.
+    # Our JSON has no optional white space, and there is no other backend.
     ("disable_any_whitespace", "disable_fallback", "_backend"),
     _anything,
 )
 
-_KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients keep beside a message or a part of it
+_KEPT: Mapping[str, Check] = dict.fromkeys(  # what clients store in a message or in a part of it
     ("cache_control", "index", "status", "metadata", "parsed"), _anything
 )
 
@@ -130,7 +132,7 @@ MESSAGE: Mapping[str, Check] = {
     **_KEPT,
     "id": _anything,
     "type": _one_of("message"),
-    **dict.fromkeys(  # reasoning of other models, and their notes
+    **dict.fromkeys(  # reasoning and annotations of other models
         (
             "reasoning",
             "reasoning_content",
@@ -161,12 +163,12 @@ PART: Mapping[str, Check] = {
 
 TOOL_CALL: Mapping[str, Check] = {**_KEPT, "provider_specific_fields": _anything}
 
-# As openai's `parse` leaves it, beside the text that it is read from.
+# The openai client's `parse` adds it to the call.
 FUNCTION_CALL: Mapping[str, Check] = {"parsed_arguments": _anything}
 
 TOOL: Mapping[str, Check] = {"cache_control": _anything, "custom": _anything}
 
-# `/v1/responses`: what is about other tools than functions, and about storing, is refused.
+# `/v1/responses`: fields for other tools than functions and for storage are rejected.
 RESPONSES: Mapping[str, Check] = {
     **_REASONING,
     **dict.fromkeys(
@@ -176,7 +178,7 @@ RESPONSES: Mapping[str, Check] = {
             "prompt_cache_retention",
             "prompt_cache_options",
             "service_tier",
-            "max_tool_calls",  # of tools that the server itself would run
+            "max_tool_calls",  # limits built-in tools, which the server would run itself
         ),
         _anything,
     ),
@@ -191,7 +193,7 @@ ITEM: Mapping[str, Check] = {**_KEPT, **FUNCTION_CALL, "id": _anything, "caller"
 
 FUNCTION_TOOL: Mapping[str, Check] = {"cache_control": _anything, "output_schema": _anything}
 
-INSTEAD: Mapping[str, str] = {  # the field of this server that does what another's does
+ALTERNATIVES: Mapping[str, str] = {  # this server's name for another server's field
     "max_new_tokens": "max_tokens",
     "max_length": "max_tokens",
     "max_output_tokens": "max_tokens",
