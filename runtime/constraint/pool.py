@@ -96,8 +96,7 @@ class Child:
 
         Raises TooLongError and DiedError.
         """
-        if self._process is None:
-            self._start()
+        self._be_ready()
         if table != BYTES and table not in self._known:
             self._ask({"table": table, **self._make_table(table)}, _START_SECONDS)
             self._known.add(table)
@@ -111,8 +110,7 @@ class Child:
 
         Raises as `tried` does.
         """
-        if self._process is None:
-            self._start()
+        self._be_ready()
         found: bool | None = self._ask({"search": pattern, "text": text}, MOST_SECONDS)["found"]
         return found
 
@@ -122,6 +120,12 @@ class Child:
             self._closed = True
             if self._process:
                 self._process.kill()
+
+    def _be_ready(self) -> None:
+        if self._process and self._process.poll() is not None:  # something ended it between trials
+            self.end()
+        if self._process is None:
+            self._start()
 
     def _start(self) -> None:
         self._known.clear()

@@ -100,6 +100,14 @@ def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_process_that_was_ended_between_trials_is_replaced(model: Model) -> None:
+    assert model.constraints.regex("[0-9]{2}")
+    for child in psutil.Process().children():
+        child.kill()
+        child.wait(10)
+    assert model.constraints.regex("[0-9]{3}")  # it is not taken for one that needs much memory
+
+
 def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "MOST_WAITING", 5)
     constraints, found = model.constraints, list[type[Exception]]()
