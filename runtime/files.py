@@ -10,8 +10,9 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from issun.runtime.errors import ParameterError
 
@@ -57,7 +58,7 @@ def as_utf8(raw: bytes) -> bytes:
     return raw
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to be read; raises OSError for a pipe or a device, which might never end."""
     found = path.stat().st_mode
     if stat.S_ISDIR(found):

@@ -79,6 +79,7 @@ MESSAGES: dict[str, str] = {
     "{path} was changed while it was in use: load the model again.": (
         "{path} が使用中に変更されました。モデルを読み込み直してください。"
     ),
+    "{path} is larger than a SentencePiece model can be.": "{path} は SentencePiece のモデルとしては大きすぎます。",
     "{path} is larger than a manifest can be.": "{path} はマニフェストとしては大きすぎます。",
     "{path} is missing or a link: export the bundle again, or copy it whole.": (
         "{path} がないか、リンクです。バンドルを書き出し直すか、全体をコピーしてください。"

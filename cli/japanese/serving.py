@@ -30,6 +30,7 @@ MESSAGES: dict[str, str] = {
     "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV cache: raise --kv-memory, or take fewer --slots or an int8 KV cache.": "KV キャッシュの {memory:,.0f} MB に、{size:,.0f} MB のスロット {wanted} 個は収まりません。--kv-memory を増やすか、--slots を減らすか、int8 の KV キャッシュを使ってください。",
     "Cannot listen on {host}, port {port}: {reason}": "{host} のポート {port} で待ち受けられません: {reason}",
     # --- constrained answers ---
+    "The constraint takes more than {limit:g} s for one token: take a simpler one.": "この制約は 1 トークンに {limit:g} 秒より長くかかります。もっと簡単なものにしてください。",
     "The answer cannot go on as it was constrained: {reason}": "制約どおりに答えを続けられません: {reason}",
     "The model has no end token, which constrained answers need.": "モデルに終了トークンがないので、答えを制約できません。",
     "choices must be texts that are not empty.": "choices は空でない文字列でなければなりません。",
