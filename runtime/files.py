@@ -18,6 +18,7 @@ from issun.runtime.errors import ParameterError
 
 _UTF_8 = "utf-8"
 _MOST_BYTES = 64 << 20  # of a text that the user names
+_PART = 1 << 20
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 # Kana and kanji in UTF-8, the last perhaps cut off. Here and there Shift JIS looks like one.
 _JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
@@ -72,7 +73,8 @@ def read_text(path: str | Path) -> str:
     """The text of a file that the user named; ParameterError says why it cannot be read."""
     path = user_path(path)
     try:
-        text = decode_utf8(as_utf8(_read(path)))
+        with path.open("rb") as file:
+            text = decode_utf8(as_utf8(read_bounded(file, _MOST_BYTES)))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -80,13 +82,18 @@ def read_text(path: str | Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read(path: Path) -> bytes:
-    """What a file or a pipe holds; raises OSError for more than anybody writes."""
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    return content
+def read_bounded(file: IO[bytes], most: int) -> bytes:
+    """The rest of a file or a pipe; raises OSError where that is more than `most` bytes."""
+    too_large = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    if os.fstat(file.fileno()).st_size > most:
+        raise too_large
+    parts, left = [], most
+    while part := file.read(_PART):  # a large size would take that memory at once
+        left -= len(part)
+        if left < 0:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
 
 
 def decode_utf8(raw: bytes) -> str:

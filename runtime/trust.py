@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import read_bounded
 from issun.runtime.manifest import Manifest
 from issun.runtime.proto import parse_model
 
@@ -49,7 +50,8 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
     With `trust` any operator passes, but still no reference to a file that is not the bundle's.
     """
     try:
-        model = parse_model(_read(path))
+        with path.open("rb") as file:
+            model = parse_model(read_bounded(file, _MOST_BYTES))
     except Exception as error:  # protobuf has its own DecodeError
         raise BundleError("{path} is no ONNX graph, or damaged.", path=path) from error
     for tensor in _tensors(model.graph):
@@ -69,14 +71,6 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
                 path=path,
                 name=tensor.name[:100],
             )
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ValueError(len(content))
-    return content
 
 
 def _foreign(model: Any, operators: set[tuple[str, str]]) -> str | None:
