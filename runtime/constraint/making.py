@@ -119,7 +119,7 @@ class Constraints:
         constraint = Constraint(rules[place], self.vocabulary, matcher, is_json=False)
         if place:  # it has more characters than the answer may have tokens
             with Effort(name=name) as effort:
-                least = constraint.start().shortest(self.vocabulary, room, effort)
+                least = constraint.start().shortest(self.vocabulary, effort)
             _check_room(least, room, name)
         return constraint
 

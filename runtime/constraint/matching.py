@@ -93,15 +93,15 @@ class Matcher:
         """True when what was read is a whole answer."""
         return self._state is not None and bool(self._state.is_accepting())
 
-    def shortest(self, vocabulary: Vocabulary, most: int, effort: Effort) -> int:
+    def shortest(self, vocabulary: Vocabulary, effort: Effort) -> int:
         """About how few tokens make a whole answer: those that say most, until it may end.
 
-        No more than one above `most` are tried. Raises as `effort.check` does.
+        Raises as `effort.check` does.
         """
         texts = [piece.decode("utf-8", "replace").strip(" ") for piece in vocabulary.pieces]
         lengths = np.array([len(text) for text in texts])
         answer: list[int] = []
-        while not self.may_end() and len(answer) <= most:
+        while not self.may_end():
             effort.check()
             allowed = self._allowed()
             answer.append(int(np.where(allowed, lengths, -1).argmax()))

@@ -156,8 +156,6 @@ def test_python_reads_the_pattern_elsewhere_as_here(model: Model) -> None:
 def test_the_shortest_match_of_a_pattern_is_not_looked_for_without_an_end(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ParameterError, match="needs 6 tokens or more"):  # not 200
-        model.constraints.regex("[0-9]{200}", room=5)
     monkeypatch.setattr(efforts, "MOST_SECONDS", 0.0)
     with pytest.raises(ParameterError, match="regex takes more than 0 s"):
         model.constraints.regex("[0-9]{100}", room=5)
