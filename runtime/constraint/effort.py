@@ -15,8 +15,9 @@ MOST_SECONDS = 2.0  # of processor time
 _SEARCH_SECONDS = 5.0  # for all searches in child processes
 MOST_SCHEMAS = 64  # of one model at a time
 _AT_ONCE = 2  # threads whose work all schemas together may be: Python's share one processor
-_PART = 0.005  # seconds of processor time between pauses
-_PAUSE = 0.2  # seconds
+_FREE = 0.01  # seconds of processor time before the first pause: many schemas take less
+_PART = 0.005  # and between two
+_PAUSE = 0.5  # seconds of one at most
 _SIMPLE = 256  # characters of a pattern and of a text that are searched here
 _REPEATS = "*+?{"
 
@@ -70,7 +71,8 @@ class Effort:
     ) -> None:
         self._stopped, self._search, self._crowd = stopped, search, crowd or Crowd()
         self._name, self._began = name, time.thread_time()
-        self._paused = 0.0  # seconds of processor time at the latest pause
+        self._next = _FREE  # seconds of processor time at the next pause
+        self._resumed = time.monotonic()
         self._left = _SEARCH_SECONDS
         self._ended = False
         self.finds = cache(self._finds)
@@ -82,10 +84,11 @@ class Effort:
         if self._stopped():
             raise BusyError("The model is being closed.")
         taken = time.thread_time() - self._began
-        if taken > self._paused + _PART:
+        if taken > self._next:
             over = self._crowd.count / _AT_ONCE - 1  # threads that should pause for one that works
-            time.sleep(min(_PAUSE, max(0.0, over) * (taken - self._paused)))
-            self._paused = taken
+            worked = time.monotonic() - self._resumed  # with the time that others held it up
+            time.sleep(min(_PAUSE, max(0.0, over) * worked))
+            self._next, self._resumed = taken + _PART, time.monotonic()
         if taken > MOST_SECONDS or self._left < 0:
             raise ParameterError(
                 "{name} takes more than {limit:g} s to compile: take a simpler one.",
