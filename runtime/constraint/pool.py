@@ -19,9 +19,7 @@ from issun.runtime.errors import BusyError
 MAX_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
 _START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
-_MAX_GROWTH_BYTES = (
-    128 << 20
-)  # bytes that one trial may leave behind before the process is replaced
+_MAX_GROWTH_BYTES = 128 << 20  # by one trial, before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
 Table = dict[str, Any]  # tokens, ends and silent, in the child's format
