@@ -98,8 +98,7 @@ class Child:
 
         Raises TooLongError and DiedError.
         """
-        if self._process is None:
-            self._start()
+        self._ensure_running()
         if table != BYTES and table not in self._known:
             self._request({"table": table, **self._make_table(table)}, _START_SECONDS)
             self._known.add(table)
@@ -113,8 +112,7 @@ class Child:
 
         Raises as `try_grammars` does.
         """
-        if self._process is None:
-            self._start()
+        self._ensure_running()
         found: bool | None = self._request({"search": pattern, "text": text}, MAX_SECONDS)["found"]
         return found
 
@@ -124,6 +122,12 @@ class Child:
             self._closed = True
             if self._process:
                 self._process.kill()
+
+    def _ensure_running(self) -> None:
+        if self._process and self._process.poll() is not None:  # something ended it between trials
+            self.end()
+        if self._process is None:
+            self._start()
 
     def _start(self) -> None:
         self._known.clear()
