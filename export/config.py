@@ -24,7 +24,7 @@ ACTIVATION_FLOOR = 0.1701  # no activation returns less than -ACTIVATION_FLOOR
 # GPT2Model is stored without its tied head; GPT2DoubleHeadsModel has a second head.
 _WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
-_MOST_BYTES = 256 << 20  # of any file of JSON
+_MAX_BYTES = 256 << 20  # of any file of JSON
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # so that a damaged config does not exhaust memory
 
 
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError if the file contains anything else."""
     try:
         with open_regular(path) as file:
-            content = json.loads(as_utf8(read_bounded(file, _MOST_BYTES)).decode())
+            content = json.loads(as_utf8(read_bounded(file, _MAX_BYTES)).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)

@@ -15,8 +15,8 @@ MAX_SECONDS = 2.0  # of processor time
 _SEARCH_SECONDS = 5.0  # for all searches in child processes
 MAX_SCHEMAS = 64  # of one model at a time
 _MAX_PARALLEL = 2  # threads' worth of work for all schemas: Python's threads share one processor
-_FREE = 0.01  # seconds of processor time before the first pause: many schemas take less
-_SLICE = 0.005  # seconds of processor time between pauses
+_FIRST_SLICE = 0.01  # seconds of processor time before the first pause: many schemas take less
+_SLICE = 0.005  # and between pauses
 _MAX_PAUSE = 0.5  # seconds
 _SIMPLE = 256  # characters of a pattern and of a text that are searched in this process
 _REPEATS = "*+?{"
@@ -71,7 +71,7 @@ class Effort:
     ) -> None:
         self._stopped, self._search, self._active = stopped, search, active or ActiveSchemas()
         self._name, self._began = name, time.thread_time()
-        self._next = _FREE  # seconds of processor time at the next pause
+        self._next_pause = _FIRST_SLICE  # seconds of processor time at the next pause
         self._resumed = time.monotonic()
         self._left = _SEARCH_SECONDS
         self._ended = False
@@ -84,11 +84,11 @@ class Effort:
         if self._stopped():
             raise BusyError("The model is being closed.")
         used = time.thread_time() - self._began
-        if used > self._next:
+        if used > self._next_pause:
             excess = self._active.count / _MAX_PARALLEL - 1  # threads to pause for each that works
-            worked = time.monotonic() - self._resumed  # includes waiting for the other threads
-            time.sleep(min(_MAX_PAUSE, max(0.0, excess) * worked))
-            self._next, self._resumed = used + _SLICE, time.monotonic()
+            elapsed = time.monotonic() - self._resumed  # includes the time that others held it up
+            time.sleep(min(_MAX_PAUSE, max(0.0, excess) * elapsed))
+            self._next_pause, self._resumed = used + _SLICE, time.monotonic()
         if used > MAX_SECONDS or self._left < 0:
             raise ParameterError(
                 "{name} takes more than {limit:g} s to compile: simplify it.",
