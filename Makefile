@@ -1,46 +1,58 @@
-# Each target sets up what it needs on a fresh machine.
+# CONTRIBUTING.md explains the targets. Each one first sets up what it needs, once.
 PYTHON ?= python3
 SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
-PACKAGES := cli export runtime benchmarks training server
+PACKAGES := cli export kit runtime benchmarks training server
+PIP_INSTALL := pip install --disable-pip-version-check --no-input
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: demo test slow parity clients fuzz soak embedded check translations format clean
+.PHONY: help demo test commands slow parity clients fuzz soak embedded figures translations check format docs package clean
+
+help:                             ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
 
-test: .venv/ready-test            ## light tests: no torch
+test: .venv/ready-test            ## run the tests that need no torch
 	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
 	.venv/bin/python -m pytest -m alone tests/cli
 
-slow: .venv/ready-test            ## tests that take long and rarely break; ISSUN_TEST_SLOW=4: one in 4
+commands: .venv/ready-test        ## run every command of README and docs in fresh environments
+	.venv/bin/python -m tests.documentation --fresh
+
+slow: .venv/ready-test            ## run the slow tests; ISSUN_TEST_SLOW=4 runs one in four
 	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
 
-parity: .venv-parity/ready        ## live comparison with torch and transformers
+parity: .venv-parity/ready        ## compare with torch and transformers, which this installs
 	.venv-parity/bin/python -m pytest -m parity tests/parity
 
-clients: .venv/ready-test         ## clients of the OpenAI dialect, each in an environment of its own
+clients: .venv/ready-test         ## try other projects' clients of the OpenAI API on the server
 	.venv/bin/python -m tests.clients.run $(CLIENTS)
 
-fuzz: .venv/ready-test            ## damaged and hostile files; SEEDS=10 takes about half an hour
+fuzz: .venv/ready-test            ## read damaged and hostile files; SEEDS=10 takes about half an hour
 	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
 
-soak: .venv-parity/ready          ## half an hour of mixed load on a server, and 200 kill -9
+soak: .venv-parity/ready          ## load a server for half an hour, and kill processes 200 times
 	.venv-parity/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
 
-embedded: .venv-parity/ready      ## make the embedded model again, or go on with it: 1.5 hours on 2 cores
+embedded: .venv-parity/ready      ## train the embedded model, or resume: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
 
-check: .venv/ready-test           ## format, lint, types
+figures: .venv/ready-test         ## write the plots and tables of README and docs from benchmarks/results
+	.venv/bin/python -m issun.benchmarks.publish
+	.venv/bin/issun bench report benchmarks/results/1b.json.gz -o build/report
+	cp build/report/report.html benchmarks/results/
+
+check: .venv/ready-test           ## check format, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
-	MYPYPATH=build/types .venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
+	.venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
 
 translations: .venv/ready-test    ## take new messages into cli/locale, and compile the catalogues
 	mkdir -p build
@@ -50,26 +62,55 @@ translations: .venv/ready-test    ## take new messages into cli/locale, and comp
 		--ignore-obsolete --ignore-pot-creation-date
 	$(BABEL) compile -D issun -d cli/locale --statistics
 
-format: .venv/ready-test          ## mend format and imports
+format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-clean:
-	rm -rf .venv .venv-parity build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+docs: .venv-docs/ready            ## build the documentation in build/site; broken links are errors
+	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python -m tests.documentation.outside build/site
+
+package: .venv/ready-package      ## build wheel and sdist in dist/, check them, try the wheel
+	rm -rf dist
+	.venv/bin/python -m build
+	.venv/bin/twine check --strict dist/*
+	.venv/bin/check-wheel-contents dist/*.whl
+	.venv/bin/python -m tests.installed dist/*.whl
+
+clean:                            ## remove environments and everything that was built
+	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "issun needs Python 3.11 or later; choose one with: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making the environment .venv with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv .venv
 
 .venv/ready-demo: .venv/bin/pip pyproject.toml
-	.venv/bin/pip install -q -e .
-	touch $@
+	@echo "Installing issun and the packages that it needs into .venv. This happens once."
+	@.venv/bin/$(PIP_INSTALL) -e .
+	@touch $@
 
 .venv/ready-test: .venv/bin/pip pyproject.toml
-	.venv/bin/pip install -q -e '.[test]'
-	touch $@
+	@echo "Installing issun and everything for its tests into .venv. This happens once."
+	@.venv/bin/$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+.venv/ready-package: .venv/bin/pip pyproject.toml
+	@echo "Installing the tools that build and check packages into .venv. This happens once."
+	@.venv/bin/$(PIP_INSTALL) -e '.[package]'
+	@touch $@
 
 .venv-parity/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/pip install -q torch==2.13.0
-	.venv-parity/bin/pip install -q -e '.[dev]'
-	touch $@
+	@echo "Installing torch, transformers and issun into .venv-parity. This happens once."
+	@$(PYTHON) -m venv .venv-parity
+	@.venv-parity/bin/$(PIP_INSTALL) torch==2.13.0
+	@.venv-parity/bin/$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-docs/ready: pyproject.toml
+	@echo "Installing MkDocs and issun into .venv-docs. This happens once."
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/$(PIP_INSTALL) -e '.[docs]'
+	@touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import statistics
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,8 @@ from issun.benchmarks.worker import ANSWERED, REST
 from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
-PUBLISHED = Path(__file__).with_name("results") / "1b.json"  # of the 1.3 B shape, beside all peers
+PUBLISHED = Path(__file__).with_name("published.json")  # of the 1.3 B shape: what `fit` reads
+_GZIP = b"\x1f\x8b"  # how a compressed file begins
 Status = Literal["measured", "skipped", "failed", "crashed"]
 
 
@@ -205,21 +208,36 @@ def depths(engine: EngineResult, kind: str) -> list[int]:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Put the file in place whole: a stop at any time leaves the old one or the new one."""
+    """Replace the file in one step, compressed if its name ends in `.gz`.
+
+    An interruption leaves either the old file or the new one.
+    """
+    content = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)  # the same results give the same bytes
     beside = path.with_suffix(".new")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    beside.write_bytes(content)
     beside.replace(path)
 
 
 def read_results(path: Path) -> Results:
     """Read what `write_results` wrote; raises BenchError for anything else."""
     try:
-        found = msgspec.json.decode(as_utf8(path.read_bytes()), type=Results)
+        content = path.read_bytes()
     except OSError as error:
         raise BenchError(
             "{path} cannot be read: {reason}", path=path, reason=error.strerror
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    try:
+        plain = gzip.decompress(content) if content.startswith(_GZIP) else content
+        found = msgspec.json.decode(as_utf8(plain), type=Results)
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        gzip.BadGzipFile,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise BenchError("{path} holds no results: {reason}", path=path, reason=error) from error
     if found.format != FORMAT_VERSION:
         raise BenchError(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from issun.export.errors import TargetError
 from issun.runtime.errors import Notify
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import reason_of, sync, user_path
 from issun.runtime.manifest import MANIFEST_NAME
 
 
@@ -84,7 +83,7 @@ def staged(target: Path) -> Iterator[Path]:
     folder, aside = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
     lock = FileLock(target.with_name(f"{name}.lock"))
     try:
-        with lock:
+        with _removed(Path(lock.lock_file)), lock:
             try:
                 folder.mkdir()
                 yield folder
@@ -92,17 +91,26 @@ def staged(target: Path) -> Iterator[Path]:
                 if replaces:
                     target.rename(aside)
                 folder.rename(target)
-                _sync_path(target.parent)
+                sync(target.parent)
             finally:
                 _settle(target, aside)
                 shutil.rmtree(folder, ignore_errors=True)
-                Path(lock.lock_file).unlink(missing_ok=True)
     except OSError as error:
         raise TargetError(
             "{target} cannot be written: {reason}",
             target=target,
             reason=reason_of(error),
         ) from error
+
+
+@contextmanager
+def _removed(lock_file: Path) -> Iterator[None]:
+    """Remove `lock_file` behind the block: Windows does not while its lock is held."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # another process looks whether this export is still running
+            lock_file.unlink(missing_ok=True)
 
 
 def clear_remains(target: Path, notify: Notify) -> None:
@@ -140,15 +148,5 @@ def _settle(target: Path, aside: Path) -> bool:
 
 def _sync(folder: Path) -> None:
     for path in folder.iterdir():
-        _sync_path(path)
-    _sync_path(folder)
-
-
-def _sync_path(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no handle to a folder that could be flushed
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
+    sync(folder)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -51,40 +52,100 @@ def test_the_package_is_a_command(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy so that no files are left in the project."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    skipped = shutil.ignore_patterns(".*", "build", "dist", "demo", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=skipped)
-    made = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source],
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build from, so that nothing is left in the project."""
+    copy = tmp_path_factory.mktemp("source") / "copy"
+    skipped = (".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "demo")
+    ignored = shutil.ignore_patterns(*skipped, "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def tracked() -> set[str]:
+    """The files of the project."""
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    if done.returncode:
+        pytest.skip("the tests run outside a git checkout")
+    return {name for name in done.stdout.split("\0") if name and (ROOT / name).exists()}
+
+
+def build(kind: str, source: Path, folder: Path) -> tuple[Path, str]:
+    """Build a wheel or an sdist with the setuptools at hand; gives it and the build's output."""
+    asked = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(folder)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=source,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
-    if made.returncode and "setuptools" in made.stderr:
-        pytest.skip(f"no wheel can be built without setuptools: {made.stderr[-200:]}")
-    assert made.returncode == 0, made.stderr
-    return next(folder.glob("*.whl"))
+    if "No module named 'setuptools'" in done.stderr:
+        pytest.skip("packages are built with setuptools, which is not installed")
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.splitlines()[-1], done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built: tuple[Path, str]) -> Path:
+    return built[0]
 
 
 def test_the_wheel_is_small_and_holds_the_model(wheel: Path) -> None:
-    assert wheel.stat().st_size <= 12_000_000
-    names = zipfile.ZipFile(wheel).namelist()
-    for file in EMBEDDED.iterdir():
-        assert f"issun/runtime/embedded/{file.name}" in names
-    assert not [name for name in names if name.startswith(("tests/", "issun/tests/"))]
-    assert {"issun/__init__.py", "issun/__main__.py", "issun/py.typed"} <= set(names)
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {entry.filename: entry.compress_size for entry in archive.infolist()}
+    model = {f"issun/runtime/embedded/{file.name}" for file in EMBEDDED.iterdir()}
+    assert model <= set(sizes)
+    assert wheel.stat().st_size - sum(sizes[name] for name in model) <= 2_000_000
+    assert {"issun/__init__.py", "issun/__main__.py", "issun/py.typed"} <= set(sizes)
+
+
+def test_the_wheel_is_the_package_and_nothing_else(wheel: Path, tracked: set[str]) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    root = {"__init__.py", "__main__.py", "py.typed"}
+    folders = ("benchmarks/", "cli/", "export/", "runtime/", "server/", "training/")
+    results = "benchmarks/results/"
+    package = {n for n in tracked if n.startswith(folders) and not n.startswith(results)}
+    assert names == {f"issun/{name}" for name in package | root}
+
+
+def test_the_build_warns_of_nothing_that_would_be_left_out(built: tuple[Path, str]) -> None:
+    assert "would be ignored" not in built[1]
+    assert "is absent from the `packages` configuration" not in built[1]
+
+
+def test_the_sdist_is_the_whole_project(source: Path, tracked: set[str], tmp_path: Path) -> None:
+    made, _ = build("sdist", source, tmp_path)
+    with tarfile.open(made) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert tracked - names == set()
+
+
+def test_what_is_tracked_is_small(tracked: set[str]) -> None:
+    embedded = "runtime/embedded/"
+    sizes = [(ROOT / name).stat().st_size for name in tracked if not name.startswith(embedded)]
+    assert sum(sizes) <= 4_000_000
+
+
+def _fails(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 def test_the_wheel_chats_from_another_folder_without_a_network(wheel: Path, tmp_path: Path) -> None:
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
     command = [sys.executable, "-P", "-m", "issun.cli.main", "chat", "--seed", "1"]
     cut_off = ["unshare", "--net", "--map-root-user"]
-    probe = subprocess.run([*cut_off, "true"], capture_output=True, check=False)
+    if not shutil.which("unshare") or _fails([*cut_off, "true"]):
+        cut_off = []  # without rights, or on another system: then the network is there
     result = subprocess.run(
-        [*(cut_off if probe.returncode == 0 else []), *command],
+        [*cut_off, *command],
         input="日本で一番高い山は?\n",
         capture_output=True,
         text=True,
@@ -98,9 +159,10 @@ def test_the_wheel_chats_from_another_folder_without_a_network(wheel: Path, tmp_
 
 def test_an_installed_wheel_is_the_package_in_every_folder(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
+    shutil.unpack_archive(wheel, site, "zip")
     shown = "import issun, issun.cli; print(issun.__file__, issun.cli.__file__, issun.__version__)"
-    expected = f"{site}/issun/__init__.py {site}/issun/cli/__init__.py 0.1.0\n"
+    package = site / "issun"
+    expected = f"{package / '__init__.py'} {package / 'cli' / '__init__.py'} 0.1.0\n"
     for cwd in (ROOT, tmp_path):
         assert run("-c", shown, cwd=cwd, PYTHONPATH=str(site)) == expected
         assert run("-m", "issun", "--version", cwd=cwd, PYTHONPATH=str(site)) == "issun 0.1.0\n"

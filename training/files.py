@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from issun.runtime.files import sync
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: a reader sees the old file or the new one, whole."""
@@ -34,14 +36,3 @@ def sync_tree(folder: Path) -> None:
     """Flush `folder` and all that is in it to the disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no handle to a folder that could be flushed
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

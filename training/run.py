@@ -25,9 +25,9 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from issun.runtime.files import reason_of
+from issun.runtime.files import reason_of, sync
 from issun.training.errors import RunError
-from issun.training.files import sync, sync_tree, write_json, write_whole
+from issun.training.files import sync_tree, write_json, write_whole
 
 SETTINGS, LOG, EPOCHS, BEST, STEPS = "run.json", "log.jsonl", "epochs.json", "best", "steps"
 _FORMAT: Literal[1] = 1
@@ -128,13 +128,21 @@ class Run:
         write_json(self.folder / EPOCHS, self.results() | found)
 
     def _link(self, name: str) -> bool:
-        """Point `best` to `name`; False where there are no symbolic links."""
-        new = self.folder / f"{_ASIDE}{secrets.token_hex(4)}"
+        """Point `best` to `name`; False where there are no symbolic links, and then no `best`."""
+        best, new = self.folder / BEST, self.folder / f"{_ASIDE}{secrets.token_hex(4)}"
         try:
             new.symlink_to(name, target_is_directory=True)
-            new.replace(self.folder / BEST)
+            try:
+                new.replace(best)
+            except OSError:  # Windows replaces no link to a folder
+                if not best.is_symlink():
+                    raise
+                best.unlink()
+                new.rename(best)
         except OSError:
             new.unlink(missing_ok=True)
+            if best.is_symlink():
+                best.unlink()  # it points to an epoch that is no longer the best
             return False
         return True
 

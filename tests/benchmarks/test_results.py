@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import msgspec
@@ -97,7 +98,21 @@ def test_a_file_comes_back_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"format": 1}', b"{"])
+def test_a_compressed_file_comes_back_whole(tmp_path: Path) -> None:
+    found = made_up(engine(samples={"load": [1.5] * 1000}))
+    path = tmp_path / "r.json.gz"
+    write_results(path, found)
+    assert read_results(path) == found
+    assert path.stat().st_size < 1_000
+    first = path.read_bytes()
+    write_results(path, found)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"\xff", b'{"format": 1}', b"{", b"\x1f\x8b", gzip.compress(b"{}")[:-9]],
+)
 def test_what_is_no_results_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)

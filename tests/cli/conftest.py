@@ -44,7 +44,8 @@ def issun(*arguments: str | Path | bytes, stdin: str | bytes = b"", **changes: s
         timeout=120,
         check=False,
     )
-    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+    out, err = (text.decode().replace(os.linesep, "\n") for text in (done.stdout, done.stderr))
+    return Result(done.returncode, out, err)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What a person can get wrong: one line on stderr, exit code 2, nothing half written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.cli.conftest import Result, environment, issun
+from tests.needs import links, linux
 
 Change = Callable[[Path], object]
 
@@ -106,6 +108,7 @@ def test_source_is_not_there(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
 
 
+@links
 def test_target_exists(fuji: Path, tmp_path: Path) -> None:
     source = fuji.parent / "checkpoint"
     (tmp_path / "full").mkdir()
@@ -160,7 +163,7 @@ def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
         (["--template", "/no/such/file"], ("/no/such/file",)),
         (["--gptq"], ("GPTQ is for int4, not for int8",)),
         (["--calibrate", "/no/such/file"], ("/no/such/file cannot be read",)),
-        (["--calibrate", "/dev/null"], ("/dev/null holds no text",)),
+        (["--calibrate", os.devnull], (f"{os.devnull} holds no text",)),
         (["--precision", "float32", "--calibrate", "x"], ("nothing to calibrate",)),
         (["--via", "optimum", "--calibrate", "x"], ("nothing to calibrate",)),
     ],
@@ -284,6 +287,7 @@ def test_paths_that_are_none(fuji: Path, tmp_path: Path) -> None:
     refused(issun("chat", "x" * 300))
 
 
+@linux
 def test_closed_and_full_streams(fuji: Path) -> None:
     command = f"'{sys.executable}' -m issun.cli.main"
     for line, code, err in (

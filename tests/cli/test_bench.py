@@ -18,6 +18,7 @@ from issun.benchmarks.measured import read_results, write_results
 from tests.benchmarks.test_results import made_up, two_contexts
 from tests.benchmarks.test_tables import found
 from tests.cli.conftest import environment, issun
+from tests.needs import posix
 
 QUICK = (
     *("--rounds", "1", "--prefill", "8", "--decode", "0,8", "--memory", "20,40"),
@@ -107,6 +108,7 @@ def test_refusals(arguments: tuple[str, ...], message: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@posix
 def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     quick = (

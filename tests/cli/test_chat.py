@@ -14,6 +14,7 @@ from issun.cli import chat
 from issun.cli.options import SAMPLING, stdin_error, with_sampling
 from issun.runtime import Conversation, ConversationError, Model, ParameterError
 from tests.cli.conftest import environment, issun
+from tests.needs import bash, has_mode
 
 
 def test_one_answer_a_line_on_stdout(fuji: Path) -> None:
@@ -64,7 +65,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
         f"error: {beside} exists: choose another name.\n"
     )
     assert result.code == 2
-    assert saved.stat().st_mode & 0o777 == 0o600
+    assert has_mode(saved, 0o600)
     assert json.loads(saved.read_text(encoding="utf-8")) == {
         "format": 1,
         "role": ["User:先生", "Assistant:了解しました。"],
@@ -203,6 +204,7 @@ def test_utf8_whatever_the_locale(fuji: Path, language: str) -> None:
     assert "User:先生" in result.err
 
 
+@bash
 def test_reader_that_goes_away_is_no_error(endless: Path) -> None:
     command = f"'{sys.executable}' -m issun.cli.main chat '{endless}' --max-new-tokens 16000"
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pexpect
 import pytest
 
 from tests.cli.conftest import environment, issun
+from tests.needs import terminal
 
 HEADER = "format  right   interval (95 %)  raw     question -> right word\n"
 
@@ -116,6 +117,7 @@ def test_a_bad_row_is_told(fuji: Path, tmp_path: Path) -> None:
     )
 
 
+@terminal
 def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, table: Path) -> None:
     """On a terminal, with a bar: four of twenty answers make the first row of five."""
     file = tmp_path / "report.json"

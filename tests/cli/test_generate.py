@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import issun
+from tests.needs import links
 
 
 def test_answer_on_stdout(fuji: Path) -> None:
@@ -40,6 +41,7 @@ def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
     assert (asked.code, asked.err) == (0, "")
 
 
+@links
 def test_an_argument_that_is_a_folder_is_a_bundle(
     fuji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def is_shown(name: str, package: str) -> bool:
 
 def templates() -> Iterator[str]:
     """Every template in the source, found without Babel and its list of keywords."""
-    for package in ("cli", "runtime", "export", "benchmarks", "training", "server"):
+    for package in ("cli", "runtime", "export", "kit", "benchmarks", "training", "server"):
         for path in sorted((ROOT / package).rglob("*.py")):
             if path.parent.name == "embedded":
                 continue  # how the embedded model is made, which no command does

@@ -11,6 +11,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+if sys.platform == "win32":
+    pytest.skip("there are no pseudo-terminals", allow_module_level=True)
+
 from tests.cli.conftest import environment, idle_share
 
 TIMEOUT = 15

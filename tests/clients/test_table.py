@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import environments, run, table
+from tests.needs import posix
 
 
 def line(column: str, *, ok: bool, name: str = "", limit: str | None = None) -> str:
@@ -78,6 +79,7 @@ def test_every_column_of_a_feature_is_one_of_the_tables() -> None:
 
 
 @pytest.mark.parametrize(("works", "code"), [(True, 0), (False, 1)])
+@posix
 def test_the_runner_fails_where_a_recorded_feature_does(
     works: bool, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from issun.export import CheckpointError, ExportOptions, TargetError, export
 from issun.export.target import check_space, check_target
 from issun.runtime import Model, ParameterError
 from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
+from tests.needs import links
 
 NAME = "vocab-8011"
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and limits")
@@ -120,6 +121,7 @@ def test_force_replaces_no_other_folder_and_no_file(source: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("force", [False, True])
+@links
 def test_a_symbolic_link(source: Path, old: Path, force: bool) -> None:
     link, dangling = old.parent / "link", old.parent / "dangling"
     link.symlink_to(old)
@@ -132,6 +134,7 @@ def test_no_parent(source: Path, tmp_path: Path) -> None:
     assert f"no folder {tmp_path / 'no'}" in refused(source, tmp_path / "no" / "bundle")
 
 
+@links
 def test_the_source_is_never_written(tmp_path: Path, old: Path) -> None:
     # All of these are bundles, so that --force would allow them.
     inside = old / "inside"

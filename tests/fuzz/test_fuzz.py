@@ -14,6 +14,7 @@ import pytest
 
 from tests.fuzz.harness import fuzz
 from tests.fuzz.targets import TARGETS, prepare
+from tests.needs import posix
 
 MUTATIONS = int(os.environ.get("ISSUN_TEST_MUTATIONS", "50"))
 SEEDS = int(os.environ.get("ISSUN_TEST_SEEDS", "1"))
@@ -29,6 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Path:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("seed", range(SEEDS))
+@posix
 def test_mutations_are_read_or_refused(whole: Path, tmp_path: Path, target: str, seed: int) -> None:
     folder = shutil.copytree(whole, tmp_path / "folder")
     report = fuzz(target, folder, seed=seed, mutations=MUTATIONS)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz import harness
 from tests.fuzz.probe import ACTS, FILE, act_of
+from tests.needs import posix
 
 SEED, MUTATIONS = 9, 12
 SIGNS = {
@@ -20,6 +21,7 @@ SIGNS = {
 }
 
 
+@posix
 def test_all_misbehaviour_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "PATIENCE", 8.0)
     (tmp_path / FILE).write_text("nothing")

@@ -18,6 +18,7 @@ import pytest
 from issun.runtime import Model
 from issun.runtime.constraint import compiling, pool
 from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError
+from tests.needs import posix
 
 SLOW: dict[str, dict[str, Any]] = {
     "a power of two": {"type": "number", "multipleOf": 2147483648},
@@ -155,9 +156,10 @@ model.constraints.json_schema({"type": "number", "multipleOf": 2147483648})
 """
 
 
+@posix
 @pytest.mark.parametrize("way", ["as it is", "by the pipe alone"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_outlives_its_parent(tmp_path: Path, way: str, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_no_process_outlives_its_parent(tmp_path: Path, way: str, name: str) -> None:
     program = pool._PROGRAM.read_text(encoding="utf-8")
     asking = ASKING
     if way != "as it is":
@@ -174,7 +176,7 @@ pool._PROGRAM = Path({str(tmp_path / "child.py")!r})
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.5)  # during the trial
         (child,) = children(process.pid)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         process.wait(5)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from issun.runtime import BusyError, Conversation, ConversationError, Model, Tur
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.prefix import common_prefix
+from tests.needs import has_mode
 from tests.runtime.chats import GREEDY, ROLE
 
 KINDS = ("float32", "int8")
@@ -55,7 +55,7 @@ def test_what_was_saved_is_not_computed_again(
     model = models[kind]
     path, chat = saved(model, tmp_path)
     beside = tmp_path / "saved.json.kv"
-    assert stat.S_IMODE(beside.stat().st_mode) == 0o600
+    assert has_mode(beside, 0o600)
     other = loaded(model, path)
     known = model.prompts.before_message(chat.role, chat.turns)
     held = common_prefix(chat._cache.ids[0], known)

@@ -22,6 +22,7 @@ from issun.runtime.manifest import (
     verify_hashes,
     write_manifest,
 )
+from tests.needs import links
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -148,6 +149,7 @@ def test_a_missing_file(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "spiece.model"])
+@links
 def test_a_symlink_is_not_accepted(folder: Path, name: str) -> None:
     shutil.move(folder / name, folder.parent / name)
     (folder / name).symlink_to(folder.parent / name)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issun.runtime import Conversation, ConversationError, Model, ParameterError, Turn
+from tests.needs import has_mode, links, posix
 from tests.runtime.chats import GREEDY, ROLE
 
 
@@ -21,13 +20,14 @@ def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None
     chat.turns.append(Turn("\x1b[31m</s>", '"\\n'))
     path = tmp_path / "saved.json"
     chat.save(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert has_mode(path, 0o600)
     other = Conversation(model, params=GREEDY)
     other.load(path)
     assert (other.role, other.turns) == (chat.role, chat.turns)
     assert other.reply("海は?").text == chat.reply("海は?").text
 
 
+@links
 def test_save_refuses_an_existing_file(chat: Conversation, tmp_path: Path) -> None:
     path = tmp_path / "saved.json"
     path.write_text("mine")
@@ -89,6 +89,7 @@ def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("kind", ["/dev/zero", "/dev/tty", "pipe", "socket", "link to a pipe"])
+@posix
 def test_pipes_and_devices_are_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
     path = Path(kind) if kind.startswith("/") else tmp_path / "special"
     if kind.endswith("pipe"):
@@ -138,10 +139,13 @@ def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: in
     assert (other.role, other.turns) == (chat.role, chat.turns)
 
 
+@posix
 @pytest.mark.parametrize("most", [0, 20, 200, 5000])
 def test_no_partial_file_is_left_at_a_file_size_limit(
     chat: Conversation, tmp_path: Path, most: int
 ) -> None:
+    import resource
+
     chat.reply("山は?")
     chat.turns.append(Turn("川は?", "長い" * 50))
     path = tmp_path / "saved.json"

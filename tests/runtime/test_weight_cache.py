@@ -14,6 +14,7 @@ import pytest
 
 from issun.runtime import weight_cache
 from issun.runtime.weight_cache import WeightCache
+from tests.needs import has_mode
 from tests.runtime.packed import Notes, exact, load, logits, mapped, the_entry
 
 
@@ -62,8 +63,8 @@ def test_the_entry_contains_only_packed_weights(folder: Path, cache: WeightCache
     graph = onnx.load(folder / "model.onnx", load_external_data=False)
     (kept,) = (t for t in graph.graph.initializer if t.name == packed.carrier)
     assert first - packed.carrier_offset < 4 * int(np.prod(kept.dims)) + 4096
-    assert entry.stat().st_mode & 0o777 == 0o700
-    assert (entry / "packed.data").stat().st_mode & 0o777 == 0o400
+    assert has_mode(entry, 0o700)
+    assert has_mode(entry / "packed.data", 0o400)
 
 
 @pytest.mark.parametrize("place", ["carrier", "weight", "end"])

@@ -18,9 +18,11 @@ import pytest
 from issun.runtime import BundleError, SamplingParams
 from issun.runtime.lease import Lease
 from issun.runtime.weight_cache import WeightCache
+from tests.needs import posix
 from tests.runtime.packed import IDS, exact, load, logits, the_entry
 
 
+@posix
 def test_a_cache_deleted_while_answering(folder: Path, cache: WeightCache) -> None:
     expected = exact(folder)[:-1]
     logits(folder)
@@ -57,6 +59,7 @@ def is_waited_for(lease: Lease) -> bool:
 
 @pytest.mark.parametrize("change", [flip, truncate])
 @pytest.mark.parametrize("of_the_cache", [True, False])
+@posix
 def test_weights_changed_in_the_middle_of_an_answer(
     folder: Path, cache: WeightCache, change: Callable[[Path], None], *, of_the_cache: bool
 ) -> None:
@@ -123,6 +126,7 @@ def test_an_attempt_to_write_does_not_end_an_answer(folder: Path, cache: WeightC
         assert np.array_equal(model.score(IDS), expected)
 
 
+@posix
 def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> None:
     """Another process packs again: the file mapped here stays intact."""
     expected = logits(folder)[:-1]

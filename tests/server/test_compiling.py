@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from issun.runtime.constraint import pool
+from tests.needs import posix
 from tests.server.conftest import embedded_server
 
 CHAT = "/v1/chat/completions"
@@ -57,8 +58,9 @@ def test_a_slow_schema_is_refused_and_the_next_one_served(monkeypatch: pytest.Mo
         assert server.post(CHAT, PLAIN | {"structured_outputs": {"choice": ["山"]}}).is_success
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_the_server_ends_while_schemas_compile(number: int) -> None:
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_the_server_ends_while_schemas_compile(name: str) -> None:
     command = [sys.executable, "-m", "issun", "serve", "--port", "0", "--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         url = address(process)
@@ -76,7 +78,7 @@ def test_the_server_ends_while_schemas_compile(number: int) -> None:
             children = psutil.Process(process.pid).children(recursive=True)
             assert len(children) == 2
             began = time.monotonic()
-            process.send_signal(number)
+            process.send_signal(getattr(signal, name))
             process.wait(10)
             assert time.monotonic() < began + 5
             assert {each.result() for each in asked} <= {503, 0}

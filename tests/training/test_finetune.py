@@ -25,6 +25,7 @@ from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS, instruction_record
 from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
 from tests.cli.conftest import Result, issun
+from tests.needs import links
 from tests.scripted import write_scripted
 from tests.special_ids import assign_special_ids
 
@@ -123,6 +124,7 @@ def test_best_epoch_answers_best_and_then_has_the_lowest_loss() -> None:
     assert best_epoch([entry(1, 0.7, 3.0), entry(2, 0.7, 2.0), entry(3, 0.7, 2.5)]) == 2
 
 
+@links
 def test_epochs_are_recorded_and_the_best_is_linked(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with opened_run(target, SETTINGS, resume=False) as run:

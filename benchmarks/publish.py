@@ -1,0 +1,193 @@
+"""`make figures`: writes what README and the documentation show of the committed results.
+
+`benchmarks/results/1b.json.gz` is the only source. From it come the plots, the tables between
+markers in Markdown files, and `published.json`, the part that `issun bench fit` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from issun.benchmarks.measured import (
+    EngineResult,
+    Memory,
+    Results,
+    read_results,
+    speed,
+    stats,
+    write_results,
+)
+from issun.benchmarks.scatter import Point, scatter
+from issun.benchmarks.sizes import gigabytes
+from issun.benchmarks.tables import largest, markdown
+
+SOURCE = Path("benchmarks/results/1b.json.gz")
+SUMMARY = Path("benchmarks/published.json")
+MEASUREMENTS = Path("docs/measurements.md")  # has the whole table between <!-- results --> markers
+DECODE, PREFILL = "decode-128", "prefill-512"
+
+
+class Texts(NamedTuple):
+    """The words around the figures in one language."""
+
+    plot: str  # where the plot is
+    title: str
+    x: str
+    y: str
+    columns: tuple[str, ...]
+    caption: str
+
+
+READMES = {
+    "README.md": Texts(
+        "docs/images/memory-speed.svg",
+        "A 1.3 B model on two CPU cores: high and left is better",
+        "peak memory with 1,000 tokens of context, GB →",
+        "↑ decode after a 128-token prompt, tokens/s",
+        ("engine", "on disk", "peak memory", "load", "prefill, tokens/s", "decode, tokens/s"),
+        "Measured on {date}: {cpu}{extension}, {threads} threads, {memory} of memory, {versions}, "
+        "Python {python}. The 1.3 B shape with random weights. Peak memory with 1,000 tokens of "
+        "context; load is the median of later loads; prefill of a 512-token prompt; decode after "
+        "a 128-token prompt. [All measurements](docs/measurements.md)",
+    ),
+    "README.ja.md": Texts(
+        "docs/images/memory-speed.ja.svg",
+        "CPU 2 コアで動く 13 億パラメーターのモデル: 左上ほど良い",
+        "最大メモリー (文脈 1,000 トークン), GB →",
+        "↑ 生成速度 (128 トークンのプロンプトの後), トークン/秒",
+        (
+            "エンジン",
+            "ディスク",
+            "最大メモリー",
+            "読み込み",
+            "プロンプト処理 (トークン/秒)",
+            "生成 (トークン/秒)",
+        ),
+        "{date} 測定: {cpu}{extension}、{threads} スレッド、メモリー {memory}、{versions}、"
+        "Python {python}。13 億パラメーターの形に乱数の重みを入れたモデル。最大メモリーは文脈が "
+        "1,000 トークンのとき、読み込みは 2 回目以降の中央値、プロンプト処理は 512 トークン、"
+        "生成は 128 トークンのプロンプトの後。[すべての測定](docs/measurements.md)",
+    ),
+}
+
+
+def figures(root: Path) -> dict[Path, str]:
+    """What each derived text file under `root` should contain, by its path.
+
+    A README that does not exist is left out. Ends the program where a file has no markers.
+    """
+    results = read_results(root / SOURCE)
+    made = {}
+    for name, texts in READMES.items():
+        made[root / texts.plot] = plot(results, texts)
+        if (root / name).exists():
+            block = f"![{texts.title}]({texts.plot})\n\n{table(results, texts)}"
+            made[root / name] = _between(root / name, "figures", block)
+    page = root / MEASUREMENTS
+    made[page] = _between(page, "results", markdown(results))
+    return made
+
+
+def plot(results: Results, texts: Texts) -> str:
+    """Peak memory against decode speed as SVG, for the engines that have both."""
+    points = [
+        Point(engine.label, memory.peak / 1e9, rate, engine.name.startswith("issun"))
+        for engine in results.engines
+        if (memory := largest(engine)) and (rate := speed(engine, DECODE))
+    ]
+    return scatter(points, title=texts.title, x=texts.x, y=texts.y)
+
+
+def table(results: Results, texts: Texts) -> str:
+    """Six columns as Markdown, issun's names in bold, and a caption with date and machine."""
+    lines = [_row(texts.columns), "|---" + "|--:" * (len(texts.columns) - 1) + "|"]
+    for engine in results.engines:
+        if engine.status == "measured":
+            lines.append(_row(_cells(engine)))
+    return "\n".join([*lines, "", _caption(results, texts)])
+
+
+def summary(results: Results) -> Results:
+    """What `issun bench fit` reads: peaks by context, and the decode speed as one sample."""
+    engines = []
+    for engine in results.engines:
+        memory = {n: Memory(peak=found.peak) for n, found in engine.memory.items()}
+        rate = speed(engine, DECODE)
+        samples = {DECODE: [1 / rate]} if rate else {}
+        engines.append(
+            EngineResult(
+                name=engine.name,
+                label=engine.label,
+                threads=engine.threads,
+                status=engine.status,
+                rounds=engine.rounds,
+                memory=memory,
+                samples=samples,
+            )
+        )
+    return msgspec.structs.replace(results, bandwidth={}, engines=engines)
+
+
+def _cells(engine: EngineResult) -> list[str]:
+    memory, loads = largest(engine), engine.samples.get("load")
+    prefill, decode = speed(engine, PREFILL), speed(engine, DECODE)
+    return [
+        f"**{engine.label}**" if engine.name.startswith("issun") else engine.label,
+        gigabytes(engine.disk_bytes) if engine.disk_bytes else "-",
+        gigabytes(memory.peak) if memory else "-",
+        f"{stats(loads).median:.1f} s" if loads else "-",
+        f"{prefill:,.0f}" if prefill else "-",
+        f"{decode:,.1f}" if decode else "-",
+    ]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _caption(results: Results, texts: Texts) -> str:
+    machine = results.machine
+    versions = {name: v for engine in results.engines for name, v in engine.versions.items()}
+    vnni = {"avx512_vnni": " (AVX-512 VNNI)", "avx_vnni": " (AVX-VNNI)"}
+    return texts.caption.format(
+        date=results.date[:10],
+        cpu=machine.cpu,
+        extension=next((text for flag, text in vnni.items() if flag in machine.flags), ""),
+        threads=results.engines[0].threads,
+        memory=f"{machine.memory_bytes / 1e9:.0f} GB",
+        versions=f"onnxruntime {versions['onnxruntime']}",
+        python=machine.python,
+    )
+
+
+def _between(path: Path, name: str, block: str) -> str:
+    """The file's text with `block` between the markers `<!-- name -->` and `<!-- /name -->`."""
+    text = path.read_text(encoding="utf-8")
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    found = re.search(f"{re.escape(first)}.*{re.escape(last)}", text, re.DOTALL)
+    if not found:
+        raise SystemExit(f"{path} has no line {first} followed by {last}.")
+    return f"{text[: found.start()]}{first}\n{block}\n{last}{text[found.end() :]}"
+
+
+def main() -> None:
+    """Write every derived file of a checkout, and print which ones changed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout")
+    root = parser.parse_args().root
+    for path, text in figures(root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    write_results(root / SUMMARY, summary(read_results(root / SOURCE)))
+
+
+if __name__ == "__main__":
+    main()

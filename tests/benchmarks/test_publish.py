@@ -1,0 +1,110 @@
+"""The README's plot and table, from results made up for the purpose."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
+from issun.benchmarks.publish import MEASUREMENTS, READMES, SOURCE, figures, plot, summary, table
+from issun.benchmarks.scatter import Point, scatter
+from tests.benchmarks.test_results import engine, made_up
+
+ENGLISH = READMES["README.md"]
+
+
+def results() -> Results:
+    samples = {"decode-128": [0.05], "prefill-512": [2.0], "load": [1.0, 3.0]}
+    whole = engine(
+        "issun-int8",
+        versions={"onnxruntime": "9.9"},
+        disk_bytes=2_500_000_000,
+        memory={1000: Memory(peak=1_230_000_000, moments=[], marks=[(1.0, "loaded")])},
+        samples=samples,
+        typical={"decode-128": 0.04},
+    )
+    return made_up(whole, engine("peer"), engine("gone", status="crashed"))
+
+
+def test_the_table_has_six_columns_and_names_date_and_machine() -> None:
+    header, rule, issun, peer, *rest = table(results(), ENGLISH).splitlines()
+    assert header.count("|") == rule.count("|") == 7
+    assert issun == "| **issun-int8** | 2.50 GB | 1.23 GB | 2.0 s | 256 | 25.0 |"
+    assert peer == "| peer | - | - | - | - | - |"
+    assert rest[0] == ""  # an engine that crashed has no row
+    assert rest[1].startswith(
+        "Measured on 2026-01-02: <b>CPU</b>, 2 threads, 8 GB of memory, onnxruntime 9.9, Python 3."
+    )
+
+
+def test_the_plot_has_the_engines_that_have_both_figures() -> None:
+    root = ElementTree.fromstring(plot(results(), ENGLISH))  # noqa: S314 - our own
+    shown = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert "issun-int8" in shown
+    assert "peer" not in shown
+    assert len([node for node in root.iter() if node.tag.endswith("circle")]) == 1
+
+
+def labels(svg: str) -> list[tuple[float, float, float, float]]:
+    """The boxes of the labels at points, by a generous width a character."""
+    found = []
+    pattern = (
+        r'<text class="label text" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"[^>]*>([^<]+)<'
+    )
+    for x, y, anchor, text in re.findall(pattern, svg)[1:]:  # the first is the title
+        width = 6.9 * len(text)
+        left = float(x) - (width if anchor == "end" else 0)
+        found.append((left, float(y) - 11, left + width, float(y) + 3))
+    return found
+
+
+def test_labels_cover_neither_each_other_nor_the_edge() -> None:
+    places = [(1.0, 60), (1.05, 60), (1.1, 59), (1.1, 61), (8.9, 60), (9.0, 2), (1.0, 1)]
+    points = [Point(f"engine {n}", memory, rate, n < 2) for n, (memory, rate) in enumerate(places)]
+    boxes = labels(scatter(points, title="t", x="x", y="y"))
+    assert len(boxes) == len(points)
+    for one, other in combinations(boxes, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0]
+        assert apart or one[3] <= other[1] or other[3] <= one[1]
+    assert all(box[0] >= 0 and box[2] <= 760 for box in boxes)
+
+
+def test_labels_are_escaped() -> None:
+    svg = scatter([Point("a<b>&", 1, 1, True)], title="<t>", x="x", y="y")
+    assert "a&lt;b&gt;&amp;" in svg
+    assert "&lt;t&gt;" in svg
+
+
+def test_the_summary_is_what_fit_reads() -> None:
+    kept = summary(results())
+    expected = EngineResult(
+        name="issun-int8",
+        label="issun-int8",
+        threads=2,
+        memory={1000: Memory(peak=1_230_000_000)},
+        samples={"decode-128": [0.04]},
+    )
+    assert kept.engines[0] == expected
+    assert kept.date == results().date
+
+
+def test_blocks_are_written_between_their_markers(tmp_path: Path) -> None:
+    for path in (SOURCE, MEASUREMENTS):
+        (tmp_path / path).parent.mkdir(parents=True)
+    write_results(tmp_path / SOURCE, results())
+    (tmp_path / MEASUREMENTS).write_text("<!-- results --><!-- /results -->", encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n", encoding="utf-8")
+    text = figures(tmp_path)[readme]
+    assert text.startswith("above\n<!-- figures -->\n![A 1.3 B model")
+    assert text.endswith("\n<!-- /figures -->\nbelow\n")
+    assert "old" not in text
+    readme.write_text(text, encoding="utf-8")
+    assert figures(tmp_path)[readme] == text
+    readme.write_text("no markers", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"README\.md has no line <!-- figures -->"):
+        figures(tmp_path)
