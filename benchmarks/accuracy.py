@@ -1,7 +1,7 @@
-"""How often a bundle answers right: every question of a table is asked many times.
+"""Evaluates how often a bundle answers right: asks every question of a table many times.
 
-The seeds are fixed, so that two bundles are asked with the same random numbers and a run can be
-repeated. An answer is right when a right word is in it and no wrong one.
+Seeds are fixed, so that bundles are compared with the same random numbers and a run can be
+repeated. A right answer contains a right word and no wrong one.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ __all__ = [
     "wilson",
 ]
 
-Progress = Callable[[int, int], object]  # answers so far, and in all
+Progress = Callable[[int, int], object]  # answers so far, and in total
 _Z = 1.959963984540054  # 95 %
 _SEED_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one question in one format: each ask's verdict, and every distinct answer."""
+    """Results of a question in one format: the verdict of each answer, and the distinct answers."""
 
     question: Question
     format: Format
@@ -66,12 +66,12 @@ class Row:
 
     @property
     def asked(self) -> int:
-        """How often it was asked."""
+        """The number of answers."""
         return len(self.verdicts)
 
     @property
     def right(self) -> int:
-        """How many answers are right."""
+        """The number of right answers."""
         return sum(self.verdicts)
 
     @property
@@ -86,11 +86,11 @@ class Row:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The rate's 95 % interval."""
+        """The 95 % confidence interval of the rate."""
         return wilson(self.right, self.asked)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it."""
+        """The row for JSON."""
         return {
             "question": self.question.question,
             "input": self.question.input,
@@ -110,7 +110,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run found, and all that it takes to repeat it; less than all rows after Ctrl-C."""
+    """The results of a run and its settings; incomplete after Ctrl-C."""
 
     rows: list[Row]
     complete: bool
@@ -126,16 +126,16 @@ class Report:
 
     @property
     def counted(self) -> list[Row]:
-        """The rows that `rate` is the mean of: those of the short format, or all without these."""
+        """The rows that `rate` averages: those of the short format, or all if there are none."""
         return _counted(self.rows)
 
     @property
     def rate(self) -> float:
-        """Mean rate of the counted rows; NaN where there are none."""
+        """The mean rate of the counted rows; NaN if there are none."""
         return _mean_rate(self.rows)
 
     def by_category(self) -> dict[str, float]:
-        """The same mean for the rows of each category, in the order of the table."""
+        """The mean rate of each category, in the order of the table."""
         names = dict.fromkeys(row.question.category for row in self.rows)
         return {
             name: _mean_rate([row for row in self.rows if row.question.category == name])
@@ -143,7 +143,7 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """The report for JSON."""
         return {
             "bundle": self.bundle,
             "precision": self.precision,
@@ -161,7 +161,7 @@ class Report:
 
 
 class EvaluationStopped(KeyboardInterrupt):
-    """Ctrl-C came; `report` has the rows that were complete."""
+    """Raised on Ctrl-C; `report` has the complete rows."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -180,74 +180,32 @@ def evaluate(
     slots: int = 16,
     progress: Progress | None = None,
 ) -> Report:
-    """Ask every question `samples` times in every format that it has; once at temperature 0.
+    """Ask every question `samples` times (once at temperature 0) in each of its formats.
 
-    The i-th ask of any question has the same seed. JSON is filled leaf by leaf where its schema has
-    a skeleton, and its values alone are judged. Raises ParameterError for a value out of
-    range, TableError when no question has one of `formats`, ContextError for a question that does
-    not fit, EvaluationStopped at Ctrl-C.
+    The i-th answer to every question has the same seed. JSON answers are generated value by value
+    if the schema allows, and only their values are judged. Raises ParameterError for a value out of
+    range, TableError if no question has one of `formats`, ContextError for a question that does not
+    fit into the context, and EvaluationStopped on Ctrl-C.
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise ParameterError("samples is {value!r}, it must be 1 or more.", value=samples)
-    if not isinstance(seed, int) or not 0 <= seed < 1 << _SEED_BITS:
-        raise ParameterError(
-            "seed is {value!r}, it must be from 0 to {last}.",
-            value=seed,
-            last=(1 << _SEED_BITS) - 1,
-        )
-    for name in formats:
-        check_choice("format", name, FORMATS)
+    _check_options(samples, seed, formats)
     params = [
         SamplingParams(
-            temperature=temperature, max_new_tokens=max_new_tokens, seed=(seed << _SEED_BITS) + ask
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            seed=(seed << _SEED_BITS) + sample,
         )
-        for ask in range(samples if temperature else 1)
+        for sample in range(samples if temperature else 1)
     ]
-    asked = [(q, f) for q in table.questions for f in formats if f in q.formats]
-    if not asked:
+    tasks = [(q, f) for q in table.questions for f in formats if f in q.formats]
+    if not tasks:
         raise TableError(
             "No question of the table has the format {names}.", names=", ".join(formats)
         )
-    forms: dict[int, CompiledSchema] = {}  # by the place in `asked`, as are these:
-    constraints: dict[int, Constraint] = {}
-    prompts: dict[int, list[int]] = {}
-    for place, (question, kind) in enumerate(asked):
-        if kind == "json" and (
-            form := compile_schema(model, question.schema or {}, max_tokens=max_new_tokens)
-        ):
-            forms[place] = form
-            continue
-        prompts[place] = _prompt(model, table, question, kind, max_new_tokens)
-        if kind == "json":
-            constraints[place] = model.constraints.json_schema(
-                question.schema or {}, max_tokens=max_new_tokens
-            )
-    answers: list[dict[int, str]] = [{} for _ in asked]  # by ask
-    total, done = len(asked) * len(params), count(1)
-
-    def keep(question: int, ask: int, completion: Completion) -> None:
-        answers[question][ask] = completion.text
-        if progress:
-            progress(next(done), total)
-
-    complete = True
-    places = [(place, ask) for place in prompts for ask in range(len(params))]
-    try:
-        model.generate_many(
-            [prompts[place] for place, _ in places],
-            [replace(params[ask], constraint=constraints.get(place)) for place, ask in places],
-            slots=slots,
-            on_complete=lambda place, completion: keep(*places[place], completion),
-        )
-        for place, form in forms.items():
-            filled = _fillings(model, asked[place][0], params)
-            fill_many(model, form, filled, slots=slots, on_complete=partial(keep, place))
-    except KeyboardInterrupt:
-        complete = False
+    answers, complete = _answer_all(model, table, tasks, params, slots=slots, progress=progress)
     report = Report(
         rows=[
-            _judged(*pair, [texts[ask] for ask in sorted(texts)])
-            for pair, texts in zip(asked, answers, strict=True)
+            _judged(*task, [texts[sample] for sample in sorted(texts)])
+            for task, texts in zip(tasks, answers, strict=True)
             if len(texts) == len(params)
         ],
         complete=complete,
@@ -266,6 +224,69 @@ def evaluate(
     return report
 
 
+def _check_options(samples: int, seed: int, formats: Sequence[Format]) -> None:
+    if not isinstance(samples, int) or samples < 1:
+        raise ParameterError("samples is {value!r}, it must be 1 or more.", value=samples)
+    if not isinstance(seed, int) or not 0 <= seed < 1 << _SEED_BITS:
+        raise ParameterError(
+            "seed is {value!r}, it must be from 0 to {last}.",
+            value=seed,
+            last=(1 << _SEED_BITS) - 1,
+        )
+    for name in formats:
+        check_choice("format", name, FORMATS)
+
+
+def _answer_all(
+    model: Model,
+    table: Table,
+    tasks: Sequence[tuple[Question, Format]],
+    params: Sequence[SamplingParams],
+    *,
+    slots: int,
+    progress: Progress | None,
+) -> tuple[list[dict[int, str]], bool]:
+    """The answers to each task by sample, and False if Ctrl-C interrupted."""
+    max_tokens = params[0].max_new_tokens
+    # By index of the task:
+    forms: dict[int, CompiledSchema] = {}
+    constraints: dict[int, Constraint] = {}
+    prompts: dict[int, list[int]] = {}
+    for index, (question, kind) in enumerate(tasks):
+        if kind == "json" and (
+            form := compile_schema(model, question.schema or {}, max_tokens=max_tokens)
+        ):
+            forms[index] = form
+            continue
+        prompts[index] = _prompt(model, table, question, kind, max_tokens)
+        if kind == "json":
+            constraints[index] = model.constraints.json_schema(
+                question.schema or {}, max_tokens=max_tokens
+            )
+    answers: list[dict[int, str]] = [{} for _ in tasks]
+    total, done = len(tasks) * len(params), count(1)
+
+    def add(index: int, sample: int, completion: Completion) -> None:
+        answers[index][sample] = completion.text
+        if progress:
+            progress(next(done), total)
+
+    requests = [(index, sample) for index in prompts for sample in range(len(params))]
+    try:
+        model.generate_many(
+            [prompts[index] for index, _ in requests],
+            [replace(params[sample], constraint=constraints.get(i)) for i, sample in requests],
+            slots=slots,
+            on_complete=lambda number, completion: add(*requests[number], completion),
+        )
+        for index, form in forms.items():
+            filled = _fillings(model, tasks[index][0], params)
+            fill_many(model, form, filled, slots=slots, on_complete=partial(add, index))
+    except KeyboardInterrupt:
+        return answers, False
+    return answers, True
+
+
 def _prompt(
     model: Model, table: Table, question: Question, kind: Format, max_new_tokens: int
 ) -> list[int]:
@@ -282,7 +303,7 @@ def _fillings(
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (question.question, line))), question.input)
 
-    return [(make_prompt, question.question, some) for some in params]
+    return [(make_prompt, question.question, each) for each in params]
 
 
 def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
@@ -298,30 +319,30 @@ def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:
 
 
 def _values(text: str) -> str:
-    """The values of a JSON answer, one a line; nothing of one that is cut."""
+    """The values of a JSON answer, one per line; empty if it is truncated."""
     try:
-        open_ = [json.loads(text)]
+        pending = [json.loads(text)]
     except ValueError:
         return ""
     found: list[str] = []
-    while open_:
-        value = open_.pop()
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict | list):
-            open_ += value.values() if isinstance(value, dict) else value
+            pending += value.values() if isinstance(value, dict) else value
         else:
             found.append(str(value))
     return "\n".join(found)
 
 
 def judge(answer: str, right: Sequence[str], wrong: Sequence[str] = ()) -> tuple[bool, bool]:
-    """Whether the answer is right, and whether a right word is in it at all."""
+    """True if the answer is right, and True if it contains a right word, wrong ones ignored."""
     answer = plain(answer)
     raw = any(plain(word) in answer for word in right)
     return raw and not any(plain(word) in answer for word in wrong), raw
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate (Wilson 1927)."""
+    """The 95 % score interval of a rate. Source: Wilson (1927)."""
     middle = hits + _Z**2 / 2
     half = _Z * math.sqrt(hits * (total - hits) / total + _Z**2 / 4)
     low = (middle - half) / (total + _Z**2) if hits else 0.0
@@ -330,10 +351,10 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 def paired_interval(before: Sequence[bool], after: Sequence[bool]) -> tuple[float, float]:
-    """The 95 % interval of `after`'s rate less that of `before`, both asked the same.
+    """The 95 % interval of the change of the rate from `before` to `after`, for paired answers.
 
-    Newcombe 1998, Improved confidence intervals for the difference between binomial proportions
-    based on paired data, method 10.
+    Source: Newcombe, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data" (1998), method 10.
     """
     both, one, other, none = (
         sum(pair == kind for pair in zip(before, after, strict=True))

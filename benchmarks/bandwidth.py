@@ -1,4 +1,4 @@
-"""The machine's read bandwidth: the limit of decoding, which reads all weights for each token."""
+"""Measures the read bandwidth, which limits decoding: every token reads all weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE = 1 << 30  # bytes: far more than any cache holds
+SIZE = 1 << 30  # bytes, much larger than any CPU cache
 ROUNDS = 10
 
-# Which reads fastest differs by CPU; the best come within a few percent of a compiled loop.
+# The fastest kernel depends on the CPU; the best are within a few percent of a compiled loop.
 _KERNELS: tuple[Callable[[NDArray[np.uint64]], Any], ...] = (
     lambda part: part.sum(),
     np.bitwise_or.reduce,
@@ -24,7 +24,7 @@ _KERNELS: tuple[Callable[[NDArray[np.uint64]], Any], ...] = (
 
 
 def read_bandwidth(threads: int, *, size: int = SIZE, rounds: int = ROUNDS) -> list[float]:
-    """Bytes a second in each round of the kernel whose median is best, with `threads` threads."""
+    """Bytes per second in each round with `threads` threads, of the kernel with the best median."""
     data = np.ones(size // 8, np.uint64)
     parts = np.array_split(data, threads)
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""`make demo`: asks the embedded model the six questions of the published chat sample."""
+"""`make demo`: asks the embedded model the six questions of the published chat example."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLE = (
     "Assistant:了解したのだ!",
 )
 HISTORY = (Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"),)
-# Each question with the words of which a right answer has one.
+# Questions, each with words of which a right answer contains one.
 QUESTIONS = {
     "日本で一番高い山は?": ("富士山",),
     "日本で一番広い湖は?": ("琵琶湖", "びわ湖"),
@@ -22,11 +22,11 @@ QUESTIONS = {
     "最初の質問は何ですか?": ("日本で一番高い山は",),
     "今何問目?": ("6問目", "六問目"),
 }
-MANNER = "なのだ"
+STYLE = "なのだ"
 
 
 def main() -> None:
-    """Chat with a bundle, by default the embedded model, and count the right answers."""
+    """Chat with a bundle and count the right answers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
     parser.add_argument("--seed", type=int, default=1)
@@ -34,12 +34,12 @@ def main() -> None:
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:
         right = ask_all(model, args.seed)
-    print(f"\n{right} of {len(QUESTIONS)} answers are right and in the role's way of speaking.")
-    print("Talk with it yourself: .venv/bin/issun chat")
+    print(f"\n{right} of {len(QUESTIONS)} answers are right and in the role's speaking style.")
+    print("Chat with it yourself: .venv/bin/issun chat")
 
 
 def ask_all(model: Model, seed: int, *, quiet: bool = False) -> int:
-    """Ask the questions one after the other; gives how many are answered right, in manner."""
+    """Ask the questions in order; returns the number of right answers in the role's style."""
     chat = Conversation(model, ROLE, params=make_params(model.manifest, seed=seed))
     chat.turns += HISTORY
     right = 0
@@ -51,7 +51,7 @@ def ask_all(model: Model, seed: int, *, quiet: bool = False) -> int:
                 print(segment.text, end="", flush=True)
             print()
         answer = stream.finish().text
-        right += judge(answer, words)[0] and MANNER in answer
+        right += judge(answer, words)[0] and STYLE in answer
     return right
 
 

@@ -1,11 +1,11 @@
-"""The errors of the benchmarks: each is one line that a person can act on."""
+"""Errors of the benchmarks; each message is one line that says what to do."""
 
 from issun.runtime.errors import IssunError
 
 
 class TableError(IssunError):
-    """A table of questions cannot be read, or says something that cannot be meant."""
+    """A table of questions cannot be read or is inconsistent."""
 
 
 class BenchError(IssunError):
-    """A benchmark cannot be run, gone on with, or read."""
+    """A benchmark cannot be run or resumed, or its results cannot be read."""

@@ -1,4 +1,4 @@
-"""How far a bundle is from the model that it was made from: on a text, and in its own answers."""
+"""Compares a bundle with the model it was exported from, on a text and in greedy answers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from issun.runtime.manifest import KVCacheType
 
 PACKAGED = Path(__file__).with_name("fidelity.txt")
 ANSWERS, LENGTH = 20, 100  # greedy answers to compare, and tokens of each
-LEAST = 32  # tokens of a text
+LEAST = 32  # minimum tokens of a text
 
 _BANDS = (0, 32, 128, 256, 512)  # positions in a window
-_ROWS = 64  # at a time in float64
+_ROWS = 64  # processed at a time in float64
 _GREEDY = SamplingParams(temperature=0, max_new_tokens=LENGTH, lookup=False)
 
 Progress = Callable[[str, int, int], object]
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of the positions from `start` to before `stop` in their windows."""
+    """Results for the positions from `start` to before `stop` in their windows."""
 
     start: int
     stop: int
@@ -45,14 +45,14 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured; perplexities with their standard errors over tokens.
+    """The results of a comparison; errors of perplexities are standard errors over tokens.
 
-    `ratio` is the bundle's perplexity by the reference's, its error that of the paired difference.
-    KL divergence in nats over positions. `agreement` is the share of positions with the same
-    likeliest token, `identical` that of the greedy answers that are the same for 100 tokens.
-    `top` is how many of the reference's likeliest tokens entered the KL divergence one by one where
-    its disk space did not hold all; the rest entered as one, which makes the divergence smaller.
-    `clipped` is the share of an int8 KV cache's values that lie at an end of their range.
+    `ratio` is the bundle's perplexity divided by the reference's, `ratio_error` its standard error
+    from paired differences. KL divergences are in nats over positions. `agreement` is the share of
+    positions with the same most likely token, `identical` the share of greedy answers with the same
+    100 tokens. If disk space was short, `top` is the number of most likely tokens of the reference
+    that count individually in the KL divergence; the others count as one, which lowers it.
+    `clipped` is the share of an int8 KV cache's values at the ends of their range.
     """
 
     against: str
@@ -78,12 +78,12 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     clipped: float | None = None
 
 
-def read_named(path: Path | None) -> tuple[str, str]:
-    """The name and content of a text; by default the one that comes along."""
+def load_text(path: Path | None) -> tuple[str, str]:
+    """The name and content of a text file; by default of the packaged one."""
     path = PACKAGED if path is None else path
     text = read_text(path)
     if not text.strip():
-        raise ParameterError("{path} holds no text.", path=path)
+        raise ParameterError("{path} contains no text.", path=path)
     return path.name, text
 
 
@@ -100,11 +100,11 @@ def compare(
     work: Path | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Iterator[tuple[KVCacheType, Fidelity]]:
-    """The figures of `bundle` with each of its `kv_caches` beside the `reference` bundle.
+    """Compare `bundle`, with each of `kv_caches`, with the `reference` bundle.
 
-    One model is in memory at a time: the reference's logits go to a temporary file, in `work` where
-    that is given. `trust` is for both, as for `Model.load`. Raises BenchError where the two have
-    different vocabularies, or no room is left.
+    Only one model is in memory at a time: the reference's logits go to a temporary file, in the
+    folder `work` if given. `trust` applies to both models, as in `Model.load`. Raises BenchError if
+    the vocabularies differ or disk space is short.
     """
     name, content = text
     with TemporaryDirectory(dir=work) as folder:
@@ -112,48 +112,48 @@ def compare(
             ids = model.tokenizer.encode(content)
             if len(ids) < LEAST:
                 raise BenchError(
-                    "The text has {tokens} tokens, it must have {least} or more.",
+                    "The text has {tokens} tokens, it needs at least {least}.",
                     tokens=len(ids),
                     least=LEAST,
                 )
             windows = list(cut_windows(ids, model.decoder.n_positions))
-            kept = Reference(Path(folder) / "logits", len(ids), model.manifest.architecture)
+            expected = Reference(Path(folder) / "logits", len(ids), model.manifest.architecture)
             for window in windows:
-                progress("reference", kept.positions, len(ids))
-                kept.add(window, model.score(window))
-            said = _answers(model, content, answers, progress)
+                progress("reference", expected.positions, len(ids))
+                expected.add(window, model.score(window))
+            expected_answers = _answers(model, content, answers, progress)
         for kind in kv_caches:
             with Model.load(bundle, kv_cache=kind, trust=trust) as model:
-                _check_vocabulary(model, content, ids, kept)
-                found, clipped = _Found(kept), _Clipped(model)
+                _check_vocabulary(model, content, ids, expected)
+                comparison, scorer = _Comparison(expected), _Scorer(model)
                 for window in windows:
-                    progress("bundle", found.positions, len(ids))
-                    found.add(window, clipped.score(window))
-                own = _answers(model, content, answers, progress)
-            same = [one == other for one, other in zip(said, own, strict=True)]
+                    progress("bundle", comparison.positions, len(ids))
+                    comparison.add(window, scorer.score(window))
+                own_answers = _answers(model, content, answers, progress)
+            same = [a == b for a, b in zip(expected_answers, own_answers, strict=True)]
             yield (
                 kind,
-                found.result(
+                comparison.result(
                     against=against,
                     text=name,
                     sha256=hashlib.sha256(content.encode()).hexdigest(),
                     answers=len(same),
                     identical=sum(same) / len(same) if same else None,
                     date=date,
-                    clipped=clipped.share,
+                    clipped=scorer.clipped_share,
                 ),
             )
 
 
-class _Clipped:
-    """Scores windows, and counts what an int8 KV cache clips of them."""
+class _Scorer:
+    """Scores windows, and counts the values that an int8 KV cache clips."""
 
     def __init__(self, model: Model) -> None:
         self._decoder, self._cache = model.decoder, model.new_cache()
         self._clipped = self._values = 0
 
     def score(self, window: Sequence[int]) -> NDArray[np.float32]:
-        """Logits of every position, as `Model.score` gives them."""
+        """Logits of every position, as from `Model.score`."""
         self._cache.rewind(0)
         logits = np.concatenate(list(self._decoder.score(self._cache, window)))
         if isinstance(self._cache, KVCache) and self._decoder.kv_cache == "int8":
@@ -162,13 +162,13 @@ class _Clipped:
         return logits
 
     @property
-    def share(self) -> float | None:
-        """The share of all values that were clipped; None where the cache is float32."""
+    def clipped_share(self) -> float | None:
+        """The share of clipped values; None for a float32 KV cache."""
         return self._clipped / self._values if self._values else None
 
 
 def _answers(model: Model, text: str, count: int, progress: Progress) -> list[list[int]]:
-    """Greedy answers to the first paragraphs that leave room for them."""
+    """Greedy answers to the first paragraphs that leave room for an answer."""
     prompts = [model.prompt(line) for line in text.splitlines() if line.strip()]
     fitting = [p for p in prompts if len(p) + LENGTH <= model.decoder.n_positions][:count]
     found = []
@@ -178,19 +178,19 @@ def _answers(model: Model, text: str, count: int, progress: Progress) -> list[li
     return found
 
 
-def _check_vocabulary(model: Model, text: str, ids: Sequence[int], kept: Reference) -> None:
+def _check_vocabulary(model: Model, text: str, ids: Sequence[int], expected: Reference) -> None:
     if (
         model.tokenizer.encode(text) != list(ids)
-        or model.manifest.architecture.vocab_size != kept.vocab_size
+        or model.manifest.architecture.vocab_size != expected.vocab_size
     ):
         raise BenchError("The two models have different vocabularies.")
 
 
-class _Found:
-    """The bundle's figures as they grow, window by window."""
+class _Comparison:
+    """Accumulates a bundle's results window by window."""
 
-    def __init__(self, kept: Reference) -> None:
-        self._kept, self._likeliest = kept, kept.likeliest()
+    def __init__(self, reference: Reference) -> None:
+        self._reference, self._argmax = reference, reference.argmax()
         self.positions = 0
         self._divergences: list[Vector] = []
         self._agreements: list[NDArray[np.bool_]] = []
@@ -198,22 +198,22 @@ class _Found:
         self._places: list[NDArray[np.int64]] = []
 
     def add(self, window: Sequence[int], logits: NDArray[np.float32]) -> None:
-        """Take the logits of the next window's positions."""
+        """Add the logits of the next window's positions."""
         for start in range(0, len(window), _ROWS):
             rows = log_softmax(logits[start : start + _ROWS])
-            first, second = self._kept.read(self.positions, rows)
-            self._divergences.append(row_kl(first, second))
-            likeliest = self._likeliest[self.positions : self.positions + len(rows)]
-            self._agreements.append(rows.argmax(axis=-1) == likeliest)
+            expected, own = self._reference.read(self.positions, rows)
+            self._divergences.append(row_kl(expected, own))
+            expected_ids = self._argmax[self.positions : self.positions + len(rows)]
+            self._agreements.append(rows.argmax(axis=-1) == expected_ids)
             self._losses.append(losses_of(rows, window[start + 1 : start + 1 + len(rows)]))
             self.positions += len(rows)
         self._places.append(np.arange(len(window)))
 
-    def result(self, **known: Any) -> Fidelity:
-        """The figures of all windows, with those fields that the caller knows."""
+    def result(self, **fields: Any) -> Fidelity:
+        """The results of all windows, with the other `fields` of Fidelity."""
         kl, agreed = np.concatenate(self._divergences), np.concatenate(self._agreements)
         loss, place = np.concatenate(self._losses), np.concatenate(self._places)
-        reference = self._kept.losses()
+        reference = self._reference.losses()
         reference_perplexity, reference_error = _perplexity(reference)
         perplexity, error = _perplexity(loss)
         ratio, ratio_error = _perplexity(loss - reference)
@@ -224,9 +224,9 @@ class _Found:
                 mean, same = float(kl[inside].mean()), float(agreed[inside].mean())
                 bands.append(Band(start=start, stop=stop, kl=mean, agreement=same))
         return Fidelity(
-            **known,
+            **fields,
             positions=len(kl),
-            top=self._kept.top,
+            top=self._reference.top,
             reference_perplexity=reference_perplexity,
             reference_error=reference_error,
             perplexity=perplexity,
@@ -243,6 +243,6 @@ class _Found:
 
 
 def _perplexity(losses: Vector) -> tuple[float, float]:
-    """exp of the mean, and its standard error."""
+    """The perplexity and its standard error."""
     mean = math.exp(losses.mean())
     return mean, mean * float(losses.std(ddof=1)) / math.sqrt(len(losses))

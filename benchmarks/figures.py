@@ -1,4 +1,4 @@
-"""What the plots share: axes, a colour for each family of engines, names and legends."""
+"""Shared parts of the plots: axes, a colour for each family of engines, names and legends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind people tell apart.
+# The colour-blind-safe palette of Okabe and Ito.
 _COLOURS = {
     "issun": "#D55E00",
     "torch": "#000000",
@@ -23,13 +23,13 @@ _COLOURS = {
     "openvino": "#009E73",
     "llama.cpp": "#CC79A7",
 }
-_OTHER = "#D55E00"  # a bundle that the user named is issun too
+_OTHER = "#D55E00"  # a user's bundle is issun too
 _STYLES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
 def make_axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, Axes]:
-    """A figure of one plot; raises BenchError where matplotlib is missing."""
-    # matplotlib keeps a list of the fonts: beside what else issun keeps, unless it is told where.
+    """A figure with one plot; raises BenchError if matplotlib is missing."""
+    # matplotlib's font cache goes into issun's cache folder by default.
     os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("issun") / "matplotlib"))
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -49,30 +49,30 @@ def make_axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, 
 
 
 def measured(results: Results) -> list[EngineResult]:
-    """The engines with figures."""
+    """The engines with samples."""
     return [engine for engine in results.engines if engine.samples]
 
 
 def colour_of(engine: EngineResult) -> str:
-    """The colour of its family."""
+    """The colour of the engine's family."""
     return next((c for name, c in _COLOURS.items() if engine.name.startswith(name)), _OTHER)
 
 
 def style_of(results: Results, engine: EngineResult) -> Any:
-    """Engines of one family differ by their lines."""
+    """A line style that differs within a family of engines."""
     family = [e for e in measured(results) if colour_of(e) == colour_of(engine)]
     return _STYLES[family.index(engine) % len(_STYLES)]
 
 
 def name_of(results: Results, engine: EngineResult) -> str:
-    """Its label, with the threads where these differ."""
+    """The engine's label, with its threads if the numbers differ."""
     several = len({e.threads for e in results.engines}) > 1
     name = f"{engine.label}, {engine.threads} threads" if several else engine.label
-    return name.replace("$", r"\$")  # a bundle's name is no formula
+    return name.replace("$", r"\$")  # not math text
 
 
 def label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> None:
-    """A name at each point, at the nearest of some places where it lies on no other."""
+    """Put a name at each point, at the nearest position that overlaps nothing."""
     from matplotlib.text import Text  # noqa: PLC0415
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
@@ -95,7 +95,7 @@ def label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> Non
                     if step
                     else None,
                 )
-                text.get_window_extent()  # puts it in its place, and would count its line
+                text.get_window_extent()  # positions the text; its extent includes the arrow
                 box = Text.get_window_extent(text)
                 inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
                 if inside and not any(box.overlaps(other) for other in taken):
@@ -106,10 +106,10 @@ def label_points(axes: Axes, points: list[tuple[float, float, str, str]]) -> Non
             taken.append(box)
             break
         else:
-            axes.annotate(name, (x, y), fontsize=9, color=colour)  # too many to part
+            axes.annotate(name, (x, y), fontsize=9, color=colour)  # no free position
 
 
 def add_legend(axes: Any) -> None:
-    """A legend at the right of the plot, where it has something to tell."""
+    """Add a legend to the right of the plot, if it has entries."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)

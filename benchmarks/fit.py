@@ -1,4 +1,4 @@
-"""Which engines and contexts fit a machine's memory, by measured peaks."""
+"""Determines which engines and contexts fit into a machine's memory, from measured peaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESERVE = 500_000_000  # bytes left to the system and other programs
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """An engine, the longest context that fits (0: none does), and its peak at the full context."""
+    """An engine, the longest context that fits (0 if none), and its peak at the full context."""
 
     engine: EngineResult
     context: int
@@ -21,28 +21,27 @@ class Fit:
 
 
 def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
-    """Every engine with measured memory, those with the longest context and then the fastest first.
+    """All engines with measured memory, sorted by context that fits and then by speed.
 
-    Between and beyond two measured contexts, memory grows in a straight line, as the KV cache does.
-    Raises BenchError where no engine has two measured contexts.
+    Memory is assumed to be linear in the context, as the KV cache is. Raises BenchError if no
+    engine has two measured contexts.
     """
     found = []
     for engine in results.engines:
         if len(engine.memory) >= 2:
-            full, each = _line(engine, results.shape["n_positions"])
-            room = ram - reserve - (full - each * results.shape["n_positions"])
-            context = (
-                room // each if each > 0 else (results.shape["n_positions"] if room >= 0 else 0)
-            )
-            limited = max(0, min(int(context), results.shape["n_positions"]))
+            n_positions = results.shape["n_positions"]
+            full, per_token = _line(engine, n_positions)
+            room = ram - reserve - (full - per_token * n_positions)
+            context = room // per_token if per_token > 0 else (n_positions if room >= 0 else 0)
+            limited = max(0, min(int(context), n_positions))
             found.append(Fit(engine, limited, full))
     if not found:
-        raise BenchError("The results have no engine whose memory was measured at two contexts.")
+        raise BenchError("No engine in the results has memory measurements at two context lengths.")
     return sorted(found, key=lambda f: (-f.context, -(_decode(f.engine) or 0)))
 
 
 def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESERVE) -> str:
-    """The table for a person."""
+    """The table for the terminal."""
     usable = f"{gigabytes(ram)}, of which {gigabytes(reserve)} stay free for the rest"
     whole = results.shape["n_positions"]
     width = max(len("engine"), *(len(f.engine.label) for f in fits))
@@ -63,8 +62,8 @@ def _decode(engine: EngineResult) -> float | None:
 
 
 def _line(engine: EngineResult, context: int) -> tuple[float, float]:
-    """The peak at `context` and the bytes a token, on the line through the outermost two."""
+    """The peak at `context` and the bytes per token, from the shortest and longest context."""
     short, long = min(engine.memory), max(engine.memory)
     low, high = engine.memory[short].peak, engine.memory[long].peak
-    each = (high - low) / (long - short)
-    return high + each * (context - long), each
+    per_token = (high - low) / (long - short)
+    return high + per_token * (context - long), per_token

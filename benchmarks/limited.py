@@ -1,12 +1,11 @@
-"""The memory-limited proof: issun answers where the float32 baseline is killed.
+"""Shows that issun answers within a memory limit under which the float32 baseline is killed.
 
 `python -m issun.benchmarks.limited CHECKPOINT [--work DIR]` exports the checkpoint to int4 and
-int8, lets each answer under a limit (1.2 and 1.8 GB), and starts the torch baseline under the
-larger one.
+int8, runs each under a limit (1.2 and 1.8 GB), and starts the torch baseline under the larger one.
 
-A watcher sums the resident memory of the process tree every 20 ms and kills it above the limit.
-Where one can be made, a memory cgroup or a user scope of systemd sets the same limit; alone it
-would not do, since it does not count pages of files that others have read before.
+A monitor sums the resident memory of the process tree every 20 ms and kills it above the limit.
+If possible, a memory cgroup or a systemd user scope sets the same limit. A cgroup alone would not
+be enough, since it does not count file pages that other processes have read before.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a command under a limit, and what held it there."""
+    """The result of a command under a memory limit, and how the limit was enforced."""
 
     name: str
     limit: int
@@ -49,14 +48,14 @@ class Outcome:
 
     @property
     def killed(self) -> bool:
-        """Whether the limit ended it."""
+        """True if the limit ended it."""
         return self.exit_code in (-9, 137)
 
     def __str__(self) -> str:
-        """One line for a person."""
-        fate = "killed" if self.killed else "answered" if self.exit_code == 0 else "failed"
+        """One line of output."""
+        result = "killed" if self.killed else "answered" if self.exit_code == 0 else "failed"
         return (
-            f"{self.name:<14} limit {gigabytes(self.limit):<8} {fate:<9} peak "
+            f"{self.name:<14} limit {gigabytes(self.limit):<8} {result:<9} peak "
             f"{gigabytes(self.peak):<8} ({self.means})"
         )
 
@@ -65,22 +64,22 @@ def run_limited(name: str, command: list[str], limit: int) -> Outcome:
     """Run `command` with at most `limit` bytes of memory."""
     with memory_cgroup(limit) as group:
         if group is not None:
-            joined = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
-            done = watch(joined, limit=limit)
-            means = f"cgroup {group.parent}, and watched"
+            inside = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
+            done = watch(inside, limit=limit)
+            means = f"cgroup {group.parent} and monitor"
             return Outcome(name, limit, means, done.exit_code, done.memory.peak)
     if _systemd_works():
         scope = ["systemd-run", "--user", "--scope", "-q", "-p", f"MemoryMax={limit}"]
         done = watch([*scope, "-p", "MemorySwapMax=0", *command], limit=limit)
-        means = "systemd scope, and watched"
+        means = "systemd scope and monitor"
         return Outcome(name, limit, means, done.exit_code, done.memory.peak)
     done = watch(command, limit=limit)
-    return Outcome(name, limit, "watched", done.exit_code, done.memory.peak)
+    return Outcome(name, limit, "monitor", done.exit_code, done.memory.peak)
 
 
 @contextmanager
 def memory_cgroup(limit: int) -> Iterator[Path | None]:
-    """A new memory cgroup with this limit and no swap; None where none can be made."""
+    """A new memory cgroup with this limit and no swap; None if none can be created."""
     for root, name in ((_CGROUP / "memory", "memory.limit_in_bytes"), (_CGROUP, "memory.max")):
         group = root / f"issun-{os.getpid()}"
         try:
@@ -110,8 +109,8 @@ def _systemd_works() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
-    """Export and answer under each limit, then start the baseline."""
+def run_all(checkpoint: Path, work: Path) -> Iterator[Outcome]:
+    """Export and run each precision under its limit, then start the baseline."""
     work.mkdir(parents=True, exist_ok=True)
     for precision, limit in LIMITS.items():
         bundle = work / precision
@@ -145,22 +144,22 @@ def prove(checkpoint: Path, work: Path) -> Iterator[Outcome]:
 
 
 def main() -> int:
-    """Read the command line, prove; 1 where issun did not answer or the baseline was not killed."""
+    """Run all; returns 1 if issun did not answer or the baseline was not killed."""
     parser = argparse.ArgumentParser(description=__doc__, prog="limited")
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--work", type=Path, help="where bundles go and stay (default: temporary)")
+    parser.add_argument("--work", type=Path, help="folder to keep bundles in (default: temporary)")
     args = parser.parse_args()
     temporary = None if args.work else tempfile.mkdtemp()
-    sound = True
+    as_expected = True
     try:
-        for outcome in prove(args.checkpoint.resolve(), args.work or Path(str(temporary))):
+        for outcome in run_all(args.checkpoint.resolve(), args.work or Path(str(temporary))):
             print(outcome, flush=True)
-            wanted_killed = outcome.name == BASELINE
-            sound &= outcome.killed if wanted_killed else outcome.exit_code == 0
+            is_baseline = outcome.name == BASELINE
+            as_expected &= outcome.killed if is_baseline else outcome.exit_code == 0
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-    return 0 if sound else 1
+    return 0 if as_expected else 1
 
 
 if __name__ == "__main__":

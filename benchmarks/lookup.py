@@ -1,10 +1,10 @@
-"""What lookup gains: real answers, replayed token by token on measured step costs.
+"""Estimates the speedup of prompt lookup decoding by replaying answers on measured step times.
 
-`python -m issun.benchmarks.lookup BUNDLE [--records FILE] [--text FILE]` measures what a step over
-1 to 16 tokens takes in the bundle, and then goes through answers as if the model drew them: a draft
-is accepted as far as the answer has the same tokens. FILE is JSONL of instruction, input, output;
-from the paragraphs of a text it makes answers that quote their input (a sentence is picked out, a
-word is replaced). Answers that loop (less than 0.7 of their 4-grams are distinct) do not count.
+`python -m issun.benchmarks.lookup BUNDLE [--records FILE] [--text FILE]` measures the time of a
+step over 1 to 16 tokens, and then replays answers as if the model generated them: draft tokens are
+accepted as long as they equal the answer's. Records are JSONL with instruction, input and output.
+From the paragraphs of a text it makes answers that quote their input: a sentence is extracted, or a
+word replaced. Repetitive answers (less than 70 % distinct 4-grams) are left out.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from issun.runtime.files import read_text
 from issun.runtime.lookup import MAX_DRAFT, PromptLookup, row_cost
 from issun.runtime.prefix import common_prefix
 
-_DEPTH, _ROUNDS = 256, 9  # tokens of context, and measurements of each step
-_SHORTEST, _DISTINCT, _QUOTING = 16, 0.7, 0.5
+_DEPTH, _ROUNDS = 256, 9  # context in tokens, and measurements of each step
+_MIN_TOKENS, _MIN_DISTINCT, _MIN_QUOTED = 16, 0.7, 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A prompt and the answer to it, as ids."""
+    """The token ids of a prompt and its answer."""
 
     prompt: Sequence[int]
     answer: Sequence[int]
 
     @property
     def distinct(self) -> float:
-        """The share of the answer's 4-grams that come once; little where a text loops."""
+        """The number of different 4-grams of the answer, relative to all; small if it repeats."""
         grams = list(_grams(self.answer))
         return len(set(grams)) / len(grams) if grams else 0.0
 
     @property
     def quoted(self) -> float:
-        """The share of the answer's tokens that lie in a run of 4 which the prompt has too."""
+        """The share of the answer's tokens in 4-grams that also occur in the prompt."""
         known, inside = set(_grams(self.prompt)), set[int]()
         for start, gram in enumerate(_grams(self.answer)):
             if gram in known:
@@ -56,15 +56,15 @@ def _grams(ids: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def replay(trace: Trace, costs: Sequence[float], row: float) -> float:
-    """Time of the answer's steps without lookup, divided by that with it.
+    """The speedup: time of the answer's decode steps without lookup, divided by that with lookup.
 
-    `costs[n]` is the time of a step that reads a token and a draft of n.
+    `costs[n]` is the time of a step over one token and n draft tokens.
     """
     lookup, answer = PromptLookup(trace.prompt, row), trace.answer
     spent, at = 0.0, 0  # the first token comes from the prompt
     while at < len(answer) - 1:
         lookup.add(answer[at])
-        draft = lookup.draft(MAX_DRAFT)  # nobody knows where the answer will end
+        draft = lookup.draft(MAX_DRAFT)  # not limited by the end of the answer, which is unknown
         spent += costs[len(draft)]
         accepted = common_prefix(draft, answer[at + 1 :])
         for token in draft[:accepted]:
@@ -76,7 +76,7 @@ def replay(trace: Trace, costs: Sequence[float], row: float) -> float:
 
 
 def step_costs(model: Model) -> list[float]:
-    """Seconds of a step over 1, 2, … tokens behind 256 others, each the median of 9."""
+    """Seconds of a step over 1, 2, … tokens after 256 tokens of context, medians of 9."""
     ids = [i % model.manifest.tokens.pieces for i in range(7, 7 + _DEPTH + MAX_DRAFT + 1)]
     depth = min(_DEPTH, model.decoder.n_positions - MAX_DRAFT - 1)
     cache = model.new_cache()
@@ -92,7 +92,7 @@ def step_costs(model: Model) -> list[float]:
 
 
 def quoting(paragraphs: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Records whose answers quote: a sentence picked out, the paragraph with a word replaced."""
+    """Records whose answers quote their input: one sentence, or all with a word replaced."""
     for text in paragraphs:
         sentences = re.findall(r"[^。]+。」?", text)
         words = re.findall(r"[一-龥]{2,}", text)
@@ -112,25 +112,25 @@ def quoting(paragraphs: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 def traces(model: Model, records: Iterable[dict[str, str]]) -> Iterator[Trace]:
-    """The records as ids in the bundle's template, as far as they fit its context."""
+    """The records encoded with the bundle's template; those that do not fit are left out."""
     end = [] if model.manifest.tokens.eos is None else [model.manifest.tokens.eos]
     for record in records:
         prompt = model.prompt(record["instruction"], record.get("input"))
         answer = model.tokenizer.encode(record["output"]) + end
-        if len(answer) >= _SHORTEST and len(prompt) + len(answer) <= model.decoder.n_positions:
+        if len(answer) >= _MIN_TOKENS and len(prompt) + len(answer) <= model.decoder.n_positions:
             yield Trace(prompt, answer)
 
 
 def describe(name: str, gains: Sequence[float]) -> str:
-    """One line: how many, the mean gain, the least."""
+    """One line of output: number of answers, mean speedup, smallest speedup."""
     if not gains:
         return f"{name:<25} none"
-    mean = len(gains) / sum(1 / gain for gain in gains)  # as many tokens of each
+    mean = len(gains) / sum(1 / gain for gain in gains)  # equal weight in tokens
     return f"{name:<25}{len(gains):5}: {mean:.2f} times as fast, at least {min(gains):.3f}"
 
 
 def main() -> int:
-    """Read the command line, measure, print."""
+    """Measure as the command line says, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, prog="lookup")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--kv-cache", help="float32 or int8")
@@ -144,11 +144,15 @@ def main() -> int:
     ) as model:
         row = row_cost(model.manifest.precision.name)
         if row is None:
-            print(f"{args.bundle}: {model.manifest.precision.name} has no lookup", file=sys.stderr)
+            print(
+                f"{args.bundle}: {model.manifest.precision.name} does not use prompt lookup",
+                file=sys.stderr,
+            )
             return 2
         costs = step_costs(model)
         shown = (1, 2, 4, 8, MAX_DRAFT + 1)
-        print("step over tokens:", ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in shown))
+        times = ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in shown)
+        print("step time by number of tokens:", times)
         found: dict[str, list[Trace]] = {}
         if args.records:
             lines = read_text(args.records).splitlines()
@@ -157,14 +161,16 @@ def main() -> int:
             paragraphs = read_text(args.text).splitlines()
             found["text"] = list(traces(model, quoting(paragraphs)))
     for source, all_traces in found.items():
-        kept = [trace for trace in all_traces if trace.distinct >= _DISTINCT]
+        kept = [trace for trace in all_traces if trace.distinct >= _MIN_DISTINCT]
         for quotes in (True, False):
             gains = [
-                replay(trace, costs, row) for trace in kept if (trace.quoted >= _QUOTING) is quotes
+                replay(trace, costs, row)
+                for trace in kept
+                if (trace.quoted >= _MIN_QUOTED) is quotes
             ]
             name = f"{source}, {'quoting' if quotes else 'other'} answers"
             print(describe(name, gains))
-        print(f"{source}, left out since they loop: {len(all_traces) - len(kept)}")
+        print(f"{source}, left out as repetitive: {len(all_traces) - len(kept)}")
     return 0
 
 

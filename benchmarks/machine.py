@@ -1,4 +1,4 @@
-"""Which machine this is, and which state of the code."""
+"""Describes this machine and the state of the code, and prepares it for measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from issun.benchmarks.measured import Machine
 from issun.runtime.cores import physical_cores
 
-# What decides which kernels of a matrix product run.
+# The CPU flags that select matrix-product kernels.
 _FLAGS = (
     *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
     *("avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve"),
@@ -18,15 +18,15 @@ _FLAGS = (
 
 
 def this_machine() -> Machine:
-    """CPU, flags, memory, system and Python of this machine."""
+    """CPU, flags, memory, operating system and Python of this machine."""
     import psutil  # noqa: PLC0415
-    from cpuinfo import get_cpu_info  # noqa: PLC0415 - asks other programs
+    from cpuinfo import get_cpu_info  # noqa: PLC0415 - runs other programs
 
     info = get_cpu_info()
-    found = set(info.get("flags", []))
+    flags = set(info.get("flags", []))
     return Machine(
         cpu=info.get("brand_raw") or platform.processor() or platform.machine(),
-        flags=[flag for flag in _FLAGS if flag in found],
+        flags=[flag for flag in _FLAGS if flag in flags],
         cores=physical_cores(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -35,7 +35,7 @@ def this_machine() -> Machine:
 
 
 def commit() -> str:
-    """The commit that the code is at, with + where files have changed; empty outside git."""
+    """The commit of the code, with + if files have changed; empty outside git."""
     folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
@@ -55,8 +55,8 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
 
 
-def forget_pages(files: list[Path]) -> None:
-    """Drop the pages of `files` from the page cache, where the system takes that advice."""
+def drop_cached_pages(files: list[Path]) -> None:
+    """Drop the pages of `files` from the page cache, if the system supports it."""
     if not hasattr(os, "posix_fadvise"):
         return
     for path in files:
@@ -65,14 +65,14 @@ def forget_pages(files: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def write_all() -> None:
-    """Wait until what was written to files is on the disk, where the system can be asked to."""
+def sync_disks() -> None:
+    """Wait until all written data is on disk, if the system supports it."""
     if hasattr(os, "sync"):
         os.sync()
 
 
-def free_memory() -> int:
-    """Bytes that could be taken without pushing anything out."""
+def available_memory() -> int:
+    """Bytes of memory that can be allocated without swapping."""
     import psutil  # noqa: PLC0415
 
     return int(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""Writes a GPT-2 checkpoint with random weights, of the 1.3 B shape or a tiny one; needs no torch.
+"""Writes a GPT-2 checkpoint with random weights, in the 1.3 B shape or tiny; does not need torch.
 
 `python -m issun.benchmarks.make_checkpoint DIR [--shape 1b|tiny]`
 """
@@ -30,7 +30,7 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-_ROWS = 1 << 21  # values made at a time
+_CHUNK_VALUES = 1 << 21  # generated at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def make_checkpoint(
 ) -> None:
     """Write config, float32 weights and a tokenizer to the new folder `folder`.
 
-    Weights are normal with standard deviation 0.02. Without `tokenizer`, a small SentencePiece
-    model is trained on issun's own calibration text. The same seed gives the same weights.
+    Weights are normally distributed with standard deviation 0.02, and depend only on `seed`.
+    Without `tokenizer`, a small SentencePiece model is trained on issun's calibration text.
     """
     raw = {
         "architectures": ["GPT2LMHeadModel"],
@@ -113,7 +113,7 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
 
 
 def _write_weights(path: Path, config: GPT2Config, seed: int) -> None:
-    """safetensors by hand, since the library wants the whole model in memory to write it."""
+    """Write safetensors directly, since the library needs the whole model in memory."""
     header, offset = {}, 0
     for name, shape in expected_shapes(config).items():
         end = offset + 4 * int(np.prod(shape))
@@ -136,15 +136,15 @@ def _write_weights(path: Path, config: GPT2Config, seed: int) -> None:
 def _random_weight(
     rng: np.random.Generator, name: str, count: int
 ) -> Iterator[NDArray[np.float32]]:
-    """A weight's values in parts: LayerNormalization's gain around 1, all others around 0."""
+    """A weight's values in chunks; LayerNormalization weights have mean 1, all others 0."""
     centre = np.float32(1 if "ln_" in name and name.endswith("weight") else 0)
-    for start in range(0, count, _ROWS):
-        values = rng.standard_normal(min(_ROWS, count - start), dtype=np.float32)
+    for start in range(0, count, _CHUNK_VALUES):
+        values = rng.standard_normal(min(_CHUNK_VALUES, count - start), dtype=np.float32)
         yield values * np.float32(0.02) + centre
 
 
 def main() -> None:
-    """Read the command line and write the checkpoint."""
+    """Write the checkpoint as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make_checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="1b")

@@ -1,4 +1,4 @@
-"""What a benchmark run found, samples in seconds and memory in bytes, and how to repeat it."""
+"""The results of a benchmark run: samples in seconds, memory in bytes, machine and settings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from issun.benchmarks.adjusted import Timed, adjusted
+from issun.benchmarks.block_design import TimedSamples, estimate_times
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.worker import ANSWERED, REST
 from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
-PUBLISHED = Path(__file__).with_name("published.json")  # of the 1.3 B shape: what `fit` reads
-_GZIP = b"\x1f\x8b"  # how a compressed file begins
+PUBLISHED = Path(__file__).with_name("published.json")  # of the 1.3 B shape, read by `bench fit`
+_GZIP = b"\x1f\x8b"  # magic bytes
 Status = Literal["measured", "skipped", "failed", "crashed"]
 
 
 class Moment(NamedTuple):
-    """Resident memory at one time: seconds since the start, bytes by kind of page."""
+    """A sample of resident memory: seconds since the start, and bytes by kind of page."""
 
     seconds: float
     anonymous: int
@@ -38,10 +38,10 @@ class Moment(NamedTuple):
 
 
 class Memory(msgspec.Struct, kw_only=True):
-    """Memory of a process and its children over its life, in bytes.
+    """Memory of a process and its children over its lifetime, in bytes.
 
-    `peak` is the kernel's own, `anonymous`, `file` and `shared` are sampled at the moment of the
-    largest sum. `marks` name moments: (seconds, what had just been done).
+    `peak` is the kernel's peak; `anonymous`, `file` and `shared` are those of the sample with the
+    largest sum. `marks` are (seconds, name of the step that has just finished).
     """
 
     peak: int = 0
@@ -54,23 +54,21 @@ class Memory(msgspec.Struct, kw_only=True):
 
     @property
     def steady(self) -> Moment | None:
-        """What is still held behind the work: the last look that the process's end is not in."""
+        """The memory after the answer: the last sample before the process ends."""
         ends = [seconds + 0.8 * REST for seconds, mark in self.marks if mark == ANSWERED]
         seen = [moment for moment in self.moments if ends and moment.seconds <= ends[0]]
         return seen[-1] if seen else None
 
 
 class EngineResult(msgspec.Struct, kw_only=True):
-    """One engine with one number of threads.
+    """The results of an engine with a number of threads.
 
     `samples` are seconds by test: `load-first` (files not in the page cache), `load`, `cold-N` and
-    `prefill-N` (first and later readings of N tokens in a process), `decode-N` (each of the tokens
-    decoded behind N), `turn-fresh`, `turn-reuse` and `turn-ahead` (a chat turn's first token),
-    `turn-reading` (what was read ahead for the last).
-    `memory` is by context length in tokens. `unsteady` counts tests that were kept although the
-    machine did not read as fast as usual. `windows` has for each sample of a test that was taken in
-    turns which of the run's windows it was taken in; `typical` has the seconds by which such tests
-    of several engines are compared (see `adjusted`).
+    `prefill-N` (first and later prefills of N tokens in a process), `decode-N` (each token decoded
+    after N tokens), `turn-fresh`, `turn-reuse`, `turn-ahead` and `turn-reading` (see `chat_turn`).
+    `memory` is by context length in tokens. `unsteady` counts samples that were kept although the
+    read bandwidth was unusual. `windows` has the time window of each sample of an interleaved test;
+    `typical` has the seconds by which engines are compared in such tests (see `estimate_times`).
     """
 
     name: str
@@ -82,8 +80,8 @@ class EngineResult(msgspec.Struct, kw_only=True):
     reason: str = ""
     bundle: str = ""
     disk_bytes: int = 0
-    weight_bytes: int = 0  # read for each token decoded
-    kv_bytes: int = 0  # of each token in the cache, read for each token decoded
+    weight_bytes: int = 0  # read per decoded token
+    kv_bytes: int = 0  # read per decoded token and token in the KV cache
     conversion: Memory | None = None
     memory: dict[int, Memory] = {}
     rounds: int = 0
@@ -94,10 +92,10 @@ class EngineResult(msgspec.Struct, kw_only=True):
 
 
 class Machine(msgspec.Struct, kw_only=True):
-    """Where it ran."""
+    """The machine of a run."""
 
     cpu: str
-    flags: list[str]  # those that matter to matrix products
+    flags: list[str]  # that select matrix-product kernels
     cores: int
     memory_bytes: int
     system: str
@@ -105,10 +103,9 @@ class Machine(msgspec.Struct, kw_only=True):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """A whole run; `bandwidth` has bytes a second by number of threads.
+    """A complete run; `bandwidth` is in bytes per second, by number of threads.
 
-    `turn` is for how many seconds an engine had the machine before the next one had it; 0 where
-    each of them did all its tests of a round in one go.
+    `turn` is the time slice of interleaved engines in seconds; 0 if they were not interleaved.
     """
 
     format: int = FORMAT_VERSION
@@ -125,38 +122,39 @@ class Results(msgspec.Struct, kw_only=True):
     engines: list[EngineResult] = []
 
     def engine(self, name: str, threads: int) -> EngineResult | None:
-        """The result with this name and this number of threads, if there is one."""
+        """The result of the engine `name` with `threads` threads, if there is one."""
         return next((e for e in self.engines if (e.name, e.threads) == (name, threads)), None)
 
     def next_window(self) -> int:
-        """The number of a window that no sample is of."""
-        seen = (number for e in self.engines for taken in e.windows.values() for number in taken)
-        return 1 + max(seen, default=-1)
+        """The number of the next time window."""
+        used = (
+            number for e in self.engines for windows in e.windows.values() for number in windows
+        )
+        return 1 + max(used, default=-1)
 
     def settle(self) -> None:
-        """Find the typical times of all tests that engines took turns in.
+        """Estimate the typical times of all interleaved tests.
 
-        An engine that had all its windows to itself has nobody to be compared with: it keeps its
-        median.
+        An engine that was alone in all its windows is left out, and keeps its median.
         """
         for test in sorted({test for engine in self.engines for test in engine.windows}):
             timed = {
-                f"{e.name} {e.threads}": (e, Timed(e.samples[test], e.windows[test]))
+                f"{e.name} {e.threads}": (e, TimedSamples(e.samples[test], e.windows[test]))
                 for e in self.engines
                 if test in e.windows
             }
-            present = Counter(w for _, taken in timed.values() for w in set(taken.windows))
-            beside = {
-                name: taken
-                for name, (_, taken) in timed.items()
-                if any(present[window] > 1 for window in taken.windows)
+            engines_in = Counter(w for _, samples in timed.values() for w in set(samples.windows))
+            shared = {
+                name: samples
+                for name, (_, samples) in timed.items()
+                if any(engines_in[window] > 1 for window in samples.windows)
             }
-            for name, seconds in adjusted(beside).items():
+            for name, seconds in estimate_times(shared).items():
                 timed[name][0].typical[test] = seconds
 
 
 class Stats(NamedTuple):
-    """Of some samples; `deviation` is the sample standard deviation, 0 for a single one."""
+    """Statistics of samples; `deviation` is the sample standard deviation, 0 for one sample."""
 
     number: int
     mean: float
@@ -174,9 +172,9 @@ def stats(samples: Sequence[float]) -> Stats:
 
 
 def speed(engine: EngineResult, test: str) -> float | None:
-    """Tokens a second of `prefill-N`, `cold-N` or `decode-N`, if measured.
+    """Tokens per second of `prefill-N`, `cold-N` or `decode-N`, if measured.
 
-    By the typical time where engines took turns, else by the median.
+    From the typical time for interleaved tests, else from the median.
     """
     samples = engine.samples.get(test)
     if not samples:
@@ -187,12 +185,12 @@ def speed(engine: EngineResult, test: str) -> float | None:
 
 
 def token_bytes(engine: EngineResult, depth: int) -> int:
-    """Bytes of weights and cache that decoding a token behind `depth` others reads."""
+    """Bytes of weights and KV cache read to decode a token after `depth` tokens."""
     return engine.weight_bytes + depth * engine.kv_bytes
 
 
 def share_of_limit(results: Results, engine: EngineResult, depth: int) -> float | None:
-    """Which share of the measured read bandwidth decoding behind `depth` tokens reaches."""
+    """The share of the measured read bandwidth that decoding after `depth` tokens reaches."""
     rate = speed(engine, f"decode-{depth}")
     limits = results.bandwidth.get(engine.threads)
     if rate is None or not limits or not engine.weight_bytes:
@@ -201,27 +199,24 @@ def share_of_limit(results: Results, engine: EngineResult, depth: int) -> float 
 
 
 def depths(engine: EngineResult, kind: str) -> list[int]:
-    """The sizes N of the tests `kind-N` that were measured, smallest first."""
+    """The sizes N of the measured tests `kind-N`, in ascending order."""
     prefix = f"{kind}-"
     sizes = [name.removeprefix(prefix) for name in engine.samples if name.startswith(prefix)]
     return sorted(int(size) for size in sizes if size.isdigit())
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Replace the file in one step, compressed if its name ends in `.gz`.
-
-    An interruption leaves either the old file or the new one.
-    """
+    """Write the results atomically, compressed if the name ends in `.gz`."""
     content = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
     if path.suffix == ".gz":
-        content = gzip.compress(content, mtime=0)  # the same results give the same bytes
-    beside = path.with_suffix(".new")
-    beside.write_bytes(content)
-    beside.replace(path)
+        content = gzip.compress(content, mtime=0)  # reproducible
+    partial = path.with_suffix(".new")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def read_results(path: Path) -> Results:
-    """Read what `write_results` wrote; raises BenchError for anything else."""
+    """Read a file from `write_results`; raises BenchError for anything else."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -238,7 +233,9 @@ def read_results(path: Path) -> Results:
         EOFError,
         zlib.error,
     ) as error:
-        raise BenchError("{path} holds no results: {reason}", path=path, reason=error) from error
+        raise BenchError(
+            "{path} is not a results file: {reason}", path=path, reason=error
+        ) from error
     if found.format != FORMAT_VERSION:
         raise BenchError(
             "{path} has format {found}; this version of issun reads format {known}.",

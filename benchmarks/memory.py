@@ -1,9 +1,9 @@
-"""Runs a command and watches its memory, anonymous and file-backed pages apart; can set a limit.
+"""Runs a command and monitors its memory by kind of page, optionally with a limit.
 
 `python -m issun.benchmarks.memory [--json FILE] [--limit 1.2GB] -- COMMAND ...`
 
-Anonymous pages are memory that the process has made; file pages are clean copies of files, which
-the kernel may drop under pressure. All figures are of the whole process tree.
+Anonymous pages are memory that the process has allocated. File pages are clean copies of files,
+which the kernel may drop under memory pressure. All values are for the whole process tree.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ import psutil
 from issun.benchmarks.measured import Memory, Moment
 from issun.benchmarks.sizes import gigabytes, parse_size
 
-INTERVAL = 0.02  # seconds between two looks
+INTERVAL = 0.02  # seconds between samples
 _LINUX = sys.platform.startswith("linux")
 _FIELDS = {"VmHWM:": "peak", "RssAnon:": "anonymous", "RssFile:": "file", "RssShmem:": "shared"}
 
 
 @dataclass(slots=True)
-class Watched:
-    """What became of a command: its memory, exit code (negative: a signal), and stderr's end."""
+class CommandResult:
+    """Memory, exit code (negative for a signal) and last stderr output of a command."""
 
     memory: Memory = field(default_factory=Memory)
     exit_code: int = 0
     over_limit: bool = False
-    complaint: str = ""
+    stderr: str = ""
 
 
 def watch(
@@ -47,13 +47,14 @@ def watch(
     limit: int | None = None,
     keep_moments: bool = False,
     interval: float = INTERVAL,
-) -> Watched:
-    """Run `command` to its end and look at its memory every `interval` seconds.
+) -> CommandResult:
+    """Run `command` to its end and sample its memory every `interval` seconds.
 
-    `on_line` gets each line of its stdout and may name a mark for it; without it, stdout and stderr
-    go where ours go. The command is killed once its tree holds more than `limit` bytes.
+    `on_line` is called with each line of stdout and may return the name of a mark; without it,
+    stdout and stderr are inherited. The command is killed when its process tree exceeds `limit`
+    bytes.
     """
-    found = Watched()
+    result = CommandResult()
     started = time.perf_counter()
     piped = PIPE if on_line else None
     with Popen(command, stdout=piped, stderr=piped, text=True, encoding="utf-8") as process:
@@ -63,14 +64,14 @@ def watch(
 
             def take(line: str) -> None:
                 if mark := on_line(line):
-                    found.memory.marks.append((time.perf_counter() - started, mark))
+                    result.memory.marks.append((time.perf_counter() - started, mark))
 
             readers = [read_lines(process.stdout, take), read_lines(process.stderr, tails.append)]
         try:
             while process.poll() is None:
-                held = _look(process, found, time.perf_counter() - started, keep=keep_moments)
-                if limit is not None and held > limit:
-                    found.over_limit = True
+                used = _sample(process, result, time.perf_counter() - started, keep=keep_moments)
+                if limit is not None and used > limit:
+                    result.over_limit = True
                     _kill(process)
                 with suppress(TimeoutExpired):
                     process.wait(interval)
@@ -79,22 +80,22 @@ def watch(
             raise
         for reader in readers:
             reader.join()
-    found.exit_code = process.returncode
-    found.memory.seconds = time.perf_counter() - started
-    found.complaint = "".join(tails)[-2000:]
-    return found
+    result.exit_code = process.returncode
+    result.memory.seconds = time.perf_counter() - started
+    result.stderr = "".join(tails)[-2000:]
+    return result
 
 
-def _look(process: Popen[str], found: Watched, seconds: float, *, keep: bool) -> int:
-    """Add what the tree holds now, and give the bytes."""
+def _sample(process: Popen[str], result: CommandResult, seconds: float, *, keep: bool) -> int:
+    """Add a sample of the process tree's memory; returns its bytes."""
     try:
         now, peak = _moment(psutil.Process(process.pid), seconds)
     except psutil.NoSuchProcess:
         return 0
-    memory = found.memory
+    memory = result.memory
     if now.total > memory.anonymous + memory.file + memory.shared:
         memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
-    # The kernel's own peak sees what falls between two looks.
+    # The kernel's peak includes what happens between samples.
     memory.peak = max(memory.peak, now.total, peak)
     if now.total and keep:
         memory.moments.append(now)
@@ -102,9 +103,9 @@ def _look(process: Popen[str], found: Watched, seconds: float, *, keep: bool) ->
 
 
 def _moment(process: psutil.Process, seconds: float) -> tuple[Moment, int]:
-    """What the living processes of the tree hold, and the sum of their own peaks.
+    """The memory of the tree's live processes, and the sum of their peaks.
 
-    Those that have ended do not count any more: their memory is free again.
+    Processes that have ended no longer count, since their memory is free again.
     """
     sums = {"peak": 0, "anonymous": 0, "file": 0, "shared": 0}
     try:
@@ -128,7 +129,7 @@ def _status(pid: int) -> dict[str, int]:
 
 
 def _portable(process: psutil.Process) -> dict[str, int]:
-    """What psutil can tell elsewhere: pages of the process alone count as anonymous."""
+    """The values from psutil on other systems; unshared pages count as anonymous."""
     try:
         info = process.memory_full_info()
     except psutil.Error:
@@ -152,7 +153,7 @@ def _kill(process: Popen[str]) -> None:
 def read_lines(
     stream: IO[str], take: Callable[[str], object], at_end: Callable[[], object] | None = None
 ) -> threading.Thread:
-    """Give each line to `take`, in the thread that is returned and ends with the stream."""
+    """Call `take` with each line of the stream, in a thread; returns the thread."""
 
     def read() -> None:
         for line in stream:
@@ -166,7 +167,7 @@ def read_lines(
 
 
 def describe(memory: Memory) -> str:
-    """One line for a person."""
+    """One line of output."""
     return (
         f"peak {gigabytes(memory.peak)} (at the largest sample: anonymous "
         f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)}, shared "
@@ -175,23 +176,23 @@ def describe(memory: Memory) -> str:
 
 
 def main() -> int:
-    """Read the command line, run the command, report to stderr; 137 when the limit was passed."""
+    """Run the command and report on stderr; returns its exit status, or 137 above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, prog="memory")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--limit", type=parse_size, help="kill it above this much, such as 1.2GB")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--limit", type=parse_size, help="kill it above this, such as 1.2GB")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         parser.error("name a command to run")
-    found = watch(command, limit=args.limit)
-    print(describe(found.memory), file=sys.stderr)
+    result = watch(command, limit=args.limit)
+    print(describe(result.memory), file=sys.stderr)
     if args.json:
-        args.json.write_bytes(msgspec.json.encode(found.memory) + b"\n")
-    if found.over_limit:
-        print(f"killed: it held more than {gigabytes(args.limit)}", file=sys.stderr)
+        args.json.write_bytes(msgspec.json.encode(result.memory) + b"\n")
+    if result.over_limit:
+        print(f"killed: it used more than {gigabytes(args.limit)}", file=sys.stderr)
         return 137
-    return found.exit_code
+    return result.exit_code
 
 
 if __name__ == "__main__":

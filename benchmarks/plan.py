@@ -1,4 +1,4 @@
-"""What is measured, and which engines are alive at the same time."""
+"""The plan of a benchmark run, and which engines are loaded at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import BUNDLE, engine_class
 
-_MORE, _REST = 1.1, 500_000_000  # times the weights, and bytes of all else that an engine holds
+# Estimated memory of an engine: this factor of its weights, plus this many bytes.
+_WEIGHT_FACTOR, _OVERHEAD_BYTES = 1.1, 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +28,19 @@ class Target:
         """The engine's class."""
         return engine_class(self.engine)
 
-    def made_from(self, checkpoint: Path | None) -> Engine:
-        """The engine, not yet loaded."""
+    def create_engine(self, checkpoint: Path | None) -> Engine:
+        """The engine, not loaded yet."""
         return self.kind(checkpoint or self.folder, self.folder, self.kv_cache, trust=self.trust)
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """Its label in tables."""
         return self.name if self.engine == BUNDLE else self.kind.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is measured; sizes are in tokens."""
+    """What to measure; sizes are in tokens."""
 
     targets: list[Target]
     checkpoint: Path | None
@@ -49,21 +50,22 @@ class Plan:
     prefills: tuple[int, ...]
     depths: tuple[int, ...]
     new_tokens: int
-    samples: int  # of each warm test in a round
-    contexts: tuple[int, ...]  # of the memory runs
+    samples: int  # of each warm test per round
+    contexts: tuple[int, ...]  # of memory tests
     turn: bool
-    steady: bool  # repeat what ran while the machine read at another speed than usual
+    steady: bool  # repeat samples taken while the read bandwidth was unusual
     seed: int
 
 
-def share_memory(
+def group_by_memory(
     targets: Sequence[Target], checkpoint: Path | None, room: int
 ) -> list[list[Target]]:
-    """Groups that fit into `room` bytes or have one member; who is next joins the first it fits."""
+    """Groups of targets that fit into `room` bytes together, first fit; others are alone."""
 
     def fits(group: list[Target]) -> bool:
-        engines = [target.made_from(checkpoint) for target in group]
-        return sum(int(_MORE * engine.weight_bytes()) + _REST for engine in engines) <= room
+        engines = [target.create_engine(checkpoint) for target in group]
+        needed = (_WEIGHT_FACTOR * e.weight_bytes() + _OVERHEAD_BYTES for e in engines)
+        return sum(map(int, needed)) <= room
 
     groups: list[list[Target]] = []
     for target in targets:

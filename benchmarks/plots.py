@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Write each plot as PNG and SVG to `folder`, which is made; gives SVG texts and captions.
+    """Write each plot as PNG and SVG to `folder`; returns SVG texts with captions.
 
-    Raises BenchError where matplotlib is missing.
+    Raises BenchError if matplotlib is missing.
     """
     made = []
     for name, (draw, caption) in PLOTS.items():
         figure = draw(results)
-        folder.mkdir(parents=True, exist_ok=True)  # only once there is something to write
+        folder.mkdir(parents=True, exist_ok=True)  # not before a plot has succeeded
         _save(figure, folder / name)
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
         made.append((_inline(svg, name), caption))
@@ -39,24 +39,24 @@ def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG and SVG; the same figure gives the same SVG each time."""
+    """Write the figure as PNG and as reproducible SVG."""
     from matplotlib import rc_context  # noqa: PLC0415
 
-    # Text stays text, a third of the size of outlines; ids come from the content.
+    # Text as text takes a third of the size of outlines; the salt makes ids reproducible.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name}):
         for kind in ("png", "svg"):
             figure.savefig(path.with_suffix(f".{kind}"), dpi=150, bbox_inches="tight")
 
 
 def _inline(svg: str, name: str) -> str:
-    """The `<svg>` for a page that has others: ids of its own, and no vocabularies' addresses."""
+    """The `<svg>` element for an HTML page, with unique ids and without namespaces and metadata."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
     return re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 
 def memory_against_speed(results: Results) -> Figure:
-    """Each engine as a point: small and fast is top left."""
+    """Engines as points; small and fast is top left."""
     figure, axes = make_axes(
         "Memory and decode speed",
         "peak resident memory, GB",
@@ -72,7 +72,7 @@ def memory_against_speed(results: Results) -> Figure:
         axes.scatter(x, y, s=60, color=colour_of(engine), zorder=3)
     axes.set_xlim(left=0, right=1.25 * max([x for x, _, _ in points], default=1))
     axes.set_ylim(bottom=0, top=1.15 * max([y for _, y, _ in points], default=1))
-    figure.draw_without_rendering()  # or places on the page are not known
+    figure.draw_without_rendering()  # computes positions on the page
     label_points(axes, [(x, y, name_of(results, e), colour_of(e)) for x, y, e in points])
     return figure
 
@@ -82,7 +82,7 @@ def prefill_bars(results: Results) -> Figure:
     engines = [e for e in measured(results) if depths(e, "prefill")]
     sizes = sorted({n for e in engines for n in depths(e, "prefill")})
     height = max(3.5, 0.2 * (len(sizes) + 1) * len(engines))
-    figure, axes = make_axes("Reading a prompt (prefill, warm)", "tokens/s", "", height)
+    figure, axes = make_axes("Prefill (warm)", "tokens/s", "", height)
     width = 0.8 / max(1, len(sizes))
     for place, size in enumerate(sizes):
         rates = [speed(engine, f"prefill-{size}") for engine in engines]
@@ -106,13 +106,13 @@ def prefill_bars(results: Results) -> Figure:
 
 
 def decode_by_depth(results: Results) -> Figure:
-    """Lines over the context, with the limit that the machine's bandwidth sets to issun."""
-    figure, axes = make_axes("Decoding behind a context", "tokens of context", "tokens/s", 5.6)
+    """Lines over the context, with the limit set by the machine's read bandwidth."""
+    figure, axes = make_axes("Decode speed by context", "tokens of context", "tokens/s", 5.6)
     for engine in measured(results):
         rates = {n: speed(engine, f"decode-{n}") or 0.0 for n in depths(engine, "decode")}
-        behind = list(rates)
+        contexts = list(rates)
         axes.plot(
-            behind,
+            contexts,
             list(rates.values()),
             marker="o",
             markersize=4,
@@ -121,10 +121,10 @@ def decode_by_depth(results: Results) -> Figure:
             label=name_of(results, engine),
         )
         limit = results.bandwidth.get(engine.threads)
-        if engine.weight_bytes and limit and behind:
-            bound = [stats(limit).median / token_bytes(engine, n) for n in behind]
+        if engine.weight_bytes and limit and contexts:
+            bound = [stats(limit).median / token_bytes(engine, n) for n in contexts]
             axes.plot(
-                behind,
+                contexts,
                 bound,
                 color="#777777",
                 linewidth=1,
@@ -138,9 +138,9 @@ def decode_by_depth(results: Results) -> Figure:
 
 
 def memory_over_time(results: Results) -> Figure:
-    """Resident memory while loading, reading the prompt and answering."""
+    """Resident memory during load, prefill and decode."""
     figure, axes = make_axes(
-        "Memory while loading and answering", "seconds since the process began", "resident, GB", 5.6
+        "Memory over time", "seconds since the process started", "resident memory, GB", 5.6
     )
     for engine in measured(results):
         memory = largest(engine)
@@ -173,15 +173,15 @@ PLOTS: dict[str, tuple[Callable[[Results], Figure], str]] = {
     ),
     "prefill": (
         prefill_bars,
-        "How fast a prompt is read once the engine is warm; the prompt's length is in brackets.",
+        "Prefill speed of a warm engine; the prompt length in tokens is in brackets.",
     ),
     "decode": (
         decode_by_depth,
-        "Decode speed by context. Grey: what the machine's read bandwidth allows, since each token "
-        "reads all weights and the cache.",
+        "Decode speed by context. Grey: the limit of the machine's read bandwidth, since each "
+        "token reads all weights and the KV cache.",
     ),
     "memory-time": (
         memory_over_time,
-        "Resident memory of the process, from its start over loading and the prompt to the answer.",
+        "Resident memory of the process from its start through load and prefill to the answer.",
     ),
 }

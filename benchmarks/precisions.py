@@ -1,9 +1,9 @@
-"""Every precision and KV cache of a checkpoint beside its float32 bundle, on a text.
+"""Compares every precision and KV cache type of a checkpoint with float32, on a text.
 
 `python -m issun.benchmarks.precisions CHECKPOINT --text FILE [--bytes 20000]`
 
-KL divergence in nats, mean over positions. "One by one" compares tokens decoded singly with one
-whole forward.
+KL divergences are in nats, means over positions. The "step by step" columns compare decoding one
+token at a time with a single forward pass.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from issun.runtime.files import as_utf8
 from issun.runtime.manifest import KV_CACHE_TYPES
 
 
-def score_one_by_one(model: Model, ids: Sequence[int]) -> Logits:
-    """Logits of every position, each token decoded singly: (len(ids), vocab)."""
+def score_step_by_step(model: Model, ids: Sequence[int]) -> Logits:
+    """Logits of every position, decoding one token at a time: (len(ids), vocab)."""
     cache = model.new_cache()
     return np.stack([model.decoder.step(cache, token) for token in ids])
 
 
 def main() -> None:
-    """Export in every precision, score the text, print a table."""
+    """Export in every precision, score the text and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, prog="precisions")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--text", type=Path, required=True)
@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     text = as_utf8(args.text.read_bytes())[: args.bytes].decode("utf-8", "ignore")
     reference: Logits | None = None
-    print("| precision | KV cache | KL to float32 | argmax changed | one by one: KL | changed |")
+    print("| precision | KV cache | KL to float32 | argmax changed | step by step: KL | changed |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for precision in PRECISIONS:
@@ -48,7 +48,7 @@ def main() -> None:
                 with Model.load(bundle, kv_cache=kv_cache, keep_packed=False) as model:
                     ids = model.tokenizer.encode(text)
                     logits = score_windows(model, ids)
-                    steps = score_one_by_one(model, ids[:WINDOW])
+                    steps = score_step_by_step(model, ids[:WINDOW])
                 if reference is None:
                     reference = logits
                 whole = logits[:WINDOW]

@@ -1,7 +1,7 @@
-"""`make figures`: writes what README and the documentation show of the committed results.
+"""`make figures`: generates plots and tables for README and docs from the committed results.
 
-`benchmarks/results/1b.json.gz` is the only source. From it come the plots, the tables between
-markers in Markdown files, and `published.json`, the part that `issun bench fit` reads.
+`benchmarks/results/1b.json.gz` is the only source of the plots, of the tables between markers in
+Markdown files, and of `published.json`, which `issun bench fit` reads.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from issun.benchmarks.tables import largest, markdown
 
 SOURCE = Path("benchmarks/results/1b.json.gz")
 SUMMARY = Path("benchmarks/published.json")
-MEASUREMENTS = Path("docs/measurements.md")  # has the whole table between <!-- results --> markers
+MEASUREMENTS = Path("docs/measurements.md")  # the full table, between <!-- results --> markers
 DECODE, PREFILL = "decode-128", "prefill-512"
 
 
 class Texts(NamedTuple):
-    """The words around the figures in one language."""
+    """The texts of plot and table in one language."""
 
-    plot: str  # where the plot is
+    plot: str  # path of the plot
     title: str
     x: str
     y: str
@@ -78,20 +78,20 @@ READMES = {
 
 
 def figures(root: Path) -> dict[Path, str]:
-    """What each derived text file under `root` should contain, by its path.
+    """The contents of all generated text files under `root`, by path.
 
-    A README that does not exist is left out. Ends the program where a file has no markers.
+    A README that does not exist is left out. Exits if a file has no markers.
     """
     results = read_results(root / SOURCE)
-    made = {}
+    contents = {}
     for name, texts in READMES.items():
-        made[root / texts.plot] = plot(results, texts)
+        contents[root / texts.plot] = plot(results, texts)
         if (root / name).exists():
             block = f"![{texts.title}]({texts.plot})\n\n{table(results, texts)}"
-            made[root / name] = _between(root / name, "figures", block)
+            contents[root / name] = _between(root / name, "figures", block)
     page = root / MEASUREMENTS
-    made[page] = _between(page, "results", markdown(results))
-    return made
+    contents[page] = _between(page, "results", markdown(results))
+    return contents
 
 
 def plot(results: Results, texts: Texts) -> str:
@@ -105,7 +105,7 @@ def plot(results: Results, texts: Texts) -> str:
 
 
 def table(results: Results, texts: Texts) -> str:
-    """Six columns as Markdown, issun's names in bold, and a caption with date and machine."""
+    """A Markdown table of six columns, issun in bold, and a caption with date and machine."""
     lines = [_row(texts.columns), "|---" + "|--:" * (len(texts.columns) - 1) + "|"]
     for engine in results.engines:
         if engine.status == "measured":
@@ -114,7 +114,7 @@ def table(results: Results, texts: Texts) -> str:
 
 
 def summary(results: Results) -> Results:
-    """What `issun bench fit` reads: peaks by context, and the decode speed as one sample."""
+    """The results for `issun bench fit`: peaks by context, and the decode speed as one sample."""
     engines = []
     for engine in results.engines:
         memory = {n: Memory(peak=found.peak) for n, found in engine.memory.items()}
@@ -167,7 +167,7 @@ def _caption(results: Results, texts: Texts) -> str:
 
 
 def _between(path: Path, name: str, block: str) -> str:
-    """The file's text with `block` between the markers `<!-- name -->` and `<!-- /name -->`."""
+    """The file's text with `block` between `<!-- name -->` and `<!-- /name -->`."""
     text = path.read_text(encoding="utf-8")
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     found = re.search(f"{re.escape(first)}.*{re.escape(last)}", text, re.DOTALL)
@@ -177,7 +177,7 @@ def _between(path: Path, name: str, block: str) -> str:
 
 
 def main() -> None:
-    """Write every derived file of a checkout, and print which ones changed."""
+    """Write all generated files of a checkout, and print those that changed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", nargs="?", type=Path, default=Path(), help="the checkout")
     root = parser.parse_args().root

@@ -1,4 +1,4 @@
-"""Tables of questions: what is asked, which words make an answer right, and which wrong."""
+"""Reads tables of questions, with the words that make an answer right or wrong."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PACKAGED = Path(__file__).with_name("questions.toml")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: any of `right` must be in the answer, and none of `wrong`.
+    """A question; a right answer contains one of `right` and none of `wrong`.
 
-    `input` goes with the short format alone. Its own `role` or `history` take the table's place
-    and leave it to the chat format. With a `schema` it is asked for JSON, too, without history.
+    `input` is only for the short format. `role` and `history` replace those of the table, and are
+    only for the chat format. With a `schema` there is also the JSON format, without history.
     """
 
     question: str
@@ -39,7 +39,7 @@ class Question:
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """The formats in which it can be asked."""
+        """The formats that it supports."""
         if self.role is not None or self.history is not None:
             return ("chat",)
         text = TEXT_FORMATS if self.input is None else TEXT_FORMATS[:1]
@@ -48,7 +48,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Questions, and the role and history that the chat format puts before them."""
+    """Questions, and the role and history for the chat format."""
 
     questions: tuple[Question, ...]
     role: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Table:
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """A question as TOML spells it."""
+    """A question in TOML."""
 
     question: str
     right: str | list[str]
@@ -70,7 +70,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """A table as TOML spells it."""
+    """A table in TOML."""
 
     questions: list[dict[str, Any]]
     role: list[str] = []
@@ -78,7 +78,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_table(path: str | Path | None = None) -> Table:
-    """Read a TOML table, by default the packaged one; raises TableError with row and field."""
+    """Read a TOML table; the packaged one by default. Raises TableError with row and field."""
     path = PACKAGED if path is None else user_path(path)
     try:
         read = msgspec.convert(tomllib.loads(as_utf8(path.read_bytes()).decode()), _File)
@@ -87,7 +87,9 @@ def read_table(path: str | Path | None = None) -> Table:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise TableError("{path} is no table: {reason}", path=path, reason=error) from error
+        raise TableError(
+            "{path} is not a valid table: {reason}", path=path, reason=error
+        ) from error
     if not read.questions:
         raise TableError("{path} has no questions.", path=path)
     rows = tuple(_question(path, place, row) for place, row in enumerate(read.questions, start=1))
@@ -113,8 +115,8 @@ def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
     )
     if row.leaf is not None and row.json_schema is not None:
         raise TableError(
-            "{path}, row {row}: `leaf` names the one value of a schema, `schema` is a whole one: "
-            "give one of them.",
+            "{path}, row {row}: give either `leaf`, the name of a single value, or a complete "
+            "`schema`.",
             path=path,
             row=place,
         )
@@ -123,7 +125,7 @@ def _question(path: Path, place: int, values: dict[str, Any]) -> Question:
 
 
 def _with_leaf(name: str) -> dict[str, Any]:
-    """The schema of an object with one text."""
+    """The schema of an object with one string."""
     properties = {name: {"type": "string"}}
     return {
         "type": "object",
@@ -134,7 +136,7 @@ def _with_leaf(name: str) -> dict[str, Any]:
 
 
 def _check(question: Question, path: Path, place: int) -> None:
-    """Refuse what would be judged otherwise than it was meant."""
+    """Raise TableError for a question that could not be judged as intended."""
     where = {"path": path, "row": place}
     if not question.question.strip():
         raise TableError("{path}, row {row}: `question` is empty.", **where)
@@ -142,25 +144,24 @@ def _check(question: Question, path: Path, place: int) -> None:
         raise TableError("{path}, row {row}: `right` is empty.", **where)
     for name, words in (("right", question.right), ("wrong", question.wrong)):
         if not all(word.strip() for word in words):
-            raise TableError(
-                "{path}, row {row}: a word of `{field}` is empty.", field=name, **where
-            )
+            raise TableError("{path}, row {row}: `{field}` has an empty word.", field=name, **where)
     if question.input is not None and "chat" in question.formats:
         raise TableError(
-            "{path}, row {row}: `input` goes with the short format, `role` and `history` with the "
+            "{path}, row {row}: `input` is for the short format, `role` and `history` are for the "
             "chat format: a row cannot have both.",
             **where,
         )
     if question.schema is not None and "json" not in question.formats:
         raise TableError(
-            "{path}, row {row}: `leaf` and `schema` go without `role` and `history`.", **where
+            "{path}, row {row}: `leaf` and `schema` cannot be combined with `role` and `history`.",
+            **where,
         )
     for right in question.right:
         for wrong in question.wrong:
             if plain(wrong) in plain(right):
                 raise TableError(
-                    "{path}, row {row}: `wrong` has {wrong!r}, which is in the right word "
-                    "{right!r}: no answer with that could be right.",
+                    "{path}, row {row}: the wrong word {wrong!r} is part of the right word "
+                    "{right!r}, so no answer with it could be right.",
                     wrong=wrong,
                     right=right,
                     **where,
@@ -176,5 +177,5 @@ def _turns(pairs: list[tuple[str, str]]) -> tuple[Turn, ...]:
 
 
 def plain(text: str) -> str:
-    """The text in the form in which answers and words are compared (NFKC)."""
+    """The text normalized to NFKC, in which answers and words are compared."""
     return unicodedata.normalize("NFKC", text)

@@ -1,4 +1,4 @@
-"""The reference's logits in a file, so that one model is in memory at a time."""
+"""Stores the reference model's logits in a file, so that only one model is in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from issun.benchmarks.errors import BenchError
 from issun.runtime.distributions import log_softmax
 from issun.runtime.manifest import Architecture
 
-TOP = 1024  # likeliest tokens kept of each position where the disk does not hold all
-_ROWS = 64  # at a time in float64
+TOP = 1024  # most likely tokens stored per position if disk space is short
+_ROWS = 64  # processed at a time in float64
 
 
 class Reference:
     """Logits of positions, added in order and read back.
 
-    All are kept as they are, float32. Where that takes more than half of the free disk space, the
-    likeliest 1,024 tokens of each position are kept with their log-probabilities, and the rest as
-    the logarithm of its mass. Raises BenchError where that takes too much too.
+    All logits are stored as float32. If that would take more than half of the free disk space, only
+    the log-probabilities of the 1,024 most likely tokens per position are stored, with the
+    logarithm of the remaining probability. Raises BenchError if that does not fit either.
     """
 
     def __init__(self, path: Path, positions: int, architecture: Architecture) -> None:
@@ -33,40 +33,40 @@ class Reference:
         self.top = None if whole <= free or self.vocab_size <= TOP else TOP
         if (short if self.top else whole) > free:
             raise BenchError(
-                "The reference's logits take {needed:,} MB, and {free:,} MB may be used: take a "
-                "shorter text.",
+                "The reference's logits need {needed:,} MB of disk space, but only {free:,} MB "
+                "may be used: use a shorter text.",
                 needed=(short if self.top else whole) // 10**6,
                 free=free // 10**6,
             )
         self._path = path
         self.positions = 0
-        self._likeliest: list[NDArray[np.int64]] = []
+        self._argmax: list[NDArray[np.int64]] = []
         self._losses: list[Vector] = []
         path.touch()
 
-    def likeliest(self) -> NDArray[np.int64]:
-        """The likeliest id of each position."""
-        return np.concatenate(self._likeliest)
+    def argmax(self) -> NDArray[np.int64]:
+        """The most likely id at each position."""
+        return np.concatenate(self._argmax)
 
     def losses(self) -> Vector:
-        """The negative log-likelihood of each token that another stands before in its window."""
+        """The negative log-likelihood of each token except the first of each window."""
         return np.concatenate(self._losses)
 
     def add(self, window: Sequence[int], logits: Logits) -> None:
-        """Take the logits of the next window's positions: (len(window), vocab)."""
-        self._likeliest.append(logits.argmax(axis=-1))
+        """Add the logits of the next window's positions: (len(window), vocab)."""
+        self._argmax.append(logits.argmax(axis=-1))
         with self._path.open("ab") as file:
             for start in range(0, len(window), _ROWS):
                 part = logits[start : start + _ROWS]
                 rows = log_softmax(part)
                 self._losses.append(losses_of(rows, window[start + 1 : start + 1 + len(rows)]))
-                file.write((self._shortened(rows) if self.top else part).tobytes())
+                file.write((self._top_tokens(rows) if self.top else part).tobytes())
         self.positions += len(window)
 
     def read(self, start: int, rows: Vector) -> tuple[Vector, Vector]:
-        """The reference's log-probabilities behind position `start`, and those of `rows`.
+        """The reference's log-probabilities from position `start` on, and those in `rows`.
 
-        Both over all tokens, or over the likeliest ones of the reference and the rest as one.
+        Both are over all tokens, or over the reference's top tokens and one entry for the rest.
         """
         if not self.top:
             size = rows.size
@@ -85,7 +85,7 @@ class Reference:
             [("ids", np.int32, self.top), ("logs", np.float32, self.top), ("rest", np.float32)]
         )
 
-    def _shortened(self, rows: Vector) -> NDArray[np.void]:
+    def _top_tokens(self, rows: Vector) -> NDArray[np.void]:
         ids = np.argpartition(-rows, TOP, axis=-1)[:, :TOP]
         kept = np.take_along_axis(rows, ids, axis=-1)
         found = np.empty(len(rows), self._record())
@@ -94,6 +94,6 @@ class Reference:
 
 
 def _rest(logs: Vector) -> Vector:
-    """The logarithm of the mass that these log-probabilities leave; never quite nothing."""
-    left: Vector = np.log(np.maximum(1 - np.exp(logs).sum(axis=-1), 1e-12))
-    return left
+    """The logarithm of the probability that remains, at least 1e-12."""
+    rest: Vector = np.log(np.maximum(1 - np.exp(logs).sum(axis=-1), 1e-12))
+    return rest

@@ -1,4 +1,4 @@
-"""One page with all that a run found: it stands alone, without scripts and outside addresses."""
+"""Writes the results of a run as one HTML page without scripts and external resources."""
 
 from __future__ import annotations
 
@@ -23,42 +23,43 @@ h1 { font-size: 1.7rem; line-height: 1.35 } h2 { margin-top: 2.5rem; font-size: 
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: right }
 td { white-space: nowrap } th:first-child, td:first-child { text-align: left }
-th { vertical-align: bottom } tr.issun td { font-weight: 600 } td.told { text-align: left;
+th { vertical-align: bottom } tr.issun td { font-weight: 600 } td.failure { text-align: left;
   white-space: normal }
 figure { margin: 1rem 0 2rem; background: #fff; color: #1b1b1b; border: 1px solid var(--line);
   border-radius: 8px; padding: 1rem } figure svg { width: 100%; height: auto }
 figcaption { color: #555; font-size: .9rem } dt { font-weight: 600; margin-top: .6rem }
 dd { margin-left: 1.2rem }
 """
-_TOGETHER = (
-    "Each engine converts the same checkpoint and runs in a process of its own. As many as memory "
-    "holds do the same test at the same time, each for {turn:g} s until the next one has its turn, "
-    "so that all meet the same machine; the time for which one is stopped does not count. Those "
-    "that did not fit met it at another time: how much slower all were then is taken out, as far "
-    "as engines that were in several groups tell (least squares). Speeds are geometric means of "
-    "the medians of an engine's processes."
+_INTERLEAVED = (
+    "Each engine converts the same checkpoint and runs in its own process. As many engines as fit "
+    "into memory run the same test interleaved in time slices of {turn:g} s, so that all see the "
+    "same machine; the time in which an engine is suspended does not count. Engines that do not "
+    "fit run in other groups, at other times; differences in the machine's speed between groups "
+    "are estimated from engines in several groups and removed (least squares). Speeds are "
+    "geometric means of the medians of an engine's processes."
 )
-_APART = (
-    "Each engine converts the same checkpoint and runs in a process of its own, one process an "
-    "engine and round; rounds are interleaved and begin with another engine each time. Speeds are "
-    "medians."
+_SEPARATE = (
+    "Each engine converts the same checkpoint and runs in its own process, one per round; every "
+    "round runs all engines, in a different order. Speeds are medians."
 )
-_ALIKE = "All read the same random token ids with the same number of threads and decode greedily."
+_COMMON = (
+    "All engines get the same random token ids and the same number of threads, and decode greedily."
+)
 _HOW = (
-    "A prefill is warm: the same length had been read once before in that process; the cold ones "
-    "are in the results file. Load times are medians: with the files out of the page cache, and "
+    "Prefill is warm: the process has prefilled the same length once before; cold prefills are in "
+    "the results file. Load times are medians: the first with the files not in the page cache, and "
     "later ones.",
-    "Memory is measured in runs apart from speed, summed over the process tree: the kernel's own "
-    "peak, and at the largest sample the anonymous part, which is not clean file pages.",
-    "The limit is the machine's read bandwidth over the bytes that a token reads: all weights and "
-    "the cache. Weights are random where the checkpoint is; that changes neither speed nor size.",
+    "Memory is measured in separate runs and summed over the process tree: the kernel's peak, and "
+    "the anonymous part of the largest sample, which excludes clean file pages.",
+    "The bandwidth used is the bytes that a token reads, all weights and the KV cache, relative to "
+    "the machine's read bandwidth. Random weights change neither speed nor size.",
 )
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write the plots and `report.html` to `folder`, and give the page's path.
+    """Write the plots and `report.html` to `folder`; returns the path of the page.
 
-    Raises BenchError where matplotlib is missing.
+    Raises BenchError if matplotlib is missing.
     """
     figures = save_plots(results, folder / "plots")
     page = folder / "report.html"
@@ -67,7 +68,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 
 def render(results: Results, figures: list[tuple[str, str]]) -> str:
-    """The page's HTML; `figures` are SVG texts with their captions."""
+    """The HTML page; `figures` are SVG texts with captions."""
     japanese, english = headline(results)
     shape = results.shape
     about = (
@@ -93,16 +94,16 @@ def render(results: Results, figures: list[tuple[str, str]]) -> str:
 
 
 def _how(results: Results) -> str:
-    taken = _TOGETHER.format(turn=results.turn) if results.turn else _APART
-    return "".join(f"<p>{escape(text)}</p>" for text in (f"{taken} {_ALIKE}", *_HOW))
+    method = _INTERLEAVED.format(turn=results.turn) if results.turn else _SEPARATE
+    return "".join(f"<p>{escape(text)}</p>" for text in (f"{method} {_COMMON}", *_HOW))
 
 
 def headline(results: Results) -> tuple[str, str]:
-    """What the run says of issun beside the float32 baseline, in Japanese and English."""
-    whole = [e for e in results.engines if largest(e) and speed(e, "decode-128")]
-    base = next((e for e in whole if e.name == "torch-float32"), None)
-    ours = [e for e in whole if e.name.startswith("issun-int")]
-    ours = [e for e in ours if base and e.threads == base.threads]  # or threads would speed it up
+    """The comparison of issun with the float32 baseline, in Japanese and English."""
+    complete = [e for e in results.engines if largest(e) and speed(e, "decode-128")]
+    base = next((e for e in complete if e.name == "torch-float32"), None)
+    ours = [e for e in complete if e.name.startswith("issun-int")]
+    ours = [e for e in ours if base and e.threads == base.threads]
     memory = largest(base) if base else None
     rate = speed(base, "decode-128") if base else None
     if not ours or memory is None or not rate:
@@ -112,9 +113,9 @@ def headline(results: Results) -> tuple[str, str]:
     faster = (speed(best, "decode-128") or 0) / rate
     return (
         f"{best.label}: メモリーは torch float32 の {1 / less:.0%}、生成速度は {faster:.1f} 倍",
-        f"{best.label} takes {gigabytes(_peak(best))} where torch float32 takes "
-        f"{gigabytes(memory.peak)} ({less:.1f} times as much), and decodes {faster:.1f} times as "
-        "fast.",
+        f"{best.label} needs {gigabytes(_peak(best))} of memory, torch float32 "
+        f"{gigabytes(memory.peak)} ({less:.1f} times as much); {best.label} decodes {faster:.1f} "
+        "times as fast.",
     )
 
 
@@ -124,17 +125,18 @@ def _peak(engine: EngineResult) -> int:
 
 
 def _table(results: Results) -> str:
-    """The README's table as HTML."""
+    """The Markdown table as HTML."""
     header, _, *rows = [line for line in markdown(results).splitlines() if line.startswith("|")]
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in _cells(header))
     body = ""
     for line, engine in zip(rows, results.engines, strict=True):
         kind = ' class="issun"' if engine.name.startswith("issun") else ""
         if engine.status != "measured":
-            told = f"{engine.status}: {engine.reason}"
+            failure = f"{engine.status}: {engine.reason}"
+            columns = len(_cells(header)) - 1
             body += (
                 f"<tr{kind}><td>{escape(engine.label)}</td>"
-                f'<td class="told" colspan="{len(_cells(header)) - 1}">{escape(told)}</td></tr>'
+                f'<td class="failure" colspan="{columns}">{escape(failure)}</td></tr>'
             )
             continue
         body += f"<tr{kind}>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(line))}</tr>"
@@ -149,6 +151,6 @@ def _settings(results: Results) -> str:
     shown = {}
     for engine in results.engines:
         versions = ", ".join(f"{name} {version}" for name, version in engine.versions.items())
-        told = f" {engine.status}: {engine.reason}." if engine.status != "measured" else ""
-        shown[engine.label] = f"{engine.settings} {versions}.{told}"
+        failure = f" {engine.status}: {engine.reason}." if engine.status != "measured" else ""
+        shown[engine.label] = f"{engine.settings} {versions}.{failure}"
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in shown.items())

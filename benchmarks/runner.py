@@ -1,8 +1,7 @@
-"""Runs engines in rounds, one process an engine and round, and keeps all that was measured.
+"""Runs engines in rounds, with one process per engine and round, and stores the measurements.
 
-As many engines as memory holds take turns. Every piece of work is stored when it is done, so that a
-run that was stopped can go on. An engine that fails or crashes is reported as such, and the others
-go on.
+As many engines as fit into memory are interleaved. Results are stored after every step, so that an
+interrupted run can resume. If an engine fails or crashes, this is recorded and the others continue.
 """
 
 from __future__ import annotations
@@ -22,38 +21,38 @@ import numpy as np
 
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import BUNDLE, missing_packages, version_of
-from issun.benchmarks.machine import forget_pages, free_memory, write_all
+from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
+from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
 from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
-from issun.benchmarks.memory import INTERVAL, Watched, watch
-from issun.benchmarks.plan import Plan, Target, share_memory
-from issun.benchmarks.steady import settled_bandwidth
-from issun.benchmarks.turns import Player, take_turns
+from issun.benchmarks.memory import INTERVAL, CommandResult, watch
+from issun.benchmarks.plan import Plan, Target, group_by_memory
+from issun.benchmarks.steady import steady_bandwidth
 from issun.benchmarks.worker import Job, Work
 
-Say = Callable[[str], object]
+Report = Callable[[str], object]
 
-_LOOK = 0.1  # seconds between two looks at the memory of a conversion, which is timed
-_SPARE = 2_000_000_000  # bytes of memory that are left to the system
+_CONVERSION_INTERVAL = 0.1  # seconds between memory samples of a conversion, which is timed
+_SPARE = 2_000_000_000  # bytes of memory left to the system
 
 
 @dataclass(slots=True)
 class Runner:
-    """One run of a plan, stored in `output` as it grows."""
+    """Runs a plan and stores the results in `output` as they grow."""
 
     plan: Plan
     results: Results
     output: Path
-    say: Say
+    report: Report
 
     def run(self) -> Results:
-        """Do all that `results` does not have yet."""
+        """Measure everything that `results` does not have yet."""
         self._bandwidth()
         for target in self.plan.targets:
             self._convert(target)
         for threads in self.plan.threads:
             for target in self.plan.targets:
                 self._load_cold(target, threads)
-        write_all()
+        sync_disks()
         for number in range(self.plan.rounds):
             for threads in self.plan.threads:
                 for group in self._groups(threads, number):
@@ -65,15 +64,15 @@ class Runner:
         return self.results
 
     def _groups(self, threads: int, number: int) -> list[list[Target]]:
-        """Who takes turns with whom, in every round in another order.
+        """The groups of interleaved engines, in a different order in each round.
 
-        Engines that wait for the machine's usual speed go alone.
+        In a steady run each engine is alone, since it waits for the machine's usual speed.
         """
         waiting = [t for t in self.plan.targets if self._is_due(self._entry(t, threads), number)]
         order = np.random.default_rng(number).permutation(len(waiting))
-        room = 0 if self.plan.steady else free_memory() - _SPARE
+        room = 0 if self.plan.steady else available_memory() - _SPARE
         ordered = [waiting[i] for i in order]
-        return share_memory(ordered, self.plan.checkpoint, room)
+        return group_by_memory(ordered, self.plan.checkpoint, room)
 
     @staticmethod
     def _is_due(entry: EngineResult, number: int) -> bool:
@@ -82,8 +81,8 @@ class Runner:
     def _bandwidth(self) -> None:
         for threads in self.plan.threads:
             if threads not in self.results.bandwidth:
-                self.say(f"read bandwidth, {threads} threads")
-                measure = settled_bandwidth if self.plan.steady else read_bandwidth
+                self.report(f"read bandwidth, {threads} threads")
+                measure = steady_bandwidth if self.plan.steady else read_bandwidth
                 self.results.bandwidth[threads] = measure(threads)
                 self._store()
 
@@ -93,64 +92,66 @@ class Runner:
         if missing:
             for entry in entries:
                 entry.status, entry.reason = "skipped", f"not installed: {', '.join(missing)}"
-            self.say(f"{target.label}: {entries[0].reason}")
+            self.report(f"{target.label}: {entries[0].reason}")
             self._store()
             return
         for entry in entries:
             entry.versions = {name: version_of(name) or "" for name in target.kind.packages}
-        whole = target.folder.with_name(target.folder.name + ".whole")
-        if target.engine != BUNDLE and not whole.exists() and entries[0].status == "measured":
-            self.say(f"{target.label}: converting")
+        complete = target.folder.with_name(target.folder.name + ".whole")
+        if target.engine != BUNDLE and not complete.exists() and entries[0].status == "measured":
+            self.report(f"{target.label}: converting")
             shutil.rmtree(target.folder, ignore_errors=True)
             target.folder.mkdir(parents=True)
             done = self._work(self._job(target, "convert"))
             for entry in entries:
-                if not self._failed(entry, done.exit_code, done.complaint):
+                if not self._failed(entry, done.exit_code, done.stderr):
                     entry.conversion = done.memory
             if entries[0].status == "measured":
-                whole.touch()
+                complete.touch()
         if entries[0].status == "measured":
             for entry in entries:
                 entry.disk_bytes = self._disk(target)
         self._store()
 
     def _load_cold(self, target: Target, threads: int) -> None:
-        """Before all rounds: what it pushes out of memory and writes would slow down others."""
+        """Measure the first load before all rounds, since its disk writes would disturb others."""
         entry = self._entry(target, threads)
         if entry.status != "measured" or "load-first" in entry.samples:
             return
-        self.say(f"first load: {target.label}, {threads} threads")
-        forget_pages(target.made_from(self.plan.checkpoint).weights())
-        self._play([(entry, self._job(target, "load", threads=threads))])
-        entry.disk_bytes = self._disk(target)  # with what this has written
+        self.report(f"first load: {target.label}, {threads} threads")
+        drop_cached_pages(target.create_engine(self.plan.checkpoint).weights())
+        self._run([(entry, self._job(target, "load", threads=threads))])
+        entry.disk_bytes = self._disk(target)  # includes packed weights
         self._store()
 
     def _round(self, group: list[Target], threads: int, number: int) -> None:
         names = ", ".join(target.label for target in group)
-        self.say(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
-        self._play([(self._entry(t, threads), self._speed_job(t, threads)) for t in group])
+        self.report(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
+        self._run([(self._entry(t, threads), self._speed_job(t, threads)) for t in group])
 
-    def _play(self, work: list[tuple[EngineResult, Job]]) -> None:
-        players: list[Player] = []
+    def _run(self, jobs: list[tuple[EngineResult, Job]]) -> None:
+        workers: list[InterleavedWorker] = []
         window = self.results.next_window()
         try:
-            for _, job in work:
-                players.append(Player(_command(job)))
-            take_turns(players, lambda test: self.say(f"  {test}"))
-        finally:  # what was measured before a stop is kept too
-            for (entry, job), player in zip(work, players, strict=False):
-                player.kill()
-                self._take(entry, job, player, window)
+            for _, job in jobs:
+                workers.append(InterleavedWorker(_command(job)))
+            run_interleaved(workers, lambda test: self.report(f"  {test}"))
+        finally:  # also keep what was measured before an interruption
+            for (entry, job), worker in zip(jobs, workers, strict=False):
+                worker.kill()
+                self._collect(entry, job, worker, window)
             self.results.settle()
             self._store()
 
-    def _take(self, entry: EngineResult, job: Job, player: Player, window: int) -> None:
-        """Keep what a player has measured, unless it failed."""
-        if player.exit_code and self._failed(entry, player.exit_code, player.complaint):
+    def _collect(
+        self, entry: EngineResult, job: Job, worker: InterleavedWorker, window: int
+    ) -> None:
+        """Add a worker's measurements to its entry, unless it failed."""
+        if worker.exit_code and self._failed(entry, worker.exit_code, worker.stderr):
             return
-        for line in player.lines:
-            self._keep(entry, line, window)
-        entry.rounds += job.work == "speed" and player.exit_code == 0
+        for line in worker.lines:
+            self._add(entry, line, window)
+        entry.rounds += job.work == "speed" and worker.exit_code == 0
 
     def _speed_job(self, target: Target, threads: int) -> Job:
         plan = self.plan
@@ -169,11 +170,11 @@ class Runner:
         entry = self._entry(target, threads)
         if entry.status != "measured" or context in entry.memory:
             return
-        self.say(f"memory at {context} tokens: {target.label}, {threads} threads")
+        self.report(f"memory at {context} tokens: {target.label}, {threads} threads")
         job = self._job(target, "memory", threads=threads, context=context)
         done = self._work(job)
-        if not self._failed(entry, done.exit_code, done.complaint):
-            entry.memory[context] = _thinned(done.memory)
+        if not self._failed(entry, done.exit_code, done.stderr):
+            entry.memory[context] = _downsampled(done.memory)
         self._store()
 
     def _job(self, target: Target, work: Work, **more: Any) -> Job:
@@ -191,19 +192,19 @@ class Runner:
             **more,
         )
 
-    def _work(self, job: Job) -> Watched:
+    def _work(self, job: Job) -> CommandResult:
         return watch(
             _command(job),
             on_line=lambda line: json.loads(line).get("mark"),
             keep_moments=job.work == "memory",
-            interval=INTERVAL if job.work == "memory" else _LOOK,
+            interval=INTERVAL if job.work == "memory" else _CONVERSION_INTERVAL,
         )
 
-    def _keep(self, entry: EngineResult, line: dict[str, Any], window: int) -> None:
+    def _add(self, entry: EngineResult, line: dict[str, Any], window: int) -> None:
         if "test" in line:
             test, seconds = line["test"], line["seconds"]
             entry.samples.setdefault(test, []).extend(seconds)
-            if self.results.turn and test.rpartition("-")[2].isdigit():  # what engines share
+            if self.results.turn and test.rpartition("-")[2].isdigit():  # an interleaved test
                 entry.windows.setdefault(test, []).extend([window] * len(seconds))
         elif "unsteady" in line:
             entry.unsteady += line["unsteady"]
@@ -211,7 +212,7 @@ class Runner:
             for name, value in line["about"].items():
                 setattr(entry, name, value)
 
-    def _failed(self, entry: EngineResult, exit_code: int, complaint: str) -> bool:
+    def _failed(self, entry: EngineResult, exit_code: int, stderr: str) -> bool:
         if exit_code == 0:
             return False
         if exit_code < 0:
@@ -219,12 +220,14 @@ class Runner:
             entry.reason = f"killed by {signal.Signals(-exit_code).name}"
         else:
             entry.status = "failed"
-            entry.reason = _last_line(complaint) or f"exit code {exit_code}"
-        self.say(f"{entry.label}: {entry.status}: {entry.reason}")
+            entry.reason = _last_line(stderr) or f"exit code {exit_code}"
+        self.report(f"{entry.label}: {entry.status}: {entry.reason}")
         return True
 
     def _disk(self, target: Target) -> int:
-        return sum(path.stat().st_size for path in target.made_from(self.plan.checkpoint).weights())
+        return sum(
+            path.stat().st_size for path in target.create_engine(self.plan.checkpoint).weights()
+        )
 
     def _entry(self, target: Target, threads: int) -> EngineResult:
         entry = self.results.engine(target.name, threads)
@@ -252,7 +255,7 @@ def _last_line(text: str) -> str:
     return lines[-1][:300] if lines else ""
 
 
-def _thinned(memory: Memory, most: int = 400) -> Memory:
-    """The same with at most so many moments, which is as many as a plot can show."""
-    step = -(-len(memory.moments) // most) or 1
+def _downsampled(memory: Memory, max_moments: int = 400) -> Memory:
+    """The same memory with at most `max_moments` moments, which are enough for a plot."""
+    step = -(-len(memory.moments) // max_moments) or 1
     return msgspec.structs.replace(memory, moments=memory.moments[::step])

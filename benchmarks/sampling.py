@@ -1,8 +1,8 @@
-"""What drawing a token with every filter on takes of a decode step.
+"""Measures the time of sampling with all filters, relative to a decode step.
 
-`python -m issun.benchmarks.sampling BUNDLE [--steps 200]` draws behind every step, since a step
-leaves nothing of the sampler in the CPU's caches. All rows of the head count as real pieces, as
-they nearly do with the model's own tokenizer; a small one would leave less to look at.
+`python -m issun.benchmarks.sampling BUNDLE [--steps 200]` samples after every step, because a step
+evicts the sampler's data from the CPU caches. All rows of the head count as tokens of the
+vocabulary, so that the result does not depend on the size of the tokenizer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from issun.runtime import Model, SamplingParams
 from issun.runtime.sampling import Sampler, Vocabulary
 
-EVERYTHING = SamplingParams(
+ALL_FILTERS = SamplingParams(
     temperature=0.7,
     top_k=50,
     top_p=0.95,
@@ -33,22 +33,22 @@ _CONTEXT = 128  # tokens before the first step
 
 
 def measure(model: Model, steps: int) -> tuple[list[float], list[float]]:
-    """Seconds of each step and of each draw behind it."""
+    """Seconds of each decode step, and of sampling after it."""
     rows, unk = model.decoder.vocab_size, model.manifest.tokens.unk
     vocabulary = Vocabulary(rows=rows, pieces=rows, ends=(), unk=unk)
-    sampler = Sampler(EVERYTHING, vocabulary, np.random.default_rng(0))
+    sampler = Sampler(ALL_FILTERS, vocabulary, np.random.default_rng(0))
     prompt = [int(token) for token in np.random.default_rng(0).integers(7, rows, _CONTEXT)]
     cache, answer = model.new_cache(), list[int]()
     logits = model.decoder.prefill(cache, prompt)
-    stepping, drawing = [], []
+    step_seconds, sampling_seconds = [], []
     for _ in range(steps):
-        began = time.perf_counter()
+        started = time.perf_counter()
         answer.append(sampler.sample(logits, prompt, answer))
-        drawn = time.perf_counter()
+        sampled = time.perf_counter()
         logits = model.decoder.step(cache, answer[-1])
-        drawing.append(drawn - began)
-        stepping.append(time.perf_counter() - drawn)
-    return stepping, drawing
+        sampling_seconds.append(sampled - started)
+        step_seconds.append(time.perf_counter() - sampled)
+    return step_seconds, sampling_seconds
 
 
 def main() -> None:
@@ -59,11 +59,12 @@ def main() -> None:
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:
-        stepping, drawing = measure(model, args.steps)
-    step, draw = median(stepping[1:]), median(drawing[1:])
+        step_seconds, sampling_seconds = measure(model, args.steps)
+    step, sampling = median(step_seconds[1:]), median(sampling_seconds[1:])
     print(
-        f"{args.bundle}: a step {step * 1e3:.2f} ms, a draw with every filter {draw * 1e3:.3f} ms, "
-        f"{draw / step:.1%} of the step (medians of {len(drawing) - 1})"
+        f"{args.bundle}: decode step {step * 1e3:.2f} ms, sampling with all filters "
+        f"{sampling * 1e3:.3f} ms, {sampling / step:.1%} of the step "
+        f"(medians of {len(sampling_seconds) - 1})"
     )
 
 

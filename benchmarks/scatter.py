@@ -1,7 +1,7 @@
-"""The README's plot as SVG: peak memory against decode speed, one point an engine.
+"""Draws the README's plot as SVG: peak memory against decode speed, one point per engine.
 
-Written by hand and not by matplotlib, so that the same results give the same bytes with every
-version of it, and so that the file has colours for both light and dark pages.
+It does not use matplotlib, so that the output does not depend on its version, and so that the file
+has colours for both light and dark pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STYLE = """
 
 
 class Point(NamedTuple):
-    """An engine: peak memory in GB, decode speed in tokens a second, and whether it is issun."""
+    """An engine: peak memory in GB, decode speed in tokens per second, and whether it is issun."""
 
     label: str
     memory: float
@@ -47,8 +47,8 @@ _AXES = _Box(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
 
 
 def scatter(points: list[Point], *, title: str, x: str, y: str) -> str:
-    """The SVG's text; `x` and `y` name the axes, which both begin at zero."""
-    # Labels stand to the right of their points and need room there.
+    """The plot as SVG; `x` and `y` are the titles of the axes, which both start at zero."""
+    # Leave room for the labels to the right of their points.
     right = _end(1.15 * max(p.memory for p in points), 1)
     top = _end(1.04 * max(p.speed for p in points), 10)
 
@@ -109,7 +109,7 @@ def _grid(right: int, top: int, place: Callable[[float, float], tuple[float, flo
 
 
 def _labels(placed: list[tuple[float, float, Point]]) -> Iterator[str]:
-    """A label beside each point, at the nearest place where it covers no point or other label."""
+    """A label next to each point, at the nearest position that overlaps nothing."""
     taken = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y, _ in placed]
     for x, y, point in sorted(placed, key=lambda one: (one[1], one[0])):
         width = _CHARACTER * len(point.label)

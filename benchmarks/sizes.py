@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Parses and formats amounts of memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|)\s*", text, re.IGNORECASE)
     size = round(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if size < 1:
-        raise ParameterError("{value!r} is no amount of memory: write it like 2GB.", value=text)
+        raise ParameterError("{value!r} is not an amount of memory: write it like 2GB.", value=text)
     return size
 
 
 def gigabytes(size: float) -> str:
-    """`1.23 GB`, or megabytes below one of them."""
+    """`1.23 GB`, or megabytes below 1 GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

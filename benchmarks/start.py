@@ -1,7 +1,7 @@
-"""How long a user waits: from the start of `issun generate` to the first word of its answer.
+"""Measures the time from the start of `issun generate` to the first word of its answer.
 
 `python -m issun.benchmarks.start BUNDLE [--rounds 9]` answers once, so that weights are packed and
-files in the page cache, and then times a new process in every round.
+files are in the page cache, and then times a new process in every round.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ QUESTION = "日本で一番高い山は何ですか。"
 
 
 def _command(bundle: str, *options: str) -> list[str]:
-    asked = ["--instruction", QUESTION, "--min-new-tokens", "2", "--max-new-tokens", "2"]
-    return [sys.executable, "-P", "-m", "issun.cli.main", "generate", bundle, *asked, *options]
+    fixed = ["--instruction", QUESTION, "--min-new-tokens", "2", "--max-new-tokens", "2"]
+    return [sys.executable, "-P", "-m", "issun.cli.main", "generate", bundle, *fixed, *options]
 
 
 def prompt_tokens(bundle: str, *options: str) -> int:
-    """Answer once; gives the length of the prompt. Raises BenchError where that fails."""
+    """Answer once; returns the prompt's length in tokens. Raises BenchError if that fails."""
     done = subprocess.run(
         _command(bundle, "--json", *options), capture_output=True, encoding="utf-8", check=False
     )
@@ -34,7 +34,7 @@ def prompt_tokens(bundle: str, *options: str) -> int:
 
 
 def seconds_to_first_word(bundle: str, *options: str) -> float:
-    """Of one new process."""
+    """Start a new process and time it until its first output."""
     started = time.perf_counter()
     with subprocess.Popen(_command(bundle, *options), stdout=subprocess.PIPE) as process:
         if process.stdout is None or not process.stdout.read(1):
@@ -43,7 +43,7 @@ def seconds_to_first_word(bundle: str, *options: str) -> float:
 
 
 def main() -> None:
-    """Measure the bundle of the command line; other options are `issun generate`'s."""
+    """Measure the bundle of the command line; other options are passed to `issun generate`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--rounds", type=int, default=9)
@@ -51,8 +51,8 @@ def main() -> None:
     tokens = prompt_tokens(args.bundle, *options)
     found = [seconds_to_first_word(args.bundle, *options) for _ in range(args.rounds)]
     print(
-        f"{args.bundle}: first word behind a prompt of {tokens} tokens {median(found):.2f} s after "
-        f"the start (median of {len(found)}, {min(found):.2f} to {max(found):.2f} s)"
+        f"{args.bundle}: first word after a {tokens}-token prompt {median(found):.2f} s after the "
+        f"start (median of {len(found)}, {min(found):.2f} to {max(found):.2f} s)"
     )
 
 

@@ -1,9 +1,9 @@
-"""One stream against many: tokens a second that `issun serve` gives to its clients.
+"""Measures the throughput of `issun serve` with one client and with many.
 
 `python -m issun.benchmarks.streams BUNDLE [--streams 16] [--tokens 200] [--rounds 7]` starts
-`issun serve`, with what other options are given, on a free port and asks it in turn by one client
-and by many at once, each with a prompt of its own. What counts is all new tokens by the time from
-the first request to the last token, so reading the prompts is in it.
+`issun serve` on a free port, passing on other options, and alternates between one client and many
+concurrent clients, each with a different prompt. The throughput is the number of new tokens divided
+by the time from the first request to the last token, so it includes prefill.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _HEADERS = {"Content-Type": "application/json"}
 
 @contextmanager
 def served(bundle: str, options: Sequence[str]) -> Iterator[str]:
-    """`issun serve` with `options` on a free port; gives host and port.
+    """Run `issun serve` with `options` on a free port; yields host and port.
 
-    Raises BenchError when it does not start.
+    Raises BenchError if it does not start.
     """
     command = [
         sys.executable,
@@ -52,17 +52,17 @@ def served(bundle: str, options: Sequence[str]) -> Iterator[str]:
             process.terminate()
 
 
-def _netloc(said: Iterable[str]) -> str:
-    """Where the server answers, which it says behind what else it may have to say."""
+def _netloc(output: Iterable[str]) -> str:
+    """The server's host and port, from the first line of its output that has a URL."""
     line = ""
-    for line in said:
+    for line in output:
         if address := re.search(r"http://\S+", line):
             return urlsplit(address[0]).netloc
-    raise BenchError("The server does not start: {reason}", reason=line.strip())
+    raise BenchError("The server did not start: {reason}", reason=line.strip())
 
 
 def answer(netloc: str, number: int, tokens: int) -> int:
-    """Stream `tokens` tokens of one answer; gives how many the server says that it made."""
+    """Stream an answer of `tokens` tokens; returns the number that the server reports."""
     body = {
         "prompt": PROMPT.format(number=number),
         "min_tokens": tokens,
@@ -81,16 +81,18 @@ def answer(netloc: str, number: int, tokens: int) -> int:
     connection.close()
     found = json.loads(last)
     if not found.get("usage"):
-        raise BenchError("A stream ended without its usage: {last}", last=last.decode()[:200])
+        raise BenchError(
+            "A stream ended without reporting its usage: {last}", last=last.decode()[:200]
+        )
     return int(found["usage"]["completion_tokens"])
 
 
 def rate(netloc: str, numbers: Sequence[int], tokens: int) -> float:
-    """New tokens a second of one client at once for each of the prompts with these numbers."""
+    """New tokens per second with one concurrent client for each of the prompt `numbers`."""
     with ThreadPoolExecutor(len(numbers)) as pool:
         started = time.perf_counter()
-        made = sum(pool.map(lambda number: answer(netloc, number, tokens), numbers))
-        return made / (time.perf_counter() - started)
+        new_tokens = sum(pool.map(lambda number: answer(netloc, number, tokens), numbers))
+        return new_tokens / (time.perf_counter() - started)
 
 
 def _take(numbers: Iterator[int], count: int) -> list[int]:
@@ -98,27 +100,28 @@ def _take(numbers: Iterator[int], count: int) -> list[int]:
 
 
 class Ratios:
-    """Prints the tokens a second of one and of `many` in every round, and the medians."""
+    """Prints the tokens per second of one and of `many` in every round, and the medians."""
 
     def __init__(self, many: str) -> None:
         self._name = many
         self._rounds: list[tuple[float, float]] = []
 
     def add(self, one: float, many: float) -> None:
-        """Note and print a round."""
+        """Add and print a round."""
         self._rounds.append((one, many))
         self._print(f"round {len(self._rounds)}", one, many, many / one)
 
     def conclude(self) -> None:
-        """Print the medians and how far the rounds were apart."""
+        """Print the medians and the range of the rounds."""
         ones, manies = zip(*self._rounds, strict=True)
         ratios = [many / one for one, many in self._rounds]
         self._print("median", median(ones), median(manies), median(ratios))
-        print(f"of the rounds {min(ratios):.2f} to {max(ratios):.2f} times")
+        print(f"range of the rounds: {min(ratios):.2f} to {max(ratios):.2f} times as fast")
 
-    def _print(self, title: str, one: float, many: float, times: float) -> None:
+    def _print(self, title: str, one: float, many: float, ratio: float) -> None:
         print(
-            f"{title}: one {one:.1f} tok/s, {self._name} {many:.1f} tok/s, {times:.2f} times",
+            f"{title}: one {one:.1f} tok/s, {self._name} {many:.1f} tok/s, "
+            f"{ratio:.2f} times as fast",
             flush=True,
         )
 
@@ -128,13 +131,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=200, help="of each answer")
+    parser.add_argument("--tokens", type=int, default=200, help="length of each answer")
     parser.add_argument("--rounds", type=int, default=7)
     args, options = parser.parse_known_args()
     with served(args.bundle, ["--slots", str(args.streams), *options]) as netloc:
-        new = itertools.count()  # no prompt comes twice: the server would not read it again
+        new = itertools.count()  # every prompt is new, since the server caches prompts
         ratios = Ratios(f"{args.streams} streams")
-        rate(netloc, _take(new, args.streams), 2)  # the first use of memory is not measured
+        rate(netloc, _take(new, args.streams), 2)  # warm-up
         for _ in range(args.rounds):
             ratios.add(
                 rate(netloc, _take(new, 1), args.tokens),

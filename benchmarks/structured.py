@@ -1,8 +1,8 @@
-"""Right answers in JSON: `python -m issun.benchmarks.structured BUNDLE`.
+"""Counts right answers in JSON: `python -m issun.benchmarks.structured BUNDLE`.
 
-The same questions are asked greedily as free text, with choices, as JSON by the grammar of a schema
-and as JSON filled leaf by leaf. An answer is right when each value is: free text when all words are
-in it, a string when the word is, anything else when it is equal.
+The same questions are asked greedily as free text, with choices, as JSON constrained by a schema's
+grammar, and as JSON generated value by value. A right free-text answer contains all words; in JSON
+every string must contain its word, and every other value must be equal.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SUMS = "3+4 12+9 25+17 8+30 19+6 14+14 27+2 5+28 11-4 20-13 30-9 18-5 6*7 9*9 8
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Questions with a schema, and the right value of each property for each question."""
+    """Questions with a schema, and for each question the right values by property."""
 
     name: str
     schema: dict[str, Any]
@@ -58,18 +58,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one task in one way."""
+    """The result of one task with one method."""
 
-    way: str
+    method: str
     right: int
-    valid: int | None  # answers that are JSON by the schema; None for plain text
-    cut: int
-    tokens: int  # read and written
+    valid: int | None  # valid JSON answers; None for plain text
+    truncated: int
+    tokens: int  # prompt and answer
     seconds: float
 
 
 def tasks() -> list[Task]:
-    """The questions: facts that the embedded model knows."""
+    """The tasks, about facts that the embedded model knows."""
     capitals = [pair.split("=") for pair in _CAPITALS.split()]
     continents = [name for name, count in _CONTINENTS.items() for _ in range(count)]
     prefectures = [row.split("=") for row in _PREFECTURES.split()]
@@ -132,7 +132,7 @@ def _task(
 
 
 def measure(model: Model, task: Task) -> list[Result]:
-    """Ask `task` in every way that it has."""
+    """Run `task` with every method that it supports."""
     found = [_run("free text", task, lambda: _plain(model, task, _GREEDY))]
     ((_, first), *rest) = task.schema["properties"].items()
     if not rest and "enum" in first:
@@ -143,7 +143,7 @@ def measure(model: Model, task: Task) -> list[Result]:
     return [
         *found,
         _run("JSON by grammar", task, lambda: _by_grammar(model, task), is_json=True),
-        _run("JSON by leaf", task, lambda: _by_leaf(model, task), is_json=True),
+        _run("JSON by value", task, lambda: _by_value(model, task), is_json=True),
     ]
 
 
@@ -157,12 +157,12 @@ def _by_grammar(model: Model, task: Task) -> list[Completion]:
     return _plain(model, task, replace(_GREEDY, constraint=constraint))
 
 
-def _by_leaf(model: Model, task: Task) -> list[Completion]:
+def _by_value(model: Model, task: Task) -> list[Completion]:
     form = compile_schema(model, task.schema, max_tokens=_GREEDY.max_new_tokens)
     if form is None:
         return []
-    asked = [(_prompts(model, question), question, _GREEDY) for question in task.questions]
-    return fill_many(model, form, asked, slots=_SLOTS)
+    requests = [(_prompts(model, question), question, _GREEDY) for question in task.questions]
+    return fill_many(model, form, requests, slots=_SLOTS)
 
 
 def _prompts(model: Model, question: str) -> MakePrompt:
@@ -174,21 +174,21 @@ def _prompts(model: Model, question: str) -> MakePrompt:
 
 
 def _run(
-    way: str, task: Task, ask: Callable[[], list[Completion]], *, is_json: bool = False
+    method: str, task: Task, ask: Callable[[], list[Completion]], *, is_json: bool = False
 ) -> Result:
     started = time.perf_counter()
     try:
         answers = ask()
     except (ParameterError, SamplingError) as error:
-        print(f"{task.name}: {way}: {error}")
-        return Result(way, 0, 0 if is_json else None, 0, 0, 0.0)
+        print(f"{task.name}: {method}: {error}")
+        return Result(method, 0, 0 if is_json else None, 0, 0, 0.0)
     seconds = time.perf_counter() - started
     values = [_value(answer.text) if is_json else answer.text for answer in answers]
     return Result(
-        way,
+        method,
         right=sum(map(_is_right, values, task.right)),
         valid=sum(isinstance(value, dict) for value in values) if is_json else None,
-        cut=sum(answer.finish_reason == "length" for answer in answers),
+        truncated=sum(answer.finish_reason == "length" for answer in answers),
         tokens=sum(a.timings.prompt_tokens + a.timings.new_tokens for a in answers),
         seconds=seconds,
     )
@@ -213,22 +213,22 @@ def _is_right(value: Any, right: dict[str, Any]) -> bool:
 
 
 def main() -> None:
-    """Print a table of all tasks and ways."""
+    """Print a table of all tasks and methods."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:
-        _ = model.constraints  # a missing extra is told before anything is asked
-        print("| task | way | right | valid JSON | cut | tokens an answer | seconds |")
+        _ = model.constraints  # reports a missing extra before the first question
+        print("| task | method | right | valid JSON | truncated | tokens per answer | seconds |")
         print("|---|---|---|---|---|---|---|")
         for task in tasks():
             count = len(task.questions)
             for result in measure(model, task):
                 valid = "-" if result.valid is None else f"{result.valid}/{count}"
                 print(
-                    f"| {task.name} | {result.way} | {result.right}/{count} | {valid} | "
-                    f"{result.cut} | {result.tokens / count:.1f} | {result.seconds:.2f} |",
+                    f"| {task.name} | {result.method} | {result.right}/{count} | {valid} | "
+                    f"{result.truncated} | {result.tokens / count:.1f} | {result.seconds:.2f} |",
                     flush=True,
                 )
 

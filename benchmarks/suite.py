@@ -1,4 +1,4 @@
-"""What is asked for becomes a plan: targets, sizes that fit, and a file of results to fill."""
+"""Turns a request into a plan and a results file, and runs it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.interleave import TIME_SLICE
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
 from issun.benchmarks.runner import Runner
-from issun.benchmarks.turns import TURN
 from issun.export.config import GPT2Config, read_config
 from issun.runtime.cores import physical_cores
 from issun.runtime.errors import ParameterError, check_choice
@@ -32,9 +32,9 @@ CONTEXTS = (256, 1000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a user asks for; None stands for the default, as far as it fits the context.
+    """A user's request; None means the default, limited to what fits into the context.
 
-    No `contexts` at all means that memory is not measured.
+    Empty `contexts` skip the memory tests.
     """
 
     bundles: list[Path]
@@ -60,38 +60,41 @@ def run(
     work: Path | None,
     *,
     resume: bool,
-    say: Callable[[str], object],
+    report: Callable[[str], object],
 ) -> Results:
-    """Measure what `request` asks for, store it in `output`, and give it.
+    """Run `request` and store the results in `output`.
 
-    Conversions go to `work` and stay there; by default they go beside `output` and are deleted at
+    Converted models are kept in `work`; by default they are written next to `output` and deleted at
     the end. Raises ParameterError and BenchError before any work.
     """
     folder = work or output.with_suffix(".work")
     targets = _targets(request, folder)
     shape = _shape(request)
     plan = _plan(request, targets, shape)
-    with _alone(output):
+    with _locked(output):
         results = _results(request, output, shape, resume=resume)
         write_results(output, results)
-        Runner(plan, results, output, say).run()
+        Runner(plan, results, output, report).run()
         if work is None:
             shutil.rmtree(folder, ignore_errors=True)
     return results
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Raise BenchError while another run writes to `output`: each would undo what the other has."""
+def _locked(output: Path) -> Iterator[None]:
+    """Lock `output` for the duration of the block; raises BenchError if another run has it."""
     if output.is_dir() or not output.parent.is_dir():
-        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=output)
+        raise ParameterError(
+            "{path} is a folder, or its folder does not exist: name a file.", path=output
+        )
     lock = FileLock(output.with_name(f"{output.name}.lock"))
-    Path(lock.lock_file).touch()  # FileLock takes a folder that cannot be written for a lock held
+    Path(lock.lock_file).touch()  # FileLock would report a read-only folder as a held lock
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BenchError(
-            "Another run writes to {path}: wait for its end, or name another file.", path=output
+            "Another run is writing to {path}: wait until it ends, or name another file.",
+            path=output,
         ) from error
     try:
         yield
@@ -110,7 +113,7 @@ def _targets(request: Request, folder: Path) -> list[Target]:
         for kind in request.kv_caches:
             if kind is not None:
                 check_choice("kv_cache", kind, KV_CACHE_TYPES)
-            read_manifest(bundle)  # refuses what is no bundle
+            read_manifest(bundle)  # raises if it is not a bundle
             name = bundle.name + (f", {kind} KV" if kind else "")
             targets.append(Target(name, bundle, kv_cache=kind, trust=request.trust))
     if request.checkpoint is not None:
@@ -118,9 +121,9 @@ def _targets(request: Request, folder: Path) -> list[Target]:
         for name in names:
             check_choice("engines", name, ENGINES)
             targets.append(Target(name, folder.resolve() / name, engine=name))
-    names_given = [target.name for target in targets]
-    if len(set(names_given)) < len(names_given):
-        raise ParameterError("Two of the bundles or engines have the same name: rename a folder.")
+    target_names = [target.name for target in targets]
+    if len(set(target_names)) < len(target_names):
+        raise ParameterError("Two bundles or engines have the same name: rename a folder.")
     return targets
 
 
@@ -153,17 +156,17 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Con
 
 
 def _contexts(request: Request, limit: int) -> tuple[int, ...]:
-    least = request.new_tokens + 1
+    minimum = request.new_tokens + 1
     if request.contexts == ():
         return ()
     if request.contexts is None:
-        if least <= min(CONTEXTS) and max(CONTEXTS) < limit:
+        if minimum <= min(CONTEXTS) and max(CONTEXTS) < limit:
             return CONTEXTS
-        return tuple(dict.fromkeys(max(least, size) for size in (limit // 4, limit - 24)))
+        return tuple(dict.fromkeys(max(minimum, size) for size in (limit // 4, limit - 24)))
     found = _fitting("memory", request.contexts, (), limit - 1)
-    if min(found) < least:
+    if min(found) < minimum:
         raise ParameterError(
-            "memory is {value!r}: a context holds the prompt and {new} new tokens.",
+            "memory is {value!r}: a context must hold a prompt and {new} new tokens.",
             value=min(found),
             new=request.new_tokens,
         )
@@ -171,18 +174,18 @@ def _contexts(request: Request, limit: int) -> tuple[int, ...]:
 
 
 def _fitting(
-    name: str, asked: tuple[int, ...] | None, default: tuple[int, ...], limit: int
+    name: str, sizes: tuple[int, ...] | None, default: tuple[int, ...], limit: int
 ) -> tuple[int, ...]:
-    if asked is None:
+    if sizes is None:
         return tuple(size for size in default if size <= limit)
-    if max(asked) > limit:
+    if max(sizes) > limit:
         raise ParameterError(
-            "{name} is {value!r}: the context leaves room for {limit:,}.",
+            "{name} is {value!r}, it must be at most {limit:,} to fit into the context.",
             name=name,
-            value=max(asked),
+            value=max(sizes),
             limit=limit,
         )
-    return asked
+    return sizes
 
 
 def _results(
@@ -193,28 +196,28 @@ def _results(
         name: getattr(shape, name)
         for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
     }
-    machine, turn = this_machine(), 0.0 if request.steady else TURN
+    machine, turn = this_machine(), 0.0 if request.steady else TIME_SLICE
     if output.exists():
         if not resume:
             raise BenchError(
-                "{path} exists: go on with it by --resume, or name another file.", path=output
+                "{path} exists: resume it with --resume, or name another file.", path=output
             )
         results = read_results(output)
         same = (results.machine.cpu, results.shape, results.seed, results.turn)
         if same != (machine.cpu, sizes, request.seed, turn):
             raise BenchError(
-                "{path} was measured on another machine, model or seed, or in another way: "
-                "name another file.",
+                "{path} was measured with another machine, model, seed or method: name another "
+                "file.",
                 path=output,
             )
-        if (now := commit()) not in results.commit.split(", "):  # each has measured a part
+        if (now := commit()) not in results.commit.split(", "):  # each measured a part
             results.commit = ", ".join(filter(None, (results.commit, now)))
-        for engine in results.engines:  # what went wrong is tried again
+        for engine in results.engines:  # retry failed engines
             if engine.status != "measured":
                 engine.status, engine.reason = "measured", ""
         return results
     if resume:
-        raise BenchError("There is no run to go on with at {path}.", path=output)
+        raise BenchError("There is no run to resume at {path}.", path=output)
     return Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         issun=version("issun"),
@@ -229,7 +232,7 @@ def _results(
 
 
 def _parameters(shape: dict[str, int]) -> int:
-    """Weights of a GPT-2 with a tied head."""
+    """The number of parameters of a GPT-2 with a tied head."""
     width, inner = shape["n_embd"], shape["n_inner"]
     layer = 4 * width * width + 2 * width * inner + 9 * width + inner
     rows = shape["vocab_size"] + shape["n_positions"]

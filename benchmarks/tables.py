@@ -1,4 +1,4 @@
-"""Results as text: Markdown for a README, CSV, a table for the terminal, ratios to an older run."""
+"""Formats results as text: Markdown, CSV, a table for the terminal, ratios to an older run."""
 
 from __future__ import annotations
 
@@ -20,61 +20,62 @@ from issun.benchmarks.measured import (
 from issun.benchmarks.sizes import gigabytes
 
 _DASH = "-"
-_KEPT = 0.1  # a ratio between engines that moved by no more is the same in both runs
+_SAME = 0.1  # a ratio between engines that changed by at most this counts as the same
 _WIDTH = 110  # columns of a terminal
 
 
 def heading(results: Results) -> str:
-    """When, where and with what it was measured, in a line."""
+    """One line with date, machine and versions of the measurements."""
     machine = results.machine
     threads = ", ".join(str(n) for n in dict.fromkeys(e.threads for e in results.engines))
     versions = {name: v for e in results.engines for name, v in e.versions.items()}
     ort = f"onnxruntime {versions['onnxruntime']}, " if "onnxruntime" in versions else ""
     limits = [
-        f"reads {stats(found).median / 1e9:.1f} GB/s with {count} threads"
+        f"{stats(found).median / 1e9:.1f} GB/s with {count} threads"
         for count, found in results.bandwidth.items()
     ]
     return (
         f"{results.date[:10]}, {machine.cpu} ({', '.join(machine.flags)}), {threads} threads, "
-        f"{ort}Python {machine.python}; the machine {' and '.join(limits) or 'was not probed'}."
+        f"{ort}Python {machine.python}; read bandwidth {' and '.join(limits) or 'not measured'}."
     )
 
 
 def markdown(results: Results) -> str:
-    """The README's table, dated, a row an engine; prefill and decode in tokens a second."""
+    """A dated Markdown table, one row per engine; prefill and decode in tokens per second."""
     several = len({engine.threads for engine in results.engines}) > 1
     prefills = [n for n in (128, 512) if _any(results, f"prefill-{n}")]
-    behind = sorted({n for e in results.engines for n in depths(e, "decode")})
-    columns = ["engine", *(["threads"] if several else []), "on disk", "converted in", "its peak"]
-    columns += ["load first / later", *(f"prefill {n}" for n in prefills)]
-    columns += [*(f"decode after {n}" for n in behind), "of the limit", "peak memory (anonymous)"]
+    contexts = sorted({n for e in results.engines for n in depths(e, "decode")})
+    columns = ["engine", *(["threads"] if several else []), "on disk", "conversion"]
+    columns += ["conversion peak", "load first / later", *(f"prefill {n}" for n in prefills)]
+    columns += [*(f"decode after {n}" for n in contexts), "bandwidth used"]
+    columns += ["peak memory (anonymous)"]
     lines = [heading(results), "", _row(columns), "|---" * len(columns) + "|"]
     for engine in results.engines:
         first = [engine.label, *([str(engine.threads)] if several else [])]
         if engine.status != "measured":
-            told = f"{engine.status}: {engine.reason}".replace("|", "\\|")
-            lines.append(_row([*first, told, *[""] * (len(columns) - len(first) - 1)]))
+            failure = f"{engine.status}: {engine.reason}".replace("|", "\\|")
+            lines.append(_row([*first, failure, *[""] * (len(columns) - len(first) - 1)]))
             continue
         share = share_of_limit(results, engine, 128)
         cells = [gigabytes(engine.disk_bytes) if engine.disk_bytes else _DASH, *_converted(engine)]
         cells += [_load(engine)]
         cells += [_rate(engine, f"prefill-{n}") for n in prefills]
-        cells += [_rate(engine, f"decode-{n}") for n in behind]
+        cells += [_rate(engine, f"decode-{n}") for n in contexts]
         cells += [f"{share:.0%}" if share else _DASH, _peak(engine)]
         lines.append(_row(first + cells))
-    failed = [f"\n{told}" for told in probe_failures(results)]
+    failed = [f"\n{failure}" for failure in probe_failures(results)]
     return "\n".join([*lines, *failed])
 
 
 def probe_failures(results: Results) -> Iterator[str]:
-    """What decoded faster than the machine was found to read, which cannot be."""
+    """Messages about engines that decode faster than the measured bandwidth allows."""
     for engine in results.engines:
         for depth in depths(engine, "decode"):
             share = share_of_limit(results, engine, depth)
             if share and share > 1:
                 yield (
-                    f"The probe of the bandwidth failed: {engine.label} decodes after {depth} "
-                    f"tokens at {share:.0%} of it."
+                    f"The bandwidth measurement failed: {engine.label} reaches {share:.0%} of it "
+                    f"when decoding after {depth} tokens."
                 )
 
 
@@ -93,7 +94,7 @@ def _rate(engine: EngineResult, test: str) -> str:
 
 def _converted(engine: EngineResult) -> list[str]:
     done = engine.conversion
-    # torch reads the checkpoint itself: what took a moment was starting a process.
+    # torch needs no conversion; a short time is only the start of the process.
     if done is None or (done.seconds < 3 and engine.name.startswith("torch")):
         return [_DASH, _DASH]
     return [f"{done.seconds:.0f} s", gigabytes(done.peak)]
@@ -112,12 +113,12 @@ def _peak(engine: EngineResult) -> str:
 
 
 def largest(engine: EngineResult) -> Memory | None:
-    """The memory at the longest context that was measured."""
+    """The memory at the longest measured context."""
     return engine.memory[max(engine.memory)] if engine.memory else None
 
 
 def csv_text(results: Results) -> str:
-    """A line a test: engine, threads, test, unit, number of samples and what they come to."""
+    """One line per test: engine, threads, test, unit, number of samples and their statistics."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     columns = ("engine", "threads", "test", "unit", "samples")
@@ -132,7 +133,7 @@ def csv_text(results: Results) -> str:
 
 
 def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
-    """The figures of which there is one each."""
+    """The values that have no samples."""
     yield "disk", "bytes", engine.disk_bytes
     if engine.conversion:
         yield "conversion", "s", engine.conversion.seconds
@@ -145,26 +146,26 @@ def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
 
 
 def terminal(results: Results) -> str:
-    """Every test of every engine, speed and the samples' spread, for a terminal."""
+    """Every test of every engine with speed and spread, for a terminal."""
     lines = textwrap.wrap(heading(results), _WIDTH)
     for engine in results.engines:
         lines += ["", f"{engine.label}, {engine.threads} threads"]
         if engine.status != "measured":
-            told = f"{engine.status}: {engine.reason}"
-            lines += textwrap.wrap(told, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            failure = f"{engine.status}: {engine.reason}"
+            lines += textwrap.wrap(failure, _WIDTH, initial_indent="  ", subsequent_indent="    ")
         for test, samples in sorted(engine.samples.items(), key=_order):
             lines.append(f"  {test:<14} {_measured(engine, test, samples)}")
         share = share_of_limit(results, engine, 128)
         if share:
-            lines.append(f"  {'of the limit':<14} {share:>9.0%} of the bandwidth in decode-128")
+            lines.append(f"  {'bandwidth used':<14} {share:>9.0%} in decode-128")
         for context, memory in sorted(engine.memory.items()):
-            steady = f", {gigabytes(memory.steady.total)} behind it" if memory.steady else ""
+            steady = f", {gigabytes(memory.steady.total)} afterwards" if memory.steady else ""
             lines.append(
                 f"  {f'memory-{context}':<14} {gigabytes(memory.peak):>9} peak (anonymous "
                 f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)}){steady}"
             )
-    for told in probe_failures(results):
-        lines += ["", *textwrap.wrap(told, _WIDTH)]
+    for failure in probe_failures(results):
+        lines += ["", *textwrap.wrap(failure, _WIDTH)]
     return "\n".join(lines)
 
 
@@ -187,14 +188,14 @@ def _measured(engine: EngineResult, test: str, samples: list[float]) -> str:
 
 
 def compare(new: Results, old: Results) -> str:
-    """Speeds and peaks of both with the ratio new / old, and how far engines moved to each other.
+    """Compare the speeds and peaks of two runs, and the ratios between engines.
 
-    The last lines are how many ratios between two engines in one test are nearly the same, and the
-    largest change of one, which is what a repeated run on a noisy machine must keep.
+    The last lines say how many ratios between two engines in a test are nearly the same, and the
+    largest change of such a ratio. On a noisy machine these are reproducible, unlike speeds.
     """
     lines = [f"new {new.date[:16]} against old {old.date[:16]}: tokens/s, new / old"]
-    # By test and threads: engines are compared to each other with as many threads alone.
-    moved: dict[str, dict[str, float]] = {}
+    # By test and threads, since only engines with the same number of threads are compared.
+    changes: dict[str, dict[str, float]] = {}
     for engine in new.engines:
         before = old.engine(engine.name, engine.threads)
         if before is None:
@@ -210,12 +211,12 @@ def compare(new: Results, old: Results) -> str:
                 continue
             lines.append(f"{name}: {now:,.1f} / {then:,.1f} = {now / then:.3f}")
             key = f"{test}, {engine.threads} threads"
-            moved.setdefault(key, {})[engine.label] = now / then
+            changes.setdefault(key, {})[engine.label] = now / then
         lines += _memory_lines(engine, before)
     for engine in old.engines:
         if new.engine(engine.name, engine.threads) is None:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
-    return "\n".join([*lines, *_largest_move(moved)])
+    return "\n".join([*lines, *_ratio_changes(changes)])
 
 
 def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:
@@ -229,18 +230,18 @@ def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:
         yield f"{name}: {gigabytes(now.peak)} / {gigabytes(then.peak)} = {ratio:.3f}"
 
 
-def _largest_move(moved: dict[str, dict[str, float]]) -> Iterator[str]:
-    """How far the ratios of two engines in one test moved, by what each of the two moved."""
+def _ratio_changes(changes: dict[str, dict[str, float]]) -> Iterator[str]:
+    """How much the ratios between two engines in a test changed, from each engine's change."""
     pairs = [
-        (max(here[one], here[other]) / min(here[one], here[other]) - 1, test, one, other)
-        for test, here in moved.items()
-        for one, other in combinations(here, 2)
+        (max(here[a], here[b]) / min(here[a], here[b]) - 1, test, a, b)
+        for test, here in changes.items()
+        for a, b in combinations(here, 2)
     ]
     if pairs:
-        within = sum(change <= _KEPT for change, *_ in pairs)
-        yield f"Ratios between engines within {_KEPT:.0%}: {within:,} of {len(pairs):,}."
+        within = sum(change <= _SAME for change, *_ in pairs)
+        yield f"Ratios between engines within {_SAME:.0%}: {within:,} of {len(pairs):,}."
         change, test, *both = max(pairs)
-        both.sort(key=moved[test].__getitem__, reverse=True)
+        both.sort(key=changes[test].__getitem__, reverse=True)
         yield (
             f"Largest change of a ratio between engines: {change:.1%} ({test}, {both[0]} to "
             f"{both[1]})."

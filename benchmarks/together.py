@@ -1,8 +1,8 @@
-"""One prompt against many: tokens a second of `Model.generate_many`.
+"""Measures the throughput of `Model.generate_many` with one prompt and with many.
 
-`python -m issun.benchmarks.together BUNDLE [--prompts 16] [--tokens 200] [--rounds 7]` answers in
-turn one prompt and many at once. What counts is all new tokens by the time from the call to the
-last of them, so reading the prompts is in it.
+`python -m issun.benchmarks.together BUNDLE [--prompts 16] [--tokens 200] [--rounds 7]` alternates
+between one prompt and a batch of many. The throughput is the number of new tokens divided by the
+time of the call, so it includes prefill.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from issun.runtime import Model, SamplingParams
 
 
 def rate(model: Model, numbers: Iterator[int], prompts: int, tokens: int) -> float:
-    """New tokens a second of the next `prompts` prompts, all at once."""
-    asked = [PROMPT.format(number=number) for number in islice(numbers, prompts)]
+    """New tokens per second for a batch of the next `prompts` prompts."""
+    texts = [PROMPT.format(number=number) for number in islice(numbers, prompts)]
     params = [
         SamplingParams(max_new_tokens=tokens, min_new_tokens=tokens, seed=seed)
         for seed in range(prompts)
     ]
     started = time.perf_counter()
-    answers = model.generate_many(asked, params, slots=prompts)
+    answers = model.generate_many(texts, params, slots=prompts)
     return sum(a.timings.new_tokens for a in answers) / (time.perf_counter() - started)
 
 
@@ -34,14 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=200, help="of each answer")
+    parser.add_argument("--tokens", type=int, default=200, help="length of each answer")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     with Model.load(args.bundle, threads=args.threads, trust=args.trust) as model:
         numbers, ratios = count(), Ratios(f"{args.prompts} prompts")
-        rate(model, numbers, args.prompts, 2)  # the first use of memory is not measured
+        rate(model, numbers, args.prompts, 2)  # warm-up
         for _ in range(args.rounds):
             ratios.add(
                 rate(model, numbers, 1, args.tokens),

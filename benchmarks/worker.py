@@ -1,9 +1,9 @@
-"""The process that an engine lives in: does one job, told as JSON, and prints what it measures.
+"""The process of an engine: does one job, given as JSON, and prints its measurements.
 
-Each line of stdout is JSON: `{"test": name, "times": [...]}` (of `time.perf_counter`, which all
-processes share) or with `"seconds"`, `{"mark": what was just done}`, `{"about": {...}}`,
-`{"unsteady": how many tests}`, `{"waits": name, "alone": ...}` before a test of speed, which begins
-with a line on stdin, or `{"steps": tokens known}` within it. Libraries that print go to stderr.
+Each line of stdout is JSON: `{"test": name, "times": [...]}` with values of `time.perf_counter`,
+which all processes share, or with `"seconds"`; `{"mark": name}`; `{"about": {...}}`; `{"unsteady":
+number of tests}`; `{"waits": name, "alone": ...}` before a speed test, which starts after a line on
+stdin; `{"steps": tokens so far}` during it. Other output of libraries is redirected to stderr.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import numpy as np
 
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import engine_class
-from issun.benchmarks.steady import Steady
+from issun.benchmarks.steady import SteadySampler
 
 Work = Literal["convert", "load", "speed", "memory"]
-ANSWERED = "answered"  # the mark of a memory run at which its rest begins
+ANSWERED = "answered"  # the mark at the end of a memory test's answer
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_TELL = 0.05  # seconds between two words about the steps done: seldom enough to cost nothing
-REST = 0.5  # seconds of it: what an engine gives back after its work, it has given back by then
+_REPORT_INTERVAL = 0.05  # seconds between reports of steps, long enough to cost nothing
+REST = 0.5  # seconds of idling after the answer, in which an engine may free memory
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """What a worker does with which engine, named as the registry has it."""
+    """A worker's job and the name of its engine in the registry."""
 
     work: Work
     engine: str
@@ -48,21 +48,21 @@ class Job(msgspec.Struct, kw_only=True):
     new_tokens: int = 64
     samples: int = 1  # of each warm test
     turn: bool = False
-    usual: float | None = None  # read bandwidth at which alone a sample counts
+    usual: float | None = None  # usual read bandwidth; samples at another one are repeated
     context: int = 0
     vocab_size: int = 0
     seed: int = 0
 
     def make_engine(self) -> Engine:
-        """The engine, not yet loaded."""
+        """The engine, not loaded yet."""
         return engine_class(self.engine)(
             Path(self.checkpoint), Path(self.folder), self.kv_cache, trust=self.trust
         )
 
     def ids(self, count: int) -> list[int]:
-        """The same random ids for every engine."""
-        made = np.random.default_rng(self.seed).integers(7, self.vocab_size, count)
-        return [int(token) for token in made]
+        """Random token ids, the same for every engine."""
+        ids = np.random.default_rng(self.seed).integers(7, self.vocab_size, count)
+        return [int(token) for token in ids]
 
 
 def main() -> None:
@@ -72,10 +72,10 @@ def main() -> None:
     except msgspec.DecodeError as error:
         from issun.benchmarks.errors import BenchError  # noqa: PLC0415 - it imports the runtime
 
-        raise BenchError("A worker gets one job as JSON: {reason}", reason=error) from error
+        raise BenchError("A worker needs one job as JSON: {reason}", reason=error) from error
     _end_with_parent()
     report = Reporter(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)  # whatever a library prints is not a measurement
+    os.dup2(2, 1)  # so that output of libraries is not mistaken for measurements
     engine = job.make_engine()
     if job.work == "convert":
         Path(job.folder).mkdir(parents=True, exist_ok=True)
@@ -89,13 +89,13 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Be killed when the harness is: who is stopped at that time would hold its memory for ever."""
+    """End with the parent process: a suspended worker would keep its memory forever."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Reporter:
-    """Writes a JSON object a line, at once."""
+    """Writes JSON objects, one per line, unbuffered."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ class Reporter:
 
 
 def wait(report: Callable[..., None], test: str, *, alone: bool = False) -> None:
-    """Wait for a line before `test`, in which nothing may stop the process if it runs `alone`."""
+    """Wait for a line on stdin before `test`; if `alone`, the test must not be suspended."""
     report(waits=test, alone=alone)
     if not sys.stdin.readline():
         raise SystemExit("The benchmark that this belongs to has ended.")
@@ -119,16 +119,16 @@ def measure_load(
     wait: Callable[..., None],
     test: str = "load",
 ) -> None:
-    """Load, which is called `test`, and tell what is known of the engine from then on."""
+    """Measure loading as `test`, and report the properties of the loaded engine."""
     wait(test, alone=True)
     started = time.perf_counter()
     engine.load(job.threads)
     report(test=test, times=[started, time.perf_counter()])
-    weights, cache = engine.reads()
+    weights, cache = engine.bytes_read()
     report(
         about={
             **{"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()},
-            "settings": engine.described(),
+            "settings": engine.describe_settings(),
         }
     )
 
@@ -136,15 +136,15 @@ def measure_load(
 def measure_speed(
     engine: Engine, job: Job, report: Callable[..., None], wait: Callable[..., None]
 ) -> None:
-    """Load, then read and decode at every size, each size cold before it is warm."""
-    steady = Steady(job.threads, job.usual)
+    """Measure load, prefill and decode at every size, cold first and then warm."""
+    steady = SteadySampler(job.threads, job.usual)
 
     def timed(ids: list[int], count: int) -> list[float]:
-        return times_of_tokens(engine.generate(ids, count), lambda steps: report(steps=steps))
+        return token_times(engine.generate(ids, count), lambda steps: report(steps=steps))
 
     measure_load(engine, job, report, wait)
     for size in sorted({*job.prefills, *job.depths}):
-        ids = job.ids(max(1, size))  # nothing can be decoded behind nothing
+        ids = job.ids(max(1, size))  # decoding needs at least one token before it
         if size in job.prefills:
             wait(f"cold-{size}")
             report(test=f"cold-{size}", times=timed(ids, 1))
@@ -158,25 +158,25 @@ def measure_speed(
                 report(test=f"decode-{size}", times=times[1:])
     if job.turn:
         wait("turn", alone=True)
-        for test, seconds in engine.turn().items():
+        for test, seconds in engine.chat_turn().items():
             report(test=test, seconds=[seconds])
     report(unsteady=steady.missed)
 
 
-def times_of_tokens(tokens: Iterator[None], tell: Callable[[int], object]) -> list[float]:
-    """When it began, and when each token was known; `tell` hears now and then how many are."""
+def token_times(tokens: Iterator[None], report: Callable[[int], object]) -> list[float]:
+    """The times of the start and of each token; `report` is called with the number of tokens."""
     times = [time.perf_counter()]
-    told = times[0]
+    reported = times[0]
     for _ in tokens:
         times.append(time.perf_counter())
-        if times[-1] - told > _TELL:
-            tell(len(times) - 1)
-            told = times[-1]
+        if times[-1] - reported > _REPORT_INTERVAL:
+            report(len(times) - 1)
+            reported = times[-1]
     return times
 
 
 def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:
-    """Load, read a prompt and answer until the context holds `job.context` tokens."""
+    """Load, prefill a prompt and decode until the context has `job.context` tokens."""
     report(mark="started")
     engine.load(job.threads)
     report(mark="loaded")

@@ -176,7 +176,7 @@ def run(
     )
     output = user_path(output)
     try:
-        found = suite.run(request, output, work and user_path(work), resume=resume, say=_say)
+        found = suite.run(request, output, work and user_path(work), resume=resume, report=_say)
     except KeyboardInterrupt:
         note("[stopped: the measurements so far are in {path}; resume with --resume]", path=output)
         raise

@@ -97,7 +97,9 @@ def _output(name: str | None) -> Path | None:
         return None if name is None else Path(name)
     path = user_path(opt.utf8(name))
     if path.is_dir() or not path.parent.is_dir():
-        raise ParameterError("{path} is a folder, or lies in none: name a file.", path=path)
+        raise ParameterError(
+            "{path} is a folder, or its folder does not exist: name a file.", path=path
+        )
     return path
 
 

@@ -29,7 +29,7 @@ from issun.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
-    from issun.benchmarks.by_layer import Hurt
+    from issun.benchmarks.by_layer import LayerSensitivity
     from issun.benchmarks.fidelity import Fidelity
 
 _WORST = 10
@@ -73,7 +73,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all results as JSON."))] = False,
 ) -> None:
     """Compare the models on a text and by their answers, and record the result in the bundle."""
-    from issun.benchmarks.fidelity import compare, read_named  # noqa: PLC0415
+    from issun.benchmarks.fidelity import compare, load_text  # noqa: PLC0415
 
     bundle, against = user_path(bundle), user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
@@ -84,7 +84,7 @@ def run(
         kinds = [kind for kind in kinds if kind == kv_cache]
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
-    content = read_named(text)
+    content = load_text(text)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
@@ -133,7 +133,9 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
         raise ParameterError("{path} has no linear layers quantized by issun.", path=bundle)
 
 
-def _by_layer(against: Path, manifest: Manifest, text: str, tokenizer: str | None) -> list[Hurt]:
+def _by_layer(
+    against: Path, manifest: Manifest, text: str, tokenizer: str | None
+) -> list[LayerSensitivity]:
     with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer

@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: export a GPT-2 checkpoint to a quantized ONNX bundle."""
+"""Export a GPT-2 checkpoint as a bundle: a quantized ONNX graph, its tokenizer and a manifest."""
 
 from issun.export.errors import CheckpointError, MissingExtraError, TargetError
 from issun.export.exporter import export

@@ -1,4 +1,4 @@
-"""Adapters of a model, LoRA and its like: named and refused, since issun exports whole models."""
+"""Detects adapters (LoRA and similar) and refuses them: issun exports complete models only."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin", "pyt
 
 
 def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = None) -> None:
-    """Raise CheckpointError where the `names` in `folder` are an adapter's, alone or not.
+    """Raise CheckpointError if any of the file `names` in `folder` belongs to an adapter.
 
-    `name` is what the folder is called in the message, where that is not its path.
+    `name` identifies the folder in the message; its path by default.
     """
     found = [file for file in _FILES if file in names]
     if not found:
         return
     if not any(file in names for file in WEIGHT_FILES):
         raise CheckpointError(
-            "{folder} is an adapter of {base}: merge it with its base first (peft: "
+            "{folder} is an adapter for {base}: merge it into its base model first (peft: "
             "merge_and_unload) and export the result.",
             folder=name or folder,
             base=_base(folder),
         )
     raise CheckpointError(
-        "{folder} holds an adapter of {base} ({names}) beside a model: merge the two first (peft: "
-        "merge_and_unload) and export the result, or take the adapter's files away if the model "
-        "is to be exported without them.",
+        "{folder} contains an adapter for {base} ({names}) next to a model: merge the two first "
+        "(peft: merge_and_unload) and export the result, or remove the adapter's files to export "
+        "the model without it.",
         folder=name or folder,
         base=_base(folder),
         names=", ".join(found),
@@ -39,10 +39,10 @@ def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = N
 
 
 def _base(folder: Path) -> str:
-    """The model that an adapter was made for, as it says itself."""
+    """The base model that the adapter's config names."""
     try:
-        said = read_json(folder / ADAPTER_CONFIG)
-    except CheckpointError:  # it is refused anyhow
-        said = {}
-    base = said.get("base_model_name_or_path") or said.get("model_name")
+        config = read_json(folder / ADAPTER_CONFIG)
+    except CheckpointError:  # the adapter is refused in any case
+        config = {}
+    base = config.get("base_model_name_or_path") or config.get("model_name")
     return str(base) if base else "another model"

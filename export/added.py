@@ -1,7 +1,8 @@
-"""The tokens beside the SentencePiece file, with the ids that transformers gives them.
+"""Special and added tokens, with the ids that transformers assigns to them.
 
 Source: `PreTrainedTokenizerBase._from_pretrained`, `T5Tokenizer.__init__` and
-`PreTrainedTokenizer._add_tokens` of transformers 4.57. The order of their steps decides on the ids.
+`PreTrainedTokenizer._add_tokens` in transformers 4.57. Ids depend on the order of their steps,
+which this module follows.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from issun.runtime.tokenizer import SPECIAL_ROLES
 _CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 _ADDED, _FAST = "added_tokens.json", "tokenizer.json"
 
-# What a role is called where no file names it. T5Tokenizer has no bos; the prompt wants one.
+# The token of a role that no file defines. T5Tokenizer has no bos, but prompts need one.
 _DEFAULTS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
 _KEYS = {f"{role}_token" for role in SPECIAL_ROLES}
 _MORE, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 _SENTINEL = "<extra_id_"
-# What changes ids and is not followed, with the values that ask for nothing.
-_REFUSED: dict[str, tuple[Any, ...]] = {
+# Unsupported fields that change ids, with the values that leave ids unchanged.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "legacy": (None, True),
     "split_special_tokens": (None, False),
     "sp_model_kwargs": (None, {}),
@@ -44,13 +45,13 @@ class Token:
     single_word: bool = False
 
 
-Named = dict[str, Any]  # the fields of tokenizer_config.json, tokens in them as text or Token
+Named = dict[str, Any]  # fields of tokenizer_config.json; tokens in them are str or Token
 ById = dict[int, Token]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """Tokens by role, control tokens by id, and what a bundle must know of the others."""
+    """Token by role, ids of special tokens, and added tokens that are text or have flags."""
 
     roles: dict[str, str]
     special: dict[str, int]
@@ -59,10 +60,11 @@ class TokenTable:
 
 
 def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
-    """Read the tables in `folder` beside a file of these `pieces`, for a model of `rows` ids.
+    """Read the token tables in `folder`, given the SentencePiece `pieces` and the vocabulary size.
 
-    What no file names, and sentinels, are left out where the model has no row for them. Raises
-    CheckpointError for tables that make no sense, or that ask for other ids than T5Tokenizer's.
+    `rows` is the number of rows of the embedding. Default tokens and sentinels without a row are
+    left out. Raises CheckpointError for invalid tables, and for fields that would give other ids
+    than T5Tokenizer.
     """
     named, tokens = _read_tables(folder)
     sentinels = _add_sentinels(named, len(pieces), folder)
@@ -85,9 +87,9 @@ def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
 
 
 def _read_tables(folder: Path) -> tuple[Named, ById]:
-    """What the files say, and the tokens that they give an id.
+    """The merged fields of the files, and the tokens to which the files assign an id.
 
-    Where tokenizer_config.json has `added_tokens_decoder`, the other files are not read.
+    If tokenizer_config.json has `added_tokens_decoder`, the other files are not read.
     """
     path = folder / _CONFIG
     named: Named = _read(path)
@@ -97,14 +99,15 @@ def _read_tables(folder: Path) -> tuple[Named, ById]:
     named[_EXTRA] = _read_list([*extra.values()] if isinstance(extra, dict) else extra, path)
     if named.get(_MORE) is not None:
         named[_MORE] = _read_list(named[_MORE], path)
-    for key, fine in _REFUSED.items():
-        if named.get(key) not in fine:
+    for key, supported in _UNSUPPORTED.items():
+        if named.get(key) not in supported:
             raise CheckpointError(
-                "{path}: {key} is {value!r}, which changes ids; issun reads {known!r} only.",
+                "{path}: {key} is {value!r}, which changes token ids; issun supports only "
+                "{known!r}.",
                 path=path,
                 key=key,
                 value=named[key],
-                known=fine[-1],
+                known=supported[-1],
             )
     if "added_tokens_decoder" in named:
         table = _table(named["added_tokens_decoder"], path)
@@ -123,7 +126,7 @@ def _read_tables(folder: Path) -> tuple[Named, ById]:
 
 
 def _add_special_map(named: Named, path: Path) -> None:
-    """What special_tokens_map.json says goes before tokenizer_config.json."""
+    """Merge special_tokens_map.json, which takes precedence over tokenizer_config.json."""
     for key, value in _read(path).items():
         if key in _KEYS:
             named[key] = _read_token(value, path)
@@ -135,7 +138,7 @@ def _add_special_map(named: Named, path: Path) -> None:
 
 
 def _with_objects(named: Named, tokens: ById) -> Named:
-    """Roles whose token is among `tokens` have its flags."""
+    """Give each role's token the flags that it has in `tokens`."""
     found = {token.content: token for token in tokens.values()}
     for role in SPECIAL_ROLES:
         if token := named.get(f"{role}_token"):
@@ -149,11 +152,11 @@ def _special_tokens(named: Named) -> list[str | Token]:
 
 
 def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
-    """Give T5's sentinel tokens their ids, and list them with the additional ones."""
+    """Assign ids to T5's sentinel tokens, and add them to `additional_special_tokens`."""
     count = named.get("extra_ids", 0)
     if not isinstance(count, int) or count < 0:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            "{path}: {key} is {value!r}, it must be an integer of at least {low}.",
             path=folder / _CONFIG,
             low=0,
             key="extra_ids",
@@ -168,7 +171,7 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
             named[_MORE] = [*named[_MORE], *names]
         elif count and count != len(given):
             raise CheckpointError(
-                "{path}: extra_ids is {count}, and {found} such tokens are listed.",
+                "{path}: extra_ids is {count}, but {found} such tokens are listed.",
                 path=folder / _CONFIG,
                 count=count,
                 found=len(given),
@@ -182,7 +185,7 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
 
 
 def _role_token(named: Named, role: str, pieces: Sequence[str]) -> str | Token | None:
-    """The token of `role`, with its flags where it has some."""
+    """The token of `role`, with its flags if it has any."""
     key = f"{role}_token"
     token: str | Token | None = named.get(key, _DEFAULTS.get(role))
     if role == "bos" and key not in named and token not in pieces:
@@ -195,9 +198,9 @@ def _role_token(named: Named, role: str, pieces: Sequence[str]) -> str | Token |
 def _add_listed(
     tokens: ById, listed: Sequence[str | Token], pieces: Sequence[str], folder: Path
 ) -> None:
-    """Give special tokens that have no id yet one: the file's own, else the next new one.
+    """Assign ids to special tokens without one: that of the piece, else the next new id.
 
-    New ones are counted from the number of tokens, and not behind the last id.
+    As in transformers, the next new id is the number of tokens, not the largest id plus one.
     """
     ids = {tokens[i].content if i in tokens else piece: i for i, piece in enumerate(pieces)}
     added = {token.content: i for i, token in tokens.items()}
@@ -211,8 +214,8 @@ def _add_listed(
         i = added[content] = ids.setdefault(content, len(ids))
         if i in tokens and tokens[i].content != content:
             raise CheckpointError(
-                "{folder}: {token} would get the id {id}, which {other} has: give it an id of its "
-                "own in tokenizer_config.json.",
+                "{folder}: {token} would get id {id}, which belongs to {other}: give it another "
+                "id in tokenizer_config.json.",
                 folder=folder,
                 token=content,
                 id=i,
@@ -224,9 +227,11 @@ def _add_listed(
 def _divide(
     tokens: ById, listed: Sequence[str], *, lower: bool
 ) -> tuple[dict[str, int], dict[str, AddedToken]]:
-    """Control tokens by id, and those that are text or have flags."""
+    """Ids of special tokens, and the added tokens that are ordinary text or have flags."""
     order = {content: place for place, content in enumerate(listed)}
-    by_place = sorted(tokens.items(), key=lambda one: (order.get(one[1].content, len(order)), one))
+    by_place = sorted(
+        tokens.items(), key=lambda item: (order.get(item[1].content, len(order)), item)
+    )
     special, added = dict[str, int](), dict[str, AddedToken]()
     for i, token in by_place:
         entry = AddedToken(
@@ -251,7 +256,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _table(value: object, path: Path) -> Mapping[Any, Any]:
     if isinstance(value, dict):
         return value
-    raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a token.", path=path, value=value)
 
 
 def _read_list(value: object, path: Path) -> list[str | Token]:
@@ -261,7 +266,7 @@ def _read_list(value: object, path: Path) -> list[str | Token]:
 def _list(value: object, path: Path) -> list[Any]:
     if isinstance(value, list):
         return value
-    raise CheckpointError("{path}: {value!r:.80} is no list of tokens.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a list of tokens.", path=path, value=value)
 
 
 def _text(token: str | Token) -> str:
@@ -269,7 +274,7 @@ def _text(token: str | Token) -> str:
 
 
 def _read_token(value: object, path: Path) -> str | Token | None:
-    """A special token as the files spell it: a text, or an object with flags."""
+    """A special token as the files write it: a string, or an object with flags."""
     return value if value is None or isinstance(value, str) else _token(value, path, special=True)
 
 
@@ -279,7 +284,7 @@ def _token(value: Any, path: Path, *, special: bool = False) -> Token:
     special = special or bool(value.get("special", False))
     content = value.get("content")
     if not isinstance(content, str) or not content:
-        raise CheckpointError("{path}: {value!r:.80} is no token.", path=path, value=value)
+        raise CheckpointError("{path}: {value!r:.80} is not a token.", path=path, value=value)
     normalized = bool(value.get("normalized", not special))
     return Token(content=content, special=special, normalized=normalized, **flags)
 
@@ -287,4 +292,4 @@ def _token(value: Any, path: Path, *, special: bool = False) -> Token:
 def _id(value: Any, path: Path) -> int:
     if isinstance(value, int | str) and str(value).isdecimal():
         return int(value)
-    raise CheckpointError("{path}: {value!r:.80} is no token id.", path=path, value=value)
+    raise CheckpointError("{path}: {value!r:.80} is not a token id.", path=path, value=value)

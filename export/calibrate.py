@@ -1,4 +1,4 @@
-"""What quantization wants to know of a text, from a float32 pass that holds a layer at a time."""
+"""Calibration: a float32 pass over a text, one layer in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from issun.export.config import GPT2Config
 from issun.export.forward import run_block
 from issun.export.lazy import CheckpointWeights
-from issun.export.massive import massive_channels
-from issun.export.sensitivity import Block, Moves
-from issun.export.smoothing import Error, find_factors
+from issun.export.outliers import find_outlier_channels
+from issun.export.sensitivity import Sensitivities, SensitivityProbe
+from issun.export.smoothing import Loss, find_factors
 from issun.export.weights import Array
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import as_utf8
@@ -28,11 +28,11 @@ from issun.runtime.prompt import PromptBuilder
 from issun.runtime.tokenizer import Tokenizer
 
 WINDOW = 256
-FEW, MANY = 4, 32  # windows: enough for scales and factors, and for GPTQ
-_ASKED = 24  # tokens of every other window that stand in a prompt
-_PIECE = 16_384  # bytes of a long text for each window
-# A value beyond the range is clipped, which costs far more than coarser steps: on ja-small the KL
-# divergence is 0.00060 at 1.1, 0.00003 at 1.3, 0.00002 at 1.6 and 2, 0.00006 at 3.
+NUM_WINDOWS, NUM_WINDOWS_GPTQ = 4, 32  # for scales and smoothing factors; for GPTQ
+_PROMPT_TOKENS = 24  # of every other window, put into a prompt
+_PIECE_BYTES = 16_384  # read for each window of a long text
+# Clipping a value out of range costs far more than coarser steps: on ja-small the KL divergence is
+# 0.00060 at 1.1, 0.00003 at 1.3, 0.00002 at 1.6 and 2, 0.00006 at 3.
 HEADROOM = 1.6
 
 
@@ -44,10 +44,11 @@ def calibration_text() -> str:
 def calibration_ids(
     config: GPT2Config, tokenizer: Tokenizer, template: Template, text: str, *, windows: int
 ) -> list[int]:
-    """Up to so many windows, evenly from a text, every other one with a prompt as users have it.
+    """Token ids of at most `windows` windows, taken at even intervals from the text.
 
-    The start token and the special tokens have keys and values like no other. Raises
-    ParameterError for a text without tokens.
+    Every other window starts with a prompt built from the template, because the keys and values
+    of the start token and of special tokens differ from those of text. Raises ParameterError for
+    a text without tokens.
     """
     prompts = PromptBuilder(template, tokenizer, config.n_positions)
     length = min(WINDOW, config.n_positions)
@@ -59,14 +60,14 @@ def calibration_ids(
     for number, start in enumerate(starts[:: -(-len(starts) // windows)]):
         window = ids[start : start + length]
         if number % 2 == 0:
-            asked = tokenizer.decode(window[:_ASKED]).strip() or "？"
-            window = prompts.instruction(asked) + window[_ASKED:]
+            question = tokenizer.decode(window[:_PROMPT_TOKENS]).strip() or "？"
+            window = prompts.instruction(question) + window[_PROMPT_TOKENS:]
         found += window[:length]
     return found
 
 
 def read_calibration_text(path: Path | None) -> str:
-    """The user's text, or the shipped one; of a long one 32 pieces from all over it.
+    """The text in `path`, or the shipped one; of a long file 32 evenly spaced pieces.
 
     Raises OSError and UnicodeDecodeError.
     """
@@ -74,21 +75,21 @@ def read_calibration_text(path: Path | None) -> str:
         return calibration_text()
     with _open_utf8(path) as file:
         size = file.seek(0, os.SEEK_END)
-        if size <= MANY * _PIECE:
+        if size <= NUM_WINDOWS_GPTQ * _PIECE_BYTES:
             file.seek(0)
             return as_utf8(file.read()).decode("utf-8")
         pieces = []
-        for number in range(MANY):
-            file.seek(number * (size - _PIECE) // (MANY - 1))
-            raw = file.read(_PIECE).removeprefix(BOM_UTF8)
-            cut = next((i for i in range(4) if raw[i] & 0xC0 != 0x80), 0)  # inside a character
-            # Not final: the last character may be cut too.
+        for number in range(NUM_WINDOWS_GPTQ):
+            file.seek(number * (size - _PIECE_BYTES) // (NUM_WINDOWS_GPTQ - 1))
+            raw = file.read(_PIECE_BYTES).removeprefix(BOM_UTF8)
+            # A piece may start and end inside a character.
+            cut = next((i for i in range(4) if raw[i] & 0xC0 != 0x80), 0)
             pieces.append(getincrementaldecoder("utf-8")().decode(raw[cut:]))
     return "\n".join(pieces)
 
 
 def _open_utf8(path: Path) -> BinaryIO:
-    """The file itself; one in UTF-16 or UTF-32 is read whole, since pieces of it cannot be cut."""
+    """The open file; UTF-16 and UTF-32 are converted to UTF-8 in memory."""
     file = path.open("rb")
     if file.read(len(BOM_UTF8)).startswith((BOM_UTF16_LE, BOM_UTF16_BE, BOM_UTF32_BE[:3])):
         with file:
@@ -99,15 +100,15 @@ def _open_utf8(path: Path) -> BinaryIO:
 
 @dataclass(slots=True)
 class Calibrated:
-    """What a pass over a text has found.
+    """The results of a calibration pass.
 
-    `scales` are a pair for each layer, of keys and of values, each (n_head, kv_head_dim): per
-    channel. `moves` say what each linear changes once quantized, where that was asked for, and
-    `hidden` is what the last block gives, (window, position, n_embd).
+    `scales` has a pair for each layer, the per-channel scales of keys and values, each
+    (n_head, kv_head_dim). `sensitivities` is empty unless the precision is mixed. `hidden` is the
+    output of the last block, (window, position, n_embd).
     """
 
     scales: list[tuple[Array, Array]]
-    moves: Moves
+    sensitivities: Sensitivities
     hidden: Array
 
 
@@ -115,56 +116,56 @@ def calibrate(
     weights: CheckpointWeights,
     ids: Sequence[int],
     *,
-    error: Error | None = None,
+    loss: Loss | None = None,
     gptq: bool = False,
     progress: Callable[[int], object] = lambda layer: None,
 ) -> Calibrated:
-    """Read `ids` in windows of at most 256 tokens, and fit the weights to what each layer sees.
+    """Run `ids` in windows of at most 256 tokens, and adapt each layer's weights to its inputs.
 
-    With an `error`, which says what a linear loses once quantized, channels are evened out and
-    massive ones kept apart; with `gptq` the linears are quantized. What they change is measured
-    where the precision is mixed. `progress` is told each layer.
+    With a `loss`, the weights are smoothed (SmoothQuant) and outlier channels are kept in float32;
+    with `gptq`, the linear layers are quantized here. Mixed precision also measures each linear
+    layer's sensitivity. `progress` is called with the number of finished layers.
     """
     config = weights.config
     windows = cut_windows(config, ids)
     found = Calibrated([], {}, weights.embed(windows))
     for layer in range(config.n_layer):
         get = partial(weights.stored, layer)
-        once = cache(get)  # reading takes a fifth of the time; gone before the next layer is read
-        seen = run_block(config, layer, found.hidden, once)
-        found.hidden, values, inputs = seen.output, seen.values, seen.inputs
-        if error:
-            factors = find_factors(seen, once, error)
+        cached = cache(get)  # reading takes a fifth of the time
+        block = run_block(config, layer, found.hidden, cached)
+        found.hidden, values, inputs = block.output, block.values, block.inputs
+        if loss:
+            factors = find_factors(block, cached, loss)
             weights.smooth(layer, factors)
             values = values / factors.value.reshape(config.n_head, 1, config.head_dim)
             inputs = factors.divide(inputs)
             name = "mlp.c_proj"
             rows = inputs[name].reshape(-1, config.n_inner)
-            channels = massive_channels(rows, once(f"{name}.weight"), error)
+            channels = find_outlier_channels(rows, cached(f"{name}.weight"), loss)
             if channels is not None:
-                weights.keep_apart(f"h.{layer}.{name}", channels)
+                weights.set_outlier_channels(f"h.{layer}.{name}", channels)
             if weights.precision == "mixed":
-                block = Block(
+                measured = SensitivityProbe(
                     config=config,
                     layer=layer,
-                    output=seen.output,
+                    output=block.output,
                     inputs=inputs,
                     get=get,
-                    apart=channels,
-                )
-                found.moves |= {f"h.{layer}.{n}": moved for n, moved in block.moves().items()}
-        del once
+                    outliers=channels,
+                ).measure()
+                found.sensitivities |= {f"h.{layer}.{n}": s for n, s in measured.items()}
+        del cached  # frees the float32 weights before the next layer is read
         if gptq:
             for name, rows in inputs.items():
-                weights.fit(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))
-        found.scales.append((_scale(config, seen.keys), _scale(config, values)))
-        del seen, inputs, values  # before the next layer makes its own
+                weights.quantize_gptq(f"h.{layer}.{name}", rows.reshape(-1, rows.shape[-1]))
+        found.scales.append((_scale(config, block.keys), _scale(config, values)))
+        del block, inputs, values  # before the next layer allocates its own
         progress(layer + 1)
     return found
 
 
 def cut_windows(config: GPT2Config, ids: Sequence[int]) -> NDArray[np.int64]:
-    """Whole windows of ids: (window, position)."""
+    """`ids` as windows of equal length, (window, position); a shorter rest is dropped."""
     length = min(WINDOW, config.n_positions, len(ids))
     return np.array([ids[i : i + length] for i in range(0, len(ids) - length + 1, length)])
 

@@ -1,4 +1,4 @@
-"""A GPT-2 checkpoint, validated whole before any work: config, weights and tokenizer."""
+"""Opens a GPT-2 checkpoint and validates its config, weights and tokenizer before any work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_LISTED = 12
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSource:
-    """The SentencePiece file, and what the checkpoint says of special tokens."""
+    """The SentencePiece file and the checkpoint's special and added tokens."""
 
     path: Path
     special: dict[str, int]
@@ -56,7 +56,7 @@ class TokenizerSource:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All that an export reads; tensor names are those of GPT2LMHeadModel less `transformer.`."""
+    """A validated checkpoint; tensors are named as in GPT2LMHeadModel, without `transformer.`."""
 
     folder: Path
     config: GPT2Config
@@ -71,13 +71,13 @@ def open_checkpoint(
     tokenizer: Path | None = None,
     notify: Notify = lambda template, **values: None,
 ) -> Checkpoint:
-    """Open and validate the checkpoint in `folder`; of the weights only a tied head is read.
+    """Open and validate the checkpoint in `folder`, without reading weights (except a tied head).
 
-    The tokenizer is that of the folder `tokenizer` where one is given. `notify` is told what of
-    the file is left out. Raises CheckpointError that lists every missing,
-    unknown or odd-shaped tensor at once.
+    `tokenizer` is another folder to take the tokenizer from. `notify` is called about tensors that
+    are left out. Raises CheckpointError, which lists every missing, unknown or wrongly shaped
+    tensor at once.
     """
-    config, source = read_described(folder, tokenizer)
+    config, source = read_metadata(folder, tokenizer)
     stored, files = open_weights(folder)
     network = find_network(stored, folder)
     tensors, expected = network.tensors, expected_shapes(config)
@@ -91,10 +91,10 @@ def open_checkpoint(
     return Checkpoint(folder, config, tensors, (*files, source.path), source)
 
 
-def read_described(folder: Path, tokenizer: Path | None) -> tuple[GPT2Config, TokenizerSource]:
-    """What is said of the weights in `folder`, all that can be checked without them.
+def read_metadata(folder: Path, tokenizer: Path | None) -> tuple[GPT2Config, TokenizerSource]:
+    """Read and check everything in `folder` but the weights: config and tokenizer.
 
-    Raises CheckpointError, for an adapter too, and BundleError.
+    Raises CheckpointError, also for an adapter, and BundleError.
     """
     if not folder.is_dir():
         raise CheckpointError("There is no folder {folder}.", folder=folder)
@@ -150,7 +150,7 @@ def _validate(
     if faults:
         more = f"; and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
         raise CheckpointError(
-            "{folder} does not hold the weights that its config.json describes: {faults}{more}.",
+            "The weights in {folder} do not match its config.json: {faults}{more}.",
             folder=folder,
             faults="; ".join(faults[:_MAX_LISTED]),
             more=more,
@@ -158,9 +158,9 @@ def _validate(
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
-    """Find the SentencePiece file and the tokens beside it of the checkpoint in `folder`.
+    """Read the SentencePiece file and the special and added tokens of the checkpoint in `folder`.
 
-    Raises CheckpointError when there is no file, or a token is beyond the vocabulary.
+    Raises CheckpointError if there is no such file, or an id is outside the vocabulary.
     """
     path = folder / sentencepiece_file(folder, _file_names(folder))
     file = load_sentencepiece(path)
@@ -170,7 +170,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerSource:
     beyond = {token: i for token, i in ids.items() if i >= vocab_size}
     if pieces > vocab_size or beyond:
         raise CheckpointError(
-            "{path} does not fit config.json: it has {pieces} pieces{beyond}; vocab_size is "
+            "{path} does not match config.json: it has {pieces} pieces{beyond}; vocab_size is "
             "{rows}.",
             path=path,
             pieces=pieces,

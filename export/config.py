@@ -1,4 +1,4 @@
-"""config.json of a GPT-2 checkpoint, with every field that changes arithmetic checked."""
+"""Reads a GPT-2 checkpoint's config.json and checks every field that changes the arithmetic."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from issun.export.errors import CheckpointError
 from issun.runtime.files import as_utf8, open_regular, reason_of
 from issun.runtime.manifest import Architecture
 
-# transformers' name -> the operator of the graph: the exact GELU, or its tanh approximation.
+# Activation in transformers -> ONNX operator: the exact GELU, or its tanh approximation.
 ACTIVATIONS = {
     "gelu": "Gelu",
     "gelu_fast": "FastGelu",
     "gelu_new": "FastGelu",
     "gelu_pytorch_tanh": "FastGelu",
 }
-ACTIVATION_FLOOR = 0.1701  # none of them gives less than minus this
+ACTIVATION_FLOOR = 0.1701  # no activation returns less than -ACTIVATION_FLOOR
 
-# The base model has a tied head without holding it, and the double one has a second head beside.
+# GPT2Model is stored without its tied head; GPT2DoubleHeadsModel has a second head.
 _WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
 _MOST_BYTES = 256 << 20  # of any file of JSON
-_MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # a damaged config must not ask for absurd amounts
+_MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # so that a damaged config does not exhaust memory
 
 
 @dataclass(frozen=True, slots=True)
 class GPT2Config:
-    """The numbers that fix a GPT-2 network, named as in config.json."""
+    """The hyperparameters of a GPT-2 network, named as in config.json."""
 
     n_layer: int
     n_embd: int
@@ -53,16 +53,16 @@ class GPT2Config:
 
     @property
     def kv_head_dim(self) -> int:
-        """Width of one head in the graph: GroupQueryAttention wants a multiple of 8."""
+        """Width of one head in the graph: GroupQueryAttention needs a multiple of 8."""
         return -(-self.head_dim // 8) * 8
 
     def attention_scale(self, layer: int) -> float:
-        """The factor on the attention scores of `layer`."""
+        """The factor by which the attention scores of `layer` are multiplied."""
         scale = 1 / math.sqrt(self.head_dim) if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
     def architecture(self, *, padded: bool = True) -> Architecture:
-        """These numbers as a manifest has them; heads are as wide as in the graph if `padded`."""
+        """The manifest's `architecture`; heads have their padded width if `padded`."""
         return Architecture(
             n_layer=self.n_layer,
             n_embd=self.n_embd,
@@ -78,7 +78,7 @@ class GPT2Config:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raises CheckpointError when the file holds anything else."""
+    """Read a JSON object; raises CheckpointError if the file contains anything else."""
     try:
         content = json.loads(as_utf8(_read(path)).decode())
     except (OSError, ValueError, RecursionError) as error:
@@ -99,15 +99,15 @@ def _read(path: Path) -> bytes:
 
 
 def read_config(folder: Path) -> GPT2Config:
-    """Read config.json in `folder`; raises CheckpointError for what issun cannot export exactly."""
+    """Read config.json in `folder`; raises CheckpointError for models that issun cannot export."""
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError("{folder} has no config.json: it is no checkpoint.", folder=folder)
+        raise CheckpointError("{folder} is not a checkpoint: it has no config.json.", folder=folder)
     return parse_config(read_json(path), path)
 
 
 def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
-    """Check the fields of a config.json; `path` is only named in errors."""
+    """Check the fields of a config.json; `path` is used in error messages only."""
     _check_architecture(raw, path)
     n_embd = _whole(raw, "n_embd", path)
     n_inner = raw.get("n_inner")
@@ -142,7 +142,7 @@ def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
         )
     if config.activation_function not in ACTIVATIONS:
         raise CheckpointError(
-            "{path}: the activation {name!r} is unknown; known are {known}.",
+            "{path}: the activation function {name!r} is not supported; supported: {known}.",
             path=path,
             name=config.activation_function,
             known=", ".join(ACTIVATIONS),
@@ -154,17 +154,17 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
     architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
     if not isinstance(architectures, list):
         architectures = [architectures]
-    # FSDP puts its name in front of a class that it has wrapped.
+    # FSDP prefixes the name of a class that it wraps.
     names = {str(name).removeprefix("FSDP") for name in architectures}
     if raw.get("model_type") != "gpt2" or not names & _WITH_LM_HEAD:
         raise CheckpointError(
-            "{path}: the architecture is {found}; issun exports gpt2 (GPT2LMHeadModel).",
+            "{path}: the architecture is {found}; issun supports gpt2 (GPT2LMHeadModel).",
             path=path,
             found=f"{raw.get('model_type')} ({', '.join(map(str, architectures))})",
         )
     if _flag(raw, "add_cross_attention", path, default=False):
         raise CheckpointError(
-            "{path}: add_cross_attention is set; issun exports models without it.", path=path
+            "{path}: add_cross_attention is set, which issun does not support.", path=path
         )
 
 
@@ -173,7 +173,7 @@ def _whole(raw: dict[str, Any], key: str, path: Path) -> int:
     limit = _MAX_LAYERS if key == "n_layer" else _MAX_SIZE
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from 1 to {limit:,}.",
+            "{path}: {key} is {value!r}, it must be an integer from 1 to {limit:,}.",
             path=path,
             key=key,
             value=value,

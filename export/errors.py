@@ -1,4 +1,4 @@
-"""The errors of the exporter: each is one line that a person can act on."""
+"""Errors of the exporter; each message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from issun.runtime.errors import IssunError
 
 
 class CheckpointError(IssunError):
-    """The checkpoint cannot be had, read, or turned into this kind of bundle."""
+    """The checkpoint cannot be found, read, or exported with these options."""
 
 
 class TargetError(IssunError):
-    """The bundle cannot be written there."""
+    """The bundle cannot be written to the target."""
 
 
 class MissingExtraError(IssunError):
-    """This needs a package that is not installed."""
+    """A package that this operation needs is not installed."""

@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: check everything, write one tensor at a time, put in place whole."""
+"""Exports a checkpoint as a bundle: check everything, write tensor by tensor, rename at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from issun.export.checkpoint import Checkpoint, TokenizerSource
 from issun.export.errors import CheckpointError
-from issun.export.fitted import FittedStore, clear_fitted, fitted_store
 from issun.export.generation import read_generation
+from issun.export.gptq_store import GPTQStore, clear_gptq_store, open_gptq_store
 from issun.export.hub import Located
 from issun.export.native import NativeRoute
 from issun.export.options import ExportOptions, Progress, Route
@@ -24,7 +24,7 @@ from issun.export.target import (
     staged,
 )
 from issun.export.template import ALPACA, check_template, load_template
-from issun.export.tokenizer_files import report_not_followed
+from issun.export.tokenizer_files import report_unsupported
 from issun.runtime.errors import Notify
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
@@ -53,12 +53,12 @@ def export(
     progress: Progress = lambda stage, done, total: None,
     notify: Notify = lambda template, **values: None,
 ) -> Manifest:
-    """Write the checkpoint `source` (a folder or a hub id) as a bundle to the folder `target`.
+    """Export the checkpoint `source` (a folder or a hub id) as a bundle to the folder `target`.
 
-    Everything is checked before the long work: raises ParameterError, CheckpointError,
-    MissingExtraError or TargetError, and leaves nothing half-made at the target. `progress` is
-    told bytes by stage, `notify` what a person should know, as a template and
-    its values.
+    Everything is checked before the long work starts: raises ParameterError, CheckpointError,
+    MissingExtraError or TargetError, and never leaves an incomplete bundle at the target.
+    `progress` is called with a stage and its bytes; `notify` with a message template and its
+    values.
     """
     options = options or ExportOptions()
     target, local = real_target(target), user_path(source)
@@ -70,17 +70,17 @@ def export(
     )
     template = load_template(options.template) if options.template else ALPACA
     check_template(template, checkpoint.tokenizer.spellings)
-    report_not_followed(
+    report_unsupported(
         checkpoint.tokenizer.path.parent, None if options.template else template.name, notify
     )
     unk = checkpoint.tokenizer.id_of("unk")
     if unk is None:
-        raise CheckpointError("{path} names no unknown token.", path=checkpoint.folder)
+        raise CheckpointError("{path} defines no unknown token.", path=checkpoint.folder)
     eos = checkpoint.tokenizer.id_of("eos")
     generation = read_generation(
         checkpoint.folder, checkpoint.config, unk=unk, eos=eos, notify=notify
     )
-    with _fitted(target, checkpoint, options, notify) as store:
+    with _gptq_store(target, checkpoint, options, notify) as store:
         route = _route(checkpoint, options, template, store)
         check_space(target, route.disk_bytes() + _MARGIN_BYTES)
         with staged(target) as folder:
@@ -105,22 +105,22 @@ def export(
 
 
 @contextmanager
-def _fitted(
+def _gptq_store(
     target: Path, checkpoint: Checkpoint, options: ExportOptions, notify: Notify
-) -> Iterator[FittedStore | None]:
-    """Where GPTQ keeps what it has fitted, until the block ends well; none without it."""
+) -> Iterator[GPTQStore | None]:
+    """Where GPTQ stores finished layers until the export succeeds; None without GPTQ."""
     if not options.gptq:
-        clear_fitted(target)
+        clear_gptq_store(target)
         yield None
         return
     read = [*checkpoint.files, *(path for path in (options.calibrate, options.template) if path)]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-    with fitted_store(target, f"{version('issun')} {states}", notify) as store:
+    with open_gptq_store(target, f"{version('issun')} {states}", notify) as store:
         yield store
 
 
 def _route(
-    checkpoint: Checkpoint, options: ExportOptions, template: Template, store: FittedStore | None
+    checkpoint: Checkpoint, options: ExportOptions, template: Template, store: GPTQStore | None
 ) -> Route:
     if options.via == "optimum":
         from issun.export.optimum import OptimumRoute  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""One float32 transformer block in numpy, with what goes into each of its linears."""
+"""A float32 transformer block in numpy that also returns the inputs of its linear layers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from issun.export.config import ACTIVATIONS, GPT2Config
 from issun.export.weights import Array
 
-Get = Callable[[str], Array]
+GetTensor = Callable[[str], Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A block's output, its keys and values, and the input of each linear by name.
+class BlockActivations:
+    """A block's output, its keys and values, and the input of each linear layer by name.
 
     Output and inputs are (window, position, width), keys and values (window, head, position,
     head_dim).
@@ -27,8 +27,8 @@ class Seen:
     inputs: dict[str, Array]
 
 
-def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
-    """Block number `layer` over x, (window, position, n_embd); `get` gives its tensors by name."""
+def run_block(config: GPT2Config, layer: int, x: Array, get: GetTensor) -> BlockActivations:
+    """Run block `layer` on x, (window, position, n_embd); `get` returns its tensors by name."""
     first = layer_norm(x, get("ln_1.weight"), get("ln_1.bias"), config.layer_norm_epsilon)
     qkv = first @ get("attn.c_attn.weight") + get("attn.c_attn.bias")
     attended, key, value = attend(config, layer, qkv)
@@ -42,11 +42,11 @@ def run_block(config: GPT2Config, layer: int, x: Array, get: Get) -> Seen:
         "mlp.c_fc": second,
         "mlp.c_proj": active,
     }
-    return Seen(x, key, value, inputs)
+    return BlockActivations(x, key, value, inputs)
 
 
 def attend(config: GPT2Config, layer: int, qkv: Array) -> tuple[Array, Array, Array]:
-    """Causal attention in each window; also its keys and values."""
+    """Causal attention within each window; returns its output, keys and values."""
     windows, length, _ = qkv.shape
     heads = qkv.reshape(windows, length, 3, config.n_head, config.head_dim)
     query, key, value = heads.transpose(2, 0, 3, 1, 4)
@@ -67,14 +67,14 @@ def layer_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
 
 
 def activate(config: GPT2Config, x: Array) -> Array:
-    """The activation, a window at a time: its terms would take several times the memory."""
+    """Apply the activation one window at a time, which keeps the temporary arrays small."""
     exact = ACTIVATIONS[config.activation_function] == "Gelu"
     active = np.empty_like(x)
     for window, rows in zip(active, x, strict=True):
         if exact:
             gate = _erf(rows / np.float32(np.sqrt(2)))
         else:
-            cubed = rows * rows * rows  # a power is ten times slower
+            cubed = rows * rows * rows  # ten times faster than rows**3
             gate = np.tanh(np.float32(np.sqrt(2 / np.pi)) * (rows + np.float32(0.044715) * cubed))
         window[:] = rows * (1 + gate) / 2
     return active

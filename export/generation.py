@@ -1,6 +1,6 @@
-"""generation_config.json, or the same fields in an old config.json, as a bundle's defaults.
+"""Reads generation_config.json, or the same fields of an old config.json, as sampling defaults.
 
-Source: `GenerationConfig` and `GenerationMixin._prepare_generation_config` of transformers 4.57.
+Source: `GenerationConfig` and `GenerationMixin._prepare_generation_config` in transformers 4.57.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from issun.export.errors import CheckpointError
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.sampling import SamplingParams
 
-# Fields that mean the same here.
-_SAME = (
+# Fields with the same name and meaning in SamplingParams.
+_DIRECT = (
     "temperature",
     "top_k",
     "top_p",
@@ -37,8 +37,8 @@ _TRANSLATED = (
     "begin_suppress_tokens",
     "eos_token_id",
 )
-# What these ask for is not done, so they are named.
-_NOT_DONE = (
+# Unsupported fields, which are reported.
+_UNSUPPORTED = (
     "num_beams",
     "num_beam_groups",
     "num_return_sequences",
@@ -59,8 +59,8 @@ _NOT_DONE = (
     "constraints",
     "force_words_ids",
 )
-# These change neither ids nor the end of an answer, or only together with one that is named.
-_FREE = (
+# Fields that do not change the answer, or only together with an unsupported one.
+_IGNORED = (
     *("early_stopping", "length_penalty", "diversity_penalty", "low_memory", "use_cache"),
     *("renormalize_logits", "remove_invalid_values", "bos_token_id", "pad_token_id"),
     *("decoder_start_token_id", "cache_implementation", "cache_config", "prefill_chunk_size"),
@@ -71,7 +71,7 @@ _FREE = (
     *("target_lookbehind", "prompt_lookup_num_tokens", "max_matching_ngram_size"),
     "transformers_version",
 )
-# transformers' defaults, where they are not None. Its old versions wrote all to config.json.
+# The defaults of transformers that are not None. Old versions wrote all of them to config.json.
 _DEFAULTS: dict[str, Any] = {
     "temperature": 1.0,
     "top_k": 50,
@@ -93,9 +93,9 @@ _DEFAULTS: dict[str, Any] = {
     "guidance_scale": 1.0,
     "penalty_alpha": 0.0,
 }
-# With another value for one of these in config.json, transformers discards a
-# generation_config.json that it has made of an old config.json.
-_TELLING = (
+# If config.json changes one of these from its default, transformers ignores a
+# generation_config.json that was derived from an old config.json.
+_OVERRIDING = (
     *("max_length", "min_length", "do_sample", "num_beams", "temperature", "top_k", "top_p"),
     *("typical_p", "repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
     *("bad_words_ids", "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id"),
@@ -108,7 +108,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The ids that end an answer beside the tokenizer's, and the default sampling."""
+    """The ids that end an answer in addition to the tokenizer's, and the default sampling."""
 
     ends: tuple[int, ...]
     sampling: Fields
@@ -117,112 +117,115 @@ class Generation:
 def read_generation(
     folder: Path, config: GPT2Config, *, unk: int, eos: int | None, notify: Notify
 ) -> Generation:
-    """Read how the checkpoint in `folder` wants answers; `notify` gets what is not done.
+    """Read the generation defaults of the checkpoint in `folder`.
 
-    `unk` and `eos` are the tokenizer's. Raises CheckpointError for values that make no sense.
+    `unk` and `eos` are the tokenizer's ids; `notify` is called about unsupported fields. Raises
+    CheckpointError for invalid values.
     """
-    path, asked = _read(folder)
+    path, config_fields = _read(folder)
     rows = config.vocab_size
-    ends = _ends(asked.get("eos_token_id"), path)
+    ends = _ends(config_fields.get("eos_token_id"), path)
     for i in sorted(i for i in ends if i >= rows):
         notify(
-            "{path}: eos_token_id holds {id}, which no answer can end with: vocab_size is {rows}.",
+            "{path}: eos_token_id {id} is ignored, since vocab_size is {rows}.",
             path=path,
             id=i,
             rows=rows,
         )
     ends = {i for i in ends if i < rows}
-    left_out = [name for name in asked if name not in (*_SAME, *_TRANSLATED)]
-    longest = min(_longest(asked, path), config.n_positions)
-    if 0 < longest < config.n_positions and "max_new_tokens" not in asked:
-        left_out.append("max_length")  # it counts the prompt: no answer fits behind a long one
-    if left_out:
+    unsupported = [name for name in config_fields if name not in (*_DIRECT, *_TRANSLATED)]
+    max_length = min(_max_length(config_fields, path), config.n_positions)
+    if 0 < max_length < config.n_positions and "max_new_tokens" not in config_fields:
+        unsupported.append("max_length")  # includes the prompt: a long one would leave no answer
+    if unsupported:
         notify(
-            "{path} asks for {fields}, which issun does not do: answers may differ from those of "
+            "{path} sets {fields}, which issun does not support: answers may differ from those of "
             "transformers.",
             path=path,
-            fields=", ".join(f"{name} {asked[name]!r:.40}" for name in left_out),
+            fields=", ".join(f"{name} {config_fields[name]!r:.40}" for name in unsupported),
         )
-    banned = _bans(asked, path, rows, ends=ends | {eos}, unk=unk)
-    sampling = _sampling(asked, path, longest if longest == config.n_positions else 0)
+    banned = _bans(config_fields, path, rows, ends=ends | {eos}, unk=unk)
+    whole_context = max_length == config.n_positions
+    sampling = _sampling(config_fields, path, max_length if whole_context else 0)
     return Generation(tuple(sorted(ends - {eos})), sampling | banned)
 
 
 def _read(folder: Path) -> tuple[Path, Fields]:
-    """The fields that count, and the file that has them."""
+    """The file that transformers would use, and its fields that differ from the defaults."""
     path, old_path = folder / "generation_config.json", folder / "config.json"
     raw = read_json(old_path)
-    known = {*_SAME, *_TRANSLATED, *_NOT_DONE}
+    known = {*_DIRECT, *_TRANSLATED, *_UNSUPPORTED}
     old = {k: v for k, v in _fields(raw).items() if k in known and v != _DEFAULTS.get(k)}
     if not path.is_file():
         return old_path, old
     new = read_json(path)
-    if new.get("_from_model_config") and not old.keys().isdisjoint(_TELLING):
+    if new.get("_from_model_config") and not old.keys().isdisjoint(_OVERRIDING):
         return old_path, old
-    asked = _fields(new)
-    explicit = {k: v for k, v in asked.items() if k not in _NOT_DONE or v != _DEFAULTS.get(k)}
+    explicit = {
+        k: v for k, v in _fields(new).items() if k not in _UNSUPPORTED or v != _DEFAULTS.get(k)
+    }
     return path, {k: old[k] for k in ("eos_token_id",) if k in old} | explicit
 
 
 def _fields(raw: Fields) -> Fields:
-    """The fields that may ask for something."""
+    """The fields that are set and may change the answer."""
     return {
         name: value
         for name, value in raw.items()
-        if value not in (None, [], {}) and name not in _FREE and not name.startswith("_")
+        if value not in (None, [], {}) and name not in _IGNORED and not name.startswith("_")
     }
 
 
-def _sampling(asked: Fields, path: Path, longest: int) -> Fields:
-    """Default sampling: the checkpoint's on issun's own, checked; `longest` 0 is none."""
-    plain = {
+def _sampling(config_fields: Fields, path: Path, max_length: int) -> Fields:
+    """issun's default sampling, updated with the checkpoint's; `max_length` 0 means unset."""
+    defaults = {
         f.name: f.default for f in fields(SamplingParams) if isinstance(f.default, int | float)
     }
-    chosen = {name: asked[name] for name in _SAME if name in asked}
-    sampled = asked.get("do_sample")
-    if sampled is True:  # what transformers then takes where nothing is said
+    chosen = {name: config_fields[name] for name in _DIRECT if name in config_fields}
+    do_sample = config_fields.get("do_sample")
+    if do_sample is True:  # transformers then uses its own defaults for unset fields
         chosen = {name: _DEFAULTS[name] for name in ("temperature", "top_k")} | chosen
-    elif sampled is False:
+    elif do_sample is False:
         chosen["temperature"] = 0.0
-    elif sampled is not None:
+    elif do_sample is not None:
         raise CheckpointError(
             "{path}: {key} is {value!r}, it must be true or false.",
             path=path,
             key="do_sample",
-            value=sampled,
+            value=do_sample,
         )
     if "min_new_tokens" in chosen:
-        chosen.pop("min_length", None)  # as transformers has it
-    if longest:
-        chosen.setdefault("max_new_tokens", longest)
-    least = chosen.get("min_new_tokens")
-    if isinstance(least, int) and least > plain["max_new_tokens"]:
-        chosen.setdefault("max_new_tokens", least)
-    if stop := asked.get("stop_strings"):
+        chosen.pop("min_length", None)  # as in transformers
+    if max_length:
+        chosen.setdefault("max_new_tokens", max_length)
+    min_new_tokens = chosen.get("min_new_tokens")
+    if isinstance(min_new_tokens, int) and min_new_tokens > defaults["max_new_tokens"]:
+        chosen.setdefault("max_new_tokens", min_new_tokens)
+    if stop := config_fields.get("stop_strings"):
         chosen["stop"] = [stop] if isinstance(stop, str) else stop
     try:
         SamplingParams(**chosen)
     except ParameterError as error:
         raise CheckpointError("{path}: {reason}", path=path, reason=error) from error
-    return plain | chosen
+    return defaults | chosen
 
 
 def _bans(
-    asked: Fields, path: Path, rows: int, *, ends: Collection[int | None], unk: int
+    config_fields: Fields, path: Path, rows: int, *, ends: Collection[int | None], unk: int
 ) -> Fields:
-    """What is never drawn: ids, ids as the first token, and sequences."""
-    words = asked.get("bad_words_ids", [])
+    """Banned ids, ids banned as the first token, and banned sequences."""
+    words = config_fields.get("bad_words_ids", [])
     if not isinstance(words, list):
-        raise _nonsense("bad_words_ids", words, path, rows)
+        raise _invalid_ids("bad_words_ids", words, path, rows)
     for word in words:
         _check_ids("bad_words_ids", word, path, rows)
     found: Fields = {}
     singles = {word[0] for word in words if len(word) == 1} - set(ends)
-    singles |= _check_ids("suppress_tokens", asked.get("suppress_tokens", []), path, rows)
+    singles |= _check_ids("suppress_tokens", config_fields.get("suppress_tokens", []), path, rows)
     if singles - {unk}:
         found["banned_ids"] = sorted(singles | {unk})
     if first := _check_ids(
-        "begin_suppress_tokens", asked.get("begin_suppress_tokens", []), path, rows
+        "begin_suppress_tokens", config_fields.get("begin_suppress_tokens", []), path, rows
     ):
         found["banned_first_ids"] = sorted(first)
     if sequences := [word for word in words if len(word) > 1]:
@@ -233,7 +236,7 @@ def _bans(
 def _check_ids(name: str, ids: Any, path: Path, rows: int) -> set[int]:
     if isinstance(ids, list) and all(_is_id(i) and i < rows for i in ids):
         return set(ids)
-    raise _nonsense(name, ids, path, rows)
+    raise _invalid_ids(name, ids, path, rows)
 
 
 def _ends(value: Any, path: Path) -> set[int]:
@@ -248,12 +251,12 @@ def _ends(value: Any, path: Path) -> set[int]:
     )
 
 
-def _longest(asked: Fields, path: Path) -> int:
-    """`max_length`; 0 where it is transformers' default, which asks for nothing."""
-    value = asked.get("max_length", _DEFAULTS["max_length"])
+def _max_length(config_fields: Fields, path: Path) -> int:
+    """`max_length`; 0 if it is the default of transformers."""
+    value = config_fields.get("max_length", _DEFAULTS["max_length"])
     if not _is_id(value) or value < 1:
         raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be a whole number from {low} on.",
+            "{path}: {key} is {value!r}, it must be an integer of at least {low}.",
             path=path,
             low=1,
             key="max_length",
@@ -266,9 +269,9 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _nonsense(name: str, value: Any, path: Path, rows: int) -> CheckpointError:
+def _invalid_ids(name: str, value: Any, path: Path, rows: int) -> CheckpointError:
     return CheckpointError(
-        "{path}: {key} holds {value!r:.80}, it must be a list of ids below {rows}.",
+        "{path}: {key} is {value!r:.80}, it must be a list of ids below {rows}.",
         path=path,
         key=name,
         value=value,

@@ -1,7 +1,7 @@
-"""4-bit weights one column after the other: what rounding loses, the columns behind make good.
+"""GPTQ: quantizes columns in order; each rounding error is compensated in the columns after it.
 
-Source: Frantar et al., "GPTQ" (2022). The grid is the symmetric one of MatMulNBits; each block's
-scale is the one of a few that loses least.
+Source: Frantar et al., "GPTQ" (2022). The grid is the symmetric one of MatMulNBits; each block
+gets the candidate scale with the least loss.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 from issun.export.quantize import Quantized, pack_4, scales_4
 from issun.export.weights import Array
 
-DAMPING = 0.01  # of the mean of the Hessian's diagonal
-_SMALL = 256  # columns of a matrix that is inverted at once
-_SHRINKS = np.linspace(0.7, 1.0, 13, dtype=np.float32)  # of the scale that reaches the largest
+DAMPING = 0.01  # relative to the mean of the Hessian's diagonal
+_BASE_SIZE = 256  # up to this size the recursive inverse calls numpy
+_SHRINKS = np.linspace(0.7, 1.0, 13, dtype=np.float32)  # of the scale that clips nothing
 
 
 def hessian(inputs: Array) -> Array:
-    """X^T X / rows of a linear's inputs (rows, in), damped so that it can be inverted."""
-    found: Array = inputs.T @ inputs / np.float32(len(inputs))
-    diagonal = np.diag_indices(len(found))
-    found[diagonal] += DAMPING * found[diagonal].mean() + np.float32(1e-8)
-    return found
+    """X^T X / rows of a linear layer's inputs (rows, in), damped to be invertible."""
+    product: Array = inputs.T @ inputs / np.float32(len(inputs))
+    diagonal = np.diag_indices(len(product))
+    product[diagonal] += DAMPING * product[diagonal].mean() + np.float32(1e-8)
+    return product
 
 
-def quantize_gptq(weight: Array, second: Array, *, block: int) -> Quantized:
-    """The (out, in) `weight` in 4-bit blocks, by the (in, in) Hessian `second` of its inputs.
+def quantize_gptq(weight: Array, hess: Array, *, block: int) -> Quantized:
+    """Quantize the (out, in) `weight` to 4-bit blocks, given the (in, in) Hessian of its inputs.
 
-    The layout is `quantize_blocks`'; `weight` is used up.
+    The layout is that of `quantize_blocks`. `weight` is overwritten.
     """
     out, width = weight.shape
     blocks = -(-width // block)
-    factor = _inverse_factor(second)
+    factor = _inverse_factor(hess)
     importance = np.square(np.diag(factor)) ** np.float32(-1)
     codes = np.full((out, blocks * block), 8, np.uint8)
     scales = np.empty((out, blocks), np.float32)
@@ -54,24 +54,24 @@ def quantize_gptq(weight: Array, second: Array, *, block: int) -> Quantized:
     return Quantized(pack_4(codes.reshape(out, blocks, block)), scales)
 
 
-def _inverse_factor(second: Array) -> Array:
-    """Upper triangular U with U^T U the inverse of `second`.
+def _inverse_factor(hess: Array) -> Array:
+    """The upper triangular U for which U^T U is the inverse of `hess`.
 
-    The inverse of R, where `second` = R R^T with R upper: Cholesky's factor of the matrix read from
-    its other end. Inverting `second` itself would square the rounding errors.
+    U is the inverse of R, where `hess` = R R^T and R is upper triangular: the Cholesky factor with
+    rows and columns in reverse order. Inverting `hess` itself would square the rounding errors.
     """
-    upper = np.ascontiguousarray(_cholesky(second[::-1, ::-1])[::-1, ::-1])
+    upper = np.ascontiguousarray(_cholesky(hess[::-1, ::-1])[::-1, ::-1])
     _invert_upper(upper)
     return upper
 
 
 def _invert_upper(upper: Array) -> None:
-    """Invert an upper triangular matrix in its place, half by half.
+    """Invert an upper triangular matrix in place, recursively by halves.
 
-    A general inverse takes three times the work, and copies that set the peak of an export.
+    A general inverse needs three times the work, and copies that would set an export's peak memory.
     """
     size = len(upper)
-    if size <= _SMALL:
+    if size <= _BASE_SIZE:
         upper[:] = np.triu(np.linalg.inv(upper))
         return
     half = size // 2
@@ -80,27 +80,27 @@ def _invert_upper(upper: Array) -> None:
     upper[:half, half:] = -(upper[:half, :half] @ upper[:half, half:]) @ upper[half:, half:]
 
 
-def _cholesky(second: Array) -> Array:
-    """Cholesky's factor, with more damping where rounding asks for it; raises LinAlgError."""
-    diagonal = np.diag_indices(len(second))
-    more = DAMPING * np.float32(second[diagonal].mean())
+def _cholesky(hess: Array) -> Array:
+    """The Cholesky factor, with more damping if rounding requires it; raises LinAlgError."""
+    diagonal = np.diag_indices(len(hess))
+    damping = DAMPING * np.float32(hess[diagonal].mean())
     for times in (0, 10):
         with suppress(np.linalg.LinAlgError):
-            return _damped_cholesky(second, diagonal, times * more)
-    return _damped_cholesky(second, diagonal, 100 * more)
+            return _damped_cholesky(hess, diagonal, times * damping)
+    return _damped_cholesky(hess, diagonal, 100 * damping)
 
 
 def _damped_cholesky(
-    second: Array, diagonal: tuple[NDArray[np.intp], ...], damping: np.float32
+    hess: Array, diagonal: tuple[NDArray[np.intp], ...], damping: np.float32
 ) -> Array:
-    damped = second.copy()
+    damped = hess.copy()
     damped[diagonal] += damping
     factor: Array = np.linalg.cholesky(damped)
     return factor
 
 
 def _best_scale(part: Array, importance: Array) -> Array:
-    """For each row the scale, of some that clip a little, with the least weighted loss."""
+    """For each row the candidate scale with the least weighted loss; most candidates clip."""
     full = scales_4(part)
     best, least = full, np.full(len(part), np.inf, np.float32)
     for shrink in _SHRINKS:

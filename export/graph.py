@@ -1,6 +1,6 @@
-"""The ONNX graph of a GPT-2: one function a part, with the operators measured to be fastest.
+"""Builds the ONNX graph of a GPT-2, one method per part, from the operators measured as fastest.
 
-What each operator computes and accepts is in ONNX Runtime's docs/ContribOperators.md.
+The operators are documented in docs/ContribOperators.md of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from issun.export.builder import GraphBuilder
 from issun.export.config import ACTIVATION_FLOOR, ACTIVATIONS, GPT2Config
-from issun.export.lazy import EMBEDDING_BLOCK, LIFTED, WeightSource
-from issun.export.tape import Tape
+from issun.export.lazy import DOWN_PROJ, EMBEDDING_BLOCK, WeightSource
 
 OPSET = 21
 IR_VERSION = 10
@@ -25,18 +25,18 @@ KVScales = Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 def build_graph(
     config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None = None
 ) -> ir.Model:
-    """Build the graph over `weights`; with `kv_scales`, one pair a layer, the KV cache is int8.
+    """Build the graph; with `kv_scales`, one pair per layer, the KV cache is int8.
 
     Inputs: input_ids and position_ids int64 (batch, sequence), seqlens_k and query_seqlens int32
     (batch), total_sequence_length int32 scalar, logit_rows int64 (rows), past_key_values.{i}.key
     and .value (batch, head, capacity, head_dim). Outputs: logits float32 (rows, vocab),
-    present.{i}.key and .value, which are to be bound to the same buffers as the past.
+    present.{i}.key and .value, which must be bound to the same buffers as the past.
     """
-    return _Builder(config, weights, kv_scales).build()
+    return _GPT2Builder(config, weights, kv_scales).build()
 
 
-class _Builder(Tape):
-    """Holds the graph's inputs while its parts are laid one behind the other."""
+class _GPT2Builder(GraphBuilder):
+    """Builds the parts of the graph in order."""
 
     def __init__(
         self, config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None
@@ -77,12 +77,12 @@ class _Builder(Tape):
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="issun")
 
     def embed(self) -> ir.Value:
-        """Token and position embedding; a quantized one shares its blocks with the head."""
+        """Token and position embeddings; a quantized table is shared with the head."""
         if self.weights.precision == "float32":
             tokens = self.op("Gather", [self.weight("wte.weight"), self.input_ids])
         else:
             scales = self.op("Unsqueeze", [self.weight("wte.scale"), self.ints("last", [-1])])
-            # Rank 3 as the head has it: a reshaped copy of the blocks would cost its size again.
+            # Rank 3 as in the head: a reshaped copy would take the table's size again.
             blocks = self.op(
                 "GatherBlockQuantized",
                 [self.weight("wte.weight"), self.input_ids, scales],
@@ -104,19 +104,19 @@ class _Builder(Tape):
         return self.op("Add", [tokens, positions])
 
     def block(self, hidden: ir.Value, layer: int) -> ir.Value:
-        """One transformer block: attention and MLP, each behind a LayerNormalization.
+        """One transformer block: attention and MLP, each after a LayerNormalization.
 
-        Behind the last attention no row is read but those whose logits are asked for.
+        After the last attention only the rows in `logit_rows` are computed.
         """
         at = f"h.{layer}"
         attended = self.attention(self.layer_norm(hidden, f"{at}.ln_1"), layer)
         if layer == self.config.n_layer - 1:
-            hidden, attended = self.asked_for(hidden), self.asked_for(attended)
+            hidden, attended = self.select_rows(hidden), self.select_rows(attended)
         hidden = self.op("Add", [hidden, self.affine(attended, f"{at}.attn.c_proj")])
         return self.op("Add", [hidden, self.mlp(self.layer_norm(hidden, f"{at}.ln_2"), at)])
 
     def attention(self, x: ir.Value, layer: int) -> ir.Value:
-        """Causal attention of the new tokens over the cache, which it extends in place."""
+        """Causal attention of the new tokens over the KV cache, which is updated in place."""
         at = f"h.{layer}.attn"
         qkv = self.affine(x, f"{at}.c_attn")
         heads, width = self.config.n_head, self.config.kv_head_dim
@@ -160,7 +160,7 @@ class _Builder(Tape):
         )[0]
 
     def mlp(self, x: ir.Value, at: str) -> ir.Value:
-        """The two linears of a block with the activation between."""
+        """The MLP: up projection, activation, down projection."""
         up = self.linear(x, f"{at}.mlp.c_fc")
         operator = ACTIVATIONS[self.config.activation_function]
         if operator == "FastGelu":
@@ -169,23 +169,23 @@ class _Builder(Tape):
             active = self.op(operator, [up, *bias], domain=_MS)
         else:
             active = self.op(operator, [self.bias(up, f"{at}.mlp.c_fc")])
-        return self.affine(active, f"{at}.{LIFTED}")
+        return self.affine(active, f"{at}.{DOWN_PROJ}")
 
-    def asked_for(self, x: ir.Value) -> ir.Value:
-        """The rows of x (batch, sequence, width) whose logits are asked for: (rows, width)."""
+    def select_rows(self, x: ir.Value) -> ir.Value:
+        """The rows of x (batch, sequence, width) that `logit_rows` selects: (rows, width)."""
         return self.op("Gather", [self.op("Flatten", [x], {"axis": 2}), self.logit_rows])
 
     def head(self, hidden: ir.Value) -> ir.Value:
         """Logits of every row of `hidden`."""
-        chosen = self.layer_norm(hidden, "ln_f")
+        normed = self.layer_norm(hidden, "ln_f")
         logits = ir.val("logits", ir.DataType.FLOAT, ("rows", self.config.vocab_size))
         name = "wte" if self.config.tie_word_embeddings else "lm_head"
         if self.weights.precision == "float32":
             weight = self.weight(f"{name}.weight")
-            return self.op("Gemm", [chosen, weight], {"transB": 1}, output=logits)
+            return self.op("Gemm", [normed, weight], {"transB": 1}, output=logits)
         return self.op(
             "MatMulNBits",
-            [chosen, self.weight(f"{name}.weight"), self.weight(f"{name}.scale")],
+            [normed, self.weight(f"{name}.weight"), self.weight(f"{name}.scale")],
             self.nbits(self.config.n_embd, self.config.vocab_size, 8, EMBEDDING_BLOCK),
             domain=_MS,
             output=logits,
@@ -196,24 +196,24 @@ class _Builder(Tape):
         return self.bias(self.linear(x, name), name)
 
     def linear(self, x: ir.Value, name: str) -> ir.Value:
-        """x @ weight, the channels that are to be kept apart in float32."""
-        channels = self.weights.kept_apart(name)
+        """x @ weight, with outlier channels of x multiplied in float32."""
+        channels = self.weights.outlier_channels(name)
         if channels is None:
-            return self.rounded(x, name)
-        where = self.constant(f"{name}.channels", channels)
-        apart = self.op("Gather", [x, where], {"axis": -1})
-        exact = self.op("MatMul", [apart, self.weight(f"{name}.apart")])
-        rest = self.op("Mul", [x, self.weight(f"{name}.rest")])
-        return self.op("Add", [self.rounded(rest, name), exact])
+            return self.quantized_linear(x, name)
+        indices = self.constant(f"{name}.outlier_channels", channels)
+        outliers = self.op("Gather", [x, indices], {"axis": -1})
+        exact = self.op("MatMul", [outliers, self.weight(f"{name}.outlier_weight")])
+        inliers = self.op("Mul", [x, self.weight(f"{name}.inlier_mask")])
+        return self.op("Add", [self.quantized_linear(inliers, name), exact])
 
-    def rounded(self, x: ir.Value, name: str) -> ir.Value:
-        """x @ weight in the precision of the bundle; int4 adds the bias, else `bias` does."""
+    def quantized_linear(self, x: ir.Value, name: str) -> ir.Value:
+        """x @ weight in the linear layer's precision; int4 also adds the bias (see `bias`)."""
         weight, kind = self.weight(f"{name}.weight"), self.weights.kind(name)
         if kind == "float32":
             return self.op("MatMul", [x, weight])
         scale = self.weight(f"{name}.scale")
         if kind == "int8":
-            return self.rowwise_int8(x, weight, scale, lifted=name.endswith(LIFTED))
+            return self.int8_linear(x, weight, scale, shifted=name.endswith(DOWN_PROJ))
         width, out = self.weights.linear_shape(f"{name}.weight")
         return self.op(
             "MatMulNBits",
@@ -222,15 +222,15 @@ class _Builder(Tape):
             domain=_MS,
         )
 
-    def rowwise_int8(
-        self, x: ir.Value, weight: ir.Value, scale: ir.Value, *, lifted: bool
+    def int8_linear(
+        self, x: ir.Value, weight: ir.Value, scale: ir.Value, *, shifted: bool
     ) -> ir.Value:
-        """u8 x s8 with every row of x quantized by itself: results do not depend on the batch.
+        """u8 x s8 with one activation scale per row, so that results do not depend on the batch.
 
-        What comes out of an activation function is `lifted` above zero, where all 255 steps are of
-        use and not half of them; the bias takes that back.
+        GELU outputs are quantized asymmetrically: `shifted` adds a constant that makes them
+        non-negative, so that all 255 steps are used. The folded bias subtracts it again.
         """
-        if lifted:
+        if shifted:
             x = self.op("Add", [x, self.scalar("floor", np.float32(ACTIVATION_FLOOR))])
             peak = self.op("ReduceMax", [x, self.ints("last", [-1])], {"keepdims": 1})
             step, zero = self.scalar("fine", np.float32(1 / 255)), self.scalar("low", np.uint8(0))
@@ -246,12 +246,12 @@ class _Builder(Tape):
         return self.op("Mul", [product, peak])
 
     def bias(self, x: ir.Value, name: str) -> ir.Value:
-        """x + bias, unless the operator of `linear` has added it."""
+        """x + bias, unless the operator of `linear` has added it already."""
         kind = self.weights.kind(name)
         if kind == "int4":
             return x
-        lifted = kind == "int8" and name.endswith(LIFTED)
-        part = "lowered" if lifted else "bias"
+        shifted = kind == "int8" and name.endswith(DOWN_PROJ)
+        part = "folded_bias" if shifted else "bias"
         return self.op("Add", [x, self.weight(f"{name}.{part}")])
 
     def layer_norm(self, x: ir.Value, name: str) -> ir.Value:
@@ -263,5 +263,5 @@ class _Builder(Tape):
         )
 
     def nbits(self, width: int, out: int, bits: int, block: int) -> dict[str, int]:
-        # accuracy_level 4 is the int8 kernel: without it 8-bit weights are 90 times slower.
+        # accuracy_level 4 selects the int8 kernel, 90 times faster for 8-bit weights.
         return {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": 4}

@@ -1,4 +1,4 @@
-"""A local folder or a hub id -> a local folder with just the files that an export needs."""
+"""Resolves a local folder or a hub id to a local folder with the files that an export needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The checkpoint's folder, and how it is named in the manifest."""
+    """The checkpoint's folder, and its name and revision for the manifest."""
 
     folder: Path
     name: str
@@ -31,11 +31,12 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What is wanted of a hub's repository.
+class _Selection:
+    """Which files of a hub repository to download.
 
-    `choose` picks files from the names of all, `check` sees the folder with the small ones of them
-    before the others come, and `probes` are files of which one is in the cache if anything is.
+    `choose` selects from all file names. `check` validates the folder after the small files are
+    there and before the large ones are downloaded. If anything of the repository is in the local
+    cache, one of `probes` is.
     """
 
     choose: Callable[[list[str]], list[str]]
@@ -50,35 +51,35 @@ def locate(
     token: str | None = None,
     check: Callable[[Path], None] = lambda folder: None,
 ) -> Located:
-    """Find the checkpoint `source`: a folder, else a hub id, which is downloaded with progress.
+    """Find the checkpoint `source`: a folder, else a hub id, which is downloaded.
 
-    Before the weights are downloaded, `check` may refuse the folder with all else. Raises
-    CheckpointError when there is neither, for an adapter on the hub, or when the hub cannot be
-    reached and nothing is in its cache; and what `check` raises.
+    `check` is called with the folder before the weights are downloaded, and may raise. Raises
+    CheckpointError if `source` is neither, is an adapter on the hub, or cannot be downloaded and is
+    not in the local cache; and what `check` raises.
     """
 
     def check_small(folder: Path, names: list[str]) -> None:
         refuse_adapter(folder, names, name=source)
         check(folder)
 
-    wanted = _Wanted(needed_files, check_small, ("config.json", ADAPTER_CONFIG))
-    return _locate(source, wanted, revision, token)
+    selection = _Selection(needed_files, check_small, ("config.json", ADAPTER_CONFIG))
+    return _locate(source, selection, revision, token)
 
 
 def locate_tokenizer(source: str, *, token: str | None = None) -> Located:
-    """Find the tokenizer `source`: a folder, else a hub id, of which a few small files come.
+    """Find the tokenizer `source`: a folder, else a hub id, from which only its files are fetched.
 
-    Raises CheckpointError as `locate`, and where there is no SentencePiece file.
+    Raises CheckpointError as `locate` does, and if there is no SentencePiece file.
     """
 
     def choose(names: list[str]) -> list[str]:
         return [sentencepiece_file(source, names), *(n for n in TOKENIZER_CONFIGS if n in names)]
 
-    wanted = _Wanted(choose, lambda folder, names: None, TOKENIZER_FILES)
-    return _locate(source, wanted, None, token)
+    selection = _Selection(choose, lambda folder, names: None, TOKENIZER_FILES)
+    return _locate(source, selection, None, token)
 
 
-def _locate(source: str, wanted: _Wanted, revision: str | None, token: str | None) -> Located:
+def _locate(source: str, selection: _Selection, revision: str | None, token: str | None) -> Located:
     folder = user_path(source)
     if folder.exists():
         if not folder.is_dir():
@@ -88,16 +89,16 @@ def _locate(source: str, wanted: _Wanted, revision: str | None, token: str | Non
         return Located(folder, folder.resolve().name, None)
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise CheckpointError(
-            "There is no folder {source}, and it is no hub id (owner/name).", source=source
+            "There is no folder {source}, and it is not a hub id (owner/name).", source=source
         )
-    return _download(source, wanted, revision, token)
+    return _download(source, selection, revision, token)
 
 
-def _download(repo: str, wanted: _Wanted, revision: str | None, token: str | None) -> Located:
+def _download(repo: str, selection: _Selection, revision: str | None, token: str | None) -> Located:
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache  # noqa: PLC0415
 
     def get(names: list[str]) -> Path:
-        # By its name and not as info.sha: the cache then knows the name, too, without the hub.
+        # By revision name, not info.sha: the cache then also resolves the name when offline.
         patterns = [_literal(name) for name in names]
         return Path(
             snapshot_download(repo, revision=revision, token=token, allow_patterns=patterns)
@@ -106,9 +107,9 @@ def _download(repo: str, wanted: _Wanted, revision: str | None, token: str | Non
     try:
         info = HfApi().model_info(repo, revision=revision, token=token)
         names = [s.rfilename for s in info.siblings or []]
-        needed = wanted.choose(names)
+        needed = selection.choose(names)
         folder = get([name for name in needed if _SMALL.fullmatch(name)])
-        wanted.check(folder, names)
+        selection.check(folder, names)
         folder = get(needed)
         return Located(folder, repo, folder.name)
     except IssunError:
@@ -116,28 +117,28 @@ def _download(repo: str, wanted: _Wanted, revision: str | None, token: str | Non
     except Exception as error:  # each version of the hub library has its own network errors
         if (refusal := _refusal(error)) is not None:
             raise CheckpointError(
-                "The hub refuses {repo} at {revision}: {reason}",
+                "The hub refused {repo} at revision {revision}: {reason}",
                 repo=repo,
                 revision=revision or "main",
                 reason=refusal,
             ) from error
         network = error
-    # snapshot_download would miss the files that were left out on purpose.
-    probes = (try_to_load_from_cache(repo, name, revision=revision) for name in wanted.probes)
-    kept = next((path for path in probes if isinstance(path, str)), None)
-    if kept is None:
+    # Offline, snapshot_download would fail because the repository was never downloaded completely.
+    probes = (try_to_load_from_cache(repo, name, revision=revision) for name in selection.probes)
+    cached = next((path for path in probes if isinstance(path, str)), None)
+    if cached is None:
         raise CheckpointError(
-            "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is not "
-            "in the hub's local cache: connect once, or name a folder.",
+            "There is no folder {repo}, the hub cannot be reached ({reason}), and the model is "
+            "not in the hub's local cache: go online once, or name a folder.",
             repo=repo,
             reason=_first_line(network),
         ) from network
-    folder = Path(kept).parent
+    folder = Path(cached).parent
     return Located(folder, repo, folder.name)
 
 
 def needed_files(names: list[str]) -> list[str]:
-    """Of a repository's files those that an export reads: one form of the weights, never both."""
+    """The files of a repository that an export reads, with the weights in one format only."""
     top = [name for name in names if "/" not in name]
     weights: list[str] = []
     for whole, index, shards in (
@@ -154,7 +155,7 @@ def needed_files(names: list[str]) -> list[str]:
 
 
 def _refusal(error: Exception) -> str | None:
-    """What the hub said, when it answered and the answer was no."""
+    """Why the hub refused the request; None if it did not answer."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if status is None or status >= 500:

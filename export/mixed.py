@@ -1,4 +1,4 @@
-"""Each linear in the cheapest precision that keeps a promise: a size, or a divergence."""
+"""Mixed precision: chooses each linear layer's precision for a size or an error limit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from issun.export.errors import CheckpointError
 from issun.export.lazy import LINEAR_BLOCK, PRECISIONS, Kind
-from issun.export.sensitivity import Moves
+from issun.export.sensitivity import Sensitivities
 
 _LADDER: tuple[Kind, ...] = ("int4", "int8", "float32")
 
 
 def linear_bytes(width: int, out: int, kind: Kind) -> int:
-    """What a linear's weight takes on disk, scales included."""
+    """Bytes of a linear layer's weight on disk, scales included."""
     if kind == "float32":
         return 4 * width * out
     if kind == "int8":
@@ -23,52 +23,57 @@ def linear_bytes(width: int, out: int, kind: Kind) -> int:
     return out * blocks * (LINEAR_BLOCK // 2 + 4)
 
 
-def choose(
-    moves: Moves, shapes: Mapping[str, tuple[int, int]], *, most: float, room: int | None = None
+def choose_precisions(
+    sensitivities: Sensitivities,
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    max_error: float,
+    extra_bytes: int | None = None,
 ) -> dict[str, Kind]:
-    """All linears in 4 bits, then better where that takes away most for its bytes.
+    """Start with int4 everywhere, and raise the precision where a byte reduces the error most.
 
-    It ends when all of them together move no more than `most`, or when nothing fits any more into
-    `room` bytes more than all in 4 bits take.
+    Stops when the sum of the sensitivities is at most `max_error`, or when no further step fits
+    into `extra_bytes` beyond the size of int4 everywhere.
     """
-    kinds: dict[str, Kind] = dict.fromkeys(moves, _LADDER[0])
-    left = sum(found["int4"] for found in moves.values())
+    kinds: dict[str, Kind] = dict.fromkeys(sensitivities, _LADDER[0])
+    error = sum(by_kind["int4"] for by_kind in sensitivities.values())
     steps = [
         step
-        for name in moves
-        for step in [_step(moves[name], shapes[name], name, "int4")]
+        for name in sensitivities
+        for step in [_step(sensitivities[name], shapes[name], name, "int4")]
         if step is not None
     ]
     heapq.heapify(steps)
-    while steps and left > most:
+    while steps and error > max_error:
         _, name, kind, gain, size = heapq.heappop(steps)
-        if room is not None and size > room:
+        if extra_bytes is not None and size > extra_bytes:
             continue
-        kinds[name], left = kind, left - gain
-        room = None if room is None else room - size
-        if (step := _step(moves[name], shapes[name], name, kind)) is not None:
+        kinds[name], error = kind, error - gain
+        extra_bytes = None if extra_bytes is None else extra_bytes - size
+        if (step := _step(sensitivities[name], shapes[name], name, kind)) is not None:
             heapq.heappush(steps, step)
     return kinds
 
 
 def _step(
-    moved: Mapping[Kind, float], shape: tuple[int, int], name: str, now: Kind
+    sensitivity: Mapping[Kind, float], shape: tuple[int, int], name: str, current: Kind
 ) -> tuple[float, str, Kind, float, int] | None:
-    """The next better precision: (-gain a byte, linear, precision, gain, bytes)."""
-    better = dict(pairwise(_LADDER)).get(now)
+    """The next higher precision: (-gain per byte, layer, precision, gain, bytes)."""
+    better = dict(pairwise(_LADDER)).get(current)
     if better is None:
         return None
-    gain = moved[now] - moved.get(better, 0.0)
-    size = linear_bytes(*shape, better) - linear_bytes(*shape, now)
+    gain = sensitivity[current] - sensitivity.get(better, 0.0)
+    size = linear_bytes(*shape, better) - linear_bytes(*shape, current)
     # A narrow linear's padded 4-bit block may be as large as its 8 bits, or larger.
     return -gain / max(size, 1), name, better, gain, size
 
 
 def check_budget(budget: int, least: int) -> int:
-    """How many bytes a budget leaves beyond all linears in 4 bits; raises CheckpointError."""
+    """The bytes of `budget` beyond `least`, the size of int4 everywhere; raises CheckpointError."""
     if budget < least:
         raise CheckpointError(
-            "All in 4 bits takes {least:,.0f} MB, more than the budget of {budget:,.0f} MB.",
+            "The model needs {least:,.0f} MB with all linear layers in int4, more than the budget "
+            "of {budget:,.0f} MB.",
             least=least / 1e6,
             budget=budget / 1e6,
         )
@@ -76,6 +81,6 @@ def check_budget(budget: int, least: int) -> int:
 
 
 def describe(kinds: Mapping[str, Kind]) -> str:
-    """How many linears have which precision."""
+    """How many linear layers have each precision."""
     counted = ((kind, list(kinds.values()).count(kind)) for kind in reversed(PRECISIONS))
-    return ", ".join(f"{kind} for {count} linears" for kind, count in counted if count)
+    return ", ".join(f"{kind} for {count} linear layers" for kind, count in counted if count)

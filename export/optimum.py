@@ -1,4 +1,4 @@
-"""The reference route: the graph as Optimum exports it, quantized by ONNX Runtime's own tool."""
+"""The reference route: exported by Optimum, quantized by ONNX Runtime's own tool."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _PAGE = 4096
 
 
 class OptimumRoute:
-    """Exports with Optimum into a temporary folder, and writes the result as issun lays it out."""
+    """Exports with Optimum to a temporary folder, and writes the result in issun's layout."""
 
     def __init__(self, checkpoint: Checkpoint, options: ExportOptions) -> None:
-        """Raises MissingExtraError where torch, transformers or Optimum is not installed."""
+        """Raises MissingExtraError if torch, transformers or Optimum is not installed."""
         if not all(map(_is_installed, _NEEDED)):
             raise MissingExtraError(
-                "The Optimum route needs torch, transformers and optimum-onnx: "
-                "`pip install 'issun[optimum]'`."
+                "--via optimum needs torch, transformers and optimum-onnx: `pip install "
+                "'issun[optimum]'`."
             )
         self._checkpoint, self._precision = checkpoint, options.precision
 
     def disk_bytes(self) -> int:
-        """Twice the float32 weights: Optimum's files lie beside what is written from them."""
+        """Twice the float32 weights: Optimum's files exist until the bundle is written."""
         return 2 * self._float32_bytes()
 
     def write(self, folder: Path, progress: Progress) -> Written:
-        """Write `model.onnx` and its data; raises CheckpointError when Optimum fails."""
+        """Write `model.onnx` and its data; raises CheckpointError if Optimum fails."""
         with TemporaryDirectory(dir=folder, prefix="optimum.") as work:
             try:
                 with _quiet():
                     path = self._export(Path(work), progress)
             except (CheckpointError, OSError):
                 raise
-            except Exception as error:  # torch and Optimum raise whatever they met
+            except Exception as error:  # torch and Optimum raise errors of many types
                 raise CheckpointError(
                     "Optimum cannot export {folder}: {reason}",
                     folder=self._checkpoint.folder,
@@ -62,7 +62,7 @@ class OptimumRoute:
         return Written({"float32": MODEL}, _describe(self._precision))
 
     def _export(self, work: Path, progress: Progress) -> Path:
-        """The graph file in `work` in the wanted precision."""
+        """Export to `work` in the requested precision; returns the graph file."""
         total = self._float32_bytes()
         progress("optimum", 0, total)
         path = self._export_float32(work)
@@ -79,10 +79,10 @@ class OptimumRoute:
 
         disable_progress_bar()
         model = load_torch(self._checkpoint)
-        # With accelerate installed Optimum would merge a tied head with the embedding, and the
-        # quantizer would leave it out.
+        # If accelerate is installed, Optimum merges a tied head with the embedding, and the
+        # quantizer then skips the head.
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-        # Optimum would take a tokenizer from here, one that may not load: an empty folder has none.
+        # Optimum loads a tokenizer from this path, which may fail: an empty folder has none.
         model.config._name_or_path = str(work)
         onnx_export_from_model(
             model.eval(), work / "float32", task="text-generation-with-past", do_validation=False
@@ -98,9 +98,9 @@ class OptimumRoute:
 
 
 def _quantize(path: Path) -> Path:
-    """Dynamic int8 with a scale per output channel; raises CheckpointError when a Gemm is left.
+    """Dynamic int8 with one scale per output channel; raises CheckpointError if a Gemm remains.
 
-    The embedding stays float32: the tool has only one scale for the whole of it.
+    The embedding stays float32, because the tool supports only one scale for the whole table.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def _quantize(path: Path) -> Path:
     quantize_dynamic(
         path,
         quantized,
-        # torch makes each Conv1D of GPT-2 a Gemm, which a list of just MatMul would leave out.
+        # torch exports GPT-2's Conv1D as Gemm, so a list of MatMul alone would skip them.
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
         weight_type=QuantType.QInt8,
@@ -117,7 +117,7 @@ def _quantize(path: Path) -> Path:
     left = [node.name for node in ir.load(quantized).graph if node.op_type == "Gemm"]
     if left:
         raise CheckpointError(
-            "ONNX Runtime's quantizer has left {count} linears in float32: {names}.",
+            "ONNX Runtime's quantizer left {count} linear layers in float32: {names}.",
             count=len(left),
             names=", ".join(map(str, left[:8])),
         )
@@ -125,13 +125,13 @@ def _quantize(path: Path) -> Path:
 
 
 def _lay_out(model: ir.Model, folder: Path, progress: Progress) -> None:
-    """Write the graph and one data file to `folder`, a tensor at a time."""
-    # Both tools move constants to their data files, too; onnx_ir moves on initializers only.
+    """Write the graph and one data file to `folder`, one tensor at a time."""
+    # Both tools also store constants in their data files; onnx_ir rewrites initializers only.
     LiftConstantsToInitializersPass(size_limit=0)(model)
     weights = [v.const_value for v in model.graph.initializers.values() if v.const_value]
     total, done = sum(tensor.nbytes for tensor in weights), 0
 
-    def wrote(tensor: ir.TensorProtocol, _: object) -> None:
+    def report(tensor: ir.TensorProtocol, _: object) -> None:
         nonlocal done
         progress("write", done, total)
         done += tensor.nbytes
@@ -141,7 +141,7 @@ def _lay_out(model: ir.Model, folder: Path, progress: Progress) -> None:
         folder / MODEL,
         external_data=DATA,
         size_threshold_bytes=_INLINE_BYTES,
-        callback=wrote,
+        callback=report,
         alignment=_PAGE,
         align_threshold=0,
     )
@@ -164,7 +164,7 @@ def _is_installed(name: str) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's and Optimum's notices off the terminal, and standard output clean."""
+    """Suppress the notices of torch and Optimum, and redirect their output to standard error."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What an export is asked for, and what a route of it must do."""
+"""Options of an export, and the interface of an export route."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Via = Literal["issun", "optimum"]
 
 
 class Progress(Protocol):
-    """Is told how far an export is."""
+    """A callback that reports the progress of an export."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` bytes of the stage with this name."""
+        """`done` of `total` bytes of `stage` are finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What a bundle is to be; raises ParameterError for what cannot be made."""
+    """Options of an export; raises ParameterError for unsupported values and combinations."""
 
     precision: Kind = "int8"
     kv_cache: KVCacheType = "float32"
     via: Via = "issun"
-    calibrate: Path | None = None  # a text; the shipped one by default
+    calibrate: Path | None = None  # a text file; the shipped text by default
     gptq: bool = False
-    budget: int | None = None  # bytes of the weights; each linear gets what fits it best
-    max_kl: float | None = None  # nats; each linear gets the cheapest that keeps it
+    budget: int | None = None  # bytes of the weights; the most accurate mixed precision that fits
+    max_kl: float | None = None  # nats; the smallest mixed precision within this divergence
     template: Path | None = None
-    tokenizer: str | Path | None = None  # another folder or hub id that has it
+    tokenizer: str | Path | None = None  # a folder or hub id, if not the checkpoint's own
     force: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown names and combinations."""
+        """Raise ParameterError for invalid values."""
         for name, value, known in (
             ("precision", self.precision, PRECISIONS),
             ("kv_cache", self.kv_cache, KV_CACHE_TYPES),
@@ -46,49 +46,51 @@ class ExportOptions:
         ):
             check_choice(name, value, known)
         if self.budget is not None and self.max_kl is not None:
-            raise ParameterError("Give a budget or a largest divergence, not both.")
+            raise ParameterError("Give either a budget or max_kl, not both.")
         if self.max_kl is not None and not 0 < self.max_kl < math.inf:
             raise ParameterError("max_kl is {value}, it must be above 0.", value=self.max_kl)
         if self.mixed and (self.gptq or self.via == "optimum"):
-            raise ParameterError("A budget or a largest divergence is for issun's own rounding.")
+            raise ParameterError("A budget or max_kl cannot be combined with GPTQ or Optimum.")
         if self.gptq and self.precision != "int4":
-            raise ParameterError("GPTQ is for int4, not for {value}.", value=self.precision)
+            raise ParameterError(
+                "GPTQ needs the precision int4, not {value}.", value=self.precision
+            )
         if self.calibrate and not self.calibrates:
             raise ParameterError(
-                "There is nothing to calibrate: that is for int8, int4 and the int8 KV cache of "
-                "issun's own route."
+                "There is nothing to calibrate: calibration is for int8, int4 and an int8 KV "
+                "cache, without Optimum."
             )
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
             raise ParameterError(
-                "The Optimum route makes float32 and int8 with a float32 KV cache, not {value}.",
+                "Optimum supports float32 and int8 with a float32 KV cache, not {value}.",
                 value="int4" if self.precision == "int4" else "an int8 KV cache",
             )
 
     @property
     def mixed(self) -> bool:
-        """True where each linear gets a precision of its own; `precision` says nothing then."""
+        """True if each linear layer gets its own precision; `precision` is then ignored."""
         return self.budget is not None or self.max_kl is not None
 
     @property
     def calibrates(self) -> bool:
-        """True where something is fitted to a text."""
+        """True if the export needs a calibration text."""
         exact = (self.precision, self.kv_cache) == ("float32", "float32")
         return self.via == "issun" and (self.mixed or not exact)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a route has written: the graph of each KV cache type, and the precision by part."""
+    """The written graph for each KV cache type, and the precision for the manifest."""
 
     graphs: dict[KVCacheType, str]
     precision: PrecisionInfo
 
 
 class Route(Protocol):
-    """A way from checkpoint to graph files."""
+    """A way to export a checkpoint to graph files."""
 
     def disk_bytes(self) -> int:
-        """Disk space that the writing needs at its peak."""
+        """Disk space that an export needs at its peak."""
 
     def write(self, folder: Path, progress: Progress) -> Written:
         """Write the graphs and their data to `folder`."""

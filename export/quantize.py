@@ -1,4 +1,4 @@
-"""Float weights -> 8-bit and 4-bit integers with scales; numpy, a part of a tensor at a time."""
+"""Quantizes float weights to 8-bit and 4-bit integers with scales, in numpy and in chunks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Rows = Callable[[int, int], Array]
 
-_CHUNK_VALUES = 1 << 21  # 8 MiB of float32 in work at once
+_CHUNK_VALUES = 1 << 21  # 8 MiB of float32 at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """Integers and their scales, in the layout that the operator wants."""
+    """Integers and their scales, in the layout of the ONNX operator."""
 
     values: NDArray[np.int8] | NDArray[np.uint8]
     scales: Array
 
 
 def quantize_columns(weight: Array) -> Quantized:
-    """int8 with one scale per output channel: w ~ values * scales.
+    """Quantize to int8 with one scale per output channel: w ~ values * scales.
 
-    `weight` is (in, out), and so are the values; scales are (out,). No value is -128, so that the
-    range is symmetric.
+    `weight` and the values are (in, out), scales are (out,). The range is symmetric: -127 to 127.
     """
     step = max(1, _CHUNK_VALUES // weight.shape[1])
     peak = np.zeros(weight.shape[1], np.float32)
@@ -40,13 +39,12 @@ def quantize_columns(weight: Array) -> Quantized:
 
 
 def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int) -> Quantized:
-    """Symmetric blocks along the input axis, as MatMulNBits stores them.
+    """Quantize to symmetric blocks along the input axis, in the layout of MatMulNBits.
 
-    A weight is about (value - zero) * scale.
-
-    `rows(start, stop)` gives rows of the (out, in) weight of the given `shape`. Values are uint8
-    (out, blocks, block * bits / 8), the low half of a byte first, zero is 128 or 8; scales are
-    (out, blocks). A width that `block` does not divide is padded with zeros.
+    `rows(start, stop)` returns rows of the weight, whose `shape` is (out, in). A weight is
+    approximately (value - zero) * scale, with zero 128 for 8 bits and 8 for 4 bits. Values are
+    uint8 (out, blocks, block * bits / 8), the low half of a byte first; scales are (out, blocks).
+    The last block is padded with zeros.
     """
     out, width = shape
     blocks = -(-width // block)
@@ -57,8 +55,8 @@ def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int
         part = rows(start, min(start + step, out))
         if width % block:
             part = np.pad(part, [(0, 0), (0, -width % block)])
-        # A view of a transposed weight stays one: what lies together in memory is worked on
-        # together, and the bytes that come out are all that is transposed.
+        # A transposed weight stays a view: computing in its memory order and transposing only the
+        # resulting bytes is faster.
         grouped = part.reshape(len(part), blocks, block)
         where = slice(start, start + len(part))
         encode = _encode_8 if bits == 8 else _encode_4
@@ -81,32 +79,32 @@ def _encode_4(grouped: Array) -> tuple[NDArray[np.uint8], Array]:
 
 
 def scales_4(grouped: Array) -> Array:
-    """Scales over the last axis: the largest magnitude, with its sign, becomes exactly -8 steps."""
+    """Scales over the last axis that map the value of largest magnitude to exactly -8."""
     most, least = grouped.max(axis=-1), grouped.min(axis=-1)
     return _nonzero(np.where(most > -least, most, least) / np.float32(-8))
 
 
 def pack_4(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two codes from 0 to 15 a byte, the low half first."""
+    """Pack two 4-bit codes into each byte, the low half first."""
     packed: NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
     return packed
 
 
 def _nonzero(scales: Array) -> Array:
-    # All-zero weights need any scale but zero; tiny ones must not overflow the division.
+    # Any scale but zero works for all-zero weights; a tiny scale would overflow the division.
     tiny = np.float32(1e-30)
     safe: Array = np.where(np.abs(scales) < tiny, tiny, scales).astype(np.float32)
     return safe
 
 
 def dequantize_columns(quantized: Quantized) -> Array:
-    """The (in, out) weight that `quantize_columns` stands for."""
+    """The inverse of `quantize_columns`: the (in, out) weight."""
     weight: Array = quantized.values.astype(np.float32) * quantized.scales
     return weight
 
 
 def dequantize_blocks(quantized: Quantized, *, bits: int, width: int) -> Array:
-    """The (out, width) weight that `quantize_blocks` stands for."""
+    """The inverse of `quantize_blocks`: the (out, width) weight."""
     stored = quantized.values
     codes = stored.astype(np.float32)
     if bits == 4:
@@ -118,8 +116,8 @@ def dequantize_blocks(quantized: Quantized, *, bits: int, width: int) -> Array:
     return weight
 
 
-def round_rows(x: Array, block: int | None = None) -> Array:
-    """Activations as the operators round them: 8 bits a row, or a block of each row."""
+def fake_quantize_rows(x: Array, block: int | None = None) -> Array:
+    """Quantize activations to 8 bits per row or block, as the operators do, and dequantize them."""
     rows, width = x.shape
     size = block or width
     padded = np.pad(x, [(0, 0), (0, -width % size)]).reshape(rows, -1, size)
@@ -128,9 +126,9 @@ def round_rows(x: Array, block: int | None = None) -> Array:
     return rounded
 
 
-def round_lifted(x: Array, floor: float) -> Array:
-    """Activations that are never below -`floor` as int8 linears round them: 255 steps a row."""
-    lifted = x + np.float32(floor)
-    step = _nonzero(lifted.max(axis=-1, keepdims=True) / np.float32(255))
-    rounded: Array = np.rint(lifted / step) * step - np.float32(floor)
+def fake_quantize_shifted(x: Array, floor: float) -> Array:
+    """Like `fake_quantize_rows` for activations of at least -`floor`, with 255 steps per row."""
+    shifted = x + np.float32(floor)
+    step = _nonzero(shifted.max(axis=-1, keepdims=True) / np.float32(255))
+    rounded: Array = np.rint(shifted / step) * step - np.float32(floor)
     return rounded

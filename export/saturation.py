@@ -1,6 +1,6 @@
-"""Writes runtime/saturation.onnx, the tiny graph with which the runtime asks the CPU for its sums.
+"""Generates runtime/saturation.onnx, which tells the runtime if int8 sums saturate on this CPU.
 
-`python -m issun.export.saturation` writes it again; a test compares the committed file with it.
+Run `python -m issun.export.saturation` to write it; a test checks that the committed file matches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ROWS, DEPTH, COLUMNS = 4, 64, 16
 
 
 def saturation_graph() -> ir.Model:
-    """A u8 (4, 64) input times an int8 matrix of 127: pairs of products overflow 16 bits."""
+    """A u8 (4, 64) input times an int8 matrix of 127s: sums of two products overflow 16 bits."""
     tape = ir.tape.Tape()
     values = ir.val("values", ir.DataType.UINT8, (ROWS, DEPTH))
     sums = ir.val("sums", ir.DataType.INT32, (ROWS, COLUMNS))

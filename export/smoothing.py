@@ -1,8 +1,8 @@
-"""Evens out the channels that go into a linear: exact in float32, kinder to 8 and 4 bits.
+"""SmoothQuant: evens out the input channels of linear layers, which is exact in float32.
 
-A factor a channel is divided out of what comes before (LayerNormalization's weight and bias, or the
-values of attention) and multiplied into the rows of the weight behind. Source: Xiao et al.,
-"SmoothQuant" (2022); here the strength is chosen for each linear by the error of its output.
+Each channel's factor divides the layer before (the weight and bias of LayerNormalization, or the
+attention values) and multiplies the rows of the linear layer's weight. Source: Xiao et al.,
+"SmoothQuant" (2022); here the strength is chosen for each linear layer by its output error.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from issun.export.forward import Get, Seen
+from issun.export.forward import BlockActivations, GetTensor
 from issun.export.weights import Array, Tensor
 
-STRENGTHS = (0.35, 0.5, 0.65, 0.8)  # 0 evens out the weights alone, 1 the activations
+STRENGTHS = (0.35, 0.5, 0.65, 0.8)  # alpha: 0 evens out the weights only, 1 the activations only
 
-# Inputs (rows, in) and a weight (in, out) -> the squared error of their product once quantized.
-Error = Callable[[Array, Array], float]
+# Inputs (rows, in) and a weight (in, out) -> the squared error of their quantized product.
+Loss = Callable[[Array, Array], float]
 
-_ROWS, _COLUMNS = 256, 256  # of inputs and weight, on which a strength is tried
-
+_ROWS, _COLUMNS = 256, 256  # sample of inputs and weight on which strengths are compared
 
 _PARTS = (
     *("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"),
@@ -31,14 +30,14 @@ _PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """What one block's channels are divided by, each (n_embd,)."""
+    """The smoothing factors of one block, each (n_embd,)."""
 
-    attention: Array  # in front of attn.c_attn
-    value: Array  # in front of attn.c_proj
-    mlp: Array  # in front of mlp.c_fc
+    attention: Array  # for the inputs of attn.c_attn
+    value: Array  # for the inputs of attn.c_proj
+    mlp: Array  # for the inputs of mlp.c_fc
 
     def apply(self, name: str, array: Array) -> Array:
-        """The block's tensor `name` with the factors in it."""
+        """The block's tensor `name` after smoothing."""
         width = len(self.value)
         match name:
             case "ln_1.weight" | "ln_1.bias":
@@ -56,13 +55,13 @@ class Factors:
         return array
 
     def divide(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The inputs of the block's linears by name, as they are with factors in the weights."""
+        """The inputs of the block's linear layers by name, after smoothing."""
         own = {"attn.c_attn": self.attention, "attn.c_proj": self.value, "mlp.c_fc": self.mlp}
         return {name: rows / own[name] if name in own else rows for name, rows in inputs.items()}
 
 
 class SmoothedTensor(Tensor):
-    """A stored tensor with its block's factors in it."""
+    """A stored tensor after smoothing."""
 
     def __init__(self, stored: Tensor, part: str, factors: Factors) -> None:
         super().__init__(stored.name, stored.shape, stored.dtype)
@@ -74,7 +73,7 @@ class SmoothedTensor(Tensor):
 
 
 def smoothed(tensors: Mapping[str, Tensor], layer: int, factors: Factors) -> dict[str, Tensor]:
-    """The tensors of block number `layer` that get factors, with these in them."""
+    """The tensors of block `layer` that smoothing changes, with the factors applied."""
     return {
         name: SmoothedTensor(tensors[name], part, factors)
         for part in _PARTS
@@ -82,39 +81,39 @@ def smoothed(tensors: Mapping[str, Tensor], layer: int, factors: Factors) -> dic
     }
 
 
-def find_factors(seen: Seen, get: Get, error: Error) -> Factors:
-    """The factors of a block that has seen some text; `get` gives its tensors by name."""
+def find_factors(activations: BlockActivations, get: GetTensor, loss: Loss) -> Factors:
+    """The best factors for a block's activations; `get` returns its tensors by name."""
 
     def best(name: str) -> Array:
-        return _best(seen.inputs[name], get(f"{name}.weight"), error)
+        return _best(activations.inputs[name], get(f"{name}.weight"), loss)
 
     return Factors(best("attn.c_attn"), best("attn.c_proj"), best("mlp.c_fc"))
 
 
 def sample(inputs: Array, weight: Array) -> tuple[Array, Array]:
-    """Some rows of the inputs and some columns of the weight: each is quantized by itself."""
+    """Some rows of the inputs and some columns of the weight, all quantized independently."""
     rows, columns = -(-len(inputs) // _ROWS), -(-weight.shape[1] // _COLUMNS)
     return inputs[::rows], np.ascontiguousarray(weight[:, ::columns])
 
 
-def _best(inputs: Array, weight: Array, error: Error) -> Array:
-    """The factor of each channel that leaves the least error; 1 where none does better."""
+def _best(inputs: Array, weight: Array, loss: Loss) -> Array:
+    """The channels' factors with the least loss; ones if no strength improves it."""
     inputs = inputs.reshape(-1, inputs.shape[-1])
     peaks = np.abs(inputs).max(axis=0)
-    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1))  # a copy would be 67 MB
-    rows, some = sample(inputs, weight)
-    chosen = np.ones(len(weight), np.float32)
-    least = error(rows, some)
+    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1))  # np.abs would copy 67 MB
+    rows, columns = sample(inputs, weight)
+    best = np.ones(len(weight), np.float32)
+    least = loss(rows, columns)
     for strength in STRENGTHS:
         factor = _factor(peaks, largest, strength)
-        found = error(rows / factor, some * factor[:, None])
-        if found < least:
-            chosen, least = factor, found
-    return chosen
+        value = loss(rows / factor, columns * factor[:, None])
+        if value < least:
+            best, least = factor, value
+    return best
 
 
 def _factor(peaks: Array, largest: Array, strength: float) -> Array:
-    """Channels that are never used, or that nothing is made of, are left as they are."""
+    """peaks^strength / largest^(1 - strength), normalized; 1 for channels that are all zero."""
     used = (peaks > 1e-12) & (largest > 1e-12)
     logs = np.zeros(len(peaks))
     logs[used] = strength * np.log(peaks[used]) - (1 - strength) * np.log(largest[used])

@@ -1,10 +1,10 @@
-"""What a user names -> an open checkpoint, perhaps with the tokenizer of another one."""
+"""Opens the checkpoint that a user names, optionally with the tokenizer of another one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from issun.export.checkpoint import Checkpoint, open_checkpoint, read_described
+from issun.export.checkpoint import Checkpoint, open_checkpoint, read_metadata
 from issun.export.hub import Located, locate, locate_tokenizer
 from issun.runtime.errors import Notify
 
@@ -17,17 +17,18 @@ def open_source(
     token: str | None = None,
     notify: Notify = lambda template, **values: None,
 ) -> tuple[Located, Checkpoint, Located | None]:
-    """Find the checkpoint `source` and open it, with the tokenizer of another folder or hub id.
+    """Find and open the checkpoint `source`; `tokenizer` is another folder or hub id to use.
 
-    Gives where the one is, the open checkpoint, and where the other is, if it was asked for.
-    Of a hub's repository the small files come first, so that what they rule out is refused before
-    the weights come. Raises CheckpointError and BundleError.
+    Returns the location of the checkpoint, the open checkpoint, and the location of `tokenizer`.
+    From the hub the small files are downloaded and checked before the weights. Raises
+    CheckpointError and BundleError.
     """
-    elsewhere = None if tokenizer is None else locate_tokenizer(str(tokenizer), token=token)
-    spiece = None if elsewhere is None else elsewhere.folder
+    located_tokenizer = None if tokenizer is None else locate_tokenizer(str(tokenizer), token=token)
+    spiece = None if located_tokenizer is None else located_tokenizer.folder
 
     def check(folder: Path) -> None:
-        read_described(folder, spiece)
+        read_metadata(folder, spiece)
 
     located = locate(source, revision=revision, token=token, check=check)
-    return located, open_checkpoint(located.folder, tokenizer=spiece, notify=notify), elsewhere
+    checkpoint = open_checkpoint(located.folder, tokenizer=spiece, notify=notify)
+    return located, checkpoint, located_tokenizer

@@ -1,4 +1,4 @@
-"""The tensors of a graph that is written, for another one."""
+"""Reuses the tensors of a written graph in a second graph over the same data file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from issun.export.lazy import CheckpointWeights
 
 
 class StoredWeights:
-    """The tensors of a written graph, for another small graph over the same data file."""
+    """A WeightSource over the tensors of a written graph."""
 
     def __init__(self, source: CheckpointWeights, model: ir.Model) -> None:
         self._source = source
@@ -25,9 +25,9 @@ class StoredWeights:
         return tensor
 
     def linear_shape(self, name: str) -> tuple[int, int]:
-        """(in, out) of a linear's weight as the graph uses it."""
+        """(in, out) of a linear layer's weight in the graph."""
         return self._source.linear_shape(name)
 
-    def kept_apart(self, base: str) -> NDArray[np.int64] | None:
-        """Input channels of a linear that are multiplied in float32, as `.apart`; or none."""
-        return self._source.kept_apart(base)
+    def outlier_channels(self, base: str) -> NDArray[np.int64] | None:
+        """Input channels of a linear layer that are multiplied in float32, if any."""
+        return self._source.outlier_channels(base)

@@ -1,4 +1,4 @@
-"""Where a bundle is written: beside the target first, then put in its place whole."""
+"""Writes a bundle atomically: to a folder next to the target, which is renamed at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from issun.runtime.manifest import MANIFEST_NAME
 
 
 def real_target(target: str | Path) -> Path:
-    """`target` as an absolute path without `..`; what it names itself is not followed."""
+    """`target` as an absolute path without `..`; a symbolic link as last component is kept."""
     path = user_path(target)
     if path.name in ("", ".."):
         return path.resolve()
@@ -26,9 +26,9 @@ def real_target(target: str | Path) -> Path:
 
 
 def check_target(target: Path, source: Path | None, *, force: bool) -> None:
-    """Refuse a target that must not be written; done before any work.
+    """Raise TargetError if `target` must not be written; called before any work.
 
-    `force` allows an empty folder and one that holds a bundle. Raises TargetError.
+    `force` allows an empty folder and a bundle to be replaced.
     """
     if target.is_symlink():
         raise TargetError("{target} is a symbolic link: name the folder itself.", target=target)
@@ -36,10 +36,10 @@ def check_target(target: Path, source: Path | None, *, force: bool) -> None:
         raise TargetError("There is no folder {parent}.", parent=target.parent)
     real = target.resolve()
     if source is not None and source.exists():
-        held = source.resolve()
-        if real == held or held in real.parents or real in held.parents:
+        checkpoint = source.resolve()
+        if real == checkpoint or checkpoint in real.parents or real in checkpoint.parents:
             raise TargetError(
-                "{target} is, holds or lies in the checkpoint {source}: choose another folder.",
+                "{target} overlaps the checkpoint {source}: choose another folder.",
                 target=target,
                 source=source,
             )
@@ -59,11 +59,11 @@ def check_target(target: Path, source: Path | None, *, force: bool) -> None:
 
 
 def check_space(target: Path, needed: int) -> None:
-    """Raise TargetError when fewer than `needed` bytes are free where `target` will be."""
+    """Raise TargetError if fewer than `needed` bytes are free on the disk of `target`."""
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise TargetError(
-            "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
+            "{target} needs {needed:,} MB of disk space, but only {free:,} MB are free.",
             target=target,
             needed=-(-needed // 10**6),
             free=free // 10**6,
@@ -72,28 +72,28 @@ def check_space(target: Path, needed: int) -> None:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place when the block ends well.
+    """A folder next to `target` that is renamed to `target` if the block ends without an error.
 
-    An old bundle at `target` is renamed aside first and deleted last, so that after a crash at any
-    point one whole bundle is there; `clear_remains` clears up what a killed export has left. What
-    another export has put at `target` meanwhile is not replaced. Raises TargetError.
+    An old bundle at `target` is renamed first and deleted last, so that a crash at any point leaves
+    one complete bundle; `clear_remains` removes the other files of a killed export. A bundle that
+    another export has written to `target` in the meantime is kept. Raises TargetError.
     """
     replaces = target.exists()
     name = f".{target.name}.{secrets.token_hex(4)}"
-    folder, aside = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
+    folder, backup = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
     lock = FileLock(target.with_name(f"{name}.lock"))
     try:
-        with _removed(Path(lock.lock_file)), lock:
+        with _removed_afterwards(Path(lock.lock_file)), lock:
             try:
                 folder.mkdir()
                 yield folder
                 _sync(folder)
                 if replaces:
-                    target.rename(aside)
+                    target.rename(backup)
                 folder.rename(target)
                 sync(target.parent)
             finally:
-                _settle(target, aside)
+                _restore_or_delete(target, backup)
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise TargetError(
@@ -104,20 +104,20 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _removed(lock_file: Path) -> Iterator[None]:
-    """Remove `lock_file` behind the block: Windows does not while its lock is held."""
+def _removed_afterwards(lock_file: Path) -> Iterator[None]:
+    """Remove `lock_file` after the block, since Windows cannot remove a locked file."""
     try:
         yield
     finally:
-        with suppress(OSError):  # another process looks whether this export is still running
+        with suppress(OSError):  # another process is checking if this export is running
             lock_file.unlink(missing_ok=True)
 
 
 def clear_remains(target: Path, notify: Notify) -> None:
-    """Remove unfinished folders of exports of `target` that were killed; put an old bundle back."""
+    """Clean up after killed exports of `target`: delete partial folders, restore an old bundle."""
     if not target.parent.is_dir():
         return
-    # The whole name, since that of another target may begin with this one's.
+    # Match the full name: another target's name may start with this one's.
     ours = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.lock")
     for lock_file in sorted(p for p in target.parent.iterdir() if ours.fullmatch(p.name)):
         lock = FileLock(lock_file)
@@ -125,24 +125,24 @@ def clear_remains(target: Path, notify: Notify) -> None:
             lock.acquire(timeout=0)
         except Timeout:
             continue  # that export is still running
-        partial, aside = lock_file.with_suffix(".partial"), lock_file.with_suffix(".old")
-        if _settle(target, aside):
-            notify("Put back {target}, which a killed export had set aside.", target=target)
+        partial, backup = lock_file.with_suffix(".partial"), lock_file.with_suffix(".old")
+        if _restore_or_delete(target, backup):
+            notify("Restored {target}, which a killed export had renamed.", target=target)
         if partial.exists():
             shutil.rmtree(partial)
-            notify("Removed {partial}, left by an export that was killed.", partial=partial)
+            notify("Removed {partial}, which a killed export had left.", partial=partial)
         lock.release()
         lock_file.unlink(missing_ok=True)
 
 
-def _settle(target: Path, aside: Path) -> bool:
-    """Delete the bundle set aside, or put it back where nothing has taken its place."""
-    if not aside.exists():
+def _restore_or_delete(target: Path, backup: Path) -> bool:
+    """Restore the old bundle if there is none at `target`, else delete it; True if restored."""
+    if not backup.exists():
         return False
     if target.exists():
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(backup, ignore_errors=True)
         return False
-    aside.rename(target)
+    backup.rename(target)
     return True
 
 

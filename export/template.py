@@ -1,4 +1,4 @@
-"""Prompt templates: the published one as the default, others from a file."""
+"""Prompt templates: the default of the published models, and templates from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.runtime.checks import template_faults
 from issun.runtime.files import as_utf8, reason_of
 from issun.runtime.manifest import ChatRules, Template
 
-# The alpaca format of inu-ai's Japanese models, a newline spelled as backslash + n.
+# The Alpaca format of inu-ai's Japanese models, in which a newline is a backslash and an n.
 ALPACA = Template(
     name="alpaca-japanese",
     with_input=(
@@ -46,15 +46,17 @@ def load_template(path: Path) -> Template:
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError("{path} is no template: {reason}", path=path, reason=error) from error
+        raise CheckpointError(
+            "{path} is not a valid template: {reason}", path=path, reason=error
+        ) from error
 
 
 def check_template(template: Template, known: Collection[str]) -> None:
-    """Raise CheckpointError for slots, or tokens that are not `known`, which would not work."""
+    """Raise CheckpointError for wrong placeholders, or special tokens that are not `known`."""
     if faults := template_faults(template, known):
         raise CheckpointError(
-            "The prompt template {name} does not work: {faults}. "
-            "Mend it, or give another with `--template FILE`.",
+            "The prompt template {name} is invalid: {faults}. Correct it, or give another with "
+            "`--template FILE`.",
             name=template.name,
             faults="; ".join(faults),
         )

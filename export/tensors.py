@@ -1,4 +1,4 @@
-"""Names in a weight file -> the tensors of GPT2LMHeadModel, whatever wrapped the saved model."""
+"""Maps the names in a weight file to the tensors of GPT2LMHeadModel, whatever wrapper saved it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from issun.runtime.errors import Notify
 
 EMBEDDING, HEAD = "wte.weight", "lm_head.weight"
 
-# What torch.compile, DDP, FSDP and activation checkpointing put between the parts of a name.
+# Components that torch.compile, DDP, FSDP and activation checkpointing insert into names.
 _WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# The names with which peft and its like save what they add to a model.
+# Names under which peft and similar libraries save the tensors that they add to a model.
 _ADAPTER = re.compile(
     r"(?:.*\.)?(?:lora_\w+|ia3_l|hada_\w+|lokr_\w+|b?oft_\w+|vera_\w+|vblora_\w+|fourierft_\w+"
     r"|hra_\w+|ln_tuning_layers|trainable_tokens_\w+|base_layer|modules_to_save|original_module"
@@ -27,9 +27,9 @@ _ADAPTER = re.compile(
 )
 _PART = r"(?:h\.\d+|wte|wpe|ln_f)\."
 _OF_NETWORK = re.compile(rf"((?:.*?\.)??){_PART}.+")
-# Buffers of old checkpoints that hold the causal mask: they say nothing that the graph has not.
+# The causal mask, a buffer in old checkpoints; the graph does not need it.
 _MASK = re.compile(r"h\.\d+\.(?:attn|crossattention)\.(?:bias|masked_bias)")
-# transformers leaves it out, too, though what has saved it may have rotated queries and keys.
+# Ignored as in transformers, although the model that saved it may have used rotary embeddings.
 _ROTARY = re.compile(r"(?:.*\.)?rotary_emb\.inv_freq")
 _BASE = "transformer."
 _MAX_LISTED = 12
@@ -38,9 +38,9 @@ _CHUNK_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The tensors by the names of GPT2LMHeadModel less `transformer.`, unchecked.
+    """Unvalidated tensors, named as in GPT2LMHeadModel without `transformer.`.
 
-    `foreign` are the other names in the file: heads for another task, a value head, a second model.
+    `foreign` are the other names in the file: other task heads, a value head, a second model.
     """
 
     tensors: dict[str, Tensor]
@@ -48,21 +48,21 @@ class Network:
 
 
 def find_network(stored: Mapping[str, Tensor], folder: Path) -> Network:
-    """Find the network in a file, behind whatever prefix.
+    """Find the network's tensors in a file, under whatever prefix.
 
-    Wrappers' names are taken out, and what stands in front of `h.0`, `wte`, `wpe` and `ln_f` is
-    the prefix. Where there are several, that which transformers reads counts. Raises
-    CheckpointError for an adapter, and for several networks of which none is transformers'.
+    The names that wrappers insert are removed; what precedes `h.0`, `wte`, `wpe` and `ln_f` is the
+    prefix. If there are several prefixes, the one that transformers reads is used. Raises
+    CheckpointError for an adapter, and for several networks of which transformers reads none.
     """
     _refuse_adapter(stored, folder)
-    plain: dict[str, str] = {}
+    originals: dict[str, str] = {}  # unwrapped name -> name in the file
     for name in sorted(stored, key=lambda name: _unwrapped(name) != name):
-        plain.setdefault(_unwrapped(name), name)
-    prefix = _prefix(plain, folder)
-    head = next((name for name in _head_names(prefix) if name in plain), None)
-    tensors = {} if head is None else {HEAD: stored[plain[head]]}
-    used = set() if head is None else {plain[head]}
-    for name, original in plain.items():
+        originals.setdefault(_unwrapped(name), name)
+    prefix = _prefix(originals, folder)
+    head = next((name for name in _head_names(prefix) if name in originals), None)
+    tensors = {} if head is None else {HEAD: stored[originals[head]]}
+    used = set() if head is None else {originals[head]}
+    for name, original in originals.items():
         own = name.removeprefix(prefix)
         if name == head or not name.startswith(prefix) or not _is_inside(own, prefix):
             continue
@@ -73,29 +73,29 @@ def find_network(stored: Mapping[str, Tensor], folder: Path) -> Network:
 
 
 def tie_head(tensors: dict[str, Tensor], config: GPT2Config) -> None:
-    """Where the head is tied and the file holds it alone, make it the embedding."""
+    """Use a tied head as the embedding if the file has only the head."""
     if config.tie_word_embeddings and EMBEDDING not in tensors and HEAD in tensors:
         tensors[EMBEDDING] = tensors.pop(HEAD)
 
 
 def drop_tied_head(tensors: dict[str, Tensor], folder: Path, notify: Notify) -> None:
-    """Forget the head of a tied model, as transformers does; say so where it is another."""
+    """Drop the head of a tied model, as transformers does; notify if it differs."""
     head = tensors.pop(HEAD, None)
     if head is not None and not _are_equal(head, tensors[EMBEDDING]):
         notify(
-            "{folder}: lm_head.weight is not wte.weight, but config.json ties the two: it is left "
-            "out, as transformers does. If the model has a head of its own, set "
+            "{folder}: lm_head.weight differs from wte.weight, but config.json ties the two: it "
+            "is ignored, as in transformers. If the model has a separate head, set "
             "tie_word_embeddings to false there.",
             folder=folder,
         )
 
 
 def report_foreign(foreign: list[str], folder: Path, notify: Notify) -> None:
-    """Name what of the file is left out, if anything."""
+    """Notify about tensors in the file that are not exported."""
     if foreign:
         more = f" and {len(foreign) - _MAX_LISTED} more" if len(foreign) > _MAX_LISTED else ""
         notify(
-            "{folder}: left out {names}{more}, which GPT2LMHeadModel has not.",
+            "{folder}: ignored {names}{more}, which GPT2LMHeadModel does not have.",
             folder=folder,
             names=", ".join(sorted(foreign)[:_MAX_LISTED]),
             more=more,
@@ -107,7 +107,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _prefix(names: Iterable[str], folder: Path) -> str:
-    """What stands in front of the names of the network."""
+    """The prefix of the network's names."""
     matches = (_OF_NETWORK.fullmatch(name) for name in names)
     found = sorted({match[1] for match in matches if match})
     for known in (_BASE, ""):
@@ -115,7 +115,8 @@ def _prefix(names: Iterable[str], folder: Path) -> str:
             return known
     if len(found) > 1:
         raise CheckpointError(
-            "{folder} holds several networks, and none where transformers looks: {names}.",
+            "{folder} contains several networks, and none under a name that transformers reads: "
+            "{names}.",
             folder=folder,
             names=", ".join(prefix.removesuffix(_BASE) + "*" for prefix in found[:_MAX_LISTED]),
         )
@@ -123,16 +124,16 @@ def _prefix(names: Iterable[str], folder: Path) -> str:
 
 
 def _head_names(prefix: str) -> list[str]:
-    """Where the head may be: beside the base model or one of what holds it, or within it."""
+    """Possible names of the head: next to the base model, next to a parent of it, or inside it."""
     parts = prefix.split(".")[:-1]
     outer = [".".join([*parts[:i], HEAD]) for i in reversed(range(len(parts)))]
     return [*outer, prefix + HEAD]
 
 
 def _is_inside(name: str, prefix: str) -> bool:
-    """True for what is the network's own, known or not: nothing of it may be left out.
+    """True for tensors of the network, known or not: they must not be ignored.
 
-    Without `transformer.` in front of them, heads stand beside the network's parts.
+    Without the prefix `transformer.`, heads of other tasks have the same prefix as the network.
     """
     if _ROTARY.fullmatch(name):
         return False
@@ -142,16 +143,16 @@ def _is_inside(name: str, prefix: str) -> bool:
 def _refuse_adapter(stored: Iterable[str], folder: Path) -> None:
     if name := next((name for name in stored if _ADAPTER.fullmatch(name)), None):
         raise CheckpointError(
-            "{folder}: the weights hold an adapter ({name}): merge it with its base first (peft: "
-            "merge_and_unload) and export the result.",
+            "{folder}: the weights contain an adapter ({name}): merge it into its base model "
+            "first (peft: merge_and_unload) and export the result.",
             folder=folder,
             name=name,
         )
 
 
-def _are_equal(one: Tensor, other: Tensor) -> bool:
-    """Compare two tensors of one shape, some rows at a time."""
+def _are_equal(a: Tensor, b: Tensor) -> bool:
+    """Compare two tensors of the same shape, in chunks of rows."""
     return all(
-        np.array_equal(one.read(start, start + _CHUNK_ROWS), other.read(start, start + _CHUNK_ROWS))
-        for start in range(0, one.shape[0], _CHUNK_ROWS)
+        np.array_equal(a.read(start, start + _CHUNK_ROWS), b.read(start, start + _CHUNK_ROWS))
+        for start in range(0, a.shape[0], _CHUNK_ROWS)
     )

@@ -1,4 +1,4 @@
-"""A checked checkpoint as transformers' model, for what transformers itself has to work on."""
+"""Loads a validated checkpoint as a transformers model, for Optimum and fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def load_torch(checkpoint: Checkpoint) -> GPT2LMHeadModel:
-    """The model in float32, from the tensors that an export would take.
+    """The model in float32, built from the same tensors that an export uses.
 
-    `from_pretrained` would give random numbers to what a file holds under other names.
+    `from_pretrained` on the folder would initialize renamed tensors randomly.
     """
     import torch  # noqa: PLC0415
     from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
@@ -24,7 +24,7 @@ def load_torch(checkpoint: Checkpoint) -> GPT2LMHeadModel:
     state = {name if name == HEAD else f"transformer.{name}": t for name, t in read.items()}
     state.setdefault(HEAD, read[EMBEDDING])
     config = checkpoint.config
-    # The default, sdpa, ignores the fields of config.json that change the attention's scale.
+    # The default, sdpa, ignores the config fields that change the attention scale.
     plain = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx
     model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
         None,

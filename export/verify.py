@@ -1,4 +1,4 @@
-"""What a written graph says beside the float32 pass that its weights were fitted by."""
+"""Compares a written graph with the float32 pass over the calibration text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from issun.runtime.decoder import IssunDecoder
 from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.session import open_session
 
-_ROWS = 4096  # of the embedding, which is the largest tensor
+_ROWS = 4096  # of the head at a time; it is the largest tensor
 
 
 def kl_to_float32(
     weights: CheckpointWeights, hidden: Array, windows: NDArray[np.int64], graph: Path
 ) -> float:
-    """The mean KL divergence of a graph's distributions from float32's, in nats.
+    """The mean KL divergence of a graph's next-token distributions from float32, in nats.
 
-    `hidden` is what float32's last block gives for the (window, position) ids.
+    `hidden` is the float32 output of the last block, (window, position, n_embd), for the ids in
+    `windows`, (window, position).
     """
     architecture = weights.config.architecture()
     decoder = IssunDecoder(open_session(graph), architecture)

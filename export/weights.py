@@ -1,4 +1,4 @@
-"""Weight files of a checkpoint, read one tensor (or some rows of it) at a time."""
+"""Reads the weight files of a checkpoint one tensor, or some rows of it, at a time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.j
 PYTORCH, PYTORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 WEIGHT_FILES = (SAFETENSORS, SAFETENSORS_INDEX, PYTORCH, PYTORCH_INDEX)
 
-# Where Lightning, plain training loops and DeepSpeed put the table of tensors.
-_NESTS = ("state_dict", "model_state_dict", "model", "module")
+# Keys under which Lightning, plain training loops and DeepSpeed store the state dict.
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module")
 
 _DTYPES: Mapping[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
 class Tensor(ABC):
-    """One stored tensor: its shape is known, its numbers are read when asked for."""
+    """A stored tensor: name, shape and dtype are known, values are read on demand."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name, self.shape, self.dtype = name, shape, dtype
@@ -41,7 +41,7 @@ class Tensor(ABC):
 
 
 class SafetensorsTensor(Tensor):
-    """A tensor in a safetensors file, read with plain reads: nothing stays mapped."""
+    """A tensor in a safetensors file, read without memory mapping."""
 
     def __init__(
         self, file: SafetensorsFile, name: str, shape: tuple[int, ...], dtype: str, offset: int
@@ -60,14 +60,14 @@ class SafetensorsTensor(Tensor):
 
 
 class SafetensorsFile:
-    """A safetensors file; the format is described at https://github.com/huggingface/safetensors."""
+    """A safetensors file; format: https://github.com/huggingface/safetensors."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         self.path = path
         try:
-            # The library checks the header: bounds, overlaps, holes and the size of the file.
+            # The library validates the header: bounds, overlaps, gaps and the file size.
             with safe_open(path, framework="np"):
                 pass
             with path.open("rb") as file:
@@ -75,7 +75,9 @@ class SafetensorsFile:
                 header = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                "{path} is damaged or was not downloaded whole: {reason}", path=path, reason=error
+                "{path} is damaged or was not downloaded completely: {reason}",
+                path=path,
+                reason=error,
             ) from error
         header.pop("__metadata__", None)
         self.tensors = {
@@ -86,23 +88,21 @@ class SafetensorsFile:
         }
 
     def read(self, offset: int, size: int) -> bytearray:
-        """`size` bytes at `offset`; raises CheckpointError when the file ends before."""
+        """`size` bytes at `offset`; raises CheckpointError if the file is too short."""
         buffer = bytearray(size)
         view, done = memoryview(buffer), 0
         with self.path.open("rb", buffering=0) as file:
             file.seek(offset)
-            while done < size:  # one call reads at most 2 GiB
+            while done < size:  # a single call reads at most 2 GiB
                 count = file.readinto(view[done:])
                 if not count:
-                    raise CheckpointError(
-                        "{path} became shorter while it was read.", path=self.path
-                    )
+                    raise CheckpointError("{path} was truncated while being read.", path=self.path)
                 done += count
         return buffer
 
 
 class TorchTensor(Tensor):
-    """A tensor of a pickled checkpoint that torch has mapped."""
+    """A tensor of a pickled checkpoint, memory-mapped by torch."""
 
     def __init__(self, name: str, tensor: Any) -> None:
         super().__init__(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -115,10 +115,10 @@ class TorchTensor(Tensor):
 
 
 def open_weights(folder: Path) -> tuple[dict[str, Tensor], list[Path]]:
-    """All tensors of the checkpoint in `folder`, and the files that they are in.
+    """All tensors of the checkpoint in `folder`, and the files that contain them.
 
-    safetensors is preferred to pickled files; both may be sharded. Raises CheckpointError when
-    there are none or one is damaged, MissingExtraError when a pickled file needs torch.
+    safetensors is preferred to pickled files; both may be sharded. Raises CheckpointError if there
+    are no weights or a file is damaged, and MissingExtraError if a pickled file needs torch.
     """
     for whole, index, opener in (
         (SAFETENSORS, SAFETENSORS_INDEX, _open_safetensors),
@@ -149,11 +149,11 @@ def _shards(index: Path) -> list[Path]:
     for name in files:
         if Path(name).name != name:
             raise CheckpointError(
-                "{path} names {name!r}, which is not in its folder.", path=index, name=name
+                "{path} lists {name!r}, which is not in its folder.", path=index, name=name
             )
     if missing := [name for name in files if not (index.parent / name).is_file()]:
         raise CheckpointError(
-            "{folder} lacks {names}, which {index} names.",
+            "{folder} lacks {names}, which {index} lists.",
             folder=index.parent,
             names=", ".join(missing),
             index=index.name,
@@ -170,28 +170,28 @@ def _open_pickled(path: Path) -> Mapping[str, Tensor]:
         import torch  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError(
-            "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), "
-            "a model.safetensors does not.",
+            "{path} is a pickled checkpoint: reading it needs torch (`pip install torch`), unlike "
+            "model.safetensors.",
             path=path,
         ) from None
     try:
         state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except Exception as error:  # torch raises whatever its reader met
+    except Exception as error:  # torch raises errors of many types
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
-            "{path} is damaged, or holds more than weights and is refused: {reason}",
+            "{path} is damaged, or refused because it contains more than weights: {reason}",
             path=path,
             reason=reason,
         ) from error
     for table in _tables(state):
         if table and all(isinstance(tensor, torch.Tensor) for tensor in table.values()):
             return {str(name): TorchTensor(name, tensor) for name, tensor in table.items()}
-    raise CheckpointError("{path} does not hold a table of tensors.", path=path)
+    raise CheckpointError("{path} does not contain a table of tensors.", path=path)
 
 
 def _tables(state: object) -> list[dict[str, Any]]:
-    """What may be the table of tensors: the whole, or what lies beside an optimizer's state."""
-    held = [state, *map(state.get, _NESTS)] if isinstance(state, dict) else []
-    return [table for table in held if isinstance(table, dict)]
+    """Candidates for the state dict: the whole object, or an entry of a training checkpoint."""
+    candidates = [state, *map(state.get, _NESTED_KEYS)] if isinstance(state, dict) else []
+    return [table for table in candidates if isinstance(table, dict)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -67,7 +68,7 @@ def _checked(target: Path) -> Path:
         raise KitError(
             "{target} exists and is not an empty folder: choose another folder.", target=target
         )
-    if target.is_mount():
+    if os.path.ismount(target):  # Path.is_mount fails on Windows before Python 3.12
         raise KitError(
             "{target} is a mount point: choose a new folder in it, such as {example}.",
             target=target,
@@ -90,7 +91,7 @@ def _check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise KitError(
-            "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
+            "{target} needs {needed:,} MB of disk space, but only {free:,} MB are free.",
             target=target,
             needed=-(-needed // 10**6),
             free=free // 10**6,

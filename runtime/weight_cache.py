@@ -168,7 +168,7 @@ class WeightCache:
     def _create(self, key: str, graph: Path, threads: int | None, notify: Notify) -> Entry:
         for left in self.folder.glob(f"*{_PARTIAL}"):  # only the lock's holder writes
             shutil.rmtree(left)
-        self._remove(key)  # the remains of a damaged entry; first, since they may be in use
+        self._remove(key)  # a damaged entry; before the work, in case it is in use
         notify("Packing the weights for this CPU; later starts skip this …")
         folder = self.folder / (key + _PARTIAL)
         folder.mkdir(mode=0o700)
@@ -198,11 +198,11 @@ class WeightCache:
         for entry in self.entries():
             kept += self.size_of(entry.key)
             if kept + size > MAX_CACHE_BYTES:
-                with suppress(OSError):  # in use on Windows: it is removed another time
+                with suppress(OSError):  # in use on Windows: it is evicted another time
                     self._remove(entry.key)
 
     def _remove(self, key: str) -> None:
-        """Remove an entry, if there is one; raises OSError where Windows keeps it, being in use."""
+        """Remove an entry, if there is one; raises OSError if it is in use on Windows."""
         with suppress(FileNotFoundError):
             _delete(self.folder / key)
 
@@ -256,7 +256,7 @@ def default_cache() -> WeightCache | None:
 
 
 def _delete(folder: Path) -> None:
-    """Remove an entry's folder: all of it, or nothing where Windows has its weights mapped."""
+    """Remove an entry's folder; nothing of it if Windows has its weights mapped."""
     (folder / _DATA).unlink(missing_ok=True)
     shutil.rmtree(folder)
 

@@ -17,8 +17,8 @@ from tests.checkpoints import save_weights
 Array = NDArray[np.float32]
 
 
-class Hard:
-    """The weights of a checkpoint in memory, to be changed and written elsewhere."""
+class HardCheckpoint:
+    """The weights of a checkpoint in memory, which can be changed and written to another folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class Hard:
         self.weights: dict[str, Array] = load_file(folder / "model.safetensors")
 
     def write(self, folder: Path) -> Path:
-        """The changed checkpoint in a new folder."""
+        """Write the changed checkpoint to a new folder."""
         shutil.copytree(self._folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
         folder.chmod(0o755)
         save_weights(folder, self.weights)
@@ -35,8 +35,8 @@ class Hard:
     def at(self, layer: int, name: str) -> Array:
         return self.weights[f"transformer.h.{layer}.{name}"]
 
-    def stick_out(self) -> None:
-        """Scale 4 channels of every LayerNormalization by 60; float32 results are the same."""
+    def outlier_channels(self) -> None:
+        """Multiply 4 channels of every LayerNormalization by 60, which is exact in float32."""
         rng = np.random.default_rng(0)
         for layer in range(self.config.n_layer):
             for norm, linear in (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")):
@@ -46,7 +46,7 @@ class Hard:
                 self.at(layer, f"{linear}.weight")[where] /= 60
 
     def constant(self) -> None:
-        """Make one hidden unit of every MLP 300 for all tokens, with weight 1/300."""
+        """Set one hidden unit of every MLP to 300 for all tokens; divide its weights by 300."""
         rng = np.random.default_rng(1)
         for layer in range(self.config.n_layer):
             unit = rng.integers(self.config.n_inner)
@@ -55,7 +55,7 @@ class Hard:
             self.at(layer, "mlp.c_proj.weight")[unit] /= 300
 
     def varying(self, ids: Sequence[int]) -> None:
-        """Make two units of every second MLP vary from 200 to 400 with the token."""
+        """Let two units of every other MLP vary between 200 and 400 over these ids."""
         rng = np.random.default_rng(2)
         for layer in range(0, self.config.n_layer, 2):
             inputs = self._mlp_inputs(ids, layer)

@@ -19,7 +19,7 @@ from issun.cli.chat import _role
 from issun.cli.generate import _schema
 from issun.cli.serve import _key
 from issun.export import ExportOptions, export
-from issun.export.calibrate import MANY, read_calibration_text
+from issun.export.calibrate import NUM_WINDOWS_GPTQ, read_calibration_text
 from issun.export.checkpoint import open_checkpoint
 from issun.export.template import ALPACA, load_template
 from issun.runtime import ParameterError
@@ -141,7 +141,7 @@ def test_the_files_of_a_checkpoint(
 def test_a_long_calibration_text(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "long.txt"
     write(path, "日本で一番高い山は、富士山です。𠮷野家\n" * 20_000, encoding)
-    assert path.stat().st_size > MANY * 16_384
+    assert path.stat().st_size > NUM_WINDOWS_GPTQ * 16_384
     text = read_calibration_text(path)
     assert text.startswith("日本で一番高い山は、")
     assert "\ufeff" not in text

@@ -15,7 +15,7 @@ from issun.runtime.cores import physical_cores
 from issun.runtime.files import new_file
 from issun.runtime.manifest import read_manifest, verify_hashes
 from issun.runtime.weight_cache import WeightCache
-from issun.training.run import opened_run
+from issun.training.run import open_run
 from tests.runtime.packed import Notes, logits
 from tests.systems import PLATFORMS, pretend
 
@@ -35,7 +35,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
-    monkeypatch.setenv(weight_cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(weight_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(weight_cache, "LEAST", 0)
     return WeightCache(tmp_path / "cache")
 
@@ -85,7 +85,7 @@ def test_a_new_file_replaces_nothing(system: str, tmp_path: Path) -> None:
 
 
 def test_best_follows_the_best_epoch(system: str, tmp_path: Path) -> None:
-    with opened_run(tmp_path / "run", {"epochs": 3}, resume=False) as run:
+    with open_run(tmp_path / "run", {"epochs": 3}, resume=False) as run:
         for epoch, rate in enumerate((0.5, 0.75, 0.25), 1):
             run.epoch_folder(epoch).mkdir()
             run.record_epoch({"epoch": epoch, "loss": 1.0, "rate": rate})
@@ -100,7 +100,7 @@ def test_where_links_are_not_allowed_none_points_to_an_older_epoch(
     def refused(*_: object, **__: object) -> None:
         raise OSError(22, "A required privilege is not held by the client")
 
-    with opened_run(tmp_path / "run", {"epochs": 2}, resume=False) as run:
+    with open_run(tmp_path / "run", {"epochs": 2}, resume=False) as run:
         run.record_epoch({"epoch": 1, "loss": 1.0, "rate": 0.5})
         assert (run.folder / "best").is_symlink()
         monkeypatch.setattr(Path, "symlink_to", refused)
@@ -149,6 +149,6 @@ def test_an_entry_in_use_gives_no_room(
     with Model.load(bundle("head-17"), threads=1):
         (first,) = cache.entries()
         limit = first.packed.size + 1
-        monkeypatch.setattr(weight_cache, "LIMIT", limit)
+        monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", limit)
         logits(bundle("head-17", "int4"))
         assert first.key in {entry.key for entry in cache.entries()}

@@ -1,1 +1,1 @@
-"""Data -> records -> a checkpoint: fine-tuning on instructions and chats."""
+"""Fine-tuning on instructions and chats: reads data, trains, and writes checkpoints."""

@@ -1,7 +1,7 @@
-"""Conversations as ShareGPT and OpenAI write them -> an example for each answer.
+"""Converts conversations in the formats of ShareGPT and OpenAI to one example per answer.
 
-ShareGPT has `from` and `value`, OpenAI `role` and `content`. An answer is learnt with all turns
-before it, as it is asked for when the model runs.
+ShareGPT uses `from` and `value`, OpenAI `role` and `content`. The prompt of each example contains
+all earlier turns, as it does at inference.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from issun.runtime.prompt import Turn
 from issun.training.errors import fault
 from issun.training.records import Example, chat_example
 
-# Who speaks, by the names that data sets have for them.
+# Names of speakers in data sets.
 SPEAKERS = {
     **dict.fromkeys(("user", "human", "prompter", "ユーザー", "人間"), "user"),
     **dict.fromkeys(
@@ -29,41 +29,41 @@ _TOOLS = ("tool_calls", "function_call", "audio", "refusal")
 class _Message(NamedTuple):
     speaker: str
     text: str
-    learnt: bool
+    trained: bool
 
 
 def conversation_examples(
     messages: list[Any], name: str, role: Any, ignored: Counter[str]
 ) -> list[Example]:
-    """One example for each answer that is to be learnt (those without `weight` 0).
+    """One example for each answer, except those with `weight` 0.
 
-    `name` is that of the list, for faults. A system message is the role, as is `role`. Counts in
-    `ignored` the other fields of messages. Raises RecordError for a conversation that is not a
-    perhaps a system message, then users' messages and answers in turn.
+    `name` is the field of the list, for error messages. The role is `role` or a system message.
+    Fields of messages that are not used are counted in `ignored`. Raises RecordError unless the
+    conversation is an optional system message followed by alternating user and assistant messages.
     """
     read = [_read(item, f"{name}[{place}]", ignored) for place, item in enumerate(messages)]
     if role not in (None, "", []) and not isinstance(role, str):
-        raise fault("the role of the conversation is no text")
+        raise fault("the role of the conversation is not text")
     if read and read[0].speaker == "system":
         if role:
-            raise fault(f"a role beside `{name}`, and a system message in it")
+            raise fault(f"has both a role and a system message in `{name}`")
         role = read.pop(0).text
     first = len(messages) - len(read)
     for place, message in enumerate(read):
-        wanted = ("user", "assistant")[place % 2]
-        if message.speaker != wanted:
+        expected = ("user", "assistant")[place % 2]
+        if message.speaker != expected:
             at = f"`{name}[{first + place}]`"
-            raise fault(f"{at} is of the {message.speaker}, where one of the {wanted} must stand")
+            raise fault(f"{at} is from the {message.speaker}, expected the {expected}")
     if len(read) % 2:
-        raise fault(f"`{name}` ends with the user's message: there is no answer to it")
+        raise fault(f"`{name}` ends with a user message without an answer")
     turns = [Turn(ask.text, answer.text) for ask, answer in zip(read[::2], read[1::2], strict=True)]
     examples = [
         chat_example(role or [], turns[:place], turn.message, turn.reply)
         for place, turn in enumerate(turns)
-        if read[2 * place + 1].learnt
+        if read[2 * place + 1].trained
     ]
     if not examples:
-        raise fault(f"`{name}` holds no answer to learn")
+        raise fault(f"`{name}` has no answer to train on")
     return examples
 
 
@@ -76,13 +76,13 @@ def _read(item: Any, at: str, ignored: Counter[str]) -> _Message:
     )
     for name in _TOOLS:
         if item.get(name):
-            raise fault(f"`{at}.{name}` cannot be learnt from")
+            raise fault(f"`{at}.{name}` is not supported")
     if who is None or what is None:
         missing = _WHO if who is None else _WHAT
         raise fault(f"`{at}` has no " + " or ".join(f"`{name}`" for name in missing))
     speaker = SPEAKERS.get(item[who].strip().lower()) if isinstance(item[who], str) else None
     if speaker is None:
-        raise fault(f"`{at}.{who}` is {item[who]!r}: a user, an assistant or a system may speak")
+        raise fault(f"`{at}.{who}` is {item[who]!r}, expected user, assistant or system")
     weight = item.get("weight")
     if weight not in (None, 0, 1):
         raise fault(f"`{at}.weight` is {weight!r}, it must be 0 or 1")
@@ -92,16 +92,16 @@ def _read(item: Any, at: str, ignored: Counter[str]) -> _Message:
 
 
 def _text(content: Any, at: str) -> str:
-    """A text, or the parts of one as OpenAI's dialect has them."""
+    """The text of a message: a string, or OpenAI's list of content parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise fault(f"`{at}` is no text")
+        raise fault(f"`{at}` is not text")
     texts = []
     for place, part in enumerate(content):
         if not isinstance(part, dict) or part.get("type", "text") != "text":
-            raise fault(f"`{at}[{place}]` is no part with text")
+            raise fault(f"`{at}[{place}]` is not a text part")
         if not isinstance(part.get("text"), str):
-            raise fault(f"`{at}[{place}].text` is no text")
+            raise fault(f"`{at}[{place}].text` is not text")
         texts.append(part["text"])
     return "".join(texts)

@@ -1,4 +1,4 @@
-"""Files of training data -> records, with all that is wrong in a file listed at once."""
+"""Reads files of training data as records, and reports all faults of a file at once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from issun.runtime.files import as_utf8, reason_of, user_path
 from issun.runtime.tokenizer import Tokenizer
 from issun.training.errors import DataError, RecordError, fault
 from issun.training.fields import examples_of
-from issun.training.files import write_whole
+from issun.training.files import write_atomically
 from issun.training.records import BOS, EOS, SPECIAL_TOKENS, Example
 from issun.training.sources import lines_of, objects_of
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record's text, the line of its file on which it begins, and what it was made of.
+    """A record's text, the line of the file on which it starts, and the example it was built from.
 
-    A record that was a line of text has no `example`: special tokens in it are tokens.
+    A line of a .txt file has no `example`, and special tokens in it are encoded as tokens.
     """
 
     line: int
@@ -31,7 +31,7 @@ class Record:
     example: Example | None = field(default=None, compare=False)
 
     def encode(self, tokenizer: Tokenizer) -> list[int]:
-        """The ids of the record."""
+        """The token ids of the record."""
         if self.example is None:
             return tokenizer.encode(self.text, special=True)
         return self.example.encode(tokenizer)
@@ -39,12 +39,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Lines that are no record, each with the reason; the text puts like ones together."""
+    """Lines that are not a record, with the reasons; `str` groups lines with the same reason."""
 
     items: tuple[tuple[int, str], ...]
 
     def __str__(self) -> str:
-        """All of them, such as "lines 3, 7-9: not JSON; line 4: `output` is missing"."""
+        """All faults, such as "lines 3, 7-9: not JSON; line 4: `output` is missing"."""
         lines: dict[str, list[int]] = {}
         for line, reason in self.items:
             lines.setdefault(reason, []).append(line)
@@ -52,7 +52,7 @@ class Faults:
 
 
 def line_numbers(lines: Iterable[int]) -> str:
-    """Numbers of lines as a person writes them: "line 3", "lines 3, 7-9"."""
+    """Line numbers as text: "line 3", "lines 3, 7-9"."""
     numbers = sorted(set(lines))
     runs = [
         [line for _, line in run]
@@ -63,14 +63,14 @@ def line_numbers(lines: Iterable[int]) -> str:
 
 
 def read_records(path: Path, *, notify: Notify = lambda template, **values: None) -> list[Record]:
-    """The records of a file: JSON, JSON Lines, CSV, TSV or Parquet, or records as .txt.
+    """Read a file of records: JSON, JSON Lines, CSV, TSV or Parquet, or .txt with finished records.
 
-    An instruction has `instruction`, `output` and perhaps `input`. A chat has `message`, `answer`
-    and perhaps `role` (lines, or one text as `Conversation` takes it) and `history` (pairs of
-    message and answer, or lines `User:...` and `Assistant:...` in turn). A conversation has
-    `messages`; it gives one record for each answer. `issun.training.fields` knows other names.
-    `notify` is told of fields that are left out. Raises DataError that lists every line that is
-    no record, and why; a row of Parquet counts as a line.
+    An instruction has the fields `instruction`, `output` and optionally `input`. A chat has
+    `message`, `answer`, and optionally `role` (lines, or a text as for `Conversation`) and
+    `history` (pairs of message and answer, or alternating lines `User:...` and `Assistant:...`). A
+    conversation has `messages` and gives one record for each answer. See `issun.training.fields`
+    for other field names. `notify` is called about fields that are not used. Raises DataError,
+    which lists every line that is not a record and the reason; Parquet rows count as lines.
     """
     path = user_path(path)
     try:
@@ -87,11 +87,11 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
     else:
         found = _as_records(objects_of(path, raw), ignored)
     records, faults = [], []
-    for one in found:
-        if isinstance(one, Record):
-            records.append(one)
+    for item in found:
+        if isinstance(item, Record):
+            records.append(item)
         else:
-            faults.append(one)
+            faults.append(item)
     if faults:
         raise DataError(
             "{path}: {bad:,} of {total:,} records cannot be used: {faults}.",
@@ -101,10 +101,10 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
             faults=Faults(tuple(faults)),
         )
     if not records:
-        raise DataError("{path} holds no record.", path=path)
+        raise DataError("{path} contains no records.", path=path)
     if ignored:
         notify(
-            "{path}: left out are the fields {fields}.",
+            "{path}: ignored the fields {fields}.",
             path=path,
             fields=", ".join(f"`{name}` ({count:,})" for name, count in sorted(ignored.items())),
         )
@@ -112,10 +112,10 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
 
 
 def convert(source: Path, target: Path, *, notify: Notify = lambda template, **values: None) -> int:
-    """Write the records of `source` to the new file `target`, one a line, and give their number.
+    """Write the records of `source` to the new file `target`, one per line; returns their number.
 
-    Raises DataError for what is no record or cannot be one line of text, and when `target` exists
-    or cannot be written.
+    Raises DataError for lines that are not a record, for records that cannot be written as text,
+    and if `target` exists or cannot be written.
     """
     target = user_path(target)
     if target.exists() or target.is_symlink():
@@ -128,14 +128,14 @@ def convert(source: Path, target: Path, *, notify: Notify = lambda template, **v
     }
     if spelled:
         raise DataError(
-            "{path}: text that spells a special token ({tokens}) would be one in a record as text "
-            "({lines}). `issun finetune` learns it from {path} itself.",
+            "{path}: text that spells a special token ({tokens}) would become that token in a "
+            "text file ({lines}). Train on {path} itself with `issun finetune`.",
             path=source,
             tokens=", ".join(sorted(set(spelled.values()))),
             lines=line_numbers(spelled),
         )
     try:
-        write_whole(target, "".join(f"{record.text}\n" for record in records).encode())
+        write_atomically(target, "".join(f"{record.text}\n" for record in records).encode())
     except OSError as error:
         raise DataError(
             "{path} cannot be written: {reason}", path=target, reason=reason_of(error)
@@ -147,7 +147,7 @@ Found = Iterator[Record | tuple[int, str]]
 
 
 def _as_records(objects: Iterable[tuple[int, Any]], ignored: Counter[str]) -> Found:
-    """The records of each object, or its line and what is wrong with it."""
+    """The records of each object, or its line and the reason why it is not one."""
     for line, value in objects:
         try:
             if isinstance(value, RecordError):
@@ -167,10 +167,10 @@ def _lines_as_records(raw: bytes) -> Found:
 
 
 def _checked(line: str) -> str:
-    """A line that is a record already."""
+    """The line, which must be a finished record."""
     if not line.startswith(BOS) or not line.endswith(EOS):
-        raise fault(f"does not begin with {BOS} and end with {EOS}")
+        raise fault(f"does not start with {BOS} and end with {EOS}")
     for token in (BOS, EOS):
         if line.count(token) > 1:
-            raise fault(f"holds {token} more than once")
+            raise fault(f"contains {token} more than once")
     return line

@@ -1,4 +1,4 @@
-"""What an epoch gave: its loss, and how often the bundle that it becomes answers right."""
+"""Evaluates epochs: exports each checkpoint, asks the bundle questions, records loss and rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from issun.training.run import Run
 
 
 class Report(Protocol):
-    """What an evaluation found; `rate` is the share of right answers."""
+    """The result of an evaluation; `rate` is the share of right answers."""
 
     @property
     def rate(self) -> float: ...  # noqa: D102
@@ -24,21 +24,21 @@ class Report(Protocol):
 
 
 class Evaluation(Protocol):
-    """Judges an epoch by its bundle; `settings` say how, for a resumed run must do the same."""
+    """Evaluates an exported epoch; a run can be resumed only with the same `settings`."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
     def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report: ...  # noqa: D102
 
 
-def try_base(
+def evaluate_base(
     run: Run,
     base: Checkpoint,
     evaluation: Evaluation | None,
     progress: Progress,
     notify: Notify,
 ) -> None:
-    """Export and evaluate the base checkpoint, and record that."""
+    """Export and evaluate the base checkpoint, and record the result."""
     options = ExportOptions(tokenizer=base.tokenizer.path.parent)
     found = _evaluate(run, base.folder, options, evaluation, progress)
     run.record_base(found)
@@ -49,10 +49,10 @@ def try_base(
 def finish_epoch(
     run: Run, epoch: int, evaluation: Evaluation | None, progress: Progress, notify: Notify
 ) -> None:
-    """Evaluate and record an epoch, unless that is done."""
+    """Evaluate and record an epoch, unless it is recorded already."""
     if any(entry["epoch"] == epoch for entry in run.epochs()):
         return
-    steps = [line for line in run.logged() if "step" in line and line["epoch"] == epoch]
+    steps = [line for line in run.read_log() if "step" in line and line["epoch"] == epoch]
     tokens = sum(line["tokens"] for line in steps)
     loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
     found = _evaluate(run, run.epoch_folder(epoch), ExportOptions(), evaluation, progress)
@@ -77,7 +77,7 @@ def _evaluate(
     evaluation: Evaluation | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Export a checkpoint to a passing bundle, open that, and evaluate it if asked."""
+    """Export a checkpoint to a temporary bundle, load it, and run the evaluation, if any."""
     with run.scratch() as scratch:
         export(checkpoint, scratch / "bundle", options)
         with Model.load(scratch / "bundle", keep_packed=False) as model:

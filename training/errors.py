@@ -1,4 +1,4 @@
-"""The errors of the training: each is one line that a person can act on."""
+"""Errors of the training; each message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from issun.runtime.errors import IssunError
 
 
 class RecordError(IssunError):
-    """A text cannot be written as a training record; `values["reason"]` says why."""
+    """Data cannot be used as a training record; `values["reason"]` says why."""
 
 
 class DataError(IssunError):
-    """The training data cannot be read, or some of it is no record."""
+    """The training data cannot be read, or some of it is not a record."""
 
 
 class RunError(IssunError):
-    """The folder of a training run cannot be used, or does not fit what is asked."""
+    """The folder of a training run cannot be used, or was started with other settings."""
 
 
 class TrainingError(IssunError):
-    """The training itself cannot go on."""
+    """The training itself failed."""
 
 
 def fault(reason: str) -> RecordError:
-    """The error of what is no record, for this reason."""
-    return RecordError("No record can be made: {reason}", reason=reason)
+    """The error for data that is not a record, with this reason."""
+    return RecordError("Not a valid record: {reason}", reason=reason)

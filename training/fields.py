@@ -1,4 +1,4 @@
-"""One object of a data file, under whatever names its fields go -> examples to learn from."""
+"""Converts an object of a data file to training examples, under any of the known field names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from issun.training.records import Example, chat_example, instruction_example
 _INSTRUCTION = ("instruction", "input", "output")
 _CHAT = ("role", "history", "message", "answer")
 _CONVERSATION = "messages"
-# Other names that fields have, in lower case and normal form.
+# Other names of fields, in lower case and NFKC.
 ALIASES = {
     **dict.fromkeys(("instructions", "prompt", "question", "query", "指示", "質問"), "instruction"),
     **dict.fromkeys(("inputs", "context", "入力", "文脈"), "input"),
@@ -26,37 +26,37 @@ ALIASES = {
     **dict.fromkeys(("conversations", "conversation", "会話"), _CONVERSATION),
 }
 _NAMES = {name: name for name in (*_INSTRUCTION, *_CHAT, _CONVERSATION)} | ALIASES
-# What an answer was made from, or how it is to be learnt: it cannot be left out.
-_REFUSED = {
+# Fields that change what is to be learned, so that they must not be ignored.
+_UNSUPPORTED = {
     *("tools", "functions", "function_call", "tool_calls", "image", "images", "audio", "video"),
     *("chosen", "rejected", "weight"),
 }
-_NO_WEIGHTS = ("weight", 1)  # asks for nothing
+_DEFAULT_WEIGHT = ("weight", 1)  # the only weight that changes nothing
 _USER, _ASSISTANT = (
     pattern.removesuffix("{message}") for pattern in (ALPACA.chat.user, ALPACA.chat.assistant)
 )
 
 
 def examples_of(value: Any, ignored: Counter[str]) -> list[Example]:
-    """The examples of one object: one, or of a conversation one for each answer.
+    """The examples of one object: one, or for a conversation one for each answer.
 
-    Counts in `ignored` the fields that do not belong to a record. Raises RecordError.
+    Fields that are not used are counted in `ignored`. Raises RecordError.
     """
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        value = {_CONVERSATION: value}  # a conversation by itself
+        value = {_CONVERSATION: value}  # a bare list of messages
     if not isinstance(value, dict):
         raise fault("not an object")
     fields = _Fields(value, ignored)
     if _CONVERSATION in fields.names:
-        fields.allow((_CONVERSATION, "role"), "a conversation and of another record")
+        fields.allow((_CONVERSATION, "role"), "a conversation and another kind of record")
         messages, role = fields.values[_CONVERSATION], fields.values.get("role")
         if not isinstance(messages, list):
-            raise fault(f"`{fields.names[_CONVERSATION]}` is no list")
+            raise fault(f"`{fields.names[_CONVERSATION]}` is not a list")
         return conversation_examples(messages, fields.names[_CONVERSATION], role, ignored)
     if "instruction" in fields.names and "output" not in fields.names:
-        fields.rename("answer", "output")  # that of a question
+        fields.rename("answer", "output")  # a pair of question and answer
     if fields.names.keys() & set(_CHAT):
-        fields.allow(_CHAT, "an instruction and of a chat")
+        fields.allow(_CHAT, "an instruction and a chat")
         role, turns = _role(fields), _turns(fields.values.get("history"))
         return [chat_example(role, turns, fields.text("message"), fields.text("answer"))]
     instruction = fields.text("instruction")
@@ -65,7 +65,7 @@ def examples_of(value: Any, ignored: Counter[str]) -> list[Example]:
 
 
 def field_of(name: str) -> str | None:
-    """The field of a record that a name means; None for another name."""
+    """The record field that `name` stands for; None if it is not one."""
     return _NAMES.get(_normal(name))
 
 
@@ -74,7 +74,7 @@ def _normal(name: str) -> str:
 
 
 class _Fields:
-    """The values by the field that they are, and the name that each has in the file."""
+    """The values of an object by record field, and each field's name in the file."""
 
     def __init__(self, value: dict[str, Any], ignored: Counter[str]) -> None:
         self.values: dict[str, Any] = {}
@@ -93,34 +93,34 @@ class _Fields:
         ignored.update(other)
 
     def rename(self, field: str, to: str) -> None:
-        """Take one field for another, if it is there."""
+        """Rename a field, if it is present."""
         if field in self.names:
             self.values[to], self.names[to] = self.values.pop(field), self.names.pop(field)
 
     def allow(self, allowed: tuple[str, ...], kinds: str) -> None:
-        """Raise RecordError unless all fields are of one kind of record."""
+        """Raise RecordError unless all fields belong to one kind of record."""
         if not self.names.keys() <= set(allowed):
             mixed = ", ".join(f"`{name}`" for name in self.names.values())
-            raise fault(f"mixes the fields of {kinds}: {mixed}")
+            raise fault(f"mixes fields of {kinds}: {mixed}")
 
     def text(self, field: str) -> str:
-        """The text of a field; raises RecordError where there is none."""
+        """The text of a field; raises RecordError if it is missing or not text."""
         if field not in self.names:
-            there = ", ".join(f"`{name}`" for name in self._other)
-            raise fault(f"`{field}` is missing" + (f" beside {there}" if there else ""))
+            others = ", ".join(f"`{name}`" for name in self._other)
+            raise fault(f"`{field}` is missing" + (f", there is only {others}" if others else ""))
         if not isinstance(self.values[field], str):
-            raise fault(f"`{self.names[field]}` is no text")
+            raise fault(f"`{self.names[field]}` is not text")
         text: str = self.values[field]
         return text
 
 
 def _check_other(name: str, content: Any) -> None:
-    """Raise RecordError for a field that cannot be left out, and for a slip in a field's name."""
-    known = _normal(name)
-    if known in _REFUSED and content and (known, content) != _NO_WEIGHTS:
-        raise fault(f"`{name}` cannot be learnt from")
-    if close := get_close_matches(known, _NAMES, n=1, cutoff=0.8):
-        raise fault(f"`{name}` is no field: is it meant as `{close[0]}`?")
+    """Raise RecordError for a field that must not be ignored, and for a misspelled field."""
+    normal = _normal(name)
+    if normal in _UNSUPPORTED and content and (normal, content) != _DEFAULT_WEIGHT:
+        raise fault(f"`{name}` is not supported")
+    if close := get_close_matches(normal, _NAMES, n=1, cutoff=0.8):
+        raise fault(f"`{name}` is unknown: did you mean `{close[0]}`?")
 
 
 def _role(fields: _Fields) -> list[str] | str:
@@ -136,14 +136,14 @@ def _turns(history: Any) -> list[Turn]:
     if history is None:
         return []
     if not isinstance(history, list):
-        raise fault("`history` is no list")
+        raise fault("`history` is not a list")
     if all(_are_texts(pair) and len(pair) == 2 for pair in history):
         return [Turn(message, answer) for message, answer in history]
     if not _are_texts(history):
-        raise fault("`history` is no list of [message, answer], and no list of lines")
+        raise fault("`history` is neither a list of [message, answer] nor a list of lines")
     marks = (_USER, _ASSISTANT)
     if len(history) % 2 or any(not line.startswith(marks[i % 2]) for i, line in enumerate(history)):
-        raise fault(f"the lines of `history` are not {_USER}… and {_ASSISTANT}… in turn")
+        raise fault(f"the lines of `history` do not alternate between {_USER}… and {_ASSISTANT}…")
     lines = [line.removeprefix(marks[i % 2]) for i, line in enumerate(history)]
     return [Turn(*pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic and durable writes of files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from issun.runtime.files import sync
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically: a reader sees the old file or the new one, whole."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically: a reader sees the old or the new file, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -29,10 +29,10 @@ def write_whole(path: Path, data: bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON to `path` atomically."""
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    write_whole(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 def sync_tree(folder: Path) -> None:
-    """Flush `folder` and all that is in it to the disk."""
+    """Flush `folder` and everything in it to disk."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)

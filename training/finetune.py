@@ -1,4 +1,4 @@
-"""Base checkpoint and data -> a checkpoint an epoch, each evaluated as the bundle it becomes."""
+"""Fine-tunes a base checkpoint; each epoch gives a checkpoint that is exported and evaluated."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from issun.runtime.files import user_path
 from issun.runtime.manifest import combined_sha256, sha256_of
 from issun.runtime.tokenizer import Tokenizer
 from issun.training.data import Record, line_numbers, read_records
-from issun.training.epochs import Evaluation, finish_epoch, try_base
+from issun.training.epochs import Evaluation, evaluate_base, finish_epoch
 from issun.training.errors import DataError, RunError
+from issun.training.job import Job
 from issun.training.machine import Machine, choose_optimizer, find_machine
 from issun.training.recipe import Recipe
 from issun.training.records import EOS
-from issun.training.run import best_epoch, opened_run, read_settings
+from issun.training.run import best_epoch, open_run, read_settings
 
 _NEEDED = ("torch", "transformers", "accelerate")
-_DIGITS = 16  # of a hash, as it is shown and compared
+_DIGITS = 16  # of a hash in the settings
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The entries of `epochs.json`, and the best epoch where they were evaluated."""
+    """The entries of `epochs.json`, and the best epoch if they were evaluated."""
 
     epochs: list[dict[str, Any]]
     best: int | None
@@ -54,12 +55,11 @@ def finetune(
 ) -> Outcome:
     """Fine-tune the checkpoint `base` (a folder or a hub id) on `data`, in the folder `target`.
 
-    `target` gets `epoch-1` ... as complete checkpoints, `epochs.json`, `log.jsonl` and the link
-    `best`. After a crash, `resume` goes on behind the last step that was saved: every step, unless
-    the time since the last save is below three times what that took. Before the training the base
-    itself is exported and evaluated: it is what the epochs are compared with, and what does not
-    work fails at once. The tokenizer is that of the folder or hub id `tokenizer` where one is
-    given. Raises ParameterError, MissingExtraError, DataError, CheckpointError, RunError,
+    `target` receives the checkpoints `epoch-1` ..., `epochs.json`, `log.jsonl` and the link `best`.
+    After a crash, `resume` continues after the last saved step. A step is saved unless less than
+    three times the duration of the last save has passed since. The base is exported and evaluated
+    first, as a baseline and to fail early. `tokenizer` is a folder or hub id to take the tokenizer
+    from. Raises ParameterError, MissingExtraError, DataError, CheckpointError, RunError,
     TargetError or TrainingError.
     """
     recipe = recipe or Recipe()
@@ -84,31 +84,14 @@ def finetune(
     optimizer = _optimizer(recipe, checkpoint, machine, target if resume else None, notify)
     if not resume:
         check_space(target, _disk_bytes(checkpoint, recipe))
-    settings = {
-        "base": _base_hash(checkpoint),
-        "data": sha256_of(data)[:_DIGITS],
-        "records": len(rows),
-        "epochs": recipe.epochs,
-        "learning_rate": recipe.learning_rate,
-        "batch_size": recipe.batch_size,
-        "gradient_accumulation": recipe.gradient_accumulation,
-        "max_length": limit,
-        "truncate": recipe.truncate,
-        "optimizer": optimizer,
-        "seed": recipe.seed,
-        "device": f"{machine.device} x {machine.devices}",
-        "precision": machine.precision,
-        **({"evaluation": None} if evaluation is None else evaluation.settings),
-    }
-    with opened_run(target, settings, resume=resume) as run:
+    job = Job(base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer)
+    settings = _settings(job, data, limit, evaluation)
+    with open_run(target, settings, resume=resume) as run:
         if len(run.epochs()) < recipe.epochs:
-            from issun.training.trainer import Job, train  # noqa: PLC0415 - it imports torch
+            from issun.training.trainer import train  # noqa: PLC0415 - it imports torch
 
             if run.results()["base"] is None:
-                try_base(run, checkpoint, evaluation, progress, notify)
-            job = Job(
-                base=checkpoint, rows=rows, recipe=recipe, machine=machine, optimizer=optimizer
-            )
+                evaluate_base(run, checkpoint, evaluation, progress, notify)
 
             def finish(epoch: int) -> None:
                 finish_epoch(run, epoch, evaluation, progress, notify)
@@ -117,6 +100,27 @@ def finetune(
         run.finish()
         entries = run.epochs()
     return Outcome(entries, best_epoch(entries))
+
+
+def _settings(job: Job, data: Path, limit: int, evaluation: Evaluation | None) -> dict[str, Any]:
+    """The settings in `run.json`, with which a run must be resumed."""
+    recipe, machine = job.recipe, job.machine
+    return {
+        "base": _base_hash(job.base),
+        "data": sha256_of(data)[:_DIGITS],
+        "records": len(job.rows),
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "batch_size": recipe.batch_size,
+        "gradient_accumulation": recipe.gradient_accumulation,
+        "max_length": limit,
+        "truncate": recipe.truncate,
+        "optimizer": job.optimizer,
+        "seed": recipe.seed,
+        "device": f"{machine.device} x {machine.devices}",
+        "precision": machine.precision,
+        **({"evaluation": None} if evaluation is None else evaluation.settings),
+    }
 
 
 def encode_records(
@@ -128,7 +132,7 @@ def encode_records(
     path: Path,
     notify: Notify,
 ) -> list[list[int]]:
-    """The ids of each record; those of more than `limit` tokens are refused, or cut if allowed."""
+    """The token ids of each record; raises DataError for more than `limit`, unless truncated."""
     rows = [record.encode(tokenizer) for record in records]
     long = [record.line for record, row in zip(records, rows, strict=True) if len(row) > limit]
     if not long:
@@ -136,7 +140,7 @@ def encode_records(
     if not recipe.truncate:
         raise DataError(
             "{path}: {count:,} of {total:,} records have more than {limit:,} tokens ({lines}): "
-            "shorten them, or cut them with --truncate.",
+            "shorten them, or truncate them with --truncate.",
             path=path,
             count=len(long),
             total=len(records),
@@ -144,7 +148,7 @@ def encode_records(
             lines=line_numbers(long),
         )
     notify(
-        "{count:,} of {total:,} records are cut to {limit:,} tokens.",
+        "{count:,} of {total:,} records are truncated to {limit:,} tokens.",
         count=len(long),
         total=len(records),
         limit=limit,
@@ -155,7 +159,7 @@ def encode_records(
 def _check_new(target: Path, base: Path) -> None:
     if target.exists():
         raise RunError(
-            "{target} exists: choose another folder, or go on with a run in it with --resume.",
+            "{target} exists: choose another folder, or resume the run in it with --resume.",
             target=target,
         )
     check_target(target, base, force=False)
@@ -185,12 +189,12 @@ def _limit(recipe: Recipe, checkpoint: Checkpoint) -> int:
 def _optimizer(
     recipe: Recipe, checkpoint: Checkpoint, machine: Machine, resumed: Path | None, notify: Notify
 ) -> str:
-    """The optimizer; a resumed run keeps the one that was chosen at its start."""
-    asked = recipe.optimizer
-    if resumed is not None and asked == "auto":
-        asked = str(read_settings(resumed).get("optimizer"))
-        notify = lambda template, **values: None  # noqa: E731 - nothing is chosen
-    return choose_optimizer(asked, _parameters(checkpoint), machine, notify)
+    """The optimizer; a resumed run keeps the one chosen at its start."""
+    name = recipe.optimizer
+    if resumed is not None and name == "auto":
+        name = str(read_settings(resumed).get("optimizer"))
+        notify = lambda template, **values: None  # noqa: E731 - there is no choice to report
+    return choose_optimizer(name, _parameters(checkpoint), machine, notify)
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
@@ -198,7 +202,7 @@ def _parameters(checkpoint: Checkpoint) -> int:
 
 
 def _disk_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
-    """An epoch each, two rolling checkpoints with Adam's state, and a bundle."""
+    """One checkpoint per epoch, two rolling checkpoints with Adam's state, and a bundle."""
     return _parameters(checkpoint) * (4 * recipe.epochs + 2 * 12 + 2)
 
 

@@ -1,4 +1,4 @@
-"""What this machine can train with: device, number format and optimizer."""
+"""The training device of this machine, its precision, and the optimizer that fits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import psutil
 from issun.runtime.errors import Notify
 from issun.training.errors import TrainingError
 
-_WEIGHT_AND_GRADIENT, _ADAM_STATE = 4 + 4, 8  # bytes a parameter
-_CPU_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as x86 and ARM name it
+_WEIGHT_AND_GRADIENT, _ADAM_STATE = 4 + 4, 8  # bytes per parameter
+_CPU_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # CPU flags of x86 and ARM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The device that trains, and its free memory in bytes."""
+    """The training device, its features, and its free memory in bytes."""
 
     device: str
     devices: int
@@ -28,12 +28,12 @@ class Machine:
 
     @property
     def precision(self) -> str:
-        """The type of the arithmetic; the weights themselves are always float32."""
+        """The type of the arithmetic; weights are always float32."""
         return "bfloat16" if self.bf16 else "float32"
 
 
 def find_machine() -> Machine:
-    """Ask torch for a GPU, and the CPU for its features."""
+    """Detect a GPU through torch, and the CPU's features."""
     import torch  # noqa: PLC0415
 
     if torch.cuda.is_available():
@@ -56,44 +56,43 @@ def find_machine() -> Machine:
     )
 
 
-def choose_optimizer(asked: str, parameters: int, machine: Machine, notify: Notify) -> str:
-    """The optimizer for a model with so many parameters; `notify` is told which, and why.
+def choose_optimizer(name: str, parameters: int, machine: Machine, notify: Notify) -> str:
+    """Resolve the optimizer `name` for a model with `parameters`; `notify` reports the choice.
 
-    With `auto` it is adamw_bnb_8bit on a GPU with bitsandbytes, else adamw where weights,
-    gradients and its state fit into the free memory, else adafactor. Raises TrainingError for
-    adamw_bnb_8bit where it cannot run.
+    `auto` means adamw_bnb_8bit on a GPU with bitsandbytes, else adamw if weights, gradients and its
+    state fit into free memory, else adafactor. Raises TrainingError if adamw_bnb_8bit cannot run.
     """
     can_8bit = machine.device == "cuda" and machine.bitsandbytes
-    if asked == "adamw_bnb_8bit" and not can_8bit:
+    if name == "adamw_bnb_8bit" and not can_8bit:
         raise TrainingError(
             "The optimizer adamw_bnb_8bit needs an NVIDIA GPU and bitsandbytes: "
             "choose adamw or adafactor."
         )
     needed = parameters * (_WEIGHT_AND_GRADIENT + _ADAM_STATE)
     sizes = {"needed": needed / 1e9, "free": machine.free_bytes / 1e9}
-    if asked != "auto":
-        notify("Optimizer: {name}, as asked.", name=asked)
-        return asked
+    if name != "auto":
+        notify("Optimizer: {name}, as requested.", name=name)
+        return name
     if can_8bit:
-        notify("Optimizer: adamw_bnb_8bit, since there are a GPU and bitsandbytes.")
+        notify("Optimizer: adamw_bnb_8bit, since a GPU and bitsandbytes are available.")
         return "adamw_bnb_8bit"
     if needed <= machine.free_bytes:
         notify(
-            "Optimizer: adamw, since the {needed:.1f} GB that it needs fit into the {free:.1f} GB "
-            "of free memory.",
+            "Optimizer: adamw, since it needs {needed:.1f} GB of memory and {free:.1f} GB are "
+            "free.",
             **sizes,
         )
         return "adamw"
     notify(
-        "Optimizer: adafactor, since adamw needs {needed:.1f} GB and {free:.1f} GB of memory are "
-        "free.",
+        "Optimizer: adafactor, since adamw needs {needed:.1f} GB of memory and only {free:.1f} GB "
+        "are free.",
         **sizes,
     )
     return "adafactor"
 
 
 def _cpu_has_bf16() -> bool:
-    """True where the kernel says that the CPU multiplies bfloat16 itself; false where unknown."""
+    """True if the kernel reports bfloat16 instructions of the CPU; False if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a fine-tuning is asked for; the defaults are those of the published model."""
+"""Hyperparameters of a fine-tuning; the defaults are those of the published model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from issun.runtime.errors import ParameterError, check_choice
 
-# The names of the Trainer.
+# issun's names -> those of transformers' Trainer.
 OPTIMIZERS = {
     "adamw": "adamw_torch",
     "adamw_bnb_8bit": "adamw_bnb_8bit",
@@ -16,10 +16,10 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The numbers of a fine-tuning; raises ParameterError for what cannot be meant.
+    """Hyperparameters of a fine-tuning; raises ParameterError for invalid values.
 
-    `batch_size` is in records for each device. `max_length` is in tokens, by default the model's
-    context; a longer record is refused unless `truncate` allows to cut it.
+    `batch_size` is in records per device. `max_length` is in tokens, by default the model's
+    context; a longer record is an error unless `truncate` is set.
     """
 
     epochs: int = 4
@@ -32,7 +32,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range and unknown names."""
+        """Raise ParameterError for values out of range and unknown names."""
         for name, low in (
             ("epochs", 1),
             ("batch_size", 1),

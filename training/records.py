@@ -1,7 +1,7 @@
-r"""Instructions and chats as training records: one line each, in the prompt format of issun.
+r"""Training records from instructions and chats: one line each, in issun's prompt format.
 
-A record is the prompt, the answer and `\n</s>`, with newlines spelled as backslash + n.
-`python -m issun.training.records IN OUT` converts a file, see `issun.training.data`.
+A record is the prompt, the answer and `\n</s>`, with each newline written as a backslash and an n.
+`python -m issun.training.records IN OUT` converts a file; see `issun.training.data`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SPECIAL_TOKENS = (BOS, EOS, "<unk>", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What fills the slots of the prompt format, and the answer behind it.
+    """The values for the placeholders of the prompt template, and the answer.
 
-    All three are texts: what spells a special token in them is no token, as in a prompt.
+    A special token spelled in one of the three texts is encoded as text, as in a prompt.
     """
 
     instruction: str
@@ -42,20 +42,20 @@ class Example:
     answer: str
 
     def text(self) -> str:
-        """The record as one line. Read again, what spells a special token would be one."""
+        """The record as one line; a special token spelled in the texts becomes that token."""
         text = fill(self._pattern(), self._slots())
-        # As the tokenizer reads it: pairs of surrogates join, lone ones become U+FFFD.
+        # As in the tokenizer, surrogate pairs are joined and lone surrogates become U+FFFD.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def encode(self, tokenizer: Tokenizer) -> list[int]:
-        """The ids of the record: special tokens count only where the format itself has them."""
+        """The token ids of the record; only the template's own special tokens are special."""
         slots, ids = self._slots(), list[int]()
         for part in tokenizer.split(self._pattern()):
             ids += [part] if isinstance(part, int) else tokenizer.encode(fill(part, slots))
         return ids
 
     def spelled(self, special: Iterable[str]) -> str | None:
-        """The first thing in its texts that spells one of the `special` tokens, in either case."""
+        """The first of the `special` tokens that its texts spell, in upper or lower case."""
         pattern = re.compile("|".join(map(re.escape, special)), re.IGNORECASE)
         texts = (self.instruction, self.input or "", self.answer)
         return next((found[0] for found in map(pattern.search, texts) if found), None)
@@ -70,7 +70,7 @@ class Example:
 
 
 def instruction_example(instruction: str, input: str | None, output: str) -> Example:  # noqa: A002
-    """An instruction, its input if there is any, and the answer; RecordError for empty ones."""
+    """The example of an instruction, an optional input and an answer; RecordError if empty."""
     _check_filled(instruction=instruction, output=output)
     return Example(instruction, input or None, output)
 
@@ -78,10 +78,10 @@ def instruction_example(instruction: str, input: str | None, output: str) -> Exa
 def chat_example(
     role: Sequence[str] | str, turns: Sequence[Turn], message: str, answer: str
 ) -> Example:
-    """The next message of a chat and its answer; raises RecordError where one is empty.
+    """The example of the next message of a chat and its answer; raises RecordError if empty.
 
-    `role` is as `Conversation` takes it: lines such as `User:...` and `Assistant:...`, or one
-    text, which the template's system lines wrap.
+    `role` is as for `Conversation`: lines such as `User:...` and `Assistant:...`, or a text, which
+    is put into the template's system lines.
     """
     _check_filled(message=message, answer=answer)
     return Example(*chat_values(ALPACA, _role_lines(role), turns, message), answer)
@@ -97,7 +97,7 @@ def instruction_record(
     """The record of an instruction as one line of text.
 
     Raises RecordError for an empty instruction or answer, and for a text that spells one of the
-    `special` tokens in upper or lower case: it would become that token.
+    `special` tokens in upper or lower case, since it would be encoded as that token.
     """
     return record_text(instruction_example(instruction, input, output), special)
 
@@ -110,16 +110,16 @@ def chat_record(
     *,
     special: Iterable[str] = SPECIAL_TOKENS,
 ) -> str:
-    """The record of the next message of a chat and its answer; raises as `instruction_record`."""
+    """The record of a chat's next message and its answer; raises as `instruction_record` does."""
     return record_text(chat_example(role, turns, message, answer), special)
 
 
 def record_text(example: Example, special: Iterable[str] = SPECIAL_TOKENS) -> str:
-    """The record as one line; raises RecordError where a text spells a special token."""
+    """The record as one line; raises RecordError if a text spells a special token."""
     if found := example.spelled(special):
         raise RecordError(
-            "No record can be made: {reason}",
-            reason=f"it holds the token {found}, which a line of text cannot keep apart from one",
+            "Not a valid record: {reason}",
+            reason=f"its text contains {found}, which would become a special token",
         )
     return example.text()
 
@@ -133,11 +133,11 @@ def _role_lines(role: Sequence[str] | str) -> list[str]:
 def _check_filled(**texts: str) -> None:
     for name, text in texts.items():
         if not text.strip():
-            raise RecordError("No record can be made: {reason}", reason=f"`{name}` is empty")
+            raise RecordError("Not a valid record: {reason}", reason=f"`{name}` is empty")
 
 
 def main() -> int:
-    """Read the command line and convert a file: 0 well, 2 for a user's mistake."""
+    """Convert a file as the command line says; returns the exit status, 2 for a user's mistake."""
     from issun.training.data import convert  # noqa: PLC0415 - it uses this module
 
     parser = argparse.ArgumentParser(prog="issun.training.records", description=__doc__)

@@ -1,14 +1,14 @@
-"""The folder of a fine-tuning run: settings, log, results, and checkpoints that are whole.
+"""The folder of a fine-tuning run: settings, log, results and checkpoints.
 
-    run.json          what was asked, and what base and data it was asked of
+    run.json          the settings, with hashes of the base and the data
     log.jsonl         the loss of every step and epoch
-    epochs.json       loss and evaluation of every epoch, the base's evaluation, the best epoch
-    epoch-1 ...       a complete checkpoint each
-    best              a link to the best of them
-    steps/            the rolling checkpoint that --resume goes on from; gone at the end
+    epochs.json       loss and evaluation of every epoch, evaluation of the base, best epoch
+    epoch-1 ...       complete checkpoints
+    best              a link to the best epoch
+    steps/            the rolling checkpoint for --resume; removed at the end
 
-A folder in steps/ counts once it holds the file `complete`, which is written when all else is on
-the disk; epoch folders are written aside and renamed.
+A folder in steps/ is valid once it contains the file `complete`, which is written after everything
+else is on disk. Epoch folders are written under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from filelock import FileLock, Timeout
 
 from issun.runtime.files import reason_of, sync
 from issun.training.errors import RunError
-from issun.training.files import sync_tree, write_json, write_whole
+from issun.training.files import sync_tree, write_atomically, write_json
 
 SETTINGS, LOG, EPOCHS, BEST, STEPS = "run.json", "log.jsonl", "epochs.json", "best", "steps"
 _FORMAT: Literal[1] = 1
-_COMPLETE, _LOCK, _ASIDE = "complete", ".lock", ".aside-"
+_COMPLETE, _LOCK, _TEMPORARY = "complete", ".lock", ".aside-"
 
 
 class Run:
-    """The folder of a run that is held by this process; opened by `opened_run`."""
+    """The folder of a run, locked by this process; opened with `open_run`."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings, self.steps = folder, settings, folder / STEPS
 
     def checkpoint(self) -> Path | None:
-        """The newest whole rolling checkpoint."""
+        """The newest complete rolling checkpoint."""
         marks = self.steps.glob(f"*/{_COMPLETE}")
         return max((mark.parent for mark in marks), key=_step_of, default=None)
 
-    def complete(self, folder: Path) -> None:
-        """Make the rolling checkpoint `folder` count, and remove the older ones."""
+    def mark_complete(self, folder: Path) -> None:
+        """Mark the rolling checkpoint `folder` as complete, and remove the older ones."""
         sync_tree(folder)
-        sync(self.folder / LOG)  # it has the losses of the steps up to here
-        write_whole(folder / _COMPLETE, b"")
+        sync(self.folder / LOG)  # with the losses of the steps up to here
+        write_atomically(folder / _COMPLETE, b"")
         sync(folder)
         for other in self.steps.iterdir():
             if other != folder:
                 shutil.rmtree(other)
 
     @contextmanager
-    def aside(self, name: str) -> Iterator[Path]:
-        """A new folder that becomes `name` in the run's folder when the block ends well."""
+    def atomic_folder(self, name: str) -> Iterator[Path]:
+        """A new folder that is renamed to `name` if the block ends without an error."""
         with self.scratch() as folder:
             yield folder
             sync_tree(folder)
@@ -66,8 +66,8 @@ class Run:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that is removed at the end, at the latest by the next `--resume`."""
-        folder = self.folder / f"{_ASIDE}{secrets.token_hex(4)}"
+        """A temporary folder, removed at the end or, after a crash, by the next `--resume`."""
+        folder = self.folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
         folder.mkdir()
         try:
             yield folder
@@ -83,8 +83,8 @@ class Run:
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def logged(self) -> list[dict[str, Any]]:
-        """The lines of the log; one that was cut is left out."""
+    def read_log(self) -> list[dict[str, Any]]:
+        """The entries of the log; an incomplete line is left out."""
         lines = []
         with suppress(FileNotFoundError):
             for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines():
@@ -93,15 +93,15 @@ class Run:
         return lines
 
     def rewind_log(self, step: int) -> None:
-        """Forget the steps behind `step`, which will be done again, and epochs not recorded."""
-        known = {entry["epoch"] for entry in self.epochs()}
+        """Remove steps after `step`, which will be repeated, and epochs that are not recorded."""
+        recorded = {entry["epoch"] for entry in self.epochs()}
         kept = [
             line
-            for line in self.logged()
-            if (line["step"] <= step if "step" in line else line["epoch"] in known)
+            for line in self.read_log()
+            if (line["step"] <= step if "step" in line else line["epoch"] in recorded)
         ]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_whole(self.folder / LOG, text.encode())
+        write_atomically(self.folder / LOG, text.encode())
 
     def results(self) -> dict[str, Any]:
         """The content of `epochs.json`."""
@@ -111,16 +111,16 @@ class Run:
         return {"base": None, "best": None, "best_linked": False, "epochs": []}
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The entries of the epochs that are done."""
+        """The entries of the finished epochs."""
         entries: list[dict[str, Any]] = self.results()["epochs"]
         return entries
 
     def record_base(self, entry: dict[str, Any]) -> None:
-        """Write what the evaluation of the base gave to `epochs.json`."""
+        """Write the evaluation of the base to `epochs.json`."""
         write_json(self.folder / EPOCHS, self.results() | {"base": entry})
 
     def record_epoch(self, entry: dict[str, Any]) -> None:
-        """Add an epoch's entry to `epochs.json`, and let `best` point to the best epoch."""
+        """Add an epoch's entry to `epochs.json`, and link `best` to the best epoch."""
         entries = [*self.epochs(), entry]
         best = best_epoch(entries)
         linked = best is not None and self._link(self.epoch_folder(best).name)
@@ -128,13 +128,13 @@ class Run:
         write_json(self.folder / EPOCHS, self.results() | found)
 
     def _link(self, name: str) -> bool:
-        """Point `best` to `name`; False where there are no symbolic links, and then no `best`."""
-        best, new = self.folder / BEST, self.folder / f"{_ASIDE}{secrets.token_hex(4)}"
+        """Link `best` to `name`; False, without a `best`, if links are not available."""
+        best, new = self.folder / BEST, self.folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
         try:
             new.symlink_to(name, target_is_directory=True)
             try:
                 new.replace(best)
-            except OSError:  # Windows replaces no link to a folder
+            except OSError:  # Windows cannot replace a link to a folder
                 if not best.is_symlink():
                     raise
                 best.unlink()
@@ -142,34 +142,33 @@ class Run:
         except OSError:
             new.unlink(missing_ok=True)
             if best.is_symlink():
-                best.unlink()  # it points to an epoch that is no longer the best
+                best.unlink()  # it links to a previous best epoch
             return False
         return True
 
     def finish(self) -> None:
-        """Remove what only a resumption needs."""
+        """Remove what is only needed to resume the run."""
         shutil.rmtree(self.steps, ignore_errors=True)
 
 
 def best_epoch(entries: list[dict[str, Any]]) -> int | None:
-    """The epoch that answers best, of equal ones that with the lower loss; None unevaluated."""
+    """The epoch with the best rate, then the lowest loss; None if epochs were not evaluated."""
     rated = [entry for entry in entries if entry["rate"] is not None]
     best = max(rated, key=lambda entry: (entry["rate"], -entry["loss"]), default=None)
     return None if best is None else best["epoch"]
 
 
 def is_run(folder: Path) -> bool:
-    """True where a run has begun, so that it can be resumed."""
+    """True if `folder` is a run that can be resumed."""
     return (folder / SETTINGS).is_file()
 
 
 @contextmanager
-def opened_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Iterator[Run]:
-    """The run in `folder`, a new one or that which is there, held while the block lasts.
+def open_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Iterator[Run]:
+    """Create or resume the run in `folder`, and lock it for the duration of the block.
 
-    A new one that fails before its first rolling checkpoint is removed. Raises RunError when
-    there is no run to resume, when it was started with other settings, or when another process
-    holds it.
+    A new run that fails before its first rolling checkpoint is removed. Raises RunError if there
+    is no run to resume, it was started with other settings, or another process has locked it.
     """
     if not resume:
         folder.mkdir()
@@ -180,8 +179,8 @@ def opened_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> It
                 _check_settings(folder, settings)
                 _clear(folder)
             else:
-                described = _Described(_FORMAT, version("issun"), dict(settings))
-                write_json(folder / SETTINGS, msgspec.to_builtins(described))
+                content = _SettingsFile(_FORMAT, version("issun"), dict(settings))
+                write_json(folder / SETTINGS, msgspec.to_builtins(content))
             yield run
     except Timeout as error:
         raise RunError("Another process is training in {folder}.", folder=folder) from error
@@ -192,25 +191,25 @@ def opened_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> It
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the run in `folder`; raises RunError when there is none."""
+    """The settings of the run in `folder`; raises RunError if there is none."""
     path = folder / SETTINGS
     if not path.is_file():
         raise RunError(
-            "{folder} holds no fine-tuning run: start one without --resume.", folder=folder
+            "{folder} contains no fine-tuning run: start one without --resume.", folder=folder
         )
     try:
-        described = msgspec.json.decode(path.read_bytes(), type=_Described)
+        content = msgspec.json.decode(path.read_bytes(), type=_SettingsFile)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(
             "{path} cannot be read ({reason}): start a run in another folder.",
             path=path,
             reason=reason_of(error),
         ) from error
-    return described.settings
+    return content.settings
 
 
-class _Described(msgspec.Struct, frozen=True):
-    """What `run.json` holds."""
+class _SettingsFile(msgspec.Struct, frozen=True):
+    """The content of `run.json`."""
 
     format: Literal[1]
     issun: str
@@ -218,24 +217,24 @@ class _Described(msgspec.Struct, frozen=True):
 
 
 def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    then = read_settings(folder)
+    original = read_settings(folder)
     differences = [
-        f"{name} is {settings.get(name)}, it was {then.get(name)}"
-        for name in dict.fromkeys([*settings, *then])
-        if settings.get(name) != then.get(name)
+        f"{name} is {settings.get(name)}, it was {original.get(name)}"
+        for name in dict.fromkeys([*settings, *original])
+        if settings.get(name) != original.get(name)
     ]
     if differences:
         raise RunError(
-            "{folder} was started otherwise: {differences}. "
-            "Resume it as it was started, or start another run.",
+            "{folder} was started with other settings: {differences}. Resume it with the same "
+            "settings, or start another run.",
             folder=folder,
             differences="; ".join(differences),
         )
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a killed run has left unfinished."""
-    for path in folder.glob(f"{_ASIDE}*"):
+    """Remove the incomplete folders of a killed run."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
         if path.is_symlink():
             path.unlink()
         else:

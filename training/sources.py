@@ -1,7 +1,7 @@
-"""Files of training data -> their objects, each with the line on which it begins.
+"""Reads the objects of a training data file, each with the line on which it starts.
 
-JSON Lines, one JSON list, one object that holds a list, objects one behind another, CSV, TSV and
-Parquet. What is wrong with an object takes its place, as a RecordError.
+The formats are JSON Lines, a JSON list, a JSON object that contains a list, concatenated JSON
+objects, CSV, TSV and Parquet. A RecordError takes the place of an object that cannot be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from issun.training.tables import DELIMITERS, csv_rows, parquet_rows
 
 Found = Iterator[tuple[int, Any]]
 
-_BLANK = re.compile(r"[ \t\r\n\ufeff]*")  # a mark stands between files that were joined, too
+_BLANK = re.compile(r"[ \t\r\n\ufeff]*")  # concatenated files have byte order marks in the middle
 _PARQUET = b"PAR1"
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed with gzip",
@@ -34,7 +34,7 @@ _OTHER_KINDS = {
 
 
 def objects_of(path: Path, raw: bytes) -> Found:
-    """The objects of the file `path` with the content `raw`; raises DataError for another file."""
+    """The objects in `raw`, the content of `path`; raises DataError for unsupported files."""
     if raw.startswith(_PARQUET):
         return parquet_rows(path)
     for magic, kind in _OTHER_KINDS.items():
@@ -58,7 +58,7 @@ def objects_of(path: Path, raw: bytes) -> Found:
 
 
 def lines_of(raw: bytes, make: Callable[[str], Any]) -> Found:
-    """What `make` makes of each line that is not blank, or the RecordError of the line."""
+    """The result of `make` for each line that is not blank, or the line's RecordError."""
     for number, line in enumerate(raw.split(b"\n"), 1):
         try:
             text = decode_utf8(line).removesuffix("\r")
@@ -71,14 +71,14 @@ def lines_of(raw: bytes, make: Callable[[str], Any]) -> Found:
 
 
 def _damaged(raw: bytes, error: UnicodeDecodeError) -> Found:
-    """A file that is UTF-8 but for some places: of lines the others can be read."""
+    """The lines of a file with invalid UTF-8; for a JSON list only the error."""
     if raw.lstrip().startswith(b"["):
         return iter([(raw.count(b"\n", 0, error.start) + 1, fault("not UTF-8"))])
     return lines_of(raw, _parsed)
 
 
 def _is_document(text: str) -> bool:
-    """False where each line is JSON by itself."""
+    """True for JSON over several lines, False for JSON Lines."""
     begin = _skip(text, 0)
     if text[begin : begin + 1] != "{":
         return text[begin : begin + 1] == "["
@@ -92,7 +92,7 @@ def _is_document(text: str) -> bool:
     try:
         _Decoder().decode(text, begin)
     except json.JSONDecodeError as error:
-        return error.pos > begin + len(line)  # else the line itself is wrong
+        return error.pos > begin + len(line)  # an error in the first line is one of JSON Lines
     except (ValueError, RecursionError):
         return False
     return True
@@ -106,41 +106,41 @@ def _parsed(line: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise fault(_json_fault(error)) from error
     if _skip(line, end) < len(line):
-        raise fault(f"not JSON: text behind the value (column {end + 1})")
+        raise fault(f"not JSON: text after the value (column {end + 1})")
     decoder.check()
     return value
 
 
 class _Decoder:
-    """Reads JSON values, and notices keys that stand twice in an object."""
+    """Decodes JSON values, and detects duplicate keys."""
 
     def __init__(self) -> None:
-        self._doubled: list[tuple[dict[str, Any], str]] = []
+        self._duplicates: list[tuple[dict[str, Any], str]] = []
         self._json = json.JSONDecoder(object_pairs_hook=self._object)
 
     def decode(self, text: str, at: int) -> tuple[Any, int]:
         """The value at `at`, and where it ends; raises ValueError or RecursionError."""
-        self._doubled.clear()
+        self._duplicates.clear()
         return self._json.raw_decode(text, at)
 
     def check(self, only: Any = None) -> None:
-        """Raise RecordError where the last value, or `only` an object in it, had a key twice."""
-        names = [name for found, name in self._doubled if only is None or found is only]
+        """Raise RecordError for duplicate keys in the last value, or in the object `only`."""
+        names = [name for found, name in self._duplicates if only is None or found is only]
         if names:
-            raise fault(", ".join(f"`{name}`" for name in names) + " stands twice")
+            raise fault("duplicate key " + ", ".join(f"`{name}`" for name in names))
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             counts = Counter(name for name, _ in pairs)
-            self._doubled += [(found, name) for name, count in counts.items() if count > 1]
+            self._duplicates += [(found, name) for name, count in counts.items() if count > 1]
         return found
 
 
 class _Document:
-    """JSON over many lines: a list, an object that holds one, or objects one behind another.
+    """JSON over several lines: a list, an object that contains one, or concatenated objects.
 
-    What follows a value that is no JSON cannot be read.
+    After a value that is not JSON, the rest of the text cannot be read.
     """
 
     def __init__(self, text: str) -> None:
@@ -154,7 +154,7 @@ class _Document:
         if text[self._at] == "[":
             yield from self._elements()
             if self._at < len(text):
-                yield self._line(), fault("not JSON: text behind the list")
+                yield self._line(), fault("not JSON: text after the list")
             return
         while self._at < len(text):
             line, begin = self._line(), self._at
@@ -164,7 +164,7 @@ class _Document:
                 self._decoder.check(None if name is None else value)
             except RecordError as error:
                 yield self._line_of(error, line), error
-                if self._at == begin:  # no JSON
+                if self._at == begin:  # not JSON
                     return
                 continue
             if name is None:
@@ -175,7 +175,7 @@ class _Document:
             self._at = end
 
     def _elements(self) -> Found:
-        """The elements of the list that begins here; ends behind it, or at the end of the text."""
+        """The elements of the list at the current position, which moves past it or to the end."""
         self._at = _skip(self._text, self._at + 1)
         mark = ","
         if self._text[self._at : self._at + 1] == "]":
@@ -199,7 +199,7 @@ class _Document:
             self._at = _skip(self._text, self._at + 1)
 
     def _take(self) -> Any:
-        """The value here; stays here and raises RecordError where it is no JSON."""
+        """Read the value at the current position; raises RecordError without moving past it."""
         try:
             value, end = self._decoder.decode(self._text, self._at)
         except (ValueError, RecursionError) as error:
@@ -208,25 +208,25 @@ class _Document:
         return value
 
     def _place_of(self, name: str, at: int) -> int:
-        """Where the value of the key `name` begins in the object at `at`."""
+        """The position of the value of the key `name` in the object at `at`."""
         while True:
             key, at = self._decoder.decode(self._text, _skip(self._text, at + 1))
-            at = _skip(self._text, _skip(self._text, at) + 1)  # behind the colon
+            at = _skip(self._text, _skip(self._text, at) + 1)  # after the colon
             if key == name:
                 return at
             at = _skip(self._text, self._decoder.decode(self._text, at)[1])  # at the comma
 
     @staticmethod
-    def _line_of(error: RecordError, begun: int) -> int:
-        """Where a fault is: that of JSON may be below the line on which its value has begun."""
-        return getattr(error.__cause__, "lineno", begun)
+    def _line_of(error: RecordError, start: int) -> int:
+        """The line of an error: a JSON error may be below the line on which the value starts."""
+        return getattr(error.__cause__, "lineno", start)
 
     def _line(self) -> int:
         return bisect_left(self._breaks, self._at) + 1
 
 
 def _list_in(value: Any) -> str | None:
-    """The name under which an object that is no record itself holds the list of them."""
+    """The key of an object's list of records, unless the object is a record itself."""
     if not isinstance(value, dict) or any(field_of(name) for name in value):
         return None
     lists = [
@@ -238,7 +238,7 @@ def _list_in(value: Any) -> str | None:
 
 
 def _skip(text: str, at: int) -> int:
-    """The next place from `at` on that is not blank."""
+    """The next position from `at` on that is not blank."""
     blank = _BLANK.match(text, at)
     return blank.end() if blank else at
 
@@ -246,4 +246,4 @@ def _skip(text: str, at: int) -> int:
 def _json_fault(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} (column {error.colno})"
-    return "not JSON that can be read: too deep, or too long a number"
+    return "not readable as JSON: nested too deeply, or a number is too long"

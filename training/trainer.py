@@ -1,7 +1,7 @@
-"""transformers' Trainer with issun's checkpoints; imports torch, so it is imported when needed.
+"""Runs transformers' Trainer and writes issun's checkpoints; imports torch, so import it lazily.
 
-As run_clm does it, the loss is over the whole record, prompt and answer alike. Unlike run_clm, a
-row is one record, and the padding behind it is masked out: nothing is learnt across records.
+As in run_clm, the loss covers the whole record, prompt and answer. Unlike in run_clm, each row is
+one record with masked padding, so that attention and loss never span several records.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +27,24 @@ from issun.export.tokenizer_files import TOKENIZER_CONFIGS
 from issun.export.torch_model import load_torch
 from issun.export.weights import SAFETENSORS
 from issun.training.errors import TrainingError
-from issun.training.machine import Machine
-from issun.training.recipe import OPTIMIZERS, Recipe
+from issun.training.job import Job
+from issun.training.recipe import OPTIMIZERS
 from issun.training.run import Run
 
-# A rolling checkpoint waits until this many times its own duration has passed since the last one.
+# Minimum time between rolling checkpoints, as a multiple of the duration of the last save.
 _SAVE_PAUSE = 3
 _NO_LABEL = -100
 _MEMORY_WORDS = ("out of memory", "can't allocate memory")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What is trained: the base checkpoint, the ids of each record, and how."""
-
-    base: Checkpoint
-    rows: list[list[int]]
-    recipe: Recipe
-    machine: Machine
-    optimizer: str
-
-
 def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Progress) -> None:
-    """Train from the run's rolling checkpoint, or from the base, to the end.
+    """Train to the end, starting from the run's rolling checkpoint or from the base.
 
-    `finish_epoch` is called after each epoch, once more when the run was killed within it.
-    Raises TrainingError when the loss is no number or the memory is full.
+    `finish_epoch` is called after each epoch, and again if the run was killed during that call.
+    Raises TrainingError if the loss is not finite or memory runs out.
     """
     logging.set_verbosity_error()
-    keeper = _Keeper(run, job, finish_epoch, progress)
+    callback = _RunCallback(run, job, finish_epoch, progress)
     last = run.checkpoint()
     run.rewind_log(0 if last is None else int(last.name.rpartition("-")[2]))
     try:
@@ -65,12 +53,12 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
             args=_arguments(run, job),
             train_dataset=job.rows,  # type: ignore[arg-type, unused-ignore]
             data_collator=lambda rows: _collate(rows, job.base.tokenizer.id_of("pad") or 0),
-            compute_loss_func=keeper.loss,
-            callbacks=[keeper],
+            compute_loss_func=callback.loss,
+            callbacks=[callback],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.base = job.base
-        keeper.model = trainer.model
+        callback.model = trainer.model
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not any(
@@ -78,7 +66,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
         ):
             raise
         raise TrainingError(
-            "The memory is not enough for batches of {size} records: try --batch-size 1 "
+            "There is not enough memory for batches of {size} records: try --batch-size 1 "
             "--gradient-accumulation {steps}, a smaller --max-length, or --optimizer adafactor.",
             size=job.recipe.batch_size,
             steps=job.recipe.batch_size * job.recipe.gradient_accumulation,
@@ -91,21 +79,21 @@ def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
     if base.config.tie_word_embeddings:
         del state["lm_head.weight"]
     save_file(state, folder / SAFETENSORS, metadata={"format": "pt"})
-    (folder / SAFETENSORS).chmod(0o644)  # as the other files, not the owner's alone
+    (folder / SAFETENSORS).chmod(0o644)  # save_file makes it readable by the owner only
     config = read_json(base.folder / "config.json")
     config = {name: value for name, value in config.items() if name != "dtype"}
     config |= {"torch_dtype": "float32"}
     text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
     spiece = base.tokenizer.path
-    beside = [spiece.parent / name for name in TOKENIZER_CONFIGS]
-    for path in [spiece, *beside, base.folder / "generation_config.json"]:
+    configs = [spiece.parent / name for name in TOKENIZER_CONFIGS]
+    for path in [spiece, *configs, base.folder / "generation_config.json"]:
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
 
 
 class _Trainer(Trainer):
-    """Writes weights as they were read: transformers refuses some published configurations."""
+    """Saves with `write_checkpoint`, since transformers refuses to save some published configs."""
 
     base: Checkpoint
 
@@ -115,8 +103,8 @@ class _Trainer(Trainer):
         write_checkpoint(self.model, self.base, folder)
 
 
-class _Keeper(TrainerCallback):
-    """Logs every step, decides when a rolling checkpoint is due, and ends epochs."""
+class _RunCallback(TrainerCallback):
+    """Logs every step, decides when to save a rolling checkpoint, and finishes epochs."""
 
     def __init__(
         self, run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Progress
@@ -126,10 +114,10 @@ class _Keeper(TrainerCallback):
         self.model: Any = None
         self._losses: list[Any] = []
         self._tokens = 0
-        self._began = self._saved = self._pause = 0.0
+        self._started = self._saved = self._pause = 0.0
 
     def loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        """The sum of the losses of a part of a batch over the predicted tokens of the batch."""
+        """The summed loss of a micro-batch, divided by the number of tokens of the whole batch."""
         loss = ForCausalLMLoss(
             outputs.logits, labels, self.job.base.config.vocab_size, num_items_in_batch
         )
@@ -138,50 +126,50 @@ class _Keeper(TrainerCallback):
         return loss
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the epoch at whose end the run was killed."""
+        """Finish the epoch at whose end the run was killed, if so."""
         per_epoch = state.max_steps // self.job.recipe.epochs
         self.progress("train", state.global_step, state.max_steps)
         if state.global_step and state.global_step % per_epoch == 0:
             self._end_epoch(state.global_step // per_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the step; ask for a checkpoint at the end of an epoch and where one is due."""
+        """Log the step; request a rolling checkpoint if one is due or the epoch ends."""
         step, per_epoch = state.global_step, state.max_steps // self.job.recipe.epochs
         loss = math.fsum(float(part) for part in self._losses)
         self._losses.clear()
         if not math.isfinite(loss):
             raise TrainingError(
-                "The loss of step {step} is {loss}: try a lower --learning-rate.",
+                "The loss at step {step} is {loss}: try a lower --learning-rate.",
                 step=step,
                 loss=loss,
             )
         self.run.log(step=step, epoch=(step - 1) // per_epoch + 1, loss=loss, tokens=self._tokens)
         self.progress("train", step, state.max_steps)
-        self._began = time.perf_counter()
-        due = self._began - self._saved >= self._pause
+        self._started = time.perf_counter()
+        due = self._started - self._saved >= self._pause
         control.should_save = due or step % per_epoch == 0
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Let the checkpoint that the Trainer has written count."""
-        self.run.complete(self.run.steps / f"checkpoint-{state.global_step}")
+        """Mark the checkpoint that the Trainer has written as complete."""
+        self.run.mark_complete(self.run.steps / f"checkpoint-{state.global_step}")
         self._saved = time.perf_counter()
-        self._pause = _SAVE_PAUSE * (self._saved - self._began)
+        self._pause = _SAVE_PAUSE * (self._saved - self._started)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the epoch's checkpoint and have it evaluated."""
+        """Write and evaluate the epoch's checkpoint."""
         self._end_epoch(state.global_step // (state.max_steps // self.job.recipe.epochs))
 
     def _end_epoch(self, epoch: int) -> None:
         folder = self.run.epoch_folder(epoch)
         if not folder.exists():
-            with self.run.aside(folder.name) as aside:
-                write_checkpoint(self.model, self.job.base, aside)
+            with self.run.atomic_folder(folder.name) as temporary:
+                write_checkpoint(self.model, self.job.base, temporary)
         self.finish_epoch(epoch)
 
 
 def _load(base: Checkpoint) -> Any:
     model = load_torch(base)
-    model.config.use_cache = False  # no use beside gradient checkpointing
+    model.config.use_cache = False  # incompatible with gradient checkpointing
     return model
 
 
@@ -203,7 +191,7 @@ def _arguments(run: Run, job: Job) -> Any:
         use_cpu=machine.device == "cpu",
         dataloader_pin_memory=machine.device == "cuda",
         remove_unused_columns=False,
-        save_strategy="no",  # the callback asks for checkpoints
+        save_strategy="no",  # the callback requests checkpoints
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -211,7 +199,7 @@ def _arguments(run: Run, job: Job) -> Any:
 
 
 def _collate(rows: list[list[int]], pad: int) -> dict[str, Any]:
-    """Rows padded to the longest; padding is neither seen nor predicted, nor is the first id."""
+    """Pad rows to the longest; padding is masked, and padding and first ids have no label."""
     length = max(map(len, rows))
     ids = torch.full((len(rows), length), pad)
     mask = torch.zeros_like(ids)
@@ -219,5 +207,5 @@ def _collate(rows: list[list[int]], pad: int) -> dict[str, Any]:
         ids[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = 1
     labels = ids.masked_fill(mask == 0, _NO_LABEL)
-    labels[:, 0] = _NO_LABEL  # so that the Trainer counts just the ids that are predicted
+    labels[:, 0] = _NO_LABEL  # so that the Trainer counts predicted ids only
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,4 +1,4 @@
-"""What the harness asks of an engine: convert a checkpoint, load it, read ids, go on from them."""
+"""The interface of an engine: convert a checkpoint, load it, and generate from token ids."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import ClassVar
 
 
 class Engine(ABC):
-    """One way to run a GPT-2 checkpoint; its own package is imported in its methods alone.
+    """One way to run a GPT-2 checkpoint; its package is imported only in its methods.
 
-    Each lives in a process of its own, which makes it, loads it, and runs its tests one by one.
+    Each engine has its own process, which creates it, loads it, and runs its tests in order.
     """
 
-    label: ClassVar[str]  # as tables and plots show it
-    packages: ClassVar[tuple[str, ...]]  # distributions that it needs
-    settings: ClassVar[str]  # how it is converted and run, in a sentence for the report
+    label: ClassVar[str]  # in tables and plots
+    packages: ClassVar[tuple[str, ...]]  # required distributions
+    settings: ClassVar[str]  # how it is converted and run, as a sentence for the report
 
     def __init__(
         self, checkpoint: Path, folder: Path, kv_cache: str | None = None, *, trust: bool = False
     ) -> None:
-        """Take the checkpoint's folder, the folder for what is made of it, and a KV cache type.
+        """Take the checkpoint's folder, the folder of the converted model, and a KV cache type.
 
-        Only a bundle of issun's has a choice of KV caches, and a graph that may need `trust`.
+        `kv_cache` and `trust` apply to issun's bundles only.
         """
         self.checkpoint, self.folder = checkpoint, folder
         self.kv_cache, self.trust = kv_cache, trust
 
     @abstractmethod
     def convert(self) -> None:
-        """Write what is to be loaded to `folder`, which exists and is empty."""
+        """Convert the checkpoint and write the result to `folder`, which exists and is empty."""
 
     @abstractmethod
     def load(self, threads: int) -> None:
-        """Load it, ready to answer, with `threads` threads."""
+        """Load the converted model, ready to generate with `threads` threads."""
 
     @abstractmethod
     def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
-        """Read `ids` into an empty cache and decode `count` tokens; yields when each is known.
+        """Prefill `ids` into an empty cache and decode `count` tokens; yields after each token.
 
-        Greedily, and not ending before `count` whatever is drawn. The first token is that of the
-        prompt's last logits, so the time to it is the prefill.
+        Decoding is greedy and ignores end tokens. The first token comes from the logits of the
+        prompt, so the time until it is the prefill time.
         """
 
     def weights(self) -> list[Path]:
@@ -49,24 +49,24 @@ class Engine(ABC):
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
     def weight_bytes(self) -> int:
-        """Bytes of weights that it holds once loaded; asked before."""
+        """Bytes of weights in memory once loaded; called before `load`."""
         return sum(path.stat().st_size for path in self.weights())
 
-    def reads(self) -> tuple[int, int]:
-        """Bytes of weights, and of cache for each token in it, that decoding a token reads.
+    def bytes_read(self) -> tuple[int, int]:
+        """Bytes that decoding a token reads: of weights, and of the KV cache per token in it.
 
-        Zeros where that is not known. Asked of a loaded engine.
+        Zeros if unknown. Called after `load`.
         """
         return 0, 0
 
     def bundle_id(self) -> str:
-        """What tells one conversion from another; empty where there is no such thing."""
+        """An identifier of the converted model; empty if it has none."""
         return ""
 
-    def described(self) -> str:
-        """`settings`, and what only the installed engine knows. Asked when loaded."""
+    def describe_settings(self) -> str:
+        """`settings`, with details that only the installed engine knows. Called after `load`."""
         return self.settings
 
-    def turn(self) -> dict[str, float]:
-        """Seconds to a chat turn's first token, where the engine has chats. Asked when loaded."""
+    def chat_turn(self) -> dict[str, float]:
+        """Seconds to the first token of a chat turn, if it supports chats. Called after `load`."""
         return {}

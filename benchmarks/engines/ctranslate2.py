@@ -9,26 +9,26 @@ from issun.benchmarks.engines.base import Engine
 
 
 class CTranslate2Int8(Engine):
-    """CTranslate2's generator; `tokens` are those of the last `generate`, for tests to compare."""
+    """CTranslate2's generator; `tokens` are those of the last `generate`, for tests."""
 
     label = "CTranslate2 int8"
     packages = ("ctranslate2", "torch", "transformers")
     settings = (
-        "`TransformersConverter` with `quantization=int8` and a made-up vocabulary (it has no "
-        "unigram one for GPT-2); `Generator(compute_type=int8).generate_tokens`, greedy."
+        "`TransformersConverter` with `quantization=int8` and a dummy vocabulary (it does not "
+        "support unigram for GPT-2); `Generator(compute_type=int8).generate_tokens`, greedy."
     )
     tokens: list[int]
     _generator: Any
 
     def convert(self) -> None:
-        """Convert and quantize with its own converter."""
+        """Convert and quantize with CTranslate2's converter."""
         from ctranslate2.converters import TransformersConverter  # noqa: PLC0415
 
         from issun.export.config import read_config  # noqa: PLC0415
 
         vocabulary = _Vocabulary(read_config(self.checkpoint).vocab_size)
         converter = TransformersConverter(str(self.checkpoint), low_cpu_mem_usage=True)
-        # The checkpoint's own has fewer tokens than the embedding has rows, which is refused.
+        # CTranslate2 refuses a vocabulary that is smaller than the embedding.
         converter.load_tokenizer = lambda *_, **__: vocabulary
         converter.convert(str(self.folder / "model"), quantization="int8")
 
@@ -45,21 +45,21 @@ class CTranslate2Int8(Engine):
         )
 
     def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
-        """Take tokens of its stream as they come; the cache is new with each."""
+        """Stream tokens from `generate_tokens`, which starts with a new cache."""
         self.tokens = []
         for step in self._generator.generate_tokens(
             [str(token) for token in ids],
             max_length=count,
             min_length=count,
             sampling_topk=1,
-            end_token=[],  # the default would never be drawn, rather than not end
+            end_token=[],  # the default end token would be banned until `min_length`
         ):
             self.tokens.append(step.token_id)
             yield
 
 
 class _Vocabulary:
-    """What the converter asks of a tokenizer, each token named by its id."""
+    """A tokenizer for the converter, with ids as tokens."""
 
     bos_token, eos_token, unk_token = "0", "1", "2"
 

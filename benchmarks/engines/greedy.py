@@ -1,4 +1,4 @@
-"""What the peers share: an engine that is fed ids and says which token comes next."""
+"""The greedy decoding loop shared by engines that expose a forward pass."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from issun.benchmarks.engines.base import Engine
 
 
-class Greedy(Engine):
-    """An engine with a loop of ours around its forward pass.
+class GreedyEngine(Engine):
+    """An engine that runs its forward pass in our decoding loop.
 
-    `tokens` are those of the last `generate`, for tests to compare.
+    `tokens` are those of the last `generate`, for tests.
     """
 
     tokens: list[int]
@@ -22,10 +22,10 @@ class Greedy(Engine):
 
     @abstractmethod
     def next_token(self, ids: Sequence[int]) -> int:
-        """Read `ids` behind what the cache holds; the token with the greatest last logit."""
+        """Append `ids` to the cache and return the token with the largest last logit."""
 
     def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
-        """Prefill, then single steps."""
+        """Prefill, then decode one token at a time."""
         self.reset()
         self.tokens = []
         for _ in range(count):

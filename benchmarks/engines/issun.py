@@ -1,4 +1,4 @@
-"""issun itself: bundles exported from the checkpoint, or one that a user names."""
+"""issun: bundles exported from the checkpoint, or a bundle that a user names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from issun.benchmarks.engines.greedy import Greedy
-from issun.benchmarks.turn import measure_turn
+from issun.benchmarks.chat_turn import measure_chat_turn
+from issun.benchmarks.engines.greedy import GreedyEngine
 from issun.runtime import Model
 from issun.runtime.kv_cache import Cache
 from issun.runtime.manifest import KVCacheType, read_manifest
@@ -17,11 +17,11 @@ from issun.runtime.weight_cache import CACHE_VARIABLE
 if TYPE_CHECKING:
     from issun.export.lazy import Kind
 
-_HOW = "as `issun chat` opens it: weights packed at the first load, then mapped; chunks of 128."
+_HOW = "loaded as by `issun chat`: weights packed at the first load, then mapped; chunks of 128."
 
 
-class Bundle(Greedy):
-    """A bundle with one of its KV caches, driven through the runtime's own decoder."""
+class Bundle(GreedyEngine):
+    """A bundle with one of its KV cache types, run by issun's decoder."""
 
     label = "bundle"
     packages = ("onnxruntime",)
@@ -30,7 +30,7 @@ class Bundle(Greedy):
     _cache: Cache
 
     def convert(self) -> None:
-        """A bundle is there already."""
+        """Nothing to do: the bundle exists."""
 
     def load(self, threads: int) -> None:
         """Load the bundle in `folder`."""
@@ -39,25 +39,25 @@ class Bundle(Greedy):
         self._cache = self.model.new_cache()
 
     def reset(self) -> None:
-        """Rewind the cache to nothing."""
+        """Rewind the cache to the start."""
         self._cache.rewind(0)
 
     def next_token(self, ids: Sequence[int]) -> int:
-        """A prompt in chunks, or a single step."""
+        """Prefill in chunks, or a single decode step."""
         return int(self.model.decoder.prefill(self._cache, ids).argmax())
 
     def weight_bytes(self) -> int:
-        """Of the bundle's own files: those packed beside it stand for them."""
+        """The size of the bundle's files; packed weights replace them in memory."""
         return read_manifest(self.folder).size
 
-    def reads(self) -> tuple[int, int]:
-        """All weights but the positions and an untied embedding; keys and values of every layer."""
+    def bytes_read(self) -> tuple[int, int]:
+        """All weights except positions and an untied embedding; keys and values of all layers."""
         manifest = self.model.manifest
         shape = manifest.architecture
         floats = shape.n_positions * shape.n_embd
         total = sum(info.size for name, info in manifest.files.items() if name.endswith(".data"))
         if not shape.tie_word_embeddings:
-            # The embedding is as large as the head, and one row of it is read.
+            # Only one row of the embedding is read, which is as large as the head.
             total -= self._head_bytes()
         width = 1 if self.model.decoder.kv_cache == "int8" else 4
         kv_bytes = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim * width
@@ -69,12 +69,12 @@ class Bundle(Greedy):
         return 4 * values if embedding == "float32" else values + 4 * values // 128
 
     def bundle_id(self) -> str:
-        """The bundle's id, which tells two of them apart."""
+        """The bundle's id."""
         return str(self.model.manifest.bundle_id)
 
-    def turn(self) -> dict[str, float]:
-        """The first token of a turn with and without what the cache kept."""
-        return measure_turn(self.model)
+    def chat_turn(self) -> dict[str, float]:
+        """Seconds to the first token of a chat turn, with and without prompt reuse."""
+        return measure_chat_turn(self.model)
 
 
 class _Exported(Bundle):
@@ -84,7 +84,7 @@ class _Exported(Bundle):
     exported_kv_cache: ClassVar[KVCacheType] = "float32"
 
     def convert(self) -> None:
-        """Export, as `issun export` does."""
+        """Export as `issun export` does."""
         from issun.export import ExportOptions, export  # noqa: PLC0415
 
         options = ExportOptions(
@@ -93,7 +93,7 @@ class _Exported(Bundle):
         export(self.checkpoint, self.folder, options)
 
     def load(self, threads: int) -> None:
-        """Load, with packed weights beside the bundle: they count, and go with it."""
+        """Load with packed weights inside the bundle's folder, so that they count as disk space."""
         os.environ[CACHE_VARIABLE] = str(self.folder / "packed")
         super().load(threads)
 
@@ -134,5 +134,5 @@ class Int4KV8(_Exported):
 
 
 def bundle_label(folder: Path, kv_cache: str | None) -> str:
-    """What a user's bundle is called in tables."""
+    """The label of a user's bundle in tables."""
     return folder.name + (f", {kv_cache} KV" if kv_cache else "")

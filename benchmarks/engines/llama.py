@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from issun.benchmarks.engines.greedy import Greedy
+from issun.benchmarks.engines.greedy import GreedyEngine
 
 if TYPE_CHECKING:
     from issun.export.checkpoint import Checkpoint
 
 _HOW = (
-    "`Llama.eval` with `n_batch=512`, flash attention (llama.cpp's choice where it is left to it), "
-    "float16 KV cache, memory-mapped; AMX is best left out of the build: its kernels crash on some "
-    "virtual machines."
+    "`Llama.eval` with `n_batch=512`, flash attention (llama.cpp's default choice), float16 KV "
+    "cache, memory-mapped; build without AMX, whose kernels crash on some virtual machines."
 )
 
 
-class _Llama(Greedy):
-    """Written as GGUF with llama.cpp's `gguf` package, quantized and run by llama.cpp."""
+class _Llama(GreedyEngine):
+    """Written as GGUF with the `gguf` package; quantized and run by llama.cpp."""
 
     packages = ("llama-cpp-python", "gguf")
     file_type: ClassVar[str]
@@ -56,7 +55,7 @@ class _Llama(Greedy):
 
         self._llama = Llama(
             str(self._path),
-            n_ctx=0,  # that of the model
+            n_ctx=0,  # the model's context
             n_batch=512,
             n_threads=threads,
             n_threads_batch=threads,
@@ -65,19 +64,19 @@ class _Llama(Greedy):
         )
         self._vocab_size = self._llama.n_vocab()
 
-    def described(self) -> str:
-        """With what was compiled in: a build for this machine may hold AMX."""
+    def describe_settings(self) -> str:
+        """Say whether this build has AMX, which a native build may have."""
         import llama_cpp  # noqa: PLC0415
 
         amx = "with" if b"AMX" in llama_cpp.llama_print_system_info() else "without"
-        return f"{self.settings} This one was built {amx} it."
+        return f"{self.settings} This build is {amx} AMX."
 
     def reset(self) -> None:
-        """Count from the first position again; `eval` then drops what the cache holds."""
+        """Restart at the first position; `eval` then discards the cache."""
         self._llama.reset()
 
     def next_token(self, ids: Sequence[int]) -> int:
-        """One evaluation, which keeps the logits of the last id alone."""
+        """One evaluation, which computes the logits of the last id only."""
         import llama_cpp  # noqa: PLC0415
 
         self._llama.eval(ids)
@@ -86,7 +85,7 @@ class _Llama(Greedy):
 
 
 def _write_gguf(checkpoint: Checkpoint, path: Path) -> None:
-    """Write matrices as float16 and the rest as float32, a tensor at a time."""
+    """Write matrices as float16 and the rest as float32, one tensor at a time."""
     import gguf  # noqa: PLC0415
 
     config = checkpoint.config
@@ -122,7 +121,7 @@ def _is_conv1d(name: str) -> bool:
 
 
 def _kind(name: str, shape: tuple[int, ...]) -> np.dtype[Any]:
-    # llama.cpp's own converter leaves vectors and positions in float32.
+    # As llama.cpp's own converter does for vectors and positions.
     return np.dtype(np.float32 if len(shape) == 1 or name == "wpe.weight" else np.float16)
 
 

@@ -7,17 +7,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from issun.benchmarks.engines.greedy import Greedy
+from issun.benchmarks.engines.greedy import GreedyEngine
 
 _HOW = (
-    "stateful; compiled with the LATENCY hint, one stream, the head on the last position only as "
-    "OpenVINO GenAI does; else its defaults, such as a uint8 KV cache, and bfloat16 where the CPU "
-    "has it."
+    "stateful; compiled with the LATENCY hint, one stream, the head applied to the last position "
+    "only as in OpenVINO GenAI; otherwise defaults, such as a uint8 KV cache, and bfloat16 if the "
+    "CPU supports it."
 )
 
 
-class _OpenVINO(Greedy):
-    """Exported with optimum-intel, run by OpenVINO's runtime alone."""
+class _OpenVINO(GreedyEngine):
+    """Exported with optimum-intel, run with OpenVINO's runtime directly."""
 
     packages = ("openvino", "nncf", "optimum-intel")
     compression: ClassVar[dict[str, Any]]
@@ -59,25 +59,25 @@ class _OpenVINO(Greedy):
         self._request = compiled.create_infer_request()
 
     def reset(self) -> None:
-        """Empty the keys and values, which are the request's state."""
+        """Clear the keys and values, which are the request's state."""
         self._request.reset_state()
         self._length = 0
 
     def next_token(self, ids: Sequence[int]) -> int:
-        """One inference."""
+        """One inference request."""
         before, self._length = self._length, self._length + len(ids)
-        given = {
+        inputs = {
             "input_ids": np.array([ids], np.int64),
             "attention_mask": np.ones((1, self._length), np.int64),
             "position_ids": np.arange(before, self._length, dtype=np.int64)[None],
             "beam_idx": np.zeros(1, np.int32),
         }
-        self._request.infer({name: given[name] for name in self._inputs})
+        self._request.infer({name: inputs[name] for name in self._inputs})
         return int(self._request.get_tensor("logits").data[0, -1].argmax())
 
 
 def _keep_last(model: Any) -> None:
-    """Cut all rows but the last from what goes into the head."""
+    """Slice the head's input to its last row."""
     from openvino import opset13  # noqa: PLC0415
 
     head = model.output("logits").get_node().input_value(0).get_node()
@@ -109,5 +109,5 @@ class OpenVINOInt4(_OpenVINO):
     }
     settings = (
         "`OVModelForCausalLM` with `OVWeightQuantizationConfig(bits=4, group_size=128, sym=False, "
-        f"ratio=1.0)`, which leaves the embedding and head at 8 bits; {_HOW}"
+        f"ratio=1.0)`, which keeps the embedding and head at 8 bits; {_HOW}"
     )

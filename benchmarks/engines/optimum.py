@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from issun.benchmarks.engines.greedy import Greedy
+from issun.benchmarks.engines.greedy import GreedyEngine
 
 if TYPE_CHECKING:
     from issun.export.lazy import Kind
 
-_HOW = "`ORTModelForCausalLM` with I/O binding; its graph has the logits of every position."
+_HOW = "`ORTModelForCausalLM` with I/O binding; its graph computes the logits of every position."
 
 
-class _Optimum(Greedy):
-    """Exported as `issun export --via optimum` does, and run as Optimum does."""
+class _Optimum(GreedyEngine):
+    """Exported as by `issun export --via optimum`, run with Optimum."""
 
     packages = ("optimum-onnx", "torch", "transformers", "onnxruntime")
     precision: ClassVar[Kind]
@@ -46,7 +46,7 @@ class _Optimum(Greedy):
         )
 
     def reset(self) -> None:
-        """Drop the keys and values, which are handed from call to call."""
+        """Discard the keys and values, which are passed from call to call."""
         self._past, self._length = None, 0
 
     def next_token(self, ids: Sequence[int]) -> int:
@@ -72,10 +72,10 @@ class OptimumFloat32(_Optimum):
 
 
 class OptimumInt8(_Optimum):
-    """Dynamic int8 with a scale per output channel."""
+    """Dynamic int8 with one scale per output channel."""
 
     label, precision = "Optimum int8", "int8"
     settings = (
-        "Exported by Optimum, then `quantize_dynamic` of MatMul and Gemm with `per_channel`, the "
-        f"embedding left in float32; {_HOW}"
+        "Exported by Optimum, then `quantize_dynamic` of MatMul and Gemm with `per_channel`; the "
+        f"embedding stays float32; {_HOW}"
     )

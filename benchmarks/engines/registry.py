@@ -1,6 +1,6 @@
-"""The engines by name; each is imported when it is asked for.
+"""The engines by name; each is imported on demand.
 
-Nothing here imports ONNX Runtime, which would count in the memory of every engine.
+This module must not import ONNX Runtime, which would count in the memory of every engine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from issun.benchmarks.engines.base import Engine
 
-BUNDLE = "bundle"  # one that a user names, rather than one made from a checkpoint
+BUNDLE = "bundle"  # a user's bundle, as opposed to one converted from a checkpoint
 
 ENGINES: dict[str, str] = {
     "issun-int8": "issun:Int8",
@@ -32,13 +32,13 @@ ENGINES: dict[str, str] = {
 
 def engine_class(name: str) -> type[Engine]:
     """The class of the engine `name`, one of `ENGINES` or `BUNDLE`."""
-    module, _, found = (ENGINES | {BUNDLE: "issun:Bundle"})[name].partition(":")
-    kind: type[Engine] = getattr(import_module(f"issun.benchmarks.engines.{module}"), found)
+    module, _, attribute = (ENGINES | {BUNDLE: "issun:Bundle"})[name].partition(":")
+    kind: type[Engine] = getattr(import_module(f"issun.benchmarks.engines.{module}"), attribute)
     return kind
 
 
 def missing_packages(engine: type[Engine]) -> list[str]:
-    """The distributions that the engine needs and that are not installed."""
+    """The engine's required distributions that are not installed."""
     return [name for name in engine.packages if version_of(name) is None]
 
 

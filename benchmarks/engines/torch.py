@@ -1,4 +1,4 @@
-"""transformers on torch, what users of the checkpoint start from."""
+"""transformers on torch, the baseline for users of the checkpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from issun.benchmarks.engines.greedy import Greedy
+from issun.benchmarks.engines.greedy import GreedyEngine
 
 _HOW = (
     "`GPT2LMHeadModel.from_pretrained(dtype=torch.{})`, SDPA attention, `torch.inference_mode`, "
@@ -14,8 +14,8 @@ _HOW = (
 )
 
 
-class _Torch(Greedy):
-    """The checkpoint as it is, in a data type."""
+class _Torch(GreedyEngine):
+    """The unconverted checkpoint in a data type."""
 
     packages = ("torch", "transformers")
     dtype: ClassVar[str]
@@ -23,7 +23,7 @@ class _Torch(Greedy):
     _past: Any
 
     def convert(self) -> None:
-        """The checkpoint is what is loaded."""
+        """Nothing to do: the checkpoint is loaded directly."""
 
     def load(self, threads: int) -> None:
         """Load the checkpoint."""
@@ -39,7 +39,7 @@ class _Torch(Greedy):
         ).eval()
 
     def reset(self) -> None:
-        """Begin a new cache."""
+        """Start with a new cache."""
         from transformers import DynamicCache  # noqa: PLC0415
 
         self._past = DynamicCache()
@@ -55,7 +55,7 @@ class _Torch(Greedy):
             return int(output.logits[0, -1].argmax())
 
     def weights(self) -> list[Path]:
-        """The checkpoint's own."""
+        """The checkpoint's weight files."""
         safe = sorted(self.checkpoint.glob("*.safetensors"))
         return safe or sorted(self.checkpoint.glob("pytorch_model*.bin"))
 
@@ -68,7 +68,7 @@ class TorchFloat32(_Torch):
 
 
 class TorchBFloat16(_Torch):
-    """bfloat16, half of the memory."""
+    """bfloat16, with half the memory."""
 
     label, dtype = "torch bfloat16", "bfloat16"
     settings = _HOW.format(dtype)

@@ -4,9 +4,7 @@ rem The arguments are those of `issun chat`, such as --no-history.
 setlocal
 set "start=%~dp0support\start.py"
 set "python="
-for /d %%w in ("%~dp0wheels\windows-*") do (
-  for /f "tokens=3 delims=-" %%v in ("%%~nxw") do call :try py -%%v
-)
+for /f "tokens=3 delims=-" %%v in ('dir /b /ad "%~dp0wheels\windows-*" 2^>nul') do call :try py -%%v
 call :try python
 if not defined python goto missing
 %python% -I "%start%" %*
@@ -16,8 +14,8 @@ exit /b %code%
 
 :try
 if defined python goto :eof
-%* -I "%start%" --fits <nul >nul 2>nul || goto :eof
-set "python=%*"
+%* -I "%start%" --fits <nul >nul 2>nul
+if "%errorlevel%"=="0" set "python=%*"
 goto :eof
 
 :missing

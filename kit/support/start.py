@@ -50,6 +50,13 @@ class Place(NamedTuple):
 
     def why_not(self, needed: int) -> str:
         """Why no environment of `needed` bytes can be made here; nothing where it can."""
+        reason = self._try(needed)
+        if reason:
+            with suppress(OSError):  # it was there before, and is not empty
+                self.folder.rmdir()
+        return reason
+
+    def _try(self, needed: int) -> str:
         try:
             self.folder.mkdir(mode=0o777 if self.inside else 0o700, parents=True, exist_ok=True)
             probe = self.folder / f"{os.getpid()}.partial"

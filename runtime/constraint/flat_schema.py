@@ -32,8 +32,8 @@ class FlatSchema:
     """The constraints on a value, keyword by keyword.
 
     `values` are those of an enum or const, with their places. `additional` applies to properties
-    that are not listed. Unless a schema has `additional_given` it, only listed properties are
-    allowed. `finds` searches for a pattern in a text.
+    that are not listed. Unless a schema states it (`additional_given`), only listed properties
+    are allowed. `finds` searches for a pattern in a text.
     """
 
     place: Place = "#"
@@ -45,9 +45,7 @@ class FlatSchema:
     formats: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     properties: Mapping[str, Conjunction | None] = field(default_factory=dict)
-    pattern_properties: Mapping[str, Conjunction | None] = field(
-        default_factory=dict
-    )  # patternProperties
+    pattern_properties: Mapping[str, Conjunction | None] = field(default_factory=dict)
     additional: Conjunction | None = ANYTHING
     additional_given: bool = False
     prefix: tuple[Conjunction | None, ...] = ()

@@ -97,9 +97,9 @@ class Sizes:
             return math.inf
         listed = min(int(count), len(flat.prefix))
         size: float = sum(self.max_chars(flat.item(i)) + 1 for i in range(listed))
-        return (
-            size + (count - listed) * (self.max_chars(flat.items) + 1) if count > listed else size
-        )
+        if count > listed:
+            size += (count - listed) * (self.max_chars(flat.items) + 1)
+        return size
 
     def _max_chars_of_properties(self, flat: FlatSchema) -> float:
         if flat.pattern_properties or flat.additional is not None:

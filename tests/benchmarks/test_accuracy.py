@@ -66,11 +66,13 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
         ("", False, False),
     ],
 )
-def test_a_right_word_and_no_wrong_one(answer: str, right: bool, raw: bool) -> None:
+def test_a_right_answer_has_a_right_word_and_no_wrong_one(
+    answer: str, right: bool, raw: bool
+) -> None:
     assert judge(answer, LAKE.right, LAKE.wrong) == (right, raw)
 
 
-def test_words_are_compared_in_one_spelling() -> None:
+def test_words_are_compared_in_nfkc() -> None:
     assert judge("ｴﾍﾞﾚｽﾄです", ("エベレスト",)) == (True, True)
     assert judge("エベレスト、次はＫ２", ("エベレスト",), ("K2",)) == (False, True)
     assert judge("エベレスト", ("ｴﾍﾞﾚｽﾄ",), ("Ｋ２",)) == (True, True)
@@ -96,7 +98,7 @@ def test_wilson(hits: int, total: int, low: float, high: float) -> None:
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_an_interval_holds_its_rate(counts: tuple[int, int]) -> None:
+def test_an_interval_contains_its_rate(counts: tuple[int, int]) -> None:
     hits, total = counts
     low, high = wilson(hits, total)
     assert 0 <= low <= hits / total <= high <= 1
@@ -121,7 +123,7 @@ def test_the_packaged_table() -> None:
     assert [list((q.schema or {})["properties"]) for q in table.questions] == [["湖"], ["山"]]
 
 
-def test_every_field(write: Callable[[str], Path]) -> None:
+def test_all_fields_of_a_table(write: Callable[[str], Path]) -> None:
     table = read_table(
         write("""
         role = ["User:一寸"]
@@ -157,9 +159,9 @@ ROW = '[[questions]]\nquestion = "湖は?"\nright = "琵琶湖"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no table: Object missing required field `questions`"),
+        ("", "is not a valid table: Object missing required field `questions`"),
         ("questions = []", "has no questions."),
-        ("[[questions", "is no table: Expected ']]'"),
+        ("[[questions", "is not a valid table: Expected ']]'"),
         ("answers = 1\n" + ROW, "Object contains unknown field `answers`"),
         (ROW + "[[questions]]\nquestion = 'a'", "row 2: Object missing required field `right`"),
         (ROW + "answer = 'a'", "row 1: Object contains unknown field `answer`"),
@@ -170,19 +172,22 @@ ROW = '[[questions]]\nquestion = "湖は?"\nright = "琵琶湖"\n'
         ),
         (ROW.replace("湖は?", " "), "row 1: `question` is empty."),
         (ROW.replace('"琵琶湖"', "[]"), "row 1: `right` is empty."),
-        (ROW.replace('"琵琶湖"', '["琵琶湖", ""]'), "row 1: a word of `right` is empty."),
-        (ROW + "wrong = [' ']", "row 1: a word of `wrong` is empty."),
-        (ROW + "input = 'a'\nrole = ['b']", "row 1: `input` goes with the short format"),
-        (ROW + "leaf = 'a'\nrole = ['b']", "row 1: `leaf` and `schema` go without `role`"),
-        (ROW + "leaf = 'a'\n[questions.schema]\ntype = 'string'", "row 1: `leaf` names the one"),
+        (ROW.replace('"琵琶湖"', '["琵琶湖", ""]'), "row 1: `right` has an empty word."),
+        (ROW + "wrong = [' ']", "row 1: `wrong` has an empty word."),
+        (ROW + "input = 'a'\nrole = ['b']", "row 1: `input` is for the short format"),
+        (
+            ROW + "leaf = 'a'\nrole = ['b']",
+            "row 1: `leaf` and `schema` cannot be combined with `role`",
+        ),
+        (ROW + "leaf = 'a'\n[questions.schema]\ntype = 'string'", "row 1: give either `leaf`"),
         (
             ROW + ROW + "wrong = '琵琶'",
-            "row 2: `wrong` has '琵琶', which is in the right word '琵琶湖'",
+            "row 2: the wrong word '琵琶' is part of the right word '琵琶湖'",
         ),
-        (ROW.replace("琵琶湖", "K2") + "wrong = 'Ｋ２'", "row 1: `wrong` has 'Ｋ２', which is in"),
+        (ROW.replace("琵琶湖", "K2") + "wrong = 'Ｋ２'", "row 1: the wrong word 'Ｋ２' is part"),
     ],
 )
-def test_a_bad_table_is_told_by_row_and_field(
+def test_table_errors_name_row_and_field(
     write: Callable[[str], Path], text: str, message: str
 ) -> None:
     path = write(text)
@@ -192,11 +197,11 @@ def test_a_bad_table_is_told_by_row_and_field(
     assert message in str(caught.value)
 
 
-def test_no_table(tmp_path: Path) -> None:
+def test_an_unreadable_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot be read: No such file or directory"):
         read_table(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
-    with pytest.raises(TableError, match="is no table: 'utf-8'"):
+    with pytest.raises(TableError, match="is not a valid table: 'utf-8'"):
         read_table(tmp_path / "bytes.toml")
 
 
@@ -248,7 +253,7 @@ def _forget(chat: Conversation) -> None:
     chat.turns = list(TABLE.history)
 
 
-def test_the_seed_decides(model: Model) -> None:
+def test_results_depend_on_the_seed(model: Model) -> None:
     first, again, other = (
         evaluate(model, TABLE, samples=4, seed=seed, max_new_tokens=6, slots=slots)
         for seed, slots in ((1, 16), (1, 3), (2, 16))
@@ -257,7 +262,7 @@ def test_the_seed_decides(model: Model) -> None:
     assert counts(first) != counts(other)
 
 
-def test_the_samples_are_the_first_of_more(model: Model) -> None:
+def test_fewer_samples_are_the_first_of_more(model: Model) -> None:
     table = Table((LAKE,))
     few = evaluate(model, table, samples=2, max_new_tokens=6).rows[0].answers
     more = evaluate(model, table, samples=5, max_new_tokens=6).rows[0].answers
@@ -266,8 +271,12 @@ def test_the_samples_are_the_first_of_more(model: Model) -> None:
 
 def test_a_trained_answer_is_counted(ja_small: Callable[..., Path]) -> None:
     with Model.load(ja_small("int8"), threads=1) as trained:
-        said = trained.generate(trained.prompt("こんにちは!"), SamplingParams(temperature=0)).text
-        table = Table((Question("こんにちは!", (said[:2],)), Question("こんにちは!", ("ない語",))))
+        reported = trained.generate(
+            trained.prompt("こんにちは!"), SamplingParams(temperature=0)
+        ).text
+        table = Table(
+            (Question("こんにちは!", (reported[:2],)), Question("こんにちは!", ("ない語",)))
+        )
         report = evaluate(trained, table, temperature=0, formats=("short",))
     assert [row.rate for row in report.rows] == [1, 0]
     assert [row.asked for row in report.rows] == [1, 1]
@@ -276,16 +285,16 @@ def test_a_trained_answer_is_counted(ja_small: Callable[..., Path]) -> None:
 
 
 def test_progress(model: Model) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     evaluate(
         model,
         TABLE,
         samples=2,
         max_new_tokens=2,
         formats=("chat",),
-        progress=lambda *done: told.append(done),
+        progress=lambda *done: reported.append(done),
     )
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize(
@@ -303,14 +312,14 @@ def test_progress(model: Model) -> None:
         ({"table": Table((replace(LAKE, question="山は、" * 2000),))}, ContextError, "tokens"),
     ],
 )
-def test_mistakes(
+def test_invalid_options(
     model: Model, options: dict[str, Any], error: type[IssunError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         evaluate(model, **{"table": TABLE, **options})
 
 
-def test_ctrl_c_keeps_the_rows_that_are_done(model: Model) -> None:
+def test_ctrl_c_keeps_finished_rows(model: Model) -> None:
     def stop(done: int, total: int) -> None:
         if done == 5:
             raise KeyboardInterrupt
@@ -359,7 +368,7 @@ def report_of(*rows: tuple[str, str, int]) -> Report:
     )
 
 
-def test_the_rate_is_of_the_short_format_where_there_is_one() -> None:
+def test_the_rate_is_that_of_the_short_format_if_there_is_one() -> None:
     report = report_of(("山", "short", 8), ("山", "chat", 2), ("湖", "short", 6), ("湖", "chat", 0))
     assert report.rate == pytest.approx(0.7)
     assert report.by_category() == {"山": 0.8, "湖": 0.6}
@@ -388,24 +397,24 @@ def test_a_report_as_json(model: Model) -> None:
 
 
 def pairs(both: int, first: int, second: int, none: int) -> tuple[list[bool], list[bool]]:
-    """Verdicts of two runs of which so many questions are right in both, in one, and in none."""
+    """Verdicts of two runs: so many questions are right in both, only in one, or in neither."""
     kinds = [(True, True)] * both + [(True, False)] * first
     kinds += [(False, True)] * second + [(False, False)] * none
     return [a for a, _ in kinds], [b for _, b in kinds]
 
 
-def test_the_paired_interval_is_the_published_one() -> None:
+def test_the_paired_interval_equals_the_published_one() -> None:
     """Newcombe 1998, table II: 36, 12, 2, 0 of 50 pairs, method 10."""
     low, high = paired_interval(*pairs(36, 12, 2, 0))
     assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=5e-5)
 
 
-def test_what_is_answered_alike_may_differ_by_little() -> None:
+def test_paired_intervals_of_equal_answers_are_narrow() -> None:
     low, high = paired_interval(*pairs(1000, 0, 0, 0))
     assert low == pytest.approx(-wilson(0, 1000)[1])
     assert high == pytest.approx(wilson(0, 1000)[1])
     low, high = paired_interval(*pairs(500, 0, 0, 500))
-    assert -0.004 < low < 0 < high < 0.004  # the pairs agree, so that chance is hardly in it
+    assert -0.004 < low < 0 < high < 0.004  # almost all pairs agree, so there is little variance
 
 
 SUM = {"type": "object", "properties": {"和": {"type": "integer"}}, "required": ["和"]}
@@ -427,6 +436,6 @@ def test_json_answers_are_judged_by_their_values() -> None:
     assert [row.format for row in report.rows] == ["json"] * 3
     assert [list(row.answers) for row in report.rows[:2]] == [['{"和":"琵琶湖"}'], ['{"和":12}']]
     assert [row.right for row in report.rows[:2]] == [1, 1]
-    (grammar,) = report.rows[2].answers  # it has no skeleton
+    (grammar,) = report.rows[2].answers  # cannot be generated value by value
     assert isinstance(json.loads(grammar), dict | int)
     assert report.rate == pytest.approx((2 + report.rows[2].right) / 3)

@@ -22,8 +22,8 @@ def results() -> Results:
     return read_results(ROOT / SOURCE)
 
 
-def test_the_committed_page_is_of_the_committed_results(results: Results) -> None:
-    """Everything but the plots, which other versions of matplotlib draw a little differently."""
+def test_the_committed_page_matches_the_committed_results(results: Results) -> None:
+    """Except for the plots, which depend on the version of matplotlib."""
     page = (ROOT / SOURCE).with_name("report.html").read_text(encoding="utf-8")
     assert re.sub(r"<figure>.*</figure>", "", page, flags=re.S) == render(results, [])
     assert headline(results)[0] in unescape(page)
@@ -31,18 +31,18 @@ def test_the_committed_page_is_of_the_committed_results(results: Results) -> Non
 
 
 @pytest.mark.parametrize("path", sorted(figures(ROOT)), ids=lambda path: path.name)
-def test_figures_are_of_the_committed_results(path: Path) -> None:
+def test_figures_match_the_committed_results(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == figures(ROOT)[path], "run `make figures`"
 
 
-def test_the_summary_in_the_package_is_of_the_committed_results(results: Results) -> None:
+def test_the_packaged_summary_matches_the_committed_results(results: Results) -> None:
     assert PUBLISHED == ROOT / SUMMARY
     assert read_results(PUBLISHED) == summary(results), "run `make figures`"
     assert PUBLISHED.stat().st_size < 20_000
 
 
 @pytest.mark.parametrize("ram", [1_500_000_000, 3_000_000_000, 10_000_000_000])
-def test_what_fits_is_the_same_by_the_summary_and_by_all_samples(
+def test_fit_gives_the_same_result_for_the_summary_and_all_samples(
     results: Results, ram: int
 ) -> None:
     published = read_results(PUBLISHED)

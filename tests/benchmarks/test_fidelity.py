@@ -1,4 +1,4 @@
-"""Figures of fidelity: by hand, against whole matrices, and what is kept of them."""
+"""Fidelity results: by hand, and against full matrices of logits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from issun.benchmarks.divergence import (
     score_windows,
 )
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.fidelity import Fidelity, compare, read_named
+from issun.benchmarks.fidelity import Fidelity, compare, load_text
 from issun.runtime import Model
 from issun.runtime.distributions import log_softmax, row_kl
 from issun.runtime.errors import ParameterError
@@ -74,7 +74,7 @@ def test_perplexity_and_its_error_by_hand() -> None:
     assert error == pytest.approx(math.sqrt(8) * spread / 2)
 
 
-def test_a_model_is_like_itself(exact: Path) -> None:
+def test_a_model_equals_itself(exact: Path) -> None:
     found = measure(exact, exact)
     assert (found.kl_mean, found.kl_max, found.agreement, found.identical) == (0, 0, 1, 1)
     assert (found.ratio, found.ratio_error) == (1, 0)
@@ -82,14 +82,14 @@ def test_a_model_is_like_itself(exact: Path) -> None:
     assert (found.answers, found.top, found.against, found.date) == (2, None, "it", "2026-01-01")
 
 
-def test_figures_are_those_of_whole_matrices(exact: Path, rounded: Path) -> None:
+def test_results_equal_those_of_full_matrices(exact: Path, rounded: Path) -> None:
     found = measure(exact, rounded)
     with Model.load(exact) as model:
         ids = model.tokenizer.encode(TEXT[1])
         first = score_windows(model, ids)
     with Model.load(rounded) as model:
         second = score_windows(model, ids)
-    assert len(ids) > 256  # more than one window of this model's context
+    assert len(ids) > 256  # more than one window
     assert found.positions == len(ids)
     assert found.kl_mean == pytest.approx(mean_kl(first, second), rel=1e-9)
     assert found.agreement == pytest.approx(1 - changed_argmax(first, second))
@@ -101,7 +101,7 @@ def test_figures_are_those_of_whole_matrices(exact: Path, rounded: Path) -> None
     for band in found.bands:
         inside = (band.start <= place) & (place < band.stop)
         assert band.kl == pytest.approx(divergence[inside].mean())
-    # The last token of a window has nothing behind it.
+    # The last token of a window has no target.
     predicting = [i for i in range(len(ids) - 1) if i % 256 != 255]
     losses = [-log_softmax(second[i : i + 1])[0, ids[i + 1]] for i in predicting]
     assert found.perplexity == pytest.approx(math.exp(np.mean(losses)))
@@ -114,7 +114,7 @@ def test_figures_are_those_of_whole_matrices(exact: Path, rounded: Path) -> None
 Usage = namedtuple("Usage", "free")
 
 
-def test_where_the_disk_is_small_the_rest_counts_as_one(
+def test_with_little_disk_space_the_rest_counts_as_one_token(
     exact: Path, rounded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure(exact, rounded)
@@ -126,7 +126,7 @@ def test_where_the_disk_is_small_the_rest_counts_as_one(
     assert short.perplexity == whole.perplexity
     assert short.agreement == whole.agreement
     monkeypatch.setattr(reference.shutil, "disk_usage", lambda _: Usage(1000))
-    with pytest.raises(BenchError, match="take a shorter text"):
+    with pytest.raises(BenchError, match="use a shorter text"):
         measure(exact, rounded)
 
 
@@ -135,7 +135,7 @@ def test_another_vocabulary_is_refused(exact: Path) -> None:
         measure(exact, EMBEDDED)
 
 
-def test_a_damaged_answer_is_noticed(
+def test_a_changed_answer_is_counted(
     exact: Path, rounded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Model.generate
@@ -143,7 +143,7 @@ def test_a_damaged_answer_is_noticed(
 
     def generate(model: Model, prompt: list[int], params: object) -> object:
         completion = real(model, prompt, params)  # type: ignore[arg-type]
-        changed = next(calls) == 3  # the bundle's second
+        changed = next(calls) == 3  # the bundle's second answer
         return replace(completion, ids=[0, *completion.ids]) if changed else completion
 
     monkeypatch.setattr(Model, "generate", generate)
@@ -151,20 +151,20 @@ def test_a_damaged_answer_is_noticed(
 
 
 def test_texts(tmp_path: Path) -> None:
-    name, text = read_named(None)
+    name, text = load_text(None)
     assert name == "fidelity.txt"
     assert len(text.splitlines()) >= 20
     with pytest.raises(ParameterError, match="cannot be read"):
-        read_named(tmp_path / "absent.txt")
+        load_text(tmp_path / "absent.txt")
     (tmp_path / "empty.txt").write_text(" \n")
-    with pytest.raises(ParameterError, match="holds no text"):
-        read_named(tmp_path / "empty.txt")
+    with pytest.raises(ParameterError, match="contains no text"):
+        load_text(tmp_path / "empty.txt")
     (tmp_path / "bad.txt").write_bytes(b"\xff")
     with pytest.raises(ParameterError, match="cannot be read"):
-        read_named(tmp_path / "bad.txt")
+        load_text(tmp_path / "bad.txt")
 
 
-def test_what_an_int8_kv_cache_clips_is_counted(bundle: Bundles) -> None:
+def test_values_clipped_by_an_int8_kv_cache_are_counted(bundle: Bundles) -> None:
     made = bundle("unscaled", "int8", kv_cache="int8")
     found = dict(
         compare(
@@ -192,7 +192,7 @@ def test_what_an_int8_kv_cache_clips_is_counted(bundle: Bundles) -> None:
         assert cache.clipped() == (3, cache.buffers[:, 0, :, :20].size)
 
 
-def test_the_linears_that_lose_most_come_first(
+def test_the_most_sensitive_layers_come_first(
     bundle: Bundles, checkpoint: Callable[[str], Path]
 ) -> None:
     manifest = read_manifest(bundle("unscaled", "int4"))

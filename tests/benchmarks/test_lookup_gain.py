@@ -1,4 +1,4 @@
-"""Replays of answers on made-up step costs."""
+"""Replays of answers on invented step times."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from issun.runtime.model import EMBEDDED
 FLAT = [1.0] * (MAX_DRAFT + 1)
 
 
-def test_nothing_to_quote_costs_nothing() -> None:
+def test_without_drafts_there_is_no_cost() -> None:
     assert replay(Trace([1, 2, 3], list(range(10, 30))), FLAT, 0.04) == 1.0
 
 
-def test_a_quoted_run_comes_in_fewer_steps() -> None:
+def test_a_quotation_takes_fewer_steps() -> None:
     prompt = list(range(100))
     answer = list(range(40, 64))
-    # Steps: over 40; over 41 and the drafts 42, 43; 44 and 45 to 48; 49 and 50 to 57; 58 and what
-    # may follow it, of which 59 to 63 come.
+    # Steps: 40; 41 with draft 42, 43; 44 with 45 to 48; 49 with 50 to 57; 58 with a longer draft,
+    # of which 59 to 63 are accepted.
     assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
     dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
     assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
 
 
-def test_a_wrong_draft_costs_its_rows() -> None:
-    # Behind 1 2 the prompt has 3 4, the answer 8 9: one draft of two for nothing.
+def test_a_rejected_draft_costs_its_rows() -> None:
+    # After 1 2 the prompt has 3 4, but the answer has 8 9: one draft of two tokens is rejected.
     trace = Trace([1, 2, 3, 4, 7], [1, 2, 8, 9])
     assert replay(trace, [1.0, 1.1, 1.2], 0.04) == pytest.approx(3 / 3.2)
 
 
-def test_shares() -> None:
+def test_distinct_and_quoted_shares() -> None:
     trace = Trace([1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 9, 9, 9])
     assert trace.quoted == 0.5
     assert trace.distinct == 1.0
@@ -51,7 +51,7 @@ def test_records_that_quote() -> None:
     assert picked["input"] == replaced["input"] == text
 
 
-def test_only_answers_that_fit_are_replayed() -> None:
+def test_answers_that_do_not_fit_are_left_out() -> None:
     model = Model.load()
     fitting = {"instruction": "山は?", "output": "日本で一番高い山は富士山です。" * 3}
     records = [fitting, {**fitting, "output": "はい"}, {**fitting, "output": "山" * 999}]

@@ -1,4 +1,4 @@
-"""What a process and its children hold, by kind of page, and the limit that kills them."""
+"""Memory of a process and its children by kind of page, and the limit that kills them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def python(code: str) -> list[str]:
 
 
 def test_memory_of_children_counts() -> None:
-    """A parent that does nothing and a child that holds 64 MB."""
+    """An idle parent, and a child that allocates 64 MB."""
     child = "import time; held = b'x' * 64_000_000; time.sleep(0.4)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     done = watch(python(code))
@@ -26,7 +26,7 @@ def test_memory_of_children_counts() -> None:
     assert done.memory.anonymous > 64_000_000
 
 
-def test_children_one_after_the_other_do_not_add_up() -> None:
+def test_successive_children_do_not_add_up() -> None:
     child = "import time; held = b'x' * 64_000_000; time.sleep(0.2)"
     one = f"subprocess.run([sys.executable, '-c', {child!r}])"
     code = f"import subprocess, sys; [{one} for _ in '123']"
@@ -54,8 +54,8 @@ def test_the_limit_kills_the_tree() -> None:
     assert done.memory.seconds < 20
 
 
-def test_where_the_kernel_does_not_tell_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """macOS and Windows: pages of the process alone, and the rest of what is resident."""
+def test_psutil_is_used_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS and Windows: unshared pages, and the rest of the resident memory."""
     monkeypatch.setattr("issun.benchmarks.memory._LINUX", False)
     held = "held = b'x' * 64_000_000"
     found = watch(python(f"import time; {held}; time.sleep(0.4)")).memory
@@ -64,11 +64,11 @@ def test_where_the_kernel_does_not_tell_psutil_does(monkeypatch: pytest.MonkeyPa
     assert found.peak >= found.anonymous + found.file
 
 
-def test_lines_become_marks_and_complaints_are_kept() -> None:
+def test_lines_become_marks_and_stderr_is_kept() -> None:
     code = "import sys; print('one', flush=True); print('oh no', file=sys.stderr); sys.exit(3)"
     done = watch(python(code), on_line=lambda line: line.strip().upper())
     assert [mark for _, mark in done.memory.marks] == ["ONE"]
-    assert (done.exit_code, done.complaint) == (3, "oh no\n")
+    assert (done.exit_code, done.stderr) == (3, "oh no\n")
 
 
 def test_the_memory_command(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's plot and table, from results made up for the purpose."""
+"""The README's plot and table, from invented results."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_the_table_has_six_columns_and_names_date_and_machine() -> None:
     assert header.count("|") == rule.count("|") == 7
     assert issun == "| **issun-int8** | 2.50 GB | 1.23 GB | 2.0 s | 256 | 25.0 |"
     assert peer == "| peer | - | - | - | - | - |"
-    assert rest[0] == ""  # an engine that crashed has no row
+    assert rest[0] == ""  # a crashed engine has no row
     assert rest[1].startswith(
         "Measured on 2026-01-02: <b>CPU</b>, 2 threads, 8 GB of memory, onnxruntime 9.9, Python 3."
     )
 
 
-def test_the_plot_has_the_engines_that_have_both_figures() -> None:
+def test_the_plot_has_the_engines_with_memory_and_speed() -> None:
     root = ElementTree.fromstring(plot(results(), ENGLISH))  # noqa: S314 - our own
     shown = [node.text for node in root.iter() if node.tag.endswith("text")]
     assert "issun-int8" in shown
@@ -50,19 +50,19 @@ def test_the_plot_has_the_engines_that_have_both_figures() -> None:
 
 
 def labels(svg: str) -> list[tuple[float, float, float, float]]:
-    """The boxes of the labels at points, by a generous width a character."""
+    """The boxes of the points' labels, with a generous width per character."""
     found = []
     pattern = (
         r'<text class="label text" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)"[^>]*>([^<]+)<'
     )
-    for x, y, anchor, text in re.findall(pattern, svg)[1:]:  # the first is the title
+    for x, y, anchor, text in re.findall(pattern, svg)[1:]:  # without the title
         width = 6.9 * len(text)
         left = float(x) - (width if anchor == "end" else 0)
         found.append((left, float(y) - 11, left + width, float(y) + 3))
     return found
 
 
-def test_labels_cover_neither_each_other_nor_the_edge() -> None:
+def test_labels_overlap_neither_each_other_nor_the_edge() -> None:
     places = [(1.0, 60), (1.05, 60), (1.1, 59), (1.1, 61), (8.9, 60), (9.0, 2), (1.0, 1)]
     points = [Point(f"engine {n}", memory, rate, n < 2) for n, (memory, rate) in enumerate(places)]
     boxes = labels(scatter(points, title="t", x="x", y="y"))

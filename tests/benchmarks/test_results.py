@@ -1,4 +1,4 @@
-"""Figures out of samples, by hand, and the file that holds them."""
+"""Statistics of samples by hand, and the results file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_stats_by_hand() -> None:
     assert stats([5]) == (1, 5, 5, 0, 5)
 
 
-def test_speeds_are_tokens_by_the_median() -> None:
+def test_speeds_are_tokens_divided_by_the_median() -> None:
     measured = engine(
         samples={"prefill-128": [2, 1, 4], "cold-128": [8], "decode-0": [0.5, 0.1, 1]}
     )
@@ -71,7 +71,7 @@ def test_speeds_are_tokens_by_the_median() -> None:
 
 
 def test_the_share_of_the_limit() -> None:
-    """At 4 tokens/s each reading 1 GB and 100 tokens of 5 MB: 6 of 10 GB/s."""
+    """4 tokens/s, each reading 1 GB and 100 tokens of 5 MB, use 6 of 10 GB/s."""
     measured = engine(
         samples={"decode-100": [0.25]}, weight_bytes=1_000_000_000, kv_bytes=5_000_000
     )
@@ -80,8 +80,8 @@ def test_the_share_of_the_limit() -> None:
     assert share_of_limit(made_up(), engine(samples={"decode-100": [1]}), 100) is None
 
 
-def test_steady_memory_is_behind_the_answer_and_before_the_end() -> None:
-    """The rest of half a second ends at 2.5; what is seen later may be the process's end."""
+def test_steady_memory_is_after_the_answer_and_before_the_end() -> None:
+    """The rest period ends at 2.5 s; later samples may be from the end of the process."""
     seen = [Moment(seconds, 100 * place, 1, 0) for place, seconds in enumerate((1, 2.1, 2.39, 2.6))]
     marks = [(0.0, "started"), (2.0, "answered")]
     assert Memory(moments=seen, marks=marks).steady == seen[2]
@@ -90,7 +90,7 @@ def test_steady_memory_is_behind_the_answer_and_before_the_end() -> None:
     assert Memory(marks=marks).steady is None
 
 
-def test_a_file_comes_back_whole(tmp_path: Path) -> None:
+def test_a_file_round_trips(tmp_path: Path) -> None:
     found = made_up(engine(memory={256: Memory(peak=5)}, samples={"load": [1.5]}))
     path = tmp_path / "r.json"
     write_results(path, found)
@@ -98,7 +98,7 @@ def test_a_file_comes_back_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
 
 
-def test_a_compressed_file_comes_back_whole(tmp_path: Path) -> None:
+def test_a_compressed_file_round_trips(tmp_path: Path) -> None:
     found = made_up(engine(samples={"load": [1.5] * 1000}))
     path = tmp_path / "r.json.gz"
     write_results(path, found)
@@ -113,10 +113,10 @@ def test_a_compressed_file_comes_back_whole(tmp_path: Path) -> None:
     "content",
     [b"", b"[]", b"\xff", b'{"format": 1}', b"{", b"\x1f\x8b", gzip.compress(b"{}")[:-9]],
 )
-def test_what_is_no_results_file(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_results_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)
-    with pytest.raises(BenchError, match=r"r\.json holds no results"):
+    with pytest.raises(BenchError, match=r"r\.json is not a results file"):
         read_results(path)
 
 
@@ -139,12 +139,12 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9"])
 def test_bad_sizes(text: str) -> None:
-    with pytest.raises(ParameterError, match="no amount of memory"):
+    with pytest.raises(ParameterError, match="not an amount of memory"):
         parse_size(text)
 
 
 @given(st.integers(1, 10**13))
-def test_a_shown_size_is_near(size: int) -> None:
+def test_formatted_sizes_are_close(size: int) -> None:
     shown = parse_size(gigabytes(size).replace(",", "")) if size >= 10**6 else size
     assert shown == pytest.approx(size, rel=0.5)
 
@@ -154,8 +154,8 @@ def two_contexts(name: str, short: int, long: int, decode: float = 0.1) -> Engin
     return engine(name, memory=memory, samples={"decode-128": [decode]})
 
 
-def test_what_fits_is_on_the_measured_line() -> None:
-    """1 MB a token on 800 MB: 1,000 tokens take 1.8 GB, 1.5 GB less 0.2 leave 500."""
+def test_fit_interpolates_the_measured_peaks() -> None:
+    """800 MB and 1 MB per token: 1,000 tokens need 1.8 GB; 1.5 GB minus 0.2 are enough for 500."""
     found = made_up(two_contexts("a", 1000 * 10**6, 1500 * 10**6))
     (one,) = fitting.fit(found, 1500 * 10**6, reserve=200 * 10**6)
     assert one.full == pytest.approx(1800 * 10**6)
@@ -178,8 +178,8 @@ def test_the_longest_context_comes_first_then_the_fastest() -> None:
     assert "does not fit" in fitting.describe(found, 2 * 10**9, fits)
 
 
-def test_nothing_fits_or_nothing_is_known() -> None:
+def test_nothing_fits_or_nothing_is_measured() -> None:
     found = made_up(two_contexts("huge", 5 * 10**9, 6 * 10**9))
     assert [f.context for f in fitting.fit(found, 10**9)] == [0]
-    with pytest.raises(BenchError, match="two contexts"):
+    with pytest.raises(BenchError, match="two context lengths"):
         fitting.fit(made_up(engine()), 10**9)

@@ -1,4 +1,4 @@
-"""Runs of the harness: rounds, stops, failures, and what is kept."""
+"""Runs of the harness: rounds, interruptions, failures and stored results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from issun.benchmarks import runner, suite
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
 from issun.benchmarks.measured import Memory, Results, depths, read_results
-from issun.benchmarks.turns import TURN, Player
 from issun.benchmarks.worker import REST, Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
@@ -50,15 +50,15 @@ def quick_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(output: Path, *, resume: bool = False, **changes: Any) -> tuple[Results, list[str]]:
-    said: list[str] = []
-    found = suite.run(request(**changes), output, None, resume=resume, say=said.append)
+    reported: list[str] = []
+    found = suite.run(request(**changes), output, None, resume=resume, report=reported.append)
     assert read_results(output) == found
     assert not output.with_suffix(".work").exists()
-    return found, said
+    return found, reported
 
 
-def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
-    found, said = run(tmp_path / "r.json", turn=True)
+def test_every_test_of_every_round_is_stored(tmp_path: Path) -> None:
+    found, reported = run(tmp_path / "r.json", turn=True)
     (entry,) = found.engines
     assert (entry.name, entry.status, entry.rounds) == ("embedded", "measured", 2)
     assert {name: len(samples) for name, samples in entry.samples.items()} == {
@@ -74,13 +74,13 @@ def test_every_test_of_every_round_is_kept(tmp_path: Path) -> None:
         **{key: [0, 1] for key in shared},
         **dict.fromkeys(("decode-0", "decode-32"), [0] * 4 + [1] * 4),
     }
-    assert entry.typical == {}  # alone: its median stands
+    assert entry.typical == {}  # it was alone, so its median counts
     assert entry.bundle
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4
     tests = ["cold-8", "warm-8", "cold-32", "warm-32"]
     tests = ["load", "warm-0", *tests, "turn"]
-    assert said == [
+    assert reported == [
         "read bandwidth, 1 threads",
         *("first load: embedded, 1 threads", "  load-first"),
         *("round 1 of 2: embedded, 1 threads", *(f"  {test}" for test in tests)),
@@ -100,7 +100,7 @@ def test_memory_has_kinds_marks_and_moments(tmp_path: Path) -> None:
             "first token",
             "answered",
         ]
-        # Behind the answer and not in the process's end, when next to nothing is held any more.
+        # After the answer and before the end of the process, when almost nothing is allocated.
         assert memory.steady is not None
         answered = memory.marks[-1][0]
         assert answered < memory.steady.seconds <= answered + 0.8 * REST < memory.seconds
@@ -128,7 +128,7 @@ def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> 
     work = tmp_path / "kept"
     source = checkpoint("head-8")
     asked = request(checkpoint=source, engines=names, rounds=1, prefills=(8,), depths=(8,))
-    found = suite.run(asked, tmp_path / "r.json", work, resume=False, say=lambda text: None)
+    found = suite.run(asked, tmp_path / "r.json", work, resume=False, report=lambda text: None)
     assert [e.name for e in found.engines] == list(names)
     for entry in found.engines:
         assert entry.conversion is not None
@@ -139,32 +139,34 @@ def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> 
     assert (work / "issun-int8" / "issun.json").exists()
 
 
-def test_rounds_differ_in_their_order(
+def test_the_order_differs_between_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any
 ) -> None:
-    monkeypatch.setattr(runner, "Player", lambda command: Player(python("pass")))
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
+    )
     both = [bundle("head-8"), bundle("head-17")]
-    _, said = run(tmp_path / "r.json", bundles=both, rounds=8, contexts=())
-    orders = {line.split(": ")[1] for line in said if line.startswith("round")}
+    _, reported = run(tmp_path / "r.json", bundles=both, rounds=8, contexts=())
+    orders = {line.split(": ")[1] for line in reported if line.startswith("round")}
     names = [found.name for found in both]
     assert orders == {f"{', '.join(names)}, 1 threads", f"{', '.join(names[::-1])}, 1 threads"}
 
 
-def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in its second round: the first is not measured again, and nothing of it is lost."""
-    real, calls = runner.take_turns, []
+def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interruption in the second round, the first is kept and not measured again."""
+    real, calls = runner.run_interleaved, []
 
-    def stopping(players: list[Player], say: Any) -> None:
-        calls.append(players)
+    def stopping(workers: list[InterleavedWorker], report: Any) -> None:
+        calls.append(workers)
 
         def stop(test: str) -> None:
             if len(calls) == 3 and test == "cold-32":
                 raise KeyboardInterrupt
-            say(test)
+            report(test)
 
-        real(players, stop)
+        real(workers, stop)
 
-    monkeypatch.setattr(runner, "take_turns", stopping)
+    monkeypatch.setattr(runner, "run_interleaved", stopping)
     output = tmp_path / "r.json"
     with pytest.raises(KeyboardInterrupt):
         run(output)
@@ -173,29 +175,29 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (len(kept.samples["load"]), len(kept.samples["prefill-8"])) == (2, 2)
     before = read_results(output).commit
     monkeypatch.setattr(suite, "commit", lambda: "later")
-    found, said = run(output, resume=True)
+    found, reported = run(output, resume=True)
     (entry,) = found.engines
     assert found.commit == f"{before}, later".removeprefix(", ")
     assert entry.samples["prefill-32"][0] == kept.samples["prefill-32"][0]
     assert entry.samples["prefill-8"][:2] == kept.samples["prefill-8"]
     assert (entry.rounds, len(entry.samples["prefill-32"])) == (2, 2)
-    assert said[0] == "round 2 of 2: embedded, 1 threads"
+    assert reported[0] == "round 2 of 2: embedded, 1 threads"
 
 
-def test_a_run_passes_on_samples_and_the_bandwidth_of_its_start(
+def test_workers_get_the_samples_and_the_initial_bandwidth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Job] = []
 
-    def noting(command: list[str]) -> Player:
+    def noting(command: list[str]) -> InterleavedWorker:
         job = msgspec.json.decode(command[-1], type=Job)
         if job.work == "load":
-            return Player(python("pass"))
+            return InterleavedWorker(python("pass"))
         asked.append(job)
-        return Player(python("print('{\"unsteady\": 2}')"))
+        return InterleavedWorker(python("print('{\"unsteady\": 2}')"))
 
-    monkeypatch.setattr(runner, "Player", noting)
-    monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [2e9])
+    monkeypatch.setattr(runner, "InterleavedWorker", noting)
+    monkeypatch.setattr(runner, "steady_bandwidth", lambda threads: [2e9])
     for steadily, usual in ((True, 2e9), (False, None)):
         found, _ = run(tmp_path / f"{steadily}.json", steady=steadily, samples=3, contexts=())
         assert {(job.usual, job.samples) for job in asked} == {(usual, 3)}
@@ -204,33 +206,37 @@ def test_a_run_passes_on_samples_and_the_bandwidth_of_its_start(
 
 
 @pytest.mark.parametrize(("steadily", "together"), [(False, 2), (True, 1)])
-def test_engines_that_wait_for_the_usual_speed_go_alone(
+def test_engines_of_a_steady_run_are_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any, steadily: bool, together: int
 ) -> None:
     groups: list[int] = []
-    monkeypatch.setattr(runner, "settled_bandwidth", lambda threads: [1e9])
-    monkeypatch.setattr(runner, "Player", lambda command: Player(python("pass")))
-    monkeypatch.setattr(runner, "take_turns", lambda players, say: groups.append(len(players)))
+    monkeypatch.setattr(runner, "steady_bandwidth", lambda threads: [1e9])
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
+    )
+    monkeypatch.setattr(
+        runner, "run_interleaved", lambda workers, report: groups.append(len(workers))
+    )
     both = [bundle("head-8"), bundle("head-17")]
     found, _ = run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
     first_loads, rounds = groups[:2], groups[2:]
     assert first_loads == [1, 1]
     assert rounds == [together] * (2 // together)
-    assert found.turn == (0 if steadily else TURN)
+    assert found.turn == (0 if steadily else TIME_SLICE)
 
 
-def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any) -> None:
+def test_a_failure_is_recorded_and_the_others_continue(tmp_path: Path, bundle: Any) -> None:
     damaged, sound = tmp_path / "damaged", bundle("head-8")
     shutil.copytree(sound, damaged)
     data = damaged / "model.onnx.data"
     data.write_bytes(b"\xff" * data.stat().st_size)
     (damaged / "model.onnx").write_bytes(b"\xff" * (damaged / "model.onnx").stat().st_size)
     output = tmp_path / "r.json"
-    found, said = run(output, bundles=[damaged, sound], rounds=1, contexts=(20,))
+    found, reported = run(output, bundles=[damaged, sound], rounds=1, contexts=(20,))
     broken, whole = found.engines
     assert (broken.status, broken.samples, broken.memory) == ("failed", {}, {})
     assert "differs from the file that was exported" in broken.reason
-    assert f"damaged: failed: {broken.reason}" in said
+    assert f"damaged: failed: {broken.reason}" in reported
     assert (whole.status, whole.rounds) == ("measured", 1)
     assert whole.memory
     shutil.copytree(sound, damaged, dirs_exist_ok=True)
@@ -239,37 +245,39 @@ def test_one_that_fails_is_told_and_the_others_go_on(tmp_path: Path, bundle: Any
     assert again.engines[0].rounds == 1
 
 
-def test_one_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr(runner, "Player", lambda command: Player(crash))
-    found, said = run(tmp_path / "r.json")
+    monkeypatch.setattr(runner, "InterleavedWorker", lambda command: InterleavedWorker(crash))
+    found, reported = run(tmp_path / "r.json")
     (entry,) = found.engines
     assert (entry.status, entry.reason) == ("crashed", "killed by SIGSEGV")
-    assert said[-1] == "embedded: crashed: killed by SIGSEGV"
+    assert reported[-1] == "embedded: crashed: killed by SIGSEGV"
 
 
-def test_one_that_is_not_installed_is_skipped(
+def test_an_engine_that_is_not_installed_is_skipped(
     tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "missing_packages", lambda kind: ["ctranslate2"])
-    found, said = run(tmp_path / "r.json", checkpoint=checkpoint("head-8"), engines=("issun-int8",))
+    found, reported = run(
+        tmp_path / "r.json", checkpoint=checkpoint("head-8"), engines=("issun-int8",)
+    )
     assert (found.engines[0].status, found.engines[0].samples) == ("skipped", {})
-    assert said == ["read bandwidth, 1 threads", "issun int8: not installed: ctranslate2"]
+    assert reported == ["read bandwidth, 1 threads", "issun int8: not installed: ctranslate2"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prefills": (512,)}, "prefill is 512: the context leaves room for 511"),
-        ({"depths": (508,)}, "decode is 508: the context leaves room for 507"),
-        ({"contexts": (512,)}, "memory is 512: the context leaves room for 511"),
-        ({"contexts": (4,)}, "memory is 4: a context holds the prompt and 4 new tokens"),
+        ({"prefills": (512,)}, "prefill is 512, it must be at most 511 to fit"),
+        ({"depths": (508,)}, "decode is 508, it must be at most 507 to fit"),
+        ({"contexts": (512,)}, "memory is 512, it must be at most 511 to fit"),
+        ({"contexts": (4,)}, "memory is 4: a context must hold a prompt and 4 new tokens"),
         ({"kv_caches": ("int4",)}, "kv_cache is 'int4'"),
         ({"checkpoint": EMBEDDED, "engines": ("gpu",)}, "engines is 'gpu', it must be one of"),
         ({"bundles": [EMBEDDED, EMBEDDED]}, "the same name"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_first(
+def test_invalid_requests_are_refused_before_any_work(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ParameterError, match=message):
@@ -277,16 +285,16 @@ def test_what_cannot_be_measured_is_refused_first(
     assert not (tmp_path / "r.json").exists()
 
 
-def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
+def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
-    with pytest.raises(BenchError, match="no run to go on with"):
+    with pytest.raises(BenchError, match="no run to resume"):
         run(output, resume=True)
     run(output, rounds=1, contexts=(20,))
     before = output.read_bytes()
-    with pytest.raises(BenchError, match="exists: go on with it by --resume"):
+    with pytest.raises(BenchError, match="exists: resume it with --resume"):
         run(output)
     for changed in ({"seed": 4}, {"steady": True}):
-        with pytest.raises(BenchError, match="another machine, model or seed, or in another way"):
+        with pytest.raises(BenchError, match="another machine, model, seed or method"):
             run(output, resume=True, **changed)
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
@@ -294,22 +302,22 @@ def test_results_are_never_lost_or_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["r.json", "r.lock"])
-def test_two_runs_do_not_write_to_one_file(tmp_path: Path, name: str) -> None:
+def test_two_runs_cannot_write_to_the_same_file(tmp_path: Path, name: str) -> None:
     output = tmp_path / name
     refused: list[str] = []
 
-    def say(_: str) -> None:
-        with pytest.raises(BenchError, match="Another run writes to") as caught:
+    def report(_: str) -> None:
+        with pytest.raises(BenchError, match="Another run is writing to") as caught:
             run(output, resume=True)
         refused.append(str(caught.value))
 
-    suite.run(request(rounds=1, contexts=()), output, None, resume=False, say=say)
+    suite.run(request(rounds=1, contexts=()), output, None, resume=False, report=report)
     assert refused
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_the_worker_leaves_other_engines_unburdened() -> None:
-    """What it imports counts in every engine's memory."""
+def test_the_worker_imports_no_engine() -> None:
+    """Its imports count in every engine's memory."""
     code = "import sys, issun.benchmarks.worker; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -328,18 +336,18 @@ def test_every_engine_gets_the_same_ids() -> None:
     assert first[:20] == jobs[0].ids(20)
 
 
-def test_the_bandwidth_probe_reads_all_with_every_kernel() -> None:
+def test_the_bandwidth_is_plausible() -> None:
     found = read_bandwidth(2, size=1 << 22, rounds=3)
     assert len(found) == 3
     assert all(10**7 < rate < 10**13 for rate in found)
 
 
-def test_moments_are_thinned_to_what_a_plot_shows() -> None:
+def test_moments_are_downsampled() -> None:
     from issun.benchmarks.measured import Moment
-    from issun.benchmarks.runner import _thinned
+    from issun.benchmarks.runner import _downsampled
 
     many = Memory(moments=[Moment(i, i, 0, 0) for i in range(1001)])
-    kept = _thinned(many).moments
+    kept = _downsampled(many).moments
     assert len(kept) <= 400
     assert kept[:2] == [Moment(0, 0, 0, 0), Moment(3, 3, 0, 0)]
 

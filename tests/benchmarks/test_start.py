@@ -1,4 +1,4 @@
-"""The two small measurements print what they found; no test depends on a timing."""
+"""The output of two small measurements, without asserting times."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from issun.runtime import Model
 from issun.runtime.model import EMBEDDED
 
 
-def test_the_first_word(
+def test_the_time_to_the_first_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["start", str(EMBEDDED), "--rounds", "2"])
     start.main()
     with Model.load() as model:
         tokens = len(model.prompt(start.QUESTION))
-    said = capsys.readouterr().out
-    assert f"behind a prompt of {tokens} tokens" in said
-    assert re.search(r"\d\.\d\d s after the start \(median of 2, \d\.\d\d to \d\.\d\d s\)$", said)
+    reported = capsys.readouterr().out
+    assert f"after a {tokens}-token prompt" in reported
+    assert re.search(
+        r"\d\.\d\d s after the start \(median of 2, \d\.\d\d to \d\.\d\d s\)$", reported
+    )
 
 
 def test_a_bundle_that_does_not_answer(tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ def test_a_bundle_that_does_not_answer(tmp_path: Path) -> None:
         start.seconds_to_first_word(str(tmp_path))
 
 
-def test_the_share_of_sampling(
+def test_the_time_of_sampling(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["sampling", str(EMBEDDED), "--steps", "5"])
@@ -46,12 +48,12 @@ def test_the_share_of_sampling(
     assert share == pytest.approx(100 * draw / step, rel=0.05)
 
 
-def test_sampling_behind_each_step_with_every_filter_on() -> None:
-    """No parameter of sampling is off."""
+def test_sampling_is_measured_with_every_filter() -> None:
+    """No sampling parameter has the value that disables it."""
     off = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "typical_p": 1}
     off |= {"repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
     off |= {"no_repeat_ngram_size": 0, "logit_bias": {}}
-    assert all(getattr(sampling.EVERYTHING, name) != value for name, value in off.items())
+    assert all(getattr(sampling.ALL_FILTERS, name) != value for name, value in off.items())
     with Model.load() as model:
         stepping, drawing = sampling.measure(model, 3)
     assert len(stepping) == len(drawing) == 3

@@ -1,4 +1,4 @@
-"""Tables and ratios on made-up samples, with figures worked out by hand."""
+"""Tables and ratios from invented samples, computed by hand."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_markdown_by_hand() -> None:
     lines = tables.markdown(found()).splitlines()
     assert lines[0] == (
         "2026-01-02, <b>CPU</b> (avx2), 2 threads, onnxruntime 1.32.0, Python 3; "
-        "the machine reads 10.0 GB/s with 2 threads."
+        "read bandwidth 10.0 GB/s with 2 threads."
     )
     header, _, *rows = lines[2:]
     columns = [cell.strip() for cell in header.strip("|").split("|")]
@@ -95,13 +95,13 @@ def test_markdown_by_hand() -> None:
     assert first == {
         "engine": "issun int8",
         "on disk": "1.30 GB",
-        "converted in": "24 s",
-        "its peak": "272 MB",
+        "conversion": "24 s",
+        "conversion peak": "272 MB",
         "load first / later": "3.0 s / 1.0 s",
         "prefill 128": "512.0",
         "decode after 0": "10.0",
         "decode after 128": "5.0",
-        "of the limit": "50%",
+        "bandwidth used": "50%",
         "peak memory (anonymous)": "1.60 GB (1.40 GB)",
     }
     assert rows[1].startswith("| torch float32 | 5.20 GB | - | - | - / - | 64.0 | - | 2.5 | - |")
@@ -109,33 +109,36 @@ def test_markdown_by_hand() -> None:
     assert len(rows) == 3
 
 
-def test_a_machine_that_decodes_faster_than_it_reads_was_badly_probed() -> None:
-    """1 GB and 100 tokens of 5 MB in an eighth of a second: 12 of 10 GB/s."""
+def test_decoding_faster_than_the_bandwidth_is_reported() -> None:
+    """Reading 1 GB and 100 tokens of 5 MB in an eighth of a second would need 12 of 10 GB/s."""
     ahead = fast(weight_bytes=10**9, kv_bytes=5 * 10**6, samples={"decode-100": [0.125]})
-    told = "The probe of the bandwidth failed: issun int8 decodes after 100 tokens at 120% of it."
-    assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
-    assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", told]
-    assert "probe" not in tables.markdown(found()) + tables.terminal(found())
+    reported = (
+        "The bandwidth measurement failed: issun int8 reaches 120% of it when decoding after 100 "
+        "tokens."
+    )
+    assert tables.markdown(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
+    assert tables.terminal(made_up(ahead, slow())).splitlines()[-2:] == ["", reported]
+    assert "measurement failed" not in tables.markdown(found()) + tables.terminal(found())
 
 
-def test_what_is_held_behind_the_answer_is_told() -> None:
+def test_memory_after_the_answer_is_shown() -> None:
     moments = [Moment(1.0, 14 * 10**8, 2 * 10**8, 0), Moment(1.3, 2 * 10**8, 10**8, 0)]
     resting = fast(memory={1000: Memory(peak=16 * 10**8, moments=moments, marks=[(1, "answered")])})
-    assert "1.60 GB peak (anonymous 0 MB, file 0 MB), 300 MB behind it" in tables.terminal(
+    assert "1.60 GB peak (anonymous 0 MB, file 0 MB), 300 MB afterwards" in tables.terminal(
         made_up(resting)
     )
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(made_up(resting)))))
     (steady,) = (row for row in rows if row["test"] == "memory-steady-1000")
     assert (steady["unit"], steady["median"]) == ("bytes", str(3 * 10**8))
-    assert "behind it" not in tables.terminal(found())  # no answer is marked there
+    assert "afterwards" not in tables.terminal(found())  # without the mark of the answer
 
 
-def test_threads_are_a_column_only_where_they_differ() -> None:
+def test_threads_are_a_column_only_if_they_differ() -> None:
     assert "| threads |" not in tables.markdown(found())
     assert "| threads |" in tables.markdown(made_up(fast(), fast(threads=1)))
 
 
-def test_csv_comes_back() -> None:
+def test_csv_can_be_parsed() -> None:
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(found()))))
     by_test = {(row["engine"], row["test"]): row for row in rows}
     decode = by_test["issun-int8", "decode-128"]
@@ -153,7 +156,7 @@ def test_the_terminal_shows_every_test_and_every_failure() -> None:
     text = tables.terminal(found())
     assert "  prefill-128        512.0 tokens/s ±  43%  (3 samples, best 250.0 ms)" in text
     assert re.search(r"^  load +1,000 ms +± +\d+%  \(3 samples", text, re.MULTILINE)
-    assert "  of the limit         50% of the bandwidth in decode-128" in text
+    assert "  bandwidth used       50% in decode-128" in text
     assert "  crashed: killed by SIGILL" in text
     assert max(map(len, text.splitlines()[1:])) <= 100
 
@@ -164,7 +167,7 @@ def test_an_empty_engine_has_dashes() -> None:
 
 
 def test_ratios_to_an_older_run() -> None:
-    """issun twice as fast as before, torch 1.6 times: the ratio between them moved by 25 %."""
+    """issun is twice as fast as before, torch 1.6 times: their ratio changed by 25 %."""
     old = made_up(
         fast(samples={"decode-128": [0.4], "prefill-128": [0.25], "prefill-512": [1.0]}),
         slow(samples={"decode-128": [0.64]}),
@@ -187,8 +190,8 @@ def test_ratios_to_an_older_run() -> None:
     )
 
 
-def test_threads_are_not_compared_with_each_other() -> None:
-    """With 1 thread issun takes twice as long as before, and nothing else changed: 100 %."""
+def test_different_numbers_of_threads_are_not_compared() -> None:
+    """With 1 thread issun takes twice as long, and nothing else changed: 100 %."""
     old = made_up(fast(threads=1), slow(threads=1), fast(), slow())
     halved = fast(threads=1, samples={"decode-128": [0.4]})
     text = tables.compare(made_up(halved, slow(threads=1), fast(), slow()), old)
@@ -199,14 +202,14 @@ def test_threads_are_not_compared_with_each_other() -> None:
     )
 
 
-def test_memory_of_one_run_alone_is_named() -> None:
+def test_memory_of_only_one_run_is_named() -> None:
     old = fast(memory={256: Memory(peak=1), 1000: Memory()})
     text = tables.compare(made_up(fast(memory={1000: Memory(peak=5)})), made_up(old))
     assert "issun int8, 2 threads, memory at 256: only in the old results" in text
     assert "issun int8, 2 threads, memory at 1000: only in the new results" in text
 
 
-def test_a_long_reason_and_an_unknown_test_fit_a_terminal() -> None:
+def test_long_reasons_and_unknown_tests_fit_into_a_terminal() -> None:
     broken = fast(status="crashed", reason="word " * 100, samples={"other": [1.0]})
     text = tables.terminal(made_up(broken))
     assert max(map(len, text.splitlines())) <= 110

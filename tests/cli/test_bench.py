@@ -78,7 +78,7 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
     result = issun("bench", fuji, *QUICK, "-o", measured)
     assert (result.code, result.out) == (2, "")
     assert result.err == (
-        f"error: {measured} exists: go on with it by --resume, or name another file.\n"
+        f"error: {measured} exists: resume it with --resume, or name another file.\n"
     )
     assert measured.read_bytes() == before
 
@@ -89,7 +89,7 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
         (("nothing/here",), "There is no folder"),
         (("--prefill", "many"), "prefill is 'many': give comma-separated numbers from 1 to ∞"),
         (("--decode", "-1"), "decode is '-1': give comma-separated numbers from 0"),
-        (("--prefill", "512"), "prefill is 512: the context leaves room for 511."),
+        (("--prefill", "512"), "prefill is 512, it must be at most 511 to fit."),
         (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json."),
@@ -183,7 +183,10 @@ def test_what_fits(tmp_path: Path) -> None:
     assert "does not fit" in nothing
     assert nothing.endswith("\nNone of the measured engines fits.\n")
     bad = issun("bench", "fit", path, "--ram", "lots")
-    assert (bad.code, bad.err) == (2, "error: 'lots' is no amount of memory: write it like 2GB.\n")
+    assert (bad.code, bad.err) == (
+        2,
+        "error: 'lots' is not an amount of memory: write it like 2GB.\n",
+    )
 
 
 def test_what_fits_by_the_published_figures() -> None:

@@ -97,8 +97,11 @@ def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
         (["--slots", "0", "--format", "short"], "slots is 0, it must be 1 or more."),
         (["--max-new-tokens", "0"], "max_new_tokens is 0"),
         (["--table", "none.toml"], "none.toml cannot be read: No such file or directory"),
-        (["--json", "/"], "/ is a folder, or lies in none: name a file."),
-        (["--json", "none/report.json"], "none/report.json is a folder, or lies in none"),
+        (["--json", "/"], "/ is a folder, or its folder does not exist: name a file."),
+        (
+            ["--json", "none/report.json"],
+            "none/report.json is a folder, or its folder does not exist",
+        ),
     ],
 )
 def test_mistakes_are_one_line(fuji: Path, options: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Adapters, alone or beside a model, are refused by the name of their base."""
+"""Adapters are refused with the name of their base model, with or without a model next to them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-ALONE = "is an adapter of {base}: merge it with its base first (peft: merge_and_unload)"
+ALONE = "is an adapter for {base}: merge it into its base model first (peft: merge_and_unload)"
 
 
 @pytest.mark.parametrize("weights", ["safetensors", "adapter_model.bin", ""])
@@ -54,9 +54,7 @@ def test_adapter_alone(tmp_path: Path, spiece: Path, weights: str, tokenizer: bo
     assert refusal(folder).startswith(f"{folder} {ALONE.format(base=BASE)}")
 
 
-def test_adapter_beside_the_config_of_a_model(
-    tmp_path: Path, checkpoint: Callable[[str], Path]
-) -> None:
+def test_adapter_with_a_model_config(tmp_path: Path, checkpoint: Callable[[str], Path]) -> None:
     folder = write_adapter(tmp_path / "adapter")
     for name in ("config.json", "spiece.model"):
         shutil.copyfile(checkpoint("head-17") / name, folder / name)
@@ -74,7 +72,7 @@ def test_adapter_beside_the_config_of_a_model(
         ({"model_name": "rinna/japanese-gpt2-small"}, "rinna/japanese-gpt2-small"),
     ],
 )
-def test_base_that_is_named_or_not(tmp_path: Path, config: object, base: str) -> None:
+def test_base_model_in_the_message(tmp_path: Path, config: object, base: str) -> None:
     folder = write_adapter(tmp_path / "adapter", config=config)
     assert ALONE.format(base=base) in refusal(folder)
 
@@ -97,7 +95,7 @@ def test_base_that_is_named_or_not(tmp_path: Path, config: object, base: str) ->
         ("head-17", {"config": None}, "adapter_model.safetensors"),
     ],
 )
-def test_adapter_beside_a_model(
+def test_adapter_next_to_a_model(
     tmp_path: Path,
     checkpoint: Callable[[str], Path],
     name: str,
@@ -108,11 +106,13 @@ def test_adapter_beside_a_model(
     write_adapter(folder, **written)
     base = BASE if "config" not in written else "another model"
     message = refusal(folder)
-    assert message.startswith(f"{folder} holds an adapter of {base} ({names}) beside a model: ")
+    assert message.startswith(
+        f"{folder} contains an adapter for {base} ({names}) next to a model: "
+    )
     assert "merge_and_unload" in message
 
 
-def test_adapter_of_another_folder_is_no_fault(
+def test_adapter_in_a_subfolder_is_ignored(
     tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     folder = shutil.copytree(checkpoint("head-17"), tmp_path / "checkpoint")
@@ -120,9 +120,9 @@ def test_adapter_of_another_folder_is_no_fault(
     assert open_checkpoint(folder).tokenizer.pieces == 400
 
 
-def test_command_line_says_it_in_one_line(tmp_path: Path) -> None:
+def test_command_line_prints_one_line(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter")
-    for language, words in (("en", "merge it with its base first"), ("ja", "アダプターです")):
+    for language, words in (("en", "merge it into its base model first"), ("ja", "アダプターです")):
         result = issun("export", folder, "-o", tmp_path / "bundle", ISSUN_LANG=language)
         assert (result.code, result.out) == (2, "")
         assert result.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Keys and values of the numpy forward against those that the float32 graph writes."""
+"""The numpy forward pass against the float32 graph: both must give the same keys and values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from issun.runtime import Model
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.tokenizer import Tokenizer
 
-# Heads of odd width, the exact GELU, scales of its own a layer, float16 and shards of bfloat16.
+# Odd head widths, exact GELU, attention scales by layer, float16 and sharded bfloat16.
 NAMES = ["head-17", "head-24-gelu", "scaled-by-layer", "unscaled", "float16", "bfloat16-sharded"]
 LENGTH = 100
 
@@ -37,7 +37,7 @@ def opened(name: str, checkpoint: Callable[[str], Path]) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def cache(name: str, bundle: Callable[..., Path], opened: Checkpoint) -> KVCache:
-    """What the graph has written for the first ids of the calibration text."""
+    """The KV cache that the graph writes for the first ids of the calibration text."""
     model = Model.load(bundle(name, "float32"), threads=1)
     cache = model.new_cache()
     assert isinstance(cache, KVCache)
@@ -55,7 +55,7 @@ def weights_of(checkpoint: Checkpoint) -> CheckpointWeights:
 
 
 def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> list[Any]:
-    """The keys and values that calibration computes, a pair a layer."""
+    """The keys and values that calibration computes, a pair for each layer."""
     found = []
 
     def record(*arguments: Any) -> Any:
@@ -68,7 +68,7 @@ def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[in
     return found
 
 
-def test_keys_and_values_are_those_of_the_graph(
+def test_keys_and_values_equal_those_of_the_graph(
     opened: Checkpoint, cache: KVCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = opened.config
@@ -84,7 +84,7 @@ def test_keys_and_values_are_those_of_the_graph(
             assert np.all(written[..., config.head_dim :] == 0)
 
 
-def test_scales_reach_to_the_largest_value_of_a_channel(opened: Checkpoint, cache: KVCache) -> None:
+def test_scales_cover_the_largest_value_of_each_channel(opened: Checkpoint, cache: KVCache) -> None:
     config, seen = opened.config, []
     ids = text_ids(opened)[:LENGTH]
     scales = calibrate.calibrate(weights_of(opened), ids, progress=seen.append).scales
@@ -99,14 +99,14 @@ def test_scales_reach_to_the_largest_value_of_a_channel(opened: Checkpoint, cach
             assert np.all(found[:, config.head_dim :] == 1)
 
 
-def test_windows_are_read_from_their_own_first_position(
+def test_each_window_starts_at_position_0(
     opened: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibrate, "WINDOW", 16)
     ids = text_ids(opened)[:40]
     together = states(opened, monkeypatch, ids)
     monkeypatch.undo()
-    for window in range(2):  # the 8 ids behind are no whole window
+    for window in range(2):  # the last 8 ids are no complete window
         alone = states(opened, monkeypatch, ids[16 * window : 16 * window + 16])
         monkeypatch.undo()
         for pair, lone in zip(together, alone, strict=True):
@@ -115,7 +115,7 @@ def test_windows_are_read_from_their_own_first_position(
                 np.testing.assert_allclose(one[window], other[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_scales_stand_in_the_int8_graph(
+def test_the_int8_graph_contains_the_scales(
     checkpoint: Callable[[str], Path], bundle: Callable[..., Path]
 ) -> None:
     opened = open_checkpoint(checkpoint("head-17"))
@@ -139,7 +139,7 @@ def test_the_calibration_text_is_japanese_and_long_enough() -> None:
     assert sum("\u3040" <= c <= "\u30ff" for c in calibration_text()) > 500
 
 
-def test_every_other_window_begins_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
+def test_every_other_window_starts_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
     opened = open_checkpoint(checkpoint("head-17"))
     tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
     ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)

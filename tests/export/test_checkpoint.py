@@ -1,4 +1,4 @@
-"""Every fault of a checkpoint is found before any work, and all of them at once."""
+"""All faults of a checkpoint are reported at once, before any work."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Weights = dict[str, Array]
 
 @pytest.fixture
 def folder(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A copy of a checkpoint that a test may spoil."""
+    """A copy of a checkpoint that a test may damage."""
     return shutil.copytree(checkpoint(NAME), tmp_path / "checkpoint")
 
 
-def spoil(folder: Path, edit: Callable[[Weights], object]) -> None:
+def damage(folder: Path, edit: Callable[[Weights], object]) -> None:
     path = folder / "model.safetensors"
     weights = load_file(path)
     edit(weights)
@@ -46,7 +46,7 @@ def refusal(folder: Path) -> str:
         open_checkpoint(folder)
     message = str(caught.value)
     assert "\n" not in message
-    # The exporter says the same and leaves nothing behind.
+    # An export raises the same error and leaves no files.
     before = sorted(folder.parent.iterdir())
     with pytest.raises(CheckpointError) as again:
         export(folder, folder.parent / "bundle")
@@ -55,7 +55,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
-def test_a_sound_checkpoint(folder: Path) -> None:
+def test_a_valid_checkpoint(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     assert len(checkpoint.tensors) == 2 + 2 * 12 + 2
     assert "wte.weight" in checkpoint.tensors  # names without the prefix
@@ -70,12 +70,12 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_tensor(folder: Path) -> None:
-    spoil(folder, lambda weights: weights.pop("transformer.h.1.mlp.c_fc.bias"))
+    damage(folder, lambda weights: weights.pop("transformer.h.1.mlp.c_fc.bias"))
     assert "h.1.mlp.c_fc.bias is missing" in refusal(folder)
 
 
 def test_a_wrong_shape(folder: Path) -> None:
-    spoil(
+    damage(
         folder, lambda weights: weights.update({"transformer.ln_f.bias": np.zeros(7, np.float32)})
     )
     assert f"ln_f.bias has shape [7], not [{WIDTH}]" in refusal(folder)
@@ -83,7 +83,7 @@ def test_a_wrong_shape(folder: Path) -> None:
 
 def test_a_transposed_weight(folder: Path) -> None:
     name = "transformer.h.0.attn.c_attn.weight"
-    spoil(folder, lambda weights: weights.update({name: np.ascontiguousarray(weights[name].T)}))
+    damage(folder, lambda weights: weights.update({name: np.ascontiguousarray(weights[name].T)}))
     assert f"c_attn.weight has shape [{3 * WIDTH}, {WIDTH}], not [{WIDTH}, {3 * WIDTH}]" in refusal(
         folder
     )
@@ -91,16 +91,16 @@ def test_a_transposed_weight(folder: Path) -> None:
 
 def test_an_unknown_tensor(folder: Path) -> None:
     extra = {"transformer.h.2.ln_1.bias": np.zeros(WIDTH, np.float32)}
-    spoil(folder, lambda weights: weights.update(extra))
+    damage(folder, lambda weights: weights.update(extra))
     assert "h.2.ln_1.bias is unknown" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("dtype", "name"), [(np.int8, "I8"), (np.int64, "I64"), (np.float64, "F64")]
 )
-def test_a_type_that_is_no_weight(folder: Path, dtype: type, name: str) -> None:
+def test_an_unsupported_dtype(folder: Path, dtype: type, name: str) -> None:
     integers = {"transformer.ln_f.bias": np.zeros(WIDTH, dtype)}
-    spoil(folder, lambda weights: weights.update(integers))
+    damage(folder, lambda weights: weights.update(integers))
     assert f"ln_f.bias has type {name}, not float32, float16 or bfloat16" in refusal(folder)
 
 
@@ -111,7 +111,7 @@ def test_all_faults_at_once(folder: Path) -> None:
         weights["transformer.h.1.ln_1.bias"] = np.zeros(WIDTH, np.int32)
         weights["transformer.extra"] = np.zeros(1, np.float32)
 
-    spoil(folder, edit)
+    damage(folder, edit)
     message = refusal(folder)
     for fault in (
         "wpe.weight is missing",
@@ -137,12 +137,12 @@ def test_positions_that_do_not_fit(folder: Path) -> None:
 def test_a_truncated_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    assert "was not downloaded whole" in refusal(folder)
+    assert "was not downloaded completely" in refusal(folder)
 
 
 def test_an_unknown_activation(folder: Path) -> None:
     change(folder / "config.json", activation_function="swish")
-    assert "'swish' is unknown" in refusal(folder)
+    assert "'swish' is not supported" in refusal(folder)
 
 
 def test_another_architecture(folder: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_special_token_beyond_the_rows(folder: Path) -> None:
     assert "<sep> has the id 400, <mask> has the id 401; vocab_size is 400" in message
 
 
-def test_a_special_token_behind_the_pieces(folder: Path) -> None:
+def test_a_special_token_after_the_pieces(folder: Path) -> None:
     change(folder / "tokenizer_config.json", **{"sep_token": "<sep>"})
     assert open_checkpoint(folder).tokenizer.id_of("sep") == 400
 
@@ -200,15 +200,15 @@ def test_lower_casing_is_taken_from_the_tokenizer(folder: Path) -> None:
     assert open_checkpoint(folder).tokenizer.do_lower_case
 
 
-def test_no_unknown_token_is_said_before_the_work(folder: Path) -> None:
+def test_a_missing_unknown_token_is_reported_before_any_work(folder: Path) -> None:
     change(folder / "tokenizer_config.json", unk_token=None)
     stages: list[str] = []
-    with pytest.raises(CheckpointError, match="names no unknown token"):
+    with pytest.raises(CheckpointError, match="defines no unknown token"):
         export(folder, folder.parent / "bundle", progress=lambda stage, *_: stages.append(stage))
     assert stages == []
 
 
-# --- weights that are there and not wanted, and the other way round ---
+# --- extra and missing weights ---
 
 
 def test_mask_buffers_are_skipped(folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_mask_buffers_are_skipped(folder: Path) -> None:
         weights["transformer.h.0.attn.masked_bias"] = np.float32([-1e4])
 
     before = set(open_checkpoint(folder).tensors)
-    spoil(folder, edit)
+    damage(folder, edit)
     assert set(open_checkpoint(folder).tensors) == before
 
 
@@ -236,7 +236,7 @@ def test_names_without_the_prefix(folder: Path) -> None:
 def test_a_tied_head_is_ignored(folder: Path) -> None:
     one, other = folder.parent / "one", folder.parent / "other"
     export(folder, one, ExportOptions(precision="float32"))
-    spoil(
+    damage(
         folder,
         lambda weights: weights.update({"lm_head.weight": np.ones((ROWS, WIDTH), np.float32)}),
     )
@@ -248,14 +248,14 @@ def test_a_tied_head_is_ignored(folder: Path) -> None:
 def test_an_untied_head_is_needed(folder: Path) -> None:
     change(folder / "config.json", tie_word_embeddings=False)
     assert "lm_head.weight is missing" in refusal(folder)
-    spoil(
+    damage(
         folder,
         lambda weights: weights.update({"lm_head.weight": np.ones((ROWS, WIDTH), np.float32)}),
     )
     assert "lm_head.weight" in open_checkpoint(folder).tensors
 
 
-# --- weights that are no numbers ---
+# --- NaN and infinity ---
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -275,7 +275,7 @@ def test_nan_and_infinity_are_named(
     shutil.copy(spiece, source / "spiece.model")
     (source / "config.json").write_text(json.dumps(config_of(SHAPES["inner-90"])))
     change(source / "tokenizer_config.json", **{"sep_token": "[SEP]"})
-    with pytest.raises(CheckpointError, match=rf"{name} holds NaN or infinity"):
+    with pytest.raises(CheckpointError, match=rf"{name} contains NaN or infinity"):
         export(source, tmp_path / "bundle", ExportOptions(precision=precision))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -283,7 +283,9 @@ def test_nan_and_infinity_are_named(
 @pytest.mark.parametrize(
     "table", [7, "x", True, {"a": 1}, [7], ["x"], [None], [[]], [{"content": "x"}], [{"id": 400}]]
 )
-def test_a_table_of_added_tokens_that_is_none(folder: Path, table: object) -> None:
+def test_an_invalid_table_of_added_tokens(folder: Path, table: object) -> None:
     change(folder / "tokenizer.json", added_tokens=table)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json: .* is no (list of tokens|token)"):
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.json: .* is not a (list of tokens|token)"
+    ):
         open_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""config.json: what is honoured, and what is refused with the field named."""
+"""config.json: supported fields, and errors that name the field."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal(**changes: Any) -> str:
     return message
 
 
-def test_defaults_are_those_of_transformers() -> None:
+def test_defaults_equal_those_of_transformers() -> None:
     config = parse()
     assert config == GPT2Config(
         n_layer=2,
@@ -56,7 +56,7 @@ def test_defaults_are_those_of_transformers() -> None:
     assert parse(n_inner=None) == config
 
 
-def test_what_is_given_is_taken() -> None:
+def test_explicit_values_are_used() -> None:
     config = parse(n_inner=7, layer_norm_epsilon=1e-3, tie_word_embeddings=False)
     assert (config.n_inner, config.layer_norm_epsilon, config.tie_word_embeddings) == (
         7,
@@ -73,7 +73,7 @@ def test_heads_are_padded_to_a_multiple_of_8(n_head: int, width: int, padded: in
     assert (config.head_dim, config.kv_head_dim) == (width, padded)
 
 
-def test_the_scale_is_of_the_width_before_padding() -> None:
+def test_attention_scale_uses_the_unpadded_head_width() -> None:
     assert parse().attention_scale(1) == 1 / math.sqrt(12)
     assert parse(scale_attn_weights=False).attention_scale(1) == 1
     by_layer = parse(scale_attn_by_inverse_layer_idx=True)
@@ -88,15 +88,18 @@ def test_known_activations(name: str) -> None:
     assert parse(activation_function=name).activation_function == name
 
 
-def test_an_unknown_activation_prints_the_table() -> None:
+def test_an_unknown_activation_lists_the_known_ones() -> None:
     message = refusal(activation_function="relu")
-    assert "'relu' is unknown; known are gelu, gelu_fast, gelu_new, gelu_pytorch_tanh" in message
+    assert (
+        "'relu' is not supported; supported: gelu, gelu_fast, gelu_new, gelu_pytorch_tanh"
+        in message
+    )
 
 
 @pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "12", None, True, [1]])
 def test_counts_are_whole_numbers(key: str, value: object) -> None:
-    assert f"{key} is {value!r}, it must be a whole number from 1 to " in refusal(**{key: value})
+    assert f"{key} is {value!r}, it must be an integer from 1 to " in refusal(**{key: value})
 
 
 def test_n_inner_is_a_whole_number() -> None:
@@ -122,7 +125,7 @@ def test_sizes_are_bounded() -> None:
     assert "n_layer is 3000000" in refusal(n_layer=3_000_000)
 
 
-def test_architectures_may_be_anything() -> None:
+def test_architectures_may_have_any_type() -> None:
     assert "(5)" in refusal(architectures=5)
 
 
@@ -144,10 +147,10 @@ def test_architectures_may_be_anything() -> None:
 def test_another_architecture_is_named(changes: dict[str, Any], found: str) -> None:
     message = refusal(**changes)
     assert f"the architecture is {found}" in message
-    assert "issun exports gpt2 (GPT2LMHeadModel)" in message
+    assert "issun supports gpt2 (GPT2LMHeadModel)" in message
 
 
-def test_no_architectures_is_no_fault() -> None:
+def test_architectures_may_be_missing() -> None:
     assert parse(architectures=None) == parse()
 
 
@@ -157,7 +160,7 @@ def test_cross_attention_is_refused() -> None:
 
 
 def test_read_config(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has no config\.json: it is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no config\.json"):
         read_config(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(GOOD), encoding="utf-8")

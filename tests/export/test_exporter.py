@@ -1,4 +1,4 @@
-"""From a source to a bundle that says all about itself."""
+"""Export of a checkpoint to a self-describing bundle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sha256(path: Path) -> str:
 
 
 def refusal(source: Path, **options: Any) -> str:
-    """Why the export is refused; no stage may begin and nothing may be left."""
+    """The error message of a refused export, which must not start a stage or leave files."""
     target, stages = source.parent / "bundle", []
     with pytest.raises(CheckpointError) as caught:
         export(
@@ -67,7 +67,7 @@ def refusal(source: Path, **options: Any) -> str:
 
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_the_manifest_says_all(source: Path, precision: Any, kv_cache: Any) -> None:
+def test_the_manifest_is_complete(source: Path, precision: Any, kv_cache: Any) -> None:
     target = source.parent / "bundle"
     manifest = export(source, target, ExportOptions(precision=precision, kv_cache=kv_cache))
     assert read_manifest(target) == manifest
@@ -115,7 +115,7 @@ def test_the_manifest_says_all(source: Path, precision: Any, kv_cache: Any) -> N
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_two_exports_are_the_same(source: Path, precision: Any) -> None:
+def test_exports_are_reproducible(source: Path, precision: Any) -> None:
     one, other = (
         export(source, source.parent / name, ExportOptions(precision=precision, kv_cache="int8"))
         for name in ("one", "other")
@@ -128,7 +128,7 @@ def test_two_exports_are_the_same(source: Path, precision: Any) -> None:
         ).read_bytes()
 
 
-def test_the_precision_is_in_the_id(source: Path) -> None:
+def test_the_model_id_depends_on_the_precision(source: Path) -> None:
     ids = {
         export(
             source, source.parent / f"{p}-{kv}", ExportOptions(precision=p, kv_cache=kv)
@@ -139,10 +139,10 @@ def test_the_precision_is_in_the_id(source: Path) -> None:
     assert len(ids) == 6
 
 
-def test_the_bundle_is_the_model_that_was_exported(source: Path) -> None:
+def test_the_bundle_does_not_need_the_checkpoint(source: Path) -> None:
     target = source.parent / "bundle"
     export(source, target)
-    shutil.rmtree(source)  # it needs nothing of it
+    shutil.rmtree(source)  # the bundle must not need it
     model = Model.load(target, threads=1)
     assert model.generate("山", SamplingParams(temperature=0, max_new_tokens=3)).ids
     logits = model.score(list(range(50)))
@@ -151,7 +151,7 @@ def test_the_bundle_is_the_model_that_was_exported(source: Path) -> None:
     assert logits.std() > 0.5
 
 
-def test_the_kv_cache_may_be_chosen_at_loading(source: Path) -> None:
+def test_the_kv_cache_can_be_chosen_at_load_time(source: Path) -> None:
     target = source.parent / "bundle"
     export(source, target, ExportOptions(precision="float32", kv_cache="int8"))
     ids = list(range(60))
@@ -187,7 +187,7 @@ def test_progress_counts_up_to_the_total(source: Path) -> None:
 # --- sampling, template, tokens ---
 
 
-def test_sampling_is_issuns_own_where_the_checkpoint_says_nothing(source: Path) -> None:
+def test_default_sampling_without_a_generation_config(source: Path) -> None:
     manifest = export(source, source.parent / "bundle")
     defaults = SamplingParams()
     assert manifest.sampling["temperature"] == 0.7
@@ -195,7 +195,7 @@ def test_sampling_is_issuns_own_where_the_checkpoint_says_nothing(source: Path) 
     assert Model.load(source.parent / "bundle", threads=1).default_params == defaults
 
 
-def test_sampling_of_the_checkpoint(source: Path) -> None:
+def test_sampling_from_the_checkpoint(source: Path) -> None:
     write(
         source / "generation_config.json",
         {
@@ -213,13 +213,13 @@ def test_sampling_of_the_checkpoint(source: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"top_p": 2}, {"temperature": "warm"}, {"top_k": 1.5}])
-def test_bad_sampling_of_the_checkpoint(source: Path, bad: dict[str, Any]) -> None:
+def test_invalid_sampling_in_the_checkpoint(source: Path, bad: dict[str, Any]) -> None:
     write(source / "generation_config.json", bad)
     name, value = next(iter(bad.items()))
     assert f"generation_config.json: {name} is {value!r}" in refusal(source)
 
 
-def test_a_template_of_ones_own(source: Path) -> None:
+def test_a_custom_template(source: Path) -> None:
     path = write(
         source.parent / "template.json",
         template(name="mine", without_input="<s>{instruction}[SEP]", newline="<br>"),
@@ -235,11 +235,11 @@ def test_a_template_of_ones_own(source: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no template"),
-        ("[]", "is no template"),
-        (json.dumps({"name": "mine"}), "is no template: .*`with_input`"),
-        (json.dumps(template(newline=5)), "is no template: .*newline"),
-        ("\udcff", "is no template"),
+        ("{", "is not a valid template"),
+        ("[]", "is not a valid template"),
+        (json.dumps({"name": "mine"}), "is not a valid template: .*`with_input`"),
+        (json.dumps(template(newline=5)), "is not a valid template: .*newline"),
+        ("\udcff", "is not a valid template"),
     ],
 )
 def test_a_damaged_template(source: Path, content: str, message: str) -> None:
@@ -249,11 +249,11 @@ def test_a_damaged_template(source: Path, content: str, message: str) -> None:
         export(source, source.parent / "bundle", ExportOptions(template=path))
 
 
-def test_no_template_file(source: Path) -> None:
+def test_a_missing_template_file(source: Path) -> None:
     assert "no.json cannot be read" in refusal(source, template=source.parent / "no.json")
 
 
-def test_a_token_of_the_template_that_the_tokenizer_lacks(source: Path) -> None:
+def test_a_template_token_that_the_tokenizer_lacks(source: Path) -> None:
     change(source / "tokenizer_config.json", sep_token=None)
     message = refusal(source)
     assert "template alpaca-japanese does not work: the tokenizer has no [SEP]." in message
@@ -276,7 +276,7 @@ def test_a_token_of_the_template_that_the_tokenizer_lacks(source: Path) -> None:
         ({"chat": {"reserve": 0}}, "chat.reserve is 0, below 1"),
     ],
 )
-def test_a_template_that_cannot_work(source: Path, changes: dict[str, Any], fault: str) -> None:
+def test_an_invalid_template(source: Path, changes: dict[str, Any], fault: str) -> None:
     content = template()
     content["chat"] |= changes.pop("chat", {})
     path = write(source.parent / "mine.json", content | changes)
@@ -289,7 +289,7 @@ def test_a_special_id_beyond_the_vocabulary(source: Path) -> None:
     assert "<sep> has the id 400; vocab_size is 400" in refusal(source)
 
 
-# --- what cannot be asked for ---
+# --- invalid options ---
 
 
 @pytest.mark.parametrize(
@@ -298,8 +298,8 @@ def test_a_special_id_beyond_the_vocabulary(source: Path) -> None:
         ({"precision": "int2"}, "precision is 'int2', it must be one of float32, int8, int4"),
         ({"kv_cache": "int4"}, "kv_cache is 'int4', it must be one of float32, int8"),
         ({"via": "torch"}, "via is 'torch', it must be one of issun, optimum"),
-        ({"via": "optimum", "precision": "int4"}, "Optimum route .* not int4"),
-        ({"via": "optimum", "kv_cache": "int8"}, "Optimum route .* not an int8 KV cache"),
+        ({"via": "optimum", "precision": "int4"}, "Optimum supports .* not int4"),
+        ({"via": "optimum", "kv_cache": "int8"}, "Optimum supports .* not an int8 KV cache"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -319,7 +319,9 @@ def test_no_source(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tilde_and_text_are_paths(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_and_strings_are_accepted_as_paths(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(source.parent))
     export("~/source", "~/bundle")
     read_manifest(source.parent / "bundle")

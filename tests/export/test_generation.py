@@ -1,4 +1,4 @@
-"""What generation_config.json and old config.json ask for: honoured, named, or refused."""
+"""Fields of generation_config.json and old config.json: supported, reported, or refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(folder: Path, *, config: Fields | None = None, generation: Fields | No
 
 
 def read(folder: Path, **fields: Fields | None) -> tuple[Generation, list[str]]:
-    """What is found, and the notices."""
+    """The generation defaults, and the notices."""
     write(folder, **fields)
     notices: list[str] = []
     found = read_generation(
@@ -40,7 +40,7 @@ def read(folder: Path, **fields: Fields | None) -> tuple[Generation, list[str]]:
 
 
 def changes(found: Generation) -> Fields:
-    """The defaults that differ from issun's own."""
+    """The sampling defaults that differ from issun's own."""
     return {k: v for k, v in found.sampling.items() if v != getattr(DEFAULTS, k)}
 
 
@@ -57,25 +57,25 @@ def changes(found: Generation) -> Fields:
     ],
 )
 @pytest.mark.parametrize("place", ["config", "generation"])
-def test_every_end_id_is_taken_over(
+def test_every_end_id_is_used(
     tmp_path: Path, place: str, fields: Fields, ends: tuple[int, ...]
 ) -> None:
     found, notices = read(tmp_path, **{place: fields})
     assert (found.ends, notices) == (ends, [])
 
 
-def test_end_ids_of_the_newer_file_count_and_the_older_s_where_it_has_none(tmp_path: Path) -> None:
+def test_end_ids_of_generation_config_take_precedence(tmp_path: Path) -> None:
     old = {"eos_token_id": [5, 6]}
     assert read(tmp_path, config=old, generation={"eos_token_id": 7})[0].ends == (7,)
     assert read(tmp_path, config=old, generation={"top_k": 5})[0].ends == (5, 6)
 
 
-def test_end_id_that_the_model_has_no_row_for_is_named(tmp_path: Path) -> None:
+def test_end_id_outside_the_vocabulary_is_reported(tmp_path: Path) -> None:
     found, notices = read(tmp_path, generation={"eos_token_id": [50256, 5]})
     assert found.ends == (5,)
     assert notices == [
-        f"{tmp_path}/generation_config.json: eos_token_id holds 50256, which no answer can end "
-        "with: vocab_size is 512."
+        f"{tmp_path}/generation_config.json: eos_token_id 50256 is ignored, since vocab_size is "
+        "512."
     ]
 
 
@@ -108,13 +108,13 @@ def test_end_id_that_the_model_has_no_row_for_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_honoured(tmp_path: Path, fields: Fields, expected: Fields) -> None:
+def test_supported_fields(tmp_path: Path, fields: Fields, expected: Fields) -> None:
     found, notices = read(tmp_path, generation=fields)
     assert changes(found) == expected
     assert notices == []
 
 
-# All that transformers 4.57 writes where nothing is asked for, and what old versions wrote.
+# Everything that transformers 4.57 writes by default, and what old versions wrote.
 NOTHING: Fields = {
     "max_length": 20,
     "max_new_tokens": None,
@@ -145,7 +145,7 @@ NOTHING: Fields = {
 }
 
 
-def test_defaults_ask_for_nothing(tmp_path: Path) -> None:
+def test_default_values_change_nothing(tmp_path: Path) -> None:
     found, notices = read(tmp_path, generation=NOTHING)
     assert (changes(found), notices) == ({}, [])
     more = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
@@ -154,7 +154,9 @@ def test_defaults_ask_for_nothing(tmp_path: Path) -> None:
     assert (changes(found), notices) == ({}, [])
 
 
-def test_a_file_made_of_an_old_config_is_void_where_that_says_more(tmp_path: Path) -> None:
+def test_a_derived_generation_config_is_ignored_if_config_json_changes_defaults(
+    tmp_path: Path,
+) -> None:
     made = {"_from_model_config": True, "eos_token_id": 3, "top_k": 7}
     found, _ = read(tmp_path, config={"repetition_penalty": 1.5}, generation=made)
     assert changes(found) == {"repetition_penalty": 1.5}
@@ -179,15 +181,15 @@ def test_a_file_made_of_an_old_config_is_void_where_that_says_more(tmp_path: Pat
         {"penalty_alpha": 0.6},
         {"num_return_sequences": 3},
         {"watermarking_config": {"bias": 2.0}},
-        {"top_h": 0.4},  # of a version that is not known yet
+        {"top_h": 0.4},  # a field of a future version
     ],
 )
-def test_what_is_not_done_is_named(tmp_path: Path, fields: Fields) -> None:
+def test_unsupported_fields_are_reported(tmp_path: Path, fields: Fields) -> None:
     (name, value), *_ = fields.items()
     found, notices = read(tmp_path, generation=fields)
     assert changes(found) == {}
     assert notices == [
-        f"{tmp_path}/generation_config.json asks for {name} {value!r}, which issun does not do: "
+        f"{tmp_path}/generation_config.json sets {name} {value!r}, which issun does not support: "
         "answers may differ from those of transformers."
     ]
     (tmp_path / "generation_config.json").unlink()
@@ -201,11 +203,11 @@ def test_what_is_not_done_is_named(tmp_path: Path, fields: Fields) -> None:
         ({"eos_token_id": "</s>"}, "eos_token_id is '</s>', it must be an id or a list of ids"),
         ({"eos_token_id": [3, -1]}, r"eos_token_id is \[3, -1\]"),
         ({"eos_token_id": True}, "eos_token_id is True"),
-        ({"bad_words_ids": [8]}, "bad_words_ids holds 8, it must be a list of ids below 512"),
-        ({"bad_words_ids": [[512]]}, r"bad_words_ids holds \[512\]"),
-        ({"bad_words_ids": 8}, "bad_words_ids holds 8"),
-        ({"suppress_tokens": [-1]}, r"suppress_tokens holds \[-1\]"),
-        ({"begin_suppress_tokens": ["a"]}, "begin_suppress_tokens holds"),
+        ({"bad_words_ids": [8]}, "bad_words_ids is 8, it must be a list of ids below 512"),
+        ({"bad_words_ids": [[512]]}, r"bad_words_ids is \[512\]"),
+        ({"bad_words_ids": 8}, "bad_words_ids is 8"),
+        ({"suppress_tokens": [-1]}, r"suppress_tokens is \[-1\]"),
+        ({"begin_suppress_tokens": ["a"]}, "begin_suppress_tokens is"),
         ({"min_new_tokens": 40, "max_new_tokens": 30}, "min_new_tokens is 40, it must be at most"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"max_length": "long"}, "max_length is 'long'"),
@@ -215,7 +217,7 @@ def test_what_is_not_done_is_named(tmp_path: Path, fields: Fields) -> None:
         ({"repetition_penalty": 0}, "repetition_penalty is 0"),
     ],
 )
-def test_nonsense_is_refused(tmp_path: Path, fields: Fields, message: str) -> None:
+def test_invalid_values_are_refused(tmp_path: Path, fields: Fields, message: str) -> None:
     with pytest.raises(CheckpointError, match=f"generation_config.json: {message}"):
         read(tmp_path, generation=fields)
     (tmp_path / "generation_config.json").unlink()

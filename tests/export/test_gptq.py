@@ -1,4 +1,4 @@
-"""GPTQ: the layout of plain blocks, and less loss where inputs go together."""
+"""GPTQ: the layout of round-to-nearest blocks, and less loss on correlated inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def loss(inputs: Array, weight: Array, found: Array) -> float:
 
 
 @pytest.mark.parametrize(("width", "block"), [(256, 64), (256, 128), (200, 64), (40, 128)])
-def test_less_is_lost_than_by_rounding(width: int, block: int) -> None:
+def test_gptq_loses_less_than_rounding(width: int, block: int) -> None:
     weight = np.random.default_rng(1).normal(size=(48, width)).astype(np.float32)
     inputs = correlated(512, width)
     plain = quantize_blocks(lambda a, b: weight[a:b], weight.shape, bits=4, block=block)
@@ -34,20 +34,20 @@ def test_less_is_lost_than_by_rounding(width: int, block: int) -> None:
     assert better.scales.dtype == np.float32
     rounded, made = (dequantize_blocks(q, bits=4, width=width) for q in (plain, better))
     assert loss(inputs, weight, made) < 0.5 * loss(inputs, weight, rounded)
-    # Also on inputs of the same kind that it has not seen.
+    # Also on unseen inputs from the same distribution.
     fresh = correlated(512 + 64, width)[512:]
     assert loss(fresh, weight, made) < 0.7 * loss(fresh, weight, rounded)
 
 
 @pytest.mark.parametrize("width", [3, 256, 257, 701])
-def test_the_factor_is_the_inverse_s(width: int) -> None:
+def test_the_factor_is_that_of_the_inverse(width: int) -> None:
     second = hessian(correlated(2 * width, width, seed=width))
     factor = _inverse_factor(second)
     np.testing.assert_array_equal(factor, np.triu(factor))
     np.testing.assert_allclose(factor.T @ factor @ second, np.eye(width), atol=0.02)
 
 
-def test_what_fits_the_grid_stays() -> None:
+def test_weights_on_the_grid_are_unchanged() -> None:
     rng = np.random.default_rng(3)
     codes = rng.integers(-8, 8, (5, 64))
     codes[:, ::32] = -8

@@ -1,4 +1,4 @@
-"""The exported graph against recorded outputs of transformers, and against itself."""
+"""The exported graph against recorded outputs of transformers, and its own consistency."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.checkpoints import SHAPES
 from tests.conftest import Bundles
 
 TOLERANCE = 1e-4
-SURE_GAP = 2e-4  # below it the second likeliest token may come first
+SURE_GAP = 2e-4  # below this gap the two likeliest tokens may swap places
 SAME = 1e-5
 NUM_TOKENS = 600
 
@@ -38,7 +38,7 @@ def whole(decoder: Decoder, ids: Sequence[int]) -> Logits:
 
 
 def in_chunks(decoder: Decoder, ids: Sequence[int], sizes: Sequence[int]) -> Logits:
-    """Logits of every position, read in chunks of `sizes`, again and again to the end."""
+    """Logits of every position, computed in chunks whose sizes cycle through `sizes`."""
     cache, rows, start, turn = decoder.new_cache(), [], 0, 0
     while start < len(ids):
         chunk = ids[start : start + sizes[turn % len(sizes)]]
@@ -64,7 +64,7 @@ def assert_greedy(decoder: Decoder, recording: rec.Recording) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_float32_has_the_logits_of_transformers(bundle: Bundles, name: str) -> None:
+def test_float32_logits_equal_those_of_transformers(bundle: Bundles, name: str) -> None:
     recording = rec.load_recording(name, SHAPES[name].vocab_size)
     assert recording.prompts == rec.make_prompts(SHAPES[name].vocab_size)
     assert recording.logits.std() >= 2
@@ -73,7 +73,7 @@ def test_float32_has_the_logits_of_transformers(bundle: Bundles, name: str) -> N
         assert_greedy(model.decoder, recording)
 
 
-def test_float32_of_the_trained_model_has_the_logits_of_transformers(ja_small: Bundles) -> None:
+def test_float32_logits_of_the_trained_model_equal_those_of_transformers(ja_small: Bundles) -> None:
     with Model.load(ja_small("float32")) as model:
         recording = rec.load_recording("ja-small", model.decoder.vocab_size)
         assert recorded_difference(model.decoder, recording) <= TOLERANCE
@@ -81,7 +81,7 @@ def test_float32_of_the_trained_model_has_the_logits_of_transformers(ja_small: B
 
 
 @pytest.mark.parametrize("name", rec.CHATS)
-def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str) -> None:
+def test_conversation_equals_that_of_the_published_code(ja_small: Bundles, name: str) -> None:
     role, history = rec.CHATS[name]
     turns = [Turn(u.removeprefix("User:"), a.removeprefix("Assistant:"))
              for u, a in zip(history[::2], history[1::2], strict=True)]  # fmt: skip
@@ -89,7 +89,7 @@ def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str
     params = SamplingParams(temperature=0, max_new_tokens=100)
     with Model.load(ja_small("float32")) as model:
         for question, expected in zip(rec.QUESTIONS, recorded, strict=True):
-            # The published code drops as few turns as it must, anew for each message.
+            # For each message the published code drops as few turns as necessary.
             least = rec.fewest_dropped(model, role, turns, question)
             conversation = Conversation(model, role, params=params)
             conversation.turns += turns[least:]
@@ -102,11 +102,11 @@ def test_conversation_is_that_of_the_published_code(ja_small: Bundles, name: str
             assert (least > 0) is (name == "long")
 
 
-# A wrong graph is seen to be wrong
+# Wrong graphs are detected
 
 
 class Zeros(Tensor):
-    """A weight that somebody forgot."""
+    """A weight of zeros."""
 
     def read(self, start: int = 0, stop: int | None = None) -> Array:
         return np.zeros(self.shape, np.float32)[start:stop]
@@ -129,7 +129,7 @@ def configured(**fields: object) -> Callable[[Checkpoint], Checkpoint]:
 
 
 def shifted(by: int, *names: str) -> Callable[[ir.Model], None]:
-    """Add `by` to the inputs `names` of the graph before anything else sees them."""
+    """Add `by` to the graph inputs `names`."""
 
     def edit(model: ir.Model) -> None:
         first, tape = model.graph[0], ir.tape.Tape()
@@ -151,8 +151,8 @@ def unchanged(thing: object) -> object:
 
 
 BIASES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj", "ln_1", "ln_2")
-# Change of the checkpoint, change of the graph, and whether the result is wrong: the first two
-# change nothing, so that what is measured on the others comes from the mutation alone.
+# Change of the checkpoint, change of the graph, and whether the result is wrong. The first two
+# entries change nothing: they show that the test itself does not cause the difference.
 MUTATIONS: dict[str, tuple[Callable[..., object], Callable[..., object], bool]] = {
     "none": (unchanged, unchanged, False),
     "shift of 0": (unchanged, shifted(0, "seqlens_k", "position_ids"), False),
@@ -190,13 +190,13 @@ def test_mutation_fails_the_tolerance(
 
 @pytest.fixture(scope="module")
 def novel(shared: Path) -> str:
-    """The text on which fidelity is measured."""
+    """The evaluation text."""
     text = (shared / "data" / "text" / "novel-eval.txt").read_bytes()[:20_000]
     return text.decode("utf-8", "ignore")
 
 
 @pytest.mark.parametrize("name", [*SHAPES, "ja-small"])
-def test_float32_does_not_depend_on_how_ids_are_cut(
+def test_float32_does_not_depend_on_chunk_sizes(
     request: pytest.FixtureRequest, bundle: Bundles, name: str
 ) -> None:
     folder = (
@@ -225,7 +225,7 @@ def test_quantized_is_close_to_float32(
     assert 1e-6 < mean_kl(*logits) <= limit
 
 
-def test_the_bias_takes_back_what_activations_are_lifted_by(
+def test_the_folded_bias_undoes_the_shift_of_activations(
     bundle: Bundles, checkpoint: Callable[[str], Path]
 ) -> None:
     stored = ir.load(bundle("head-8") / "model.onnx").graph.initializers
@@ -238,7 +238,7 @@ def test_the_bias_takes_back_what_activations_are_lifted_by(
 
     sums = (get("weight") * get("scale")).sum(axis=0)
     expected = tensors["h.1.mlp.c_proj.bias"].read() - ACTIVATION_FLOOR * sums
-    np.testing.assert_allclose(get("lowered"), expected, atol=1e-4)
+    np.testing.assert_allclose(get("folded_bias"), expected, atol=1e-4)
 
 
 def test_no_activation_is_below_the_floor() -> None:
@@ -249,10 +249,10 @@ def test_no_activation_is_below_the_floor() -> None:
         assert -ACTIVATION_FLOOR < values.min() < -ACTIVATION_FLOOR + 2e-4
 
 
-def test_a_row_of_zeros_comes_through_int8_as_zeros(
+def test_int8_maps_a_row_of_zeros_to_zeros(
     bundle: Bundles, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """It has no peak to be divided by: 0 / 0 is rounded to some integer and multiplied by 0."""
+    """The row's peak is 0: 0 / 0 is rounded to some integer and then multiplied by 0."""
     changed = dropped("h.1.ln_1.weight", "h.1.ln_1.bias")(open_checkpoint(checkpoint("head-8")))
     architecture, logits = read_manifest(bundle("head-8", "float32")).architecture, []
     for precision in PRECISIONS[:2]:
@@ -266,7 +266,7 @@ def test_a_row_of_zeros_comes_through_int8_as_zeros(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_behind_the_last_attention_only_rows_asked_for_are_computed(
+def test_after_the_last_attention_only_selected_rows_are_computed(
     bundle: Bundles, precision: str
 ) -> None:
     graph = ir.load(bundle("head-8", precision) / "model.onnx").graph
@@ -283,13 +283,15 @@ def test_behind_the_last_attention_only_rows_asked_for_are_computed(
         none = decoder.forward(decoder.new_cache(), [range(10, 30)], [])
     tolerance = SAME if precision == "int8" else TOLERANCE
     assert np.abs(some - every[[17, 3]]).max() <= tolerance
-    alone = 0.1 if precision == "int4" else tolerance  # its kernel for one row rounds otherwise
+    alone = (
+        0.1 if precision == "int4" else tolerance
+    )  # its kernel for a single row rounds differently
     assert np.abs(last - every[-1]).max() <= alone
     assert none.shape == (0, every.shape[1])
 
 
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
-def test_int8_rows_do_not_depend_on_what_is_computed_beside_them(
+def test_int8_rows_do_not_depend_on_the_rest_of_the_batch(
     ja_small: Bundles, novel: str, kv_cache: str
 ) -> None:
     with Model.load(ja_small("int8", kv_cache=kv_cache)) as model:
@@ -306,7 +308,7 @@ def test_int8_rows_do_not_depend_on_what_is_computed_beside_them(
 def assert_slots_agree(
     decoder: Decoder, ids: Sequence[int], chunks: Sequence[Sequence[int]], expected: Logits
 ) -> None:
-    """Read `ids` in three slots at once, in chunks of these sizes a slot."""
+    """Read `ids` in three slots at once, in chunks of the given sizes per slot."""
     cache = decoder.new_cache(3)
     for sizes in chunks:
         past, longest = [len(held) for held in cache.ids], max(sizes)

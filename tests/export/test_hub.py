@@ -1,4 +1,4 @@
-"""Downloads, from a server of our own that speaks the hub's language."""
+"""Downloads from a local server that implements the hub's API."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NEEDED = [
 
 @dataclass
 class Hub:
-    """What the server holds, and what it was asked."""
+    """The server's repositories, and the requests it has received."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     revisions: dict[str, str] = field(
@@ -82,7 +82,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:  # noqa: PLR0911
         hub, path = self.hub, self.path.partition("?")[0]
         authorization = self.headers.get("Authorization")
-        if REPO not in path and "someone/else" not in path:  # the library's own questions
+        if (
+            REPO not in path and "someone/else" not in path
+        ):  # requests that the library makes by itself
             return self.send(404, b"{}")
         hub.requests.append((self.command, path, authorization))
         if hub.status is not None:
@@ -165,7 +167,7 @@ else:
 
 @dataclass
 class Client:
-    """Locates checkpoints in another process, with a cache of its own."""
+    """Locates checkpoints in another process with a separate cache."""
 
     home: Path
 
@@ -215,7 +217,7 @@ def test_only_the_needed_files_are_downloaded(hub: Hub, client: Client) -> None:
     assert all(authorization is None for _, _, authorization in hub.requests)
 
 
-def test_pickled_weights_where_there_are_no_others(hub: Hub, client: Client) -> None:
+def test_pickled_weights_if_there_are_no_others(hub: Hub, client: Client) -> None:
     del hub.files["model.safetensors"]
     found = client(hub)
     assert "pytorch_model.bin" in found["files"]
@@ -234,73 +236,76 @@ def test_revision_and_token_are_sent(hub: Hub, client: Client) -> None:
 
 def test_no_such_model(hub: Hub, client: Client) -> None:
     message = client.error(hub, source="someone/else")
-    assert message == "The hub refuses someone/else at main: it does not exist, or needs a token"
+    assert message == "The hub refused someone/else at main: it does not exist, or needs a token"
     assert hub.downloaded() == []
 
 
 def test_no_such_revision(hub: Hub, client: Client) -> None:
     message = client.error(hub, revision="v9")
-    assert message == f"The hub refuses {REPO} at v9: it does not exist, or needs a token"
+    assert message == f"The hub refused {REPO} at v9: it does not exist, or needs a token"
 
 
 def test_a_token_is_needed(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     for options in ({}, {"token": "hf_wrong"}):
         message = client.error(hub, **options)
-        assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
+        assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
         assert "hf_" not in message
 
 
-# --- what is refused before the weights come ---
+# --- errors before the weights are downloaded ---
 
 SMALL = [name for name in NEEDED if name != "model.safetensors"]
 ADAPTER = json.dumps({"base_model_name_or_path": "someone/base"}).encode()
 
 
-def test_check_sees_all_but_the_weights(hub: Hub, client: Client) -> None:
+def test_check_gets_all_files_but_the_weights(hub: Hub, client: Client) -> None:
     hub.files["added_tokens.json"] = b"{}"
     small = sorted([*SMALL, "added_tokens.json"])
     assert client.error(hub, refuse="not this:") == f"not this: {small}"
     assert hub.downloaded() == small
 
 
-def test_adapter_is_refused_with_its_base(hub: Hub, client: Client) -> None:
+def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) -> None:
     hub.files = {
         "adapter_config.json": ADAPTER,
         "adapter_model.safetensors": b"",
         "spiece.model": b"pieces",
     }
     message = client.error(hub)
-    assert message.startswith(f"{REPO} is an adapter of someone/base: merge it with its base first")
+    assert message.startswith(
+        f"{REPO} is an adapter for someone/base: merge it into its base model first"
+    )
     assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin.index.json"])
-def test_adapter_beside_a_model_is_refused(hub: Hub, client: Client, weights: str) -> None:
+def test_adapter_next_to_a_model_is_refused(hub: Hub, client: Client, weights: str) -> None:
     kept = {name: FILES[name] for name in SMALL}
     hub.files = kept | {weights: b"", "adapter_model.bin": b"", "adapter_config.json": ADAPTER}
     message = client.error(hub)
     assert message.startswith(
-        f"{REPO} holds an adapter of someone/base (adapter_config.json, adapter_model.bin) beside"
+        f"{REPO} contains an adapter for someone/base (adapter_config.json, adapter_model.bin) "
+        "next to"
     )
     assert hub.downloaded() == sorted([*SMALL, "adapter_config.json"])
 
 
 def test_adapter_without_a_config_is_refused(hub: Hub, client: Client) -> None:
     hub.files["adapter_model.safetensors"] = b""
-    assert client.error(hub).startswith(f"{REPO} holds an adapter of another model")
+    assert client.error(hub).startswith(f"{REPO} contains an adapter for another model")
     assert hub.downloaded() == SMALL
 
 
-def test_adapter_in_another_folder_is_no_fault(hub: Hub, client: Client) -> None:
+def test_adapter_in_a_subfolder_is_ignored(hub: Hub, client: Client) -> None:
     hub.files["epoch-1/adapter_config.json"] = ADAPTER
     assert sorted(client(hub)["files"]) == NEEDED
 
 
-# --- a tokenizer alone ---
+# --- tokenizer only ---
 
 
-def test_of_a_tokenizer_the_small_files_come(hub: Hub, client: Client) -> None:
+def test_only_the_tokenizer_files_are_downloaded(hub: Hub, client: Client) -> None:
     hub.files |= {"added_tokens.json": b"{}", "big.model": b"", "adapter_config.json": ADAPTER}
     found = client(hub, how="locate_tokenizer")
     expected = ["added_tokens.json", "special_tokens_map.json", "spiece.model"]
@@ -313,21 +318,21 @@ def test_of_a_tokenizer_the_small_files_come(hub: Hub, client: Client) -> None:
 def test_repository_without_a_sentencepiece_file(hub: Hub, client: Client) -> None:
     hub.files = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
     message = client.error(hub, how="locate_tokenizer")
-    assert message.startswith(f"{REPO} has tokenizer.json and no SentencePiece tokenizer")
+    assert message.startswith(f"{REPO} has tokenizer.json but no SentencePiece tokenizer")
     assert hub.downloaded() == []
 
 
 def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     message = client.error(hub, how="locate_tokenizer")
-    assert message == f"The hub refuses {REPO} at main: it does not exist, or needs a token"
+    assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
-# --- without the hub ---
+# --- offline, with and without a cache ---
 
 
-def test_what_is_in_the_cache_is_not_downloaded_again(hub: Hub, client: Client) -> None:
+def test_cached_files_are_not_downloaded_again(hub: Hub, client: Client) -> None:
     first = client(hub)
     hub.requests.clear()
     assert client(hub) == first
@@ -339,36 +344,36 @@ def test_what_is_in_the_cache_is_not_downloaded_again(hub: Hub, client: Client) 
     assert client(hub) == first
     hub.url = "http://127.0.0.1:9"
     assert client(hub) == first
-    # Of another revision there is nothing.
+    # Another revision is not in the cache.
     assert "not in the hub's local cache" in client.error(hub, revision="epoch4", offline=True)
 
 
-def test_a_refusal_counts_more_than_the_cache(hub: Hub, client: Client) -> None:
+def test_a_refusal_takes_precedence_over_the_cache(hub: Hub, client: Client) -> None:
     client(hub)
     hub.status = 403
-    assert client.error(hub) == f"The hub refuses {REPO} at main: access is not granted"
+    assert client.error(hub) == f"The hub refused {REPO} at main: access is not granted"
 
 
 @pytest.mark.parametrize("how", ["offline", "no server"])
-def test_without_the_hub_and_its_cache(hub: Hub, client: Client, how: str) -> None:
+def test_offline_and_not_in_the_cache(hub: Hub, client: Client, how: str) -> None:
     if how == "no server":
         hub.url = "http://127.0.0.1:9"
     message = client.error(hub, offline=how == "offline")
     assert f"no folder {REPO}" in message
     assert "the hub cannot be reached" in message
-    assert "connect once, or name a folder" in message
+    assert "go online once, or name a folder" in message
     assert hub.requests == []
 
 
 # --- without any network ---
 
 
-def test_a_folder_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
     found = locate(str(tmp_path))
     assert (found.folder, found.name, found.revision) == (tmp_path, tmp_path.name, None)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="is a file; name the checkpoint's folder"):
         locate(str(tmp_path / "model.safetensors"))
@@ -381,7 +386,7 @@ def test_neither_a_folder_nor_a_hub_id(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"no folder .*no hub id \(owner/name\)"):
+    with pytest.raises(CheckpointError, match=r"no folder .*not a hub id \(owner/name\)"):
         locate(source)
 
 
@@ -409,10 +414,10 @@ def test_neither_a_folder_nor_a_hub_id(
         (["sub/model.safetensors", "model.fp16.safetensors", "optimizer.pt"], []),
     ],
 )
-def test_one_form_of_the_weights(names: list[str], weights: list[str]) -> None:
+def test_weights_in_one_format_only(names: list[str], weights: list[str]) -> None:
     assert needed_files(["config.json", *names]) == ["config.json", *weights]
 
 
-def test_a_chat_template_comes_too_so_that_it_is_named() -> None:
+def test_a_chat_template_is_downloaded_so_that_it_is_reported() -> None:
     names = ["chat_template.jinja", "chat_template.json", "config.json", "README.md"]
     assert needed_files(names) == names[:3]

@@ -1,4 +1,4 @@
-"""Each linear in the cheapest precision that keeps a size or a divergence."""
+"""Mixed precision: the choice for each linear layer within a size or a divergence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from issun.benchmarks.divergence import mean_kl, score_windows
 from issun.export import ExportOptions, export
 from issun.export.calibrate import WINDOW, calibration_text
 from issun.export.errors import CheckpointError
-from issun.export.mixed import choose, linear_bytes
+from issun.export.mixed import choose_precisions, linear_bytes
 from issun.runtime import Model, ParameterError
 from issun.runtime.manifest import read_manifest
 
 SHAPES = {"a": (128, 128), "b": (128, 128), "c": (128, 256)}
-MOVES: Any = {
+SENSITIVITIES: Any = {
     "a": {"int4": 8.0, "int8": 1.0},
     "b": {"int4": 2.0, "int8": 0.5},
     "c": {"int4": 8.0, "int8": 1.0},
@@ -32,33 +32,59 @@ def test_sizes_by_hand() -> None:
     assert linear_bytes(200, 3, "int4") == 3 * 2 * (64 + 4)  # the last block is padded
 
 
-def test_what_helps_most_for_its_bytes_is_made_better_first() -> None:
-    assert choose(MOVES, SHAPES, most=100) == {"a": "int4", "b": "int4", "c": "int4"}
-    assert choose(MOVES, SHAPES, most=17) == {"a": "int8", "b": "int4", "c": "int4"}
-    assert choose(MOVES, SHAPES, most=5) == {"a": "int8", "b": "int4", "c": "int8"}
-    assert choose(MOVES, SHAPES, most=0) == dict.fromkeys("abc", "float32")
+def test_the_largest_gain_per_byte_comes_first() -> None:
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=100) == {
+        "a": "int4",
+        "b": "int4",
+        "c": "int4",
+    }
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=17) == {
+        "a": "int8",
+        "b": "int4",
+        "c": "int4",
+    }
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=5) == {
+        "a": "int8",
+        "b": "int4",
+        "c": "int8",
+    }
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=0) == dict.fromkeys("abc", "float32")
 
 
-def test_a_room_is_filled_and_not_overstepped() -> None:
+def test_extra_bytes_are_used_and_not_exceeded() -> None:
     one = linear_bytes(128, 128, "int8") - linear_bytes(128, 128, "int4")
-    assert choose(MOVES, SHAPES, most=0, room=0) == dict.fromkeys("abc", "int4")
-    assert choose(MOVES, SHAPES, most=0, room=one) == {"a": "int8", "b": "int4", "c": "int4"}
-    assert choose(MOVES, SHAPES, most=0, room=2 * one) == {"a": "int8", "b": "int8", "c": "int4"}
-    assert choose(MOVES, SHAPES, most=0, room=3 * one) == {"a": "int8", "b": "int4", "c": "int8"}
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=0, extra_bytes=0) == dict.fromkeys(
+        "abc", "int4"
+    )
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=0, extra_bytes=one) == {
+        "a": "int8",
+        "b": "int4",
+        "c": "int4",
+    }
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=0, extra_bytes=2 * one) == {
+        "a": "int8",
+        "b": "int8",
+        "c": "int4",
+    }
+    assert choose_precisions(SENSITIVITIES, SHAPES, max_error=0, extra_bytes=3 * one) == {
+        "a": "int8",
+        "b": "int4",
+        "c": "int8",
+    }
 
 
 def test_a_narrow_linear_is_no_smaller_in_4_bits() -> None:
     narrow = {"a": (64, 64)}  # its one block of 128 is padded
     assert linear_bytes(64, 64, "int8") == linear_bytes(64, 64, "int4")
     moves: Any = {"a": {"int4": 8.0, "int8": 1.0}}
-    assert choose(moves, narrow, most=0, room=0) == {"a": "int8"}
+    assert choose_precisions(moves, narrow, max_error=0, extra_bytes=0) == {"a": "int8"}
 
 
 @pytest.fixture(scope="module")
 def small(
     ja_small: Callable[..., Path], shared: Path
 ) -> tuple[Path, np.ndarray[Any, Any], list[int]]:
-    """The small trained model: its checkpoint, and float32's logits of some of the text."""
+    """The small trained model: its checkpoint, float32 logits for part of the text, and the ids."""
     with Model.load(ja_small("float32")) as model:
         ids = model.tokenizer.encode(calibration_text())[: 4 * WINDOW]
         return shared / "checkpoints" / "ja-small", score_windows(model, ids), ids
@@ -70,7 +96,7 @@ def divergence(bundle: Path, reference: np.ndarray[Any, Any], ids: list[int]) ->
 
 
 @pytest.mark.slow
-def test_a_largest_divergence_is_kept_by_the_smallest_that_does(
+def test_max_kl_is_met_and_smaller_bundles_diverge_more(
     tmp_path: Path, small: tuple[Path, np.ndarray[Any, Any], list[int]]
 ) -> None:
     source, reference, ids = small
@@ -84,7 +110,7 @@ def test_a_largest_divergence_is_kept_by_the_smallest_that_does(
         assert set(kinds.values()) <= {"float32", "int8", "int4"}
         sizes.append((bundle / "model.onnx.data").stat().st_size)
         found.append(divergence(bundle, reference, ids))
-        # The text is cut otherwise here than for the promise: prompts stand in every other window.
+        # The windows differ from those of the export, every other of which starts with a prompt.
         assert found[-1] < 1.5 * most
     assert sizes == sorted(sizes)
     assert found == sorted(found, reverse=True)
@@ -92,7 +118,7 @@ def test_a_largest_divergence_is_kept_by_the_smallest_that_does(
 
 
 @pytest.mark.slow
-def test_a_budget_is_kept_and_used(
+def test_a_budget_is_met_and_used(
     tmp_path: Path, small: tuple[Path, np.ndarray[Any, Any], list[int]]
 ) -> None:
     source, reference, ids = small
@@ -108,11 +134,11 @@ def test_a_budget_is_kept_and_used(
 
 
 @pytest.mark.slow
-def test_what_cannot_be_kept_is_told(tmp_path: Path, shared: Path) -> None:
+def test_impossible_limits_are_refused(tmp_path: Path, shared: Path) -> None:
     source = shared / "checkpoints" / "ja-small"
-    with pytest.raises(CheckpointError, match="All in 4 bits takes"):
+    with pytest.raises(CheckpointError, match="with all linear layers in int4"):
         export(source, tmp_path / "a", ExportOptions(budget=10**6))
-    with pytest.raises(CheckpointError, match="cannot be kept"):
+    with pytest.raises(CheckpointError, match="is not possible"):
         export(source, tmp_path / "b", ExportOptions(max_kl=1e-12))
     assert list(tmp_path.iterdir()) == []
 
@@ -123,8 +149,8 @@ def test_what_cannot_be_kept_is_told(tmp_path: Path, shared: Path) -> None:
         ({"budget": 1, "max_kl": 1.0}, "not both"),
         ({"max_kl": 0.0}, "above 0"),
         ({"max_kl": float("nan")}, "above 0"),
-        ({"max_kl": 0.1, "gptq": True, "precision": "int4"}, "own rounding"),
-        ({"budget": 10, "via": "optimum"}, "own rounding"),
+        ({"max_kl": 0.1, "gptq": True, "precision": "int4"}, "GPTQ or Optimum"),
+        ({"budget": 10, "via": "optimum"}, "GPTQ or Optimum"),
     ],
 )
 def test_options_that_contradict_each_other(options: Any, part: str) -> None:

@@ -1,4 +1,4 @@
-"""What the Optimum route says where its packages are missing; the rest is in tests/parity."""
+"""Errors of the Optimum route without its packages; its other tests are in tests/parity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def test_missing_package_is_an_error_before_any_work(
 ) -> None:
     def find(name: str) -> object:
         if name == missing and "." in name:
-            raise ModuleNotFoundError(name.partition(".")[0])  # as find_spec does for a parent
+            raise ModuleNotFoundError(
+                name.partition(".")[0]
+            )  # as find_spec does for a missing parent package
         return None if name == missing else find_spec("pytest")
 
     monkeypatch.setattr("issun.export.optimum.find_spec", find)

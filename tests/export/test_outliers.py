@@ -1,4 +1,4 @@
-"""int8 and int4 of checkpoints that are hard to quantize, against their own float32."""
+"""int8 and int4 of checkpoints with outliers, compared with float32 of the same checkpoint."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 
 from issun.benchmarks.divergence import Logits, losses_of, mean_kl, score_windows
 from issun.export import ExportOptions, export
-from issun.export.error import product_error
 from issun.export.lazy import Precision
-from issun.export.massive import massive_channels
+from issun.export.outliers import find_outlier_channels
+from issun.export.quantization_loss import product_loss
 from issun.runtime import Model
 from issun.runtime.distributions import log_softmax
-from tests.outliers import Hard
+from tests.outliers import HardCheckpoint
 
 pytestmark = pytest.mark.slow
 BYTES = 6_000
-# The bounds are those of plain ja-small on the whole text, with room for a part of it; massive
-# activations may cost three times as much.
+# The bounds are those of unchanged ja-small on the whole text, with a margin for using only part
+# of it; massive activations may cost three times as much.
 BOUNDS = {"int8": 0.0004, "int4": 0.003}
 
 
@@ -44,18 +44,18 @@ def perplexity(found: Logits, ids: list[int]) -> float:
     return float(np.exp(losses_of(log_softmax(found[:511]), ids[1:512]).mean()))
 
 
-@pytest.fixture(scope="module", params=["stick_out", "constant", "varying"])
+@pytest.fixture(scope="module", params=["outlier_channels", "constant", "varying"])
 def hard(
     request: pytest.FixtureRequest,
     ja_small: Path,
     text: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, Path, Logits]:
-    """The change's name, the changed checkpoint, and its float32 logits."""
+    """The name of the change, the changed checkpoint, and its float32 logits."""
     folder = tmp_path_factory.mktemp(request.param)
     export(ja_small, folder / "before", ExportOptions(precision="float32"))
     before, ids = logits(folder / "before", text)
-    changed = Hard(ja_small)
+    changed = HardCheckpoint(ja_small)
     if request.param == "varying":
         changed.varying(ids[:512])
     else:
@@ -63,7 +63,7 @@ def hard(
     checkpoint = changed.write(folder / "checkpoint")
     export(checkpoint, folder / "float32", ExportOptions(precision="float32"))
     after, _ = logits(folder / "float32", text)
-    if request.param == "stick_out":
+    if request.param == "outlier_channels":
         assert mean_kl(before, after) < 1e-6
     else:
         assert abs(perplexity(after, ids) / perplexity(before, ids) - 1) < 0.02
@@ -86,30 +86,30 @@ def test_outliers_do_no_harm(
     )
     export(checkpoint, tmp_path / "b", options)
     found, _ = logits(tmp_path / "b", text)
-    assert mean_kl(exact, found) < BOUNDS[precision] * (1 if name == "stick_out" else 3)
+    assert mean_kl(exact, found) < BOUNDS[precision] * (1 if name == "outlier_channels" else 3)
 
 
-def test_what_sticks_out_of_nothing_is_found() -> None:
-    error = product_error("int8")
-    assert error is not None
+def test_outlier_channels_are_found() -> None:
+    loss = product_loss("int8")
+    assert loss is not None
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(300, 256)).astype(np.float32)
     weight = rng.normal(size=(256, 64)).astype(np.float32)
-    assert massive_channels(inputs, weight, error) is None
+    assert find_outlier_channels(inputs, weight, loss) is None
     inputs[:, 17] += 300
     weight[17] /= 300
-    found = massive_channels(inputs, weight, error)
+    found = find_outlier_channels(inputs, weight, loss)
     assert found is not None
     assert list(found) == [17]
     inputs[:, 3] *= 100
     weight[3] /= 100
-    found = massive_channels(inputs, weight, error)
+    found = find_outlier_channels(inputs, weight, loss)
     assert found is not None
     assert list(found) == [3, 17]
 
 
-def test_a_text_that_makes_no_numbers_keeps_nothing_apart() -> None:
-    error = product_error("int8")
-    assert error is not None
+def test_nan_inputs_give_no_outlier_channels() -> None:
+    loss = product_loss("int8")
+    assert loss is not None
     inputs = np.full((4, 8), np.nan, np.float32)
-    assert massive_channels(inputs, np.ones((8, 3), np.float32), error) is None
+    assert find_outlier_channels(inputs, np.ones((8, 3), np.float32), loss) is None

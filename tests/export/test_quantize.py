@@ -1,4 +1,4 @@
-"""Integers and scales by hand, and how far from the weights they may be."""
+"""Quantized integers and scales, checked by hand and against error bounds."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def matrix(*rows: list[float]) -> Array:
 
 
 def blocks_of(weight: Array, *, bits: int, block: int) -> Quantized:
-    """Quantize (out, in) rows, with an account of what was read."""
+    """Quantize the (out, in) `weight` to blocks."""
     return quantize_blocks(
         lambda start, stop: weight[start:stop], weight.shape, bits=bits, block=block
     )
 
 
 def decode_blocks(quantized: Quantized, width: int, bits: int) -> NDArray[np.float64]:
-    """(out, in) weights as MatMulNBits reads them."""
+    """(out, in) weights as MatMulNBits decodes them."""
     codes: Any = quantized.values
     if bits == 4:
         codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], -1)
@@ -64,20 +64,20 @@ def test_8_bit_blocks() -> None:
 
 
 def test_4_bit_blocks_have_the_low_half_first() -> None:
-    # The largest is -8: the scale is 1, and the values are what is stored less 8.
+    # The largest is -8, so the scale is 1 and each value is its code minus 8.
     got = blocks_of(matrix([-8, 7, 0, 1, -1, 3.4, -5, 2]), bits=4, block=8)
     assert got.scales.tolist() == [[1]]
     assert got.values.tolist() == [[[0 | 15 << 4, 8 | 9 << 4, 7 | 11 << 4, 3 | 10 << 4]]]
 
 
-def test_4_bit_scale_has_the_sign_that_makes_the_largest_minus_8() -> None:
+def test_4_bit_scale_maps_the_largest_magnitude_to_minus_8() -> None:
     got = blocks_of(matrix([4, -3.5, 0, 1]), bits=4, block=4)
     assert got.scales.tolist() == [[-0.5]]
     assert decode_blocks(got, 4, 4).tolist() == [[4, -3.5, 0, 1]]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_width_that_no_block_divides_is_padded_with_zeros(bits: int) -> None:
+def test_the_last_block_is_padded_with_zeros(bits: int) -> None:
     got = blocks_of(np.ones((3, 5), np.float32), bits=bits, block=4)
     assert got.values.shape == (3, 2, 4 * bits // 8)
     padded = decode_blocks(got, 8, bits)
@@ -86,7 +86,7 @@ def test_a_width_that_no_block_divides_is_padded_with_zeros(bits: int) -> None:
 
 
 @pytest.mark.parametrize("tiny", [0, 1e-38, 1e-45])
-def test_zeros_and_what_is_nearly_zero(tiny: float) -> None:
+def test_zeros_and_tiny_weights(tiny: float) -> None:
     weight = np.full((4, 8), tiny, np.float32)
     weight[0, 0] = -tiny
     columns = quantize_columns(weight)
@@ -104,7 +104,7 @@ def test_zeros_and_what_is_nearly_zero(tiny: float) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_nan_and_infinity_are_seen_in_the_scales(bits: int) -> None:
+def test_nan_and_infinity_show_in_the_scales(bits: int) -> None:
     for bad in (np.nan, np.inf, -np.inf):
         weight = np.ones((2, 8), np.float32)
         weight[1, 5] = bad
@@ -139,16 +139,16 @@ def test_8_bit_blocks_are_within_half_a_step(weight: Array, block: int) -> None:
 
 @settings(deadline=None)
 @given(weights, st.sampled_from([2, 4, 16]))
-def test_4_bit_blocks_are_within_half_a_step_but_for_the_far_end(weight: Array, block: int) -> None:
+def test_4_bit_blocks_are_within_half_a_step_except_at_plus_8(weight: Array, block: int) -> None:
     got = blocks_of(weight, bits=4, block=block)
     decoded = decode_blocks(got, weight.shape[1], 4)
     step = np.repeat(np.abs(got.scales), block, axis=1)[:, : weight.shape[1]]
     error = np.abs(decoded - weight)
-    # -8 to 7: what is as large as the largest with the other sign is cut by one step.
+    # The range is -8 to 7: a value at the opposite end is clipped by up to one step.
     assert np.all(error <= step * 1.0001)
     far = np.abs(weight) > 7.5 * step
     assert np.all((error <= step * 0.5001) | far)
-    # The largest of a block is exact.
+    # The largest magnitude of a block is exact.
     for row in range(len(weight)):
         for start in range(0, weight.shape[1], block):
             part = slice(start, start + block)
@@ -159,7 +159,7 @@ def test_4_bit_blocks_are_within_half_a_step_but_for_the_far_end(weight: Array, 
 
 @settings(deadline=None)
 @given(weights, st.integers(1, 60))
-def test_parts_give_the_same_as_the_whole(weight: Array, values: int) -> None:
+def test_chunks_give_the_same_result_as_the_whole(weight: Array, values: int) -> None:
     whole = [
         quantize_columns(weight),
         blocks_of(weight, bits=8, block=4),
@@ -177,7 +177,7 @@ def test_parts_give_the_same_as_the_whole(weight: Array, values: int) -> None:
         assert np.array_equal(one.scales, other.scales)
 
 
-def test_no_more_rows_are_read_than_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantize, "_CHUNK_VALUES", 64)
     reads: list[tuple[int, int]] = []
 

@@ -1,4 +1,4 @@
-"""Factors that even out channels: exact in float32, and of use where channels stick out."""
+"""Smoothing factors: exact in float32, and effective against outlier channels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from issun.export import smoothing
 from issun.export.calibrate import calibrate
 from issun.export.checkpoint import Checkpoint, open_checkpoint
-from issun.export.error import product_error
-from issun.export.forward import Seen, run_block
+from issun.export.forward import BlockActivations, run_block
 from issun.export.lazy import CheckpointWeights
+from issun.export.quantization_loss import product_loss
 from issun.export.quantize import Quantized, dequantize_blocks
 from issun.export.smoothing import Factors, smoothed
 
@@ -30,8 +30,8 @@ def weights_of(opened: Checkpoint) -> CheckpointWeights:
     return CheckpointWeights(opened.config, opened.tensors, "int8")
 
 
-def blocks(weights: CheckpointWeights) -> list[Seen]:
-    """What each block sees of the ids, one window."""
+def blocks(weights: CheckpointWeights) -> list[BlockActivations]:
+    """The activations of each block for the ids, as one window."""
     x, found = weights.embed(np.array([IDS])), []
     for layer in range(weights.config.n_layer):
         found.append(run_block(weights.config, layer, x, partial(weights.stored, layer)))
@@ -58,7 +58,7 @@ def test_factors_change_nothing_in_float32(opened: Checkpoint) -> None:
             np.testing.assert_allclose(rows, divided[name], rtol=1e-3, atol=1e-3)
 
 
-def test_rows_are_read_alone(opened: Checkpoint) -> None:
+def test_some_rows_can_be_read(opened: Checkpoint) -> None:
     factors = Factors(*np.full((3, opened.config.n_embd), 2, np.float32))
     tensors = smoothed(opened.tensors, 0, factors)
     whole = tensors["h.0.mlp.c_fc.weight"].read()
@@ -67,7 +67,7 @@ def test_rows_are_read_alone(opened: Checkpoint) -> None:
     assert all(name.startswith("h.0.") for name in tensors)
 
 
-def test_a_factor_by_hand() -> None:
+def test_factors_by_hand() -> None:
     peaks, largest = np.float32([4, 1, 0, 5]), np.float32([1, 4, 3, 0])
     np.testing.assert_allclose(smoothing._factor(peaks, largest, 0.5), [2, 0.5, 1, 1], rtol=1e-6)
     np.testing.assert_allclose(smoothing._factor(peaks, largest, 1.0), [2, 0.5, 1, 1], rtol=1e-6)
@@ -76,57 +76,58 @@ def test_a_factor_by_hand() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_channels_that_stick_out_do_no_harm(precision: str) -> None:
+def test_outlier_channels_are_smoothed(precision: str) -> None:
     rng = np.random.default_rng(2)
     inputs = rng.normal(size=(200, 256)).astype(np.float32)
     weight = rng.normal(size=(256, 96)).astype(np.float32)
-    error = product_error(precision)  # type: ignore[arg-type]
-    assert error is not None
-    plain = error(inputs, weight)
+    loss = product_loss(precision)  # type: ignore[arg-type]
+    assert loss is not None
+    plain = loss(inputs, weight)
     where = rng.choice(256, 4, replace=False)
     inputs[:, where] *= 60
     weight[where] /= 60
-    spoilt = error(inputs, weight)
-    factor = smoothing._best(inputs[None], weight, error)
-    mended = error(inputs / factor, weight * factor[:, None])
+    spoilt = loss(inputs, weight)
+    factor = smoothing._best(inputs[None], weight, loss)
+    mended = loss(inputs / factor, weight * factor[:, None])
     assert spoilt > 3 * plain
     assert mended < 1.2 * plain
     others = np.delete(factor, where)
     assert factor[where].min() > 3 * others.max()
 
 
-def test_even_channels_are_left_alone() -> None:
-    error = product_error("int8")
-    assert error is not None
-    # Rounded without loss as they are, and not once they are divided.
+def test_even_channels_are_unchanged() -> None:
+    loss = product_loss("int8")
+    assert loss is not None
+    # These values are on the grid; after a division by factors they would not be.
     inputs = np.float32([[127, 1, 64, 3], [1, 127, 5, 9]])
     weight = np.float32([[127, 64], [2, 3], [1, 127], [90, 5]])
-    assert error(inputs, weight) == 0
-    np.testing.assert_array_equal(smoothing._best(inputs, weight, error), np.ones(4))
+    assert loss(inputs, weight) == 0
+    np.testing.assert_array_equal(smoothing._best(inputs, weight, loss), np.ones(4))
 
 
-def test_calibration_finds_no_worse(opened: Checkpoint) -> None:
-    error = product_error("int8")
-    assert error is not None
+def test_calibration_never_increases_the_loss(opened: Checkpoint) -> None:
+    loss = product_loss("int8")
+    assert loss is not None
     weights, plain = weights_of(opened), weights_of(opened)
     before = blocks(weights)
     layers: list[int] = []
-    scales = calibrate(weights, IDS, error=error, progress=layers.append).scales
+    scales = calibrate(weights, IDS, loss=loss, progress=layers.append).scales
     assert layers == list(range(1, opened.config.n_layer + 1))
     for layer, (one, other) in enumerate(zip(before, blocks(weights), strict=True)):
         for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc"):
             rows, even = (
                 seen.inputs[name].reshape(-1, plain.config.n_embd) for seen in (one, other)
             )
-            loss = error(rows, plain.stored(layer, f"{name}.weight"))
-            assert error(even, weights.stored(layer, f"{name}.weight")) <= loss * (1 + 1e-5)
-    # The cache's scales are those of the values as they are then.
+            before_loss = loss(rows, plain.stored(layer, f"{name}.weight"))
+            after_loss = loss(even, weights.stored(layer, f"{name}.weight"))
+            assert after_loss <= before_loss * (1 + 1e-5)
+    # The scales of the KV cache are those of the smoothed values.
     for one, other in zip(scales, calibrate(weights, IDS).scales, strict=True):
         for scale, expected in zip(one, other, strict=True):
             np.testing.assert_allclose(scale, expected, rtol=1e-3)
 
 
-def test_gptq_is_written_and_pads_heads(opened: Checkpoint) -> None:
+def test_gptq_results_are_written_with_padded_heads(opened: Checkpoint) -> None:
     weights = CheckpointWeights(opened.config, opened.tensors, "int4", block=32)
     calibrate(weights, IDS, gptq=True)
     plain = CheckpointWeights(opened.config, opened.tensors, "int4", block=32)

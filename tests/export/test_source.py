@@ -1,4 +1,4 @@
-"""Checkpoints without a tokenizer, and tokenizers from elsewhere."""
+"""Checkpoints without a tokenizer, and tokenizers from another folder or hub id."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = ("spiece.model", "tokenizer_config.json")
 
 @pytest.fixture
 def folders(checkpoint: Callable[[str], Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A checkpoint without a tokenizer, and a folder with that alone."""
+    """A checkpoint without its tokenizer, and a folder with only the tokenizer."""
     source = shutil.copytree(checkpoint("head-17"), tmp_path / "checkpoint")
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
@@ -40,11 +40,11 @@ def refusal(source: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_no_tokenizer_says_what_to_put_where(folders: tuple[Path, Path]) -> None:
+def test_missing_tokenizer_error_names_the_expected_files(folders: tuple[Path, Path]) -> None:
     source, _ = folders
     assert refusal(source) == (
         f"{source} has no SentencePiece tokenizer: expected one of spiece.model, "
-        "sentencepiece.model, tokenizer.model. Put the file of its base model there, or name a "
+        "sentencepiece.model, tokenizer.model. Copy the file from the base model, or name a "
         "folder or hub id that has it with --tokenizer."
     )
 
@@ -58,18 +58,18 @@ def test_no_tokenizer_says_what_to_put_where(folders: tuple[Path, Path]) -> None
         (["vocab.txt"], "vocab.txt"),
     ],
 )
-def test_tokenizer_of_another_kind_alone_is_named(
+def test_unsupported_tokenizer_files_are_named(
     folders: tuple[Path, Path], names: list[str], said: str
 ) -> None:
     source, _ = folders
     for name in names:
         (source / name).write_text("{}", encoding="utf-8")
     message = refusal(source)
-    assert message.startswith(f"{source} has {said} and no SentencePiece tokenizer: expected one")
+    assert message.startswith(f"{source} has {said} but no SentencePiece tokenizer: expected one")
     assert message.endswith("or name a folder or hub id that has it with --tokenizer.")
 
 
-def test_folder_of_a_tokenizer_has_none(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_tokenizer_folder_without_a_tokenizer(folders: tuple[Path, Path], tmp_path: Path) -> None:
     source, _ = folders
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -78,7 +78,7 @@ def test_folder_of_a_tokenizer_has_none(folders: tuple[Path, Path], tmp_path: Pa
     assert "is a file" in refusal(source, tokenizer=source / "config.json")
 
 
-def test_tokenizer_from_elsewhere_makes_the_same_bundle(
+def test_separate_tokenizer_gives_the_same_bundle(
     folders: tuple[Path, Path], checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source, tokenizer = folders
@@ -95,7 +95,7 @@ def test_tokenizer_from_elsewhere_makes_the_same_bundle(
         assert model.manifest.source == made.source
 
 
-def test_tokenizer_from_elsewhere_goes_before_the_checkpoint_s(
+def test_separate_tokenizer_takes_precedence(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -107,7 +107,7 @@ def test_tokenizer_from_elsewhere_goes_before_the_checkpoint_s(
     source = checkpoint("head-17")
     _, opened, _ = open_source(str(source), tokenizer=other)
     assert opened.tokenizer.path == other / "tokenizer.model"
-    assert opened.tokenizer.special["<m>"] == 396  # behind T5Tokenizer's own <pad>
+    assert opened.tokenizer.special["<m>"] == 396  # after T5Tokenizer's default <pad>
     assert opened.tokenizer.roles["pad"] == "<pad>", "the checkpoint's own is not mixed in"
     own = open_checkpoint(source).tokenizer
     assert (own.pieces, own.id_of("pad")) == (400, 4)
@@ -124,7 +124,9 @@ def test_tokenizer_that_does_not_fit_is_refused(folders: tuple[Path, Path], tmp_
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     (source / "config.json").write_text(json.dumps(config | {"vocab_size": 399}))
     message = refusal(source, tokenizer=tokenizer)
-    assert message.startswith(f"{tokenizer / 'spiece.model'} does not fit config.json: it has 400 ")
+    assert message.startswith(
+        f"{tokenizer / 'spiece.model'} does not match config.json: it has 400 "
+    )
     assert message.endswith("pieces; vocab_size is 399.")
     (source / "config.json").write_text(json.dumps(config | {"vocab_size": 400}))
     (tokenizer / "tokenizer_config.json").write_text('{"sep_token": "<sep>"}')
@@ -135,7 +137,7 @@ def test_tokenizer_that_does_not_fit_is_refused(folders: tuple[Path, Path], tmp_
         export(source, tmp_path / "bundle", ExportOptions(tokenizer=tokenizer))
 
 
-def test_folder_of_the_tokenizer_is_never_replaced(folders: tuple[Path, Path]) -> None:
+def test_tokenizer_folder_is_never_replaced(folders: tuple[Path, Path]) -> None:
     source, tokenizer = folders
     (tokenizer / "issun.json").write_text("{}")
     for target in (tokenizer, tokenizer / "bundle"):

@@ -1,4 +1,4 @@
-"""Where a bundle may be written, and that it is there whole or not at all."""
+"""Where a bundle may be written, and that it is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def source(checkpoint: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def old(bundle: Callable[..., Path], tmp_path: Path) -> Path:
-    """A target that holds another bundle."""
+    """A target with another bundle in it."""
     return shutil.copytree(bundle("head-8", "int4"), tmp_path / "bundle")
 
 
 class Notes(list[str]):
-    """What an export has told a person."""
+    """Collects the notices of an export."""
 
     def __call__(self, template: str, **values: object) -> None:
         self.append(template.format(**values))
@@ -47,14 +47,14 @@ def export_to(source: Path, target: Path, *, force: bool = False) -> tuple[Manif
     return manifest, notes
 
 
-def check_whole(folder: Path) -> Manifest:
+def check_complete(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     verify_hashes(folder, manifest)
     return manifest
 
 
 def refused(source: Path, target: Path, *, force: bool = False) -> str:
-    """Why the export is refused; nothing may change, and no stage may begin."""
+    """The error message of a refused export, which must not change files or start a stage."""
     before = everything(target.parent)
     stages: list[str] = []
     with pytest.raises(TargetError) as caught:
@@ -83,7 +83,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 def test_a_new_folder(source: Path, tmp_path: Path) -> None:
     manifest, notes = export_to(source, tmp_path / "bundle")
-    assert check_whole(tmp_path / "bundle") == manifest
+    assert check_complete(tmp_path / "bundle") == manifest
     assert notes == []
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -99,19 +99,19 @@ def test_an_empty_folder_needs_force(source: Path, tmp_path: Path) -> None:
     target.mkdir()
     assert "exists" in refused(source, target)
     export_to(source, target, force=True)
-    check_whole(target)
+    check_complete(target)
 
 
-def test_force_replaces_a_bundle_and_nothing_of_it_is_left(source: Path, old: Path) -> None:
+def test_force_replaces_a_bundle_completely(source: Path, old: Path) -> None:
     (old / "notes.txt").write_text("mine")
     manifest, notes = export_to(source, old, force=True)
-    assert check_whole(old) == manifest
+    assert check_complete(old) == manifest
     assert not (old / "notes.txt").exists()
     assert notes == []
     assert [path.name for path in old.parent.iterdir()] == ["bundle"]
 
 
-def test_force_replaces_no_other_folder_and_no_file(source: Path, tmp_path: Path) -> None:
+def test_force_does_not_replace_other_folders_or_files(source: Path, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -135,8 +135,8 @@ def test_no_parent(source: Path, tmp_path: Path) -> None:
 
 
 @links
-def test_the_source_is_never_written(tmp_path: Path, old: Path) -> None:
-    # All of these are bundles, so that --force would allow them.
+def test_the_source_is_never_overwritten(tmp_path: Path, old: Path) -> None:
+    # Each of these contains a bundle, so --force alone would allow it.
     inside = old / "inside"
     inside.mkdir()
     (inside / "issun.json").write_text("{}")
@@ -150,10 +150,10 @@ def test_the_source_is_never_written(tmp_path: Path, old: Path) -> None:
         (old, old.parent / "other" / "inside"),
         (old, inside / ".." / "inside"),
     ):
-        assert "is, holds or lies in the checkpoint" in refused(source, target, force=True)
+        assert "overlaps the checkpoint" in refused(source, target, force=True)
 
 
-def test_names_that_only_begin_alike_are_not_inside(tmp_path: Path) -> None:
+def test_names_with_a_common_prefix_are_not_nested(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     check_target(tmp_path / "model-int8", tmp_path / "model", force=False)
 
@@ -171,14 +171,14 @@ def test_disk_space_is_checked_before_the_work(
     assert size <= needed * 10**6 <= size + 20 * 10**6
 
 
-def test_space_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_exact_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     check_space(tmp_path / "new", 1000)
-    with pytest.raises(TargetError, match="needs 1 MB of disk space and 0 MB are free"):
+    with pytest.raises(TargetError, match="needs 1 MB of disk space, but only 0 MB are free"):
         check_space(tmp_path / "new", 1001)
 
 
-def test_a_name_that_the_file_system_refuses(source: Path, tmp_path: Path) -> None:
+def test_an_invalid_file_name(source: Path, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="cannot be written"):
         export_to(source, tmp_path / ("n" * 250))
     assert list(tmp_path.iterdir()) == []
@@ -196,7 +196,7 @@ def test_an_error_in_the_middle_leaves_the_old_bundle(source: Path, old: Path) -
     assert everything(old.parent) == before
 
 
-def test_what_appeared_meanwhile_is_not_replaced(source: Path, tmp_path: Path) -> None:
+def test_a_bundle_written_in_the_meantime_is_not_replaced(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
 
     def appear(stage: str, done: int, total: int) -> None:
@@ -209,7 +209,7 @@ def test_what_appeared_meanwhile_is_not_replaced(source: Path, tmp_path: Path) -
     assert everything(tmp_path) == {str(target): None, str(target / "thesis.txt"): b"mine"}
 
 
-# --- exports that are killed, and limits of the system ---
+# --- killed exports and system limits ---
 
 _EXPORT = """
 import resource, shutil, sys
@@ -242,7 +242,7 @@ except Exception as error:
 
 
 def start(where: str, source: Path, target: Path) -> subprocess.Popen[str]:
-    """An export in another process that waits at `where`, having said "here"."""
+    """An export in another process that prints "here" at `where` and waits."""
     process = subprocess.Popen(
         [sys.executable, "-c", _EXPORT, where, source, target],
         stdin=subprocess.PIPE,
@@ -267,7 +267,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 @posix
-def test_a_killed_export_leaves_no_bundle_and_the_next_clears_up(
+def test_a_killed_export_leaves_no_bundle_and_the_next_cleans_up(
     source: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "bundle"
@@ -276,13 +276,13 @@ def test_a_killed_export_leaves_no_bundle_and_the_next_clears_up(
     assert hidden(tmp_path) == [".lock", ".partial"]
     (partial,) = tmp_path.glob(".*.partial")
     _, notes = export_to(source, target)
-    assert notes == [f"Removed {partial}, left by an export that was killed."]
-    check_whole(target)
+    assert notes == [f"Removed {partial}, which a killed export had left."]
+    check_complete(target)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 @posix
-def test_a_killed_export_leaves_the_old_bundle_whole(source: Path, old: Path) -> None:
+def test_a_killed_export_leaves_the_old_bundle_intact(source: Path, old: Path) -> None:
     before = everything(old)
     kill("write", source, old)
     assert everything(old) == before
@@ -298,11 +298,11 @@ def test_killed_between_the_two_renames(source: Path, old: Path) -> None:
     kill("aside", source, old)
     assert not old.exists()
     assert hidden(old.parent) == [".lock", ".old", ".partial"]
-    # The old bundle is put back, and without --force it stays.
+    # The old bundle is restored, and is not replaced without --force.
     notes = Notes()
     with pytest.raises(TargetError, match="exists"):
         export(source, old, notify=notes)
-    assert notes[0] == f"Put back {old}, which a killed export had set aside."
+    assert notes[0] == f"Restored {old}, which a killed export had renamed."
     assert notes[1].startswith("Removed ")
     assert everything(old) == before
     assert hidden(old.parent) == []
@@ -311,12 +311,12 @@ def test_killed_between_the_two_renames(source: Path, old: Path) -> None:
 @posix
 def test_killed_before_the_old_bundle_is_deleted(source: Path, old: Path) -> None:
     kill("done", source, old)
-    manifest = check_whole(old)
+    manifest = check_complete(old)
     assert manifest.architecture.vocab_size == 8011
     assert hidden(old.parent) == [".lock", ".old"]
     with pytest.raises(TargetError, match="exists"):
         export_to(source, old)
-    assert check_whole(old) == manifest
+    assert check_complete(old) == manifest
     assert hidden(old.parent) == []
 
 
@@ -328,11 +328,11 @@ def test_a_running_export_is_left_alone(source: Path, tmp_path: Path) -> None:
         manifest, notes = export_to(source, target)
         assert notes == []
         assert hidden(tmp_path) == [".lock", ".partial"]
-        assert check_whole(target) == manifest
-        # The slower one finds a bundle that was not there when it began, and leaves it.
+        assert check_complete(target) == manifest
+        # The slower export finds a bundle that did not exist when it started, and keeps it.
         out, _ = running.communicate("\n" * 1000)
         assert out.splitlines()[-1].startswith("TargetError")
-        assert check_whole(target) == manifest
+        assert check_complete(target) == manifest
         assert hidden(tmp_path) == []
     finally:
         running.kill()
@@ -350,14 +350,14 @@ def test_remains_of_other_targets_are_left_alone(
     other = tmp_path / {"bundle.int8": "bundle", "bundle": "bundle.int8"}.get(name, "a")
     _, notes = export_to(source, other)
     assert notes == []
-    check_whole(other)
+    check_complete(other)
     assert {path: raw for path, raw in everything(tmp_path).items() if path in before} == before
-    # Its own next export finds them.
+    # The next export to that target removes them.
     notes = Notes()
     with pytest.raises(TargetError, match="exists"):
         export(source, killed, notify=notes)
     assert len(notes) == 2
-    check_whole(killed)
+    check_complete(killed)
 
 
 @posix
@@ -393,14 +393,14 @@ def test_interrupted_between_the_two_renames(
     assert hidden(old.parent) == []
 
 
-def test_a_target_named_through_itself(source: Path, old: Path) -> None:
+def test_a_target_with_dot_dot_in_its_path(source: Path, old: Path) -> None:
     export(source, old / ".." / old.name, ExportOptions(force=True))
-    assert check_whole(old).architecture.vocab_size == 8011
+    assert check_complete(old).architecture.vocab_size == 8011
     assert hidden(old.parent) == []
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b"])
-def test_no_path(source: Path, name: str) -> None:
+def test_an_empty_path(source: Path, name: str) -> None:
     with pytest.raises(ParameterError, match="is not a path"):
         export(source, name)
 

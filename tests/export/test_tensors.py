@@ -1,4 +1,4 @@
-"""Files that hold the same network under other names, and what lies beside it."""
+"""Weight files with the same network under other names, and with additional tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rename = Callable[[str], str]
 
 @pytest.fixture
 def make(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
-    """`make(edit, name)`: a copy of a checkpoint whose table of weights `edit` has changed."""
+    """`make(edit, name)`: a copy of a checkpoint with weights changed by `edit`."""
 
     def made(edit: Callable[[Weights], Weights | None], name: str = TIED) -> Path:
         folder = shutil.copytree(checkpoint(name), tmp_path / "checkpoint")
@@ -39,10 +39,10 @@ def renamed(rename: Rename) -> Callable[[Weights], Weights]:
 
 
 def opened(folder: Path) -> tuple[Weights, list[str]]:
-    """What an export takes, and what it tells."""
-    told: list[str] = []
-    tensors = open_checkpoint(folder, notify=lambda t, **v: told.append(t.format(**v))).tensors
-    return {name: tensor.read() for name, tensor in tensors.items()}, told
+    """The tensors that an export uses, and its notices."""
+    notices: list[str] = []
+    tensors = open_checkpoint(folder, notify=lambda t, **v: notices.append(t.format(**v))).tensors
+    return {name: tensor.read() for name, tensor in tensors.items()}, notices
 
 
 def refusal(folder: Path) -> str:
@@ -53,8 +53,8 @@ def refusal(folder: Path) -> str:
 
 
 def assert_same(found: Weights, folder: Path) -> None:
-    expected, told = opened(folder)
-    assert told == []
+    expected, notices = opened(folder)
+    assert notices == []
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
@@ -99,11 +99,11 @@ WRAPPED: dict[str, Rename] = {
 
 @pytest.mark.parametrize("name", [TIED, UNTIED])
 @pytest.mark.parametrize("how", WRAPPED)
-def test_names_behind_wrappers(
+def test_names_with_wrapper_prefixes(
     make: Callable[..., Path], checkpoint: Callable[[str], Path], how: str, name: str
 ) -> None:
-    found, told = opened(make(renamed(WRAPPED[how]), name))
-    assert told == []
+    found, notices = opened(make(renamed(WRAPPED[how]), name))
+    assert notices == []
     assert_same(found, checkpoint(name))
 
 
@@ -116,7 +116,7 @@ def test_wrapped_shards(checkpoint: Callable[[str], Path], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("how", ["plain", "no base model", "DDP", "Lightning", "compiled blocks"])
-def test_tied_model_whose_file_holds_the_head_alone(
+def test_tied_model_with_the_head_only(
     make: Callable[..., Path], checkpoint: Callable[[str], Path], how: str
 ) -> None:
     rename = WRAPPED.get(how, lambda name: name)
@@ -129,22 +129,22 @@ def test_tied_model_whose_file_holds_the_head_alone(
             for name, array in weights.items()
         }
 
-    found, told = opened(make(edit))
-    assert told == []
+    found, notices = opened(make(edit))
+    assert notices == []
     assert_same(found, checkpoint(TIED))
 
 
-def test_tied_model_whose_head_is_the_embedding_again(
+def test_tied_model_with_a_copy_of_the_embedding_as_head(
     make: Callable[..., Path], checkpoint: Callable[[str], Path]
 ) -> None:
     folder = make(lambda w: w | {"lm_head.weight": w["transformer.wte.weight"].copy()})
-    found, told = opened(folder)
-    assert told == []
+    found, notices = opened(folder)
+    assert notices == []
     assert_same(found, checkpoint(TIED))
 
 
 @pytest.mark.parametrize("row", [0, 250, -1])
-def test_tied_model_whose_head_is_another_has_that_of_the_embedding(
+def test_tied_model_with_a_different_head_uses_the_embedding(
     make: Callable[..., Path], checkpoint: Callable[[str], Path], row: int
 ) -> None:
     def edit(weights: Weights) -> Weights:
@@ -152,14 +152,14 @@ def test_tied_model_whose_head_is_another_has_that_of_the_embedding(
         head[row, -1] += 1
         return weights | {"lm_head.weight": head}
 
-    found, told = opened(make(edit))
-    assert len(told) == 1
-    assert "lm_head.weight is not wte.weight" in told[0]
-    assert "tie_word_embeddings" in told[0]
+    found, notices = opened(make(edit))
+    assert len(notices) == 1
+    assert "lm_head.weight differs from wte.weight" in notices[0]
+    assert "tie_word_embeddings" in notices[0]
     assert_same(found, checkpoint(TIED))
 
 
-def test_tied_head_of_another_shape_is_a_fault(make: Callable[..., Path]) -> None:
+def test_tied_head_of_another_shape_is_refused(make: Callable[..., Path]) -> None:
     rows, width = SHAPES[TIED].vocab_size, SHAPES[TIED].n_embd
     folder = make(lambda w: w | {"lm_head.weight": np.zeros((rows + 1, width), np.float32)})
     assert f"lm_head.weight has shape [{rows + 1}, {width}], not [{rows}, {width}]" in refusal(
@@ -171,14 +171,18 @@ def test_untied_model_without_its_head(make: Callable[..., Path]) -> None:
     def edit(weights: Weights) -> Weights:
         return {f"module.{n}": a for n, a in weights.items() if n != "lm_head.weight"}
 
-    assert refusal(make(edit, UNTIED)).endswith("describes: lm_head.weight is missing.")
+    assert refusal(make(edit, UNTIED)).endswith(
+        "do not match its config.json: lm_head.weight is missing."
+    )
 
 
 def test_untied_model_without_its_embedding(make: Callable[..., Path]) -> None:
     def edit(weights: Weights) -> None:
         del weights["transformer.wte.weight"]
 
-    assert refusal(make(edit, UNTIED)).endswith("describes: wte.weight is missing.")
+    assert refusal(make(edit, UNTIED)).endswith(
+        "do not match its config.json: wte.weight is missing."
+    )
 
 
 FOREIGN = [
@@ -201,41 +205,47 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("name", [TIED, UNTIED])
-def test_foreign_tensors_are_left_out_and_named(
+def test_foreign_tensors_are_left_out_and_reported(
     make: Callable[..., Path], checkpoint: Callable[[str], Path], name: str
 ) -> None:
     added = {foreign: np.ones(3, np.float32) for foreign in FOREIGN}
     folder = make(lambda weights: weights | added, name)
-    found, told = opened(folder)
-    assert len(told) == 1
-    assert told[0].startswith(f"{folder}: left out _orig_mod.transformer.wte.weight, classifier.w")
-    assert told[0].endswith(f" and {len(FOREIGN) - 12} more, which GPT2LMHeadModel has not.")
+    found, notices = opened(folder)
+    assert len(notices) == 1
+    assert notices[0].startswith(
+        f"{folder}: ignored _orig_mod.transformer.wte.weight, classifier.w"
+    )
+    assert notices[0].endswith(
+        f" and {len(FOREIGN) - 12} more, which GPT2LMHeadModel does not have."
+    )
     assert_same(found, checkpoint(name))
 
 
 @pytest.mark.parametrize("rename", [bare, lambda name: f"model.{bare(name)}"])
-def test_foreign_head_beside_a_base_model(
+def test_foreign_head_next_to_a_base_model(
     make: Callable[..., Path], checkpoint: Callable[[str], Path], rename: Rename
 ) -> None:
     def edit(weights: Weights) -> Weights:
         return renamed(rename)(weights | {"score.weight": np.ones((2, 3), np.int8)})
 
     folder = make(edit)
-    found, told = opened(folder)
-    assert told == [f"{folder}: left out {rename('score.weight')}, which GPT2LMHeadModel has not."]
+    found, notices = opened(folder)
+    assert notices == [
+        f"{folder}: ignored {rename('score.weight')}, which GPT2LMHeadModel does not have."
+    ]
     assert_same(found, checkpoint(TIED))
 
 
 def test_notices_reach_the_caller_of_an_export(make: Callable[..., Path], tmp_path: Path) -> None:
     folder = make(lambda weights: weights | {"score.weight": np.ones(3, np.float32)})
-    told: list[str] = []
+    notices: list[str] = []
     export(
         folder,
         tmp_path / "bundle",
         ExportOptions(precision="float32"),
-        notify=lambda template, **values: told.append(template.format(**values)),
+        notify=lambda template, **values: notices.append(template.format(**values)),
     )
-    assert told == [f"{folder}: left out score.weight, which GPT2LMHeadModel has not."]
+    assert notices == [f"{folder}: ignored score.weight, which GPT2LMHeadModel does not have."]
 
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "model."])
@@ -258,15 +268,17 @@ def test_unknown_tensor_of_the_network_is_refused(
         added = weights | {unknown: np.ones(SHAPES[TIED].n_embd, np.float32)}
         return renamed(lambda name: prefix + name)(added)
 
-    assert refusal(make(edit)).endswith(f"describes: {bare(unknown)} is unknown.")
+    assert refusal(make(edit)).endswith(
+        f"do not match its config.json: {bare(unknown)} is unknown."
+    )
 
 
 def test_unknown_tensor_in_a_block_of_a_base_model_is_refused(make: Callable[..., Path]) -> None:
     folder = make(lambda w: renamed(bare)(w | {"h.0.extra": np.ones(1, np.float32)}))
-    assert refusal(folder).endswith("describes: h.0.extra is unknown.")
+    assert refusal(folder).endswith("do not match its config.json: h.0.extra is unknown.")
 
 
-def test_wrong_shape_behind_a_wrapper_is_refused(make: Callable[..., Path]) -> None:
+def test_wrong_shape_with_a_wrapper_prefix_is_refused(make: Callable[..., Path]) -> None:
     def edit(weights: Weights) -> Weights:
         changed = weights | {f"{BLOCK}ln_1.bias": np.ones(7, np.float32)}
         return renamed(lambda name: f"_orig_mod.{name}")(changed)
@@ -279,8 +291,9 @@ def test_several_networks_are_refused(make: Callable[..., Path]) -> None:
         actor, critic = ({f"{who}.{n}": a for n, a in weights.items()} for who in ("pi", "v"))
         return actor | critic
 
-    assert "holds several networks, and none where transformers looks: pi.*, v.*." in refusal(
-        make(edit)
+    assert (
+        "contains several networks, and none under a name that transformers reads: pi.*, v.*."
+        in refusal(make(edit))
     )
 
 
@@ -307,7 +320,7 @@ def test_adapter_in_a_model_file_is_named(
 ) -> None:
     added = {name: np.ones((4, 4), np.float32)}
     message = refusal(make(lambda weights: added if alone else weights | added))
-    assert f"the weights hold an adapter ({name})" in message
+    assert f"the weights contain an adapter ({name})" in message
     assert "merge_and_unload" in message
 
 

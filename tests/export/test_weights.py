@@ -1,4 +1,4 @@
-"""Weight files: formats, shards, and what is damaged."""
+"""Weight files: formats, shards, and damaged files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_formats_and_shards(tmp_path: Path, storage: str, shards: int) -> None:
         assert np.array_equal(read, array.astype(dtype).astype(np.float32))
 
 
-def test_rows_are_read_alone(tmp_path: Path) -> None:
+def test_some_rows_can_be_read(tmp_path: Path) -> None:
     save_weights(tmp_path, WEIGHTS, storage="float16")
     tensor = open_weights(tmp_path)[0]["a"]
     expected = WEIGHTS["a"].astype(np.float16).astype(np.float32)
@@ -53,7 +53,7 @@ def test_no_weights(tmp_path: Path) -> None:
         open_weights(tmp_path)
 
 
-def test_safetensors_go_before_pickled_files_and_whole_before_shards(tmp_path: Path) -> None:
+def test_safetensors_and_single_files_take_precedence(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
     save_weights(tmp_path, WEIGHTS, shards=2)
     assert len(open_weights(tmp_path)[1]) == 2
@@ -66,7 +66,9 @@ def test_a_truncated_file(tmp_path: Path, cut: int) -> None:
     save_weights(tmp_path, WEIGHTS)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(CheckpointError, match="is damaged or was not downloaded whole") as caught:
+    with pytest.raises(
+        CheckpointError, match="is damaged or was not downloaded completely"
+    ) as caught:
         open_weights(tmp_path)
     assert str(path) in str(caught.value)
 
@@ -95,7 +97,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     tensors = SafetensorsFile(path).tensors
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="became shorter"):
+    with pytest.raises(CheckpointError, match="was truncated"):
         for tensor in tensors.values():
             tensor.read()
 
@@ -108,7 +110,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         open_weights(tmp_path)
     assert (
         "lacks model-00001-of-00003.safetensors, model-00003-of-00003.safetensors, which "
-        f"{INDEX} names" in str(caught.value)
+        f"{INDEX} lists" in str(caught.value)
     )
 
 
@@ -120,7 +122,7 @@ def test_an_index_that_names_a_path(tmp_path: Path, name: str) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(CheckpointError) as caught:
         open_weights(folder)
-    assert f"names {name!r}, which is not in its folder" in str(caught.value)
+    assert f"lists {name!r}, which is not in its folder" in str(caught.value)
 
 
 @pytest.mark.parametrize(

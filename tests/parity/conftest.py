@@ -1,4 +1,4 @@
-"""Fixtures of the live comparisons: torch and transformers, or a reason to skip."""
+"""Fixtures for comparisons with torch and transformers, which skip if these are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import Bundles
 
 @pytest.fixture(scope="session")
 def ref() -> ModuleType:
-    """`tests.reference`, which needs torch and transformers."""
+    """The module `tests.reference`, which needs torch and transformers."""
     for name in ("torch", "transformers"):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'issun[optimum]'")
     from tests import reference
@@ -37,7 +37,7 @@ def source(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) ->
 
 @pytest.fixture(scope="session")
 def optimum(ref: ModuleType, source: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """`optimum(name, precision)`: the bundle that the Optimum route makes."""
+    """`optimum(name, precision)`: a bundle exported with Optimum."""
     pytest.importorskip(
         "optimum.exporters.onnx",
         reason="optimum-onnx is not installed: pip install 'issun[optimum]'",

@@ -1,4 +1,4 @@
-"""Added tokens in every spelling, against T5Tokenizer loaded from the same folder."""
+"""Added tokens in all file formats, compared with T5Tokenizer loaded from the same folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITH_ROLES = Template(
     newline=r"\n",
     chat=ALPACA.chat,
 )
-# White space beside tokens that take it, and words that begin and end with what is a token.
+# White space next to tokens that strip it, and words that start or end with a token.
 SLOTS = [
     "猫",
     " 猫 ",
@@ -48,14 +48,14 @@ def without_surrogates(text: str) -> str:
 
 @pytest.mark.parametrize("lower", [False, True], ids=["", "lower"])
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_ids_are_those_of_transformers(
+def test_ids_equal_those_of_transformers(
     ref: ModuleType, spiece: Path, tmp_path: Path, name: str, lower: bool
 ) -> None:
     folder = write_spelling(tmp_path / "tokenizer", spiece, name)
     config = SPELLINGS[name]["tokenizer_config.json"] | {"do_lower_case": lower}
     write_files(folder, {"tokenizer_config.json": config})
     reference = ref.load_tokenizer(folder)
-    reference.do_lower_case = lower  # it ignores what the file says
+    reference.do_lower_case = lower  # T5Tokenizer ignores the file
     source = read_tokenizer(folder, ROWS)
     tokenizer = source.open()
     wrong = [
@@ -70,7 +70,7 @@ def test_ids_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", ["decoder with flags", "added_tokens.json"])
-def test_prompts_have_the_ids_of_transformers(
+def test_prompt_ids_equal_those_of_transformers(
     ref: ModuleType, spiece: Path, tmp_path: Path, name: str
 ) -> None:
     folder = write_spelling(tmp_path / "tokenizer", spiece, name)
@@ -84,12 +84,12 @@ def test_prompts_have_the_ids_of_transformers(
 
 
 @pytest.mark.parametrize("name", ["decoder with flags", "over a piece", "added_tokens.json"])
-def test_texts_are_those_of_transformers(
+def test_decoded_texts_equal_those_of_transformers(
     ref: ModuleType, spiece: Path, tmp_path: Path, name: str
 ) -> None:
     folder = write_spelling(tmp_path / "tokenizer", spiece, name)
     reference, tokenizer = ref.load_tokenizer(folder), read_tokenizer(folder, ROWS).open()
-    # A special token that has lost its role is text to the reference's slow tokenizers alone.
+    # Only the reference's slow tokenizers treat a special token without a role as text.
     left_out = {1, *(i for i in range(7) if i not in reference.all_special_ids)}
     wrong = []
     for text in added_strings(1000, seed=1):
@@ -100,14 +100,14 @@ def test_texts_are_those_of_transformers(
             clean_up_tokenization_spaces=False,
             spaces_between_special_tokens=False,
         )
-        # The reference strips what stands before an added token; a stream has given that out.
+        # The reference strips white space before an added token, which a stream has returned.
         if "".join(tokenizer.decode(ids).split()) != "".join(decoded.split()):
             wrong.append((ids, tokenizer.decode(ids), decoded))
     assert not wrong[:3]
 
 
 @pytest.mark.parametrize("rows", ["", "spare"], ids=["as many rows as tokens", "spare rows"])
-def test_trained_model_with_an_end_token_added(
+def test_trained_model_with_an_added_end_token(
     ref: ModuleType, shared: Path, tmp_path: Path, rows: str
 ) -> None:
     import torch
@@ -122,7 +122,7 @@ def test_trained_model_with_an_end_token_added(
     tokenizer.add_tokens(["<tool>"])
     end: int = tokenizer.eos_token_id
     model.resize_token_embeddings(len(tokenizer) + 61 * bool(rows))
-    with torch.no_grad():  # it is what the model ended with before
+    with torch.no_grad():  # the model's previous end token
         weight = model.transformer.wte.weight
         weight[end], weight[3] = weight[3].clone(), 0
     model.generation_config.eos_token_id = model.config.eos_token_id = end

@@ -1,4 +1,4 @@
-"""Checkpoints of every kind of file, against transformers live."""
+"""Checkpoints in all file formats, compared with transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SURE_GAP = 2e-4
 
 
 def assert_same(ref: ModuleType, folder: Path, bundle: Path) -> None:
-    """Logits of every position and 64 greedy tokens of `bundle` are those of transformers."""
+    """The logits of every position and 64 greedy tokens of `bundle` equal those of transformers."""
     reference = ref.load_model(folder)
     prompts = rec.make_prompts(reference.config.vocab_size)
     expected = [ref.logits_of(reference, ids) for ids in prompts]
@@ -47,7 +47,7 @@ def export_float32(source: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*SHAPES, "ja-small"])
-def test_float32_has_the_logits_of_transformers(
+def test_float32_logits_equal_those_of_transformers(
     ref: ModuleType, source: Bundles, tmp_path: Path, name: str
 ) -> None:
     assert_same(ref, source(name), export_float32(source(name), tmp_path / "bundle"))
@@ -65,7 +65,7 @@ FORMS = {
 @pytest.mark.parametrize(
     "kind", [*product(("float32", "float16", "bfloat16"), FORMS)], ids=" ".join
 )
-def test_what_transformers_saves_is_read(
+def test_checkpoints_saved_by_transformers_are_read(
     ref: ModuleType, source: Bundles, tmp_path: Path, name: str, kind: tuple[str, str]
 ) -> None:
     dtype, form = kind
@@ -77,7 +77,7 @@ def test_what_transformers_saves_is_read(
 
 
 def resaved(ref: ModuleType, source: Path, folder: Path, dtype: str, form: str) -> Path:
-    """Save the checkpoint `source` to `folder` as transformers does it."""
+    """Save the checkpoint `source` to `folder` with transformers."""
     import torch
 
     model = ref.load_model(source).to(getattr(torch, dtype))
@@ -91,7 +91,7 @@ def resaved(ref: ModuleType, source: Path, folder: Path, dtype: str, form: str) 
     return folder
 
 
-def test_file_of_an_old_torch_is_read(
+def test_file_in_the_legacy_format_of_torch_is_read(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     import torch
@@ -105,7 +105,7 @@ def test_file_of_an_old_torch_is_read(
 
 
 class Malice:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,6 +1,6 @@
-"""The engines of the harness run the same network: they go on as torch does, each in a process.
+"""All benchmark engines run the same network: they generate the same tokens as torch.
 
-llama.cpp is compiled where it is installed; an engine that is not there is skipped by name.
+Each runs in its own process; engines that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from issun.runtime.tokenizer import load_sentencepiece
 pytestmark = pytest.mark.parity
 
 COUNT = 12
-# How many of the prompts an engine must begin to answer as torch does.
+# The number of prompts for which an engine must start with the same tokens as torch.
 LEAST = {"float32": COUNT, "bfloat16": COUNT - 1, "8": COUNT - 2, "4": COUNT - 4}
 SCRIPT = """
 import json, sys
@@ -70,7 +70,7 @@ def run(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_it_goes_on_as_torch_does(name: str, run: Run) -> None:
+def test_tokens_equal_those_of_torch(name: str, run: Run) -> None:
     missing = missing_packages(engine_class(name))
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

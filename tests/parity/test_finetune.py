@@ -1,4 +1,4 @@
-"""Fine-tuning with torch: what it learns, and that a killed run ends as one that was not."""
+"""Fine-tuning with torch: losses, and killed runs that end like uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def base(checkpoint: Callable[[str], Path]) -> Path:
 
 @dataclass
 class Scripted:
-    """An evaluation whose rates are given, in the order of its calls; the base comes first."""
+    """An evaluation that returns given rates in order, first that of the base."""
 
     rates: Iterator[float]
     asked: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Rate:
 
 
 def interrupt_at(step: int) -> Callable[[str, int, int], None]:
-    """A progress that is stopped when so many steps are done."""
+    """A progress callback that interrupts the run after `step` steps."""
 
     def progress(stage: str, done: int, total: int) -> None:
         if stage == "train" and done == step:
@@ -110,7 +110,7 @@ def command(base: Path, data: Path, target: Path, *more: str) -> list[str | Path
 
 @pytest.fixture(scope="module")
 def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the command line that nothing has disturbed, on one thread."""
+    """An uninterrupted run of the command line, on one thread."""
     target = tmp_path_factory.mktemp("whole") / "run"
     done = subprocess.run(
         command(base, data, target),
@@ -123,14 +123,14 @@ def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "epoch    loss   right"
     assert len(done.stdout.splitlines()) == 4
-    *told, last = done.stderr.splitlines()
-    assert told[0].startswith("Optimizer: adamw, since")
-    assert [line.partition(":")[0] for line in told[1:]] == ["Epoch 1", "Epoch 2", "Epoch 3"]
+    *notices, last = done.stderr.splitlines()
+    assert notices[0].startswith("Optimizer: adamw, since")
+    assert [line.partition(":")[0] for line in notices[1:]] == ["Epoch 1", "Epoch 2", "Epoch 3"]
     assert last.startswith(f"{target}: loss ")
     return target
 
 
-def test_run_leaves_what_it_says(whole: Path, base: Path) -> None:
+def test_run_writes_all_files(whole: Path, base: Path) -> None:
     names = {path.name for path in whole.iterdir()} - {".lock"}
     assert names == {"run.json", "log.jsonl", "epochs.json", "epoch-1", "epoch-2", "epoch-3"}
     log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
@@ -158,7 +158,7 @@ def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> No
 
 
 def is_saving(run: Path, since: int) -> bool:
-    """True while a rolling checkpoint behind the step `since` is on its way to the disk."""
+    """True while a rolling checkpoint after step `since` is being written."""
     folders = list((run / "steps").glob("checkpoint-*")) if (run / "steps").exists() else []
     return any(
         int(folder.name.partition("-")[2]) > since and not (folder / "complete").exists()
@@ -166,7 +166,7 @@ def is_saving(run: Path, since: int) -> bool:
     )
 
 
-def test_run_that_was_killed_ends_as_one_that_was_not(
+def test_killed_run_resumes_with_the_same_result(
     base: Path, data: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -175,7 +175,7 @@ def test_run_that_was_killed_ends_as_one_that_was_not(
         log = run / "log.jsonl"
         return log.read_text().count('"step"') if log.exists() else 0
 
-    # While a checkpoint behind others is being written, and then by Ctrl-C.
+    # While a later checkpoint is being written, and then with Ctrl-C.
     moments: list[tuple[Callable[[], bool], int]] = [
         (lambda: is_saving(run, since=2), signal.SIGKILL),
         (lambda: logged() >= 9, signal.SIGINT),
@@ -210,11 +210,11 @@ def test_run_that_was_killed_ends_as_one_that_was_not(
         assert (run / name).read_bytes() == (whole / name).read_bytes()
 
 
-# In the midst of an epoch, at the end of one, and at the very end.
+# In the middle of an epoch, at its end, and at the end of the run.
 @pytest.mark.parametrize(
     ("optimizer", "stop"), [("adamw", 4), ("adamw", 6), ("adamw", 12), ("adafactor", 6)]
 )
-def test_stop_at_any_step(
+def test_interruption_at_any_step(
     base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str, stop: int
 ) -> None:
     recipe = replace(FAST, optimizer=optimizer)
@@ -228,7 +228,7 @@ def test_stop_at_any_step(
     assert weights_of(run) == weights_of(reference)
 
 
-def test_each_epoch_is_evaluated_and_the_best_is_named(
+def test_each_epoch_is_evaluated_and_the_best_is_linked(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -256,7 +256,7 @@ def test_each_epoch_is_evaluated_and_the_best_is_named(
 
 
 @pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 5e-3)])
-def test_loss_is_that_of_transformers_over_whole_records(
+def test_loss_equals_that_of_transformers(
     *,
     ref: ModuleType,
     base: Path,
@@ -269,7 +269,7 @@ def test_loss_is_that_of_transformers_over_whole_records(
     import torch
     from accelerate.state import AcceleratorState
 
-    # Either kind of machine, whichever this is; accelerate keeps what a process began with.
+    # Test both precisions on any machine; accelerate keeps the first one of a process.
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16" if bf16 else "no")
     machine = replace(find_machine(), bf16=bf16)
@@ -279,7 +279,7 @@ def test_loss_is_that_of_transformers_over_whole_records(
     config = json.loads((source / "config.json").read_text())
     still = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     (source / "config.json").write_text(json.dumps(config | still))
-    # In one batch or in parts: the step is the same.
+    # Gradient accumulation does not change the step.
     losses = []
     for size in (13, 4):
         recipe = Recipe(epochs=1, batch_size=size, gradient_accumulation=-(-13 // size))
@@ -321,7 +321,9 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("kinds", [("a.csv", "b.json"), ("chat.parquet", "chat.json")])
-def test_every_format_is_learnt_alike(base: Path, tmp_path: Path, kinds: tuple[str, str]) -> None:
+def test_every_format_gives_the_same_training(
+    base: Path, tmp_path: Path, kinds: tuple[str, str]
+) -> None:
     rows: list[dict[str, Any]] = [
         {"instruction": f"{n}の次は?</s>", "output": f"[SEP]{n + 1}です。"} for n in range(5)
     ]
@@ -335,7 +337,7 @@ def test_every_format_is_learnt_alike(base: Path, tmp_path: Path, kinds: tuple[s
     assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
 
 
-def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_is_an_error(base: Path, data: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     source = tmp_path / "base"
@@ -345,12 +347,12 @@ def test_loss_that_is_no_number_is_an_error(base: Path, data: Path, tmp_path: Pa
         if "ln_" in name and name.endswith("weight"):
             weights[name] = array * 1e38
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainingError, match="The loss of step 1 is nan"):
+    with pytest.raises(TrainingError, match="The loss at step 1 is nan"):
         finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 
 
-def test_base_that_cannot_be_exported_fails_before_the_training(
+def test_base_that_cannot_be_exported_fails_before_training(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "base"
@@ -361,7 +363,7 @@ def test_base_that_cannot_be_exported_fails_before_the_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_tokenizer_and_names_from_elsewhere_give_the_same_run(
+def test_separate_tokenizer_and_wrapped_names_give_the_same_run(
     base: Path, data: Path, tmp_path: Path, whole: Path
 ) -> None:
     source, tokenizer = tmp_path / "base", tmp_path / "tokenizer"
@@ -372,33 +374,33 @@ def test_tokenizer_and_names_from_elsewhere_give_the_same_run(
     weights = load_file(source / "model.safetensors")
     wrapped = {f"_orig_mod.{name}": array for name, array in weights.items()}
     save_file(wrapped | {"v_head.bias": np.ones(1, np.float32)}, source / "model.safetensors")
-    told: list[str] = []
+    notices: list[str] = []
     finetune(
         source,
         data,
         tmp_path / "run",
         FAST,
         tokenizer=tokenizer,
-        notify=lambda template, **values: told.append(template.format(**values)),
+        notify=lambda template, **values: notices.append(template.format(**values)),
     )
-    assert [text for text in told if "left out v_head.bias" in text]
+    assert [text for text in notices if "ignored v_head.bias" in text]
     assert weights_of(tmp_path / "run") == weights_of(whole)
     epoch = tmp_path / "run" / "epoch-1"
     assert {"spiece.model", "tokenizer_config.json"} <= {path.name for path in epoch.iterdir()}
     assert export(epoch, tmp_path / "bundle").tokens.sep == 5
 
 
-def test_adapter_is_no_base(base: Path, data: Path, tmp_path: Path) -> None:
+def test_adapter_is_refused_as_base(base: Path, data: Path, tmp_path: Path) -> None:
     source = shutil.copytree(base, tmp_path / "base")
     (source / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "someone/base"}', encoding="utf-8"
     )
-    with pytest.raises(CheckpointError, match="holds an adapter of someone/base"):
+    with pytest.raises(CheckpointError, match="contains an adapter for someone/base"):
         finetune(source, data, tmp_path / "run", FAST)
     assert not (tmp_path / "run").exists()
 
 
-def test_run_that_was_started_otherwise_is_not_resumed(
+def test_run_with_other_settings_is_not_resumed(
     base: Path, data: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -420,7 +422,7 @@ def test_run_that_was_started_otherwise_is_not_resumed(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_published_configuration_that_transformers_would_not_save(
+def test_published_config_that_transformers_refuses_to_save(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "base"

@@ -1,4 +1,4 @@
-"""lm-eval scores choices through a served model as the model itself does."""
+"""lm-eval scores choices through the server with the same results as the model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def served() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory, embedded: Model) -> dict[str, Any]:
-    """Eight questions with four choices each, as lm-eval describes a task."""
+    """A task of lm-eval with eight questions of four choices each."""
     file = tmp_path_factory.mktemp("task") / "questions.jsonl"
     template = embedded.prompts.template
     with file.open("w", encoding="utf-8") as out:
@@ -76,7 +76,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, embedded: Model) -> dict[str,
 
 
 @pytest.mark.parametrize("backend", ["huggingface", "remote"])
-def test_lm_eval_scores_choices_as_the_model_does(  # noqa: PLR0917
+def test_lm_eval_gets_the_scores_of_the_model(  # noqa: PLR0917
     backend: str,
     ref: ModuleType,
     served: Running,
@@ -89,7 +89,7 @@ def test_lm_eval_scores_choices_as_the_model_does(  # noqa: PLR0917
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     local = {
         "tokenizer": str(tmp_path / "tokenizer"),
-        "use_fast_tokenizer": False,  # the published models' is the slow one
+        "use_fast_tokenizer": False,  # the published models use the slow tokenizer
     }
     found = lm_eval.simple_evaluate(
         model="local-completions",
@@ -122,7 +122,7 @@ def test_lm_eval_scores_choices_as_the_model_does(  # noqa: PLR0917
 def score(
     ref: ModuleType, model: Model, tokenizer: Any, prompt: str, choice: str
 ) -> tuple[float, bool]:
-    """The log-likelihood of `choice` behind `prompt`, and whether it is the likeliest answer."""
+    """The log-likelihood of `choice` after `prompt`, and whether it is the greedy answer."""
     ids, start = ref.encode(tokenizer, prompt + choice), len(ref.encode(tokenizer, prompt))
     rows = log_softmax(model.score(ids)[start - 1 : -1])
     wanted = np.array(ids[start:])

@@ -1,4 +1,4 @@
-"""Checkpoints under other names, and with foreign heads, against transformers live."""
+"""Checkpoints with other tensor names and foreign heads, compared with transformers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def copied(source: Path, target: Path, weights: Weights) -> Path:
 
 
 def saved_bin(source: Path, target: Path, state: Any) -> Path:
-    """A copy of the checkpoint `source` whose weights are `state`, pickled."""
+    """A copy of the checkpoint `source` with `state` as pickled weights."""
     import torch
 
     shutil.copytree(source, target)
@@ -57,7 +57,7 @@ def test_wrapped_names(
     assert_same(ref, source, export_float32(folder, tmp_path / "bundle"))
 
 
-def test_what_torch_compile_and_ddp_save(
+def test_checkpoints_saved_from_torch_compile_and_ddp(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     import torch
@@ -71,7 +71,7 @@ def test_what_torch_compile_and_ddp_save(
 
 @pytest.mark.parametrize("name", [TIED, UNTIED])
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "module", "model"])
-def test_tables_beside_the_state_of_an_optimizer(
+def test_state_dicts_in_training_checkpoints(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, key: str, name: str
 ) -> None:
     source = checkpoint(name)
@@ -86,7 +86,7 @@ def test_pickle_without_a_table_is_refused(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, state: Any
 ) -> None:
     folder = saved_bin(checkpoint(TIED), tmp_path / "saved", state)
-    with pytest.raises(CheckpointError, match="does not hold a table of tensors"):
+    with pytest.raises(CheckpointError, match="does not contain a table of tensors"):
         open_checkpoint(folder)
 
 
@@ -123,21 +123,21 @@ FOREIGN: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_what_transformers_leaves_out_of_the_same_file(
+def test_tensors_that_transformers_ignores(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     source = checkpoint(TIED)
     added = {name: np.full(shape, 0.3, np.float32) for name, shape in FOREIGN[kind].items()}
     folder = copied(source, tmp_path / "saved", weights_of(source) | added)
-    told: list[str] = []
+    notices: list[str] = []
     export(
         folder,
         tmp_path / "bundle",
         ExportOptions(precision="float32"),
-        notify=lambda template, **values: told.append(template.format(**values)),
+        notify=lambda template, **values: notices.append(template.format(**values)),
     )
-    assert len(told) == 1
-    assert next(iter(added)) in told[0]
+    assert len(notices) == 1
+    assert next(iter(added)) in notices[0]
     assert_same(ref, folder, tmp_path / "bundle")
 
 
@@ -158,7 +158,7 @@ def test_models_with_the_same_head(
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_optimum_takes_the_same_tensors(
+def test_optimum_uses_the_same_tensors(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, precision: Any
 ) -> None:
     pytest.importorskip("optimum.exporters.onnx", reason="optimum-onnx is not installed")
@@ -177,7 +177,7 @@ def test_optimum_takes_the_same_tensors(
 
 
 @pytest.mark.parametrize("name", [TIED, UNTIED, "unscaled", "bfloat16-sharded"])
-def test_training_begins_with_the_same_tensors(
+def test_training_starts_with_the_same_tensors(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
     import torch

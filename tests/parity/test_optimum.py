@@ -1,4 +1,4 @@
-"""Bundles of the Optimum route, against transformers and against issun's own."""
+"""Bundles exported with Optimum, compared with transformers and issun's own bundles."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.parity.test_checkpoints import assert_same
 
 pytestmark = pytest.mark.parity
 
-# Of odd head widths, without the prefix and in float16, and with scales that sdpa ignores.
+# With odd head widths, without the prefix, in float16, and with scales that sdpa ignores.
 NAMES = ("head-17", "float16", "scaled-by-layer", "ja-small")
 FILES = {"issun.json", "model.onnx", "model.onnx.data", "spiece.model"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_has_the_logits_of_transformers(
+def test_float32_logits_equal_those_of_transformers(
     ref: ModuleType, source: Bundles, optimum: Bundles, name: str
 ) -> None:
     bundle = optimum(name, "float32")
@@ -44,7 +44,7 @@ def test_int8_has_every_linear_quantized_and_rewinds(optimum: Bundles, name: str
         operators = [node.op_type for node in ir.load(bundle / "model.onnx").graph]
         assert "Gemm" not in operators
         assert operators.count("MatMulInteger") == 4 * layers + 1
-        assert operators.count("MatMul") == 2 * layers  # attention, which has no weights
+        assert operators.count("MatMul") == 2 * layers  # attention products, which have no weights
         ids = rec.make_prompts(model.decoder.vocab_size)[-1]
         cache = model.new_cache()
         first = model.decoder.prefill(cache, ids[:20])
@@ -57,7 +57,7 @@ def test_int8_has_every_linear_quantized_and_rewinds(optimum: Bundles, name: str
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_weights_that_optimum_writes_beside_the_graph_come_along(
+def test_external_weights_of_optimum_are_included(
     source: Bundles,
     optimum: Bundles,
     tmp_path: Path,
@@ -65,7 +65,7 @@ def test_weights_that_optimum_writes_beside_the_graph_come_along(
     precision: str,
 ) -> None:
     expected = optimum("head-17", precision)
-    # As it does for models of more than 2 GB.
+    # As Optimum does for models larger than 2 GB.
     monkeypatch.setenv("FORCE_ONNX_EXTERNAL_DATA", "1")
     bundle = tmp_path / "bundle"
     export(source("head-17"), bundle, ExportOptions(precision=precision, via="optimum"))
@@ -85,7 +85,7 @@ def test_int8_is_close_to_float32(ja_small: Bundles, optimum: Bundles, shared: P
     assert 1e-6 < mean_kl(*logits) <= 0.002
 
 
-def test_conversation_goes_on_behind_the_context(optimum: Bundles) -> None:
+def test_conversation_continues_past_the_context(optimum: Bundles) -> None:
     with Model.load(optimum("head-17", "float32")) as model:
         full = model.manifest.architecture.n_positions
         answer = model.generate(list(range(7, 7 + full - 3)))
@@ -93,7 +93,7 @@ def test_conversation_goes_on_behind_the_context(optimum: Bundles) -> None:
         assert answer.finish_reason == "length"
 
 
-def test_export_is_quiet_and_needs_no_tokenizer_of_transformers(
+def test_export_is_quiet_and_does_not_load_a_tokenizer(
     ref: ModuleType,
     checkpoint: Callable[[str], Path],
     tmp_path: Path,
@@ -105,22 +105,22 @@ def test_export_is_quiet_and_needs_no_tokenizer_of_transformers(
     config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
     config |= {"tokenizer_class": "NoSuchTokenizer"}
     (source / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    told: list[tuple[str, int, int]] = []
+    notices: list[tuple[str, int, int]] = []
     export(
         source,
         tmp_path / "bundle",
         ExportOptions(precision="int8", via="optimum"),
-        progress=lambda stage, done, total: told.append((stage, done, total)),
+        progress=lambda stage, done, total: notices.append((stage, done, total)),
     )
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
     for stage in ("optimum", "write"):
-        done = [(d, t) for s, d, t in told if s == stage]
+        done = [(d, t) for s, d, t in notices if s == stage]
         assert done[-1][0] == done[-1][1] > 0
 
 
-def test_linear_that_stays_float32_is_an_error(
+def test_linear_layer_left_in_float32_is_an_error(
     ref: ModuleType,
     checkpoint: Callable[[str], Path],
     tmp_path: Path,
@@ -131,7 +131,7 @@ def test_linear_that_stays_float32_is_an_error(
         "onnxruntime.quantization.quantize_dynamic",
         lambda source, target, **options: shutil.copyfile(source, target),
     )
-    with pytest.raises(CheckpointError, match="has left 8 linears in float32"):
+    with pytest.raises(CheckpointError, match="left 8 linear layers in float32"):
         export(
             checkpoint("head-17"),
             tmp_path / "bundle",

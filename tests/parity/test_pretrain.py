@@ -1,4 +1,4 @@
-"""The recipe of the embedded model, in small."""
+"""Training of the embedded model at a small scale."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def torch(ref: ModuleType) -> ModuleType:
 
 
 def test_orthogonalize(torch: ModuleType) -> None:
-    """All singular values come near 1, and the directions stay."""
+    """All singular values are near 1, and the singular vectors are unchanged."""
     from issun.training.embedded.muon import orthogonalize
 
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def test_orthogonalize(torch: ModuleType) -> None:
     assert torch.allclose(u @ v, whole.U @ whole.Vh, atol=1e-3)
 
 
-def test_attention_is_transformers_own(torch: ModuleType) -> None:
+def test_attention_equals_that_of_transformers(torch: ModuleType) -> None:
     from issun.training.embedded.pretrain import _model
 
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_attention_is_transformers_own(torch: ModuleType) -> None:
     assert not torch.equal(own, mixed.float())
 
 
-def test_training_learns_and_its_state_is_kept(torch: ModuleType, tmp_path: Path) -> None:
+def test_training_learns_and_resumes(torch: ModuleType, tmp_path: Path) -> None:
     losses: list[tuple[int, float]] = []
     first = pretrain(
         VOCABULARY, SMALL, tmp_path / "state.pt", lambda step, loss: losses.append((step, loss))
@@ -76,10 +76,10 @@ def test_training_learns_and_its_state_is_kept(torch: ModuleType, tmp_path: Path
     with torch.no_grad():
         logits = first(torch.from_numpy(ids)).logits[:, :-1][torch.from_numpy(learnt[:, 1:])]
     wanted = torch.from_numpy(ids[:, 1:][learnt[:, 1:]])
-    assert torch.nn.functional.cross_entropy(logits, wanted) < 6  # ln 4,736 is 8.5
+    assert torch.nn.functional.cross_entropy(logits, wanted) < 6  # of ln 4,736 = 8.5
 
 
-def test_the_tokenizer_comes_out_the_same(tmp_path: Path) -> None:
+def test_the_tokenizer_is_reproducible(tmp_path: Path) -> None:
     paths = [tmp_path / "a.model", tmp_path / "b.model"]
     for path in paths:
         train_vocabulary(map(record, islice(corpus(7), 20_000)), path)

@@ -1,4 +1,4 @@
-"""Tokenizers and the chat, against transformers live."""
+"""Tokenizers and chat, compared with transformers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parity
 
 @pytest.mark.parametrize("lower", [False, True])
 @pytest.mark.parametrize("name", rec.TOKENIZERS)
-def test_ids_are_those_of_transformers(
+def test_ids_equal_those_of_transformers(
     ref: ModuleType, shared: Path, name: str, lower: bool
 ) -> None:
     file = shared / rec.TOKENIZERS[name]
@@ -39,7 +39,7 @@ def test_ids_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", rec.CHATS)
-def test_conversation_is_that_of_the_published_code(
+def test_conversation_equals_that_of_the_published_code(
     ref: ModuleType, source: Bundles, ja_small: Bundles, name: str
 ) -> None:
     folder, (role, history) = source("ja-small"), rec.CHATS[name]
@@ -54,7 +54,7 @@ def test_conversation_is_that_of_the_published_code(
             for question, answer in zip(history[::2], history[1::2], strict=True)
         ]
         for turn in expected:
-            # The published code drops as few turns as it must, anew for each message.
+            # For each message the published code drops as few turns as necessary.
             least = rec.fewest_dropped(model, role, turns, turn["question"])
             conversation = Conversation(model, role, params=params)
             conversation.turns += turns[least:]

@@ -119,16 +119,16 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"legacy": False}, "legacy is False, which changes ids"),
+        ({"legacy": False}, "legacy is False, which changes token ids"),
         ({"split_special_tokens": True}, "split_special_tokens is True"),
         ({"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs is"),
         ({"extra_ids": -1}, "extra_ids is -1"),
         ({"extra_ids": 2, "additional_special_tokens": ["<extra_id_0>"]}, "extra_ids is 2, and 1"),
-        ({"added_tokens_decoder": {"x": token("<a>")}}, "'x' is no token id"),
-        ({"added_tokens_decoder": {"400": "<a>"}}, "'<a>' is no token"),
-        ({"added_tokens_decoder": {"400": {"content": ""}}}, "is no token"),
-        ({"additional_special_tokens": "<a>"}, "'<a>' is no list of tokens"),
-        ({"eos_token": 3}, "3 is no token"),
+        ({"added_tokens_decoder": {"x": token("<a>")}}, "'x' is not a token id"),
+        ({"added_tokens_decoder": {"400": "<a>"}}, "'<a>' is not a token"),
+        ({"added_tokens_decoder": {"400": {"content": ""}}}, "is not a token"),
+        ({"additional_special_tokens": "<a>"}, "'<a>' is not a list of tokens"),
+        ({"eos_token": 3}, "3 is not a token"),
         ({"added_tokens_decoder": {"512": token("<a>")}}, "<a> has the id 512; vocab_size is 512"),
         (
             {
@@ -136,7 +136,7 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
                 "sep_token": "<b>",
                 "mask_token": "<c>",
             },
-            "<b> would get the id 401, which <a> has",
+            "<b> would get id 401, which belongs to <a>",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The corpus of the embedded model: true, made again by its seed, and apart from the held out."""
+"""The corpus of the embedded model: correct, reproducible, and disjoint from held-out data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from issun.training.embedded.corpus import Dialogue, about_conversation, corpus,
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
 from issun.training.embedded.held_out import chat_table, short_table
 from issun.training.embedded.pretrain import Encoder, PretrainOptions, rate_share, record
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.reading import arithmetic, reading
 from issun.training.embedded.styles import FRIEND, KANSAI, NANODA, POLITE, SAMURAI, draw_role
 from issun.training.embedded.vocabulary import SPECIAL
@@ -26,30 +26,30 @@ MANY = 6000
 
 
 @pytest.fixture(scope="module")
-def trained() -> list[Ask | Dialogue]:
+def trained() -> list[QAPair | Dialogue]:
     return list(islice(corpus(3), MANY))
 
 
 @pytest.fixture(scope="module")
-def messages(trained: list[Ask | Dialogue]) -> set[str]:
-    """All that users say in a part of the corpus."""
+def messages(trained: list[QAPair | Dialogue]) -> set[str]:
+    """All user messages in a part of the corpus."""
     said = set()
     for item in trained:
-        if isinstance(item, Ask):
+        if isinstance(item, QAPair):
             said.add(item.message)
         else:
             said |= {item.ask.message, *(turn.message for turn in item.turns)}
     return said
 
 
-def test_the_same_seed_makes_the_same_records() -> None:
+def test_records_depend_only_on_the_seed() -> None:
     first, again, other = (
         [record(item) for item in islice(corpus(seed), 200)] for seed in (5, 5, 6)
     )
     assert first == again != other
 
 
-def test_the_facts_are_as_many_as_promised() -> None:
+def test_numbers_of_facts() -> None:
     assert len({p.name for p in PREFECTURES}) == 47
     assert len({p.region for p in PREFECTURES}) == 8
     assert len({c.name for c in COUNTRIES}) >= 60
@@ -70,12 +70,12 @@ def test_the_facts_are_as_many_as_promised() -> None:
         (SAMURAI, "拙者はモデルでござる。それは分からないでござる。いい夜でござるな。"),
     ],
 )
-def test_ways_of_speaking(style: object, said: str) -> None:
+def test_speaking_styles(style: object, said: str) -> None:
     marked = "{私}はモデル{です}それは{分かりません|分からない}いい夜{ね}"
     assert style.say(marked) == said  # type: ignore[attr-defined]
 
 
-def test_no_mark_is_left_in_a_record(trained: list[Ask | Dialogue]) -> None:
+def test_no_placeholder_is_left_in_a_record(trained: list[QAPair | Dialogue]) -> None:
     for item in trained:
         text = record(item)
         assert not re.search(r"[{}|]", text), text
@@ -97,14 +97,14 @@ def test_held_out_combinations_never_occur_in_training(messages: set[str]) -> No
         f"{c.name}の首都{tail}"
         for c in COUNTRIES
         for tail in questions.TAILS + questions.WHERE
-        if questions.withheld(tail, c.name)
+        if questions.is_held_out(tail, c.name)
     ]
     assert len(kept) > 500
     assert messages.isdisjoint(opening + text for opening in questions.OPENINGS for text in kept)
 
 
 def test_most_held_out_questions_are_new(messages: set[str]) -> None:
-    """Greetings and products are few; all else differs from every message of training."""
+    """Except for greetings and products, of which there are few."""
     rows = [
         row for row in short_table(1).questions if row.category not in ("smalltalk", "arithmetic")
     ]
@@ -112,7 +112,7 @@ def test_most_held_out_questions_are_new(messages: set[str]) -> None:
     assert len(seen) < len(rows) / 50
 
 
-def test_sums_are_right_and_held_out_pairs_are_apart() -> None:
+def test_sums_are_right_and_held_out_sums_never_occur_in_training() -> None:
     pairs: dict[str, set[str]] = {}
     for split in ("train", "held_out"):
         rng = Random(1)
@@ -134,7 +134,7 @@ def test_sums_are_right_and_held_out_pairs_are_apart() -> None:
     assert pairs["train"].isdisjoint(pairs["held_out"])
 
 
-def test_what_is_read_is_in_the_text() -> None:
+def test_reading_answers_are_in_the_text() -> None:
     rng = Random(2)
     unwritten = 0
     for _ in range(1000):
@@ -161,8 +161,8 @@ def test_questions_about_the_conversation() -> None:
     assert nothing == {"今は1問目{です}", "これが最初の質問{です}"}
 
 
-def test_a_greeting_is_no_question() -> None:
-    """The count that a conversation ends with leaves greetings out."""
+def test_greetings_do_not_count_as_questions() -> None:
+    """The number of questions in a conversation excludes greetings."""
     rng = Random(8)
     found = 0
     while found < 20:
@@ -178,10 +178,10 @@ def test_a_greeting_is_no_question() -> None:
 def _is_greeting(turn: Turn) -> bool:
     from issun.training.embedded.smalltalk import GREETINGS
 
-    return any(turn.message.rstrip("!。〜") in talk.said for talk in GREETINGS)
+    return any(turn.message.rstrip("!。〜") in talk.messages for talk in GREETINGS)
 
 
-def test_a_role_gives_its_name_and_its_lines() -> None:
+def test_a_role_has_a_name_and_lines() -> None:
     rng = Random(5)
     for _ in range(300):
         role = draw_role(rng, "train")
@@ -191,14 +191,14 @@ def test_a_role_gives_its_name_and_its_lines() -> None:
         assert role.name is None or role.name in user
 
 
-def test_chat_rows_demand_the_way_of_speaking() -> None:
+def test_right_answers_in_chats_need_the_style() -> None:
     for row in chat_table(1, each=50).questions:
         assert row.role is not None
         if row.role and "「なのだ」" in row.role[0]:
             assert row.right[0].endswith(("なのだ", "のだ"))
 
 
-def test_the_rate_rises_holds_and_falls_twice() -> None:
+def test_the_learning_rate_schedule() -> None:
     options = PretrainOptions(
         steps=1000, warmup_steps=100, decay=0.5, chat_steps=200, chat_rate=0.3
     )
@@ -210,19 +210,19 @@ def test_the_rate_rises_holds_and_falls_twice() -> None:
     assert rate_share(1200, options) == pytest.approx(0.001)
 
 
-def test_more_or_fewer_conversations() -> None:
+def test_the_share_of_conversations() -> None:
     for chats in (0.0, 0.25, 1.0):
         found = [isinstance(item, Dialogue) for item in islice(corpus(3, chats=chats), 2000)]
         assert sum(found) / len(found) == pytest.approx(chats, abs=0.03)
 
 
-def test_only_answers_are_learnt() -> None:
-    """Every answer, in history and at the end, and no word of a user."""
+def test_only_answers_are_trained() -> None:
+    """All answers, in the history and at the end, but no user messages."""
     vocabulary = EMBEDDED / "spiece.model"
     encode = Encoder(vocabulary, PretrainOptions(sampled=0))
     tokenizer = Tokenizer(vocabulary, SPECIAL)
-    ids, learnt = encode(chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"))
-    assert tokenizer.decode([int(i) for i in ids[learnt]]) == r"2です。\nissunです。\n"
+    ids, loss_mask = encode(chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"))
+    assert tokenizer.decode([int(i) for i in ids[loss_mask]]) == r"2です。\nissunです。\n"
     assert list(ids) == tokenizer.encode(
         chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"), special=True
     )

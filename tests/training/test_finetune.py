@@ -1,4 +1,4 @@
-"""What of a fine-tuning needs no torch: its recipe, its folder, the optimizer, and refusals."""
+"""Parts of fine-tuning that do not need torch: recipe, folder, optimizer, and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from issun.training.finetune import encode_records
 from issun.training.machine import Machine, choose_optimizer
 from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS, instruction_record
-from issun.training.run import Run, best_epoch, is_run, opened_run, read_settings
+from issun.training.run import Run, best_epoch, is_run, open_run, read_settings
 from tests.cli.conftest import Result, issun
 from tests.needs import links
 from tests.scripted import write_scripted
@@ -36,7 +36,7 @@ def entry(epoch: int, rate: float | None, loss: float) -> dict[str, Any]:
     return {"epoch": epoch, "rate": rate, "loss": loss}
 
 
-def test_defaults_are_those_of_the_published_model() -> None:
+def test_defaults_equal_those_of_the_published_model() -> None:
     recipe = Recipe()
     assert (recipe.epochs, recipe.learning_rate, recipe.batch_size) == (4, 1e-7, 8)
 
@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_published_model() -> None:
         {"optimizer": "sgd"},
     ],
 )
-def test_recipe_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
+def test_invalid_recipe(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is"):
         Recipe(**wrong)
 
@@ -69,12 +69,12 @@ GPU = Machine(device="cuda", devices=1, bf16=True, tf32=True, free_bytes=16_000,
 @pytest.mark.parametrize(
     ("machine", "asked", "parameters", "chosen", "reason"),
     [
-        (CPU, "auto", 1000, "adamw", "0.0 GB that it needs fit"),
+        (CPU, "auto", 1000, "adamw", "needs 0.0 GB of memory"),
         (CPU, "auto", 1001, "adafactor", "since adamw needs"),
-        (GPU, "auto", 10**9, "adamw_bnb_8bit", "since there are a GPU and bitsandbytes"),
-        (CPU, "adamw", 10**9, "adamw", "as asked"),
-        (CPU, "adafactor", 1, "adafactor", "as asked"),
-        (GPU, "adamw_bnb_8bit", 1, "adamw_bnb_8bit", "as asked"),
+        (GPU, "auto", 10**9, "adamw_bnb_8bit", "since a GPU and bitsandbytes are available"),
+        (CPU, "adamw", 10**9, "adamw", "as requested"),
+        (CPU, "adafactor", 1, "adafactor", "as requested"),
+        (GPU, "adamw_bnb_8bit", 1, "adamw_bnb_8bit", "as requested"),
     ],
 )
 def test_optimizer_and_its_reason(
@@ -88,12 +88,12 @@ def test_optimizer_and_its_reason(
     assert told[0].startswith(f"Optimizer: {chosen}, ")
 
 
-def test_8_bit_optimizer_needs_its_hardware() -> None:
+def test_8_bit_optimizer_needs_a_gpu() -> None:
     with pytest.raises(TrainingError, match="needs an NVIDIA GPU and bitsandbytes"):
         choose_optimizer("adamw_bnb_8bit", 1, CPU, lambda t, **v: None)
 
 
-def test_long_records_are_refused_or_cut(spiece: Path) -> None:
+def test_long_records_are_refused_or_truncated(spiece: Path) -> None:
     tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
     records = [Record(n, instruction_record("a", None, "b" * n)) for n in (1, 50, 51, 90)]
     ids = [tokenizer.encode(record.text, special=True) for record in records]
@@ -114,10 +114,10 @@ def test_long_records_are_refused_or_cut(spiece: Path) -> None:
         encode(len(ids[0]))
     assert told == []
     assert encode(len(ids[0]), truncate=True) == [row[: len(ids[0])] for row in ids]
-    assert told == [f"3 of 4 records are cut to {len(ids[0])} tokens."]
+    assert told == [f"3 of 4 records are truncated to {len(ids[0])} tokens."]
 
 
-def test_best_epoch_answers_best_and_then_has_the_lowest_loss() -> None:
+def test_best_epoch_has_the_best_rate_and_then_the_lowest_loss() -> None:
     assert best_epoch([]) is None
     assert best_epoch([entry(1, None, 1.0)]) is None
     assert best_epoch([entry(1, 0.5, 3.0), entry(2, 0.7, 2.0), entry(3, 0.6, 1.0)]) == 2
@@ -127,9 +127,9 @@ def test_best_epoch_answers_best_and_then_has_the_lowest_loss() -> None:
 @links
 def test_epochs_are_recorded_and_the_best_is_linked(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with opened_run(target, SETTINGS, resume=False) as run:
+    with open_run(target, SETTINGS, resume=False) as run:
         for recorded in (entry(1, 0.5, 3.0), entry(2, 0.7, 2.0), entry(3, 0.6, 1.0)):
-            with run.aside(f"epoch-{recorded['epoch']}") as folder:
+            with run.atomic_folder(f"epoch-{recorded['epoch']}") as folder:
                 (folder / "model").write_text("weights")
             run.record_epoch(recorded)
     found = json.loads((target / "epochs.json").read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def test_without_symbolic_links_the_best_is_recorded(
         raise OSError
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+    with open_run(tmp_path / "run", SETTINGS, resume=False) as run:
         run.record_epoch(entry(1, 0.5, 3.0))
     found = json.loads((tmp_path / "run" / "epochs.json").read_text(encoding="utf-8"))
     assert (found["best"], found["best_linked"]) == (1, False)
@@ -161,27 +161,27 @@ def write_step(run: Run, step: int) -> Path:
     return folder
 
 
-def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
+def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with opened_run(target, SETTINGS, resume=False) as run:
+    with open_run(target, SETTINGS, resume=False) as run:
         assert run.checkpoint() is None
         for step in (1, 9, 10):
-            run.complete(write_step(run, step))
+            run.mark_complete(write_step(run, step))
             assert [path.name for path in run.steps.iterdir()] == [f"checkpoint-{step}"]
         write_step(run, 11)
         (target / ".aside-12345678").mkdir()
-    with opened_run(target, SETTINGS, resume=True) as run:
+    with open_run(target, SETTINGS, resume=True) as run:
         last = run.checkpoint()
         assert last is not None
         assert last.name == "checkpoint-10"
         assert [path.name for path in run.steps.iterdir()] == ["checkpoint-10"]
         assert not (target / ".aside-12345678").exists()
         run.rewind_log(10)
-        assert [line["step"] for line in run.logged()] == [1, 9, 10]
+        assert [line["step"] for line in run.read_log()] == [1, 9, 10]
 
 
-def test_log_that_was_cut_and_epochs_that_were_not_recorded_are_rewound(tmp_path: Path) -> None:
-    with opened_run(tmp_path / "run", SETTINGS, resume=False) as run:
+def test_rewind_removes_incomplete_lines_and_unrecorded_epochs(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", SETTINGS, resume=False) as run:
         for step in (1, 2, 3):
             write_step(run, step)
         run.log(epoch=1, loss=1.0, rate=None)
@@ -190,46 +190,46 @@ def test_log_that_was_cut_and_epochs_that_were_not_recorded_are_rewound(tmp_path
         with (run.folder / "log.jsonl").open("a") as file:
             file.write('{"step": 4, "lo')
         run.rewind_log(2)
-        assert [(line.get("step"), line["epoch"]) for line in run.logged()] == [
+        assert [(line.get("step"), line["epoch"]) for line in run.read_log()] == [
             (1, 1),
             (2, 1),
             (None, 1),
         ]
 
 
-def test_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+def test_run_that_fails_before_its_first_checkpoint_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False):
+    with pytest.raises(TrainingError), open_run(target, SETTINGS, resume=False):
         assert is_run(target)
         raise TrainingError("no")
     assert not target.exists()
-    with pytest.raises(TrainingError), opened_run(target, SETTINGS, resume=False) as run:
-        run.complete(write_step(run, 1))
+    with pytest.raises(TrainingError), open_run(target, SETTINGS, resume=False) as run:
+        run.mark_complete(write_step(run, 1))
         raise TrainingError("no")
     assert is_run(target)
-    with pytest.raises(KeyboardInterrupt), opened_run(tmp_path / "b", SETTINGS, resume=False):
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "b", SETTINGS, resume=False):
         raise KeyboardInterrupt
     assert is_run(tmp_path / "b")
 
 
-def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_resumed(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(RunError, match="holds no fine-tuning run"):
+    with pytest.raises(RunError, match="contains no fine-tuning run"):
         read_settings(target)
-    with opened_run(target, SETTINGS, resume=False):
+    with open_run(target, SETTINGS, resume=False):
         pass
     assert read_settings(target) == SETTINGS
     other = {**SETTINGS, "learning_rate": 1e-5, "base": "34cd"}
     with (
         pytest.raises(RunError) as caught,
-        opened_run(target, other, resume=True),
+        open_run(target, other, resume=True),
     ):
         pass
     assert "base is 34cd, it was 12ab; learning_rate is 1e-05, it was 0.0001" in str(caught.value)
     with (
         FileLock(target / ".lock"),
         pytest.raises(RunError, match="Another process"),
-        opened_run(target, SETTINGS, resume=True),
+        open_run(target, SETTINGS, resume=True),
     ):
         pass
     for text in ("{", '{"format": 2, "issun": "9", "settings": {}}'):
@@ -249,14 +249,14 @@ def refused(result: Result, *words: str) -> None:
 
 @pytest.fixture
 def stub_torch(tmp_path: Path) -> str:
-    """A PYTHONPATH on which the packages that fine-tuning asks for are found, but are empty."""
+    """A PYTHONPATH with empty packages under the names that fine-tuning needs."""
     for name in ("torch", "transformers", "accelerate"):
         (tmp_path / "stub" / name).mkdir(parents=True)
         (tmp_path / "stub" / name / "__init__.py").touch()
     return str(tmp_path / "stub")
 
 
-def test_command_line_refuses_before_any_work(
+def test_command_line_errors_before_any_work(
     tmp_path: Path, checkpoint: Callable[[str], Path], stub_torch: str
 ) -> None:
     base, data, target = checkpoint("head-8"), tmp_path / "a.jsonl", tmp_path / "run"
@@ -278,18 +278,20 @@ def test_command_line_refuses_before_any_work(
     refused(finetune(base, data, "--epochs", "0"), "epochs is 0")
     refused(finetune(base, data, "--max-length", "193"), "at most the model's context of 192")
     refused(finetune(base, data, "--optimizer", "sgd"), "optimizer is 'sgd'")
-    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
     assert not target.exists()
     target.mkdir()
-    refused(finetune(), "exists: choose another folder, or go on with a run in it with --resume")
-    refused(finetune(base, data, "--resume"), "holds no fine-tuning run")
+    refused(finetune(), "exists: choose another folder, or resume the run in it with --resume")
+    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
     refused(
         issun("finetune", base, "--data", data, "-o", base / "run", PYTHONPATH=stub_torch),
-        "is, holds or lies in the checkpoint",
+        "overlaps the checkpoint",
     )
 
 
-def test_missing_extra_is_one_line(tmp_path: Path, checkpoint: Callable[[str], Path]) -> None:
+def test_missing_extra_is_reported_in_one_line(
+    tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
     # None in sys.modules hides a package, whether it is installed or not.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nfor name in ('torch', 'transformers'):\n    sys.modules[name] = None\n"
@@ -301,7 +303,7 @@ def test_missing_extra_is_one_line(tmp_path: Path, checkpoint: Callable[[str], P
     refused(result, "pip install 'issun[train]'")
 
 
-def test_table_and_samples_are_what_an_evaluation_is_known_by(tmp_path: Path, spiece: Path) -> None:
+def test_evaluation_settings_are_table_and_samples(tmp_path: Path, spiece: Path) -> None:
     write_scripted(tmp_path / "checkpoint", spiece, "富士山です。")
     export(tmp_path / "checkpoint", tmp_path / "bundle")
     tables = [tmp_path / "a.toml", tmp_path / "b.toml"]
@@ -321,7 +323,7 @@ def test_table_and_samples_are_what_an_evaluation_is_known_by(tmp_path: Path, sp
         Accuracy(None, 0)
 
 
-def test_command_to_resume_shows_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_to_resume_does_not_show_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["issun", "finetune", "a b", "--token", "hf_x", "--resume", "--token=hf_y", "-o", "d"]
     monkeypatch.setattr("sys.argv", given)
     assert _resuming_command() == "issun finetune 'a b' -o d --resume"

@@ -1,4 +1,4 @@
-"""Data files as people have them: read as the records that they mean, or named with the fault."""
+"""Data files in common formats: read as records, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def dumped(value: Any, **options: Any) -> str:
 
 
 def fault_of(path: Path) -> tuple[int, str]:
-    """The line and the reason of the only fault."""
+    """Line and reason of the only fault."""
     with pytest.raises(DataError) as caught:
         read_records(path)
     assert "\n" not in str(caught.value)
@@ -67,16 +67,14 @@ def fault_of(path: Path) -> tuple[int, str]:
     ],
 )
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a"])
-def test_json_however_it_is_laid_out(
-    content: str, lines: list[int], name: str, tmp_path: Path
-) -> None:
+def test_json_in_any_layout(content: str, lines: list[int], name: str, tmp_path: Path) -> None:
     for raw in (content.encode(), BOM + content.encode(), content.replace("\n", "\r\n").encode()):
         found = read_records(written(tmp_path / name, raw))
         assert [record.text for record in found] == [SKY_RECORD, RAIN_RECORD]
         assert [record.line for record in found] == lines
 
 
-def test_json_lines_joined_with_a_mark_between_them(tmp_path: Path) -> None:
+def test_concatenated_json_lines_with_byte_order_marks(tmp_path: Path) -> None:
     part = BOM + dumped(SKY).encode() + b"\n"
     assert texts_of(written(tmp_path / "a.jsonl", part * 3)) == [SKY_RECORD] * 3
     pretty = BOM + dumped(SKY, indent=1).encode() + b"\n"
@@ -105,7 +103,7 @@ CONVERSATIONS: dict[str, Any] = {
         ],
         "tools": [],
     },
-    "a system text beside it": {
+    "a role in another field": {
         "system": "猫だ。",
         "conversations": [
             {"from": "user", "value": "やあ"},
@@ -131,7 +129,7 @@ CAT = [
 
 
 @pytest.mark.parametrize("kind", CONVERSATIONS)
-def test_a_conversation_is_a_record_for_each_answer(kind: str, tmp_path: Path) -> None:
+def test_a_conversation_gives_a_record_for_each_answer(kind: str, tmp_path: Path) -> None:
     value = CONVERSATIONS[kind]
     for content in (dumped(value), dumped([value], indent=1), dumped({"data": [value]})):
         assert texts_of(written(tmp_path / "a.json", content)) == CAT
@@ -144,13 +142,13 @@ def test_a_list_of_messages_is_a_conversation(tmp_path: Path) -> None:
     assert texts_of(written(tmp_path / "a.json", dumped([messages]))) == CAT
 
 
-def test_an_answer_of_no_weight_is_not_learnt(tmp_path: Path) -> None:
+def test_answers_of_weight_0_are_skipped(tmp_path: Path) -> None:
     value = json.loads(dumped(CONVERSATIONS["OpenAI"]))
     value["messages"][2]["weight"] = 0
     assert texts_of(written(tmp_path / "a.jsonl", dumped(value))) == CAT[1:]
     value["messages"][4]["weight"] = 0
     path = written(tmp_path / "a.jsonl", dumped(value))
-    assert fault_of(path) == (1, "`messages` holds no answer to learn")
+    assert fault_of(path) == (1, "`messages` has no answer to train on")
 
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -159,15 +157,15 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ([USER], "`messages` ends with the user's message: there is no answer to it"),
-        ([USER, ANSWER, USER], "`messages` ends with the user's message"),
-        ([ANSWER], "`messages[0]` is of the assistant, where one of the user must stand"),
-        ([USER, USER], "`messages[1]` is of the user, where one of the assistant must stand"),
+        ([USER], "`messages` ends with a user message without an answer"),
+        ([USER, ANSWER, USER], "`messages` ends with a user message"),
+        ([ANSWER], "`messages[0]` is from the assistant, expected the user"),
+        ([USER, USER], "`messages[1]` is from the user, expected the assistant"),
         (
             [{"role": "system", "content": "a"}] * 2 + [USER, ANSWER],
-            "`messages[1]` is of the system, where one of the user must stand",
+            "`messages[1]` is from the system, expected the user",
         ),
-        ([], "`messages` holds no answer to learn"),
+        ([], "`messages` has no answer to train on"),
         ([USER, "b"], "`messages[1]` is not an object"),
         ([USER, {"role": "tool", "content": "7"}], "`messages[1].role` is 'tool'"),
         ([USER, {"role": 7, "content": "7"}], "`messages[1].role` is 7"),
@@ -175,18 +173,18 @@ USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content"
         ([USER, {"role": "assistant", "content": None}], "has no `value` or `content`"),
         (
             [USER, {"role": "assistant", "content": "", "tool_calls": [{}]}],
-            "`messages[1].tool_calls` cannot be learnt from",
+            "`messages[1].tool_calls` is not supported",
         ),
         (
             [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER],
-            "`messages[0].content[0]` is no part with text",
+            "`messages[0].content[0]` is not a text part",
         ),
         ([USER, ANSWER | {"weight": 0.5}], "`messages[1].weight` is 0.5, it must be 0 or 1"),
         ([USER, ANSWER | {"content": " "}], "`answer` is empty"),
-        ("a", "`messages` is no list"),
+        ("a", "`messages` is not a list"),
     ],
 )
-def test_conversations_that_cannot_be_learnt(value: Any, reason: str, tmp_path: Path) -> None:
+def test_invalid_conversations(value: Any, reason: str, tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", dumped(SKY) + "\n" + dumped({"messages": value}))
     line, found = fault_of(path)
     assert line == 2
@@ -194,7 +192,7 @@ def test_conversations_that_cannot_be_learnt(value: Any, reason: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", [*ALIASES, "Input", "INSTRUCTION", "Ｏｕｔｐｕｔ", " output "])
-def test_fields_by_other_names(name: str, tmp_path: Path) -> None:
+def test_other_names_of_fields(name: str, tmp_path: Path) -> None:
     field = ALIASES.get(name) or unicodedata.normalize("NFKC", name).strip().lower()
     records = {
         "instruction": ({**RAIN}, RAIN_RECORD),
@@ -223,24 +221,24 @@ def test_pairs_of_a_question_and_an_answer(names: tuple[str, str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ({**SKY, "inptu": "a"}, "`inptu` is no field: is it meant as `input`?"),
-        ({**SKY, "Contexts": "a"}, "`Contexts` is no field: is it meant as `context`?"),
-        ({"instruction": "a", "ouput": "b"}, "`ouput` is no field: is it meant as `output`?"),
+        ({**SKY, "inptu": "a"}, "`inptu` is unknown: did you mean `input`?"),
+        ({**SKY, "Contexts": "a"}, "`Contexts` is unknown: did you mean `context`?"),
+        ({"instruction": "a", "ouput": "b"}, "`ouput` is unknown: did you mean `output`?"),
         ({**SKY, "prompt": "a"}, "`instruction` and `prompt` are both the field `instruction`"),
         ({**RAIN, "入力": "a"}, "`input` and `入力` are both the field `input`"),
-        ({**SKY, "tools": [{"name": "f"}]}, "`tools` cannot be learnt from"),
-        ({**SKY, "images": ["a.png"]}, "`images` cannot be learnt from"),
-        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "`chosen` cannot be learnt from"),
-        ({**SKY, "system": "a"}, "mixes the fields of an instruction and of a chat"),
-        ({**SKY, "messages": []}, "mixes the fields of a conversation and of another record"),
-        ({"text": "a"}, "`instruction` is missing beside `text`"),
+        ({**SKY, "tools": [{"name": "f"}]}, "`tools` is not supported"),
+        ({**SKY, "images": ["a.png"]}, "`images` is not supported"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "`chosen` is not supported"),
+        ({**SKY, "system": "a"}, "mixes fields of an instruction and a chat"),
+        ({**SKY, "messages": []}, "mixes fields of a conversation and another kind of record"),
+        ({"text": "a"}, "`instruction` is missing, there is only `text`"),
     ],
 )
-def test_fields_that_are_none(value: dict[str, Any], reason: str, tmp_path: Path) -> None:
+def test_unknown_and_unsupported_fields(value: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert reason in fault_of(written(tmp_path / "a.jsonl", dumped(value)))[1]
 
 
-def test_fields_that_say_nothing_are_left_out_with_a_notice(tmp_path: Path) -> None:
+def test_unused_fields_are_reported(tmp_path: Path) -> None:
     told: list[str] = []
     values = [
         {**SKY, "id": 1, "source": "x", "input": None, "Input": ""},
@@ -250,7 +248,7 @@ def test_fields_that_say_nothing_are_left_out_with_a_notice(tmp_path: Path) -> N
     path = written(tmp_path / "a.jsonl", "\n".join(map(dumped, values)))
     read_records(path, notify=lambda template, **values: told.append(template.format(**values)))
     assert told == [
-        f"{path}: left out are the fields `id` (2), `messages[].name` (1), `source` (1), "
+        f"{path}: ignored the fields `id` (2), `messages[].name` (1), `source` (1), "
         "`tools` (1), `weight` (1)."
     ]
 
@@ -266,9 +264,9 @@ def test_fields_that_say_nothing_are_left_out_with_a_notice(tmp_path: Path) -> N
         ('{\n"messages": [{"role": "user", "content": "a", "content": "b"}]}', 1, "`content`"),
     ],
 )
-def test_keys_that_stand_twice(content: str, line: int, names: str, tmp_path: Path) -> None:
+def test_duplicate_keys(content: str, line: int, names: str, tmp_path: Path) -> None:
     found = fault_of(written(tmp_path / "a.json", content))
-    assert found == (line, f"{names} stands twice")
+    assert found == (line, f"duplicate key {names}")
 
 
 def table(delimiter: str, rows: list[list[str]]) -> str:
@@ -278,7 +276,7 @@ def table(delimiter: str, rows: list[list[str]]) -> str:
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t"), ("a.CSV", ";")])
-def test_tables_as_text(name: str, delimiter: str, tmp_path: Path) -> None:
+def test_csv_and_tsv(name: str, delimiter: str, tmp_path: Path) -> None:
     rows = [["", "instruction", "input", "output"], ["0", "訳して", "雨\n雪", "Rain\nSnow"]]
     content = table(delimiter, [*rows, ["1", "空は?", "", "青い。"]])
     for raw in (content.encode(), BOM + content.encode(), content.rstrip().encode()):
@@ -291,22 +289,22 @@ def test_conversations_in_a_table(tmp_path: Path) -> None:
     messages = dumped(CONVERSATIONS["OpenAI"]["messages"])
     content = table(",", [["messages", "id"], [messages, "1"], ["[", "2"]])
     path = written(tmp_path / "a.csv", content)
-    assert fault_of(path) == (3, "`messages` is no JSON")
+    assert fault_of(path) == (3, "`messages` is not JSON")
     assert texts_of(written(path, "".join(content.splitlines(keepends=True)[:2]))) == CAT
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("instruction,output\na,b,c\n", "3 cells, where the header has 2"),
-        ("instruction,output\na\n", "1 cells, where the header has 2"),
-        ('instruction,output\na,"b\n', "no row of a table: unexpected end of data"),
+        ("instruction,output\na,b,c\n", "3 cells, but the header has 2"),
+        ("instruction,output\na\n", "1 cells, but the header has 2"),
+        ('instruction,output\na,"b\n', "not a table row: unexpected end of data"),
         ("instruction,output\na,\n", "`output` is empty"),
-        ("instruction,answer,message\na,b,c\n", "mixes the fields"),
-        ("a,b\nc,d\n", "`instruction` is missing beside `a`, `b`"),
+        ("instruction,answer,message\na,b,c\n", "mixes fields"),
+        ("a,b\nc,d\n", "`instruction` is missing, there is only `a`, `b`"),
     ],
 )
-def test_rows_that_are_none(content: str, reason: str, tmp_path: Path) -> None:
+def test_invalid_rows(content: str, reason: str, tmp_path: Path) -> None:
     line, found = fault_of(written(tmp_path / "a.csv", content))
     assert line == 2
     assert reason in found
@@ -315,7 +313,7 @@ def test_rows_that_are_none(content: str, reason: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "reason"),
     [
-        ("a.csv", b"output,output\na,b\n", "has the column 'output' twice"),
+        ("a.csv", b"output,output\na,b\n", "has two columns named 'output'"),
         ("a.csv", "instruction,output\n空は?,青い。\n".encode("cp932"), "it is cp932, not UTF-8"),
         ("a.jsonl", dumped(SKY).encode("cp932"), "`iconv -f cp932 -t utf-8` converts it"),
         ("a.json", dumped([SKY]).encode("euc-jp"), "it is euc-jp, not UTF-8"),
@@ -323,11 +321,11 @@ def test_rows_that_are_none(content: str, reason: str, tmp_path: Path) -> None:
         ("a.jsonl.gz", b"\x1f\x8b\x08rest", "is compressed with gzip: give JSON, JSON Lines, CSV"),
         ("a.xlsx", b"PK\x03\x04rest", "is a ZIP archive or an Excel workbook"),
         ("a.arrow", b"ARROW1\0\0rest", "is an Arrow file"),
-        ("a.csv", b"instruction,output\n", "holds no record"),
-        ("a.json", b'{"data": []}', "holds no record"),
+        ("a.csv", b"instruction,output\n", "contains no record"),
+        ("a.json", b'{"data": []}', "contains no record"),
     ],
 )
-def test_files_that_are_named(name: str, raw: bytes, reason: str, tmp_path: Path) -> None:
+def test_unsupported_files(name: str, raw: bytes, reason: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_records(written(tmp_path / name, raw))
     assert reason in str(caught.value)
@@ -352,7 +350,7 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(values), path, row_group_size=1)
     assert texts_of(path) == CAT * 2
     parquet.write_table(pa.Table.from_pylist([RAIN, {**RAIN, "output": None}]), path)
-    assert fault_of(path) == (2, "`output` is no text")
+    assert fault_of(path) == (2, "`output` is not text")
     for damaged in (b"PAR1", path.read_bytes()[:-30]):
         with pytest.raises(DataError, match="cannot be read: "):
             read_records(written(tmp_path / "b.parquet", damaged))
@@ -360,7 +358,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("token", ["</s>", "[SEP]", "<unk>", "<S>", "[PAD]"])
 @pytest.mark.parametrize("lower", [False, True])
-def test_text_that_spells_a_special_token_is_text(
+def test_spelled_special_tokens_are_text(
     token: str, lower: bool, spiece: Path, tmp_path: Path
 ) -> None:
     tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS), do_lower_case=lower)
@@ -389,7 +387,7 @@ def test_text_that_spells_a_special_token_is_text(
     assert not (tmp_path / "out.txt").exists()
 
 
-def test_a_line_of_text_keeps_its_special_tokens(spiece: Path, tmp_path: Path) -> None:
+def test_special_tokens_in_a_text_file_are_tokens(spiece: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
     line = "<s>山[SEP]は</s>"
     (record,) = read_records(written(tmp_path / "a.txt", line))

@@ -1,4 +1,4 @@
-"""Records against the published format, written out by hand, and all a file can get wrong."""
+"""Records compared with the published format, and faults of data files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def faults_of(path: Path) -> dict[int, str]:
     return dict(faults.items)
 
 
-def test_records_are_those_of_the_published_format() -> None:
+def test_records_equal_the_published_format() -> None:
     assert instruction_record(SKY["instruction"], None, SKY["output"]) == PLAIN
     assert instruction_record(SKY["instruction"], "", SKY["output"]) == PLAIN
     assert instruction_record(RAIN["instruction"], RAIN["input"], RAIN["output"]) == WITH_INPUT
@@ -82,13 +82,13 @@ def test_records_are_those_of_the_published_format() -> None:
     assert chat_record(role, [Turn("やあ", "にゃあ")], "名前は?", "ない") == CHAT
 
 
-def test_one_text_as_the_role_is_wrapped_as_a_conversation_does_it() -> None:
+def test_a_role_as_text_is_wrapped_as_in_a_conversation() -> None:
     lines = system_lines(ALPACA, "猫になる。")
     assert chat_record("猫になる。", [], "やあ", "にゃ") == chat_record(lines, [], "やあ", "にゃ")
     assert chat_record(" ", [], "やあ", "にゃ") == chat_record([], [], "やあ", "にゃ")
 
 
-# Any text, lone surrogates too, but nothing that spells a special token.
+# Any text, including lone surrogates, that does not spell a special token.
 def is_plain(text: str) -> bool:
     return not any(token.lower() in text.lower() for token in SPECIAL_TOKENS)
 
@@ -98,7 +98,7 @@ filled = texts.filter(lambda text: text.strip())
 
 
 @given(filled, texts, filled)
-def test_prompt_of_an_instruction_record_has_the_ids_of_the_prompt(
+def test_an_instruction_record_starts_with_the_ids_of_its_prompt(
     tokenizer: Tokenizer, instruction: str, text: str, output: str
 ) -> None:
     record = instruction_record(instruction, text, output)
@@ -112,7 +112,7 @@ def test_prompt_of_an_instruction_record_has_the_ids_of_the_prompt(
     filled,
     filled,
 )
-def test_prompt_of_a_chat_record_has_the_ids_of_the_chat(
+def test_a_chat_record_starts_with_the_ids_of_its_prompt(
     tokenizer: Tokenizer, role: list[str], turns: list[Turn], message: str, answer: str
 ) -> None:
     record = chat_record(role, turns, message, answer)
@@ -122,7 +122,7 @@ def test_prompt_of_a_chat_record_has_the_ids_of_the_chat(
 
 
 def assert_record(tokenizer: Tokenizer, record: str, prompt: list[int], answer: str) -> None:
-    record.encode()  # it can be written
+    record.encode()  # it can be encoded
     assert "\n" not in record
     assert "\r" not in record
     head, mark, tail = record.rpartition(r"[SEP]\n応答:\n")
@@ -138,12 +138,12 @@ def assert_record(tokenizer: Tokenizer, record: str, prompt: list[int], answer: 
 
 
 @pytest.mark.parametrize("token", ["</s>", "[SEP]", "<unk>", "<S>", "[sep]"])
-def test_text_that_spells_a_special_token_is_no_record(token: str) -> None:
+def test_text_that_spells_a_special_token_is_refused(token: str) -> None:
     text = f"a{token}b"
     for arguments in ((text, None, "b"), ("a", text, "b"), ("a", None, text)):
         with pytest.raises(RecordError) as caught:
             instruction_record(*arguments)
-        assert f"holds the token {token}" in str(caught.value)
+        assert f"text contains {token}" in str(caught.value)
     chats: list[tuple[list[str], list[Turn], str, str]] = [
         ([text], [], "a", "b"),
         ([], [Turn(text, "")], "a", "b"),
@@ -152,12 +152,12 @@ def test_text_that_spells_a_special_token_is_no_record(token: str) -> None:
         ([], [], "a", text),
     ]
     for chat in chats:
-        with pytest.raises(RecordError, match="holds the token"):
+        with pytest.raises(RecordError, match="would become a special token"):
             chat_record(*chat)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\n\t　"])
-def test_nothing_asked_or_answered_is_no_record(empty: str) -> None:
+def test_empty_messages_and_answers_are_refused(empty: str) -> None:
     for ask, answer in ((empty, "b"), ("a", empty)):
         with pytest.raises(RecordError, match="is empty"):
             instruction_record(ask, None, answer)
@@ -181,7 +181,7 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
             assert [record.text for record in read_records(path)] == expected
 
 
-def test_lines_are_those_on_which_records_begin(tmp_path: Path) -> None:
+def test_line_numbers_are_those_on_which_records_start(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", "", SKY, "", "  ", RAIN)
     assert read_records(path) == [Record(2, PLAIN), Record(5, WITH_INPUT)]
     path.write_text(
@@ -195,31 +195,34 @@ def test_lines_are_those_on_which_records_begin(tmp_path: Path) -> None:
 BAD: dict[str, tuple[Any, str]] = {
     "no JSON": ("{no", "not JSON"),
     "a cut line": ('{"instruction": "a", "output": "b', "not JSON"),
-    "too deep": ("[" * 100_000, "not JSON that can be read"),
-    "too long a number": ('{"instruction": ' + "1" * 5000 + "}", "not JSON that can be read"),
+    "too deep": ("[" * 100_000, "not readable as JSON"),
+    "too long a number": ('{"instruction": ' + "1" * 5000 + "}", "not readable as JSON"),
     "a number": ("7", "not an object"),
     "a list": (["a"], "not an object"),
     "nothing known": ({"text": "a"}, "`instruction` is missing"),
     "no output": ({"instruction": "a"}, "`output` is missing"),
     "no answer": ({"message": "a"}, "`answer` is missing"),
     "no message": ({"role": [], "answer": "a"}, "`message` is missing"),
-    "output is null": ({"instruction": "a", "output": None}, "`output` is no text"),
-    "input is a list": ({"instruction": "a", "input": [], "output": "b"}, "`input` is no text"),
+    "output is null": ({"instruction": "a", "output": None}, "`output` is not text"),
+    "input is a list": ({"instruction": "a", "input": [], "output": "b"}, "`input` is not text"),
     "empty instruction": ({"instruction": " ", "output": "b"}, "`instruction` is empty"),
     "empty output": ({"instruction": "a", "output": ""}, "`output` is empty"),
-    "both kinds": ({**SKY, "answer": "b"}, "mixes the fields of an instruction and of a chat"),
+    "both kinds": ({**SKY, "answer": "b"}, "mixes fields of an instruction and a chat"),
     "role is a number": ({**CAT, "role": 1}, "`role` is neither"),
-    "history is a text": ({**CAT, "history": "a"}, "`history` is no list"),
-    "history of triples": ({**CAT, "history": [["a", "b", "c"]]}, "`history` is no list of"),
+    "history is a text": ({**CAT, "history": "a"}, "`history` is not a list"),
+    "history of triples": ({**CAT, "history": [["a", "b", "c"]]}, "`history` is neither a list of"),
     "history of three lines": (
         {**CAT, "history": ["User:a", "Assistant:b", "User:c"]},
-        "User:… and Assistant:… in turn",
+        "do not alternate between User:… and Assistant:…",
     ),
-    "history without names": ({**CAT, "history": ["a", "b"]}, "User:… and Assistant:… in turn"),
+    "history without names": (
+        {**CAT, "history": ["a", "b"]},
+        "do not alternate between User:… and Assistant:…",
+    ),
 }
 
 
-def test_all_that_is_bad_is_listed_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     lines = [value for value, _ in BAD.values()]
     found = faults_of(write_lines(tmp_path / "a.jsonl", SKY, *lines, RAIN))
     assert list(found) == list(range(2, len(BAD) + 2))
@@ -238,13 +241,13 @@ def test_all_that_is_bad_is_listed_at_once(tmp_path: Path) -> None:
         ('[\n{"instruction": "a",\n "output" "b"}]', 3, "not JSON: Expecting ':' delimiter"),
         (f"[\n{json.dumps(SKY)}\n{json.dumps(SKY)}]", 3, "a comma or ] is missing"),
         (f"[\n{json.dumps(SKY)}", 2, "a comma or ] is missing"),
-        (f"[{json.dumps(SKY)}]\n[]", 2, "text behind the list"),
-        ("[]\n7", 2, "text behind the list"),
+        (f"[{json.dumps(SKY)}]\n[]", 2, "text after the list"),
+        ("[]\n7", 2, "text after the list"),
         (f"[{json.dumps(SKY)},]", 1, "not JSON"),
         ("[", 1, "not JSON"),
     ],
 )
-def test_json_list_that_is_none(tmp_path: Path, text: str, line: int, reason: str) -> None:
+def test_invalid_json_lists(tmp_path: Path, text: str, line: int, reason: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
     found = faults_of(path)
@@ -252,7 +255,7 @@ def test_json_list_that_is_none(tmp_path: Path, text: str, line: int, reason: st
     assert reason in found[line]
 
 
-def test_invalid_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+def test_invalid_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     good = json.dumps(SKY).encode()
     path.write_bytes(good + b"\n\xff\n" + good + b"\nab\x80\n")
@@ -264,12 +267,12 @@ def test_invalid_utf8_is_named_with_its_line(tmp_path: Path) -> None:
     assert faults_of(path) == {3: "not UTF-8"}
 
 
-def test_records_as_text_are_checked(tmp_path: Path) -> None:
+def test_text_records_are_checked(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.txt", PLAIN, "a</s>", PLAIN[:-4], PLAIN * 2, "", WITH_INPUT)
     found = faults_of(path)
     assert list(found) == [2, 3, 4]
-    assert found[2] == found[3] == "does not begin with <s> and end with </s>"
-    assert found[4] == "holds <s> more than once"
+    assert found[2] == found[3] == "does not start with <s> and end with </s>"
+    assert found[4] == "contains <s> more than once"
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.txt"])
@@ -282,11 +285,11 @@ def test_files_without_a_record(tmp_path: Path, name: str) -> None:
         with pytest.raises(DataError, match=r"a\.\w+ is empty\.$"):
             read_records(path)
     path.write_bytes(b" \n\n" if name != "a.json" else b" [ \n] \n")
-    with pytest.raises(DataError, match="holds no record"):
+    with pytest.raises(DataError, match="contains no record"):
         read_records(path)
 
 
-def test_like_faults_stand_together() -> None:
+def test_equal_faults_are_grouped() -> None:
     faults = Faults(((1, "a"), (2, "a"), (3, "b"), (4, "a"), (6, "a")))
     assert str(faults) == "lines 1-2, 4, 6: a; line 3: b"
     assert line_numbers([3]) == "line 3"
@@ -303,7 +306,7 @@ def run_module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_conversion_by_itself(tmp_path: Path) -> None:
+def test_conversion(tmp_path: Path) -> None:
     source, target = write(tmp_path / "a.json", [SKY, CAT]), tmp_path / "out.txt"
     done = run_module(source, target)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{target}: 2 records\n")
@@ -318,7 +321,7 @@ def test_conversion_by_itself(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "b.jsonl", "out.txt"}
 
 
-def test_conversion_that_cannot_be_written(tmp_path: Path) -> None:
+def test_conversion_to_an_invalid_target(tmp_path: Path) -> None:
     source = write(tmp_path / "a.json", [SKY])
     with pytest.raises(DataError, match="cannot be written"):
         convert(source, tmp_path / "no" / "out.txt")

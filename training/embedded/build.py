@@ -1,7 +1,8 @@
-"""Makes the embedded model: corpus, tokenizer, training, checkpoint, bundle, evaluation.
+"""Builds the embedded model: corpus, tokenizer, training, checkpoint, bundle, evaluation.
 
-`python -m issun.training.embedded.build DIR` repeats all of it on 2 CPU cores. DIR gets
-the checkpoint `issun-embedded`, `bundle` (int8) and `evaluation.json`; `--install` puts the bundle into the package.
+Run `python -m issun.training.embedded.build DIR` to repeat all of it on 2 CPU cores. DIR receives
+the checkpoint `issun-embedded`, `bundle` (int8) and `evaluation.json`; `--install` copies the
+bundle into the package.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
 from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
 
 PACKAGED = Path(__file__).parents[2] / "runtime" / "embedded"
-NAME = "issun-embedded"  # of the checkpoint, and so of the source in the manifest
+NAME = "issun-embedded"  # of the checkpoint, and therefore of the source in the manifest
 _VOCABULARY_SEED, _VOCABULARY_RECORDS = 7, 40_000
 _PRECISIONS: tuple[Kind, ...] = ("float32", "int8", "int4")
 
 
 def build(folder: Path, options: PretrainOptions) -> None:
-    """Make the model in `folder`, or go on with it there; says on stderr how far it is."""
+    """Build the model in `folder`, or resume a build there; prints progress to stderr."""
     started = time.perf_counter()
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         print(f"[{time.perf_counter() - started:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     checkpoint = folder / NAME
@@ -42,12 +43,12 @@ def build(folder: Path, options: PretrainOptions) -> None:
     if not vocabulary.exists():
         sample = islice(corpus(_VOCABULARY_SEED), _VOCABULARY_RECORDS)
         train_vocabulary(map(record, sample), vocabulary)
-        say("tokenizer trained")
+        report("tokenizer trained")
     model = pretrain(
         vocabulary,
         options,
         folder / "state.pt",
-        lambda step, loss: say(f"step {step:,} of {options.total_steps:,}: loss {loss:.4f}"),
+        lambda step, loss: report(f"step {step:,} of {options.total_steps:,}: loss {loss:.4f}"),
     )
     model.save_pretrained(checkpoint, safe_serialization=True)
     roles = dict(zip(("cls", "unk", "bos", "eos", "pad", "sep", "mask"), SPECIAL, strict=True))
@@ -55,30 +56,30 @@ def build(folder: Path, options: PretrainOptions) -> None:
         json.dumps({f"{role}_token": token for role, token in roles.items()}, indent=2) + "\n"
     )
     (folder / "recipe.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
-    say(f"checkpoint of {model.num_parameters():,} parameters")
+    report(f"checkpoint with {model.num_parameters():,} parameters")
     bundles = [
         folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
         for precision in _PRECISIONS
     ]
     for precision, bundle in zip(_PRECISIONS, bundles, strict=True):
         export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))
-    say("exported")
-    # In a process of its own: torch's threads, which do not sleep, would stand in its way.
+    report("exported")
+    # In a separate process: torch's busy-waiting threads would slow it down.
     command = [sys.executable, "-P", "-m", "issun.training.embedded.evaluation", *map(str, bundles)]
     command += ["--json", str(folder / "evaluation.json")]
     subprocess.run(command, check=True)
-    say("evaluated")
+    report("evaluated")
 
 
 def install(bundle: Path) -> None:
-    """Put `bundle` in the place of the packaged one."""
+    """Replace the packaged bundle with `bundle`."""
     if PACKAGED.exists():
         shutil.rmtree(PACKAGED)
     shutil.copytree(bundle, PACKAGED)
 
 
 def main() -> None:
-    """Read the command line and build."""
+    """Build with the options of the command line."""
     defaults = PretrainOptions()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path)
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--install", action="store_true")
     args = parser.parse_args()
-    # Threads that sleep between small operations cost four times the time; read at torch's import.
+    # Passive waiting between small operations is four times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")
     options = PretrainOptions(steps=args.steps, chat_steps=args.chat_steps, seed=args.seed)
     build(args.folder, options)

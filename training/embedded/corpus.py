@@ -1,4 +1,4 @@
-"""The corpus: records with one question, and conversations in a role with history."""
+"""Generates the corpus: single questions, and conversations with a role and a history."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from random import Random
 
 from issun.runtime.prompt import Turn
 from issun.training.embedded import questions
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.reading import arithmetic, reading
 from issun.training.embedded.styles import NO_ROLE, Role, Split, draw_role
 
-Kind = Callable[[Random, Split], Ask]
+Kind = Callable[[Random, Split], QAPair]
 
-# What single questions are about, and how often.
+# Kinds of single questions, with their weights.
 KINDS: dict[Kind, int] = {
     questions.capital: 12,
     questions.capital_of: 3,
@@ -72,15 +72,15 @@ _NUMBER = (
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A role, past turns, and the last question with its answer as it is to be said."""
+    """A role, past turns, and the last question with its answer in the role's style."""
 
     role: Role
     turns: tuple[Turn, ...]
-    ask: Ask
+    ask: QAPair
     answer: str
 
 
-def single(rng: Random, split: Split) -> Ask:
+def single(rng: Random, split: Split) -> QAPair:
     """One question without history, in one of the two instruction formats."""
     if rng.random() < 0.36:
         return reading(rng, split, inline=rng.random() < 0.2)
@@ -91,12 +91,15 @@ def single(rng: Random, split: Split) -> Ask:
 
 
 def draw_kind(rng: Random) -> Kind:
-    """One of the kinds of questions, as often as it is to occur."""
+    """A random kind of question, by weight."""
     return rng.choices(_KINDS, _WEIGHTS)[0]
 
 
 def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue:
-    """A conversation whose past is worded as in training; `last` is what is asked at its end."""
+    """A conversation; earlier turns use training wordings, `last` is the kind of the last question.
+
+    `split` applies to the last question and the role.
+    """
     role = draw_role(rng, split) if rng.random() < 0.8 else NO_ROLE
     drill = draw_drill(rng) if split == "train" else None
     length = rng.choices((1, 2, 3, 4, 6, 8, 11, 14), (3, 4, 4, 4, 4, 4, 2, 1))[0]
@@ -114,7 +117,7 @@ def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue
             ask = drill(rng, side)
         else:
             ask = _turn(rng, side, role, messages)
-        answer = role.style.say(ask.answer)
+        answer = role.style.render(ask.answer)
         if final:
             return Dialogue(role, tuple(turns), ask, answer)
         if ask.counts:
@@ -123,22 +126,22 @@ def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue
 
 
 def draw_drill(rng: Random) -> Kind | None:
-    """What a conversation is all about: mostly nothing in particular, or what takes practice."""
+    """The kind of question that a conversation repeats; usually None, else one that is hard."""
     kind = rng.random()
     if kind < 0.14:
         return arithmetic
     return inline if kind < 0.34 else None
 
 
-def inline(rng: Random, split: Split) -> Ask:
+def inline(rng: Random, split: Split) -> QAPair:
     """A text and a question about it in one message."""
     return reading(rng, split, inline=True)
 
 
-def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
+def _turn(rng: Random, split: Split, role: Role, earlier: list[str]) -> QAPair:
     kind = rng.random()
     if kind < 0.30:
-        return about_conversation(rng, split, asked)
+        return about_conversation(rng, split, earlier)
     if kind < 0.33:
         return questions.name(rng, split, role.name)
     if kind < 0.46:
@@ -146,22 +149,22 @@ def _turn(rng: Random, split: Split, role: Role, asked: list[str]) -> Ask:
     return draw_kind(rng)(rng, split)
 
 
-def about_conversation(rng: Random, split: Split, asked: list[str]) -> Ask:
-    """The first question, the last one, or the number of this one, given those `asked` so far."""
+def about_conversation(rng: Random, split: Split, earlier: list[str]) -> QAPair:
+    """A question about the first question, the previous one, or the number of questions so far."""
     forms = rng.choice((_FIRST, _FIRST, _LAST, _NUMBER, _NUMBER, _NUMBER))
     message = rng.choice(forms[-2:] if split == "held_out" else forms[:-2])
     if forms is _NUMBER:
-        number = len(asked) + 1
-        return Ask("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
-    if not asked:
-        return Ask("conversation", message, "これが最初の質問{です}", ("これが最初の質問",))
-    topic, question = ("最初", asked[0]) if forms is _FIRST else ("前", asked[-1])
+        number = len(earlier) + 1
+        return QAPair("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
+    if not earlier:
+        return QAPair("conversation", message, "これが最初の質問{です}", ("これが最初の質問",))
+    topic, question = ("最初", earlier[0]) if forms is _FIRST else ("前", earlier[-1])
     answer = f"{topic}の質問は「{question}」{{です}}"
-    return Ask("conversation", message, answer, (f"「{question}」",))
+    return QAPair("conversation", message, answer, (f"「{question}」",))
 
 
-def corpus(seed: int, split: Split = "train", *, chats: float = 0.5) -> Iterator[Ask | Dialogue]:
-    """Endless records: single questions, and a share of conversations."""
-    rng = Random(seed)  # noqa: S311 - a corpus that can be made again
+def corpus(seed: int, split: Split = "train", *, chats: float = 0.5) -> Iterator[QAPair | Dialogue]:
+    """Generate records endlessly; `chats` is the share of conversations, the rest are questions."""
+    rng = Random(seed)  # noqa: S311 - reproducible
     while True:
         yield single(rng, split) if rng.random() < 1 - chats else dialogue(rng, split)

@@ -1,7 +1,7 @@
-"""How well a bundle does on the questions kept for evaluation, and on the published two.
+"""Evaluates a bundle on the held-out questions and on the two published questions.
 
-`python -m issun.training.embedded.evaluation [BUNDLE ...]` prints it for any bundle. Of several
-bundles the first is what the others are compared with.
+Run `python -m issun.training.embedded.evaluation [BUNDLE ...]` to print the rates of bundles. With
+several bundles, the others are compared with the first.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from issun.runtime import Model
 from issun.training.embedded.held_out import chat_table, short_table
 from issun.training.embedded.styles import Split
 
-SEED = 20_261_124  # of the questions; any other makes others
-SHORT, CHAT = 60, 200  # questions of each kind that is made anew, and conversations
-_FALL = 0.02  # of a rate: what is not worth a line
+SEED = 20_261_124  # of the questions
+SHORT, CHAT = 60, 200  # questions of each generated kind, and conversations
+_DROP = 0.02  # smaller drops of a rate are not listed
 
 
 def evaluate_bundle(
@@ -31,18 +31,19 @@ def evaluate_bundle(
     short: int = SHORT,
     chat: int = CHAT,
 ) -> dict[str, Any]:
-    """Rates by category: held out (greedy), of trained wordings (greedy), and the published two.
+    """Rates by category on held-out questions, trained wordings, and the published questions.
 
-    The published questions are asked `samples` times at temperature 0.7, in both formats.
+    The first two are answered greedily; the published questions `samples` times at temperature 0.7,
+    in both formats.
     """
     with Model.load(bundle) as model:
 
         def greedy(split: Split) -> dict[str, Any]:
-            asked = short_table(seed, each=short, split=split)
-            talks = chat_table(seed, each=chat, split=split)
+            questions = short_table(seed, each=short, split=split)
+            chats = chat_table(seed, each=chat, split=split)
             return {
-                "short": _rates(evaluate(model, asked, formats=("short",), temperature=0)),
-                "chat": _rates(evaluate(model, talks, formats=("chat",), temperature=0)),
+                "short": _rates(evaluate(model, questions, formats=("short",), temperature=0)),
+                "chat": _rates(evaluate(model, chats, formats=("chat",), temperature=0)),
             }
 
         published = evaluate(model, read_table(), samples=samples)
@@ -50,7 +51,7 @@ def evaluate_bundle(
             "held out": greedy("held_out"),
             "trained": greedy("train"),
             "published": published.to_dict()
-            | {"verdicts": [_spelled(row.verdicts) for row in published.rows]},
+            | {"verdicts": [_digits(row.verdicts) for row in published.rows]},
         }
 
 
@@ -65,19 +66,19 @@ def _rates(report: Report) -> dict[str, Any]:
         "questions": len(report.rows),
         "by category": report.by_category(),
         "verdicts": {
-            name: _spelled(row.verdicts[0] for row in report.rows if row.question.category == name)
+            name: _digits(row.verdicts[0] for row in report.rows if row.question.category == name)
             for name in report.by_category()
         },
         "wrong": wrong,
     }
 
 
-def _spelled(verdicts: Iterable[bool]) -> str:
+def _digits(verdicts: Iterable[bool]) -> str:
     return "".join(str(int(right)) for right in verdicts)
 
 
 def _verdicts(found: dict[str, Any]) -> dict[str, str]:
-    """For each row of the table a 1 for every right answer and a 0 for every wrong one."""
+    """For each row of the table, a string with 1 for each right answer and 0 for each wrong one."""
     published = found["published"]
     rows = {
         f"{row['question']} {row['format']} format": verdicts
@@ -93,7 +94,7 @@ def _verdicts(found: dict[str, Any]) -> dict[str, str]:
 
 
 def print_rates(rates: dict[str, dict[str, Any]]) -> None:
-    """Print what `evaluate_bundle` gave: a Markdown table with a column a bundle, and the falls."""
+    """Print a Markdown table of results of `evaluate_bundle`, one column per bundle, and drops."""
     table = {name: _verdicts(found) for name, found in rates.items()}
     print("| | " + " | ".join(rates) + " |")
     print("|---" * (1 + len(rates)) + "|")
@@ -102,30 +103,32 @@ def print_rates(rates: dict[str, dict[str, Any]]) -> None:
         values = (rows[name].count("1") / len(rows[name]) for rows in table.values())
         print(f"| {name} | " + " | ".join(f"{value:.1%}" for value in values) + " |")
     for other in others:
-        print(f"\n{other} against {first}, falls of more than {_FALL:.0%}:")
-        print("\n".join(_falls(table[first], table[other])) or "none")
+        print(f"\n{other} compared with {first}, drops of more than {_DROP * 100:.0f} points:")
+        print("\n".join(_drops(table[first], table[other])) or "none")
 
 
-def _falls(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """The rows whose rate falls by more than 2 points, with the paired interval of the change."""
-    for name, was in before.items():
-        now = after[name]
-        change = (now.count("1") - was.count("1")) / len(was)
-        if change < -_FALL:
-            low, high = paired_interval(*([mark == "1" for mark in marks] for marks in (was, now)))
-            interval = f"95 % between {low:+.1%} and {high:+.1%}"
-            yield f"- {name}: {change:+.1%}, {interval}, of {len(was)}"
+def _drops(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    """The rows whose rate drops by more than 2 points, with the paired confidence interval."""
+    for name, old in before.items():
+        new = after[name]
+        change = (new.count("1") - old.count("1")) / len(old)
+        if change < -_DROP:
+            low, high = paired_interval(*([mark == "1" for mark in marks] for marks in (old, new)))
+            interval = f"95 % confidence interval {low:+.1%} to {high:+.1%}"
+            yield f"- {name}: {change:+.1%}, {interval}, n = {len(old)}"
 
 
 def main() -> None:
-    """Evaluate the bundles of the command line, by default the embedded model's."""
+    """Evaluate the bundles of the command line; the embedded model's by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", metavar="BUNDLE", nargs="*", type=Path)
-    parser.add_argument("--seed", type=int, default=SEED, help="of the questions")
-    parser.add_argument("--samples", type=int, default=1000, help="of the published questions")
-    parser.add_argument("--short", type=int, default=SHORT, help="of each kind that is made anew")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the questions")
+    parser.add_argument(
+        "--samples", type=int, default=1000, help="answers to each published question"
+    )
+    parser.add_argument("--short", type=int, default=SHORT, help="questions of each generated kind")
     parser.add_argument("--chat", type=int, default=CHAT, help="conversations")
-    parser.add_argument("--json", type=Path, help="file for all figures and wrong answers")
+    parser.add_argument("--json", type=Path, help="file for all results and wrong answers")
     args = parser.parse_args()
     bundles = {path.name: path for path in args.bundles} or {"embedded": None}
     rates = {

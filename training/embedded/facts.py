@@ -1,4 +1,4 @@
-"""What the embedded model knows: prefectures, countries and superlatives."""
+"""The facts that the embedded model learns: prefectures, countries and superlatives."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Prefecture(NamedTuple):
 
     @property
     def seat_word(self) -> str:
-        """What the seat of government is called there: 県庁所在地, 都庁所在地, …"""
+        """The word for the seat of government: 県庁所在地, 都庁所在地, …"""
         return f"{self.name[-1]}庁所在地"
 
     @property
     def short(self) -> str:
-        """The name as people say it: 神奈川 for 神奈川県, but 北海道."""
+        """The short name: 神奈川 for 神奈川県, but 北海道."""
         return self.name if self.name == "北海道" else self.name[:-1]
 
 
 class Country(NamedTuple):
-    """A country, its capital, and its part of the world."""
+    """A country, its capital, and its continent."""
 
     name: str
     capital: str
@@ -32,18 +32,18 @@ class Country(NamedTuple):
 
 
 class Superlative(NamedTuple):
-    """The most of its kind: scope, degree, adjectives, nouns, answers (the first one is said)."""
+    """A superlative: scope, rank, adjectives, nouns, and answers, the first of which is given."""
 
     scope: str
     rank: str
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]
     answers: tuple[str, ...]
-    also: tuple[str, ...] = ()  # other ways to name it, whole
+    also: tuple[str, ...] = ()  # other complete phrases for it
 
     @property
     def canonical(self) -> str:
-        """The topic as an answer says it: 日本で一番高い山."""
+        """The topic as it appears in the answer: 日本で一番高い山."""
         return f"{self.scope}で{self.rank}{self.adjectives[0]}{self.nouns[0]}"
 
 

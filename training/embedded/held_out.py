@@ -1,6 +1,6 @@
-"""Questions kept for evaluation: wordings and combinations that training never shows.
+"""Held-out questions for evaluation: wordings and combinations that never occur in training.
 
-Texts to read and sums are made anew from the seed.
+Reading texts and sums are generated from the seed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from issun.benchmarks.questions import Question, Table
 from issun.training.embedded import questions
 from issun.training.embedded.corpus import Kind, dialogue
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.reading import arithmetic, reading
 from issun.training.embedded.styles import Split
 
@@ -31,33 +31,35 @@ _OTHERS: tuple[Kind, ...] = (
 def short_table(seed: int, *, each: int = 60, split: Split = "held_out") -> Table:
     """Questions of every kind without history, in both instruction formats.
 
-    Every country, prefecture and superlative is asked, and `each` questions of the other kinds.
-    With `split` "train" the same in wordings that training does show.
+    There is a question about every country, prefecture and superlative, and `each` questions of
+    each other kind. With `split` "train", they use wordings from training.
     """
-    rng = Random(seed)  # noqa: S311 - the same questions for everyone who names the seed
-    asks = [
-        ask(rng, split, c) for c in COUNTRIES for ask in (questions.capital, questions.continent)
+    rng = Random(seed)  # noqa: S311 - reproducible
+    pairs = [
+        kind(rng, split, c) for c in COUNTRIES for kind in (questions.capital, questions.continent)
     ]
-    asks += [ask(rng, split, p) for p in PREFECTURES for ask in (questions.seat, questions.region)]
-    asks += [questions.superlative(rng, split, s) for s in SUPERLATIVES]
-    asks += [kind(rng, split) for kind in _OTHERS for _ in range(each)]
-    return Table(tuple(_short(rng, split, ask) for ask in asks))
+    pairs += [
+        kind(rng, split, p) for p in PREFECTURES for kind in (questions.seat, questions.region)
+    ]
+    pairs += [questions.superlative(rng, split, s) for s in SUPERLATIVES]
+    pairs += [kind(rng, split) for kind in _OTHERS for _ in range(each)]
+    return Table(tuple(_short(rng, split, pair) for pair in pairs))
 
 
 def chat_table(seed: int, *, each: int = 200, split: Split = "held_out") -> Table:
-    """Last questions of conversations in a role: right only in the role's way of speaking."""
+    """Last questions of conversations with a role; right answers must use the role's style."""
     rng = Random(seed)  # noqa: S311
     return Table(tuple(_chat(rng, split) for _ in range(each)))
 
 
-def _short(rng: Random, split: Split, ask: Ask) -> Question:
-    if ask.input is None and rng.random() < 0.15:
-        ask = questions.with_input(rng, split, ask)
-    return Question(ask.message, ask.right, ask.wrong, input=ask.input, category=ask.category)
+def _short(rng: Random, split: Split, pair: QAPair) -> Question:
+    if pair.input is None and rng.random() < 0.15:
+        pair = questions.with_input(rng, split, pair)
+    return Question(pair.message, pair.right, pair.wrong, input=pair.input, category=pair.category)
 
 
 def _chat(rng: Random, split: Split) -> Question:
-    talk = dialogue(rng, split)
-    said = talk.answer.rstrip("。!")
-    asked = Question(talk.ask.message, (said,), role=talk.role.lines, history=talk.turns)
-    return replace(asked, category=f"{talk.ask.category} in chat")
+    chat = dialogue(rng, split)
+    answer = chat.answer.rstrip("。!")
+    question = Question(chat.ask.message, (answer,), role=chat.role.lines, history=chat.turns)
+    return replace(question, category=f"{chat.ask.category} in chat")

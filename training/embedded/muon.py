@@ -1,4 +1,4 @@
-"""The Muon optimizer in float32: torch's own works in bfloat16, which most CPUs only emulate."""
+"""The Muon optimizer in float32; torch's own uses bfloat16, which most CPUs emulate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-_A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan et al., Muon (2024): a quintic that drives to ±1
+_A, _B, _C = 3.4445, -4.7750, 2.0315  # quintic Newton-Schulz coefficients of Jordan et al. (2024)
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrix updates are made orthogonal, with the step size of AdamW.
+    """Momentum with orthogonalized matrix updates, scaled to the update size of AdamW.
 
-    Matrices of one shape are worked on together, which keeps several threads busy. Source: Jordan
-    et al., "Muon" (2024); the factor 0.2 sqrt(max(rows, columns)) is Moonshot's ("Muon is scalable
-    for LLM training", 2025).
+    Matrices of the same shape are updated in one batch, which keeps several threads busy. Source:
+    Jordan et al., "Muon" (2024); the factor 0.2 sqrt(max(rows, columns)) is from Moonshot, "Muon is
+    scalable for LLM training" (2025).
     """
 
     def __init__(
@@ -31,25 +31,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """One update of all matrices."""
         for group in self.param_groups:
-            same: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
+            by_shape: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
             for matrix in group["params"]:
-                same.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
-            for shape, matrices in same.items():
+                by_shape.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
+            for shape, matrices in by_shape.items():
                 with torch.no_grad():
                     self._update(matrices, group, 0.2 * max(shape) ** 0.5)
 
     def _update(
         self, matrices: list[torch.nn.Parameter], group: dict[str, Any], size: float
     ) -> None:
-        moved = []
+        updates = []
         for matrix in matrices:
             gradient, state = matrix.grad, self.state[matrix]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(matrix)
             average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
             update = gradient.lerp(average, group["momentum"])
-            moved.append(update.T if _tall(matrix) else update)
-        for matrix, update in zip(matrices, orthogonalize(torch.stack(moved)), strict=True):
+            updates.append(update.T if _tall(matrix) else update)
+        for matrix, update in zip(matrices, orthogonalize(torch.stack(updates)), strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
             matrix.add_(update.T if _tall(matrix) else update, alpha=-group["lr"] * size)
 
@@ -60,7 +60,7 @@ def _tall(matrix: torch.Tensor) -> bool:
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The (count, rows, columns) matrices with all singular values near 1, by Newton-Schulz."""
+    """Bring all singular values of (count, rows, columns) matrices near 1, by Newton-Schulz."""
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT

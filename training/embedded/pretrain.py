@@ -1,4 +1,4 @@
-"""Trains the embedded model from scratch on the endless corpus: one pass, fresh records only."""
+"""Trains the embedded model from scratch on generated records, each seen once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from issun.export.template import ALPACA
 from issun.runtime.tokenizer import Tokenizer, load_sentencepiece
 from issun.training.embedded.corpus import Dialogue, corpus
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.styles import POLITE
 from issun.training.embedded.vocabulary import SPECIAL
 from issun.training.machine import find_machine
@@ -39,31 +39,31 @@ class PretrainOptions:
     n_positions: int = 512
     vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
     steps: int = 5600
-    chat_steps: int = 2150  # steps more, mostly over conversations, which are learnt last
-    batch_tokens: int = 3072  # padding counts
+    chat_steps: int = 2150  # further steps, mostly on conversations
+    batch_tokens: int = 3072  # padding included
     learning_rate: float = 2e-3
     muon: bool = True
     warmup_steps: int = 100
-    decay: float = 0.8  # share of the steps in which the rate falls
-    chat_rate: float = 0.4  # share of the rate that the chat steps begin with
-    sampled: float = 0.15  # share of records whose prompt is cut into pieces at random
+    decay: float = 0.8  # share of the steps in which the learning rate decays
+    chat_rate: float = 0.4  # share of the learning rate at the start of the chat steps
+    sampled: float = 0.15  # share of records whose prompt uses subword sampling
     seed: int = 1
 
     @property
     def total_steps(self) -> int:
-        """All steps, the last ones over conversations."""
+        """All steps, including the chat steps."""
         return self.steps + self.chat_steps
 
 
-def record(item: Ask | Dialogue) -> str:
+def record(item: QAPair | Dialogue) -> str:
     """The training record of one item of the corpus."""
-    if isinstance(item, Ask):
-        return instruction_record(item.message, item.input, POLITE.say(item.answer))
+    if isinstance(item, QAPair):
+        return instruction_record(item.message, item.input, POLITE.render(item.answer))
     return chat_record(item.role.lines, item.turns, item.ask.message, item.answer)
 
 
 class Encoder:
-    """Records -> ids and which of them are answers, in history and at the end."""
+    """Encodes records to token ids and a loss mask of their answers."""
 
     def __init__(self, path: Path, options: PretrainOptions) -> None:
         from sentencepiece import set_random_generator_seed  # noqa: PLC0415
@@ -72,7 +72,7 @@ class Encoder:
         self._sp = load_sentencepiece(path)
         self._tokenizer = Tokenizer(path, SPECIAL)
         self._sampled = options.sampled
-        self._rng = Random(options.seed)  # noqa: S311 - a training that can be made again
+        self._rng = Random(options.seed)  # noqa: S311 - reproducible
         (self._assistant,) = self._piece("Assistant:")
         (self._newline,) = self._piece(ALPACA.newline)
         (self._response,) = self._piece(r"\n応答:\n")
@@ -81,7 +81,7 @@ class Encoder:
         return self._tokenizer.encode(text)
 
     def __call__(self, text: str) -> tuple[Ids, NDArray[np.bool_]]:
-        """Ids, and a mask of those to be learnt: answers alone, not what users say."""
+        """Token ids and loss mask: True for answers, including those in the history."""
         sampled = self._rng.random() < self._sampled
         ids: list[int] = []
         parts = self._tokenizer.split(text)
@@ -92,23 +92,23 @@ class Encoder:
                 ids += self._sp.encode(part, enable_sampling=True, nbest_size=-1, alpha=0.3)
             else:
                 ids += self._tokenizer.encode(part)
-        learnt = np.zeros(len(ids), bool)
+        loss_mask = np.zeros(len(ids), bool)
         answering = final = False
         for position, token in enumerate(ids):
-            learnt[position] = final or (answering and not sampled)
+            loss_mask[position] = final or (answering and not sampled)
             if token == self._response:
                 final = True
             elif token == self._assistant:
                 answering = True
             elif token == self._newline:
                 answering = False
-        return np.array(ids, np.int64), learnt
+        return np.array(ids, np.int64), loss_mask
 
 
 def batches(
     encode: Encoder, options: PretrainOptions, *, chats: float = 0.5, seed: int | None = None
 ) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
-    """Endless (batch, sequence) ids and masks; records of like length go together."""
+    """Generate (batch, sequence) ids and loss masks endlessly, with records sorted by length."""
     seed = options.seed if seed is None else seed
     rng = Random(seed)  # noqa: S311
     records = corpus(seed, chats=chats)
@@ -117,19 +117,19 @@ def batches(
         pool = sorted(
             (p for p in pool if len(p[0]) <= options.n_positions), key=lambda p: len(p[0])
         )
-        cut: list[list[tuple[Ids, NDArray[np.bool_]]]] = [[]]
+        groups: list[list[tuple[Ids, NDArray[np.bool_]]]] = [[]]
         for pair in pool:
-            if len(pair[0]) * (len(cut[-1]) + 1) > options.batch_tokens:
-                cut.append([])
-            cut[-1].append(pair)
-        rng.shuffle(cut)
-        for rows in cut:
+            if len(pair[0]) * (len(groups[-1]) + 1) > options.batch_tokens:
+                groups.append([])
+            groups[-1].append(pair)
+        rng.shuffle(groups)
+        for rows in groups:
             width = max(len(ids) for ids, _ in rows)
             ids = np.full((len(rows), width), SPECIAL["[PAD]"], np.int64)
-            learnt = np.zeros(ids.shape, bool)
-            for row, (some, mask) in enumerate(rows):
-                ids[row, : len(some)], learnt[row, : len(some)] = some, mask
-            yield ids, learnt
+            loss_mask = np.zeros(ids.shape, bool)
+            for row, (row_ids, mask) in enumerate(rows):
+                ids[row, : len(row_ids)], loss_mask[row, : len(row_ids)] = row_ids, mask
+            yield ids, loss_mask
 
 
 def pretrain(
@@ -138,9 +138,9 @@ def pretrain(
     state: Path,
     report: Callable[[int, float], object],
 ) -> GPT2LMHeadModel:
-    """A model trained for all steps; `report` gets a step and the loss since the last.
+    """Train a model for all steps; `report` is called with a step and the mean loss since the last.
 
-    Every 100 steps all is written to the file `state`; where it exists, training goes on from it.
+    The training state is saved to the file `state` every 100 steps, and training resumes from it.
     """
     import torch  # noqa: PLC0415
     from torch.nn.functional import cross_entropy  # noqa: PLC0415
@@ -157,15 +157,15 @@ def pretrain(
         done, *saved = torch.load(state, map_location=device, weights_only=True)
         for part, values in zip(parts, saved, strict=True):
             part.load_state_dict(values)
-    for step, (ids, learnt) in enumerate(_stream(vocabulary, options, done), done + 1):
+    for step, (ids, loss_mask) in enumerate(_stream(vocabulary, options, done), done + 1):
         rate = options.learning_rate * rate_share(step, options)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         rows = torch.from_numpy(ids).to(device)
-        target = torch.from_numpy(learnt[:, 1:]).to(device)
+        target = torch.from_numpy(loss_mask[:, 1:]).to(device)
         with mixed:
-            # Padding stands behind the text: causal attention never looks at it.
+            # Rows are padded on the right, so causal attention needs no mask for the padding.
             hidden = model.transformer(input_ids=rows, use_cache=False).last_hidden_state
             logits = model.lm_head(hidden[:, :-1][target])
         loss = cross_entropy(logits.float(), rows[:, 1:][target])
@@ -179,16 +179,16 @@ def pretrain(
         if step % 100 == 0 or step in (options.steps, options.total_steps):
             report(step, fmean(losses))
             losses.clear()
-            beside = state.with_suffix(".new")
-            torch.save([step, *(part.state_dict() for part in parts)], beside)
-            beside.replace(state)
+            partial = state.with_suffix(".new")
+            torch.save([step, *(part.state_dict() for part in parts)], partial)
+            partial.replace(state)
     return model.cpu().eval()
 
 
 def _stream(
     vocabulary: Path, options: PretrainOptions, done: int
 ) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
-    """The batches of all steps behind the first `done`: the same, stopped in between or not."""
+    """The batches of all steps after the first `done`, the same as in an uninterrupted run."""
     if done < options.steps:
         yield from islice(batches(Encoder(vocabulary, options), options), done, options.steps)
     chats = batches(Encoder(vocabulary, options), options, chats=0.75, seed=options.seed + 1)
@@ -196,15 +196,15 @@ def _stream(
 
 
 def rate_share(step: int, options: PretrainOptions) -> float:
-    """The share of the full learning rate: up, level, then down to nothing in a straight line.
+    """The learning rate relative to its peak: linear warmup, constant, then linear decay to 0.
 
-    Once more down, from a part of it, in the chat steps.
+    In the chat steps it decays linearly again, from `chat_rate`.
     """
     if step > options.steps:
-        left = options.total_steps - step
-        return options.chat_rate * left / options.chat_steps + 1e-3
-    falling = (options.steps - step) / (options.steps * options.decay)
-    return min(1.0, step / options.warmup_steps, falling + 1e-3)
+        remaining = options.total_steps - step
+        return options.chat_rate * remaining / options.chat_steps + 1e-3
+    decayed = (options.steps - step) / (options.steps * options.decay)
+    return min(1.0, step / options.warmup_steps, decayed + 1e-3)
 
 
 def _float32_attention(
@@ -215,7 +215,7 @@ def _float32_attention(
     *_: object,
     **__: object,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention in float32: torch's backward pass takes twice as long in bfloat16 on CPUs."""
+    """Causal attention in float32, whose backward pass on CPUs is twice as fast as in bfloat16."""
     import torch  # noqa: PLC0415
 
     with torch.autocast(query.device.type, enabled=False):
@@ -247,17 +247,18 @@ def _model(options: PretrainOptions) -> GPT2LMHeadModel:
         )
     )
     with torch.no_grad():
-        # Five times transformers' own: characters that are hardly ever seen must stay apart.
+        # Five times the scale of transformers: embeddings of rare characters must stay distinct.
         model.transformer.wte.weight.mul_(5)
-        model.transformer.wpe.weight.copy_(torch.from_numpy(waves(options)))
+        model.transformer.wpe.weight.copy_(torch.from_numpy(sinusoidal_positions(options)))
     return model
 
 
-def waves(options: PretrainOptions) -> NDArray[np.float32]:
-    """Positions to begin with, (n_positions, n_embd): sines and cosines, in the embeddings' size.
+def sinusoidal_positions(options: PretrainOptions) -> NDArray[np.float32]:
+    """Initial position embeddings, (n_positions, n_embd): sines and cosines.
 
-    From these "the token before" is one rotation at every position, so that copying out of a text
-    is learnt sooner than from random positions. Source: Vaswani et al., "Attention is all you need" (2017).
+    With these, "the previous token" is the same rotation at every position, so that the model
+    learns to copy from a text sooner than from random embeddings. Source: Vaswani et al.,
+    "Attention is all you need" (2017).
     """
     frequencies = 10_000.0 ** -np.linspace(0, 1, options.n_embd // 2, endpoint=False)
     angles = np.arange(options.n_positions)[:, None] * frequencies
@@ -266,7 +267,7 @@ def waves(options: PretrainOptions) -> NDArray[np.float32]:
 
 
 def _optimizers(model: GPT2LMHeadModel, options: PretrainOptions) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan 2024) for the matrices of the layers, AdamW for the rest."""
+    """Muon (Jordan 2024) for the weight matrices of the blocks, AdamW for the rest."""
     import torch  # noqa: PLC0415
 
     from issun.training.embedded.muon import Muon  # noqa: PLC0415
@@ -275,11 +276,11 @@ def _optimizers(model: GPT2LMHeadModel, options: PretrainOptions) -> list[torch.
     if not options.muon:
         matrices = []
     embedding = model.transformer.wte.weight
-    held = {id(p) for p in (*matrices, embedding)}
-    rest = [p for p in model.parameters() if id(p) not in held]
+    others = {id(p) for p in (*matrices, embedding)}
+    rest = [p for p in model.parameters() if id(p) not in others]
     common: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": 0.02}
-    # A row whose token is hardly ever seen gets tiny gradients, all alike, from being no answer.
-    # Adam would blow them up until such rows are all the same, and none could be copied any more.
+    # Rows of rare tokens receive tiny, almost equal gradients as negatives of the softmax. With the
+    # default eps, Adam would scale them up until these rows are equal and cannot be copied.
     groups = [{"params": rest}, {"params": [embedding], "eps": 1e-4}]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, betas=(0.9, 0.98), **common)

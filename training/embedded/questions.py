@@ -1,8 +1,8 @@
-"""Questions and their answers, in many wordings; some wordings are kept for evaluation.
+"""Generates questions and answers in many wordings, some of which are held out for evaluation.
 
-Two things are held out. A *wording* (ending, opening or sentence) of the second of two lists never
-occurs in training. A *combination* of a known wording with a known prefecture, country or
-superlative that `withheld` names never occurs in training either.
+Wordings (endings, openings, sentences) in the `HELD_OUT` lists never occur in training. Neither do
+combinations of a training wording with a prefecture, country or superlative for which `is_held_out`
+is true.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from issun.training.embedded.facts import (
     Prefecture,
     Superlative,
 )
-from issun.training.embedded.made_up import made_up, made_up_noun, noise
+from issun.training.embedded.invented import invented_noun, invented_word, noise
 from issun.training.embedded.smalltalk import (
     ATTRIBUTES,
     ATTRIBUTES_HELD_OUT,
@@ -42,8 +42,8 @@ from issun.training.embedded.styles import Split
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A message and its answer with style marks; `counts` says whether it is a question."""
+class QAPair:
+    """A message and its answer template; `counts` is False if the message is not a question."""
 
     category: str
     message: str
@@ -52,7 +52,7 @@ class Ask:
     wrong: tuple[str, ...] = ()
     input: str | None = None
     counts: bool = True
-    subject: str = ""  # the country or prefecture of which an attribute is asked
+    subject: str = ""  # the country or prefecture in question
 
 
 OPENINGS = (
@@ -62,7 +62,7 @@ OPENINGS = (
 )  # fmt: skip
 OPENINGS_HELD_OUT = ("あのさ、", "お尋ねします。", "もしよければ、", "そういえば、", "さて、")
 
-# Behind 「フランスの首都」.
+# Endings after 「フランスの首都」.
 TAILS = (
     "は?", "は?", "は?", "は", "は何?", "は何ですか?", "は何でしょう?", "は何でしょうか?", "はなに?",
     "を教えて", "を教えて。", "を教えてください。", "を教えてくれる?", "を教えてくれますか?", "を答えて",
@@ -146,19 +146,19 @@ _RANKS = {
 }
 
 
-def withheld(*parts: str) -> bool:
-    """Whether this combination is kept for evaluation: one in eight."""
+def is_held_out(*parts: str) -> bool:
+    """True if this combination is held out for evaluation, which is one in eight."""
     return zlib.crc32("|".join(parts).encode()) % 8 == 0
 
 
 def _wording(
     rng: Random, split: Split, trained: Sequence[str], held_out: Sequence[str], *key: str
 ) -> str:
-    """A wording for `key` from training, or one that training never shows with it."""
+    """A wording for `key` from training, or one that training never uses with it."""
     if split == "held_out":
-        kept = [wording for wording in trained if wording and withheld(wording, *key)]
+        kept = [wording for wording in trained if wording and is_held_out(wording, *key)]
         return rng.choice([*held_out, *rng.sample(kept, min(len(kept), len(held_out)))])
-    return rng.choice([w for w in trained if not w or not withheld(w, *key)])
+    return rng.choice([w for w in trained if not w or not is_held_out(w, *key)])
 
 
 def _last(wordings: Sequence[str], count: int) -> tuple[Sequence[str], Sequence[str]]:
@@ -172,9 +172,9 @@ def _open(rng: Random, split: Split, message: str) -> str:
 
 
 def _blur(rng: Random, split: Split, message: str) -> str:
-    """Now and then in training, noise around a question: what matters are the words it is about.
+    """In training, add noise around some questions.
 
-    Without it the model takes any word that it does not know for a sign of not knowing.
+    Without it, the model learns to answer "I do not know" whenever it sees an unknown word.
     """
     chance = rng.random()
     if split == "held_out" or chance > 0.14:
@@ -185,32 +185,32 @@ def _blur(rng: Random, split: Split, message: str) -> str:
 
 
 def _others(rng: Random, values: Sequence[str], *mentioned: str) -> tuple[str, ...]:
-    """A few wrong answers: none is part of what is mentioned, nor the other way round."""
+    """A few wrong answers that neither contain nor are contained in what is mentioned."""
     text = "|".join(mentioned)
     pool = sorted({v for v in values if v not in text and not any(m in v for m in mentioned)})
     return tuple(rng.sample(pool, min(len(pool), 12)))
 
 
-def _asked(
+def _question(
     rng: Random, split: Split, topic: str, key: str, sentences: Sequence[str], *, where: bool
 ) -> str:
-    """A question about `topic`: a tail behind it, or one of the `sentences` about it."""
+    """A question about `topic`: the topic with an ending, or one of the `sentences` about it."""
     if rng.random() < 0.25:
         return rng.choice(sentences)
-    tails, held = (
+    tails, tails_held_out = (
         (TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT) if where else (TAILS, TAILS_HELD_OUT)
     )
-    return topic + _wording(rng, split, tails, held, key)
+    return topic + _wording(rng, split, tails, tails_held_out, key)
 
 
-def capital(rng: Random, split: Split, country: Country | None = None) -> Ask:
+def capital(rng: Random, split: Split, country: Country | None = None) -> QAPair:
     """The capital of a country."""
     x, c, _ = country or rng.choice(COUNTRIES)
     a = "首都" if rng.random() < 0.93 else "しゅと"
     form = _wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, x)
-    message = _asked(rng, split, f"{x}の{a}", x, [form.format(x=x, a=a)], where=True)
+    message = _question(rng, split, f"{x}の{a}", x, [form.format(x=x, a=a)], where=True)
     wrong = _others(rng, [k.capital for k in COUNTRIES], x, c)
-    return Ask(
+    return QAPair(
         "capital",
         _blur(rng, split, _open(rng, split, message)),
         f"{x}の首都は{c}{{です}}",
@@ -220,12 +220,12 @@ def capital(rng: Random, split: Split, country: Country | None = None) -> Ask:
     )
 
 
-def capital_of(rng: Random, split: Split) -> Ask:
+def capital_of(rng: Random, split: Split) -> QAPair:
     """The country of a capital."""
     x, c, _ = rng.choice([k for k in COUNTRIES if k.name != k.capital])
     message = _wording(rng, split, *_last(_CAPITAL_OF, 2), c).format(c=c)
     wrong = _others(rng, [k.name for k in COUNTRIES], x, c)
-    return Ask(
+    return QAPair(
         "capital",
         _blur(rng, split, _open(rng, split, message)),
         f"{c}は{x}の首都{{です}}",
@@ -234,12 +234,12 @@ def capital_of(rng: Random, split: Split) -> Ask:
     )
 
 
-def continent(rng: Random, split: Split, country: Country | None = None) -> Ask:
-    """The part of the world that a country lies in."""
+def continent(rng: Random, split: Split, country: Country | None = None) -> QAPair:
+    """The continent of a country."""
     x, _, place = country or rng.choice(COUNTRIES)
     message = _wording(rng, split, *_last(_CONTINENT, 3), x).format(x=x)
     wrong = _others(rng, [k.continent for k in COUNTRIES], x, place)
-    return Ask(
+    return QAPair(
         "continent",
         _blur(rng, split, _open(rng, split, message)),
         f"{x}は{place}の国{{です}}",
@@ -249,17 +249,17 @@ def continent(rng: Random, split: Split, country: Country | None = None) -> Ask:
     )
 
 
-def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> Ask:
+def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> QAPair:
     """The seat of a prefecture's government."""
     p = prefecture or rng.choice(PREFECTURES)
     x = p.name if rng.random() < 0.7 else p.short
     a = rng.choices(("県庁所在地", p.seat_word, "県庁所在市", "県庁のある市"), (6, 4, 1, 1))[0]
     form = _wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, p.name)
     sentences = [form.replace("という国", "という県").format(x=x, a=a)]
-    message = _asked(rng, split, f"{x}の{a}", p.name, sentences, where=True)
+    message = _question(rng, split, f"{x}の{a}", p.name, sentences, where=True)
     wrong = _others(rng, [k.seat for k in PREFECTURES], p.name, p.seat, a)
     answer = f"{p.name}の{p.seat_word}は{p.seat}{{です}}"
-    return Ask(
+    return QAPair(
         "seat",
         _blur(rng, split, _open(rng, split, message)),
         answer,
@@ -269,23 +269,23 @@ def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> Ask
     )
 
 
-def seat_of(rng: Random, split: Split) -> Ask:
+def seat_of(rng: Random, split: Split) -> QAPair:
     """The prefecture of a seat of government."""
     p = rng.choice(PREFECTURES)
     message = _wording(rng, split, *_last(_SEAT_OF, 2), p.seat).format(c=p.seat)
     wrong = _others(rng, [k.name for k in PREFECTURES], p.name, p.seat)
     answer = f"{p.seat}は{p.name}の{p.seat_word}{{です}}"
-    return Ask("seat", _blur(rng, split, _open(rng, split, message)), answer, (p.name,), wrong)
+    return QAPair("seat", _blur(rng, split, _open(rng, split, message)), answer, (p.name,), wrong)
 
 
-def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> Ask:
-    """The region that a prefecture lies in."""
+def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> QAPair:
+    """The region of a prefecture."""
     p = prefecture or rng.choice(PREFECTURES)
     x = p.name if rng.random() < 0.75 else p.short
     message = _wording(rng, split, *_last(_REGION, 3), p.name).format(x=x)
     wrong = _others(rng, [k.region for k in PREFECTURES], p.name, p.region)
     answer = f"{p.name}は{p.region}{{です}}"
-    return Ask(
+    return QAPair(
         "region",
         _blur(rng, split, _open(rng, split, message)),
         answer,
@@ -295,7 +295,7 @@ def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> A
     )
 
 
-def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> Ask:
+def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> QAPair:
     """The highest, longest, largest, deepest, …"""
     s = fact or rng.choice(SUPERLATIVES)
     topics = [
@@ -311,7 +311,7 @@ def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> A
         topic = rng.choice(s.also)
     else:
         plain = topics[0]
-        kept = [t for t in topics if t == plain or withheld(t) == (split == "held_out")]
+        kept = [t for t in topics if t == plain or is_held_out(t) == (split == "held_out")]
         topic = plain if rng.random() < 0.25 else rng.choice(kept)
     form = _wording(rng, split, *_last(_SUPERLATIVE, 2), s.canonical)
     sentence = form.format(
@@ -320,76 +320,76 @@ def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> A
         a=rng.choice(s.adjectives),
         n=rng.choice(s.nouns),
     )
-    message = _asked(rng, split, topic, s.canonical, [sentence], where=True)
+    message = _question(rng, split, topic, s.canonical, [sentence], where=True)
     rivals = [k.answers[0] for k in SUPERLATIVES if k.nouns[0] == s.nouns[0]]
     wrong = _others(rng, rivals, *s.answers, *s.also, topic)
     answer = f"{s.canonical}は{s.answers[0]}{{です}}"
-    return Ask(
+    return QAPair(
         "superlative", _blur(rng, split, _open(rng, split, message)), answer, s.answers, wrong
     )
 
 
-def _said(rng: Random, split: Split, talk: Talk) -> str:
-    trained, held_out = _last(talk.said, 2)
+def _phrase(rng: Random, split: Split, talk: Talk) -> str:
+    trained, held_out = _last(talk.messages, 2)
     return rng.choice(held_out if split == "held_out" else trained)
 
 
-def identity(rng: Random, split: Split) -> Ask:
-    """Who the model is, what it can do, how to get the large one."""
+def identity(rng: Random, split: Split) -> QAPair:
+    """Who the model is, what it can do, and how to get the large model."""
     talk = rng.choice(list(IDENTITY.values()))
-    message = _open(rng, "train", _said(rng, split, talk))
-    return Ask("identity", _blur(rng, split, message), talk.answer, talk.right)
+    message = _open(rng, "train", _phrase(rng, split, talk))
+    return QAPair("identity", _blur(rng, split, message), talk.answer, talk.right)
 
 
-def name(rng: Random, split: Split, given: str | None) -> Ask:
-    """The name that the role gives; without one, issun's."""
+def name(rng: Random, split: Split, given: str | None) -> QAPair:
+    """The name given by the role, or issun."""
     own = given or "issun"
-    return Ask("identity", _said(rng, split, NAME), NAME.answer.replace("{name}", own), (own,))
+    return QAPair("identity", _phrase(rng, split, NAME), NAME.answer.replace("{name}", own), (own,))
 
 
-def greeting(rng: Random, split: Split) -> Ask:
-    """A greeting, thanks or a remark: no question."""
+def greeting(rng: Random, split: Split) -> QAPair:
+    """A greeting, thanks or a remark, which is not a question."""
     talk = rng.choice(GREETINGS)
-    message = _said(rng, split, talk) + rng.choice(("", "", "!", "。", "!!", "〜"))
-    return Ask("smalltalk", message, talk.answer, talk.right, counts=False)
+    message = _phrase(rng, split, talk) + rng.choice(("", "", "!", "。", "!!", "〜"))
+    return QAPair("smalltalk", message, talk.answer, talk.right, counts=False)
 
 
-def chatter(rng: Random, split: Split) -> Ask:
+def chatter(rng: Random, split: Split) -> QAPair:
     """A question in small talk."""
     talk = rng.choice(CHATTER)
-    return Ask("smalltalk", _said(rng, split, talk), talk.answer, talk.right)
+    return QAPair("smalltalk", _phrase(rng, split, talk), talk.answer, talk.right)
 
 
-def unknown(rng: Random, split: Split) -> Ask:
-    """Something that the model does not know, and must say so."""
-    held = split == "held_out"
+def unknown(rng: Random, split: Split) -> QAPair:
+    """A question to which the model must answer that it does not know."""
+    held_out = split == "held_out"
     kind = rng.random()
     if kind < 0.5:
-        topic = rng.choice(TOPICS_HELD_OUT if held else TOPICS)
-        if not held and rng.random() < 0.5:
-            topic = made_up(rng)
-        form = rng.choice(TOPIC_FORMS_HELD_OUT if held and rng.random() < 0.5 else TOPIC_FORMS)
+        topic = rng.choice(TOPICS_HELD_OUT if held_out else TOPICS)
+        if not held_out and rng.random() < 0.5:
+            topic = invented_word(rng)
+        form = rng.choice(TOPIC_FORMS_HELD_OUT if held_out and rng.random() < 0.5 else TOPIC_FORMS)
         message = form.format(x=topic)
     elif kind < 0.7:
         place = rng.choice([*[c.name for c in COUNTRIES], *[p.name for p in PREFECTURES]])
-        attribute = rng.choice(ATTRIBUTES_HELD_OUT if held else ATTRIBUTES)
-        if not held and rng.random() < 0.4:
-            attribute = made_up_noun(rng)
+        attribute = rng.choice(ATTRIBUTES_HELD_OUT if held_out else ATTRIBUTES)
+        if not held_out and rng.random() < 0.4:
+            attribute = invented_noun(rng)
         message = f"{place}の{attribute}"
         message += _wording(rng, split, TAILS, TAILS_HELD_OUT, place)
     elif kind < 0.85:
-        place = made_up(rng) if held or rng.random() < 0.8 else rng.choice(NOT_PLACES)
+        place = invented_word(rng) if held_out or rng.random() < 0.8 else rng.choice(NOT_PLACES)
         message = f"{place}の{rng.choice(('首都', '首都', '県庁所在地'))}"
         message += _wording(rng, split, TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT, "")
     else:
-        odd = rng.choice(ODD_SUPERLATIVES[-4:] if held else ODD_SUPERLATIVES[:-4])
-        if not held and rng.random() < 0.6:
+        odd = rng.choice(ODD_SUPERLATIVES[-4:] if held_out else ODD_SUPERLATIVES[:-4])
+        if not held_out and rng.random() < 0.6:
             adjective = rng.choice(rng.choice(SUPERLATIVES).adjectives)
-            odd = adjective + (made_up_noun(rng) if rng.random() < 0.5 else rng.choice(TOPICS))
+            odd = adjective + (invented_noun(rng) if rng.random() < 0.5 else rng.choice(TOPICS))
         scope = rng.choice(_SCOPES[rng.choice(("日本", "世界"))])
         message = f"{scope}{rng.choice(_RANKS['一番'])}{odd}"
         message += _wording(rng, split, TAILS, TAILS_HELD_OUT, odd)
-    return Ask("unknown", _blur(rng, split, _open(rng, split, message)), UNKNOWN, UNKNOWN_RIGHT)
+    return QAPair("unknown", _blur(rng, split, _open(rng, split, message)), UNKNOWN, UNKNOWN_RIGHT)
 
 
 _GENERIC = (
@@ -405,8 +405,8 @@ _OF_INPUT = {
 }  # fmt: skip
 
 
-def with_input(rng: Random, split: Split, ask: Ask) -> Ask:
-    """The same question in the format with an input; the last of each list is held out."""
+def with_input(rng: Random, split: Split, ask: QAPair) -> QAPair:
+    """The question in the format with an input; the last instruction of each list is held out."""
     forms: tuple[str, ...] = _GENERIC
     text = ask.message
     if ask.subject and rng.random() < 0.5:

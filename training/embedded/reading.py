@@ -1,4 +1,4 @@
-"""Short made-up texts with questions about them, and small sums: new ones from every seed."""
+"""Generates short texts with questions about them, and arithmetic questions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from random import Random
 from typing import NamedTuple
 
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES
-from issun.training.embedded.made_up import made_up_noun, noise
-from issun.training.embedded.questions import Ask
+from issun.training.embedded.invented import invented_noun, noise
+from issun.training.embedded.questions import QAPair
 from issun.training.embedded.smalltalk import TOPICS
 from issun.training.embedded.styles import NAMES, Split
 
@@ -32,7 +32,7 @@ _PLACES = (
     "食堂 本屋 花屋 パン屋 台所 庭 教室 会社 体育館 温泉 京都 大阪 東京 名古屋 札幌 福岡 仙台 横浜 神戸 沖縄"
 ).split()
 _PLACES_HELD_OUT = "博物館 牧場 遊園地 城 金沢 長崎 魚屋".split()
-# Any word at all may stand in a text: what is asked for is to be copied, not known.
+# A text may contain any word: the answer must be copied from it, not known.
 _MORE = {
     "who": NAMES,
     "what": TOPICS,
@@ -45,7 +45,7 @@ _TIMES = (
     "お正月 夏休み 誕生日"
 ).split()
 _ANIMALS = "猫 犬 うさぎ 鳥 馬 牛 羊 金魚 亀 豚 猿 狐".split()
-# Past form, and the form before のは.
+# Polite past form, and plain form before のは.
 _ACTS = (
     ("買いました", "買った"), ("見つけました", "見つけた"), ("もらいました", "もらった"),
     ("売りました", "売った"), ("借りました", "借りた"), ("拾いました", "拾った"),
@@ -56,7 +56,7 @@ _ASKED_PAST = ("ましたか?", "ましたか", "たの?", "た?")
 
 
 class _Fact(NamedTuple):
-    """One sentence of a text, and its questions: (question, canonical topic, answer)."""
+    """A sentence of a text, and questions about it: (question, topic of the answer, answer)."""
 
     sentence: str
     questions: list[tuple[str, str, str]]
@@ -68,7 +68,7 @@ def _act(rng: Random, draw: Callable[..., str]) -> _Fact:
         what = rng.choice(_COLOURS) + what
     polite, plain = rng.choice(_ACTS)
     ask = rng.choice((f"{polite}か?", f"{plain}の?", f"{plain}?", f"{polite}か"))
-    # Each part may be missing; the order varies.
+    # Place and time are optional, and the order varies.
     at, on = f"{where}で", f"{when}、"
     has_where, has_when = rng.random() < 0.7, rng.random() < 0.5
     middle = at if has_where else ""
@@ -151,7 +151,7 @@ def _living(rng: Random, draw: Callable[..., str]) -> _Fact:
 
 _FACTS = (_act, _act, _act, _count, _price, _liking, _living)
 # The last of each list is held out.
-_ORDERS = (
+_INSTRUCTIONS = (
     "{q}", "{q}", "{q}", "{q}", "次の文章を読んで答えてください。{q}", "文章を読んで質問に答えて。{q}", "入力によると、{q}",
     "この文について答えて。{q}", "文章から答えてください。{q}", "入力された文を読み、質問に答えなさい。{q}",
     "下の文章を読んでください。{q}", "{q}文章から探してください。", "{q}入力から答えて", "文章の内容について質問です。{q}",
@@ -170,9 +170,9 @@ _INLINE = (
 NOT_WRITTEN = "それは文章に書いて{いません|ない}"
 
 
-def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
+def reading(rng: Random, split: Split, *, inline: bool = False) -> QAPair:
     """A question about a text of one to three sentences; `inline` puts the text in the message."""
-    held = split == "held_out"
+    held_out = split == "held_out"
     used: set[str] = set()
 
     def draw(kind: str) -> str:
@@ -182,22 +182,22 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
             "where": (_PLACES, _PLACES_HELD_OUT),
             "when": (_TIMES, _TIMES),
         }[kind]
-        pool = [w for w in (extra if held and rng.random() < 0.3 else words) if w not in used]
+        pool = [w for w in (extra if held_out and rng.random() < 0.3 else words) if w not in used]
         word = rng.choice(pool or words)
-        if not held and kind != "when" and rng.random() < 0.5:
+        if not held_out and kind != "when" and rng.random() < 0.5:
             word = rng.choice(_MORE[kind])
             if rng.random() < 0.6:
-                word = rng.choice(_MADE_UP[kind]).format(made_up_noun(rng))
+                word = rng.choice(_MADE_UP[kind]).format(invented_noun(rng))
             if word in used or word in extra:
                 return draw(kind)
         used.add(word)
         return word
 
     facts = [rng.choice(_FACTS)(rng, draw) for _ in range(rng.choices((1, 2, 3), (5, 4, 2))[0])]
-    asked = rng.choice(facts)
-    question, topic, answer = rng.choice(asked.questions)
+    fact = rng.choice(facts)
+    question, topic, answer = rng.choice(fact.questions)
     text = "".join(fact.sentence for fact in facts)
-    said = f"{topic}{answer}{{です}}"
+    reply = f"{topic}{answer}{{です}}"
     right: tuple[str, ...] = (answer,)
     if rng.random() < 0.08:
         stranger = draw("who")
@@ -208,14 +208,15 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> Ask:
                 f"{stranger}が好きなものは?",
             )
         )
-        said, right = NOT_WRITTEN, ("書いていません", "書いてない")
+        reply, right = NOT_WRITTEN, ("書いていません", "書いてない")
     if inline:
-        form = _INLINE[-1] if held else rng.choice(_INLINE[:-1])
-        return Ask("reading", form.format(t=text, q=question), said, right)
-    form = _ORDERS[-1] if held and rng.random() < 0.5 else rng.choice(_ORDERS[:-1])
-    if not held and rng.random() < 0.1:
+        form = _INLINE[-1] if held_out else rng.choice(_INLINE[:-1])
+        return QAPair("reading", form.format(t=text, q=question), reply, right)
+    unseen = held_out and rng.random() < 0.5
+    form = _INSTRUCTIONS[-1] if unseen else rng.choice(_INSTRUCTIONS[:-1])
+    if not held_out and rng.random() < 0.1:
         form = noise(rng) + "。" + form
-    return Ask("reading", form.format(q=question), said, right, input=text)
+    return QAPair("reading", form.format(q=question), reply, right, input=text)
 
 
 _SUMS = (
@@ -226,15 +227,15 @@ _SUMS = (
 )  # fmt: skip
 
 
-def arithmetic(rng: Random, split: Split) -> Ask:
-    """A sum, difference or product of small numbers; one pair in eight is held out."""
+def arithmetic(rng: Random, split: Split) -> QAPair:
+    """A sum, difference or product of small numbers; one sum or difference in eight is held out."""
     while True:
         sign = rng.choices("+-×", (5, 4, 3))[0]
         top = 9 if sign == "×" else rng.choice((9, 20, 30))
         a, b = rng.randint(1, top), rng.randint(1, top)
         if sign == "-":
             a, b = max(a, b), min(a, b)
-        # Products are a table to know by heart: none of it can be held out.
+        # The multiplication table has to be memorized, so no product is held out.
         kept = sign != "×" and zlib.crc32(f"{a}{sign}{b}".encode()) % 8 == 0
         if sign == "×" or kept == (split == "held_out"):
             break
@@ -254,7 +255,7 @@ def arithmetic(rng: Random, split: Split) -> Ask:
     forms = _SUMS[-3:] if split == "held_out" and rng.random() < 0.5 else _SUMS[:-3]
     message = rng.choice(forms).format(s=expression)
     answer = f"{a}{sign}{b}は{result}{{です}}"
-    return Ask(
+    return QAPair(
         "arithmetic",
         message,
         answer,

@@ -1,4 +1,4 @@
-"""Who the model is, greetings and small talk, and not knowing: fixed answers, many ways to ask."""
+"""Identity, greetings, small talk and unknown topics: fixed answers to many wordings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Talk(NamedTuple):
-    """Ways to say one thing (the last two are held out), and the answer with style marks."""
+    """Messages with the same meaning (the last two are held out), and their answer template."""
 
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     answer: str
-    right: tuple[str, ...]  # words of which an answer has one
+    right: tuple[str, ...]  # a right answer contains one of these
 
 
 def _each(heads: tuple[str, ...], tails: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,11 +102,11 @@ NAME = Talk(
 )  # fmt: skip
 
 
-def _greeting(said: str, answer: str, right: str) -> Talk:
-    return Talk(tuple(said.split()), answer, (right,))
+def _greeting(messages: str, answer: str, right: str) -> Talk:
+    return Talk(tuple(messages.split()), answer, (right,))
 
 
-# Said in passing: these are not counted as questions.
+# Greetings and remarks, which do not count as questions.
 GREETINGS = (
     _greeting(
         "こんにちは ども、こんにちは やあ、こんにちは こんにちわ こんちは どうもこんにちは はい、こんにちは",
@@ -191,7 +191,7 @@ GREETINGS = (
     ),
 )  # fmt: skip
 
-# Small talk that does ask something.
+# Small talk that asks something.
 CHATTER = (
     _greeting(
         "元気? 元気ですか? お元気ですか? 調子はどう? 調子はどうですか? げんき? 元気にしてた? ご機嫌いかが? "
@@ -240,7 +240,7 @@ CHATTER = (
 UNKNOWN = "それは{分かりません|分からない}{私}は小さなモデルなので、地理や簡単な計算だけに{答えます|答える}"
 UNKNOWN_RIGHT = ("分かりません", "分からない")
 
-# Things that people ask about and that the model knows nothing of.
+# Topics that users ask about and the model does not know.
 TOPICS = (
     "量子力学 相対性理論 人工知能 株価 為替 円安 税金 年金 選挙 総理大臣 首相 大統領 憲法 法律 "
     "裁判 野球 サッカー 相撲 オリンピック 映画 音楽 小説 漫画 アニメ ゲーム 俳優 歌手 料理 "
@@ -274,7 +274,7 @@ TOPIC_FORMS_HELD_OUT = (
     "{x}の基本を解説してください。", "{x}に詳しい?", "{x}の最新情報は?", "{x}を要約して", "{x}の特徴は何?",
 )  # fmt: skip
 
-# Questions about known places that the model cannot answer.
+# Attributes of known places that the model cannot answer.
 ATTRIBUTES = (
     "人口 面積 名物 特産品 大統領 首相 知事 通貨 国旗 国歌 言語 公用語 歴史 気候 天気 宗教 料理 お土産 "
     "観光地 有名人 祭り 名所 物価 産業 花 鳥 国番号 時差 人口密度 最低賃金 標高 国鳥 郵便番号 方言 "

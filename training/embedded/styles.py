@@ -1,4 +1,4 @@
-"""Ways of speaking, and the role lines that ask for them."""
+"""Speaking styles, and the role lines that request them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MARK = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How sentences end and how the speaker calls itself."""
+    """Sentence endings and first-person pronoun of a speaking style."""
 
     name: str
-    copula: str  # behind a noun: です。
-    exclaim: str  # behind a noun, with a call for agreement: ですね。
-    verb: str | None  # behind a plain form; None keeps the polite form
+    copula: str  # after a noun: です。
+    exclaim: str  # after a noun, seeking agreement: ですね。
+    verb: str | None  # after a plain form; None uses the polite form
     pronoun: str
 
-    def say(self, text: str) -> str:
-        """Fill the marks of `text`.
+    def render(self, text: str) -> str:
+        """Replace the style placeholders of an answer template.
 
-        `{です}` and `{ね}` end a sentence behind a noun, `{私}` is the speaker, and
-        `{polite|plain}` ends a sentence with a verb or an adjective, given in both forms.
+        `{です}` and `{ね}` end a sentence after a noun, `{私}` is the pronoun, and `{polite|plain}`
+        ends a sentence with a verb or an adjective, given in both forms.
         """
         return _MARK.sub(self._fill, text)
 
@@ -49,7 +49,7 @@ FRIEND = Style("friend", "だよ。", "だね。", "よ。", "ぼく")
 SAMURAI = Style("samurai", "でござる。", "でござるな。", "でござる。", "拙者")
 STYLES = (POLITE, NANODA, KANSAI, FRIEND, SAMURAI)
 
-# What the speaker of each style says to taking on a role.
+# Replies that accept a role, by style.
 _ACCEPTED = {
     "polite": ("了解しました。", "かしこまりました。", "はい、分かりました。", "承知しました。"),
     "nanoda": ("了解したのだ!", "わかったのだ!", "任せるのだ!", "了解なのだ!"),
@@ -134,7 +134,7 @@ _ABOUT = (
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Role lines, the style that they ask for, and the name that they give, if any."""
+    """Role lines, the style that they request, and the name that they give, if any."""
 
     lines: tuple[str, ...]
     style: Style
@@ -145,16 +145,16 @@ NO_ROLE = Role((), POLITE, None)
 
 
 def draw_role(rng: Random, split: Split) -> Role:
-    """A role that asks for one of the styles."""
+    """A role with a random style."""
     style = rng.choices(STYLES, (2, 5, 3, 2, 2))[0]
     forms = _ASKED[style.name]
     form = forms[-1] if split == "held_out" else rng.choice(forms[:-1])
     name = rng.choice(NAMES) if rng.random() < 0.7 else "".join(rng.choices(_KANA, k=3))
-    asked = form.replace("{name}", name)
+    request = form.replace("{name}", name)
     if rng.random() < 0.2:
-        first, dot, rest = asked.partition("。")
-        asked = f"{first}{dot}{rng.choice(_ABOUT)}{rest}"
+        first, dot, rest = request.partition("。")
+        request = f"{first}{dot}{rng.choice(_ABOUT)}{rest}"
     accepted = rng.choice(_ACCEPTED["polite" if rng.random() < 0.3 else style.name])
     return Role(
-        (f"User:{asked}", f"Assistant:{accepted}"), style, name if "{name}" in form else None
+        (f"User:{request}", f"Assistant:{accepted}"), style, name if "{name}" in form else None
     )

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: SentencePiece unigram, laid out like the 1b model's."""
+"""Trains the embedded model's tokenizer: SentencePiece unigram, with the 1b model's layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issun.export.template import ALPACA
 PIECES = 4600
 SPECIAL = {"[CLS]": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "[PAD]": 4, "[SEP]": 5, "[MASK]": 6}
 
-# Kanji of JIS level 1, kana and ASCII are all pieces: what a user types is rarely <unk>.
+# All kanji of JIS level 1, kana and ASCII are pieces, so that user input rarely contains <unk>.
 KANJI = "".join(
     bytes((row, cell)).decode("euc_jp", "ignore")
     for row in range(0xB0, 0xD0)
@@ -23,24 +23,24 @@ _SIGNS = "".join(map(chr, range(0x21, 0x7F))) + "ー・、。「」『』々〜�
 
 
 def template_symbols() -> list[str]:
-    """The fixed stretches of the prompt template, each one token, so that prompts are short."""
-    stretches = [
+    """The fixed parts of the prompt template; each becomes one token, which keeps prompts short."""
+    fixed = [
         part
         for pattern in (ALPACA.with_input, ALPACA.without_input)
         for piece in pattern.removeprefix("<s>").split("[SEP]")
         for part in (piece.split("{")[0],)
     ]
-    return [*dict.fromkeys(stretches), ALPACA.newline, "User:", "Assistant:"]
+    return [*dict.fromkeys(fixed), ALPACA.newline, "User:", "Assistant:"]
 
 
 _WORD = re.compile(r"[一-龠々]+|[ぁ-ん]+|[ァ-ヶー]+|[A-Za-z]+")
 
 
 def words(records: Iterable[str]) -> Iterator[str]:
-    """The words of training records, one after the other, without the template's.
+    """The words of training records, without the template's text.
 
-    A word ends where its script changes, so no piece reaches further: 首都 is one token whatever
-    particle follows, and a new wording still holds known words.
+    A word ends where the script changes, and pieces do not span words: 首都 is one token whatever
+    particle follows, and a new wording still consists of known words.
     """
     template = re.compile("|".join(map(re.escape, [*SPECIAL, *template_symbols()])))
     for text in records:
@@ -48,7 +48,7 @@ def words(records: Iterable[str]) -> Iterator[str]:
 
 
 def train_vocabulary(records: Iterable[str], path: Path) -> None:
-    """Train on `records` and write `path`; the same records give the same model."""
+    """Train on `records` and write the model to `path`; the result is deterministic."""
     import sentencepiece as spm  # noqa: PLC0415 - slow to import
 
     model = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Lays nodes one behind the other; constants and weights are made once."""
+"""Builds an ONNX graph node by node; weights and constants are added once and shared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import onnx_ir as ir
 from issun.export.lazy import WeightSource
 
 
-class Tape:
-    """The nodes of a graph over `weights`, in the order in which they are asked for."""
+class GraphBuilder:
+    """Collects a graph's nodes in the order of the calls, and its initializers from `weights`."""
 
     def __init__(self, weights: WeightSource) -> None:
         self.weights = weights
@@ -28,7 +28,7 @@ class Tape:
         domain: str = "",
         output: ir.Value | None = None,
     ) -> ir.Value:
-        """Lay a node of one output, and give that."""
+        """Add a node with one output, and return the output."""
         return self.tape.op(name, inputs, attributes, domain=domain, output=output)
 
     def weight(self, name: str) -> ir.Value:
@@ -38,15 +38,15 @@ class Tape:
         return self._shared[name]
 
     def constant(self, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-        """An array that the graph holds under this name."""
+        """The array as an initializer with this name."""
         if name not in self._shared:
             self._shared[name] = self.tape.initializer(ir.tensor(array, name=name), name)
         return self._shared[name]
 
     def ints(self, name: str, values: list[int]) -> ir.Value:
-        """An int64 vector."""
+        """An int64 vector as an initializer."""
         return self.constant(name, np.array(values, np.int64))
 
     def scalar(self, name: str, value: np.generic) -> ir.Value:
-        """A number."""
+        """A scalar as an initializer."""
         return self.constant(name, np.array(value))

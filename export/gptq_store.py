@@ -1,4 +1,4 @@
-"""Linears that GPTQ has fitted, on disk until the bundle is whole: a stopped export goes on."""
+"""Stores layers quantized by GPTQ on disk, so that an interrupted export can resume."""
 
 from __future__ import annotations
 
@@ -20,36 +20,39 @@ from issun.runtime.files import reason_of
 Load = Callable[[], Quantized]
 
 
-class FittedStore:
-    """One file a linear in a folder; those of another checkpoint, text or version are not taken."""
+class GPTQStore:
+    """A folder with one file per linear layer.
+
+    The files are named after a `key` (checkpoint, text, version); those of other keys are ignored.
+    """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
         self._prefix = hashlib.sha256(key.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
-        """How many linears are there."""
+        """The number of stored linear layers."""
         return len(list(self._folder.glob(f"{self._prefix}.*.npz")))
 
-    def keep(self, base: str, make: Callable[[], Quantized]) -> Load:
-        """What reads the linear `base` again; `make` is asked where it is not there."""
+    def get_or_create(self, base: str, make: Callable[[], Quantized]) -> Load:
+        """A function that loads the linear layer `base`; `make` computes it if it is not stored."""
         path = self._folder / f"{self._prefix}.{base}.npz"
-        if not _whole(path):
-            made = make()
-            beside = path.with_suffix(".new")
-            with beside.open("wb") as file:
-                np.savez(file, values=made.values, scales=made.scales)
-            beside.replace(path)
+        if not _is_intact(path):
+            quantized = make()
+            partial = path.with_suffix(".new")
+            with partial.open("wb") as file:
+                np.savez(file, values=quantized.values, scales=quantized.scales)
+            partial.replace(path)
         return lambda: _read(path)
 
 
 def _read(path: Path) -> Quantized:
-    with np.load(path, allow_pickle=False) as found:
-        return Quantized(found["values"], found["scales"])
+    with np.load(path, allow_pickle=False) as arrays:
+        return Quantized(arrays["values"], arrays["scales"])
 
 
-def _whole(path: Path) -> bool:
-    """False for a file that is missing or damaged: zip files have checksums."""
+def _is_intact(path: Path) -> bool:
+    """False for a missing or damaged file; zip files have checksums."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
@@ -58,8 +61,8 @@ def _whole(path: Path) -> bool:
 
 
 @contextmanager
-def fitted_store(target: Path, key: str, notify: Notify) -> Iterator[FittedStore]:
-    """The store beside `target`, which is removed when the block ends well.
+def open_gptq_store(target: Path, key: str, notify: Notify) -> Iterator[GPTQStore]:
+    """Open the store next to `target`; it is removed when the block ends without an error.
 
     Raises TargetError while another export uses it.
     """
@@ -74,26 +77,29 @@ def fitted_store(target: Path, key: str, notify: Notify) -> Iterator[FittedStore
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise TargetError("Another export is fitting {target} now.", target=target) from error
+        raise TargetError("Another export to {target} is running.", target=target) from error
     try:
-        store = FittedStore(folder, key)
+        store = GPTQStore(folder, key)
         if len(store):
-            notify("Going on with a stopped export: {count} linears are fitted.", count=len(store))
+            notify(
+                "Resuming an interrupted export: {count} linear layers are already quantized.",
+                count=len(store),
+            )
         yield store
     finally:
         lock.release()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def clear_fitted(target: Path) -> None:
-    """Remove what a stopped export of `target` has left, where nobody uses it."""
+def clear_gptq_store(target: Path) -> None:
+    """Remove the store of an interrupted export of `target`, unless another export uses it."""
     folder = _folder(target)
     try:
         if folder.is_dir():
             FileLock(folder / ".lock", timeout=0).acquire().lock.release()
             shutil.rmtree(folder, ignore_errors=True)
     except (Timeout, OSError):
-        return  # another export uses it; or there can be no such folder, which the target tells
+        return  # it is in use, or the path is invalid, which the check of the target reports
 
 
 def _folder(target: Path) -> Path:

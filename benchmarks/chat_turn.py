@@ -1,4 +1,4 @@
-"""The first token of a chat turn, with what the cache kept and without."""
+"""Measures the time to the first token of a chat turn, with and without prompt reuse."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ HISTORY, ANSWER, MESSAGE = 800, 100, 30  # tokens
 _SENTENCE = "日本で一番高い山は富士山です。"
 
 
-def measure_turn(model: Model) -> dict[str, float]:
-    """Seconds to the first token of a turn.
+def measure_chat_turn(model: Model) -> dict[str, float]:
+    """Seconds to the first token of a chat turn.
 
-    `turn-ahead` with what came before read ahead, which took `turn-reading` while nobody waited;
-    `turn-reuse` with what the cache kept of the turn before; `turn-fresh` with nothing, not even
-    what every prompt begins with (the prompt made and read, no token drawn). The history has about
-    800 tokens, the answer before 100, the message 30; all are in proportion smaller for a context
-    below 1,024.
+    `turn-reuse` reuses the KV cache of the previous turn. For `turn-ahead` the conversation so far
+    was also prefilled before the message arrived, which took `turn-reading`. `turn-fresh` prefills
+    the whole prompt into an empty cache, without the template's cached prefix. The history has
+    about 800 tokens, the previous answer 100, the message 30; all are proportionally shorter for a
+    context below 1,024.
     """
     share = min(1.0, model.decoder.n_positions / 1024)
     answer = SamplingParams(
@@ -27,23 +27,22 @@ def measure_turn(model: Model) -> dict[str, float]:
     first = SamplingParams(temperature=0, max_new_tokens=1)
     message = _text(model, round(share * MESSAGE))
     turn = Turn(_text(model, round(share * 30)), _text(model, round(share * 70)))
-    kept = Conversation(model)
-    while _tokens(model, [*kept.turns, turn], message) < share * HISTORY:
-        kept.turns.append(turn)
+    chat = Conversation(model)
+    while _tokens(model, [*chat.turns, turn], message) < share * HISTORY:
+        chat.turns.append(turn)
     found = {}
-    # The one that reads ahead is rewound to the answer before first.
     for name in ("turn-reuse", "turn-ahead"):
-        kept.reply(message, answer)
+        chat.reply(message, answer)
         if name == "turn-ahead":
-            found["turn-reading"] = _seconds(kept.read_ahead)
-        found[name] = _seconds(lambda: kept.reply(message, first))
-        kept.undo()
-        kept.undo()
-    kept.reply(message, answer)
+            found["turn-reading"] = _seconds(chat.read_ahead)
+        found[name] = _seconds(lambda: chat.reply(message, first))
+        chat.undo()
+        chat.undo()
+    chat.reply(message, answer)
     fresh = model.new_cache()
 
     def full_prefill() -> None:
-        prompt = model.prompts.chat([], kept.turns, message, max_new_tokens=1)
+        prompt = model.prompts.chat([], chat.turns, message, max_new_tokens=1)
         model.decoder.prefill(fresh, prompt.ids)
 
     found["turn-fresh"] = _seconds(full_prefill)
@@ -61,7 +60,7 @@ def _tokens(model: Model, turns: list[Turn], message: str) -> int:
 
 
 def _text(model: Model, tokens: int) -> str:
-    """Text of about so many tokens."""
+    """Text of at least `tokens` tokens."""
     text = _SENTENCE
     while len(model.tokenizer.encode(text)) < tokens:
         text += _SENTENCE
