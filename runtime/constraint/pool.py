@@ -19,9 +19,7 @@ from issun.runtime.errors import BusyError
 MAX_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
 _START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
-_MAX_GROWTH_BYTES = (
-    128 << 20
-)  # bytes that one trial may leave behind before the process is replaced
+_MAX_GROWTH_BYTES = 128 << 20  # by one trial, before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
 Table = dict[str, Any]  # tokens, ends and silent, in the child's format
@@ -124,7 +122,7 @@ class Child:
                 self._process.kill()
 
     def _ensure_running(self) -> None:
-        if self._process and self._process.poll() is not None:  # something ended it between trials
+        if self._process and self._process.poll() is not None:  # it ended between two trials
             self.end()
         if self._process is None:
             self._start()

@@ -106,7 +106,7 @@ def test_a_process_that_was_ended_between_trials_is_replaced(model: Model) -> No
     for child in psutil.Process().children():
         child.kill()
         child.wait(10)
-    assert model.constraints.regex("[0-9]{3}")  # it is not taken for one that needs much memory
+    assert model.constraints.regex("[0-9]{3}")  # not mistaken for running out of memory
 
 
 def test_two_processes_work_and_a_limited_number_of_callers_wait(
