@@ -14,7 +14,7 @@ from issun.benchmarks.engines.registry import ENGINES
 from issun.cli import fidelity
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
-from issun.cli.language import note, printable, tr
+from issun.cli.language import mark, note, printable, tr
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
@@ -45,7 +45,7 @@ Results_ = Annotated[
     ),
 ]
 Sizes = tuple[int, ...]
-_NEEDS = "Benchmarks need {module}: pip install 'issun[bench]'"
+_NEEDS = mark("Benchmarks need {module}: pip install 'issun[bench]'")
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 

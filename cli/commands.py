@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import get_type_hints
 
-from issun.cli.language import note, tr
+from issun.cli.language import mark, note, show, tr
 from issun.runtime import Conversation, ParameterError, SamplingParams, Stream
 from issun.runtime.files import user_path
 from issun.runtime.saved import kv_path
@@ -27,16 +27,16 @@ class Commands:
     def __init__(self, conversation: Conversation) -> None:
         self._chat = conversation
         self._table: dict[str, tuple[str, Callable[[str], Stream | None]]] = {
-            "/reset": ("forget all turns", self._reset),
-            "/role": ("show the role, or take on another: /role TEXT", self._role),
-            "/undo": ("take the last turn back", self._undo),
-            "/retry": ("answer the last message anew", lambda _: self._chat.retry()),
-            "/continue": ("go on with an answer that was cut", lambda _: self._chat.resume()),
-            "/save": ("write the conversation to a new file: /save FILE", self._save),
-            "/load": ("read a conversation: /load FILE", self._load),
-            "/set": ("show or change the sampling: /set temperature 0.5", self._set),
-            "/quit": ("leave, as /exit and /bye do", self._quit),
-            "/help": ("this list", self._help),
+            "/reset": (mark("forget all turns"), self._reset),
+            "/role": (mark("show the role, or take on another: /role TEXT"), self._role),
+            "/undo": (mark("take the last turn back"), self._undo),
+            "/retry": (mark("answer the last message anew"), lambda _: self._chat.retry()),
+            "/continue": (mark("go on with an answer that was cut"), lambda _: self._chat.resume()),
+            "/save": (mark("write the conversation to a new file: /save FILE"), self._save),
+            "/load": (mark("read a conversation: /load FILE"), self._load),
+            "/set": (mark("show or change the sampling: /set temperature 0.5"), self._set),
+            "/quit": (mark("leave, as /exit and /bye do"), self._quit),
+            "/help": (mark("this list"), self._help),
         }
         self._table |= dict.fromkeys(_ALIASES, self._table["/quit"])
 
@@ -68,7 +68,7 @@ class Commands:
             self._chat.reset(text)
             note("[new role, all turns forgotten]")
             return
-        note("{text}", text="\n".join(self._chat.role) or tr("(no role)"))
+        show("\n".join(self._chat.role) or tr("(no role)"))
 
     def _undo(self, _: str) -> None:
         turn = self._chat.undo()
@@ -93,7 +93,7 @@ class Commands:
         text = "".join(rest)
         if not name:
             for known in _SETTABLE:
-                note("{text}", text=f"{known} {getattr(self._chat.params, known)}")
+                show(f"{known} {getattr(self._chat.params, known)}")
             return
         if name not in _SETTABLE:
             raise ParameterError(
@@ -106,7 +106,7 @@ class Commands:
                 "{name} is {value!r}, it must be a number.", name=name, value=text
             ) from None
         self._chat.params = replace(self._chat.params, **{name: value})
-        note("{text}", text=f"[{name} {value}]")
+        show(f"[{name} {value}]")
 
     def _quit(self, _: str) -> None:
         raise EOFError
@@ -114,7 +114,7 @@ class Commands:
     def _help(self, _: str) -> None:
         for name, text in self.described().items():
             if name not in _ALIASES:
-                note("{text}", text=f"{name:<10} {text}")
+                show(f"{name:<10} {text}")
         note(
             "Enter sends, Alt-Enter begins a new line, Tab completes a command, Ctrl-C stops an "
             "answer, Ctrl-D leaves; // sends a text that begins with a slash."

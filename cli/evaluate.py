@@ -107,7 +107,7 @@ def _show(report: Report, output: Path | None) -> None:
 def _print_table(report: Report) -> None:
     if not report.rows:
         return
-    print(tr("format  right   95 % interval    raw     question -> right word"))
+    print(tr("format  right   interval (95 %)  raw     question -> right word"))
     for row in report.rows:
         low, high = row.interval
         print(

@@ -174,7 +174,7 @@ def _print_table(outcome: Outcome) -> None:
     print(tr("epoch    loss   right"))
     for entry in outcome.epochs:
         rate = "-" if entry["rate"] is None else f"{entry['rate']:.1%}"
-        mark = f"  {tr('best')}" if entry["epoch"] == outcome.best else ""
+        mark = "  " + tr("best") if entry["epoch"] == outcome.best else ""
         print(f"{entry['epoch']:>5}  {entry['loss']:>6.4f}  {rate:>6}{mark}")
 
 

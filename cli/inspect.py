@@ -34,7 +34,7 @@ def run(
         print(printable_json(text))
     else:
         for name, value in _lines(folder, manifest):
-            print(printable(f"{tr(name)}: {value}"))
+            print(printable(f"{name}: {value}"))
     if verify:
         note("Every file has the content that it was exported with.")
 
@@ -47,25 +47,25 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
     ends = ", ".join(map(str, sorted(tokens.end_ids)))
     kinds = [f"{k} (default)" if k == manifest.kv_cache else k for k in manifest.graphs]
     return [
-        ("bundle", f"{bundle} ({manifest.bundle_id})"),
-        ("source", f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]})"),
-        ("exporter", f"{manifest.exporter}, graph {manifest.graph}"),
+        (tr("bundle"), f"{bundle} ({manifest.bundle_id})"),
+        (tr("source"), f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]})"),
+        (tr("exporter"), f"{manifest.exporter}, graph {manifest.graph}"),
         (
-            "network",
+            tr("network"),
             f"GPT-2, {architecture.n_layer} layers, width {architecture.n_embd}, "
             f"{architecture.n_head} heads, context {architecture.n_positions:,}, "
             f"{architecture.vocab_size:,} ids",
         ),
-        ("precision", precision.name),
-        ("  linears", precision.linears),
-        ("  embedding", precision.embedding),
-        ("  head", precision.head),
-        *([("calibration", precision.calibration)] if precision.calibration else []),
-        ("KV cache", ", ".join(kinds)),
-        ("tokenizer", f"{tokens.pieces:,} pieces; {special}"),
-        *([("end tokens", ends)] if tokens.ends else []),
-        ("prompt", manifest.prompt.name),
-        ("sampling", ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
+        (tr("precision"), precision.name),
+        ("  " + tr("linears"), precision.linears),
+        ("  " + tr("embedding"), precision.embedding),
+        ("  " + tr("head"), precision.head),
+        *([(tr("calibration"), precision.calibration)] if precision.calibration else []),
+        (tr("KV cache"), ", ".join(kinds)),
+        (tr("tokenizer"), f"{tokens.pieces:,} pieces; {special}"),
+        *([(tr("end tokens"), ends)] if tokens.ends else []),
+        (tr("prompt"), manifest.prompt.name),
+        (tr("sampling"), ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
         *_fidelity(manifest),
         *(
             (f"  {name}", f"{info.size:,} B, sha256 {info.sha256[:16]}")
@@ -83,5 +83,5 @@ def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:
     lines = []
     for kind, found in manifest.fidelity.items():
         with suppress(AttributeError, KeyError, TypeError, ValueError):  # not ours, or older
-            lines.append(("fidelity", shown.format(kind, **found)))
+            lines.append((tr("fidelity"), shown.format(kind, **found)))
     return lines

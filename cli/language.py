@@ -1,31 +1,40 @@
-"""Messages in the reader's language: Japanese where the locale is Japanese, else English."""
+"""Messages in the reader's language, from the catalogues in `locale`; English without one."""
 
 from __future__ import annotations
 
+import gettext
 import locale
 import os
 import sys
 from functools import cache
+from pathlib import Path
 
 from issun.runtime.errors import IssunError
 
+CATALOGUES = Path(__file__).parent / "locale"
 
-@cache
-def is_japanese() -> bool:
-    """True where messages are to be Japanese: `ISSUN_LANG`, else the locale."""
+
+def language() -> str:
+    """The reader's language as two letters: `ISSUN_LANG`, else the locale."""
     for name in ("ISSUN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(name):
-            return value.lower().startswith("ja")
-    return (locale.getlocale()[0] or "").lower().startswith("ja")
+            return value[:2].lower()
+    return (locale.getlocale()[0] or "")[:2].lower()
+
+
+@cache
+def _catalogue(code: str) -> gettext.NullTranslations:
+    return gettext.translation("issun", CATALOGUES, languages=[code], fallback=True)
 
 
 def tr(template: str) -> str:
     """The template in the reader's language; English where there is no translation."""
-    if not is_japanese():
-        return template
-    from issun.cli.japanese import JAPANESE  # noqa: PLC0415
+    return _catalogue(language()).gettext(template)
 
-    return JAPANESE.get(template, template)
+
+def mark(template: str) -> str:
+    """Mark a template for the catalogues; `tr` translates it where it is shown."""
+    return template
 
 
 def describe(error: IssunError) -> str:
@@ -35,7 +44,12 @@ def describe(error: IssunError) -> str:
 
 def note(template: str, **values: object) -> None:
     """Tell the reader something, on stderr; the answer alone goes to stdout."""
-    print(printable(tr(template).format(**values)), file=sys.stderr, flush=True)
+    show(tr(template).format(**values))
+
+
+def show(text: str) -> None:
+    """Print a line on stderr, without control characters."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import issun
-from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, serve
+from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, kit, serve
 from issun.cli.interrupts import end_at_once, raise_interrupts
 from issun.cli.language import tr
 from issun.cli.reporting import exit_code_of
@@ -36,6 +36,7 @@ app.command("serve", help=tr("Answer the OpenAI dialect, and show a chat page.")
 app.command("evaluate", help=tr("Ask many times, and count the right answers."))(evaluate.run)
 app.add_typer(bench.app, name="bench")
 app.command("cache", help=tr("List, check or clear the weights packed for this CPU."))(cache.run)
+app.command("kit", help=tr("Write a folder that runs the chat on an offline computer."))(kit.run)
 app.command("inspect", help=tr("Say what a bundle is."))(inspect.run)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import environment, issun
 from tests.needs import terminal
 
-HEADER = "format  right   95 % interval    raw     question -> right word\n"
+HEADER = "format  right   interval (95 %)  raw     question -> right word\n"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_packaged_table_in_japanese(fuji: Path) -> None:
     result = issun("evaluate", fuji, *options, LANG="ja_JP.UTF-8")
     assert result.code == 0
     assert result.out == (
-        "形式    正答率  95 % 区間        含有率  質問 -> 正しい語\n"
+        "形式    正答率  区間 (95 %)      含有率  質問 -> 正しい語\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  日本で一番広い湖は? -> 琵琶湖\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  世界で一番高い山は? -> エベレスト\n"
         "2 行の平均 (chat): 0.0%\n"

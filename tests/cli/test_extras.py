@@ -71,6 +71,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
 }
 INTERNAL = {  # started by issun itself alone
     "issun.benchmarks.worker",
+    "issun.kit.support.start",
     "issun.runtime.constraint.child",
 }
 
@@ -84,7 +85,7 @@ def subcommands(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def runnable_modules() -> Iterator[str]:
-    for package in (".", "benchmarks", "cli", "export", "runtime", "server", "training"):
+    for package in (".", "benchmarks", "cli", "export", "kit", "runtime", "server", "training"):
         paths = ROOT.glob("*.py") if package == "." else (ROOT / package).rglob("*.py")
         for path in paths:
             if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):

@@ -1,6 +1,7 @@
-"""Every message has a Japanese form with the same fields."""
+"""Every message that the command line can show is in the catalogues, with the same fields."""
 
 import ast
+import gettext
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,65 +9,92 @@ from pathlib import Path
 import pytest
 
 from issun.cli import language
-from issun.cli.japanese import JAPANESE
 from issun.runtime import ContextError
 
+pofile = pytest.importorskip("babel.messages.pofile")
+frontend = pytest.importorskip("babel.messages.frontend")
+
 ROOT = Path(__file__).parent.parent.parent
-TRANSLATED_CALLS = ("tr", "note", "notify", "needs_extra")
+PO = language.CATALOGUES / "ja" / "LC_MESSAGES" / "issun.po"
+TRANSLATED_CALLS = ("tr", "mark", "note", "notify", "needs_extra")
 
 
-def is_told(name: str, package: str) -> bool:
-    """True for an error that a person at the terminal reads; clients get the dialect's English."""
+def is_shown(name: str, package: str) -> bool:
+    """True for an error that a person at the terminal reads; clients of the API read English."""
     return name.endswith("Error") and (package != "server" or name == "ServerError")
 
 
 def templates() -> Iterator[str]:
-    for package in ("cli", "runtime", "export", "benchmarks", "training", "server"):
+    """Every template in the source, found without Babel and its list of keywords."""
+    for package in ("cli", "runtime", "export", "kit", "benchmarks", "training", "server"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
+            if path.parent.name == "embedded":
+                continue  # how the embedded model is made, which no command does
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and node.args:
                     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                     first = node.args[0]
                     if (
-                        (name in TRANSLATED_CALLS or is_told(name, package))
+                        (name in TRANSLATED_CALLS or is_shown(name, package))
                         and isinstance(first, ast.Constant)
                         and isinstance(first.value, str)
                     ):
                         yield first.value
-                if isinstance(node, ast.Dict) and path.name == "commands.py":
-                    for value in node.values:
-                        if isinstance(value, ast.Tuple) and isinstance(value.elts[0], ast.Constant):
-                            yield value.elts[0].value
 
 
-ALL = sorted(set(templates()) - {"{text}"})
+ALL = sorted(set(templates()))
+CATALOGUE = pofile.read_po(PO.open("rb"), locale="ja")
+MESSAGES = {message.id: message for message in CATALOGUE if message.id}
+MEND = "run `make translations`, translate what is empty or fuzzy in the .po, and run it again"
 
 
-def fields(template: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+def fields(template: str) -> set[tuple[str, str | None, str | None]]:
+    """The fields with their format: a number must not lose its commas or its digits."""
+    parsed = string.Formatter().parse(template)
+    return {(name, form, conversion) for _, name, form, conversion in parsed if name}
 
 
 def test_there_are_messages() -> None:
-    assert len(ALL) > 100
+    assert len(ALL) > 400
     assert "The message is empty." in ALL
     assert "forget all turns" in ALL
 
 
 @pytest.mark.parametrize("template", ALL)
 def test_every_message_is_translated(template: str) -> None:
-    assert template in JAPANESE
-    assert fields(JAPANESE[template]) == fields(template)
+    assert template in MESSAGES, MEND
+    message = MESSAGES[template]
+    assert message.string.strip() and not message.fuzzy, MEND
+    assert fields(message.string) == fields(template)
 
 
-def test_no_translation_is_left_over() -> None:
-    labels = {"bundle", "source", "exporter", "network", "precision", "  linears", "  embedding"}
-    labels |= {"  head", "KV cache", "tokenizer", "prompt", "sampling", "fidelity", "calibration"}
-    labels |= {"end tokens"}
-    assert set(JAPANESE) - set(ALL) <= labels
+def test_the_catalogue_is_what_babel_extracts(tmp_path: Path) -> None:
+    """A new class of errors, or a new function for messages, belongs into pyproject.toml."""
+    target = tmp_path / "issun.pot"
+    command = ["pybabel", "-q", "extract", "-F", "pyproject.toml", "-o", str(target), "."]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        frontend.CommandLineInterface().run(command)
+    with target.open("rb") as file:
+        extracted = {message.id for message in pofile.read_po(file) if message.id}
+    assert extracted == set(ALL)
+    assert set(MESSAGES) == extracted, MEND
 
 
-def test_errors_are_told_in_the_reader_s_language(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_entry_is_obsolete_or_fuzzy() -> None:
+    assert not CATALOGUE.obsolete, MEND
+    assert not [message.id for message in MESSAGES.values() if message.fuzzy], MEND
+
+
+def test_the_compiled_catalogue_is_current() -> None:
+    with PO.with_suffix(".mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    for template, message in MESSAGES.items():
+        assert compiled.gettext(template) == message.string, MEND
+    assert len(compiled._catalog) == len(MESSAGES) + 1  # and the header
+
+
+def test_errors_are_shown_in_the_reader_s_language(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ContextError(
         "{tokens:,} tokens do not fit into the context of {limit:,}.", tokens=1200, limit=1024
     )
@@ -75,9 +103,7 @@ def test_errors_are_told_in_the_reader_s_language(monkeypatch: pytest.MonkeyPatc
         ("ja_JP.UTF-8", "1,200 トークンは文脈長 1,024 に収まりません。"),
     ):
         monkeypatch.setenv("ISSUN_LANG", code)
-        language.is_japanese.cache_clear()
         assert language.describe(error) == expected
-    language.is_japanese.cache_clear()
 
 
 def test_control_characters_are_not_printed() -> None:
