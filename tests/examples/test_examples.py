@@ -84,9 +84,16 @@ def test_a_benchmark_of_a_bundle(tmp_path: Path, bundle: Callable[[str], Path]) 
 
 # The window is used as a person does: a question that is stopped, and one that is answered.
 _USE = """
-import runpy, sys
+import dataclasses, runpy, sys, time
 gui = runpy.run_path(sys.argv[1])
 window = gui["Window"](gui["Model"].load())
+
+def slowly(ids, logits):
+    time.sleep(0.2)
+    return logits
+
+slow = dict(temperature=0, processors=(slowly,), lookup=False)
+window.chat.params = dataclasses.replace(window.chat.params, **slow)
 
 def ask(question):
     window.entry.insert(0, question)
