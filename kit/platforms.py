@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import cast
 
+from packaging.markers import default_environment
+
 from issun.kit.support.start import this_platform
 from issun.runtime.errors import ParameterError, check_choice
-from packaging.markers import default_environment
 
 # glibc 2.28 (2018) is the oldest that onnxruntime's wheels run on. pip counts no tag down by itself
 # but macOS's, and onnxruntime's are for macOS 14.

@@ -16,12 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
 from issun.kit.errors import KitError
 from issun.kit.platforms import Target
 from issun.runtime.errors import Notify
 from issun.runtime.files import user_path
-from packaging.requirements import Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 _FETCHED = re.compile(r"\s*(?:Downloading|Using cached) (\S+\.whl) \((.+)\)")
 _LARGEST_SOURCE = 1 << 20  # bytes of a file beside pyproject.toml; bundles may lie there too
