@@ -17,7 +17,7 @@ from typing import IO
 from issun.runtime.errors import ParameterError
 
 _UTF_8 = "utf-8"
-_MAX_BYTES = 64 << 20  # of a text that the user names
+_MAX_BYTES = 64 << 20  # of a text file that the user names
 _CHUNK = 1 << 20
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 # Kana and kanji in UTF-8, the last one perhaps truncated. Shift JIS seldom looks like one.
@@ -83,12 +83,12 @@ def read_text(path: str | Path) -> str:
 
 
 def read_bounded(file: IO[bytes], limit: int) -> bytes:
-    """Read the rest of a file or a pipe; raises OSError if it is more than `limit` bytes."""
+    """Read the rest of a file or pipe; raises OSError if that is more than `limit` bytes."""
     too_large = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     if os.fstat(file.fileno()).st_size > limit:
         raise too_large
     chunks, left = [], limit
-    while chunk := file.read(_CHUNK):  # one large read would allocate that memory at once
+    while chunk := file.read(_CHUNK):  # read(limit) would allocate that much memory at once
         left -= len(chunk)
         if left < 0:
             raise too_large

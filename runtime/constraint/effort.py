@@ -16,7 +16,7 @@ _SEARCH_SECONDS = 5.0  # for all searches in child processes
 MAX_SCHEMAS = 64  # of one model at a time
 _MAX_PARALLEL = 2  # threads' worth of work for all schemas: Python's threads share one processor
 _FIRST_SLICE = 0.01  # seconds of processor time before the first pause: many schemas take less
-_SLICE = 0.005  # and between pauses
+_SLICE = 0.005  # seconds of processor time between pauses
 _MAX_PAUSE = 0.5  # seconds
 _SIMPLE = 256  # characters of a pattern and of a text that are searched in this process
 _REPEATS = "*+?{"
@@ -86,8 +86,8 @@ class Effort:
         used = time.thread_time() - self._began
         if used > self._next_pause:
             excess = self._active.count / _MAX_PARALLEL - 1  # threads to pause for each that works
-            elapsed = time.monotonic() - self._resumed  # includes the time that others held it up
-            time.sleep(min(_MAX_PAUSE, max(0.0, excess) * elapsed))
+            worked = time.monotonic() - self._resumed  # includes waiting for the other threads
+            time.sleep(min(_MAX_PAUSE, max(0.0, excess) * worked))
             self._next_pause, self._resumed = used + _SLICE, time.monotonic()
         if used > MAX_SECONDS or self._left < 0:
             raise ParameterError(

@@ -122,7 +122,7 @@ class Child:
                 self._process.kill()
 
     def _ensure_running(self) -> None:
-        if self._process and self._process.poll() is not None:  # something ended it between trials
+        if self._process and self._process.poll() is not None:  # it ended between two trials
             self.end()
         if self._process is None:
             self._start()
