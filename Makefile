@@ -4,16 +4,17 @@ SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
-PACKAGES := cli export runtime benchmarks training server
+PACKAGES := cli export kit runtime benchmarks training server
 PIP_INSTALL := pip install --disable-pip-version-check --no-input
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: help demo test slow parity clients fuzz soak embedded figures check translations format package clean
+.PHONY: help demo test commands slow parity clients fuzz soak embedded figures check translations
+.PHONY: format docs package clean
 
 help:                             ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -21,6 +22,9 @@ demo: .venv/ready-demo            ## ask the embedded model six questions
 test: .venv/ready-test            ## run the tests that need no torch
 	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
 	.venv/bin/python -m pytest -m alone tests/cli
+
+commands: .venv/ready-test        ## run every command of README and docs in fresh environments
+	.venv/bin/python -m tests.documentation --fresh
 
 slow: .venv/ready-test            ## run the slow tests; ISSUN_TEST_SLOW=4 runs one in four
 	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
@@ -63,6 +67,11 @@ format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+docs: .venv-docs/ready            ## build the documentation in build/site; a broken link is an error
+	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	.venv-docs/bin/python -m tests.documentation.outside build/site
+
 package: .venv/ready-package      ## build wheel and sdist in dist/, check them, try the wheel
 	rm -rf dist
 	.venv/bin/python -m build
@@ -71,7 +80,7 @@ package: .venv/ready-package      ## build wheel and sdist in dist/, check them,
 	.venv/bin/python -m tests.installed dist/*.whl
 
 clean:                            ## remove environments and everything that was built
-	rm -rf .venv .venv-parity build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -99,4 +108,10 @@ clean:                            ## remove environments and everything that was
 	@$(PYTHON) -m venv .venv-parity
 	@.venv-parity/bin/$(PIP_INSTALL) torch==2.13.0
 	@.venv-parity/bin/$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-docs/ready: pyproject.toml
+	@echo "Installing what builds the documentation into .venv-docs. This happens once."
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/$(PIP_INSTALL) -e '.[docs]'
 	@touch $@

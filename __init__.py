@@ -48,3 +48,7 @@ if sys.argv[:1] == ["-m"] or "".join(sys.argv[:1]).endswith(
     (f"{os.sep}issun", f"{os.sep}issun.exe")
 ):
     sys.excepthook = _report
+    if "issun.cli.main" in sys.orig_argv:  # which imports much before it can say this itself
+        from issun.cli.interrupts import exit_on_interrupt
+
+        exit_on_interrupt()

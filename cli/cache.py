@@ -41,7 +41,7 @@ def _list(cache: WeightCache) -> None:
     for entry in entries:
         print(printable(f"{cache.size_of(entry.key) / 1e6:9,.1f} MB  {entry.bundle}"))
     note(
-        "{count} entries in {folder}, {size:,.1f} MB in total.",
+        "Entries in {folder}: {count}, {size:,.1f} MB in total.",
         count=len(entries),
         folder=cache.folder,
         size=sum(cache.size_of(entry.key) for entry in entries) / 1e6,

@@ -48,16 +48,22 @@ def run(
     trust: opt.Trust = False,
     sampling: dict[str, Any],
 ) -> None:
-    """Read messages and stream the answers to stdout until the end of input."""
+    """Read messages and stream the answers to stdout until the end of input.
+
+    Errors are reported and the chat continues; from a pipe it then ends with exit code 2.
+    """
     lines = _role(role, role_file)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
+            failed = 0
             with suppress(EOFError):
-                for message in _lines_of_stdin():
-                    chat.handle(message)
+                for line in _lines_of_stdin():
+                    failed += not _handle_safely(chat, line)
+            if failed:
+                raise typer.Exit(2)
         else:
             if bundle is None:
                 note(
@@ -106,9 +112,7 @@ class Chat:
         if self._stopped:  # stopped while the prompt was prepared
             stream.cancel()
         if stream.dropped_turns:
-            note(
-                "[dropped the {count} oldest turns to fit the context]", count=stream.dropped_turns
-            )
+            note("[old turns dropped to fit the context: {count}]", count=stream.dropped_turns)
         try:
             for segment in stream:
                 print(printable(segment.text), end="", flush=True)
@@ -150,15 +154,17 @@ def _run_interactively(chat: Chat, model: Model, *, keep_history: bool) -> None:
                 _handle_safely(chat, line)
 
 
-def _handle_safely(chat: Chat, line: str) -> None:
-    """Handle a line and report any error, so that the conversation is not lost."""
+def _handle_safely(chat: Chat, line: str) -> bool:
+    """Handle a line and report any error, so that the chat continues; False for an error."""
     try:
         chat.handle(line)
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # nobody reads the answers any more
         raise
     except Exception as error:
         message = message_of(error) or f"{type(error).__name__}: {error}"
         note("error: {message}", message=" ".join(message.split()))
+        return False
+    return True
 
 
 @contextmanager

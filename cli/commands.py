@@ -90,7 +90,7 @@ class Commands:
 
     def _load(self, path: str) -> None:
         self._chat.load(_required(path, "/load FILE"))
-        note("[loaded {count} turns]", count=len(self._chat.turns))
+        note("[turns loaded: {count}]", count=len(self._chat.turns))
 
     def _set(self, argument: str) -> None:
         name, *rest = argument.split(maxsplit=1) or [""]

@@ -85,7 +85,7 @@ def run(
                     progress=lambda done, total: update("ask", done, total),
                 )
         except EvaluationStopped as stopped:
-            note("[stopped after {rows} rows]", rows=len(stopped.report.rows))
+            note("[stopped; rows completed: {rows}]", rows=len(stopped.report.rows))
             _show(stopped.report, output)
             raise
     _show(report, output)

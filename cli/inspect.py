@@ -45,16 +45,18 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
     ids = tokens.special | {token: added.id for token, added in tokens.added.items()}
     special = ", ".join(f"{token} {i}" for token, i in ids.items())
     ends = ", ".join(map(str, sorted(tokens.end_ids)))
-    kinds = [f"{k} (default)" if k == manifest.kv_cache else k for k in manifest.graphs]
+    default = tr("{name} (default)").format(name=manifest.kv_cache)
+    kinds = [default if k == manifest.kv_cache else k for k in manifest.graphs]
     return [
         (tr("bundle"), f"{bundle} ({manifest.bundle_id})"),
         (tr("source"), f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]})"),
         (tr("exporter"), f"{manifest.exporter}, graph {manifest.graph}"),
         (
             tr("network"),
-            f"GPT-2, {architecture.n_layer} layers, width {architecture.n_embd}, "
-            f"{architecture.n_head} heads, context {architecture.n_positions:,}, "
-            f"{architecture.vocab_size:,} ids",
+            tr(
+                "GPT-2, {n_layer} layers, width {n_embd}, {n_head} heads, context {n_positions:,}, "
+                "{vocab_size:,} ids"
+            ).format(**msgspec.structs.asdict(architecture)),
         ),
         (tr("precision"), precision.name),
         ("  " + tr("linears"), precision.linears),
@@ -62,7 +64,10 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         ("  " + tr("head"), precision.head),
         *([(tr("calibration"), precision.calibration)] if precision.calibration else []),
         (tr("KV cache"), ", ".join(kinds)),
-        (tr("tokenizer"), f"{tokens.pieces:,} pieces; {special}"),
+        (
+            tr("tokenizer"),
+            tr("{count:,} pieces; {special}").format(count=tokens.pieces, special=special),
+        ),
         *([(tr("end tokens"), ends)] if tokens.ends else []),
         (tr("prompt"), manifest.prompt.name),
         (tr("sampling"), ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
@@ -76,14 +81,14 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
 
 def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:
     """The results of `issun bench fidelity`, one line for each KV cache type."""
-    shown = (
-        "{0} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same choice {agreement:.2%} "
-        "({date}, {text}, against {against})"
+    shown = tr(
+        "{kind} KV cache: perplexity x {ratio:.5f}, KL {kl_mean:.5f}, same top token "
+        "{agreement:.2%} ({date}, {text}, compared with {against})"
     )
     lines = []
     for kind, found in manifest.fidelity.items():
         with suppress(
             AttributeError, KeyError, TypeError, ValueError
         ):  # of another or an older program
-            lines.append((tr("fidelity"), shown.format(kind, **found)))
+            lines.append((tr("fidelity"), shown.format(kind=kind, **found)))
     return lines

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import issun
-from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, serve
+from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, kit, serve
 from issun.cli.help import Command, Group
 from issun.cli.interrupts import exit_on_interrupt, raise_on_interrupt
 from issun.cli.language import tr
@@ -37,6 +37,7 @@ for _name, _run, _help in (
     ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
     ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
     ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
+    ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
     ("inspect", inspect.run, tr("Show what a bundle contains.")),
 ):
     app.command(_name, cls=Command, help=_help)(_run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
-from issun.runtime.files import as_utf8, reason_of
+from issun.runtime.files import as_utf8, open_regular, read_bounded, reason_of
 from issun.runtime.manifest import Architecture
 
 # Activation in transformers -> ONNX operator: the exact GELU, or its tanh approximation.
@@ -24,6 +24,7 @@ ACTIVATION_FLOOR = 0.1701  # no activation returns less than -ACTIVATION_FLOOR
 # GPT2Model is stored without its tied head; GPT2DoubleHeadsModel has a second head.
 _WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
+_MAX_BYTES = 256 << 20  # of any file of JSON
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # so that a damaged config does not exhaust memory
 
 
@@ -77,7 +78,8 @@ class GPT2Config:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError if the file contains anything else."""
     try:
-        content = json.loads(as_utf8(path.read_bytes()).decode())
+        with open_regular(path) as file:
+            content = json.loads(as_utf8(read_bounded(file, _MAX_BYTES)).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)

@@ -64,7 +64,8 @@ def _step(
         return None
     gain = sensitivity[current] - sensitivity.get(better, 0.0)
     size = linear_bytes(*shape, better) - linear_bytes(*shape, current)
-    return -gain / size, name, better, gain, size
+    # A narrow linear's padded 4-bit block may be as large as its 8 bits, or larger.
+    return -gain / max(size, 1), name, better, gain, size
 
 
 def check_budget(budget: int, least: int) -> int:

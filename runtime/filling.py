@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from issun.runtime.answer import Completion, Stream
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.errors import ParameterError
 from issun.runtime.generate import FinishReason, Segment, Stop, Timings
 from issun.runtime.leaves import Query
@@ -42,16 +43,19 @@ class CompiledSchema:
 
 
 def compile_schema(
-    model: Model, schema: dict[str, Any], *, max_tokens: int
+    model: Model, schema: dict[str, Any], *, max_tokens: int, effort: Effort | None = None
 ) -> CompiledSchema | None:
     """Compile `schema`; returns None if it has no fixed skeleton.
 
     `max_tokens` is the number of tokens for all replies together.
 
-    Raises ParameterError for a schema that is unsupported or that the vocabulary cannot spell, and
-    if not even the shortest replies fit.
+    Raises ParameterError for a schema that is unsupported or that the vocabulary cannot spell, if
+    not even the shortest replies fit, and if it takes too much `effort`.
     """
-    plan = make_plan(schema, partial(_spelled, model), most=max_tokens // _MIN_SHARE)
+    if effort is None:
+        with model.effort() as own:
+            return compile_schema(model, schema, max_tokens=max_tokens, effort=own)
+    plan = make_plan(schema, partial(_spelled, model), most=max_tokens // _MIN_SHARE, effort=effort)
     if plan is None:
         return None
     least = _MIN_TOKENS * plan.count.least
@@ -72,7 +76,7 @@ def compile_schema(
         if query.pattern is None and query.place is None:
             continue
         most = max_tokens if query.max_tokens is None else min(max_tokens, query.max_tokens)
-        make = partial(_constraint, model, schema, query)
+        make = partial(_constraint, model, schema, query, effort)
         try:
             constraints[key] = make(min(most, share))
         except ParameterError:  # perhaps its smallest value needs more than an equal share
@@ -86,7 +90,9 @@ def compile_schema(
     return CompiledSchema(plan, constraints)
 
 
-def _constraint(model: Model, schema: dict[str, Any], query: Query, max_tokens: int) -> Constraint:
+def _constraint(
+    model: Model, schema: dict[str, Any], query: Query, effort: Effort, max_tokens: int
+) -> Constraint:
     if query.pattern is not None:
         try:
             return model.constraints.regex(
@@ -100,7 +106,9 @@ def _constraint(model: Model, schema: dict[str, Any], query: Query, max_tokens: 
                 path=query.value_place,
                 limit=max_tokens,
             ) from error
-    return model.constraints.json_schema(schema, place=query.place or "#", max_tokens=max_tokens)
+    return model.constraints.json_schema(
+        schema, place=query.place or "#", max_tokens=max_tokens, effort=effort
+    )
 
 
 def _spelled(model: Model, text: str, path: str) -> str:

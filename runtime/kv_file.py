@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from issun.runtime.files import new_file
+from issun.runtime.files import new_file, open_regular
 from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.memory_left import memory_for
@@ -63,7 +63,7 @@ def read_kv(path: Path, cache: KVCache, bundle: str) -> Header | None:
     """
     cache.rewind(0)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             line = file.readline(_MAX_HEADER)
             found = msgspec.json.decode(line, type=Header)
             length = len(found.ids)

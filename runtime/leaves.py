@@ -28,6 +28,7 @@ _INTEGER = r"-?(0|[1-9][0-9]{0,14})"
 _NUMBER = r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"
 _MAX_ENUMERATED = 101  # integers of a range that are enumerated instead of checked
 _MAX_ITEMS = 8  # of an array without maxItems
+MAX_LISTED = 1000  # items of any list: no answer is longer
 _MAX_ADDED = 40  # characters beyond minLength, without maxLength
 _MAX_ECHO = 1000  # characters at the end of the user's text that a reply may repeat
 _SENTENCE = 48  # characters and tokens of a sentence with its value
@@ -183,7 +184,7 @@ def json_value(place: Place) -> Leaf:
 
 def list_of(item: Leaf, min_items: int, max_items: int | None, *, unique: bool) -> Leaf:
     """A list of `item` values as people write one: 赤、青、黄."""
-    limit = max(min_items, _MAX_ITEMS) if max_items is None else max_items
+    limit = max(min_items, _MAX_ITEMS) if max_items is None else min(max_items, MAX_LISTED)
     repeated = f"{{{max(min_items, 1) - 1},{max(limit, 1) - 1}}}"
     part, separator = (item.pattern, _SEPARATOR) if item.pattern else (_PART, "、")
     each = re.compile(part)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from issun.runtime.errors import BundleError
-from issun.runtime.files import as_utf8
+from issun.runtime.files import as_utf8, open_regular, reason_of
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "issun.json"
@@ -184,9 +184,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError("{path} is larger than a manifest can be.", path=path)
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read(_MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
             raise BundleError("There is no folder {folder}.", folder=folder) from None
@@ -197,7 +196,11 @@ def read_manifest(folder: Path) -> Manifest:
             name=MANIFEST_NAME,
         ) from None
     except OSError as error:
-        raise BundleError("{path} cannot be read: {reason}", path=path, reason=error) from error
+        raise BundleError(
+            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
+        ) from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise BundleError("{path} is larger than a manifest can be.", path=path)
     manifest = _parse(raw, path)
     _check_files(folder, manifest)
     return manifest

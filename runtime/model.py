@@ -20,6 +20,7 @@ from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.busy import ExclusiveUse, UsageLock
 from issun.runtime.checks import check_manifest
 from issun.runtime.constraint import Constraints
+from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoder import Decoder, IssunDecoder
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import Notify, ParameterError
@@ -87,6 +88,8 @@ class Model:
         self._usage = UsageLock(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
         self._closed = self._freed = False
+        self._stopped = threading.Event()  # compiling of constraints
+        self._active_schemas = ActiveSchemas()
         self._free_lock = threading.RLock()
 
     @classmethod
@@ -212,10 +215,23 @@ class Model:
                 module=error.name,
             ) from error
 
+    def effort(self) -> Effort:
+        """Return the limits on preparing one schema."""
+        return Effort(self._stopped.is_set, self._finds, self._active_schemas)
+
+    def _finds(self, pattern: str, text: str) -> bool:
+        return self.constraints.finds(pattern, text)  # on first use: few schemas need llguidance
+
     def stop_compiling(self) -> None:
-        """Stop compiling constraints for good; callers that are waiting get BusyError."""
+        """Stop compiling constraints; callers that are waiting get BusyError."""
+        self._stopped.set()
         if "constraints" in vars(self):
             self.constraints.close()
+
+    def resume_compiling(self) -> None:
+        """Allow constraints to be compiled again after `stop_compiling`."""
+        self._stopped = threading.Event()
+        vars(self).pop("constraints", None)
 
     def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits of every position, (len(ids), vocab_size) float32."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from issun.runtime import leaves
 from issun.runtime.constraint.alternatives import Alternatives
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.flat_schema import FlatSchema, canonical
 from issun.runtime.constraint.literals import dumps
 from issun.runtime.constraint.references import Document, Place, inside
@@ -50,17 +51,23 @@ _CONSTRAINING = _ANY_TYPE_KEYWORDS.union(
 
 
 def make_plan(
-    schema: Schema, spell: Spell = lambda text, path: text, *, most: int = _MAX_NODES
+    schema: Schema,
+    spell: Spell = lambda text, path: text,
+    *,
+    most: int = _MAX_NODES,
+    effort: Effort | None = None,
 ) -> Plan | None:
     """Return a plan for `schema`; None if only the grammar of the whole schema can describe it.
 
     The plan asks for at most `most` values if its lists can be that short.
 
-    Raises ParameterError for an invalid or unsatisfiable schema, and for a text in it that the
-    vocabulary cannot spell.
+    Raises ParameterError for an invalid or unsatisfiable schema, for one that takes too much
+    `effort`, and for a text in it that the vocabulary cannot spell.
     """
     try:
-        root = _Planner(schema, spell, most).node("#")
+        root = _Planner(schema, spell, most, effort).node("#")
+    except RecursionError as error:
+        raise ParameterError("The schema is too large: simplify it.") from error
     except _NoSkeletonError:
         return None
     return None if _is_grammar(root) else Plan(root)
@@ -73,10 +80,10 @@ class _NoSkeletonError(Exception):
 class _Planner:
     """Converts the subschemas of one schema to nodes."""
 
-    def __init__(self, schema: Schema, spell: Spell, most: int) -> None:
+    def __init__(self, schema: Schema, spell: Spell, most: int, effort: Effort | None) -> None:
         self._document, self._spell, self._count = Document(schema), spell, 0
         self._most = most
-        self._alternatives = Alternatives(self._document)
+        self._alternatives = Alternatives(self._document, effort)
         self._resolving = ["#"]  # targets of the references that are being resolved
 
     def node(self, place: Place) -> Node:
@@ -184,7 +191,7 @@ class _Planner:
             return Fixed("[]")
         unique = flat.unique is not None
         item = self.node(inside(place, "items")) if "items" in schema else _anything()
-        if (unique and least > 1) or _is_grammar(item):
+        if (unique and least > 1) or least > leaves.MAX_LISTED or _is_grammar(item):
             return _json_value(place)
         if isinstance(item, LeafNode) and item.leaf.listable and not item.leaf.fallback:
             leaf = leaves.list_of(item.leaf, least, most, unique=unique)

@@ -11,6 +11,7 @@ from issun.runtime.added import AddedTokens, Part, lower
 from issun.runtime.errors import BundleError, ParameterError
 from issun.runtime.manifest import AddedToken, Tokens
 
+_MAX_BYTES = 128 << 20  # of a SentencePiece file; one with 250,000 pieces has 5 MB
 # The order in which T5Tokenizer assigns ids to special tokens that the file does not contain.
 SPECIAL_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -202,6 +203,8 @@ def load_tokenizer(folder: Path, tokens: Tokens) -> Tokenizer:
 
 def load_sentencepiece(path: str | Path) -> Any:
     """Open a SentencePiece model file; raises BundleError if it is invalid or damaged."""
+    if Path(path).stat().st_size > _MAX_BYTES:
+        raise BundleError("{path} is larger than a SentencePiece model can be.", path=path)
     from sentencepiece import SentencePieceProcessor  # noqa: PLC0415
 
     try:

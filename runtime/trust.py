@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import read_bounded
 from issun.runtime.manifest import Manifest
 from issun.runtime.proto import parse_model
 
@@ -39,6 +40,7 @@ _OPERATORS = {
     kind: {(domain, name) for domain, names in table.items() for name in names.split()}
     for kind, table in (("issun", _ISSUN), ("optimum", _OPTIMUM))
 }
+_MAX_BYTES = 1 << 31  # protobuf's limit
 _TENSOR_ATTRIBUTES = {"": {"Constant", "ConstantOfShape"}}  # operators with a tensor attribute
 
 
@@ -48,7 +50,8 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
     With `trust`, any operator is allowed, but no reference to a file outside the bundle.
     """
     try:
-        model = parse_model(path.read_bytes())
+        with path.open("rb") as file:
+            model = parse_model(read_bounded(file, _MAX_BYTES))
     except Exception as error:  # protobuf has its own DecodeError
         raise BundleError("{path} is not an ONNX graph, or is damaged.", path=path) from error
     for tensor in _tensors(model.graph):

@@ -33,7 +33,7 @@ from issun.server.scheduler import Scheduler
 from issun.server.service import Service, error_response
 from issun.server.unknown_paths import not_found
 
-_MOST_SLOTS = 16  # if neither slots nor memory is given
+_MAX_SLOTS = 16  # if neither slots nor memory is given
 _SHARE = 4  # the KV cache gets 1/_SHARE of the free memory by default
 
 
@@ -66,7 +66,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.stop()
         model.stop_compiling()
         await run_in_threadpool(scheduler.join)
-        vars(model).pop("constraints", None)  # the caller may use the model's compiler again
+        model.resume_compiling()  # the caller may use the model again
 
     app = Starlette(
         routes=[
@@ -112,19 +112,19 @@ def count_slots(model: Model, options: ServerOptions) -> int:
         )
     if options.kv_memory is None and options.slots is None:
         # Memory is only allocated as slots fill up, so one slot is always allowed.
-        return max(1, min(free // _SHARE // size, _MOST_SLOTS))
+        return max(1, min(free // _SHARE // size, _MAX_SLOTS))
     memory = options.kv_memory or free
     room = memory // size
-    wanted = options.slots or max(1, min(room, _MOST_SLOTS))
-    if room < wanted:
+    slots = options.slots or max(1, min(room, _MAX_SLOTS))
+    if room < slots:
         raise ServerError(
             "{wanted} slots of {size:,.0f} MB do not fit into {memory:,.0f} MB for the KV "
             "cache: raise --kv-memory, lower --slots, or use an int8 KV cache.",
-            wanted=wanted,
+            wanted=slots,
             size=size / 1e6,
             memory=memory / 1e6,
         )
-    return wanted
+    return slots
 
 
 def _middleware(options: ServerOptions) -> list[Middleware]:

@@ -15,10 +15,10 @@ from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
-from issun.server.formats import wanted_format
+from issun.server.formats import requested_format
 from issun.server.requests import Scored
 from issun.server.sampling import (
-    check_ends,
+    check_ignore_eos,
     make_constraint,
     requested_max_tokens,
     sampling_params,
@@ -67,34 +67,34 @@ def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
     prompts = _prompts(service.model.tokenizer, body.prompt)
     several = len(prompts) > 1
     service.check_choices(len(prompts) * (body.n or 1), "prompt" if several else "n")
-    most = requested_max_tokens(service.model, body)
-    most = _DEFAULT_TOKENS if most is None else most
-    if most == 0 and not body.echo:
+    max_tokens = requested_max_tokens(service.model, body)
+    max_tokens = _DEFAULT_TOKENS if max_tokens is None else max_tokens
+    if max_tokens == 0 and not body.echo:
         raise invalid("max_tokens", "it is 0 without echo, so there would be no output.")
-    wanted = 0 if body.logprobs is None else max(1, body.logprobs)
+    logprobs = 0 if body.logprobs is None else max(1, body.logprobs)
     params = sampling_params(
         service.model,
         body,
-        max_tokens=max(most, body.min_tokens or 0, 1),
-        logprobs=wanted,
+        max_tokens=max(max_tokens, body.min_tokens or 0, 1),
+        logprobs=logprobs,
     )
     room = tokens_left(service.model, max(prompts, key=len, default=[]), params[0])
     constraint = _constraint(service.model, body, room)
     params = [replace(one, constraint=constraint) for one in params]
     scored = body.logprobs if body.echo and body.logprobs is not None else None
     return [
-        Job(prompt, one, None if scored is None else max(1, scored), answer=most > 0)
+        Job(prompt, one, None if scored is None else max(1, scored), answer=max_tokens > 0)
         for prompt in prompts
         for one in params
     ]
 
 
 def _constraint(model: Model, body: CompletionRequest, room: int) -> Constraint | None:
-    wanted = wanted_format(body)
-    if wanted is None:
+    output_format = requested_format(body)
+    if output_format is None:
         return None
-    check_ends(body, wanted.path)
-    return make_constraint(model, wanted, room)
+    check_ignore_eos(body, output_format.path)
+    return make_constraint(model, output_format, room)
 
 
 def _prompts(
@@ -184,7 +184,7 @@ class _Choice:
         self._offset += len(spelled)
 
     def _top(self, logprob: Logprob) -> dict[str, float]:
-        """The top log-probabilities by spelling; the most likely of equal spellings counts."""
+        """The top log-probabilities by spelling, the highest of those with the same spelling."""
         top: dict[str, float] = {}
         for token, value in list(logprob.top.items())[: self._body.logprobs]:
             top.setdefault(self._spell(token), value)

@@ -32,6 +32,12 @@ class ApiError(IssunError):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
+class AmbiguousBodyError(ApiError):
+    """The headers give two lengths of the body, so nothing after it can be read."""
+
+    headers = MappingProxyType({"Connection": "close"})
+
+
 class NotFoundError(ApiError):
     """There is no such model or path."""
 

@@ -28,7 +28,7 @@ class Format(NamedTuple):
     path: str
 
 
-def wanted_format(request: Sampling) -> Format | None:
+def requested_format(request: Sampling) -> Format | None:
     """The requested format, None for free text; raises ApiError for two different ones."""
     found = list(_formats(request))
     for other in found[1:]:

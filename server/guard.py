@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issun.server.errors import (
+    AmbiguousBodyError,
     ApiError,
     AuthenticationError,
     ForbiddenError,
@@ -44,6 +45,9 @@ class Guard:
         await self._app(scope, _Body(receive, self._options), send)
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may see another end of the body (request smuggling; RFC 9112, 6.3).
+            raise AmbiguousBodyError("Send Content-Length or Transfer-Encoding, not both.")
         host = headers.get("host", "")
         if not self._is_own(host):
             # Another site's host name may resolve to this server (DNS rebinding).

@@ -9,9 +9,14 @@ from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Events, Job
 from issun.server.body import invalid, unsupported
 from issun.server.calls import CallSteps, ready_calls
-from issun.server.formats import Format, wanted_format
+from issun.server.formats import Format, requested_format
 from issun.server.messages import Dialogue, parse_dialogue
-from issun.server.sampling import check_ends, make_constraint, requested_max_tokens, sampling_params
+from issun.server.sampling import (
+    check_ignore_eos,
+    make_constraint,
+    requested_max_tokens,
+    sampling_params,
+)
 from issun.server.service import Service
 from issun.server.stepwise import Question, StepAnswers, Steps
 from issun.server.structured import JsonSteps, ready_schema
@@ -42,8 +47,8 @@ def make_plan(service: Service, body: ChatRequest) -> Plan:
     """
     if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs", "it needs logprobs to be true.")
-    calling, wanted = required_calls(body), wanted_format(body)
-    _check_form(body, calling, wanted)
+    calling, output_format = required_calls(body), requested_format(body)
+    _check_format(body, calling, output_format)
     dialogue = parse_dialogue(body.messages)
     _check_continued(body, dialogue.beginning)
     params = _params(service, body)
@@ -52,15 +57,17 @@ def make_plan(service: Service, body: ChatRequest) -> Plan:
         calls = ready_calls(service.model, calling, room=question.room(params[0]))
         return _stepwise(question, params, [CallSteps(question, calls, one) for one in params])
     question = Question(service, dialogue)
-    if wanted is None:
+    if output_format is None:
         jobs = [question.job(one) for one in params]
         return Plan(params[0], question.dropped_turns, jobs)
     room = question.room(params[0])
-    if wanted.kind == "schema":
+    if output_format.kind == "schema":
         whole = bool(dialogue.beginning or params[0].min_new_tokens)
-        json = ready_schema(service.model, wanted.value, wanted.path, room=room, whole=whole)
+        json = ready_schema(
+            service.model, output_format.value, output_format.path, room=room, whole=whole
+        )
         return _stepwise(question, params, [JsonSteps(question, json, one) for one in params])
-    constraint = make_constraint(service.model, wanted, room)
+    constraint = make_constraint(service.model, output_format, room)
     jobs = [
         replace(question.job(one), params=replace(one, constraint=constraint)) for one in params
     ]
@@ -79,27 +86,29 @@ def _without_beginning(dialogue: Dialogue) -> Dialogue:
 
 
 def _params(service: Service, body: ChatRequest) -> list[SamplingParams]:
-    most = requested_max_tokens(service.model, body)
-    if most == 0:
+    max_tokens = requested_max_tokens(service.model, body)
+    if max_tokens == 0:
         raise invalid("max_tokens", "it is 0: it must be 1 or more, or -1 for as many as fit.")
-    most = most or service.model.decoder.n_positions
+    max_tokens = max_tokens or service.model.decoder.n_positions
     service.check_choices(body.n or 1)
     return sampling_params(
         service.model,
         body,
-        max_tokens=max(most, body.min_tokens or 0),
+        max_tokens=max(max_tokens, body.min_tokens or 0),
         logprobs=max(1, body.top_logprobs or 0) if body.logprobs else 0,
     )
 
 
-def _check_form(body: ChatRequest, calling: Calling | None, wanted: Format | None) -> None:
+def _check_format(body: ChatRequest, calling: Calling | None, output_format: Format | None) -> None:
     """Raise ApiError for a request for a call whose text would also have to follow a format."""
-    if calling and wanted and wanted.kind != "schema":
-        raise invalid(wanted.path, "give this or a tool_choice that demands a call, not both.")
+    if calling and output_format and output_format.kind != "schema":
+        raise invalid(
+            output_format.path, "give this or a tool_choice that demands a call, not both."
+        )
     if calling:
-        check_ends(body, "function_call" if calling.legacy else "tool_choice")
-    elif wanted:
-        check_ends(body, wanted.path)
+        check_ignore_eos(body, "function_call" if calling.legacy else "tool_choice")
+    elif output_format:
+        check_ignore_eos(body, output_format.path)
 
 
 def _check_continued(body: ChatRequest, beginning: str) -> None:

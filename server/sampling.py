@@ -70,17 +70,17 @@ def requested_max_tokens(model: Model, request: Sampling) -> int | None:
             old=request.max_tokens,
             new=request.max_completion_tokens,
         )
-    most = given.pop() if given else None
-    if most == -1:
-        most = model.decoder.n_positions
-    if request.min_tokens is not None and most is not None and request.min_tokens > most:
+    maximum = given.pop() if given else None
+    if maximum == -1:
+        maximum = model.decoder.n_positions
+    if request.min_tokens is not None and maximum is not None and request.min_tokens > maximum:
         raise invalid(
             "min_tokens",
-            "it is {least}, more than the maximum of {most} tokens.",
+            "it is {least}, more than the maximum of {maximum} tokens.",
             least=request.min_tokens,
-            most=most,
+            maximum=maximum,
         )
-    return most
+    return maximum
 
 
 def _seeded(params: SamplingParams, seed: int | None, index: int) -> SamplingParams:
@@ -93,7 +93,7 @@ def _id(key: str) -> int:
     return int(key)
 
 
-def check_ends(request: Sampling, path: str) -> None:
+def check_ignore_eos(request: Sampling, path: str) -> None:
     """Raise ApiError for `ignore_eos` together with the output format that `path` asks for."""
     if request.ignore_eos:
         raise invalid("ignore_eos", "an answer with {form} ends where its format does.", form=path)
@@ -104,7 +104,7 @@ def tokens_left(model: Model, prompt: Sequence[int], params: SamplingParams) -> 
     return max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
 
 
-def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
+def make_constraint(model: Model, output_format: Format, room: int) -> Constraint:
     """The grammar of a form in `room` tokens; raises ApiError with its path. May take seconds."""
     make: dict[str, Callable[..., Constraint]] = {
         "schema": model.constraints.json_schema,
@@ -112,6 +112,6 @@ def make_constraint(model: Model, wanted: Format, room: int) -> Constraint:
         "choices": model.constraints.choices,
     }
     try:
-        return make[wanted.kind](wanted.value, max_tokens=room)
+        return make[output_format.kind](output_format.value, max_tokens=room)
     except ParameterError as error:
-        raise invalid(wanted.path, "{reason}", reason=error) from error
+        raise invalid(output_format.path, "{reason}", reason=error) from error

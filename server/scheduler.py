@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
+from issun.runtime.constraint.matching import MASK_SECONDS
 from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
@@ -24,7 +25,6 @@ from issun.server.metrics import Metrics
 from issun.server.prefill import RequestPrefill
 from issun.server.requests import Failed, Request, Scored
 
-MASK_SECONDS = 1.0  # time limit of a constraint for one token
 _MASK_WAIT = 0.05  # seconds that other answers wait for a constraint
 _CHUNK_WHILE_DECODING = 32  # prefill tokens per waiting prompt between two decoding steps
 _DONE: Future[None] = Future()  # for answers without a constraint
@@ -169,12 +169,12 @@ class Scheduler:
 
     def _read(self) -> None:
         """Prefill one chunk: as many whole prompts as fit into it, or a part of one."""
-        most = self._chunk_size()
-        self._admit(most)
+        chunk = self._chunk_size()
+        self._admit(chunk)
         if not self._reading:
             return
         try:
-            prefill_chunks(self._decoder, self._slots, self._reading, most)
+            prefill_chunks(self._decoder, self._slots, self._reading, chunk)
         except Exception as error:
             self._slots.drop_prefills()
             for reading in self._reading:
@@ -190,12 +190,12 @@ class Scheduler:
             return PREFILL_CHUNK
         return min(PREFILL_CHUNK, _CHUNK_WHILE_DECODING * max(1, self.queued + len(self._reading)))
 
-    def _admit(self, most: int) -> None:
-        """Give slots to the requests that fit into one prefill chunk of `most` tokens."""
+    def _admit(self, chunk: int) -> None:
+        """Give slots to the requests that fit into one prefill chunk."""
         while not self._slots.full:
             with self._changed:
                 request = self._waiting[0] if self._waiting else None
-            if request is None or not self._fits(request, most):
+            if request is None or not self._fits(request, chunk):
                 return
             with self._changed:
                 self._waiting.popleft()
@@ -212,14 +212,14 @@ class Scheduler:
             self._metrics.prompt_tokens.inc(len(request.prompt))
             self._metrics.reused_tokens.inc(known)
 
-    def _fits(self, request: Request, most: int) -> bool:
+    def _fits(self, request: Request, chunk: int) -> bool:
         """Whether `request` fits into the same prefill chunk as the requests already in it."""
         known = self._known(request)
         if self._reading and request.answer != self._reading[0].request.answer:
             return False
         if request.score is None and should_wait(request.prompt, known, self._reading):
             return False
-        return can_prefill_together(request.prompt, known, self._reading, most)
+        return can_prefill_together(request.prompt, known, self._reading, chunk)
 
     def _known(self, request: Request) -> int:
         """The length of the cached prefix; 0 for a scored prompt, which needs every row."""
@@ -286,7 +286,7 @@ class Scheduler:
                 self._add(index)
             elif running.logits is not None and now > running.began + MASK_SECONDS:
                 error = SamplingError(
-                    "The constraint takes more than {limit:g} s for one token: take a simpler one.",
+                    "The constraint takes more than {limit:g} s for one token: simplify it.",
                     limit=MASK_SECONDS,
                 )
                 self._fail(running.request, error)

@@ -66,7 +66,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen; faults of connections are logged as one line each."""
         asyncio.get_running_loop().set_exception_handler(_Faults())
-        logging.getLogger("asyncio").addFilter(_is_fault)
+        for name in ("asyncio", "uvicorn.error"):
+            logging.getLogger(name).addFilter(_is_fault)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -104,8 +105,16 @@ class _Faults:
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """False for asyncio's warning about data sent to a client that has disconnected."""
-    return record.getMessage() != "socket.send() raised exception."
+    """False for log records that are not faults of the server.
+
+    asyncio warns about data sent to a client that has disconnected, and uvicorn logs tracebacks of
+    requests that are cancelled when the server shuts down immediately.
+    """
+    message = record.getMessage()
+    cancelled = message.rstrip().endswith(asyncio.CancelledError.__qualname__) or (
+        record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    )
+    return message != "socket.send() raised exception." and not cancelled
 
 
 def _affordable(connections: int) -> int:

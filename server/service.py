@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.constraint.compiling import MAX_WAITING
+from issun.runtime.constraint.effort import MAX_SCHEMAS
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Events, Job
@@ -36,9 +37,8 @@ _T = TypeVar("_T")
 _Request = TypeVar("_Request")
 _Body = TypeVar("_Body", bound=Body)
 _LOOK = 0.5  # seconds between checks for a stalled client
-_THREADS = (
-    MAX_WAITING + 40
-)  # threads that prepare requests; up to MOST_WAITING of them wait for a compiler
+# Threads that prepare requests, of which so many may wait for a compiler or for schemas.
+_THREADS = MAX_WAITING + MAX_SCHEMAS + 40
 _COMMENT = b": keep-alive\n\n"
 
 

@@ -37,9 +37,13 @@ def ready_schema(
     length, needs the grammar.
     """
     try:
-        if form := None if whole else compile_schema(model, schema, max_tokens=room):
-            return ReadySchema(form, None)
-        return ReadySchema(None, model.constraints.json_schema(schema, max_tokens=room))
+        with model.effort() as effort:
+            if not whole:
+                form = compile_schema(model, schema, max_tokens=room, effort=effort)
+                if form:
+                    return ReadySchema(form, None)
+            grammar = model.constraints.json_schema(schema, max_tokens=room, effort=effort)
+            return ReadySchema(None, grammar)
     except ParameterError as error:
         raise invalid(path, "{reason}", reason=error) from error
 

@@ -1,6 +1,6 @@
-"""Tables of added tokens in every spelling, for a SentencePiece file of 400 pieces.
+"""Tables of added tokens in every file format, for a SentencePiece file of 400 pieces.
 
-Each is the files of a checkpoint's folder, less the SentencePiece file itself.
+Each has the files of a checkpoint's folder without the SentencePiece file.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ SPELLINGS: dict[str, Files] = {
     },
 }
 
-# Every row behind the pieces of a model of 440 is a token, each second one text.
+# Every row after the pieces of a 440-row model is a token, and every second one is text.
 FULL = _decoder({i: token(f"<t{i}>", special=i % 2 == 0) for i in range(400, 440)})
 
 _PIECES = (
@@ -157,14 +157,14 @@ def write_spelling(folder: Path, spiece: Path, name: str) -> Path:
 
 
 def write_files(folder: Path, files: Files) -> Path:
-    """Write JSON files to `folder`, in the place of those that are there."""
+    """Write JSON files to `folder`, replacing existing ones."""
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return folder
 
 
 def added_strings(count: int, seed: int = 0) -> list[str]:
-    """`count` random texts with added tokens, white space and text in them."""
+    """Return `count` random texts with added tokens, white space and other text."""
     rng = random.Random(seed)
     return [
         "".join(rng.choice(rng.choice(_PIECES)) for _ in range(rng.randint(1, 10)))

@@ -1,7 +1,7 @@
-"""Random GPT-2 checkpoints of odd shapes, made so that a wrong graph gives wrong logits.
+"""Random GPT-2 checkpoints of unusual shapes, made so that a wrong graph gives wrong logits.
 
 Weights have a standard deviation of 0.2 and every bias and LayerNormalization vector is
-perturbed by 0.2, so that nothing is small enough to be left out unseen.
+perturbed by 0.2, so that omitting any of them would be noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Storage = Literal["float32", "float16", "bfloat16"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What can be odd about a checkpoint, named as in config.json where that has a name."""
+    """What can be unusual about a checkpoint, with the names of config.json if it has them."""
 
     n_embd: int
     n_head: int
@@ -43,7 +43,7 @@ class Shape:
     storage: Storage = "float32"
     prefix: str = "transformer."
     shards: int = 1
-    masks: bool = False  # the mask buffers that old checkpoints hold beside the weights
+    masks: bool = False  # the mask buffers that old checkpoints store with the weights
 
 
 SHAPES = {
@@ -88,7 +88,7 @@ def make_weights(shape: Shape, seed: int = 0) -> dict[str, Array]:
 
 
 def write_checkpoint(folder: Path, shape: Shape, tokenizer: Path, *, seed: int = 0) -> Path:
-    """Write a whole checkpoint of `shape` to the new folder `folder`, and give the folder."""
+    """Write a complete checkpoint of `shape` to the new folder `folder` and return the folder."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config_of(shape)), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(SPECIAL), encoding="utf-8")
@@ -154,7 +154,7 @@ def _sizes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _random(name: str, size: tuple[int, ...], seed: int) -> Array:
-    # A generator a tensor: adding a tensor changes no other one.
+    # One generator per tensor: adding a tensor changes no other one.
     noise = np.random.RandomState((seed + zlib.crc32(name.encode())) % 2**32).randn(*size) * 0.2
     gain = ".ln_" in name and name.endswith(".weight")
     return (noise + gain).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Fixtures that several test files use: checkpoints, and bundles made once a session."""
+"""Shared fixtures: checkpoints, and bundles that are exported once per session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.checkpoints import SHAPES, write_checkpoint
 
 ROOT = Path(__file__).parent.parent
 
-# Sessions are opened inside properties, which no deadline suits; CI tries the same examples again.
+# Property tests open sessions, so they have no deadline; CI repeats the same examples.
 settings.register_profile("issun", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("issun")
 # (name or precision, ...) -> a bundle's folder
@@ -24,7 +24,7 @@ Bundles = Callable[..., Path]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one in ISSUN_TEST_SLOW of the tests that are slow, and other ones every day."""
+    """Keep one in ISSUN_TEST_SLOW of the slow tests, a different selection every day."""
     share = int(os.environ.get("ISSUN_TEST_SLOW", "1"))
     day = datetime.now(UTC).toordinal()
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Packed weights of the tests do not come into the user's cache, which is bounded."""
+    """Keep packed weights of the tests out of the user's cache, whose size is limited."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISSUN_CACHE", str(tmp_path_factory.mktemp("packed") / "weights"))
         yield

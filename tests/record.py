@@ -1,4 +1,4 @@
-"""Records what transformers gives, for tests that run without it: `python -m tests.record`.
+"""Records the results of transformers, for tests that run without it: `python -m tests.record`.
 
 Needs torch and transformers, and the test data (ISSUN_TEST_DATA, by default ../shared).
 """
@@ -25,7 +25,7 @@ ROLES = ("bos", "eos", "unk", "sep", "pad")
 
 
 def record_model(path: Path, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-    """Write logits of every position of `prompts`, and the greedy tokens behind the last one."""
+    """Write logits of every position of `prompts`, and the greedy tokens after the last one."""
     logits = np.concatenate([ref.logits_of(model, ids) for ids in prompts])
     tokens, gaps = ref.greedy(model, prompts[-1], rec.NUM_GREEDY)
     np.savez_compressed(
@@ -72,7 +72,7 @@ def record_added(folder: Path, spiece: Path, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write every recording anew."""
+    """Write all recordings again."""
     shared = Path(os.environ.get("ISSUN_TEST_DATA", "../shared"))
     rec.RECORDED.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as work:

@@ -1,4 +1,4 @@
-"""Where the recorded outputs of transformers lie, and what was asked for them."""
+"""The recorded outputs of transformers and the inputs that they were recorded for."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RECORDED = Path(__file__).parent / "recorded"
 NUM_COLUMNS = 48
 NUM_GREEDY = 64
 LENGTHS = (1, 6, 40)  # of the random prompts; the last one is continued greedily
-BLOCK = 100  # generated strings a digest
+BLOCK = 100  # generated strings per digest
 ADDED = 800  # strings with added tokens
 
 ROLE, QUESTIONS = demo.ROLE, demo.QUESTIONS
 HISTORY = ("User:こんにちは!", "Assistant:ボクは何でも答えられるAIなのだ!")
-# So much that the oldest turns have to go.
+# So long that the oldest turns must be dropped.
 LONG_HISTORY = ("User:今日の天気は?", "Assistant:晴れなのだ!") * 40
 # Role and history of each recorded transcript.
 CHATS = {"short": (ROLE, HISTORY), "long": (ROLE, LONG_HISTORY), "empty": ((), ())}
@@ -52,7 +52,7 @@ def make_columns(vocab_size: int) -> NDArray[np.int64]:
 
 
 def log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """One number a row that depends on every column."""
+    """Return one number per row that depends on every column."""
     wide = logits.astype(np.float64)
     peak = wide.max(axis=-1, keepdims=True)
     total: NDArray[np.float64] = np.log(np.exp(wide - peak).sum(axis=-1)) + peak[:, 0]
@@ -60,7 +60,7 @@ def log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def lines_of(text: Path) -> list[str]:
-    """The lines of a text as they are, without their newlines."""
+    """Return the unmodified lines of a text, without their newlines."""
     return text.read_text(encoding="utf-8").split("\n")
 
 
@@ -72,7 +72,7 @@ def digest(ids: Iterable[Sequence[int]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What transformers gave for some prompts: rows of all prompts lie one behind the other."""
+    """Results of transformers for some prompts; the rows of all prompts are concatenated."""
 
     prompts: list[list[int]]
     columns: NDArray[np.int64]
@@ -83,7 +83,7 @@ class Recording:
     gaps: list[float]
 
     def difference(self, logits: NDArray[np.float32]) -> float:
-        """The largest difference to `logits`, which has a row for every recorded one."""
+        """Return the largest difference to `logits`, which has a row for every recorded one."""
         columns = np.abs(logits[:, self.columns] - self.logits).max()
         return float(max(columns, np.abs(log_sum_exp(logits) - self.log_sum_exp).max()))
 
@@ -104,7 +104,7 @@ def load_recording(name: str, vocab_size: int) -> Recording:
 
 
 def fewest_dropped(model: Model, role: list[str], turns: list[Turn], message: str) -> int:
-    """How many of the oldest turns must go for the message to fit."""
+    """Return how many of the oldest turns must be dropped for the message to fit."""
 
     def dropped(told: int) -> int:
         fitted = model.prompts.chat(role, turns, message, max_new_tokens=100, dropped=told)

@@ -1,4 +1,4 @@
-"""What transformers gives: the side that issun is compared with. Needs torch."""
+"""The results of transformers that issun is compared with. Needs torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from issun.export.template import ALPACA
 
 Array = NDArray[np.float32]
 
-torch.set_num_threads(1)  # of small models the threads only wait for each other
+torch.set_num_threads(1)  # with small models, threads mostly wait for each other
 
 _SPECIAL = {
     "bos_token": "<s>",
@@ -49,7 +49,7 @@ def logits_of(model: Any, ids: Sequence[int]) -> Array:
 
 @torch.no_grad()
 def greedy(model: Any, ids: Sequence[int], count: int) -> tuple[list[int], list[float]]:
-    """`count` likeliest tokens, and how far each is above the second likeliest."""
+    """Return `count` greedy tokens, and each one's margin over the second most likely token."""
     tokens, gaps = [], []
     feed, past = torch.tensor([list(ids)]), None
     for _ in range(count):
@@ -63,7 +63,7 @@ def greedy(model: Any, ids: Sequence[int], count: int) -> tuple[list[int], list[
 
 
 def make_tokenizer(file: Path, *, do_lower_case: bool = False) -> Any:
-    """The tokenizer of the published models, over any SentencePiece file."""
+    """The tokenizer class of the published models, with any SentencePiece file."""
     tokenizer = T5Tokenizer(str(file), extra_ids=0, **_SPECIAL)
     tokenizer.do_lower_case = do_lower_case  # the constructor ignores it
     return tokenizer
@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text`, special tokens in it included and none added."""
+    """Return the ids of `text`, including special tokens in it and adding none."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     return ids
 

@@ -1,7 +1,7 @@
-"""Checkpoints that always answer the same: each token has one successor, by construction.
+"""Checkpoints with a fixed answer: each token has exactly one successor.
 
 Embeddings are one-hot and all blocks give zero, so the logits depend on the last token alone. With
-them a transcript of the command line can be compared letter by letter, in every precision.
+them, transcripts of the command line can be compared exactly, in every precision.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_scripted(
         if ".ln_" in name and name.endswith(".weight"):
             array[:] = 1
     weights["transformer.wte.weight"] = np.eye(shape.vocab_size, shape.n_embd, dtype=np.float32)
-    # LayerNormalization takes the mean off the one-hot vector: its bias puts it back.
+    # LayerNormalization subtracts the mean of the one-hot vector; its bias adds it back.
     mean = 1 / shape.n_embd
     weights["transformer.ln_f.bias"][:] = mean / np.sqrt(mean * (1 - mean))
     for token, follower in successor.items():

@@ -9,7 +9,7 @@ from issun.runtime.tokenizer import load_sentencepiece
 
 
 def assign_special_ids(path: str | Path, tokens: Sequence[str]) -> dict[str, int]:
-    """Ids of `tokens` as T5Tokenizer gives them: the file's own, else new ones behind these."""
+    """Return the ids that T5Tokenizer gives `tokens`: the file's own, or new ones after them."""
     sp = load_sentencepiece(path)
     ids: dict[str, int] = {}
     next_id: int = sp.get_piece_size()

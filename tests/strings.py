@@ -59,7 +59,7 @@ _KINDS: tuple[tuple[str, ...], ...] = (
 
 
 def generate_strings(count: int = 2000, seed: int = 0) -> list[str]:
-    """`count` strings: the empty one, every piece by itself, and random joins of pieces."""
+    """Return `count` strings: the empty one, every piece by itself, and random concatenations."""
     rng = random.Random(seed)
     strings = ["", *(piece for kind in _KINDS for piece in kind)]
     while len(strings) < count:

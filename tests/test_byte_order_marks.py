@@ -1,4 +1,4 @@
-"""Every file that a user writes is read whatever mark Windows has put in front of it."""
+"""Every user-written file is read with or without a byte-order mark as Windows writes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from issun.training.data import read_records
 from issun.training.errors import DataError
 from tests.benchmarks.test_results import engine, made_up
 
-# As editors and PowerShell write text: Python's own "utf-16-le" puts no mark in front.
+# As editors and PowerShell write text: Python's "utf-16-le" adds no mark.
 ENCODINGS = {
     "plain": (b"", "utf-8"),
     "UTF-8 with a mark": (codecs.BOM_UTF8, "utf-8"),
@@ -48,7 +48,7 @@ def text_of(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-# reader: name of the file, its text, how it is read, what that gives
+# reader: file name, text, how it is read, expected result
 READERS: dict[str, tuple[str, str, Callable[[Path], Any], Any]] = {
     "text": ("a.txt", "富士山\r\n𠮷", read_text, "富士山\n𠮷"),
     "fidelity": ("a.txt", "富士山", lambda path: read_named(path)[1], "富士山"),
@@ -155,11 +155,11 @@ def test_a_long_calibration_text(tmp_path: Path, encoding: str) -> None:
         (b"", b""),
         (b"a", b"a"),
         (b"\xef\xbb\xbf", b""),
-        (b"\xef\xbb\xbf\xff", b"\xff"),  # not UTF-8: for the reader to name
+        (b"\xef\xbb\xbf\xff", b"\xff"),  # not UTF-8: reported by the reader
         (b"\xff\xfea\x00", b"a"),
         (b"\xff\xfe\x00\x00a\x00\x00\x00", b"a"),
         (b"\x00\x00\xfe\xff\x00\x00\x00a", b"a"),
-        ("a\ufeff".encode(), "a\ufeff".encode()),  # only in front it is a mark
+        ("a\ufeff".encode(), "a\ufeff".encode()),  # it is only a mark at the start
     ],
 )
 def test_marks_are_taken_off(raw: bytes, expected: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The model inside the package: what it must be able to do, and how it is shipped."""
+"""The embedded model: what it must be able to do, and how it is shipped."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_the_published_table(
 
 
 def test_held_out_wordings_and_combinations(held_out: Report) -> None:
-    """Greedy; every country and prefecture among them."""
+    """Greedy decoding; includes every country and prefecture."""
     assert len(held_out.rows) > 600
     assert held_out.rate >= 0.90, held_out.by_category()
 
 
 def test_held_out_reading(model: Model) -> None:
-    """Of 400 texts, since forty say little: rates of 85 and 93 % were seen of one model."""
+    """400 texts, since 40 are too few: one model had rates of 85 and 93 %."""
     questions = short_table(77, each=400).questions
     table = Table(tuple(q for q in questions if q.category == "reading"))
     report = evaluate(model, table, formats=("short",), temperature=0)

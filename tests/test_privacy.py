@@ -1,4 +1,4 @@
-"""Nothing leaves this machine, and nothing is written but the cache, history and output."""
+"""No data leaves this machine; only the cache, history and output are written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MADE = re.compile(r'(?:mkdir\(|mkdirat\(\S+, )"([^"]+)".*= 0$')
 
 
 class Watched:
-    """Runs issun under strace with a home of its own."""
+    """Runs issun under strace with its own home folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home, self.log = folder, folder / "home", folder / "strace.log"
@@ -55,7 +55,7 @@ class Watched:
         assert process.returncode == 0, errors.decode()
 
     def check(self) -> None:
-        """Fail for an address that is not loopback, or a file outside cache, history and output."""
+        """Fail for an address other than loopback, or a file outside cache, history and output."""
         outside, written = set(), set()
         for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
             outside |= {a for a in _INTERNET.findall(line) if a not in ("127.0.0.1", "::1")}
@@ -119,8 +119,8 @@ def test_serve(watched: Watched) -> None:
     assert process.stderr is not None
     address = wait_for(process.stderr.readline, re.compile(rb"http://127\.0\.0\.1:\d+"))
     assert httpx.get(f"{address}/health").status_code == 200
-    time.sleep(3)  # what reports does so some seconds after the start
-    # strace passes no signal on: the child is the one that serves.
+    time.sleep(3)  # telemetry would be sent some seconds after the start
+    # strace does not forward signals; its child is the server.
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
     os.kill(int(children.split()[0]), signal.SIGTERM)
     assert process.wait(30) == 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.flat_schema import (
     LOWER_LIMITS,
     TYPES,
@@ -20,6 +21,7 @@ from issun.runtime.constraint.references import Document, Place, inside
 from issun.runtime.errors import ParameterError
 
 _MAX_ALTERNATIVES = 256  # of one schema, after expansion
+_MAX_SIZE = 1 << 53  # of a limit: no answer is longer
 _DEPTH = 4  # nesting levels to search for a difference between two alternatives
 _LENGTH, _ITEMS = ("minLength", "maxLength"), ("minItems", "maxItems")
 _LISTS = ("allOf", "anyOf", "oneOf")
@@ -35,10 +37,14 @@ _NO_EFFECT: dict[str, Any] = {
 
 
 class Alternatives:
-    """Computes and caches the alternatives of conjunctions of schemas."""
+    """Computes and caches the alternatives of conjunctions of schemas.
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    All that they cost counts against `effort`.
+    """
+
+    def __init__(self, document: Document, effort: Effort | None = None) -> None:
+        self._document, self.effort = document, effort or Effort()
+        self._any = FlatSchema(finds=self.effort.finds)
         self._cache: dict[Conjunction, list[FlatSchema]] = {}
 
     def of(self, places: Conjunction | None) -> list[FlatSchema]:
@@ -49,7 +55,7 @@ class Alternatives:
         if places is None:
             return []
         if places not in self._cache:
-            found = [FlatSchema()]
+            found = [self._any]
             for place in places:
                 found = self._product(place, found, self._at(place, ()))
             complete = (flat.completed() for flat in found)
@@ -59,15 +65,16 @@ class Alternatives:
 
     def _at(self, place: Place, trail: tuple[Place, ...]) -> list[FlatSchema]:
         """Return the alternatives of one schema; `trail` detects cycles of references."""
+        self.effort.check()
         if place in trail:
             raise ParameterError("{path} is a circular reference.", path=place)
         node, trail = self._document.at(place), (*trail, place)
         if isinstance(node, bool):
-            return [FlatSchema(place=place)] if node else []
+            return [replace(self._any, place=place)] if node else []
         if not isinstance(node, dict):
             raise _invalid(place, node, "a schema is an object, true or false")
         _check_supported(node, place)
-        found = [_own_keywords(node, place)]
+        found = [replace(_own_keywords(node, place), finds=self.effort.finds)]
         if "$ref" in node:
             target = self._document.target(place, node["$ref"])
             found = self._product(place, found, self._at(target, trail))
@@ -95,8 +102,12 @@ class Alternatives:
             raise ParameterError(
                 "{path} has more than {limit} alternatives.", path=place, limit=_MAX_ALTERNATIVES
             )
-        products = (one.intersect(other) for one in a for other in b)
+        products = (self._intersect(one, other) for one in a for other in b)
         return [flat for flat in products if flat.types and flat.values != ()]
+
+    def _intersect(self, one: FlatSchema, other: FlatSchema) -> FlatSchema:
+        self.effort.check()
+        return one.intersect(other)
 
     def _check_disjoint(
         self, options: Sequence[list[FlatSchema]], place: Place
@@ -105,7 +116,9 @@ class Alternatives:
         typed = [[flat.typed() for flat in option] for option in options]
         for i, j in permutations(range(len(options)), 2):
             if any(
-                not self._is_empty(a.intersect(b), _DEPTH) for a in typed[i] for b in options[j]
+                not self._is_empty(self._intersect(a, b), _DEPTH)
+                for a in typed[i]
+                for b in options[j]
             ):
                 raise ParameterError(
                     "{path}: a value could match two of the alternatives: use anyOf.", path=place
@@ -138,7 +151,7 @@ class Alternatives:
             return True
         if depth <= 0 or not places:
             return False
-        found = [FlatSchema()]
+        found = [self._any]
         for place in places:
             found = self._product(place, found, self._at(place, ()))
         return all(self._is_empty(flat, depth) for flat in found)
@@ -198,7 +211,7 @@ def _limits(node: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
             value = _number(node, name, place)
             if "imum" not in name and (value < 0 or value != int(value)):
                 raise _invalid(inside(place, name), value, "it must be a whole number")
-            yield name, value if "imum" in name else int(value)
+            yield name, value if "imum" in name else min(int(value), _MAX_SIZE)
 
 
 def _rest(node: dict[str, Any], place: Place) -> dict[str, Any]:

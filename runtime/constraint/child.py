@@ -3,7 +3,8 @@
 It reads and writes lines of JSON. {"table": name, "tokens", "ends", "silent"} defines a vocabulary,
 with its tokens in Latin-1; the reply is {}. {"try": name of a vocabulary, "grammars"} is answered
 by {"found", "bytes"}: the index of the first satisfiable grammar, None, or the error message of an
-invalid one; and the memory that the compiled grammar takes.
+invalid one; and the memory that the compiled grammar takes. {"search": pattern, "text"} is answered
+by {"found"}: whether the pattern is found in the text, None if Python cannot tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -56,6 +58,8 @@ def main() -> None:
             tables[request["table"]] = _table(request)
             _limit_memory()
             found: Any = {}
+        elif "search" in request:
+            found = {"found": _found(request["search"], request["text"])}
         else:
             found = _try_grammars(tables[request["try"]], request["grammars"])
         os.write(1, json.dumps(found).encode() + b"\n")
@@ -93,6 +97,13 @@ def _try_grammars(table: Any, grammars: list[str]) -> dict[str, Any]:
         elif not any(sign in matcher.get_error() for sign in _UNSATISFIABLE):
             return {"found": matcher.get_error(), "bytes": 0}
     return {"found": None, "bytes": 0}
+
+
+def _found(pattern: str, text: str) -> bool | None:
+    try:
+        return re.search(pattern, text) is not None
+    except (re.error, OverflowError, RecursionError):
+        return None
 
 
 def _end_with_parent() -> None:

@@ -86,16 +86,29 @@ class Compiler:
         outcome = self._checked_outcome(rules, name, JSON if is_json else TEXT)
         return None if outcome.index is None else (outcome.index, outcome.matcher)
 
+    def finds(self, pattern: str, text: str) -> bool:
+        """Return whether Python finds `pattern` in `text`; True if it cannot tell.
+
+        The search may never end, so it runs in a child process. Raises as `first_satisfiable`.
+        """
+        work = partial(_searched, pattern, text)
+        return self._outcome(["search", pattern, text], "pattern", work).index != 0
+
     def _checked_outcome(self, rules: Sequence[str], name: str, table: str) -> _Outcome:
+        work = partial(_compiled, self._vocabulary, list(rules), table)
+        return self._outcome([table, *rules], name, work)
+
+    def _outcome(self, inputs: list[str], name: str, work: Callable[[Child], _Outcome]) -> _Outcome:
         if self._process != os.getpid():
             self._reset()
-        outcome = self._outcome(list(rules), table)
+        key = hashlib.sha256(json.dumps(inputs).encode()).digest()
+        outcome = self._once(key, work)
         if outcome.refusal:
             raise outcome.refusal(name)
         return outcome
 
-    def _outcome(self, rules: list[str], table: str) -> _Outcome:
-        key = hashlib.sha256(json.dumps([table, *rules]).encode()).digest()
+    def _once(self, key: bytes, work: Callable[[Child], _Outcome]) -> _Outcome:
+        """Return the result of `work`, which is done once for all callers with the same key."""
         with self._lock:
             if key in self._outcomes:
                 self._outcomes.move_to_end(key)
@@ -107,7 +120,6 @@ class Compiler:
                     limit=MAX_WAITING,
                 )
             if key not in self._running:
-                work = partial(_compiled, self._vocabulary, rules, table)
                 self._running[key] = self._pool.submit(work)
             future = self._running[key]
             self._waiting += 1
@@ -162,6 +174,17 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     matcher = LLMatcher(tokens, grammars[found], log_level=0, limits=limits)
     matcher.compute_bitmask()  # the matchers of all answers share the result
     return _Outcome(found, matcher, size)
+
+
+def _searched(pattern: str, text: str, child: Child) -> _Outcome:
+    """Search in the child; the outcome's index is 1 if the pattern was found and 0 if not."""
+    try:
+        found = child.searched(pattern, text)
+    except CompileTimeoutError as error:
+        return _Outcome(refusal=partial(_too_long, error.seconds))
+    except ChildDiedError:
+        return _Outcome(refusal=_too_large)
+    return _Outcome(None if found is None else int(found))
 
 
 def _table(vocabulary: Vocabulary, name: str) -> Table:

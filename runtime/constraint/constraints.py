@@ -10,6 +10,7 @@ from typing import Any
 from issun.runtime.constraint.alternatives import Alternatives
 from issun.runtime.constraint.budget import trial_bounds
 from issun.runtime.constraint.compiling import Compiler
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.fitting import Fitter
 from issun.runtime.constraint.literals import Literals, dumps
 from issun.runtime.constraint.matching import Constraint
@@ -86,6 +87,10 @@ class Constraints:
         restorer = partial(WholeText, originals) if restored else None
         return Constraint(rules, self.vocabulary, found[1], is_json=False, restorer=restorer)
 
+    def finds(self, pattern: str, text: str) -> bool:
+        """Return whether `pattern` is found in `text`, in limited time; see `Compiler.finds`."""
+        return self._compiler.finds(pattern, text)
+
     def spelled(self, text: str, path: str) -> str:
         """Return `text` as the model can write it; ParameterError, naming `path`, if it cannot."""
         return self.vocabulary.spelled(self._restore_newlines(text), path)
@@ -116,20 +121,32 @@ class Constraints:
         index, matcher = found
         constraint = Constraint(rules[index], self.vocabulary, matcher, is_json=False)
         if index:  # its bound in characters is above the token budget
-            _check_budget(constraint.start().shortest(self.vocabulary), max_tokens, name)
+            with Effort(name=name) as effort:
+                least = constraint.start().shortest(self.vocabulary, effort)
+            _check_budget(least, max_tokens, name)
         return constraint
 
     def json_schema(
-        self, schema: dict[str, Any], *, place: Place = "#", max_tokens: int | None = None
+        self,
+        schema: dict[str, Any],
+        *,
+        place: Place = "#",
+        max_tokens: int | None = None,
+        effort: Effort | None = None,
     ) -> Constraint:
         """Return a constraint to JSON for `schema`, or its part at `place`, in a token budget.
 
         Raises ParameterError, with the place in the schema, for unsupported keywords and texts that
-        cannot be spelled, and if the smallest answer does not fit.
+        cannot be spelled, if the smallest answer does not fit, and if it takes too much `effort`.
         """
         max_tokens = max_tokens or self._max_tokens
+        if effort is None:
+            with Effort(search=self.finds) as own:
+                return self.json_schema(schema, place=place, max_tokens=max_tokens, effort=own)
         try:
-            fitted, least, restorer = self._fit_schema(_copy_json(schema), place, max_tokens)
+            fitted, least, restorer = self._fit_schema(
+                _copy_json(schema), place, max_tokens, effort
+            )
         except RecursionError as error:
             raise ParameterError("The schema is too large: simplify it.") from error
         rules = (
@@ -141,17 +158,17 @@ class Constraints:
         return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
 
     def _fit_schema(
-        self, schema: dict[str, Any], place: Place, max_tokens: int
+        self, schema: dict[str, Any], place: Place, max_tokens: int, effort: Effort
     ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
         """Return a schema that fits the budget, the fewest tokens needed, and the restorer."""
-        alternatives = Alternatives(Document(schema))
+        alternatives = Alternatives(Document(schema), effort)
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
         fitter = Fitter(sizes, literals, strings)
         places = (place,)
         fitter.explain(places)
         least = int(sizes.min_tokens(places))
-        _check_budget(least, max_tokens, "schema")
+        _check_budget(least, max_tokens, "schema" if place == "#" else place)
         fitted = fitter.schema(places, max_tokens - _EXTRA_TOKENS)
         restorer = partial(JsonText, alternatives, literals, places) if literals.changed else None
         return fitted, least, restorer

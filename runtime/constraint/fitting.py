@@ -45,6 +45,7 @@ class Fitter:
 
     def _fit(self, places: Conjunction | None, budget: float) -> Any:
         """Return a schema for `places` in `budget` characters."""
+        self._sizes.effort.check()
         if places is None:
             return False
         budget = max(round_down(int(budget)), int(self._sizes.min_chars(places)))
@@ -82,10 +83,10 @@ class Fitter:
         most = flat.limit("maxItems", math.inf)
         left = budget - 2 - sum(1 + self._char_range(flat.item(i))[0] for i in range(least))
         while count < most:
-            narrowest, widest = self._char_range(flat.item(count))
+            minimum, maximum = self._char_range(flat.item(count))
             # An item that can grow gets twice its minimum, and only so many share the budget.
-            wanted = 1 + max(narrowest, min(widest, 2 * narrowest))
-            enough = widest == math.inf and count >= max(len(flat.prefix), _num_growing(budget))
+            wanted = 1 + max(minimum, min(maximum, 2 * minimum))
+            enough = maximum == math.inf and count >= max(len(flat.prefix), _num_growing(budget))
             if wanted > left or enough:
                 break
             count, left = count + 1, left - wanted
@@ -103,14 +104,14 @@ class Fitter:
     def _object(self, flat: FlatSchema, budget: int) -> dict[str, Any]:
         names = self._fitting_properties(flat, budget)
         closed = self._closed_object(flat, names, flat.required, budget)
-        pattern_properties = self._families(flat)
+        unlisted = self._unlisted_properties(flat)
         missing = int(flat.limit("minProperties", 0)) - len(names)
         most = flat.limit("maxProperties", math.inf) - len(names)
-        if not pattern_properties or most < 1:
+        if not unlisted or most < 1:
             return closed
         # Properties that are not listed get half of the budget, next to all listed ones.
         half = max(budget // 2, int(self._object_size(flat, names))) if names else 0
-        needs = [self._char_range(places)[0] for places in pattern_properties.values()]
+        needs = [self._char_range(places)[0] for places in unlisted.values()]
         count = int(
             max(missing, min(most, _num_growing(budget), (budget - half) // (2 * min(needs) + 8)))
         )
@@ -118,12 +119,12 @@ class Fitter:
             return closed
         each = (budget - half - 2) // count
         key = round_down(min(_NAME_CHARS, each // 4))
-        taken = [*flat.properties, *(self._literals.nearest(name) for name in flat.properties)]
+        excluded = [*flat.properties, *(self._literals.nearest(name) for name in flat.properties)]
         others = {
-            other_than(taken, key) if pattern is None else bounded(pattern, key): self._fit(
+            other_than(excluded, key) if pattern is None else bounded(pattern, key): self._fit(
                 places, each - key - 4
             )
-            for pattern, places in pattern_properties.items()
+            for pattern, places in unlisted.items()
         }
         opened = self._closed_object(flat, names, tuple(names), half) | {
             "patternProperties": others,
@@ -132,14 +133,12 @@ class Fitter:
         }
         return opened if not names or missing > 0 else {"anyOf": [closed, opened]}
 
-    def _families(self, flat: FlatSchema) -> dict[str | None, Conjunction]:
+    def _unlisted_properties(self, flat: FlatSchema) -> dict[str | None, Conjunction]:
         """Return the schemas of unlisted names by pattern; None stands for other names."""
-        pattern_properties: dict[str | None, Conjunction | None] = dict(
-            flat.pattern_properties.items()
-        )
+        unlisted: dict[str | None, Conjunction | None] = dict(flat.pattern_properties.items())
         return {
             pattern: places
-            for pattern, places in (pattern_properties or {None: flat.additional}).items()
+            for pattern, places in (unlisted or {None: flat.additional}).items()
             if places is not None and self._sizes.min_chars(places) < math.inf
         }
 

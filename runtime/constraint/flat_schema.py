@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from issun.runtime.constraint.effort import Search, search
 from issun.runtime.constraint.references import Place
 
 # A conjunction of schemas, given by their places: a value must follow all. None: no value.
@@ -32,8 +32,8 @@ class FlatSchema:
     """The constraints on a value, keyword by keyword.
 
     `values` are those of an enum or const, with their places. `additional` applies to properties
-    that are not listed. Unless a schema has `additional_given` it, only listed properties are
-    allowed.
+    that are not listed. Unless a schema states it (`additional_given`), only listed properties
+    are allowed. `finds` searches for a pattern in a text.
     """
 
     place: Place = "#"
@@ -45,14 +45,13 @@ class FlatSchema:
     formats: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     properties: Mapping[str, Conjunction | None] = field(default_factory=dict)
-    pattern_properties: Mapping[str, Conjunction | None] = field(
-        default_factory=dict
-    )  # patternProperties
+    pattern_properties: Mapping[str, Conjunction | None] = field(default_factory=dict)
     additional: Conjunction | None = ANYTHING
     additional_given: bool = False
     prefix: tuple[Conjunction | None, ...] = ()
     items: Conjunction | None = ANYTHING
     unique: Place | None = None  # the place of uniqueItems
+    finds: Search = field(default=search, compare=False, repr=False)
 
     def intersect(self, other: FlatSchema) -> FlatSchema:
         """Return the conjunction with `other`."""
@@ -87,7 +86,9 @@ class FlatSchema:
     def property(self, name: str) -> Conjunction | None:
         """Return the conjunction that applies to the property `name`."""
         applicable = [
-            places for pattern, places in self.pattern_properties.items() if matches(pattern, name)
+            places
+            for pattern, places in self.pattern_properties.items()
+            if self.finds(pattern, name)
         ]
         if name in self.properties:
             applicable.append(self.properties[name])
@@ -162,14 +163,6 @@ class FlatSchema:
         first += low_exclusive and first * unit == low
         last -= high_exclusive and last * unit == high
         return first <= last
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Return whether `pattern` is found in `text`; True if Python cannot compile it."""
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return True
 
 
 def canonical(value: Any) -> str:

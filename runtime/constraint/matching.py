@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import SamplingError
 from issun.runtime.filters import Vector
@@ -16,6 +18,7 @@ from issun.runtime.stream import Restorer, TextStream
 from issun.runtime.tokenizer import Tokenizer
 
 Allowed = NDArray[np.bool_]
+MASK_SECONDS = 1.0  # that a constraint may take for one token
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,16 @@ class Matcher:
         """Return whether the consumed ids are a complete answer."""
         return self._state is not None and bool(self._state.is_accepting())
 
-    def shortest(self, vocabulary: Vocabulary) -> int:
-        """Estimate the fewest tokens of a complete answer, greedily taking the longest ones."""
+    def shortest(self, vocabulary: Vocabulary, effort: Effort) -> int:
+        """Estimate the fewest tokens of a complete answer, greedily taking the longest ones.
+
+        Raises as `effort.check` does.
+        """
         texts = [piece.decode("utf-8", "replace").strip(" ") for piece in vocabulary.pieces]
         lengths = np.array([len(text) for text in texts])
         answer: list[int] = []
         while not self.may_end():
+            effort.check()
             allowed = self._allowed()
             answer.append(int(np.where(allowed, lengths, -1).argmax()))
             self.consume(answer)
@@ -121,6 +128,7 @@ class Matcher:
         return self._pairs[self._consumed[-1]] if self._pending is not None else {}
 
     def _allowed(self) -> Allowed:
+        began = time.thread_time()
         if self._state is None:
             allowed = np.zeros(self._rows, np.bool_)
         else:
@@ -134,6 +142,8 @@ class Matcher:
             allowed[list(seconds)] = newline[list(seconds.values())]
         if not allowed.any():
             raise _stuck(self._state)
+        if time.thread_time() > began + MASK_SECONDS:
+            raise too_slow()
         return allowed
 
     def _compute(self, state: Any) -> Allowed:
@@ -148,6 +158,14 @@ def _stuck(state: Any) -> SamplingError:
     return SamplingError(
         "The answer cannot continue under its constraint: {reason}",
         reason=reason,
+    )
+
+
+def too_slow() -> SamplingError:
+    """Return the error for a constraint that takes too long for one token."""
+    return SamplingError(
+        "The constraint takes more than {limit:g} s for one token: simplify it.",
+        limit=MASK_SECONDS,
     )
 
 

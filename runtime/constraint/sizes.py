@@ -46,6 +46,7 @@ class Sizes:
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
         self._alternatives, self._literals, self._strings = alternatives, literals, strings
+        self.effort = alternatives.effort
         self._tokens = _Smallest(self, literals.tokens, _CHARACTERS, min)
         self._characters = _Smallest(self, len, 1, max)
         self._max_chars: dict[Conjunction, float] = {}
@@ -94,7 +95,11 @@ class Sizes:
             return math.inf
         if count == math.inf:
             return math.inf
-        return sum(self.max_chars(flat.item(i)) + 1 for i in range(int(count)))
+        listed = min(int(count), len(flat.prefix))
+        size: float = sum(self.max_chars(flat.item(i)) + 1 for i in range(listed))
+        if count > listed:
+            size += (count - listed) * (self.max_chars(flat.items) + 1)
+        return size
 
     def _max_chars_of_properties(self, flat: FlatSchema) -> float:
         if flat.pattern_properties or flat.additional is not None:
@@ -106,6 +111,7 @@ class Sizes:
 
     def key(self, flat: FlatSchema, name: str) -> str:
         """Return a property's name and colon as they are spelled; raises ParameterError."""
+        self.effort.check()
         places = flat.properties[name]
         place = places[0] if places else inside(flat.place, "properties", name)
         return dumps(self._literals.text(name, place)) + ":"

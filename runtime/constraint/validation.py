@@ -7,13 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.flat_schema import (
-    Conjunction,
-    FlatSchema,
-    canonical,
-    matches,
-    type_of,
-)
+from issun.runtime.constraint.flat_schema import Conjunction, FlatSchema, canonical, type_of
 
 
 def is_valid(value: Any, flat: FlatSchema, alternatives: Alternatives) -> bool:
@@ -23,12 +17,13 @@ def is_valid(value: Any, flat: FlatSchema, alternatives: Alternatives) -> bool:
 
 def satisfies_keywords(value: Any, flat: FlatSchema, alternatives: Alternatives) -> bool:
     """Return whether `value` is valid for `flat` apart from its list of values."""
+    alternatives.effort.check()
     kind = type_of(value)
     if kind not in flat.types:
         return False
     if isinstance(value, str):
         return _is_size_valid(len(value), flat, "Length") and all(
-            matches(pattern, value) for _, pattern in flat.patterns
+            flat.finds(pattern, value) for _, pattern in flat.patterns
         )
     if isinstance(value, list):
         distinct = not flat.unique or len({canonical(item) for item in value}) == len(value)

@@ -51,8 +51,11 @@ def plain_distributions() -> frozenset[str]:
 
 
 def hidden_modules() -> set[str]:
-    """The top-level modules that are installed here, and would not be in a plain installation."""
-    kept = plain_distributions()
+    """The top-level modules that are installed here, and would not be in a plain installation.
+
+    pip, which has put them there, is in both.
+    """
+    kept = plain_distributions() | {"pip"}
     return {
         module
         for module, owners in packages_distributions().items()

@@ -305,3 +305,9 @@ def test_closed_and_full_streams(fuji: Path) -> None:
         assert done.stdout == b""
         assert done.stderr.decode().startswith(err)
         assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="the system has no such device")
+def test_texts_that_never_end() -> None:
+    refused(issun("generate", "山は?", "--json-schema", "/dev/zero"), "/dev/zero", "too large")
+    refused(issun("chat", "--role-file", "/dev/zero"), "/dev/zero", "too large")

@@ -24,7 +24,7 @@ def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
     for action in ([], ["list"], ["verify"]):
         done = issun("cache", *action)
         assert (done.code, done.out) == (0, f"{megabytes:>9} MB  {fuji}\n")
-        assert f"1 entries in {cache}, {megabytes} MB in total.\n" in done.err
+        assert f"Entries in {cache}: 1, {megabytes} MB in total.\n" in done.err
     data.chmod(0o600)
     data.write_bytes(b"x" * data.stat().st_size)
     done = issun("cache", "verify")
@@ -35,7 +35,7 @@ def test_list_verify_and_clear(cache: Path, fuji: Path) -> None:
     done = issun("cache", "clear")
     assert (done.code, done.out) == (0, "")
     assert done.err.startswith(f"Freed {megabytes} MB in ")
-    assert issun("cache").err == f"0 entries in {cache}, 0.0 MB in total.\n"
+    assert issun("cache").err == f"Entries in {cache}: 0, 0.0 MB in total.\n"
 
 
 def test_no_cache_and_a_wrong_action() -> None:

@@ -38,7 +38,6 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
 /set temperature 0
 /set temperature
 /save {saved}
-/save {saved}
 """
     result = issun("chat", fuji, stdin=script)
     assert result.out == "富士山です。\n富士山です。\n"
@@ -48,9 +47,11 @@ def test_commands(fuji: Path, tmp_path: Path) -> None:
         "[removed: 谷は?]\n"
         "[temperature 0.0]\n"
         "error: temperature is '', it must be a number.\n"
+        f"[saved: {saved}]\n"
+        f"[saved the KV cache, so that /load need not compute it: {saved}.kv, 0.5 MB]\n"
     )
     assert result.code == 2
-    assert not saved.exists()
+    assert saved.exists()  # though a command failed
 
 
 def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
     result = issun("chat", fuji, stdin=f"/load {saved}\n/retry\n/undo\n/role\n")
     assert result.out == "富士山です。\n"
     assert result.err == (
-        "[loaded 1 turns]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
+        "[turns loaded: 1]\n[removed: 山は?]\nUser:先生\nAssistant:了解しました。\n"
     )
 
 
@@ -182,7 +183,7 @@ def test_stats_go_to_stderr(fuji: Path) -> None:
 def test_old_turns_are_dropped_and_told(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="山について、できるだけくわしく教えてください。\n" * 6)
     assert result.out == "富士山です。\n" * 6
-    assert "oldest turns to fit the context]" in result.err
+    assert "[old turns dropped to fit the context: " in result.err
 
 
 def test_stop_string_and_length(fuji: Path) -> None:
@@ -291,3 +292,14 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
 def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/load nofile\n", ISSUN_LANG="ja")
     assert result.err == "エラー: nofile を読めません: ファイルまたはフォルダーがありません\n"
+
+
+def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    failing = ["/save .", "/save /", f"/save {'x' * 253}", "/load /dev/null", "/nothing", "/undo"]
+    script = "\n".join([*failing, "山は?", "/set top_k x", f"/save {saved}", "/continue", "谷は?"])
+    result = issun("chat", fuji, stdin=script)
+    assert result.code == 2
+    assert result.out.count("富士山です。\n") == 2
+    assert result.err.count("error: ") == len(failing) + 2, result.err
+    assert json.loads(saved.read_text(encoding="utf-8"))["turns"] == [["山は?", "富士山です。"]]

@@ -140,7 +140,7 @@ def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, tab
     child.close()
     assert child.exitstatus == 130
     screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before.decode())
-    assert "[stopped after 1 rows]" in screen
+    assert "[stopped; rows completed: 1]" in screen
     assert "short   100.0%" in screen
     assert "Traceback" not in screen
     assert json.loads(file.read_text(encoding="utf-8"))["complete"] is False

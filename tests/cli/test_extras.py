@@ -16,6 +16,7 @@ from issun.cli.extras import EXTRAS, missing_extra
 from issun.cli.main import app
 from issun.runtime.model import EMBEDDED
 from tests.cli.bare import hidden_modules, plain_distributions, run_bare
+from tests.kit.wheelhouse import make_wheelhouse, pip_settings
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDS = '{"instruction": "空は?", "output": "青い。"}\n'
@@ -42,6 +43,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     ],
     "bench fit": [(["--ram", "2GB"], None)],
     "cache": [(["list"], None)],
+    "kit": [(["-o", "new", "--wheel", "WHEELS/issun-1.0-py3-none-any.whl"], None)],
     "inspect": [([], None)],
 }
 
@@ -71,6 +73,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
 }
 INTERNAL = {  # started by issun itself alone
     "issun.benchmarks.worker",
+    "issun.kit.support.start",
     "issun.runtime.constraint.child",
 }
 
@@ -84,7 +87,7 @@ def subcommands(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def runnable_modules() -> Iterator[str]:
-    for package in (".", "benchmarks", "cli", "export", "runtime", "server", "training"):
+    for package in (".", "benchmarks", "cli", "export", "kit", "runtime", "server", "training"):
         paths = ROOT.glob("*.py") if package == "." else (ROOT / package).rglob("*.py")
         for path in paths:
             if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):
@@ -92,8 +95,16 @@ def runnable_modules() -> Iterator[str]:
                 yield ".".join(("issun", *parts)).removesuffix(".__main__")
 
 
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_wheelhouse(tmp_path_factory.mktemp("kit") / "wheels").parent
+
+
 @pytest.fixture
-def folder(tmp_path: Path, fuji: Path) -> Path:
+def folder(tmp_path: Path, fuji: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in pip_settings(wheels).items():  # no index is asked
+        monkeypatch.setenv(name, value)
+    (tmp_path / "WHEELS").symlink_to(wheels)
     (tmp_path / "records.jsonl").write_text(RECORDS, encoding="utf-8")
     (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
     shutil.copytree(fuji.parent / "checkpoint", tmp_path / "CHECKPOINT")

@@ -43,7 +43,7 @@ def test_the_figures_are_printed_and_kept(exact: Path, rounded: Path, text: Path
     assert lines[0].startswith("float32 KV cache compared with unscaled in float32, on 文章.txt (")
     names = [line[2:16].strip() for line in lines[1:9]]
     assert names == [
-        *("perplexity", "ratio", "KL divergence", "", "same choice", "same answer"),
+        *("perplexity", "ratio", "KL divergence", "", "same top token", "same answer"),
         *("by position", "0 - 31"),
     ]
     assert sum(" KV cache compared with " in line for line in lines) == 2

@@ -68,11 +68,11 @@ def is_python_s_own(errors: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
-@pytest.mark.parametrize("form", ["script", "-m"])
+@pytest.mark.parametrize("form", ["script", "issun", "issun.cli.main"])
 def test_an_interrupt_at_any_moment_is_silent(name: str, form: str) -> None:
     if form == "script" and not SCRIPT.exists():
         pytest.skip("the package's script is not installed")
-    head = [str(SCRIPT)] if form == "script" else [sys.executable, "-P", "-m", "issun"]
+    head = [str(SCRIPT)] if form == "script" else [sys.executable, "-P", "-m", form]
     arguments, said = ARGUMENTS[name]
     own_start = 0
     for seconds in MOMENTS:
@@ -164,7 +164,7 @@ def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -
         child.expect(READY)
         burst(child, gap=gap)  # at the prompt
         child.send(b"/undo\r")
-        child.expect("taken back: 山は".encode())
+        child.expect("removed: 山は".encode())
     send(child, "/undo")
     child.expect(b"There is no turn to undo")  # none was lost, none came twice
     leave(child)
@@ -180,7 +180,7 @@ def test_bursts_of_the_key(endless: Path, start: Start) -> None:
     child.expect(rb"\[stopped")
     time.sleep(1)
     child.send(b"/undo\r")
-    child.expect("taken back: 山は".encode())
+    child.expect("removed: 山は".encode())
     leave(child)
 
 
@@ -196,7 +196,7 @@ def test_an_interrupt_while_a_conversation_is_saved(
         burst(child, count=30)
         child.expect(rb"\[saved: ")
     send(child, f"/load {tmp_path}/4.json")
-    child.expect(rb"\[1 turns read\]")
+    child.expect(rb"\[turns loaded: 1\]")
     leave(child)
 
 
@@ -226,5 +226,5 @@ def test_no_failing_command_ends_the_chat(fuji: Path, start: Start, tmp_path: Pa
     send(child, f"/save {tmp_path}/whole.json")
     child.expect(b"saved: ")
     send(child, "/undo")
-    child.expect("taken back: 山は".encode())
+    child.expect("removed: 山は".encode())
     leave(child)

@@ -89,7 +89,7 @@ def test_several_lines(fuji: Path, start: Start) -> None:
     send(child, "一行目\x1b\r二行目")
     child.expect("富士山です。\r\n".encode())
     send(child, "/undo")
-    child.expect("taken back: 一行目\r\n二行目".encode())
+    child.expect("removed: 一行目\r\n二行目".encode())
     leave(child)
 
 
@@ -104,7 +104,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat(endless: Path, start: Start)
     child.sendintr()
     child.expect(rb"\[stopped")
     send(child, "/undo")
-    child.expect("taken back: 山は".encode())
+    child.expect("removed: 山は".encode())
     send(child, "/undo")
     child.expect(b"error: There is no turn to undo.")
     send(child, "", end=b"\x03")  # at the prompt it clears the line
@@ -132,7 +132,7 @@ def test_tab_completes_commands(fuji: Path, start: Start) -> None:
     send(child, "山は?")
     child.expect("富士山です。\r\n".encode())
     for typed, rest, said in (
-        ("/un", b"do", "taken back: 山は".encode()),
+        ("/un", b"do", "removed: 山は".encode()),
         ("／ｕｎ", b"/undo", b"error: There is no turn to undo."),
         ("/qu", b"it", b""),
     ):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issun.export import CheckpointError
-from issun.export.config import ACTIVATIONS, GPT2Config, parse_config, read_config
+from issun.export.config import ACTIVATIONS, GPT2Config, parse_config, read_config, read_json
 
 GOOD: dict[str, Any] = {
     "architectures": ["GPT2LMHeadModel"],
@@ -174,3 +175,16 @@ def test_damaged_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
         read_config(tmp_path)
+
+
+def test_files_that_never_end_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer_config.json"
+    with path.open("wb") as file:
+        file.truncate(8 << 30)  # sparse
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*large"):
+        read_json(path)
+    if hasattr(os, "mkfifo"):
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(CheckpointError, match="a pipe or a device"):
+            read_json(path)

@@ -73,6 +73,13 @@ def test_extra_bytes_are_used_and_not_exceeded() -> None:
     }
 
 
+def test_a_narrow_linear_is_no_smaller_in_4_bits() -> None:
+    narrow = {"a": (64, 64)}  # its one block of 128 is padded
+    assert linear_bytes(64, 64, "int8") == linear_bytes(64, 64, "int4")
+    moves: Any = {"a": {"int4": 8.0, "int8": 1.0}}
+    assert choose_precisions(moves, narrow, max_error=0, extra_bytes=0) == {"a": "int8"}
+
+
 @pytest.fixture(scope="module")
 def small(
     ja_small: Callable[..., Path], shared: Path

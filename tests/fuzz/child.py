@@ -1,7 +1,7 @@
-"""Does many mutations of one target, each announced by its number before it is tried.
+"""Tries many mutations of one target and prints the number of each before trying it.
 
 `python -m tests.fuzz.child TARGET FOLDER SEED FIRST STOP 2>FILE` prints one line of JSON before
-each mutation and one after it. What else is printed, a warning or by a library, is a fault too.
+each mutation and one after it. Any other output, such as a library's warning, is a fault too.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 from random import Random
 from typing import TextIO
 
-from issun.cli.language import describe
+from issun.cli.reporting import describe
 from issun.runtime.errors import IssunError
 from tests.fuzz.probe import PROBE
 from tests.fuzz.targets import TARGETS, Target
 
-_MEMORY = 6 << 30  # bytes of addresses: what asks for more fails, and the machine lives
+_MEMORY = 6 << 30  # bytes of address space: larger allocations fail and do not harm the machine
 
 
 def main() -> None:
-    """Try the mutations that the command line names."""
+    """Try the mutations given on the command line."""
     name, folder, seed, first, stop = sys.argv[1:]
     faulthandler.enable()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # libraries written in C++ print what they think
+    os.dup2(2, 1)  # C++ libraries print to stdout
     _limit_memory()
     target, place = (TARGETS | PROBE)[name], Path(folder)
     path = place / target.file

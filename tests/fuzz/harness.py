@@ -1,4 +1,4 @@
-"""Runs children that fuzz, and says which mutation ended or stopped one."""
+"""Runs fuzzing child processes, and reports which mutation made one crash or hang."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ PATIENCE = 60.0  # seconds for one mutation; most take some hundredths
 
 @dataclass(slots=True)
 class Report:
-    """How many mutations were `fine` or `refused`, and what was wrong with others by number."""
+    """How many mutations were `fine` or `refused`, and the faults of others by number."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: dict[int, str] = field(default_factory=dict)
 
 
 def fuzz(target: str, folder: Path, *, seed: int, mutations: int) -> Report:
-    """Try `mutations` of `target`; a child that crashes or hangs is started again behind it."""
+    """Try `mutations` of `target`; after a crash or hang, a new child continues with the next."""
     report, number = Report(), 0
     original = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     while number < mutations:
         number = _run(target, folder, seed, range(number, mutations), report) + 1
-        for path, content in original.items():  # a child that crashed has left its mutation
+        for path, content in original.items():  # left by a child that crashed
             path.write_bytes(content)
     return report
 
 
 def _run(target: str, folder: Path, seed: int, numbers: range, report: Report) -> int:
-    """Let one child try the mutations `numbers`; gives the last that it has tried."""
+    """Let one child try the mutations `numbers`; returns the last one that it tried."""
     asked = [target, str(folder), *map(str, (seed, numbers.start, numbers.stop))]
     errors = (folder / "stderr").open("w+b")
     child = subprocess.Popen(
@@ -75,7 +75,7 @@ def _run(target: str, folder: Path, seed: int, numbers: range, report: Report) -
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """What the child prints, until it ends; raises queue.Empty when it is silent for too long."""
+    """Yield the child's output lines; raises queue.Empty if there is none for too long."""
     lines: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:

@@ -12,7 +12,7 @@ from issun.runtime.proto import parse_model
 
 Mutate = Callable[[bytes, Random], bytes]
 
-# Values that a field may have where somebody means harm, or a program has written nonsense.
+# Values that a malicious person or a broken program may write to a field.
 ODD: tuple[object, ...] = (
     *(None, True, False, 0, 1, -1, 7, 255, 1024, 2**31, 2**32 - 1, 2**63, -(2**63), 10**30),
     *(0.5, -0.0, 1e-300, 1e308, float("nan"), float("inf"), float("-inf")),
@@ -21,7 +21,7 @@ ODD: tuple[object, ...] = (
     *([], {}, [[]], [None], {"": ""}, {"id": -1}, ["a"] * 100, [[[[[[]]]]]], {"__type": "x"}),
 )
 _TEXTS = (b"\0", b"\xff", b"\xed\xa0\x80", b"{", b"}", b'"', b"[" * 3000, b"-1", b"1e999", b"NaN")
-_EDITS = (1, 1, 1, 2, 4)  # most are few, so that some come through
+_EDITS = (1, 1, 1, 2, 4)  # mostly few, so that some mutations pass the checks
 
 
 def mutate_bytes(content: bytes, rng: Random) -> bytes:
@@ -39,7 +39,7 @@ def mutate_bytes(content: bytes, rng: Random) -> bytes:
             found[place:place] = rng.choice((*_TEXTS, bytes(found[place:end])))
         elif kind == 4:
             del found[place:end]
-        elif rng.random() < 0.2:  # most of what is cut off is refused at once
+        elif rng.random() < 0.2:  # most truncated files are refused at once
             del found[place:]
     return bytes(found)
 
@@ -56,7 +56,7 @@ def mutate_json(content: bytes, rng: Random) -> bytes:
 
 
 def _change(value: Any, rng: Random) -> Any:
-    """`value` with one part of it changed, at a place that all depths have the same chance of."""
+    """Return `value` with one part changed; all depths are equally likely."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.15:
         return deepcopy(rng.choice(ODD))
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -117,7 +117,7 @@ def _change_tensor(graph: Any, rng: Random) -> None:
 
 
 def _change_reference(graph: Any, rng: Random) -> None:
-    """Change where in the data file a tensor lies."""
+    """Change a tensor's location in the data file."""
     tensors = [tensor for tensor in graph.initializer if tensor.external_data]
     tensor = rng.choice(tensors)
     place = rng.randrange(len(tensor.external_data))

@@ -1,4 +1,4 @@
-"""A target that does what must never happen, so that the harness is seen to find it."""
+"""A target that misbehaves on purpose, to show that the harness detects it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ACTS = ("nothing", "refuse", "crash", "hang", "raise", "print", "exit")
 
 
 def act_of(content: bytes, rng: Random) -> bytes:
-    """One of ACTS."""
+    """Return one of ACTS."""
     return rng.choice(ACTS).encode()
 
 
 def act(folder: Path) -> None:
-    """Do what the file says."""
+    """Misbehave as the file says."""
     match (folder / FILE).read_text():
         case "refuse":
             raise BundleError("refused")

@@ -1,6 +1,6 @@
-"""What is mutated, and what is then done with it as a user would.
+"""The files to mutate, and how a user would then use them.
 
-All targets work in one folder that holds `bundle`, `checkpoint` and `saved`, whole at first.
+All targets work in one folder with an intact `bundle`, `checkpoint` and `saved`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHECK = 4  # bytes of a checksum
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The file that is mutated, how, and what reads it; both get the folder."""
+    """The file to mutate, how to mutate it, and what reads it; both functions get the folder."""
 
     file: str
     mutate: Mutate
@@ -33,7 +33,7 @@ class Target:
 
 
 def prepare(folder: Path, spiece: Path) -> None:
-    """Make what is mutated: a checkpoint with all files of a tokenizer, a bundle, a saved chat."""
+    """Create the files to mutate: a checkpoint with all tokenizer files, a bundle, a saved chat."""
     checkpoint = write_checkpoint(folder / "checkpoint", SHAPE, spiece)
     token = {"content": "<|user|>", "lstrip": False, "rstrip": True, "special": True}
     more = {
@@ -69,7 +69,7 @@ def _use(folder: Path) -> None:
 
 
 def _use_mended(name: str) -> Callable[[Path], None]:
-    """Use the bundle after its author's manifest was made to say what the file is now."""
+    """Use the bundle after updating the manifest to the mutated file, as its author could."""
 
     def use(folder: Path) -> None:
         path = folder / "bundle" / name
@@ -82,7 +82,7 @@ def _use_mended(name: str) -> Callable[[Path], None]:
 
 
 def _use_packed(folder: Path) -> None:
-    """Use the bundle as a large one is: its weights are packed, kept and mapped."""
+    """Use the bundle like a large one: its weights are packed, cached and mapped."""
     cache = weight_cache.default_cache()
     if cache is not None and cache.folder.is_dir():
         shutil.rmtree(cache.folder)
@@ -92,7 +92,7 @@ def _use_packed(folder: Path) -> None:
 
 
 def _export(folder: Path) -> None:
-    """Export the checkpoint, and use what comes out."""
+    """Export the checkpoint and use the bundle."""
     target = folder / "exported"
     shutil.rmtree(target, ignore_errors=True)
     export(folder / "checkpoint", target, ExportOptions(precision="float32"))
@@ -101,7 +101,7 @@ def _export(folder: Path) -> None:
 
 
 class _Chat:
-    """Loads a saved conversation into one model and goes on with it."""
+    """Loads a saved conversation and continues it."""
 
     def __init__(self) -> None:
         self._model: Model | None = None
@@ -115,11 +115,11 @@ class _Chat:
             chat.reply("川は?")
         finally:
             chat.reset()
-            chat.reply("川は?")  # what was wrong with the file is over
+            chat.reply("川は?")  # the file's fault has no further effect
 
 
 def _mutate_kv(content: bytes, rng: Random) -> bytes:
-    """Change header or values, mostly with the right checksum."""
+    """Change the header or the values, mostly with the right checksum."""
     line, values = content[:-_CHECK].split(b"\n", 1)
     if rng.random() < 0.5:
         line = mutate_json(line, rng)

@@ -1,4 +1,4 @@
-"""Damaged and hostile files: issun reads them or refuses them in one line, and nothing else.
+"""Damaged and hostile files: issun either reads them or refuses them in one line.
 
 `ISSUN_TEST_MUTATIONS` of each kind are tried for each of `ISSUN_TEST_SEEDS` seeds; `make fuzz` asks
 for many. A finding is tried again with `python -m tests.fuzz.child`.
@@ -37,5 +37,5 @@ def test_mutations_are_read_or_refused(whole: Path, tmp_path: Path, target: str,
     print(f"{target}: {dict(report.counts)}")
     assert not report.faults, "\n".join(f"{n}: {what}" for n, what in report.faults.items())
     assert report.counts.total() == MUTATIONS
-    assert report.counts["fine"]  # some come through all checks, …
+    assert report.counts["fine"]  # some pass all checks, …
     assert report.counts["refused"] or target == "keys and values"  # … some do not

@@ -1,4 +1,4 @@
-"""Crashes and hangs are found, belong to their mutation, and do not end the run."""
+"""Crashes and hangs are detected, attributed to their mutation, and do not end the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGNS = {
 
 
 @posix
-def test_whatever_a_mutation_does_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_misbehaviour_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "PATIENCE", 8.0)
     (tmp_path / FILE).write_text("nothing")
     report = harness.fuzz("probe", tmp_path, seed=SEED, mutations=MUTATIONS)

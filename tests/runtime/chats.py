@@ -1,4 +1,4 @@
-"""A role and parameters for tests of conversations, and the same conversation without a cache."""
+"""A role and parameters for conversation tests, and the same conversation without a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EOS = 3
 
 
 def fresh(chat: Conversation, turns: list[Turn]) -> Conversation:
-    """A conversation with the same role and `turns` that has computed nothing yet."""
+    """Return a conversation with the same role and `turns` and an empty KV cache."""
     other = Conversation(chat.model, chat.role, params=chat.params)
     other.turns = list(turns)
     return other

@@ -1,4 +1,4 @@
-"""A small model and a conversation with it; a cache of packed weights of the test's own."""
+"""A small model, a conversation with it, and a weight cache for each test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def chat(model: Model) -> Conversation:
 
 @pytest.fixture
 def scripted(bundle: Callable[..., Path]) -> Callable[..., Model]:
-    """`scripted(script)`: a model that says what the script gives."""
+    """`scripted(script)`: a model that generates what the script returns."""
     folder = bundle("unscaled", "float32")
     manifest = read_manifest(folder)
     tokenizer = Tokenizer(folder / manifest.tokens.file, manifest.tokens.special)
@@ -51,5 +51,5 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
 
 @pytest.fixture
 def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
-    """A bundle that the test may harm."""
+    """A bundle that the test may damage."""
     return shutil.copytree(bundle("head-20-width-100"), tmp_path / "bundle")

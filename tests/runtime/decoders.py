@@ -1,4 +1,4 @@
-"""A decoder that says what a test wants it to say, over the real checks and the real cache."""
+"""A decoder that generates given tokens, with the real checks and the real cache."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ScriptedDecoder(Decoder):
 
 
 def saying(*tokens: int, after: int) -> Script:
-    """The script that says `tokens` behind the first `after` ids, and the last one for ever."""
+    """Return a script that generates `tokens` after `after` ids, then repeats the last one."""
 
     def script(ids: list[int]) -> int:
         return tokens[min(len(ids) - after, len(tokens) - 1)]
@@ -61,7 +61,7 @@ def saying(*tokens: int, after: int) -> Script:
 
 
 class Ticks:
-    """A clock that moves on by one second each time it is asked."""
+    """A clock that advances by one second at each call."""
 
     def __init__(self) -> None:
         self.now = -1.0

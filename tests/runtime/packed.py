@@ -1,4 +1,4 @@
-"""What tests of packed weights ask: logits with and without them, the entry and what is mapped."""
+"""Helpers for tests of packed weights: logits, the cache entry and what is mapped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(folder: Path, notes: Notes | None = None, **options: object) -> Model:
 
 
 def logits(folder: Path, notes: Notes | None = None, **options: object) -> NDArray[np.float32]:
-    """Of several rows together, and of one row behind them."""
+    """Return the logits of several rows together and of one row after them."""
     with load(folder, notes, **options) as model:
         several = model.score(IDS)
         held = model.new_cache()
@@ -39,7 +39,7 @@ def exact(folder: Path) -> NDArray[np.float32]:
 
 
 def mapped() -> int:
-    """Bytes of packed weights that this process maps."""
+    """Return the bytes of packed weights that this process maps."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         pytest.skip("only Linux says what is mapped")

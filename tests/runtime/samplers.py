@@ -1,4 +1,4 @@
-"""Samplers with random numbers of a test's own, and logits by their probabilities."""
+"""Samplers with given random numbers, and logits with given probabilities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def vector(*values: float) -> Vector:
 
 
 def of(*probabilities: float) -> Vector:
-    """Logits whose softmax is `probabilities`."""
+    """Return logits whose softmax is `probabilities`."""
     return np.log(np.array(probabilities)).astype(np.float32)
 
 
@@ -30,7 +30,7 @@ def alive(logits: Vector) -> list[int]:
 
 
 class FixedRandom:
-    """A random generator that gives the numbers it was made with."""
+    """A random generator that returns given numbers."""
 
     def __init__(self, *numbers: float) -> None:
         self.numbers = list(numbers)
@@ -48,7 +48,7 @@ def sampler(
 
 
 def probabilities_of(one: Sampler, logits: Vector) -> list[float]:
-    """What `one` would draw from, rounded to four places."""
+    """Return the distribution that `one` samples from, rounded to four decimals."""
     warped, ids = one._warp(one._process(logits, [], []))
     found = np.zeros(len(logits))
     found[slice(None) if ids is None else ids] = filters.softmax(warped)

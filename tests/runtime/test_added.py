@@ -1,4 +1,4 @@
-"""Added tokens: ids as recorded of transformers, text that streams whole, and what users type."""
+"""Added tokens: ids as recorded from transformers, streaming, and user input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flagged(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Tokenizer
 
 
 def source_of(folder: Path, spiece: Path, table: dict[str, object]) -> TokenizerSource:
-    """The tokenizer of a folder with this tokenizer_config.json."""
+    """Return the tokenizer of a folder with this tokenizer_config.json."""
     write_spelling(folder, spiece, "decoder")
     return read_tokenizer(write_files(folder, {"tokenizer_config.json": NAMED | table}), ROWS)
 
@@ -50,7 +50,7 @@ def test_spellings_differ() -> None:
     assert len({one["digest"] for one in RECORDED.values()}) >= len(SPELLINGS) - 3
 
 
-# What a user types
+# User input
 
 
 @given(
@@ -64,7 +64,7 @@ def test_text_becomes_a_text_token_and_never_a_special_one(
     assert ids.count(402) == parts.count("<tool>")
 
 
-def test_special_tokens_of_a_template_take_white_space_from_what_a_user_types(
+def test_special_tokens_of_a_template_strip_white_space_of_user_text(
     flagged: Tokenizer,
 ) -> None:
     user, cat = flagged.special["<|user|>"], flagged.encode("猫")
@@ -77,7 +77,7 @@ def test_special_tokens_of_a_template_take_white_space_from_what_a_user_types(
     assert flagged.encode_parts(flagged.split("<s>  猫")) == [2, *flagged.encode("  猫")]
 
 
-# Back to text
+# Decoding
 
 
 def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None:
@@ -113,7 +113,7 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("山。山")) == "山。山"
 
 
-# Tables that make no sense
+# Invalid tables
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
         ),
     ],
 )
-def test_tables_that_cannot_be_followed(
+def test_invalid_tables_are_refused(
     spiece: Path, tmp_path: Path, table: dict[str, object], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):

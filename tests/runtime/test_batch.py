@@ -1,4 +1,4 @@
-"""Many prompts at once: each answer is the one that its prompt gets alone."""
+"""Batched generation: each answer is the one that its prompt gets alone."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def ids_of(count: int, seed: int = 0) -> list[int]:
 
 
 def said(completion: Completion) -> tuple[Any, ...]:
-    """All of an answer but its times."""
+    """Return all of an answer but its timings."""
     logprobs = [[entry.drawn, entry.top] for entry in completion.logprobs]
     return completion.text, completion.ids, completion.finish_reason, logprobs
 
 
 def expected(completion: Completion) -> tuple[Any, ...]:
-    """The same as `said`, log-probabilities within what a CPU's kernels for one row differ."""
+    """Compare as `said`, with the tolerance of one-row kernels for log-probabilities."""
     *rest, logprobs = said(completion)
     near = [
         [pytest.approx(drawn, abs=1e-4), pytest.approx(top, abs=1e-4)] for drawn, top in logprobs
@@ -66,9 +66,7 @@ def expected(completion: Completion) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_row_does_not_depend_on_the_rows_beside_it(
-    load: Load, precision: str, kv_cache: str
-) -> None:
+def test_a_row_does_not_depend_on_the_other_rows(load: Load, precision: str, kv_cache: str) -> None:
     decoder = load(precision, kv_cache).decoder
     assert isinstance(decoder, IssunDecoder)
     assert decoder.kv_cache == kv_cache
@@ -81,14 +79,14 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(
         tokens = ids_of(size, seed=step + 10)
         rows = decoder.forward(batch, [[token] for token in tokens], range(size))
         for slot, token in enumerate(tokens):
-            # Exact on some CPUs; on others int8 kernels for one row round the last bit otherwise.
+            # Exact on some CPUs; on others, int8 kernels round a single row differently.
             single = decoder.step(alone[slot], token)
             limit = 0 if precision == "float32" else 5e-6
             assert np.allclose(rows[slot], single, rtol=0, atol=limit)
     assert batch.ids == [one.ids[0] for one in alone]
 
 
-def test_a_sequence_that_moves_goes_on_and_leaves_no_memory_behind(load: Load) -> None:
+def test_a_sequence_that_moves_continues_and_frees_its_old_memory(load: Load) -> None:
     decoder = load().decoder
     assert isinstance(decoder, IssunDecoder)
     cache, alone = decoder.new_cache(slots=3), decoder.new_cache()
@@ -98,13 +96,13 @@ def test_a_sequence_that_moves_goes_on_and_leaves_no_memory_behind(load: Load) -
     assert [len(held) for held in cache.ids] == [200, 0, 0]
     assert cache.touched == [200, 0, 0]
     assert cache.nbytes == 200 * alone.nbytes / alone.touched[0]
-    if sys.platform == "linux":  # pages that no other slot has a part of
+    if sys.platform == "linux":  # pages that no other slot shares
         assert np.count_nonzero(cache.buffers[:, 2]) < cache.buffers[:, 0, :, :200].size / 4
     (row,) = decoder.forward(cache, [[5]], [0])
     assert np.allclose(row, decoder.step(alone, 5), rtol=0, atol=5e-6)
 
 
-def test_a_cache_is_as_long_as_it_must_be(load: Load) -> None:
+def test_a_cache_is_no_longer_than_needed(load: Load) -> None:
     decoder = load().decoder
     assert isinstance(decoder, IssunDecoder)
     cache = decoder.new_cache(slots=3, positions=20)
@@ -141,7 +139,7 @@ def asks(draw: st.DrawFn) -> tuple[list[list[int]], list[SamplingParams]]:
 )
 @settings(max_examples=15)
 @given(ask=asks(), slots=st.integers(1, 5))
-def test_each_answer_is_the_one_that_it_is_alone(
+def test_each_answer_is_the_one_that_its_prompt_gets_alone(
     load: Load,
     precision: str,
     kv_cache: str,
@@ -161,7 +159,7 @@ def test_each_answer_is_the_one_that_it_is_alone(
 
 
 def test_answers_of_every_kind_were_compared(load: Load) -> None:
-    """The property above would hold for answers that are all cut at once, too."""
+    """Check that the test above has seen answers that end in every way."""
     reasons = {
         load()
         .generate(ids_of(n, seed=n), SamplingParams(seed=n, logit_bias={EOS: 4.0}))
@@ -172,7 +170,7 @@ def test_answers_of_every_kind_were_compared(load: Load) -> None:
 
 
 def test_one_slot_in_int4(load: Load) -> None:
-    """The 4-bit kernels round one row otherwise than several; alone they have one."""
+    """The 4-bit kernels round a single row differently, so sequences run one at a time."""
     model, params = load("int4"), [SamplingParams(seed=seed) for seed in range(4)]
     prompts = [ids_of(9), ids_of(9), ids_of(140), ids_of(30)]
     many = model.generate_many(prompts, params, slots=1)
@@ -185,7 +183,7 @@ def test_a_trained_model(ja_small: Callable[..., Path], kv_cache: str) -> None:
     with Model.load(ja_small("int8", kv_cache="int8"), threads=1, kv_cache=kv_cache) as model:
         texts = ("日本で一番広い湖は?", "猫について書いてください。", "こんにちは!")
         prompts = [model.prompt(text) for text in texts for _ in range(8)]
-        # One row of a float32 cache is read by another kernel than the several of a draft.
+        # With a float32 cache, one row uses a different kernel from the several of a draft.
         lookup = kv_cache == "int8"
         params = [
             SamplingParams(seed=seed, max_new_tokens=24, lookup=lookup)
@@ -210,7 +208,7 @@ def test_texts_and_one_set_of_parameters(load: Load) -> None:
 
 @pytest.fixture
 def forwards(load: Load, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """How many tokens each sequence reads, for every forward pass of the model."""
+    """Record how many tokens each sequence processes in every forward pass."""
     decoder, found = load().decoder, []
     assert isinstance(decoder, IssunDecoder)
     forward = decoder.forward
@@ -223,8 +221,8 @@ def forwards(load: Load, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return found
 
 
-def test_equal_prompts_are_read_once(load: Load, forwards: list[list[int]]) -> None:
-    """But for their last two tokens: a lone row would be rounded otherwise than several."""
+def test_equal_prompts_are_prefilled_once(load: Load, forwards: list[list[int]]) -> None:
+    """Except for the last two tokens: a single row would round differently from several."""
     one, other = ids_of(20), ids_of(30, seed=1)
     many = load().generate_many(
         [one, list(one), one, other, other], SamplingParams(max_new_tokens=5), slots=2
@@ -234,8 +232,8 @@ def test_equal_prompts_are_read_once(load: Load, forwards: list[list[int]]) -> N
     assert [c.timings.prompt_tokens for c in many] == [20, 20, 20, 30, 30]
 
 
-def test_short_prompts_are_read_together(load: Load, forwards: list[list[int]]) -> None:
-    """As many as fit, padded to the longest, into one chunk of 128; a long one is read alone."""
+def test_short_prompts_are_prefilled_together(load: Load, forwards: list[list[int]]) -> None:
+    """As many as fit, padded to the longest, share a chunk of 128; a long one is alone."""
     prompts = [ids_of(n, seed=n) for n in (30, 32, 31, 20, 25, 200, 1, 40)]
     load().generate_many(prompts, SamplingParams(max_new_tokens=1), slots=8)
     assert forwards == [[30, 32, 31, 20], [25], [128], [72], [1], [40]]
@@ -259,8 +257,8 @@ def test_slots_stay_full_and_no_larger_than_needed(
     params = [SamplingParams(max_new_tokens=n, seed=n, banned_ids=(1, EOS)) for n in lengths]
     many = model.generate_many(prompts, params, slots=3)
     assert [c.timings.new_tokens for c in many] == list(lengths)
-    # Three are read; the second ends after a step, the fourth with its first token, and the fifth
-    # takes the place of both.
+    # Three are prefilled; the second ends after a step, the fourth with its first token, and the
+    # fifth replaces both.
     read = [len(sizes) for sizes in forwards if max(sizes) > 1]
     steps = [len(sizes) for sizes in forwards if max(sizes) == 1]
     assert (read, steps) == ([3, 1, 1], [3, 3, 3, 1])
@@ -287,7 +285,7 @@ def test_slots_stay_full_and_no_larger_than_needed(
         ({"slots": 1.5}, ParameterError, "slots is 1.5, it must be 1 or more."),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_invalid_arguments_are_reported_before_any_work(
     load: Load,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
@@ -316,7 +314,9 @@ def test_one_caller_at_a_time(load: Load) -> None:
     model.check_free()
 
 
-def test_a_graph_without_slots_answers_one_after_the_other(bundle: Callable[..., Path]) -> None:
+def test_a_graph_without_slots_answers_one_prompt_after_another(
+    bundle: Callable[..., Path],
+) -> None:
     manifest = read_manifest(bundle("unscaled"))
     tokenizer = Model.load(bundle("unscaled"), threads=1).tokenizer
     decoder = ScriptedDecoder(saying(7, 8, EOS, after=2), n_positions=256, vocab_size=512)

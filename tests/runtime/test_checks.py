@@ -1,4 +1,4 @@
-"""A manifest that does not fit its bundle is refused, and says why."""
+"""A manifest that does not match its bundle is refused with a reason."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Schemas and patterns compile within limits, whatever they ask for, and leave no process."""
+"""Schemas and patterns compile within limits of time and memory, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def model() -> Iterator[Model]:
 
 
 def children(process: int | None = None) -> list[psutil.Process]:
-    """The processes that try grammars for another one."""
+    """Return the processes that compile grammars."""
     found = psutil.Process(process).children(recursive=True)
     return [child for child in found if "child.py" in " ".join(child.cmdline())]
 
@@ -63,7 +63,7 @@ def until(true: Callable[[], bool], seconds: float = 5) -> None:
 
 
 @pytest.mark.parametrize("kind", SLOW)
-def test_what_would_take_for_ever_is_refused_and_remembered(
+def test_what_takes_too_long_is_refused_and_cached(
     model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(pool, "MAX_SECONDS", 1.0)
@@ -90,8 +90,8 @@ def test_memory_is_limited(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert model.constraints.json_schema(QUICK)
 
 
-def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
-    before = set(children())  # of other tests' models
+def test_one_process_serves_consecutive_requests(model: Model) -> None:
+    before = set(children())  # excludes those of other tests' models
     for n in range(4):
         model.constraints.choices([f"{n}"])
     (child,) = set(children()) - before
@@ -101,7 +101,17 @@ def test_one_process_serves_what_comes_one_by_one(model: Model) -> None:
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_ended_between_trials_is_replaced(model: Model) -> None:
+    assert model.constraints.regex("[0-9]{2}")
+    for child in psutil.Process().children():
+        child.kill()
+        child.wait(10)
+    assert model.constraints.regex("[0-9]{3}")  # not mistaken for running out of memory
+
+
+def test_two_processes_work_and_a_limited_number_of_callers_wait(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compiling, "MAX_WAITING", 5)
     constraints, found = model.constraints, list[type[Exception]]()
 
@@ -126,7 +136,7 @@ def test_two_work_at_a_time_and_so_many_wait(model: Model, monkeypatch: pytest.M
         constraints.choices(["山"])
 
 
-def test_the_same_is_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_schemas_are_compiled_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = list[list[str]]()
     try_grammars = pool.Child.try_grammars
 
@@ -172,7 +182,7 @@ pool._PROGRAM = Path({str(tmp_path / "child.py")!r})
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.5)  # in the middle of the trial
+        time.sleep(0.5)  # during the trial
         (child,) = children(process.pid)
         process.send_signal(getattr(signal, name))
         process.wait(5)

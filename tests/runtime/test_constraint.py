@@ -1,4 +1,4 @@
-"""Answers that follow a schema, choices or a pattern, whatever the model would rather say."""
+"""Answers follow a schema, choices or a pattern, whatever the model's logits are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def say(model: Model, params: SamplingParams) -> str:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_one_of_the_choices_is_said(model: Model, temperature: float) -> None:
+def test_the_answer_is_one_of_the_choices(model: Model, temperature: float) -> None:
     choices = ["日本で一番高い山は琵琶湖です。", "日本で一番高い山は富士山です。", "東京 タワー"]
     constraint = model.constraints.choices(choices)
     for seed in range(8):
@@ -100,7 +100,7 @@ def test_json_follows_its_schema(model: Model) -> None:
         {"type": "object", "description": "あ" * 30_000},
     ],
 )
-def test_a_schema_that_cannot_be_followed_is_refused(model: Model, schema: dict[str, str]) -> None:
+def test_an_unsupported_schema_is_refused(model: Model, schema: dict[str, str]) -> None:
     with pytest.raises(ParameterError):
         model.constraints.json_schema(schema)
 

@@ -1,4 +1,4 @@
-"""The template's spelling of a newline is one newline, for the constraint and for the reader."""
+"""The template's spelling of a newline counts as one newline in constraints and answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model() -> Iterator[Model]:
 
 @pytest.fixture(params=["one piece", "two pieces"])
 def made(request: pytest.FixtureRequest, model: Model) -> Made:
-    """The embedded model has a piece for the newline; ja-small spells it with two."""
+    """The embedded model has one piece for the newline; ja-small spells it with two."""
     if request.param == "one piece":
         return model.tokenizer, model.constraints
     folder: Path = request.getfixturevalue("shared") / "checkpoints" / "ja-small"
@@ -88,7 +88,7 @@ def test_the_two_characters_in_a_pattern_are_a_newline(made: Made) -> None:
 
 
 def test_a_newline_is_one_character(made: Made) -> None:
-    """A bound of three leaves room for three newlines, though they are six characters."""
+    """A bound of three allows three newlines, though they are spelled with six characters."""
     tokenizer, constraints = made
     assert wander(tokenizer, constraints.regex(r"\n{3}"), 0).text == "\n\n\n"
     texts = {wander(tokenizer, constraints.regex(r"(?s:.){3}"), seed).text for seed in range(9)}
@@ -124,14 +124,14 @@ def test_a_json_string_with_newlines(made: Made) -> None:
     assert "\n" not in text
 
 
-def test_the_model_s_answer_and_its_stream(model: Model) -> None:
+def test_a_generated_answer_and_its_stream(model: Model) -> None:
     constraint = model.constraints.choices(["一行目\n二行目\n"])
     params = SamplingParams(constraint=constraint)
     segments = [s.text for s in model.stream(model.prompt("二行で答えて"), params)]
     assert "".join(segments) == "一行目\n二行目\n"
 
 
-def test_without_a_spelling_a_newline_is_read_as_a_space(spiece: Path) -> None:
+def test_without_a_spelling_a_newline_becomes_a_space(spiece: Path) -> None:
     tokenizer, constraints = make(spiece, "")
     letter = next(c for c in sorted(constraints.vocabulary.alphabet or ()) if c.isalpha())
     choice = f"{letter}\n{letter}"

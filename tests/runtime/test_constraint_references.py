@@ -1,4 +1,4 @@
-"""References of a schema: wherever they point within it, and never in a circle without an end."""
+"""References of a schema: to any place within it, without infinite cycles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_references(model: Model, reference: str, around: dict[str, Any]) -> Non
     assert answers(model, {"$ref": reference} | around, 2) == [7, 7]
 
 
-def test_a_reference_into_what_stands_elsewhere(model: Model) -> None:
+def test_a_reference_into_another_subschema(model: Model) -> None:
     right = {"$ref": "#/properties/木/properties/左/anyOf/0"}
     tree = json.loads(json.dumps(TREE))
     tree["properties"]["右"] = right
@@ -101,7 +101,7 @@ def test_a_reference_into_what_stands_elsewhere(model: Model) -> None:
         },
     ],
 )
-def test_what_holds_itself_ends(model: Model, schema: dict[str, Any]) -> None:
+def test_values_of_a_recursive_schema_end(model: Model, schema: dict[str, Any]) -> None:
     found = answers(model, schema, 24)
     for answer in found:
         Draft202012Validator(schema).validate(answer)
@@ -133,9 +133,7 @@ def test_what_holds_itself_ends(model: Model, schema: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_a_circle_without_an_end_is_refused(
-    model: Model, schema: dict[str, Any], message: str
-) -> None:
+def test_an_infinite_cycle_is_refused(model: Model, schema: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError) as caught:
         model.constraints.json_schema(schema)
     assert str(caught.value) == message
@@ -173,7 +171,10 @@ def test_a_reference_that_is_not_within_the_schema_is_refused(
         ({"anyOf": [{"enum": []}]}, "#/anyOf/0/enum is []: it must be a list that is not empty."),
         ({"properties": {"a": 3}}, "#/properties/a is 3: a schema is an object, true or false."),
         ({"items": {"not": {"type": "null"}}}, "#/items/not is not supported."),
-        ({"properties": {"a": {"uniqueItems": True}}}, "#/properties/a/uniqueItems cannot be "),
+        (
+            {"properties": {"a": {"uniqueItems": True}}},
+            "#/properties/a/uniqueItems is not supported",
+        ),
         (
             {"properties": {"a": {"pattern": "(x"}}},
             "The constraint cannot be used: #/properties/a/pattern: ",
@@ -199,7 +200,7 @@ def test_errors_name_the_place_and_nothing_of_the_grammar(
     )
 
 
-def test_keywords_that_say_nothing_are_accepted(model: Model) -> None:
+def test_keywords_without_effect_are_accepted(model: Model) -> None:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "題",

@@ -1,4 +1,4 @@
-"""Answers end within the room that they have, and what ended follows the schema."""
+"""Answers end within their token budget, and complete ones follow the schema."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def model() -> Iterator[Model]:
 
 
 def parsed(text: str) -> Any:
-    """JSON with exact numbers: 0.3 is a multiple of 0.1."""
+    """Parse JSON with exact numbers: 0.3 is a multiple of 0.1."""
     return json.loads(text, parse_float=Decimal)
 
 
 def ended(model: Model, schema: Schema, room: int = 100, count: int = 8) -> list[Any]:
-    """Answers to `schema` at their worst; each ends and follows it."""
+    """Generate worst-case answers to `schema`; each ends and follows it."""
     constraint = model.constraints.json_schema(schema, max_tokens=room)
     validator = Draft202012Validator(parsed(json.dumps(schema)))
     answers = []
@@ -129,12 +129,12 @@ def test_listed_properties_are_all_unless_it_is_stated(model: Model) -> None:
     ],
 )
 @pytest.mark.parametrize("room", [40, 100, 500])
-def test_what_has_no_end_gets_one(model: Model, schema: Schema, room: int) -> None:
+def test_unbounded_values_get_a_bound(model: Model, schema: Schema, room: int) -> None:
     ended(model, schema, room, count=4)
 
 
 @pytest.mark.parametrize("pattern", [".*", "a+", "(は|い|!)*", "[0-9]+(,[0-9]+)*", r"x{3,}\n?"])
-def test_a_pattern_without_an_end_gets_one(model: Model, pattern: str) -> None:
+def test_an_unbounded_pattern_gets_a_bound(model: Model, pattern: str) -> None:
     for room in (5, 40, 100):
         constraint = model.constraints.regex(pattern, max_tokens=room)
         for seed in range(4):
@@ -143,7 +143,7 @@ def test_a_pattern_without_an_end_gets_one(model: Model, pattern: str) -> None:
             assert re.fullmatch(pattern, answer.text)
 
 
-def test_similar_rooms_share_a_grammar(model: Model) -> None:
+def test_similar_budgets_share_a_grammar(model: Model) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     grammars = {
         model.constraints.json_schema(schema, max_tokens=n).grammar for n in range(100, 1000)
@@ -151,7 +151,7 @@ def test_similar_rooms_share_a_grammar(model: Model) -> None:
     assert len(grammars) < 10
 
 
-def test_more_room_is_used(model: Model) -> None:
+def test_a_larger_budget_is_used(model: Model) -> None:
     schema = {"type": "string"}
     longest = [max(len(a) for a in ended(model, schema, room)) for room in (20, 100, 500)]
     assert longest[0] >= 10
@@ -206,7 +206,7 @@ def test_choices_and_patterns_that_do_not_fit_are_refused(model: Model) -> None:
     model.constraints.regex("[0-9]{90}", max_tokens=90)
 
 
-def test_whether_a_cut_answer_is_whole(model: Model) -> None:
+def test_accepts_only_complete_answers(model: Model) -> None:
     constraint = model.constraints.regex("[0-9]{2,9}")
     params = SamplingParams(max_new_tokens=3, seed=1, constraint=constraint)
     answer = model.generate(model.prompt("数字を言って"), params)
@@ -217,7 +217,7 @@ def test_whether_a_cut_answer_is_whole(model: Model) -> None:
 
 
 def min_chars(model: Model, schema: Schema) -> float:
-    """Characters that a value may need though all that may be bounded is."""
+    """Return the characters that values need with the tightest bounds."""
     vocabulary = model.constraints.vocabulary
     alternatives = Alternatives(Document(schema))
     strings = Strings(vocabulary, model.constraints._compiler)
@@ -232,7 +232,7 @@ VALUES = st.one_of(WORDS, st.integers(-5, 5), st.none(), st.lists(WORDS, max_siz
 
 
 def some(**keywords: st.SearchStrategy[Any]) -> st.SearchStrategy[Schema]:
-    """Any of the keywords, and those before the first that may be left out."""
+    """Draw any of the keywords, always with those before the first optional one."""
     fixed = {k.rstrip("_"): v for k, v in keywords.items() if k.endswith("_")}
     free = {k: v for k, v in keywords.items() if not k.endswith("_")}
     return st.fixed_dictionaries(fixed, optional=free)

@@ -1,4 +1,4 @@
-"""What a vocabulary cannot spell is found when the constraint is made, or spelled otherwise."""
+"""What a vocabulary cannot spell is detected when the constraint is made, or normalized."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model() -> Iterator[Model]:
 
 @pytest.fixture(scope="module")
 def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
-    """The tokenizer of a model without the pieces { and }, and what makes its constraints."""
+    """The tokenizer of a model without the pieces { and }, and its constraints."""
     file = shared / "checkpoints" / "ja-small" / "spiece.model"
     if not file.exists():
         pytest.skip(f"there is no tokenizer at {file}")
@@ -47,7 +47,7 @@ def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
         r"[0-9a-f]{1,4}(:[0-9a-f]{1,4}){7}",
     ],
 )
-def test_a_pattern_behind_any_characters_goes_on_to_its_end(
+def test_a_pattern_after_any_characters_can_be_finished(
     braceless: tuple[Tokenizer, Constraints], value: str
 ) -> None:
     tokenizer, constraints = braceless
@@ -75,7 +75,7 @@ def test_a_pattern_that_needs_a_missing_character_is_refused_soon(
         ["\u200b富士\u200b山", "か\u3099"],
     ],
 )
-def test_choices_come_back_as_they_were_given(model: Model, choices: list[str]) -> None:
+def test_choices_are_restored_to_their_original_spelling(model: Model, choices: list[str]) -> None:
     for choice in choices:
         assert wander(model.tokenizer, model.constraints.choices([choice]), 0).text == choice
     constraint = model.constraints.choices(choices)
@@ -84,7 +84,7 @@ def test_choices_come_back_as_they_were_given(model: Model, choices: list[str]) 
     assert all(a.ended for a in answers)
 
 
-def test_a_model_s_choice_comes_back_whole_and_streamed(model: Model) -> None:
+def test_a_generated_choice_is_restored_whole_and_streamed(model: Model) -> None:
     params = SamplingParams(constraint=model.constraints.choices(["はい！", "いいえ？"]))
     stream = model.stream(model.prompt("3は偶数ですか?"), params)
     segments = [segment.text for segment in stream]
@@ -92,7 +92,7 @@ def test_a_model_s_choice_comes_back_whole_and_streamed(model: Model) -> None:
     assert stream.finish().text in ("はい！", "いいえ？")
 
 
-def test_what_can_be_spelled_as_it_is_wins(model: Model) -> None:
+def test_an_exact_spelling_takes_precedence(model: Model) -> None:
     for choices in (["！", "!"], ["!", "！"]):
         assert wander(model.tokenizer, model.constraints.choices(choices), 0).text == "!"
 
@@ -192,7 +192,7 @@ def test_a_pattern_of_which_nothing_can_be_spelled_is_refused(
         ),
     ],
 )
-def test_literals_of_a_schema_come_back_as_they_were_given(
+def test_literals_of_a_schema_are_restored_to_their_original_spelling(
     model: Model, schema: dict[str, Any], answers: list[Any]
 ) -> None:
     constraint = model.constraints.json_schema(schema)
@@ -201,8 +201,8 @@ def test_literals_of_a_schema_come_back_as_they_were_given(
     assert all(answer in found for answer in answers)
 
 
-def test_text_that_is_no_literal_stays(model: Model) -> None:
-    """The free text that looks like a literal's spelling stands elsewhere."""
+def test_text_that_is_not_a_literal_is_unchanged(model: Model) -> None:
+    """Free text that looks like a literal's spelling is at another place."""
     schema = {
         "properties": {"a": {"const": "①"}, "b": {"type": "string", "pattern": '^1"\\\\1$'}},
         "required": ["a", "b"],
@@ -274,9 +274,9 @@ def test_a_small_vocabulary(spiece: Path) -> None:
         constraints.choices([letters[0], "鬱"])
 
 
-def test_a_literal_of_a_piece_alone_is_spelled_where_nothing_else_begins_it() -> None:
+def test_a_literal_of_one_piece_can_be_spelled_if_no_other_piece_starts_it() -> None:
     class Pieces:
-        """A tokenizer of these pieces."""
+        """A tokenizer with these pieces."""
 
         def __init__(self, *pieces: str) -> None:
             self.pieces, self.num_pieces, self.added_ids = pieces, len(pieces), frozenset[int]()
@@ -298,7 +298,7 @@ def test_a_literal_of_a_piece_alone_is_spelled_where_nothing_else_begins_it() ->
     assert unspellable("山<tool>", "<tool>", "山") is None
     assert unspellable("<tool>", "<to") == "<"
     assert unspellable("<tool>山", "<tool>") == "<"
-    # Pieces that begin it and do not go on: within the text, and from before it.
+    # Pieces that start the literal but cannot finish it: within the text, and from before it.
     assert unspellable("<tool>山", "<tool>", "<", "山") == "t"
     assert unspellable("<tool>山", "<tool>", '"<', "山") == "<"
     assert unspellable("<tool>山", "<tool>", '"<', "tool>", "山") is None

@@ -1,4 +1,4 @@
-"""Turns, the cache between them, and cutting answers off."""
+"""Turns, the KV cache between them, cancelling and closing."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_prefix_is_reused_and_gives_the_same_answer(chat: Conversation, mode
         assert (completion.text, completion.ids) == (alone.text, alone.ids)
 
 
-def test_role_as_one_text_takes_the_systems_lines(model: Model) -> None:
+def test_role_as_one_text_uses_the_template_s_system_lines(model: Model) -> None:
     assert Conversation(model, "短く。").role == ["User:短く。", "Assistant:了解しました。"]
     assert Conversation(model, " ").role == []
     assert Conversation(model, ROLE).role == ROLE
@@ -91,7 +91,7 @@ def test_dropped_turns_are_reported_and_kept(chat: Conversation) -> None:
 
 
 @pytest.mark.parametrize("give_up", [Stream.close, Stream.cancel])
-def test_a_long_message_that_was_given_up_drops_nothing(
+def test_an_abandoned_long_message_drops_no_turns(
     model: Model, give_up: Callable[[Stream], object]
 ) -> None:
     chat = Conversation(model, ROLE, params=replace(GREEDY, max_new_tokens=2))
@@ -104,7 +104,7 @@ def test_a_long_message_that_was_given_up_drops_nothing(
     assert chat.stream("山は?").dropped_turns == 0
 
 
-def test_going_on_tells_what_the_prompt_left_out(chat: Conversation) -> None:
+def test_a_continued_answer_reports_dropped_turns(chat: Conversation) -> None:
     dropped = 0
     while not dropped:
         completion = chat.reply("山は?")
@@ -113,13 +113,13 @@ def test_going_on_tells_what_the_prompt_left_out(chat: Conversation) -> None:
     assert chat.resume().dropped_turns == dropped
 
 
-def test_a_full_context_is_read_anew_once_in_several_turns(model: Model) -> None:
+def test_a_full_context_is_prefilled_again_only_every_few_turns(model: Model) -> None:
     chat = Conversation(model, ROLE, params=replace(GREEDY, max_new_tokens=1))
     fitted = []
     for _ in range(24):
         completion = chat.reply("山は?")
         fitted.append(completion.dropped_turns)
-        chat.turns[-1] = Turn("山は?", "富士山です。" * 2)  # of one length, whatever was drawn
+        chat.turns[-1] = Turn("山は?", "富士山です。" * 2)  # of one length, whatever was sampled
     drops = [after - before for before, after in pairwise(fitted) if after != before]
     assert drops
     assert min(drops) > 1
@@ -174,13 +174,13 @@ def test_busy_while_a_stream_is_open(chat: Conversation, model: Model, tmp_path:
         with pytest.raises(BusyError):
             call()
     assert [turn.message for turn in chat.turns] == ["山は?"]
-    # Those who were refused have not disturbed the one who is served.
+    # The refused calls have not disturbed the one in progress.
     assert stream.finish().text == fresh(chat, chat.turns[:1]).reply("川は?").text
     assert other.reply("海は?").text
 
 
 @pytest.mark.parametrize("how", ["close", "forget"])
-def test_a_stream_given_up_frees_the_model_and_rewinds(
+def test_an_abandoned_stream_frees_the_model_and_rewinds(
     chat: Conversation, model: Model, how: str
 ) -> None:
     chat.reply("山は?")
@@ -204,7 +204,7 @@ def test_a_stream_given_up_frees_the_model_and_rewinds(
     assert chat.reply("海は?").text == fresh(chat, turns).reply("海は?").text
 
 
-def test_a_stream_never_begun_frees_the_model(chat: Conversation, model: Model) -> None:
+def test_a_stream_that_was_never_read_frees_the_model(chat: Conversation, model: Model) -> None:
     stream = chat.stream("川は?")
     with pytest.raises(BusyError):
         model.check_free()
@@ -212,7 +212,7 @@ def test_a_stream_never_begun_frees_the_model(chat: Conversation, model: Model) 
     model.check_free()
 
 
-def test_cancel_keeps_what_has_come(chat: Conversation, model: Model) -> None:
+def test_cancel_keeps_the_text_so_far(chat: Conversation, model: Model) -> None:
     whole = fresh(chat, []).reply("山は?")
     stream = chat.stream("山は?")
     seen = [next(stream) for _ in range(3)]
@@ -287,7 +287,7 @@ def test_an_error_in_the_middle_frees_the_model(scripted: Callable[..., Model]) 
     model.check_free()
 
 
-def test_a_closed_model_says_so(folder: Path) -> None:
+def test_a_closed_model_reports_that_it_is_closed(folder: Path) -> None:
     with Model.load(folder, threads=1) as model:
         chat = Conversation(model, params=GREEDY)
         stream = chat.stream("山は?")
@@ -301,7 +301,7 @@ def test_a_closed_model_says_so(folder: Path) -> None:
     ):
         with pytest.raises(ParameterError, match="model is closed"):
             call()
-    model.close()  # once more does no harm
+    model.close()  # closing again is harmless
 
 
 def test_stopped_before_the_answer_began_changes_nothing(chat: Conversation) -> None:
@@ -311,7 +311,7 @@ def test_stopped_before_the_answer_began_changes_nothing(chat: Conversation) -> 
         completion = start().cancel()
         assert (completion.text, completion.finish_reason) == ("", "cancelled")
         assert chat.turns == turns
-    assert chat.resume().finish().ids  # the cut answer can still be continued
+    assert chat.resume().finish().ids  # the truncated answer can still be continued
 
 
 def test_scores_of_two_threads_are_right_or_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Threads: one for each fast core that the process may use, as Linux tells them."""
+"""Threads: one per fast core that the process may use, as reported by the system."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_intel_s_efficiency_cores_are_left_out(
     (tmp_path / "cpu_core" / "cpus").write_text("0-3\n")
     allow(monkeypatch, *range(8))
     assert physical_cores(tmp_path, tmp_path) == 2
-    allow(monkeypatch, 5, 6, 7)  # no fast one may be used
+    allow(monkeypatch, 5, 6, 7)  # no fast core may be used
     assert physical_cores(tmp_path, tmp_path) == 3
 
 
@@ -56,7 +56,7 @@ def test_arm_s_little_cores_are_left_out(tmp_path: Path, monkeypatch: pytest.Mon
     assert physical_cores(tmp_path, tmp_path) == 4
 
 
-def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 2)
     allow(monkeypatch, 0, 1, 2, 3)
     assert physical_cores(tmp_path, tmp_path) == 2
@@ -65,7 +65,7 @@ def test_a_system_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def windows(*classes: int) -> bytes:
-    """Records of cores, of 48 bytes each, as 64-bit Windows gives them."""
+    """Return records of cores, of 48 bytes each, in the format of 64-bit Windows."""
     return b"".join(
         (0).to_bytes(4, "little") + (48).to_bytes(4, "little") + bytes([0, kind]) + bytes(38)
         for kind in classes
@@ -79,7 +79,7 @@ def test_windows_s_efficiency_cores_are_left_out(monkeypatch: pytest.MonkeyPatch
         assert physical_cores() == count
 
 
-def test_a_windows_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_without_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8 if logical else 2)
     monkeypatch.delattr("os.sched_getaffinity")
@@ -129,7 +129,7 @@ def group(root: Path, path: str, quota: str) -> None:
         ("4:cpu:/docker/1f\n", {V1: "50000 100000"}, 1),
     ],
 )
-def test_a_quota_of_cpu_time_bounds_the_threads(
+def test_a_cpu_quota_limits_the_threads(
     groups: str, quotas: dict[str, str], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(tmp_path / "devices", [str(cpu) for cpu in range(8)])
@@ -142,7 +142,7 @@ def test_a_quota_of_cpu_time_bounds_the_threads(
 
 
 def test_the_quota_of_a_real_control_group() -> None:
-    """A group with time for one CPU and a half is made, and a process asked within it."""
+    """Create a group with a quota of 1.5 CPUs and run a process in it."""
     version_1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists()
     folder = Path("/sys/fs/cgroup/cpu" if version_1 else "/sys/fs/cgroup") / f"issun-{os.getpid()}"
     asked = "from issun.runtime.cores import physical_cores; print(physical_cores())"

@@ -1,4 +1,4 @@
-"""Logits on emulated CPUs without VNNI are this one's; int8's only with the runtime's option."""
+"""Logits on emulated CPUs without VNNI equal this CPU's; int8 needs the runtime's option."""
 
 import os
 import platform
@@ -45,12 +45,12 @@ pytestmark = pytest.mark.skipif(
 def score_emulated(
     cpu: str, bundles: list[Path], out: Path, option: str
 ) -> tuple[str, list[Array]]:
-    # A virtual environment's python is a link; the emulator wants the real one.
+    # A virtual environment's python is a symlink; the emulator needs the real one.
     interpreter = os.path.realpath(sys.executable)
     path = os.pathsep.join(["", *(p for p in sys.path if p)])
-    # A core type that is set for this machine may be one that the emulated CPU does not have.
+    # A core type configured for this machine may not exist on the emulated CPU.
     environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-    # Editable installs are found through .pth files, which only site packages have.
+    # Editable installs use .pth files, which are only read from site-packages.
     start = "import site, sys; [site.addsitedir(p) for p in sys.path if 'site-packages' in p]\n"
     done = subprocess.run(
         [
@@ -78,13 +78,13 @@ def native(path: Path) -> Array:
         return model.score(IDS)
 
 
-# The kernel for SSE alone adds in 32 bits.
+# The SSE-only kernel adds in 32 bits.
 @pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "saturates"), [("Haswell-noTSX", "True"), ("Nehalem", "False")])
-def test_logits_are_this_machine_s(
+def test_logits_equal_this_machine_s(
     cpu: str, saturates: str, bundle: Bundles, ja_small: Bundles, tmp_path: Path
 ) -> None:
-    # Nehalem's kernels round otherwise, which random weights amplify: a trained model tells there.
+    # Nehalem's kernels round differently, which random weights amplify: use a trained model there.
     make = ja_small if cpu == "Nehalem" else partial(bundle, "head-8")
     bundles = [make(precision) for precision in PRECISIONS]
     found, emulated = score_emulated(cpu, bundles, tmp_path / "logits.npz", "on")

@@ -33,12 +33,12 @@ def tolerance(model: Model) -> float:
     return 1e-3 if model.manifest.kv_cache == "int8" else 1e-4
 
 
-# --- cutting a prompt ---
+# --- splitting a prompt ---
 
 
 @settings(deadline=None)
 @given(st.integers(0, 1000))
-def test_chunks_join_and_none_but_a_lone_id_has_one_row(length: int) -> None:
+def test_chunks_join_and_only_a_single_id_has_one_row(length: int) -> None:
     chunks = list(split_chunks(range(length)))
     assert [i for chunk in chunks for i in chunk] == list(range(length))
     assert all(len(chunk) <= PREFILL_CHUNK for chunk in chunks)
@@ -70,7 +70,7 @@ def test_prefill_and_steps_agree_with_scoring(model: Model, length: int) -> None
     assert cache.ids == [ids]
 
 
-def test_a_rewound_cache_is_as_good_as_a_fresh_one(model: Model) -> None:
+def test_a_rewound_cache_equals_a_fresh_one(model: Model) -> None:
     ids, others = ids_of(60), ids_of(60, seed=1)
     cache = model.new_cache()
     model.decoder.prefill(cache, others)
@@ -87,7 +87,7 @@ def test_keep_common_prefix(model: Model) -> None:
     cache = model.new_cache()
     model.decoder.prefill(cache, [5, 6, 7, 8])
     assert cache.keep_common_prefix([5, 6, 7, 8, 9]) == 4
-    assert cache.keep_common_prefix([5, 6, 7, 8]) == 3  # the last id is read again
+    assert cache.keep_common_prefix([5, 6, 7, 8]) == 3  # the last id is computed again
     assert cache.ids == [[5, 6, 7]]
     assert cache.keep_common_prefix([5, 9, 7]) == 1
     assert cache.keep_common_prefix([9]) == 0
@@ -95,7 +95,7 @@ def test_keep_common_prefix(model: Model) -> None:
 
 
 @pytest.mark.parametrize("length", [-1, 5])
-def test_rewinding_has_a_range(model: Model, length: int) -> None:
+def test_rewinding_out_of_range_is_refused(model: Model, length: int) -> None:
     cache = model.new_cache()
     model.decoder.prefill(cache, [1, 2, 3, 4])
     with pytest.raises(ParameterError, match=rf"rewind to {length}: the cache has 4"):
@@ -124,7 +124,7 @@ def test_the_type_of_the_cache_is_the_graphs(model: Model) -> None:
 
 @pytest.fixture
 def untouched(model: Model) -> KVCache:
-    """A cache with some tokens; nothing may run on it."""
+    """A cache with some tokens that no refused call may change."""
     cache = model.new_cache()
     assert isinstance(cache, KVCache)
     model.decoder.prefill(cache, [1, 2, 3])
@@ -170,7 +170,7 @@ def test_nothing_to_prefill_or_score(model: Model) -> None:
 def test_past_the_context(model: Model, untouched: KVCache) -> None:
     message = refused(model, untouched, [4] * 254, [0])
     assert message == "257 tokens do not fit into the context of 256."
-    # Prefill says so before its first chunk.
+    # Prefill raises before its first chunk.
     before = untouched.buffers.copy()
     with pytest.raises(ContextError, match="257 tokens"):
         model.decoder.prefill(untouched, [4] * 254)
@@ -193,7 +193,7 @@ def test_a_batch_gives_what_each_sequence_gives_alone(model: Model) -> None:
     logits = model.decoder.forward(cache, [one[:6], other[:2]], [5, 6 + 1])
     np.testing.assert_allclose(logits[0], model.score(one[:6])[-1], atol=tolerance(model))
     np.testing.assert_allclose(logits[1], model.score(other[:2])[-1], atol=tolerance(model))
-    # Ragged, and onto caches of different lengths.
+    # Ragged chunks, appended to caches of different lengths.
     logits = model.decoder.forward(cache, [one[6:8], other[2:]], [1, 3 + 2])
     np.testing.assert_allclose(logits[0], model.score(one[:8])[-1], atol=tolerance(model))
     np.testing.assert_allclose(logits[1], model.score(other)[-1], atol=tolerance(model))
@@ -237,7 +237,7 @@ def test_a_cache_takes_memory_as_it_fills(bundle: Callable[..., Path]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes single pages back")
 @pytest.mark.parametrize("held", [0, 1, 77])
-def test_what_was_forgotten_takes_no_memory(model: Model, held: int) -> None:
+def test_rewound_tokens_take_no_memory(model: Model, held: int) -> None:
     cache = model.decoder.new_cache(2)
     assert isinstance(cache, KVCache)
     cache.buffers[:] = 1

@@ -1,4 +1,4 @@
-"""Answers that end with any of several ids, and that have added tokens in them."""
+"""Answers with several end ids and with added tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END, TOOL, USER = 400, 401, 402
 
 @pytest.fixture
 def added(bundle: Callable[..., Path]) -> Callable[[Script], Model]:
-    """`added(script)`: a model with three tokens beside the file, two ends and a script."""
+    """`added(script)`: a model with three added tokens, two end ids and a script."""
     folder = bundle("unscaled", "float32")
     manifest = read_manifest(folder)
     tokens = msgspec.structs.replace(
@@ -58,7 +58,7 @@ def test_every_end_id_ends_an_answer_and_is_not_in_it(
     assert stream.finish().ids == [40, 41]
 
 
-def test_added_tokens_are_drawn_and_rows_without_a_token_never(
+def test_added_tokens_are_sampled_and_rows_without_a_token_never(
     added: Callable[[Script], Model],
 ) -> None:
     model = added(saying(40, TOOL, USER, 403, 511, 41, END, after=3))
@@ -77,7 +77,7 @@ def test_no_end_id_comes_before_min_new_tokens(added: Callable[[Script], Model])
     assert answer.finish_reason == "stop"
 
 
-def test_a_conversation_ends_and_goes_on(added: Callable[[Script], Model]) -> None:
+def test_a_conversation_continues_after_any_end_id(added: Callable[[Script], Model]) -> None:
     def script(ids: list[int]) -> int:
         return {TOOL: END, END: 40}.get(ids[-1], TOOL)
 
@@ -110,7 +110,7 @@ def test_an_older_manifest_has_no_added_tokens_and_keeps_its_id(
         ({"added": {"": {"id": 400}}}, "a special token is empty"),
     ],
 )
-def test_tokens_that_do_not_fit_the_network(
+def test_tokens_that_do_not_match_the_network(
     folder: Path, tokens: dict[str, Any], fault: str
 ) -> None:
     path = folder / MANIFEST_NAME
@@ -121,7 +121,7 @@ def test_tokens_that_do_not_fit_the_network(
         Model.load(folder, threads=1)
 
 
-def test_a_shorter_answer_goes_before_the_bundle_s_least(bundle: Callable[..., Path]) -> None:
+def test_max_new_tokens_lowers_the_bundle_s_min_new_tokens(bundle: Callable[..., Path]) -> None:
     manifest: Manifest = read_manifest(bundle("unscaled", "float32"))
     sampling = manifest.sampling | {"min_new_tokens": 30, "banned_sequences": [[8, 9]]}
     manifest = msgspec.structs.replace(manifest, sampling=sampling)
@@ -136,7 +136,7 @@ def test_a_shorter_answer_goes_before_the_bundle_s_least(bundle: Callable[..., P
 
 @pytest.fixture(scope="module")
 def fuji(spiece: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    """A model that says 富士山です。, an end id of whose checkpoint is the one of です."""
+    """A model that generates 富士山です。 and whose checkpoint has です as an end id."""
     folder = write_scripted(tmp_path_factory.mktemp("ends") / "checkpoint", spiece, ANSWER)
     table = {
         str(END): token("<|im_end|>"),
@@ -172,13 +172,13 @@ def test_a_whole_batch_ends_at_the_checkpoint_s_end_ids(fuji: Model) -> None:
     assert not {a.ids[-1] for a in answers} & fuji.manifest.tokens.end_ids
 
 
-def test_what_a_constraint_allows_ends_too(fuji: Model) -> None:
+def test_constrained_answers_end_at_any_end_id(fuji: Model) -> None:
     pytest.importorskip("llguidance")
     prompt = fuji.prompt("山は?")
     for text in ("富士山", "<tool>富士山"):
         constraint = fuji.constraints.choices([text])
         answer = fuji.generate(prompt, replace(GREEDY, constraint=constraint))
         assert (answer.text, answer.finish_reason) == (text, "stop")
-    # The end id that is a piece of text ends answers: it spells nothing within them.
+    # The end id that is a piece of text ends answers: it has no spelling within them.
     constraint = fuji.constraints.regex("富士山.*")
     assert "。" not in fuji.generate(prompt, replace(GREEDY, constraint=constraint)).text

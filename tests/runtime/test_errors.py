@@ -1,4 +1,4 @@
-"""Errors are one line that a person can read, whatever a file calls its parts."""
+"""Errors are one readable line, however long the names in a file are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_huge_name_is_cut_in_the_middle(value: object) -> None:
     assert len(str(error)) < 900
     assert str(error).startswith(f"The tensor {str(value)[:400]}")
     assert str(error).endswith(f"{str(value)[-100:]} is unknown: look.")
-    assert str(copy.copy(error)) == str(error)  # by the same way as a pickle
+    assert str(copy.copy(error)) == str(error)  # also after pickling
 
 
 def test_what_fits_stays_whole() -> None:

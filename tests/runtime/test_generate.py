@@ -1,4 +1,4 @@
-"""The loop from prompt to tokens, with a decoder whose answers are known."""
+"""The generation loop, with a decoder whose answers are known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIECES = ["", "", "あ", "い", "う", "ST", "OP", "\\", "n", "。"]
 
 
 class Letters:
-    """A tokenizer over PIECES."""
+    """A tokenizer for PIECES."""
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(PIECES[i] for i in ids)
@@ -141,7 +141,7 @@ def test_min_new_tokens_keeps_the_end_token_away() -> None:
     assert reasons(segments) == [None, None, None, "stop"]
 
 
-def test_nothing_is_computed_behind_the_last_token() -> None:
+def test_nothing_is_computed_after_the_last_token() -> None:
     decoder = ScriptedDecoder(saying(2, 3, 4, after=2))
     cache = decoder.new_cache()
     assert len(list(run(decoder, [8, 9], cache=cache, max_new_tokens=3))) == 3
@@ -149,7 +149,7 @@ def test_nothing_is_computed_behind_the_last_token() -> None:
     assert cache.ids == [[8, 9, 2, 3]]
 
 
-def test_only_what_is_new_in_the_prompt_is_read() -> None:
+def test_only_the_new_part_of_the_prompt_is_computed() -> None:
     decoder = ScriptedDecoder(saying(2, EOS, after=0))
     cache = decoder.new_cache()
     cache.ids[0] = [5, 6, 7, 8]
@@ -157,7 +157,7 @@ def test_only_what_is_new_in_the_prompt_is_read() -> None:
     assert decoder.calls == [[9, 9]]
     assert segment.timings.reused_tokens == 2
     assert segment.timings.prompt_tokens == 4
-    # The last id is always read again, for its logits.
+    # The last id is always computed again, for its logits.
     (segment,) = run(decoder, [5, 6, 9, 9], cache=cache, max_new_tokens=1)
     assert decoder.calls[1:] == [[9]]
     assert segment.timings.reused_tokens == 3
@@ -168,7 +168,7 @@ def test_timings_are_from_the_clock() -> None:
         (s.timings.new_tokens, s.timings.time_to_first_token, s.timings.total_time)
         for s in run(ScriptedDecoder(saying(2, 3, EOS, after=2)), [8, 9])
     ]
-    # The clock is read at the start and once a token; Timings is one record that moves on.
+    # The clock is read at the start and once per token; Timings is updated in each segment.
     assert timings == [(1, 1.0, 1.0), (2, 1.0, 2.0), (3, 1.0, 3.0)]
 
 
@@ -195,7 +195,7 @@ def test_penalties_count_the_answer_that_is_continued() -> None:
     assert segment.id != 2
 
 
-def test_logprobs_of_the_drawn_and_the_likeliest() -> None:
+def test_logprobs_of_the_sampled_and_the_likeliest_tokens() -> None:
     first, *_ = said(saying(2, EOS, after=2), logprobs=2, banned_ids=(2,))
     assert first.logprob is not None
     total = np.log(np.exp(10) + 9)
@@ -205,7 +205,7 @@ def test_logprobs_of_the_drawn_and_the_likeliest() -> None:
     assert first.logprob.top[2] == pytest.approx(10 - total)
 
 
-def test_no_logprobs_unless_asked_for() -> None:
+def test_no_logprobs_unless_requested() -> None:
     assert said(saying(EOS, after=2))[0].logprob is None
 
 

@@ -1,4 +1,4 @@
-"""What fuzzing has found in bundles: each is refused in one line, and nothing is printed."""
+"""Damaged bundles found by fuzzing: each is refused in one line, and nothing is printed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.runtime.test_trust import change, describe, load_any
 
 
 def spoil_piece(path: Path, spelling: bytes) -> None:
-    """Write another spelling over that of the piece with the id 9."""
+    """Overwrite the spelling of the piece with the id 9."""
     content = path.read_bytes()
     piece = load_sentencepiece(path).id_to_piece(9).encode()
     place = content.index(b"\x0a" + bytes([len(piece)]) + piece) + 2
@@ -29,7 +29,7 @@ def spoil_piece(path: Path, spelling: bytes) -> None:
 
 
 @pytest.mark.parametrize("spelling", [b"\xff", b"\x80", b"\xed\xa0\x80", b"\xe3"])
-def test_pieces_that_are_no_text(
+def test_pieces_that_are_not_valid_text(
     folder: Path, checkpoint: Callable[[str], Path], tmp_path: Path, spelling: bytes
 ) -> None:
     spoil_piece(folder / "spiece.model", spelling)
@@ -44,7 +44,7 @@ def test_pieces_that_are_no_text(
 
 
 def fields_of(model: Any) -> dict[str, Any]:
-    """The fields that say where the largest tensor lies."""
+    """Return the fields that locate the largest tensor."""
     tensor = next(t for t in model.graph.initializer if t.external_data)
     return {field.key: field for field in tensor.external_data}
 
@@ -78,7 +78,7 @@ PLACES: dict[str, Callable[[Any], None]] = {
 
 
 @pytest.mark.parametrize("act", PLACES.values(), ids=PLACES)
-def test_tensors_that_lie_nowhere(
+def test_tensors_without_a_valid_location(
     folder: Path, cache: WeightCache, act: Callable[[Any], None]
 ) -> None:
     change(folder, act)
@@ -97,7 +97,7 @@ def test_tensors_that_lie_nowhere(
         b"\x3a\x08\x2a\x06\x6a\x04\x0a\x02\xff\xfe",  # a field of a reference
     ],
 )
-def test_names_that_are_no_text(folder: Path, content: bytes) -> None:
+def test_names_that_are_not_valid_text(folder: Path, content: bytes) -> None:
     path = folder / "model.onnx"
     path.write_bytes(path.read_bytes() + content)  # protobuf joins the parts of a message
     describe(folder, "model.onnx")
@@ -106,7 +106,7 @@ def test_names_that_are_no_text(folder: Path, content: bytes) -> None:
 
 
 def test_onnx_runtime_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where its error is no text it has a second try, with a notice on stdout."""
+    """If its error message is not valid text, it retries and prints a notice to stdout."""
 
     def spoil(model: Any) -> None:
         for node in model.graph.node:

@@ -25,7 +25,7 @@ LONG = SamplingParams(temperature=0, min_new_tokens=150, max_new_tokens=150)
 
 @contextmanager
 def alarm_after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Call `act` from a signal handler after `seconds`, if the block still runs."""
+    """Call `act` from a signal handler after `seconds`, if the block is still running."""
     before = signal.signal(signal.SIGALRM, lambda *_: act())
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -40,7 +40,7 @@ def interrupt() -> None:
 
 
 def interrupted(call: Callable[[], object], seconds: float) -> bool:
-    """Whether an interrupt after `seconds` has ended `call`."""
+    """Return whether an interrupt after `seconds` ended `call`."""
     try:
         with alarm_after(seconds, interrupt):
             call()
@@ -67,7 +67,7 @@ def test_generate_works_after_an_interrupt_at_any_moment(model: Model) -> None:
     assert count > 500
 
 
-def test_a_conversation_goes_on_after_an_interrupt_at_any_moment(model: Model) -> None:
+def test_a_conversation_continues_after_an_interrupt_at_any_moment(model: Model) -> None:
     def asked_anew(chat: Conversation) -> str:
         other = Conversation(model, ROLE, params=SHORT)
         other.turns = list(chat.turns)
@@ -89,7 +89,7 @@ def chat_without_last(chat: Conversation) -> Conversation:
 
 
 @pytest.mark.parametrize("what", ["score", "generate_many", "read_ahead"])
-def test_other_work_is_free_to_go_on_after_an_interrupt(model: Model, what: str) -> None:
+def test_other_work_can_continue_after_an_interrupt(model: Model, what: str) -> None:
     chat = Conversation(model, ROLE, params=SHORT)
     calls: dict[str, Callable[[], object]] = {
         "score": lambda: model.score([5, 6, 7]),
@@ -147,7 +147,7 @@ def test_ended_from_a_signal_handler(model: Model, how: str) -> None:
         model.check_free()
 
 
-def test_a_step_that_runs_is_not_waited_for(scripted: Callable[..., Model]) -> None:
+def test_ending_a_stream_does_not_wait_for_the_running_step(scripted: Callable[..., Model]) -> None:
     running, go_on = threading.Event(), threading.Event()
 
     def script(ids: list[int]) -> int:
@@ -174,7 +174,7 @@ def test_a_step_that_runs_is_not_waited_for(scripted: Callable[..., Model]) -> N
 def asked_in_the_first_chunk(
     scripted: Callable[..., Model], act: Callable[[Stream], object]
 ) -> tuple[Model, Stream]:
-    """A stream of a prompt of two chunks, for which `act` is called while the first is read."""
+    """A stream with a prompt of two chunks; `act` is called during the first one."""
     streams: list[Stream] = []
 
     def script(ids: list[int]) -> int:
@@ -195,13 +195,13 @@ def from_a_thread(act: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
 @pytest.mark.parametrize("thread", [False, True])
-def test_a_prompt_is_not_read_to_its_end(
+def test_a_cancelled_prefill_stops_between_chunks(
     scripted: Callable[..., Model], how: str, thread: bool
 ) -> None:
     def act(stream: Stream) -> None:
         end = getattr(stream, how)
         if how == "cancel":
-            assert end() is None  # it is there when the iteration ends
+            assert end() is None  # set when the iteration ends
         else:
             end()
 
@@ -220,7 +220,7 @@ def test_a_prompt_is_not_read_to_its_end(
     model.check_free()
 
 
-def test_what_was_read_of_a_prompt_is_kept(scripted: Callable[..., Model]) -> None:
+def test_the_computed_part_of_a_prompt_is_kept(scripted: Callable[..., Model]) -> None:
     streams: list[Stream] = []
 
     def script(ids: list[int]) -> int:
@@ -240,7 +240,7 @@ def test_what_was_read_of_a_prompt_is_kept(scripted: Callable[..., Model]) -> No
     assert len(chat.turns) == 1
 
 
-def test_a_form_s_prompt_is_not_read_to_its_end(scripted: Callable[..., Model]) -> None:
+def test_a_schema_filler_s_prefill_stops_between_chunks(scripted: Callable[..., Model]) -> None:
     streams: list[Stream] = []
 
     def script(ids: list[int]) -> int:

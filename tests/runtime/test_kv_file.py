@@ -1,4 +1,4 @@
-"""The KV cache of a saved conversation: taken where it belongs, and never trusted elsewhere."""
+"""The KV cache of a saved conversation: loaded for the same bundle, ignored for others."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_was_saved_is_not_computed_again(
     assert first.timings.reused_tokens == second.timings.reused_tokens > 0
 
 
-def test_a_role_can_be_read_ahead_once_for_all(model: Model, tmp_path: Path) -> None:
+def test_the_prefill_of_a_role_can_be_saved(model: Model, tmp_path: Path) -> None:
     chat = Conversation(model, ROLE, params=GREEDY)
     known = chat.read_ahead()
     assert known > 0
@@ -91,7 +91,7 @@ def test_without_the_cache_there_is_one_file(model: Model, tmp_path: Path) -> No
     assert not (tmp_path / "empty.json.kv").exists()
 
 
-def test_values_of_another_kind_or_bundle_are_left_alone(
+def test_values_of_another_type_or_bundle_are_ignored(
     models: dict[str, Model], bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     path, chat = saved(models["float32"], tmp_path)
@@ -123,7 +123,7 @@ def renamed(raw: bytes) -> bytes:
 
 
 def other_ids(raw: bytes) -> bytes:
-    """The values of other tokens, as many."""
+    """The values of as many other tokens."""
     start = raw.index(b'"ids":[') + 7
     return raw[:start] + (b"7" if raw[start : start + 1] != b"7" else b"8") + raw[start + 1 :]
 
@@ -133,7 +133,7 @@ def nothing(raw: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [cut, longer, flipped, renamed, other_ids, nothing])
-def test_damaged_values_are_computed_anew(
+def test_damaged_values_are_computed_again(
     model: Model, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     path, chat = saved(model, tmp_path)
@@ -155,7 +155,7 @@ def test_more_positions_than_the_model_has(model: Model, tmp_path: Path) -> None
     assert read_kv(tmp_path / "long.kv", short, "id") is None
 
 
-def test_a_full_disk_leaves_the_turns_and_no_half_file(
+def test_a_full_disk_leaves_the_turns_and_no_partial_file(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_the_turns_and_no_half_file(
     assert loaded(model, tmp_path / "full.json").turns == chat.turns
 
 
-def test_another_file_in_the_place_of_the_values_is_kept(model: Model, tmp_path: Path) -> None:
+def test_an_existing_file_at_the_cache_s_path_is_kept(model: Model, tmp_path: Path) -> None:
     _, chat = saved(model, tmp_path)
     (tmp_path / "new.json.kv").write_text("mine")
     with pytest.raises(ConversationError, match=r"new\.json\.kv exists: choose another"):
@@ -178,7 +178,7 @@ def test_another_file_in_the_place_of_the_values_is_kept(model: Model, tmp_path:
     assert not (tmp_path / "new.json").exists()
 
 
-def test_nothing_of_what_was_forgotten_is_written(model: Model, tmp_path: Path) -> None:
+def test_undone_turns_are_not_written(model: Model, tmp_path: Path) -> None:
     chat = Conversation(model, ROLE, params=GREEDY)
     chat.reply("秘密の話")
     chat.reset()
@@ -189,7 +189,9 @@ def test_nothing_of_what_was_forgotten_is_written(model: Model, tmp_path: Path) 
     assert 0 < len(header["ids"]) <= len(known)
 
 
-def test_a_full_context_is_gone_on_with(model: Model, tmp_path: Path) -> None:
+def test_a_conversation_with_a_full_context_continues_after_loading(
+    model: Model, tmp_path: Path
+) -> None:
     chat = Conversation(model, ROLE, params=GREEDY)
     while not chat._dropped:
         chat.reply("山は?")
@@ -205,7 +207,7 @@ def test_a_full_context_is_gone_on_with(model: Model, tmp_path: Path) -> None:
     assert completion.timings.reused_tokens >= expected.timings.reused_tokens - 1
 
 
-def test_while_it_answers_the_text_alone_is_saved(model: Model, tmp_path: Path) -> None:
+def test_only_the_text_is_saved_while_the_model_answers(model: Model, tmp_path: Path) -> None:
     _, chat = saved(model, tmp_path)
     stream = chat.stream("海は?")
     assert chat.save(tmp_path / "now.json") == 0
@@ -216,7 +218,7 @@ def test_while_it_answers_the_text_alone_is_saved(model: Model, tmp_path: Path) 
     assert chat.save(tmp_path / "later.json") > 0
 
 
-def test_a_file_with_an_endless_tail_is_not_read(model: Model, tmp_path: Path) -> None:
+def test_a_file_with_extra_data_is_not_read(model: Model, tmp_path: Path) -> None:
     path, _ = saved(model, tmp_path)
     beside = tmp_path / "saved.json.kv"
     os.truncate(beside, 1 << 40)

@@ -1,4 +1,4 @@
-"""Speculation by lookup: drafts, their balance, and answers that they do not change."""
+"""Prompt-lookup decoding: drafts, their balance, and that they do not change answers."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
 
 
-def test_the_longest_run_that_agrees_is_followed() -> None:
+def test_the_longest_match_is_used() -> None:
     drafts = PromptLookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
-    assert drafts.draft(2) == [7, 2]  # behind 1 2 3, not behind the later 2 3
-    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]  # the latest of equals
+    assert drafts.draft(2) == [7, 2]  # after 1 2 3, not after the later 2 3
+    # The latest of several matches.
+    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]
     assert PromptLookup([1, 2, 3], 0.01).draft(2) == []
-    assert PromptLookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # one token alone says nothing
+    assert PromptLookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # a single token is no match
     assert PromptLookup([], 0.01).draft(2) == []
 
 
-def test_a_run_may_go_on_in_itself() -> None:
+def test_a_draft_may_overlap_its_match() -> None:
     lookup = PromptLookup([4, 4, 4, 4, 4], 0.01)
     lookup.update(2, 2)
     lookup.update(4, 4)
-    assert lookup.draft(8) == [4]  # the latest run: one token of it is known
+    assert lookup.draft(8) == [4]  # the latest match: one token of its continuation is known
 
 
-def test_drafts_grow_with_what_comes_and_shrink_with_what_does_not() -> None:
+def test_drafts_grow_when_accepted_and_shrink_when_rejected() -> None:
     text = [*range(30), 0, 1]
     lookup = PromptLookup(text, 0.01)
     lengths = []
@@ -48,14 +49,14 @@ def test_drafts_grow_with_what_comes_and_shrink_with_what_does_not() -> None:
     assert lookup.draft(1) == [2]
 
 
-def test_drafts_that_do_not_pay_end() -> None:
+def test_drafts_that_do_not_pay_off_stop() -> None:
     lookup = PromptLookup([*range(30), 0, 1], 0.05)
     tries = 0
     while drafted := len(lookup.draft(100)):
         lookup.update(drafted, 0)
         tries += 1
     assert tries == 5  # half a step, two rows at a time
-    # What was gained may be lost again, but not without limit.
+    # Gains may be lost again, but only up to a limit.
     lookup = PromptLookup([*range(30), 0, 1], 0.05)
     for _ in range(50):
         lookup.update(15, 15)
@@ -64,10 +65,10 @@ def test_drafts_that_do_not_pay_end() -> None:
         lookup.update(drafted, 0)
         tries += 1
     assert tries == 33  # 15 rows once, then 2 at a time out of 4 - 0.75 steps
-    assert PromptLookup([*range(30), 0, 1], 0.6).draft(100) == []  # too dear from the start
+    assert PromptLookup([*range(30), 0, 1], 0.6).draft(100) == []  # too expensive from the start
 
 
-def test_a_long_run_is_followed_to_its_end_where_rows_are_dear() -> None:
+def test_a_long_match_is_followed_to_its_end_when_rows_are_expensive() -> None:
     lookup = PromptLookup([*range(100), 0, 1], 0.3)
     lengths = []
     for _ in range(7):
@@ -86,7 +87,7 @@ def answer(
     return found, decoder, cache.ids[0]
 
 
-def test_what_is_quoted_is_read_in_few_steps() -> None:
+def test_quoted_text_needs_few_steps() -> None:
     quoted = [2, 3, 4, 5, 6, 7, 8, 4, 6, 3, EOS]
     prompt = [*quoted[:-1], 9]
     script = saying(*quoted, after=len(prompt))
@@ -96,7 +97,7 @@ def test_what_is_quoted_is_read_in_few_steps() -> None:
     assert [s.text for s in ahead] == [s.text for s in alone]
     assert held == held_ahead
     assert len(steps.calls) == 11
-    # Two tokens must agree; then drafts of 2 and 4 that come, and one of 8 that does not.
+    # Two tokens must match; drafts of 2 and 4 are accepted, and one of 8 is not.
     assert [len(call) for call in fewer.calls[1:]] == [1, 3, 5, 9]
 
 
@@ -135,7 +136,7 @@ def test_the_answer_is_the_same(
 
 
 @pytest.mark.parametrize("count", range(1, 12))
-def test_an_answer_that_is_given_up_leaves_nothing_unread_in_the_cache(count: int) -> None:
+def test_an_abandoned_answer_leaves_no_rejected_tokens_in_the_cache(count: int) -> None:
     quoted = [2, 3, 4, 2, 9, 4, 3, 9, 2, 2, 3, 3]
     prompt = [*quoted, 9, 9]
     decoder = ScriptedDecoder(saying(*quoted, after=len(prompt)))
@@ -158,7 +159,7 @@ def test_lookup_is_true_or_false() -> None:
 def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
     ja_small: Callable[..., Path], temperature: float
 ) -> None:
-    """int8 with an int8 KV cache: one row and several agree within 1e-5."""
+    """int8 with an int8 KV cache: results for one row and several agree within 1e-5."""
     text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
     drafted = 0
     with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:
@@ -185,7 +186,7 @@ def test_rows_cost_more_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("precision", "ahead"), [("float32", False), ("int8", True), ("int4", True)]
 )
-def test_by_default_it_is_on_where_more_rows_cost_little(
+def test_lookup_is_on_by_default_if_more_rows_cost_little(
     ja_small: Callable[..., Path], precision: str, *, ahead: bool
 ) -> None:
     with Model.load(ja_small(precision), threads=1) as model:
@@ -200,10 +201,10 @@ def test_by_default_it_is_on_where_more_rows_cost_little(
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_elsewhere_each_token_is_nearly_the_likeliest_of_a_replay(
+def test_otherwise_each_token_is_nearly_the_likeliest_of_a_replay(
     ja_small: Callable[..., Path], precision: str
 ) -> None:
-    """Kernels for one row round otherwise than those for several, which verify a draft."""
+    """Kernels for one row round differently from those for several rows, which verify a draft."""
     text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
     with Model.load(ja_small(precision), threads=1) as model:
         model._row_cost = lambda params: 0.04  # type: ignore[method-assign]
@@ -225,7 +226,7 @@ def _changed(params: SamplingParams, **changes: Any) -> dict[str, Any]:
 
 
 def _count_rows(model: Model) -> list[int]:
-    """The rows of each step from now on."""
+    """Record the rows of each step from now on."""
     calls: list[int] = []
     forward = model.decoder.forward
 
@@ -238,7 +239,7 @@ def _count_rows(model: Model) -> list[int]:
     return calls
 
 
-def test_a_conversation_goes_on_behind_an_answer_that_was_cancelled_in_a_draft(
+def test_a_conversation_continues_after_an_answer_cancelled_within_a_draft(
     ja_small: Callable[..., Path],
 ) -> None:
     with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture
 def folder(bundle: Callable[..., Path], tmp_path: Path) -> Path:
-    """A copy of a bundle that a test may spoil."""
+    """A copy of a bundle that a test may damage."""
     return shutil.copytree(bundle("head-8", "int4"), tmp_path / "bundle")
 
 
@@ -64,7 +66,7 @@ def test_no_bundle(tmp_path: Path) -> None:
     assert "issun export" in message
 
 
-def test_a_file_is_no_bundle(tmp_path: Path) -> None:
+def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "is not a bundle" in refusal(tmp_path / "file")
 
@@ -75,14 +77,14 @@ def test_the_manifest_is_a_folder(folder: Path) -> None:
     assert "cannot be read" in refusal(folder)
 
 
-def test_a_newer_format_says_update(folder: Path) -> None:
+def test_a_newer_format_asks_for_an_update(folder: Path) -> None:
     change(folder, lambda content: content.update(format=2))
     assert "has format 2, but this version of issun reads formats up to 1: update" in refusal(
         folder
     )
 
 
-def test_a_newer_format_with_other_fields_says_update(folder: Path) -> None:
+def test_a_newer_format_with_other_fields_asks_for_an_update(folder: Path) -> None:
     (folder / MANIFEST_NAME).write_text('{"format": 7, "graphs": 3}')
     assert "has format 7" in refusal(folder)
 
@@ -148,7 +150,7 @@ def test_a_missing_file(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "spiece.model"])
 @links
-def test_a_symlink_is_no_file_of_the_bundle(folder: Path, name: str) -> None:
+def test_a_symlink_is_not_accepted(folder: Path, name: str) -> None:
     shutil.move(folder / name, folder.parent / name)
     (folder / name).symlink_to(folder.parent / name)
     assert f"{folder / name} is missing" in refusal(folder)
@@ -171,7 +173,7 @@ def name_in(where: str, name: str) -> Change:
 
 @pytest.mark.parametrize("where", ["files", "graphs", "tokens"])
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_path_out_of_the_folder(folder: Path, where: str, name: str) -> None:
+def test_a_path_outside_the_folder(folder: Path, where: str, name: str) -> None:
     shutil.copy(folder / "model.onnx", folder.parent / "model.onnx")
     change(folder, name_in(where, name))
     assert f"names {name!r}, which is not a file in the bundle" in refusal(folder)
@@ -206,14 +208,14 @@ def test_bad_default_sampling(folder: Path) -> None:
     assert "sampling defaults are invalid" in refusal(folder)
 
 
-def test_hashes_tell_a_changed_byte(folder: Path) -> None:
+def test_hashes_detect_a_changed_byte(folder: Path) -> None:
     manifest = read_manifest(folder)
     for name in manifest.files:
         path = folder / name
         raw = path.read_bytes()
         middle = len(raw) // 2
         path.write_bytes(raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :])
-        assert read_manifest(folder) == manifest  # the sizes are right
+        assert read_manifest(folder) == manifest  # the sizes match
         with pytest.raises(BundleError, match="differs from the file that was exported"):
             verify_hashes(folder, manifest)
         path.write_bytes(raw)
@@ -225,7 +227,7 @@ def manifest(folder: Path) -> Manifest:
     return read_manifest(folder)
 
 
-def test_bundle_id_follows_what_changes_results(manifest: Manifest) -> None:
+def test_bundle_id_depends_on_what_affects_results(manifest: Manifest) -> None:
     replace = msgspec.structs.replace
     ids = {manifest.bundle_id}
     name, info = next(iter(manifest.files.items()))
@@ -245,7 +247,7 @@ def test_bundle_id_follows_what_changes_results(manifest: Manifest) -> None:
     assert all(len(i) == 32 for i in ids)
 
 
-def test_bundle_id_is_the_same_with_figures(manifest: Manifest, folder: Path) -> None:
+def test_bundle_id_does_not_depend_on_fidelity_figures(manifest: Manifest, folder: Path) -> None:
     measured = msgspec.structs.replace(manifest, fidelity={"kl": 0.001}, exporter="issun 9")
     assert measured.bundle_id == manifest.bundle_id
     write_manifest(folder, measured)
@@ -254,7 +256,7 @@ def test_bundle_id_is_the_same_with_figures(manifest: Manifest, folder: Path) ->
     assert again.bundle_id == manifest.bundle_id
 
 
-def test_a_manifest_is_written_whole_or_not_at_all(
+def test_a_manifest_is_written_atomically(
     manifest: Manifest, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(folder.iterdir())
@@ -267,3 +269,27 @@ def test_a_manifest_is_written_whole_or_not_at_all(
         write_manifest(folder, msgspec.structs.replace(manifest, fidelity={"kl": 1.0}))
     assert sorted(folder.iterdir()) == before
     assert read_manifest(folder) == manifest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_a_manifest_that_is_no_file_is_refused_at_once(folder: Path) -> None:
+    path = folder / MANIFEST_NAME
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir):
+        path.unlink()
+        make(path)
+        assert "cannot be read" in refusal(folder)
+        if path.is_dir():
+            path.rmdir()
+            path.touch()
+
+
+def test_files_of_any_size_are_not_read(folder: Path) -> None:
+    for name in (read_manifest(folder).tokens.file, read_manifest(folder).graphs["float32"]):
+        size = (folder / name).stat().st_size
+        os.truncate(folder / name, 8 << 30)  # sparse
+        change(folder, lambda content, name=name: content["files"][name].update(size=8 << 30))
+        assert name in refusal(folder)
+        os.truncate(folder / name, size)
+        change(
+            folder, lambda content, name=name, size=size: content["files"][name].update(size=size)
+        )

@@ -1,4 +1,4 @@
-"""How much memory is left, as a made-up system tells it, and what a prompt does with too little."""
+"""How much memory is left on a simulated system, and what happens to a prompt without enough."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def system(root: Path, groups: str, files: dict[str, str]) -> Path:
         ("", {}, 6000),
         ("0::/a/b\n", {f"{V2}a/b/memory.max": "max\n", f"{V2}a/b/memory.current": "1\n"}, 6000),
         (
-            "0::/a/b\n",  # the group around it leaves less; its file pages can be read again
+            "0::/a/b\n",  # the parent group leaves less; its file pages can be reclaimed
             {
                 f"{V2}a/b/memory.max": f"{4000 * KiB}\n",
                 f"{V2}a/b/memory.current": f"{1000 * KiB}\n",
@@ -62,7 +62,7 @@ def system(root: Path, groups: str, files: dict[str, str]) -> Path:
             1000 + 2000 - 1900 + 50,
         ),
         (
-            "0::/a\n",  # the group may have no swap, or 10 KiB of it
+            "0::/a\n",  # the group may use no swap, or 10 KiB of it
             {
                 f"{V2}a/memory.max": f"{700 * KiB}\n",
                 f"{V2}a/memory.current": "0\n",
@@ -73,7 +73,7 @@ def system(root: Path, groups: str, files: dict[str, str]) -> Path:
             700 + 3 + 10,
         ),
         (
-            "4:memory,hugetlb:/c\nnonsense\n",  # its limit of both together leaves 5 KiB of swap
+            "4:memory,hugetlb:/c\nnonsense\n",  # its combined limit leaves 5 KiB of swap
             {
                 f"{V1}c/memory.limit_in_bytes": f"{2000 * KiB}\n",
                 f"{V1}c/memory.usage_in_bytes": f"{1900 * KiB}\n",
@@ -90,22 +90,22 @@ def system(root: Path, groups: str, files: dict[str, str]) -> Path:
     ],
     ids=["no groups", "no limit", "around", "version 1", "swap", "swap 1", "container"],
 )
-def test_the_least_of_machine_and_groups(
+def test_the_smallest_limit_of_machine_and_groups_counts(
     tmp_path: Path, groups: str, files: dict[str, str], left: int
 ) -> None:
     assert memory_left(system(tmp_path, groups, files)) == left * KiB
 
 
-def test_a_system_that_does_not_tell(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing(tmp_path: Path) -> None:
     assert memory_left(tmp_path) is None
 
 
-def test_what_is_there_can_be_taken() -> None:
+def test_available_memory_can_be_used() -> None:
     check_memory(1 << 20)
 
 
 @linux
-def test_more_than_there_is_cannot_be_taken() -> None:
+def test_more_than_available_memory_is_refused() -> None:
     with pytest.raises(MemoryError):
         check_memory(1 << 62)
 
@@ -131,7 +131,7 @@ def test_a_prompt_without_memory_is_refused_and_nothing_is_lost(
 
 
 @linux
-def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_failed_run_is_reserved_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
@@ -145,14 +145,14 @@ def test_what_a_failed_run_did_not_take_is_asked_for_again(monkeypatch: pytest.M
 
 
 @linux
-def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocated_memory_is_not_reserved_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
         cache = model.decoder.new_cache(2)
         ids = range(10, 210)
         model.decoder.prefill(cache, ids)
-        # The second chunk has fewer rows, and 72 tokens take less than the 2 MiB asked for.
+        # The second chunk has fewer rows, and 72 tokens need less than the 2 MiB reserved.
         assert asked == [(4 + 1) * PAGES + 128 * 4 * (7 * 256 + 2 * 1024), AT_ONCE]
         cache.rewind(0)
         model.decoder.prefill(cache, ids)
@@ -169,7 +169,7 @@ def test_memory_that_is_there_already_is_not_asked_for(monkeypatch: pytest.Monke
 
 
 @linux
-def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_reserves_what_its_steps_need(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(kv_cache, "check_memory", asked.append)
     with Model.load(threads=1) as model:
@@ -181,7 +181,7 @@ def test_an_answer_asks_for_what_its_steps_take(monkeypatch: pytest.MonkeyPatch)
 
 
 def run_within(limit: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a script that moves itself into the group whose folder it gets first."""
+    """Run a script that moves itself into the group whose folder is its first argument."""
     with memory_cgroup(limit) as group:
         if group is None:
             pytest.skip("no memory cgroup can be made here")
@@ -225,7 +225,7 @@ A_CHUNK = f"{NOT_ENOUGH} 128 more tokens"
         (64 << 20, "asked", 0, "8\n8\n"),
     ],
 )
-def test_a_prompt_that_its_group_has_no_room_for_is_refused_not_killed(
+def test_a_prompt_beyond_its_group_s_limit_is_refused_not_killed(
     limit: int, how: str, code: int, said: str
 ) -> None:
     done = run_within(limit, SCRIPT, LONG, how)
@@ -266,10 +266,10 @@ with Model.load(threads=1) as model:
         ("step", 64 << 20, "400\n"),
         ("together", 16 << 20, NOT_ENOUGH),  # by 59 MB
         ("together", 256 << 20, "16\n"),
-        ("short", 10 << 20, NOT_ENOUGH),  # each slot begins pages of its own
+        ("short", 10 << 20, NOT_ENOUGH),  # each slot starts on a page of its own
     ],
 )
-def test_what_grows_in_an_answer_or_by_a_copy_is_refused_not_killed(
+def test_growth_in_an_answer_or_by_a_copy_is_refused_not_killed(
     what: str, limit: int, said: str
 ) -> None:
     done = run_within(limit, GROWING, what)

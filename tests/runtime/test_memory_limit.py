@@ -1,4 +1,4 @@
-"""What happens where the system gives no more memory, in a process of its own with a limit."""
+"""Running out of memory, in a separate process with a limit."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_error_and_then_the_same_answer(what: str) -> None:
     ],
     ids=str,
 )
-def test_all_that_says_no_memory(error: Exception) -> None:
+def test_all_out_of_memory_errors_are_recognized(error: Exception) -> None:
     with pytest.raises(OutOfMemoryError, match="for 7 more tokens"), memory_for(7):
         raise error
 

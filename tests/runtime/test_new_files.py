@@ -1,4 +1,4 @@
-"""What is written is at its place whole, or not at all, whenever the process is killed."""
+"""Files are written completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_nothing_is_at_the_path_before_it_is_whole(tmp_path: Path) -> None:
+def test_the_path_does_not_exist_before_the_file_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "new"
     with new_file(path) as file:
         file.write(b"half")
@@ -31,7 +31,7 @@ def test_nothing_is_at_the_path_before_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
-def test_what_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failure_leaves_no_file(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), new_file(tmp_path / "new") as file:
         file.write(b"half")
         raise error
@@ -42,7 +42,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -
 @pytest.mark.parametrize(
     "kind", ["file", pytest.param("link to nothing", marks=needs.links), "folder"]
 )
-def test_what_is_there_is_kept(
+def test_an_existing_file_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, links: bool
 ) -> None:
     if not links:
@@ -72,10 +72,10 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert names(tmp_path) == ["new"]
 
 
-def test_a_conversation_is_never_seen_half_written(
+def test_a_partial_conversation_is_never_visible(
     chat: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill is like an end before the name is given: what was written by then has no name."""
+    """A kill has the effect of stopping before the rename: what was written by then has no name."""
     chat.reply("山は?")
 
     def killed(*_: object) -> None:

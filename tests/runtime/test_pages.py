@@ -1,4 +1,4 @@
-"""Memory that a session maps is let go, and never anybody else's."""
+"""Dropping the pages that a session maps, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says
 
 
 def resident(path: Path) -> int:
-    """KiB of `path` in this process."""
+    """Return the resident KiB of `path` in this process."""
     found, inside = 0, False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if "-" in line.split(" ", 1)[0]:
@@ -39,7 +39,7 @@ def mapping(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
 
 
-def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
+def test_pages_mapped_in_a_block_are_dropped_and_read_again(file: Path) -> None:
     with track_mappings({file}) as pages:
         inside = mapping(file)
         content = inside[:]
@@ -51,7 +51,7 @@ def test_what_a_block_maps_is_let_go_and_comes_back(file: Path) -> None:
     assert inside[:] == content
 
 
-def test_what_was_mapped_before_or_is_changed_stays(file: Path) -> None:
+def test_earlier_and_modified_mappings_are_kept(file: Path) -> None:
     before = mapping(file)
     before[:]
     with track_mappings({file}) as pages:

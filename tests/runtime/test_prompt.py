@@ -56,7 +56,7 @@ Build = Callable[..., PromptBuilder]
 
 
 def whole(tokenizer: Tokenizer, instruction: str, text: str | None = None) -> list[int]:
-    """Ids of the rendered prompt encoded as one string, as the authors do it."""
+    """Return the ids of the prompt encoded as one string, as the model's authors do it."""
     rendered = WITHOUT_INPUT if text is None else WITH_INPUT
     rendered = rendered.replace("INSTRUCTION", instruction).replace("INPUT", text or "")
     return tokenizer.encode(rendered, special=True)
@@ -76,12 +76,12 @@ def test_instruction_with_input(tokenizer: Tokenizer, build: Build) -> None:
     assert ids.count(tokenizer.special["[SEP]"]) == 3
 
 
-def test_an_empty_input_is_none(build: Build) -> None:
+def test_an_empty_input_counts_as_none(build: Build) -> None:
     assert build().instruction("訳しなさい。", "") == build().instruction("訳しなさい。")
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\n\t　"])
-def test_nothing_to_ask_is_an_error(build: Build, empty: str) -> None:
+def test_an_empty_instruction_is_an_error(build: Build, empty: str) -> None:
     with pytest.raises(ParameterError, match="instruction is empty"):
         build().instruction(empty)
     with pytest.raises(ParameterError, match="message is empty"):
@@ -95,7 +95,7 @@ def test_newlines_are_spelled_out(tokenizer: Tokenizer, build: Build, newline: s
     turn = Turn(text, text)
     expected = whole(tokenizer, r"User:一\n二\n三\nAssistant:一\n二\n三", r"User:一\n二\n三")
     assert chat_ids(build(), [], [turn], text) == expected
-    # A newline at the end is one, too.
+    # A trailing newline counts too.
     assert build().instruction("一" + newline) == whole(tokenizer, r"一\n")
 
 
@@ -114,7 +114,7 @@ def test_newlines_are_spelled_out(tokenizer: Tokenizer, build: Build, newline: s
         "}{",
     ],
 )
-def test_what_a_user_types_stays_text(tokenizer: Tokenizer, build: Build, text: str) -> None:
+def test_user_input_stays_text(tokenizer: Tokenizer, build: Build, text: str) -> None:
     def rendered(*parts: str) -> list[int]:
         ids = [tokenizer.special["<s>"]]
         for part in parts:
@@ -135,7 +135,7 @@ def test_what_a_user_types_stays_text(tokenizer: Tokenizer, build: Build, text: 
     )
 
 
-def test_chat_as_its_authors_do_it(tokenizer: Tokenizer, build: Build) -> None:
+def test_chat_in_the_format_of_the_model_s_authors(tokenizer: Tokenizer, build: Build) -> None:
     turns = [Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"), Turn("山は?", "富士山なのだ!")]
     expected = whole(
         tokenizer,
@@ -158,9 +158,7 @@ def test_chat_without_role_or_history(tokenizer: Tokenizer, build: Build) -> Non
     assert chat_ids(build(), [], [Turn("山は?", "富士山")], "やあ") == history_only
 
 
-def test_empty_instruction_stands_in_for_role_and_history(
-    tokenizer: Tokenizer, build: Build
-) -> None:
+def test_empty_instruction_replaces_role_and_history(tokenizer: Tokenizer, build: Build) -> None:
     builder = build(empty_instruction="答えなさい。")
     assert chat_ids(builder, [], [], "やあ") == whole(tokenizer, "答えなさい。", "User:やあ")
     assert chat_ids(builder, ["R"], [], "やあ") == whole(tokenizer, r"R\n", "User:やあ")
@@ -185,7 +183,7 @@ def test_the_oldest_turns_go_first(tokenizer: Tokenizer, build: Build) -> None:
         for n_positions in (room, room + 1):
             builder = build(n_positions)
             fitted = builder.chat(ROLE, turns, "次", max_new_tokens=500)
-            # A third of what would fit goes with those that must, so that the next turns find room.
+            # A third of the turns that would fit is dropped too, so that the next turns have room.
             kept = most if most == 6 else most - most // 3
             assert (fitted.ids, fitted.dropped_turns) == (prompt(kept), 6 - kept)
             for told in range(8):
@@ -202,7 +200,7 @@ def test_the_reserve_is_no_larger_than_the_answer(build: Build) -> None:
     assert build(full + 7, reserve=7).chat([], turns, "次", max_new_tokens=8).dropped_turns == 0
 
 
-def test_too_long_a_role_names_the_numbers(build: Build) -> None:
+def test_the_error_for_a_long_role_has_the_numbers(build: Build) -> None:
     role = ["User:" + "長い" * 80]
     tokens = len(chat_ids(build(), role, [], "やあ"))
     with pytest.raises(ContextError) as caught:
@@ -221,7 +219,7 @@ messages = st.text(max_size=8).filter(lambda text: text.strip())
     messages,
     st.integers(200, 400),
 )
-def test_the_template_alone_has_special_tokens(
+def test_only_the_template_has_special_tokens(
     tokenizer: Tokenizer, role: list[str], turns: list[Turn], message: str, n_positions: int
 ) -> None:
     builder = PromptBuilder(ALPACA, tokenizer, n_positions)
@@ -234,12 +232,12 @@ def test_the_template_alone_has_special_tokens(
 
 @pytest.mark.parametrize("empty_template_end", [False, True])
 @pytest.mark.parametrize("beginning", ["富士", "富士山は\n", "a b", "</s>[SEP]", "{input}"])
-def test_a_beginning_is_read_together_with_the_template(
+def test_an_answer_prefix_is_encoded_together_with_the_template(
     tokenizer: Tokenizer, beginning: str, *, empty_template_end: bool
 ) -> None:
-    """Its ids are those of the whole text, as a training record has it."""
+    """Its ids are those of the whole text, as in a training record."""
     template = ALPACA
-    if empty_template_end:  # a special token is the last of the template
+    if empty_template_end:  # the template ends with a special token
         pattern = ALPACA.with_input.removesuffix(r"\n応答:\n")
         template = msgspec.structs.replace(ALPACA, with_input=pattern)
     builder = PromptBuilder(template, tokenizer, 4096)
@@ -255,7 +253,7 @@ def test_a_beginning_is_read_together_with_the_template(
     assert fitted.continued > 0
 
 
-def test_a_beginning_takes_room_that_turns_had(build: Build) -> None:
+def test_an_answer_prefix_may_drop_turns(build: Build) -> None:
     turns = [Turn("富士山は?" * 3, "高い山です。" * 3)] * 4
     room = len(build().chat([], turns, "山は?", max_new_tokens=10).ids) + 10
     assert build(room).chat([], turns, "山は?", max_new_tokens=10).dropped_turns == 0
@@ -266,7 +264,7 @@ def test_a_beginning_takes_room_that_turns_had(build: Build) -> None:
         build(room).chat([], [], "山は?", max_new_tokens=10, answer_prefix="富士山は" * room)
 
 
-def test_who_spoke_first_may_be_the_assistant(tokenizer: Tokenizer, build: Build) -> None:
+def test_the_assistant_may_speak_first(tokenizer: Tokenizer, build: Build) -> None:
     turns = [Turn("", "こんにちは!"), Turn("元気?", "はい")]
     ids = build().chat([], turns, "山は?", max_new_tokens=10).ids
     history = r"Assistant:こんにちは!\nUser:元気?\nAssistant:はい"

@@ -1,4 +1,4 @@
-"""What prompts begin with is read once for a bundle, and never changes an answer."""
+"""The prompt cache: a template's prefix is computed once per bundle and never changes an answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARAMS = SamplingParams(temperature=0, max_new_tokens=8, min_new_tokens=8, logpr
 
 
 def answer(folder: Path, asked: str = "山は?", **options: object) -> tuple[Completion, list[int]]:
-    """Of a model that is loaded for it, with the lengths of the chunks that were read."""
+    """Load a model, generate an answer, and return it with the lengths of the chunks computed."""
     with load(folder, **options) as model:
         chunks: list[int] = []
         forward = model.decoder.forward
@@ -50,7 +50,7 @@ def kept(cache: WeightCache) -> list[Path]:
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("kind", ["float32", "int8"])
-def test_a_later_start_reads_the_rest_alone_and_answers_the_same(
+def test_a_later_start_computes_only_the_rest_and_answers_the_same(
     bundle: Callable[..., Path], cache: WeightCache, precision: str, kind: str
 ) -> None:
     folder = bundle("head-20-width-100", precision, kv_cache="int8")
@@ -67,7 +67,7 @@ def test_a_later_start_reads_the_rest_alone_and_answers_the_same(
     assert second.timings.prompt_tokens == first.timings.prompt_tokens
 
 
-def test_its_bytes_count_in_the_cache(folder: Path, cache: WeightCache) -> None:
+def test_its_size_counts_in_the_weight_cache(folder: Path, cache: WeightCache) -> None:
     answer(folder)
     (entry,) = cache.entries()
     (path,) = kept(cache)
@@ -77,7 +77,9 @@ def test_its_bytes_count_in_the_cache(folder: Path, cache: WeightCache) -> None:
     assert cache.clear() == expected
 
 
-def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: WeightCache) -> None:
+def test_prompts_with_and_without_input_have_different_prefixes(
+    folder: Path, cache: WeightCache
+) -> None:
     with load(folder) as model:
         for asked in (("山は?", None), ("川は?", "信濃川"), ("海は?", None)):
             model.generate(model.prompt(*asked), PARAMS)
@@ -88,11 +90,11 @@ def test_prompts_with_and_without_input_begin_otherwise(folder: Path, cache: Wei
             state = prompt_cache.bundle_fingerprint(folder, model.manifest)
             found = kv_file.read_kv(path, held, state)  # type: ignore[arg-type]
             assert found is not None
-            assert found.ids == ids  # nothing that a user has written
+            assert found.ids == ids  # no user text
         assert "山" not in model.tokenizer.decode(without)
 
 
-def test_a_conversation_begins_with_it_too(folder: Path, cache: WeightCache) -> None:
+def test_conversations_use_it_too(folder: Path, cache: WeightCache) -> None:
     params = SamplingParams(temperature=0, max_new_tokens=4)
     with load(folder) as model:
         first = Conversation(model, params=params).reply("山は?")
@@ -106,7 +108,7 @@ def test_a_conversation_begins_with_it_too(folder: Path, cache: WeightCache) -> 
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
-def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: int) -> None:
+def test_a_damaged_file_is_rewritten(folder: Path, cache: WeightCache, keep: int) -> None:
     expected, _ = answer(folder)
     (path,) = kept(cache)
     sound = path.read_bytes()
@@ -117,12 +119,11 @@ def test_a_damaged_file_is_written_anew(folder: Path, cache: WeightCache, keep: 
 
 
 @pytest.mark.parametrize("how", ["written", "copied", "times set back"])
-def test_what_a_damaged_bundle_has_computed_is_not_used_once_it_is_repaired(
+def test_values_of_a_damaged_bundle_are_not_used_after_its_repair(
     folder: Path, cache: WeightCache, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "issun.runtime.model.ALWAYS_VERIFIED_BYTES", 0
-    )  # as in a file that is not hashed
+    # Treat every file as too large to be hashed.
+    monkeypatch.setattr("issun.runtime.model.ALWAYS_VERIFIED_BYTES", 0)
     with load(folder, keep_packed=False) as model:
         expected = model.generate(model.prompt("山は?"), PARAMS)
     graph = folder / "model.onnx"
@@ -144,7 +145,7 @@ def test_what_a_damaged_bundle_has_computed_is_not_used_once_it_is_repaired(
 
 
 def first_scale(folder: Path) -> bytes:
-    """The bytes of a LayerNormalization's weights, which are in the graph and never packed."""
+    """Return a LayerNormalization's weights, which are in the graph and never packed."""
     import onnx_ir as ir
 
     tensor = ir.load(folder / "model.onnx").graph.initializers["h.0.ln_1.weight"].const_value
@@ -152,7 +153,7 @@ def first_scale(folder: Path) -> bytes:
     return tensor.tobytes()
 
 
-def test_without_memory_for_it_the_file_stays(
+def test_the_file_is_kept_if_there_is_no_memory_to_load_it(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing_left(size: int) -> None:
@@ -169,7 +170,7 @@ def test_without_memory_for_it_the_file_stays(
     assert answer(folder)[0].timings.reused_tokens > 0
 
 
-def test_another_bundle_s_file_is_not_taken(
+def test_another_bundle_s_file_is_not_used(
     folder: Path, bundle: Callable[..., Path], cache: WeightCache
 ) -> None:
     answer(folder)
@@ -187,7 +188,7 @@ def test_another_bundle_s_file_is_not_taken(
     assert path.read_bytes() == content
 
 
-def test_a_full_disk_costs_the_file_alone(
+def test_a_full_disk_only_prevents_the_file(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, _ = answer(folder, keep_packed=False)
@@ -210,14 +211,14 @@ def test_clearing_the_cache_while_a_model_runs_is_harmless(
         assert not cache.entries()
 
 
-def test_without_a_cache_nothing_is_kept(folder: Path, cache: WeightCache) -> None:
+def test_without_a_weight_cache_nothing_is_stored(folder: Path, cache: WeightCache) -> None:
     first, second = (answer(folder, keep_packed=False)[0] for _ in range(2))
     assert (first.ids, second.timings.reused_tokens) == (second.ids, 0)
     assert not cache.entries()
 
 
-def test_reading_ahead_writes_what_an_answer_would(folder: Path, cache: WeightCache) -> None:
-    """With a role behind the beginning, so that it does not end a chunk by itself."""
+def test_read_ahead_stores_what_an_answer_would(folder: Path, cache: WeightCache) -> None:
+    """With a role after the prefix, so that the prefix does not end a chunk by itself."""
     with load(folder) as model:
         Conversation(model).reply("山は?", PARAMS)
     (path,) = kept(cache)
@@ -229,7 +230,7 @@ def test_reading_ahead_writes_what_an_answer_would(folder: Path, cache: WeightCa
     assert path.read_bytes() == expected
 
 
-def test_what_a_saved_conversation_brings_is_not_kept(
+def test_values_from_a_saved_conversation_are_not_stored(
     folder: Path, cache: WeightCache, tmp_path: Path
 ) -> None:
     """It may come from another CPU, or from anybody."""
@@ -245,7 +246,7 @@ def test_what_a_saved_conversation_brings_is_not_kept(
     assert not kept(cache)
 
 
-def test_what_a_killed_process_left_is_no_hindrance(folder: Path, cache: WeightCache) -> None:
+def test_remains_of_a_killed_process_are_replaced(folder: Path, cache: WeightCache) -> None:
     answer(folder)
     (path,) = kept(cache)
     left = path.rename(path.with_name(path.name + ".partial"))
@@ -255,15 +256,13 @@ def test_what_a_killed_process_left_is_no_hindrance(folder: Path, cache: WeightC
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_of_a_folder_that_others_can_write_nothing_is_taken(
-    folder: Path, cache: WeightCache
-) -> None:
+def test_a_folder_that_others_can_write_to_is_not_used(folder: Path, cache: WeightCache) -> None:
     answer(folder)
     cache.folder.chmod(0o777)
     assert answer(folder)[0].timings.reused_tokens == 0
 
 
-def test_the_time_to_the_first_token_has_the_reading_of_the_file(
+def test_the_time_to_the_first_token_includes_loading_the_file(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(folder)
@@ -279,8 +278,8 @@ def test_the_time_to_the_first_token_has_the_reading_of_the_file(
     assert timings.time_to_first_token > 0.2
 
 
-def test_what_is_kept_of_other_ids_is_written_anew(folder: Path, cache: WeightCache) -> None:
-    """As a later version of the template's code may have it."""
+def test_a_file_with_other_ids_is_rewritten(folder: Path, cache: WeightCache) -> None:
+    """As written by a version with another template."""
     answer(folder)
     (path,) = kept(cache)
     with load(folder) as model:
@@ -293,11 +292,11 @@ def test_what_is_kept_of_other_ids_is_written_anew(folder: Path, cache: WeightCa
     assert answer(folder)[0].timings.reused_tokens > 0
 
 
-def test_a_few_tokens_are_not_worth_a_file(tmp_path: Path) -> None:
+def test_short_prefixes_are_not_stored(tmp_path: Path) -> None:
     few, many = list(range(7)), list(range(100, 108))
     found = PromptCache(tmp_path, "bundle", [few, many])
     empty = KVCache.__new__(KVCache)
     empty.ids, empty.dtype = [[]], np.dtype(np.float32)
     assert found.load(empty, [*few, 9]) == 0
-    assert found.load(empty, many) == 0  # at least one id is read behind it
+    assert found.load(empty, many) == 0  # at least one id is computed after it
     assert found.load(empty, [*many, 9]) == 8

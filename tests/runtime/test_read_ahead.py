@@ -1,4 +1,4 @@
-"""What a conversation reads while nobody waits for it."""
+"""The prefill of a conversation's next prompt while the user types."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from issun.runtime import BusyError, ContextError, Conversation, Model, Turn
 from tests.runtime.chats import GREEDY, ROLE
 
 
-def test_what_was_read_ahead_is_not_read_again(model: Model, chat: Conversation) -> None:
+def test_tokens_that_were_read_ahead_are_reused(model: Model, chat: Conversation) -> None:
     for message in ("山", "川", "海"):
-        # The role before the first message; then the last turn in its form as history too.
+        # The role before the first message; later also the last turn in its form as history.
         assert chat.read_ahead() > 0
         assert chat.read_ahead() == 0
         known = len(chat._cache.ids[0])
@@ -44,7 +44,7 @@ def test_reading_ahead_while_answering_is_refused(chat: Conversation) -> None:
     stream.close()
 
 
-def test_what_is_read_ahead_in_a_full_context_is_of_use(model: Model) -> None:
+def test_read_ahead_in_a_full_context_is_useful(model: Model) -> None:
     chat = Conversation(model, ROLE, params=GREEDY)
     chat.turns += [Turn("山" * 10, "川" * 10)] * 20
     assert chat.read_ahead() > 0

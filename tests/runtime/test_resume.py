@@ -1,4 +1,4 @@
-"""Going on with an answer, asking anew, taking turns back and beginning again."""
+"""Continuing an answer, retrying, undoing turns and resetting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_resume_gives_the_uncut_answer(chat: Conversation, cut: int) -> None:
     assert first.ids + rest.ids == whole.ids
     assert first.text + rest.text == whole.text
     assert chat.turns == [Turn("山は?", whole.text)]
-    # The prompt and all but the last token of the answer need not be read again.
+    # The prompt and all but the last token of the answer are reused.
     assert rest.timings.reused_tokens == rest.timings.prompt_tokens - 1
 
 
@@ -50,7 +50,7 @@ def test_resume_after_cancel(chat: Conversation) -> None:
     assert first.text + rest.text == whole.text == chat.turns[0].reply
 
 
-def test_resume_given_up_leaves_the_answer_as_it_was(chat: Conversation) -> None:
+def test_an_abandoned_resume_leaves_the_answer_unchanged(chat: Conversation) -> None:
     first = chat.reply("山は?", SamplingParams(temperature=0, max_new_tokens=4))
     stream = chat.resume()
     next(stream)
@@ -61,7 +61,9 @@ def test_resume_given_up_leaves_the_answer_as_it_was(chat: Conversation) -> None
     assert chat.turns == [Turn("山は?", whole.text)]
 
 
-def test_resume_needs_a_cut_answer(chat: Conversation, scripted: Callable[..., Model]) -> None:
+def test_resume_needs_a_truncated_answer(
+    chat: Conversation, scripted: Callable[..., Model]
+) -> None:
     with pytest.raises(ConversationError, match="no truncated answer"):
         chat.resume()
     ended = Conversation(scripted(lambda ids: 21 if ids[-1] != 21 else EOS), params=GREEDY)
@@ -71,7 +73,7 @@ def test_resume_needs_a_cut_answer(chat: Conversation, scripted: Callable[..., M
 
 
 @pytest.mark.parametrize("change", ["undo", "reset", "load"])
-def test_nothing_is_resumed_behind_a_change(
+def test_nothing_can_be_resumed_after_a_change(
     chat: Conversation, change: str, tmp_path: Path
 ) -> None:
     chat.reply("山は?")
@@ -92,7 +94,7 @@ def test_resume_in_a_full_context(chat: Conversation) -> None:
     assert chat.turns == turns
 
 
-def test_retry_answers_the_last_message_anew(chat: Conversation) -> None:
+def test_retry_answers_the_last_message_again(chat: Conversation) -> None:
     chat.reply("山は?")
     old = chat.reply("川は?")
     turns = list(chat.turns)
@@ -108,7 +110,7 @@ def test_retry_answers_the_last_message_anew(chat: Conversation) -> None:
     assert new.text == fresh(chat, turns[:1]).reply("川は?", hot).text
 
 
-def test_retry_given_up_keeps_the_old_answer(chat: Conversation) -> None:
+def test_an_abandoned_retry_keeps_the_old_answer(chat: Conversation) -> None:
     chat.reply("山は?")
     turns = list(chat.turns)
     stream = chat.retry()
@@ -117,7 +119,7 @@ def test_retry_given_up_keeps_the_old_answer(chat: Conversation) -> None:
     assert chat.turns == turns
 
 
-def test_undo_takes_the_last_turn_back(chat: Conversation) -> None:
+def test_undo_removes_the_last_turn(chat: Conversation) -> None:
     chat.reply("山は?")
     turns = list(chat.turns)
     chat.reply("川は?")

@@ -1,4 +1,4 @@
-"""Prompts outside conversations: one cache for all, and the memory of long ones goes back."""
+"""Prompts outside conversations share one cache, and the memory of long ones is freed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cache_of(model: Model) -> KVCache:
     return model._cache
 
 
-def test_the_buffers_of_one_answer_serve_the_next(model: Model) -> None:
+def test_the_next_answer_reuses_the_buffers(model: Model) -> None:
     first = model.generate(LONG, GREEDY)
     cache = cache_of(model)
     row = cache.buffers[:, 0, :, 0].nbytes
@@ -39,7 +39,7 @@ def test_the_buffers_of_one_answer_serve_the_next(model: Model) -> None:
 
 
 @pytest.mark.parametrize("ending", ["finish", "cancel", "close", "score"])
-def test_a_long_prompt_leaves_nothing_behind(
+def test_the_memory_of_a_long_prompt_is_freed(
     model: Model, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     expected = model.generate(LONG, GREEDY).ids
@@ -53,11 +53,11 @@ def test_a_long_prompt_leaves_nothing_behind(
         getattr(stream, ending)()
     assert cache_of(model).nbytes == 0
     assert model.generate(LONG, GREEDY).ids == expected
-    model.generate(LONG[:20], GREEDY)  # which is little
+    model.generate(LONG[:20], GREEDY)  # a small amount
     assert cache_of(model).nbytes > 0
 
 
-def test_an_optimum_cache_gives_back_what_was_forgotten() -> None:
+def test_an_optimum_cache_frees_rewound_tokens() -> None:
     from issun.runtime.optimum import GrowingCache
 
     cache = GrowingCache(["key", "value"], n_head=2, head_dim=4)

@@ -1,4 +1,4 @@
-"""Filters and their order, by numbers worked out by hand."""
+"""Filters and their order, with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_presence_counts_once_and_frequency_every_time() -> None:
         ([0, 1, 2, 0, 1], 2, [2]),
         ([0, 1, 0, 2, 0], 2, [1, 2]),
         ([3, 3], 2, [3]),
-        ([3, 4], 1, [3, 4]),  # single tokens may not come again
+        ([3, 4], 1, [3, 4]),  # no token may repeat
         ([0, 1], 3, []),  # too short to hold a trigram
         ([], 1, []),
         ([0, 1, 2, 3], 3, []),
@@ -84,7 +84,7 @@ def test_top_k() -> None:
     assert filters.top_k_ids(vector(1, 4, 2, 3), 2).tolist() == [1, 3]
     assert filters.top_k_ids(vector(1, 4, 2, 3), 4).tolist() == [0, 1, 2, 3]
     assert filters.top_k_ids(vector(1, 4, 2, 3), 10**9).tolist() == [0, 1, 2, 3]
-    assert filters.top_k_ids(vector(1, 4, 2, 2), 2).tolist() == [1, 2, 3]  # equals the second
+    assert filters.top_k_ids(vector(1, 4, 2, 2), 2).tolist() == [1, 2, 3]  # ties with the second
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_min_p_is_a_share_of_the_likeliest(p: float, kept: list[int]) -> None:
 
 
 def test_typical_prefers_the_mean_surprise_to_the_likeliest() -> None:
-    # Surprises are 0.69, 1.20, 1.61 and the entropy is 1.03: the middle one is nearest to it.
+    # The surprises are 0.69, 1.20, 1.61 and the entropy is 1.03: the middle one is closest to it.
     logits = of(0.5, 0.3, 0.2)
     assert alive(filters.keep_typical(logits, 0.2)) == [1]
     assert alive(filters.keep_typical(logits, 0.31)) == [0, 1]
@@ -133,12 +133,12 @@ def test_softmax() -> None:
         (math.nextafter(1, 0), 5),
     ],
 )
-def test_draw_takes_the_place_of_the_random_number(uniform: float, token: int) -> None:
+def test_draw_returns_the_id_at_the_random_number(uniform: float, token: int) -> None:
     assert filters.draw(vector(MASKED, 0, 0, MASKED, 0, 0, MASKED), uniform) == token
 
 
-def test_draw_never_gives_an_id_without_probability() -> None:
-    # The last id is not out, but its probability is 0 in float64, as is the first one's.
+def test_draw_never_returns_an_id_with_zero_probability() -> None:
+    # The last id is not masked, but its probability is 0 in float64, like the first one's.
     logits = vector(-1e4, 0, -1e4)
     assert filters.draw(logits, 0.0) == 1
     assert filters.draw(logits, math.nextafter(1, 0)) == 1
@@ -160,7 +160,7 @@ def test_greedy_takes_the_likeliest_without_a_random_number() -> None:
     assert one.sample(vector(0, 1, 5, 2, 3), [], []) == 2
 
 
-def test_greedy_takes_the_first_of_equals() -> None:
+def test_greedy_takes_the_first_of_equal_logits() -> None:
     assert sampler(temperature=0).sample(vector(0, 1, 7, 2, 7), [], []) == 2
 
 
@@ -172,7 +172,7 @@ def test_unk_is_banned_by_default_and_free_when_nothing_is_banned() -> None:
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 100))
-def test_rows_beyond_the_pieces_are_never_drawn(uniform: float, temperature: float) -> None:
+def test_rows_beyond_the_pieces_are_never_sampled(uniform: float, temperature: float) -> None:
     one = sampler(uniform, rows=6, pieces=4, temperature=temperature, logit_bias={5: 100})
     assert one.sample(vector(1, 1, 1, 1, 50, 50), [], []) in (1, 2, 3)
 
@@ -197,7 +197,7 @@ def test_all_end_tokens_are_banned_before_min_length_of_prompt_and_answer() -> N
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
-def test_rows_behind_the_pieces_are_drawn_where_they_are_tokens(temperature: float) -> None:
+def test_rows_beyond_the_pieces_are_sampled_if_they_are_tokens(temperature: float) -> None:
     logits = np.float32([0, 0, 0, 90, 80, 70, 60])
     for tokens, expected in (({}, 2), ({"added": (5,)}, 5), ({"ends": (4,), "added": (6,)}, 4)):
         vocabulary = Vocabulary(**{"rows": 7, "pieces": 3, "unk": 0, "ends": (), **tokens})
@@ -214,10 +214,10 @@ def test_banned_first_ids_are_banned_once() -> None:
     assert one.sample(logits, [4], [2]) == 4
 
 
-def test_banned_sequences_are_banned_behind_their_beginning() -> None:
+def test_the_last_id_of_a_banned_sequence_is_banned_after_the_others() -> None:
     one = sampler(temperature=0, banned_sequences=((2, 3, 4), (1, 3), (2, 4)))
     logits = vector(0, 1, 2, 3, 4)
-    assert one.sample(logits, [2], [3]) == 4  # as long as the text and one more
+    assert one.sample(logits, [2], [3]) == 4  # one longer than the text
     assert one.sample(logits, [2, 2], [3]) == 3
     assert one.sample(logits, [1, 2], []) == 3
     assert one.sample(logits, [3, 1], []) == 4
@@ -347,7 +347,7 @@ def test_nan_is_an_error(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0, 0.7])
-def test_nothing_left_is_an_error(temperature: float) -> None:
+def test_masking_every_token_is_an_error(temperature: float) -> None:
     one = sampler(0.5, temperature=temperature, banned_ids=(0, 1, 2, 3, 4))
     with pytest.raises(SamplingError, match="all are banned"):
         one.sample(vector(1, 2, 3, 4, 5), [], [])
@@ -372,7 +372,7 @@ def test_processors_cannot_bring_banned_ids_back() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_a_processor_breaks_is_told(value: float) -> None:
+def test_invalid_logits_of_a_processor_are_an_error(value: float) -> None:
     params = SamplingParams(processors=(lambda ids, logits: np.full_like(logits, value),))
     one = Sampler(params, Vocabulary(rows=5, pieces=5, ends=(), unk=1), np.random.default_rng(0))
     with pytest.raises(SamplingError, match="not numbers"):

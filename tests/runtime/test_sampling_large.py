@@ -1,4 +1,4 @@
-"""Sampling from vectors as long as a vocabulary, where shortcuts are taken."""
+"""Sampling from vectors as long as a vocabulary, which take shortcuts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_top_p_of_many(large: Vector, p: float) -> None:
     order = np.argsort(-large, kind="stable")
     count = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
     kept = alive(filters.keep_top_p(large, p))
-    assert abs(len(kept) - count) <= 1 + 1e-6 / (1 - p)  # rounding moves the border by little
+    assert abs(len(kept) - count) <= 1 + 1e-6 / (1 - p)  # rounding moves the threshold slightly
     assert sorted(order[: len(kept)].tolist()) == kept
 
 
@@ -48,7 +48,7 @@ def test_typical_of_many(large: Vector, p: float) -> None:
     count = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
     kept = set(alive(filters.keep_typical(large, p)))
     different = kept.symmetric_difference(order[:count].tolist())
-    assert len(different) <= max(4, len(kept) // 50)  # where two are as typical as each other
+    assert len(different) <= max(4, len(kept) // 50)  # ties in typicality
     assert probabilities[list(kept)].sum() >= p - 1e-6
 
 

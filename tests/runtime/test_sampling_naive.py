@@ -25,13 +25,13 @@ shares = st.floats(0.01, 0.99)
 
 
 def far_from(p: float, order: Sequence[int], probabilities: Sequence[float]) -> bool:
-    """False where rounding decides whether a sum reaches p."""
+    """Return False if rounding decides whether a sum reaches p."""
     sums = np.cumsum([probabilities[i] for i in order])
     return bool(np.all(np.abs(sums - p) > 1e-6))
 
 
 def fewest(order: Sequence[int], probabilities: Sequence[float], p: float) -> list[int]:
-    """As many of the first in `order` as reach p."""
+    """Return as many of the first ids in `order` as reach p."""
     kept: list[int] = []
     reached = 0.0
     for i in order:
@@ -96,7 +96,7 @@ def test_repetition_one_id_at_a_time(values: list[float], seen: list[int], penal
 
 
 @given(st.lists(st.integers(0, 3), max_size=25), st.integers(1, 4))
-def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
+def test_no_ngram_repeats(seen: list[int], size: int) -> None:
     def ngrams(ids: list[int]) -> list[tuple[int, ...]]:
         return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
 
@@ -117,7 +117,7 @@ def test_no_ngram_comes_twice(seen: list[int], size: int) -> None:
     st.floats(0, 1),
     shares,
 )
-def test_something_is_always_left_to_draw(  # noqa: PLR0917
+def test_filters_never_mask_every_token(  # noqa: PLR0917
     values: list[float],
     uniform: float,
     temperature: float,

@@ -1,4 +1,4 @@
-"""The ranges of the sampling parameters: what is outside is named."""
+"""The ranges of the sampling parameters."""
 
 from __future__ import annotations
 

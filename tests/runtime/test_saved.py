@@ -1,4 +1,4 @@
-"""Saved conversations: role and turns come back whole, and a bad file changes nothing."""
+"""Saved conversations: role and turns are restored, and an invalid file changes nothing."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_read(chat: Conversation, tmp_path: Path, name: st
 
 @pytest.mark.parametrize("kind", ["/dev/zero", "/dev/tty", "pipe", "socket", "link to a pipe"])
 @posix
-def test_what_might_never_end_is_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
+def test_pipes_and_devices_are_not_read(chat: Conversation, tmp_path: Path, kind: str) -> None:
     path = Path(kind) if kind.startswith("/") else tmp_path / "special"
     if kind.endswith("pipe"):
         os.mkfifo(tmp_path / "pipe")
@@ -105,7 +105,7 @@ def test_what_might_never_end_is_not_read(chat: Conversation, tmp_path: Path, ki
 
 
 @pytest.mark.parametrize("name", [".", "/", "..", "./", "//", "a/..", "~"])
-def test_a_folder_is_no_place_to_save_to(
+def test_a_folder_is_not_overwritten(
     chat: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "a").mkdir()
@@ -123,7 +123,7 @@ def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: in
     path = tmp_path / ("x" * length)
     if length == 252:
         assert chat.save(path) > 0
-    elif length <= 255:  # too long for a file with .kv behind
+    elif length <= 255:  # too long with .kv appended
         with pytest.raises(ConversationError, match=r"written, but not the KV cache .*too long"):
             chat.save(path)
     else:
@@ -141,7 +141,7 @@ def test_long_names(chat: Conversation, model: Model, tmp_path: Path, length: in
 
 @posix
 @pytest.mark.parametrize("most", [0, 20, 200, 5000])
-def test_no_half_file_is_left_where_a_file_may_not_be_as_large(
+def test_no_partial_file_is_left_at_a_file_size_limit(
     chat: Conversation, tmp_path: Path, most: int
 ) -> None:
     import resource
@@ -160,7 +160,7 @@ def test_no_half_file_is_left_where_a_file_may_not_be_as_large(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
-def test_no_half_file_is_left_by_an_interrupt(
+def test_no_partial_file_is_left_by_an_interrupt(
     chat: Conversation,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +175,7 @@ def test_no_half_file_is_left_by_an_interrupt(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_role_that_cannot_be_taken_on_changes_nothing(
+def test_an_invalid_role_changes_nothing(
     chat: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime refuses what must not be opened; the package imports nothing heavy."""
+"""Graphs that ONNX Runtime must refuse, session options, and what the package imports."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_data_outside_the_folder_is_refused(folder: Path, where: str) -> None:
 
 
 def test_data_inside_the_folder_under_another_name_is_accepted(folder: Path) -> None:
-    # So that the test above fails for no other reason than the place.
+    # Shows that the test above fails only because of the location.
     shutil.move(folder / "model.onnx.data", folder / "inside.data")
     move_data(folder, "inside.data")
     open_session(folder / "model.onnx", threads=1)
@@ -101,9 +101,11 @@ def test_the_committed_saturation_graph_is_the_generated_one() -> None:
 
 
 @pytest.mark.parametrize("saturates", [True, False])
-def test_saturation_is_seen_in_the_sums(monkeypatch: pytest.MonkeyPatch, saturates: bool) -> None:
+def test_saturation_is_detected_from_the_sums(
+    monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
     class Kernel:
-        """Multiplies exactly, or adds pairs of products in 16 bits as AVX2 does."""
+        """Multiplies exactly, or adds pairs of products in 16 bits like AVX2."""
 
         def __init__(self, *_: object, **__: object) -> None:
             pass
@@ -144,7 +146,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     }
     assert imported & heavy == set()
     assert {"onnxruntime", "sentencepiece", "numpy"} <= imported
-    # issun.runtime rests on no other part of issun.
+    # issun.runtime imports no other part of issun.
     code = "import sys, issun.runtime; print(*(m for m in sys.modules if m.startswith('issun.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert all(name.startswith("issun.runtime") for name in done.stdout.split())
@@ -154,7 +156,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
 def test_add_and_layer_normalization_are_not_fused(
     bundle: Callable[..., Path], tmp_path: Path, precision: str
 ) -> None:
-    """ONNX Runtime 1.32 leaves this graph's as they are by itself; another version may not."""
+    """ONNX Runtime 1.32 does not fuse them in this graph anyway; another version may."""
     options = session.make_options(1)
     options.optimized_model_filepath = str(tmp_path / "run.onnx")
     session.create_session(bundle("head-8", precision) / "model.onnx", options)
@@ -182,7 +184,7 @@ with Model.load(threads=2) as model:
 """
 
 
-def test_threads_that_have_nothing_to_do_take_no_cpu() -> None:
+def test_idle_threads_use_no_cpu() -> None:
     done = subprocess.run([sys.executable, "-c", IDLE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.01 * 2

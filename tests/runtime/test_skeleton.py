@@ -1,4 +1,4 @@
-"""Schemas as plans: whatever a model answers, what is filled follows the schema."""
+"""Schemas as plans: the JSON follows the schema, whatever the model replies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fill(schema: Schema, answer: Answer, question: str = "") -> Any:
             asked.append(step)
             sent = answer(step)
     allowed = {(query.pattern, query.place) for query in plan.queries}
-    assert {(query.pattern, query.place) for query in asked} <= allowed  # compiled before
+    assert {(query.pattern, query.place) for query in asked} <= allowed  # compiled in advance
     return json.loads(text)
 
 
@@ -108,7 +108,7 @@ def lines(schema: Schema, *answers: str) -> list[str]:
         ({"type": "object", "properties": {}, "additionalProperties": False}, "", {}),
     ],
 )
-def test_a_value_is_read_from_a_sentence(kind: Schema, answer: str, value: Any) -> None:
+def test_a_value_is_parsed_from_a_sentence(kind: Schema, answer: str, value: Any) -> None:
     schema = obj(首都=kind)
     found = fill(schema, says(answer), "フランスの首都は?")
     assert found == {"首都": value}
@@ -126,11 +126,13 @@ def test_a_value_is_read_from_a_sentence(kind: Schema, answer: str, value: Any) 
         ({"type": "array", "items": TEXT, "minItems": 2}, ["赤", "赤、青"], ["赤", "青"]),
     ],
 )
-def test_what_is_out_of_bounds_is_asked_again(kind: Schema, answers: list[str], value: Any) -> None:
+def test_a_value_out_of_bounds_is_asked_for_again(
+    kind: Schema, answers: list[str], value: Any
+) -> None:
     assert fill(obj(答え=kind), says(*answers)) == {"答え": value}
 
 
-def test_properties_are_asked_in_the_order_of_the_schema_by_their_names() -> None:
+def test_properties_are_asked_for_by_name_in_the_schema_s_order() -> None:
     schema = obj(
         首都=TEXT,
         population={"type": "integer", "description": "人口。"},
@@ -148,7 +150,7 @@ def test_properties_are_asked_in_the_order_of_the_schema_by_their_names() -> Non
     ]
 
 
-def test_a_property_that_need_not_be_there_may_be_left_out() -> None:
+def test_an_optional_property_may_be_omitted() -> None:
     schema = obj("山", "川", 山=TEXT, 川=WHOLE, 海=TEXT)
     assert fill(schema, says("なし", "なし", "なし")) == {"海": "なし"}
     assert fill(schema, says("富士山", "川は3です", "青い")) == {
@@ -232,7 +234,7 @@ def test_what_has_no_skeleton_is_one_leaf_or_no_plan(part: Schema) -> None:
         {"anyOf": [TEXT, 3]},
     ],
 )
-def test_what_is_wrong_or_cannot_be_is_refused_with_its_place(schema: Schema) -> None:
+def test_invalid_and_unsatisfiable_schemas_are_refused_with_their_place(schema: Schema) -> None:
     with pytest.raises(ParameterError, match=r"^#/properties/a"):
         make_plan(obj(名=TEXT, a=schema))
 
@@ -250,22 +252,22 @@ def test_what_is_wrong_or_cannot_be_is_refused_with_its_place(schema: Schema) ->
         (TEXT | {"description": 5, "title": None}, ["赤"], "赤"),
     ],
 )
-def test_every_keyword_beside_a_value_counts(
+def test_every_keyword_next_to_an_enum_counts(
     schema: Schema, answers: list[str], value: Any
 ) -> None:
     assert fill(obj(a=schema), says(*answers)) == {"a": value}
 
 
-def test_required_as_a_flag_asks_for_nothing() -> None:
+def test_required_as_a_flag_has_no_effect() -> None:
     schema = {"type": "object", "properties": {"a": WHOLE}, "required": True}
     assert fill(schema, says("3")) == {"a": 3}
 
 
-def test_items_that_no_value_follows_are_none() -> None:
+def test_unsatisfiable_items_give_an_empty_list() -> None:
     assert fill(obj(a={"type": "array", "items": False}), says()) == {"a": []}
 
 
-def test_references_that_unfold_without_end_stay_small() -> None:
+def test_exponential_references_stay_small() -> None:
     definitions = {
         f"d{n}": obj(a={"$ref": f"#/$defs/d{n + 1}"}, b={"$ref": f"#/$defs/d{n + 1}"})
         for n in range(40)
@@ -274,7 +276,7 @@ def test_references_that_unfold_without_end_stay_small() -> None:
     assert make_plan({"$ref": "#/$defs/d0", "$defs": definitions}) is None
 
 
-def test_where_a_text_cannot_be_spelt_the_place_is_known() -> None:
+def test_a_text_that_cannot_be_spelled_is_reported_with_its_place() -> None:
     places: list[str] = []
 
     def spell(text: str, path: str) -> str:
@@ -285,7 +287,7 @@ def test_where_a_text_cannot_be_spelt_the_place_is_known() -> None:
     assert places == [f"#/properties/顔/properties/色/enum/{n}" for n in range(2)]
 
 
-def test_a_vocabulary_without_the_words_for_yes_and_no_has_others() -> None:
+def test_a_vocabulary_without_hai_and_iie_uses_true_and_false() -> None:
     def spell(text: str, path: str) -> str:
         if not text.isascii():
             raise ParameterError("no")
@@ -298,7 +300,7 @@ def test_a_vocabulary_without_the_words_for_yes_and_no_has_others() -> None:
     assert steps.send("true") == '{"a":true'
 
 
-def test_another_form_of_a_text_gives_back_what_the_schema_has() -> None:
+def test_a_normalized_text_is_restored_to_the_schema_s_literal() -> None:
     forms = {"㈱山田": "(株)山田", "その他": "その他"}
     plan = make_plan(obj(社=TEXT | {"enum": list(forms)}), lambda text, path: forms[text])
     assert plan
@@ -368,7 +370,7 @@ def around(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
 
 
 def obeying(schema: Any) -> str:
-    """JSON that follows `schema`, as a grammar would make the model write it."""
+    """Return JSON that follows `schema`, as a grammar would make the model write it."""
     validator = Draft202012Validator(schema)
     candidates = [*range(-60, 400), None, [], {}, "あ", *([], [[]], [0], [0, 0], ["あ"])]
     valid = [c for c in candidates if validator.is_valid(c)]
@@ -378,7 +380,7 @@ def obeying(schema: Any) -> str:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.recursive(SCALARS, around, max_leaves=6))
-def test_whatever_is_answered_the_schema_is_followed(data: st.DataObject, inner: Schema) -> None:
+def test_the_schema_is_followed_whatever_the_replies(data: st.DataObject, inner: Schema) -> None:
     schema = obj(名=inner)
     plan = make_plan(schema)
     assert plan

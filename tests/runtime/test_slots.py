@@ -1,4 +1,4 @@
-"""Slots: the active ones stand first, what is left behind is found again."""
+"""Slots: active ones come first, and finished sequences can be reused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from issun.runtime.slots import Slots
 
 
 class Copying(Cache):
-    """A cache of ids alone, which counts the tokens that were copied."""
+    """A cache of ids only, which counts the tokens copied."""
 
     copied = 0
-    full = False  # no memory is left
+    full = False  # out of memory
 
     def copy(self, source: Cache, source_slot: int, slot: int, length: int | None = None) -> None:
         if self.full:
@@ -36,7 +36,7 @@ def make(count: int) -> Slots:
 
 
 def read(slots: Slots, prompt: list[int]) -> int:
-    """Join and read the prompt whole; gives what was known."""
+    """Join and prefill the whole prompt; returns how many ids were reused."""
     known = slots.join(prompt)
     held = slots.cache.ids[slots.active]
     assert held == prompt[:known]
@@ -45,7 +45,7 @@ def read(slots: Slots, prompt: list[int]) -> int:
     return known
 
 
-def test_a_conversation_that_goes_on_is_found_where_it_was_left() -> None:
+def test_a_continued_conversation_is_found_in_its_slot() -> None:
     slots = make(3)
     assert read(slots, [1, 2, 3, 4]) == 0
     slots.cache.ids[0] += [5, 6]
@@ -54,7 +54,7 @@ def test_a_conversation_that_goes_on_is_found_where_it_was_left() -> None:
     assert slots.cache.copied == 0  # type: ignore[attr-defined]
 
 
-def test_without_memory_for_a_copy_nobody_joins_and_everybody_can_leave() -> None:
+def test_without_memory_for_a_copy_none_can_join_and_all_can_be_removed() -> None:
     slots = make(3)
     for prompt in ([1, 2, 3, 4], [5, 6, 7, 8]):
         read(slots, prompt)
@@ -62,13 +62,13 @@ def test_without_memory_for_a_copy_nobody_joins_and_everybody_can_leave() -> Non
     with pytest.raises(OutOfMemoryError):
         slots.join([1, 2, 3, 9])
     assert (slots.active, slots.prefilling) == (2, 0)
-    slots.remove(0)  # what it holds is not kept, and the last one moves to its place
+    slots.remove(0)  # its content is not preserved, and the last one moves to its slot
     assert slots.cache.ids == [[5, 6, 7, 8], [], []]
     slots.remove(0)
     assert read(slots, [5, 6, 7, 8, 9, 9]) == 4
 
 
-def test_two_rows_at_least_are_read() -> None:
+def test_at_least_two_rows_are_computed() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
     slots.remove(0)
@@ -77,14 +77,14 @@ def test_two_rows_at_least_are_read() -> None:
     assert read(slots, [1]) == 0
 
 
-def test_a_beginning_is_taken_from_one_that_is_still_answering() -> None:
+def test_a_prefix_is_copied_from_an_active_sequence() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
     assert read(slots, [1, 2, 3, 9, 9]) == 3
     assert slots.cache.ids == [[1, 2, 3, 4], [1, 2, 3, 9, 9]]
 
 
-def test_nothing_is_reused_unasked() -> None:
+def test_nothing_is_reused_without_reuse() -> None:
     slots = make(2)
     read(slots, [1, 2, 3, 4])
     slots.remove(0)
@@ -98,14 +98,14 @@ def test_the_least_recently_used_goes_first() -> None:
         slots.remove(0)
     assert read(slots, [1] * 5 + [7, 7]) == 5
     slots.remove(0)
-    read(slots, [4] * 5)  # 2 has waited longest
+    read(slots, [4] * 5)  # 2 is the least recently used
     slots.remove(0)
     held = {ids[0] for ids in slots.cache.ids if ids}
     assert 2 not in held
     assert {1, 4} <= held
 
 
-def test_what_is_being_read_moves_up_when_another_leaves() -> None:
+def test_a_prefill_moves_up_when_an_active_sequence_is_removed() -> None:
     slots = make(3)
     read(slots, [1] * 4)
     read(slots, [2] * 4)
@@ -126,7 +126,7 @@ def test_what_is_being_read_moves_up_when_another_leaves() -> None:
 def test_every_active_slot_holds_its_own_sequence(count: int, steps: list[tuple[str, int]]) -> None:
     slots = make(count)
     own: list[list[int]] = []  # what each active slot must hold
-    reading: list[list[int]] = []  # and each one behind these
+    reading: list[list[int]] = []  # and each one in prefill
     for kind, number in steps:
         if kind == "join" and not slots.full:
             prompt = [number % 3, number % 2, *([number] * (number + 1))]

@@ -1,4 +1,4 @@
-"""Streamed pieces join to what decoding the whole gives, however it is cut."""
+"""Streamed pieces join to the decoded text of the whole, however it is split."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train(path: Path, **options: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory, spiece: Path, request: Any) -> Opened:
-    """`opened(name)`: one of the tokenizers that the tests go through."""
+    """`opened(name)`: one of the tokenizers that the tests use."""
     folder = tmp_path_factory.mktemp("stream")
 
     @cache
@@ -66,7 +66,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, spiece: Path, request: Any)
                 folder / name, vocab_size=1000, byte_fallback=True, character_coverage=0.98
             )
             return Tokenizer(path, special)
-        if name == "spaces":  # keeps all white space, and puts none in front
+        if name == "spaces":  # keeps all white space, and adds no prefix
             path = train(
                 folder / name,
                 vocab_size=1000,
@@ -89,7 +89,7 @@ every_tokenizer = pytest.mark.parametrize(
 
 
 def draw_ids(data: st.DataObject, tokenizer: Tokenizer) -> list[int]:
-    """Random ids, many of them bytes and what is special; or ids of a text, cut anywhere."""
+    """Draw random ids, many of them bytes and special tokens; or ids of a text, split anywhere."""
     if data.draw(st.booleans()):
         text = data.draw(st.text(max_size=12) | st.text("あ😀 \nが日本é\ufffd▁", max_size=12))
         ids = tokenizer.encode(text)
@@ -100,7 +100,7 @@ def draw_ids(data: st.DataObject, tokenizer: Tokenizer) -> list[int]:
 
 @cache
 def odd_ids(tokenizer: Tokenizer) -> list[int]:
-    """Bytes, and pieces that give no text by themselves."""
+    """Return bytes, and pieces that have no text by themselves."""
     return [
         i for i in range(tokenizer.num_pieces) if tokenizer.is_byte(i) or not tokenizer.decode([i])
     ]
@@ -111,7 +111,7 @@ def stream_all(stream: TextStream, ids: Sequence[int]) -> list[str]:
 
 
 def whole_text(text: str, newline: str = "", stop: Sequence[str] = ()) -> tuple[str, bool]:
-    """What TextStream's docstring says of a whole decoded text, and whether a stop ended it."""
+    """Return the text that TextStream's docstring describes, and whether a stop string ended it."""
     if newline:
         text = text.replace(newline, "\n")
     for end in range(len(text) + 1):
@@ -138,7 +138,9 @@ def test_pieces_join_to_the_whole(opened: Opened, name: str, data: st.DataObject
 @every_tokenizer
 @relaxed
 @given(data=st.data())
-def test_what_is_given_is_never_taken_back(opened: Opened, name: str, data: st.DataObject) -> None:
+def test_returned_text_is_a_prefix_of_the_whole(
+    opened: Opened, name: str, data: st.DataObject
+) -> None:
     tokenizer = opened(name)
     ids = draw_ids(data, tokenizer)
     detokenizer, given_out = Detokenizer(tokenizer), ""
@@ -146,11 +148,11 @@ def test_what_is_given_is_never_taken_back(opened: Opened, name: str, data: st.D
         given_out += detokenizer.push(token)
         now = tokenizer.decode(ids[:count])
         assert now.startswith(given_out)
-        # Nothing but the bytes of a character that is not complete is held back.
+        # Only the bytes of an incomplete character are held back.
         assert set(now[len(given_out) :]) <= {"\ufffd"}
 
 
-def test_a_character_of_several_bytes_comes_whole(opened: Opened) -> None:
+def test_a_multi_byte_character_is_returned_whole(opened: Opened) -> None:
     tokenizer = opened("bytes")
     ids = tokenizer.encode("猫😀猫")
     detokenizer = Detokenizer(tokenizer)
@@ -161,7 +163,7 @@ def test_a_character_of_several_bytes_comes_whole(opened: Opened) -> None:
     assert "".join(pieces) == "猫😀猫"
 
 
-def test_a_character_cut_off_is_given_at_the_end(opened: Opened) -> None:
+def test_an_incomplete_character_is_returned_at_the_end(opened: Opened) -> None:
     tokenizer = opened("bytes")
     ids = tokenizer.encode("😀")[:-1]
     detokenizer = Detokenizer(tokenizer)
@@ -170,7 +172,7 @@ def test_a_character_cut_off_is_given_at_the_end(opened: Opened) -> None:
     assert set(tokenizer.decode(ids)) == {"\ufffd"}
 
 
-def test_a_control_token_between_bytes_is_nothing(opened: Opened) -> None:
+def test_a_control_token_between_bytes_has_no_effect(opened: Opened) -> None:
     tokenizer = opened("bytes")
     ids = tokenizer.encode("😀")
     ids.insert(-1, tokenizer.special["<s>"])
@@ -213,7 +215,7 @@ def test_a_stop_ends_the_answer_at_the_token_that_completes_it(
 
 @settings(deadline=None, max_examples=500)
 @given(st.lists(letters, max_size=10), letters | st.just(""), st.lists(letters, max_size=2))
-def test_nothing_is_given_that_an_end_or_more_text_could_change(
+def test_text_that_could_still_change_is_held_back(
     pieces: list[str], newline: str, stop: list[str]
 ) -> None:
     stream = TextStream(Pieces(*pieces), newline, stop)  # type: ignore[arg-type]
@@ -254,10 +256,10 @@ def test_text_that_may_begin_a_stop_string_is_held_back() -> None:
 
 def test_the_stop_string_that_is_complete_first_ends_the_text() -> None:
     text = TextStream(Pieces("xabcde"), "", ["bcde", "abc", "c"])  # type: ignore[arg-type]
-    assert text.push(0) == "x"  # "abc" and "c" end first, and "abc" is the longer
+    assert text.push(0) == "x"  # "abc" and "c" end first, and "abc" is the longer one
 
 
-def test_newline_spelling_over_token_borders() -> None:
+def test_newline_spelling_across_tokens() -> None:
     stream = TextStream(Pieces("一", "\\", "n", "二", "\\", "\\n"), r"\n")  # type: ignore[arg-type]
     assert [stream.push(i) for i in range(6)] == ["一", "", "", "\n二", "", "\\"]
     assert stream.finish() == ""  # the newline at the end of a record is not part of the answer
@@ -269,14 +271,14 @@ def test_newline_before_a_stop_string_is_not_part_of_the_answer() -> None:
     assert stream.stopped
 
 
-def test_half_a_newline_spelling_at_the_end_is_text() -> None:
+def test_a_partial_newline_spelling_at_the_end_is_text() -> None:
     stream = TextStream(Pieces("一", "\\"), r"\n")  # type: ignore[arg-type]
     assert stream_all(stream, range(2)) == ["一", "", "\\"]
 
 
 @settings(deadline=None, max_examples=500)
 @given(st.lists(st.sampled_from(["a", "b", r"\n", "ab", "b\\n"]), max_size=10), st.data())
-def test_skip_goes_on_where_a_reader_stands(pieces: list[str], data: st.DataObject) -> None:
+def test_resume_after_continues_where_the_reader_is(pieces: list[str], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(pieces)))
     tokenizer: Any = Pieces(*pieces)
     before, behind = TextStream(tokenizer, r"\n"), TextStream(tokenizer, r"\n")
@@ -286,7 +288,7 @@ def test_skip_goes_on_where_a_reader_stands(pieces: list[str], data: st.DataObje
     assert seen + rest == whole_text("".join(pieces), r"\n")[0]
 
 
-def test_half_a_newline_spelling_waits_for_the_other_half_over_a_cut() -> None:
+def test_a_partial_newline_spelling_is_completed_after_resuming() -> None:
     pieces = Pieces("一\\", "n二")
     first = TextStream(pieces, r"\n")  # type: ignore[arg-type]
     assert first.push(0) + first.pause() == "一"
@@ -295,7 +297,7 @@ def test_half_a_newline_spelling_waits_for_the_other_half_over_a_cut() -> None:
     assert stream.push(1) == "\n二"
 
 
-def test_skip_looks_for_no_stop_string_in_what_was_seen() -> None:
+def test_resume_after_ignores_stop_strings_in_earlier_text() -> None:
     stream = TextStream(Pieces("aSTOPb", "c", "STOP"), "", ["STOP"])  # type: ignore[arg-type]
     stream.resume_after([0])
     assert not stream.stopped
@@ -303,7 +305,7 @@ def test_skip_looks_for_no_stop_string_in_what_was_seen() -> None:
     assert stream.stopped
 
 
-def test_nothing_is_lost_behind_a_character_that_was_cut(opened: Opened) -> None:
+def test_nothing_is_lost_after_an_incomplete_character(opened: Opened) -> None:
     tokenizer = opened("bytes")
     ids = tokenizer.encode("猫😀猫は犬")
     first = next(i for i, token in enumerate(ids) if tokenizer.is_byte(token))
@@ -330,12 +332,12 @@ def test_partial_suffix_by_definition(text: str, wanted: list[str]) -> None:
     [
         (["富士"], ["山", "\\n", "川"], "山\n川"),
         (["富士", "\\n"], ["山"], "山"),  # the reader has the newline that was held back
-        (["富士", "\\"], ["n", "山"], "n山"),  # and half of what may become one
-        (["終わ"], ["り", "終わり", "x"], "り"),  # a stop string is one of the new text alone
+        (["富士", "\\"], ["n", "山"], "n山"),  # and half of a possible one
+        (["終わ"], ["り", "終わり", "x"], "り"),  # a stop string only counts in the new text
         ([], ["山"], "山"),
     ],
 )
-def test_what_follows_a_text_that_a_reader_has(
+def test_continue_after_a_text_that_the_reader_has(
     seen: list[str], new: list[str], expected: str
 ) -> None:
     pieces = Pieces(*seen, *new)

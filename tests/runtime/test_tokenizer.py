@@ -1,4 +1,4 @@
-"""Ids as transformers' slow T5Tokenizer gives them; special tokens only where asked for."""
+"""Ids as transformers' slow T5Tokenizer assigns them; special tokens only on request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_generated_string_has_the_ids_of_transformers(
     assert digests == expected
 
 
-def test_recordings_tell_the_cases_apart() -> None:
+def test_recordings_distinguish_the_cases() -> None:
     digests = {RECORDED[name][case]["strings"][3] for name, case in CASES}
     assert len(digests) == len(CASES)
 
@@ -84,9 +84,7 @@ def test_text_never_becomes_a_special_token(tokenizer: Tokenizer, text: str) -> 
 
 
 @pytest.mark.parametrize("token", SPECIAL)
-def test_special_tokens_are_found_where_they_are_asked_for(
-    tokenizer: Tokenizer, token: str
-) -> None:
+def test_special_tokens_are_found_on_request(tokenizer: Tokenizer, token: str) -> None:
     text, found = f"猫{token}は", tokenizer.special[token]
     assert tokenizer.encode(text, special=True) == [
         *tokenizer.encode("猫"),
@@ -109,7 +107,7 @@ def test_ids_of_special_tokens_are_those_of_the_file(tokenizer: Tokenizer) -> No
     }
 
 
-def test_tokens_that_the_file_lacks_get_ids_behind_its_pieces(shared: Path) -> None:
+def test_special_tokens_missing_from_the_file_get_ids_after_its_pieces(shared: Path) -> None:
     special = assign_special_ids(shared / rec.TOKENIZERS["test_ja_model"], list(BY_ROLE.values()))
     assert special == {
         "<s>": 1,
@@ -122,7 +120,7 @@ def test_tokens_that_the_file_lacks_get_ids_behind_its_pieces(shared: Path) -> N
     }
 
 
-# Odd text
+# Unusual text
 
 
 @pytest.mark.parametrize("special", [False, True])
@@ -149,21 +147,23 @@ def test_empty_text_has_no_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("") == tokenizer.encode("", special=True) == []
 
 
-# Back to text
+# Decoding
 
 
-def test_decoding_leaves_control_tokens_and_unknown_out(tokenizer: Tokenizer) -> None:
+def test_decoding_omits_control_tokens_and_unknown(tokenizer: Tokenizer) -> None:
     ids = [2, *tokenizer.encode("富士山は"), 1, 5, *tokenizer.encode("山です。"), 3]
     assert tokenizer.decode(ids) == "富士山は 山です。"
 
 
 @pytest.mark.parametrize("token", [-1, 10**6])
-def test_id_that_is_no_token_is_an_error_with_the_range(tokenizer: Tokenizer, token: int) -> None:
+def test_an_id_that_is_not_a_token_is_an_error_with_the_range(
+    tokenizer: Tokenizer, token: int
+) -> None:
     with pytest.raises(ParameterError, match=f"{token}.*0 to {tokenizer.num_pieces - 1}"):
         tokenizer.decode([token])
 
 
-def test_file_that_is_no_sentencepiece_model_is_an_error(tmp_path: Path) -> None:
+def test_an_invalid_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spiece.model"
     path.write_text("not a model")
     with pytest.raises(BundleError, match="not a SentencePiece model"):

@@ -1,4 +1,4 @@
-"""Bundles from elsewhere: what their graphs may hold, and how their errors are told."""
+"""Foreign bundles: what their graphs may contain, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from issun.runtime.trust import check_trusted
 from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import load
 
-# What the graphs of each earlier export route held.
+# The operators in the graphs of each earlier export route.
 EARLIER = {
     "first int8": "Gather Add LayerNormalization Abs ReduceMax Max Div QuantizeLinear Mul Reshape",
     "int4": "Unsqueeze Gather Reshape Slice Add LayerNormalization Flatten",
@@ -25,7 +25,7 @@ EARLIER = {
 
 
 def change(folder: Path, act: Callable[[Any], object]) -> None:
-    """Let `act` change the graph of the bundle, whose manifest knows the new size."""
+    """Change the graph of the bundle with `act`, and its size in the manifest."""
     path = folder / "model.onnx"
     model = parse_model(path.read_bytes())
     act(model)
@@ -34,7 +34,7 @@ def change(folder: Path, act: Callable[[Any], object]) -> None:
 
 
 def describe(folder: Path, name: str) -> None:
-    """Let the manifest say what the file is now, as its author would."""
+    """Update the manifest to the current files, as the bundle's author would."""
     path = folder / name
     manifest = json.loads((folder / "issun.json").read_text(encoding="utf-8"))
     manifest["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
@@ -46,7 +46,7 @@ def load_any(folder: Path, **options: object) -> None:
 
 
 def inner_graph(model: Any, name: str, location: str) -> None:
-    """A control-flow node whose body holds a tensor in a file."""
+    """Return a control-flow node whose body has a tensor in a file."""
     node = model.graph.node.add(op_type=name)
     attribute = node.attribute.add(name="body")
     tensor = attribute.g.initializer.add(name="secret", data_type=3)
@@ -82,7 +82,7 @@ FOREIGN: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("act", FOREIGN.values(), ids=FOREIGN)
-def test_a_graph_that_issun_does_not_write_is_refused(
+def test_a_graph_that_issun_does_not_export_is_refused(
     folder: Path, act: Callable[[Any], object]
 ) -> None:
     change(folder, act)
@@ -119,7 +119,7 @@ REFERENCES: dict[str, Callable[[Any, str], object]] = {
 @pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "secret.txt", "a/../../x", ""])
 @pytest.mark.parametrize("act", REFERENCES.values(), ids=REFERENCES)
-def test_no_file_but_the_bundles_own_is_read(
+def test_only_the_bundle_s_files_are_read(
     folder: Path, act: Callable[[Any, str], object], name: str, trust: bool
 ) -> None:
     (folder.parent / "secret.txt").write_text("secret", encoding="utf-8")
@@ -127,11 +127,11 @@ def test_no_file_but_the_bundles_own_is_read(
     if act is constant and not name:
         pytest.skip("that is no reference")
     change(folder, lambda model: act(model, name))
-    with pytest.raises(BundleError, match="not part of the bundle's"):
+    with pytest.raises(BundleError, match="not part of the bundle"):
         load_any(folder, trust=trust)
 
 
-def test_who_trusts_a_graph_has_it_loaded(folder: Path) -> None:
+def test_a_trusted_graph_is_loaded(folder: Path) -> None:
     def add_identity(model: Any) -> None:
         node = model.graph.node.add(op_type="Identity", input=["input_ids"])
         node.MergeFromString(b"\x12\x06unused")  # its output
@@ -199,7 +199,7 @@ def rename_input(model: Any, name: str) -> None:
 
 def test_more_positions_than_the_graph_has_are_an_error(folder: Path) -> None:
     edit_manifest(folder, n_positions=5000)
-    with Model.load(folder, threads=1) as model, pytest.raises(BundleError, match="computed"):
+    with Model.load(folder, threads=1) as model, pytest.raises(BundleError, match="failed to run"):
         model.score([5] * 1200)
 
 

@@ -1,4 +1,4 @@
-"""int8 weights for CPUs without VNNI: unsigned bytes, made once, and the same numbers."""
+"""int8 weights for CPUs without VNNI: converted once to unsigned bytes, with the same results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.runtime.packed import Notes, logits
 
 @pytest.fixture
 def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This CPU is taken for one whose sums of signed bytes saturate."""
+    """Pretend that this CPU's sums of signed bytes saturate."""
     for module in (session, packing, weight_cache):
         monkeypatch.setattr(module, "integer_matmul_saturates", lambda: True)
 
@@ -31,7 +31,7 @@ def test_logits_are_those_of_signed_bytes(
     name: str,
 ) -> None:
     folder = bundle(name)
-    signed = logits(folder, keep_packed=False)  # of this CPU as it is
+    signed = logits(folder, keep_packed=False)  # of this CPU without the pretence
     request.getfixturevalue("saturating")
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), signed)
@@ -42,7 +42,7 @@ def test_logits_are_those_of_signed_bytes(
 
 
 @pytest.mark.usefixtures("saturating")
-def test_every_signed_weight_is_kept_128_higher(folder: Path, cache: WeightCache) -> None:
+def test_every_signed_weight_is_stored_plus_128(folder: Path, cache: WeightCache) -> None:
     logits(folder)
     (entry,) = cache.entries()
     kept = (cache.folder / entry.key / "packed.data").read_bytes()
@@ -79,7 +79,7 @@ def test_a_float32_graph_stays_as_it_is(bundle: Callable[..., Path], cache: Weig
 
 @pytest.mark.usefixtures("saturating")
 @pytest.mark.parametrize("place", ["first", "last"])
-def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -> None:
+def test_a_damaged_byte_is_detected(folder: Path, cache: WeightCache, place: str) -> None:
     expected = logits(folder)
     (entry,) = cache.entries()
     data = cache.folder / entry.key / "packed.data"
@@ -95,5 +95,5 @@ def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -
     assert np.array_equal(logits(folder), expected)
 
 
-def test_bytes_are_flipped_in_their_highest_bit() -> None:
+def test_conversion_flips_the_highest_bit() -> None:
     assert to_unsigned(bytes([0, 1, 127, 128, 255])) == bytes([128, 129, 255, 0, 127])

@@ -1,4 +1,4 @@
-"""Packed weights: mapped, shared, and never computed with when they are not this bundle's."""
+"""Packed weights: mapped, shared, and never used for another bundle or CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.runtime.packed import Notes, exact, load, logits, mapped, the_entry
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("name", ["head-20-width-100", "head-40-untied", "vocab-8011"])
-def test_logits_and_all_embeddings_are_the_bundle_s(
+def test_logits_and_embeddings_equal_the_bundle_s(
     bundle: Callable[..., Path], cache: WeightCache, name: str, precision: str
 ) -> None:
     folder = bundle(name, precision)
@@ -50,7 +50,7 @@ def test_both_kv_caches_share_an_entry(bundle: Callable[..., Path], cache: Weigh
         assert mapped() > 1.8 * (entry.packed.size - entry.packed.carrier_offset)
 
 
-def test_the_entry_holds_packed_weights_alone(folder: Path, cache: WeightCache) -> None:
+def test_the_entry_contains_only_packed_weights(folder: Path, cache: WeightCache) -> None:
     logits(folder)
     entry = the_entry(cache)
     assert sorted(path.name for path in entry.iterdir()) == ["index.json", "packed.data"]
@@ -68,7 +68,7 @@ def test_the_entry_holds_packed_weights_alone(folder: Path, cache: WeightCache) 
 
 
 @pytest.mark.parametrize("place", ["carrier", "weight", "end"])
-def test_a_damaged_byte_is_found(folder: Path, cache: WeightCache, place: str) -> None:
+def test_a_damaged_byte_is_detected(folder: Path, cache: WeightCache, place: str) -> None:
     expected = logits(folder)
     data = the_entry(cache) / "packed.data"
     content = bytearray(data.read_bytes())
@@ -91,7 +91,7 @@ def change(index: Path, **packed: object) -> None:
     index.write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_what_another_cpu_has_packed_is_not_used(folder: Path, cache: WeightCache) -> None:
+def test_weights_packed_on_another_cpu_are_not_used(folder: Path, cache: WeightCache) -> None:
     expected = logits(folder)
     index = the_entry(cache) / "index.json"
     weights = json.loads(index.read_text(encoding="utf-8"))["packed"]["weights"]
@@ -101,7 +101,7 @@ def test_what_another_cpu_has_packed_is_not_used(folder: Path, cache: WeightCach
 
 @pytest.mark.parametrize("part", ["index.json", "packed.data"])
 @pytest.mark.parametrize("fault", ["missing", "short", "garbage"])
-def test_half_an_entry_is_made_anew(
+def test_an_incomplete_entry_is_replaced(
     folder: Path, cache: WeightCache, part: str, fault: str
 ) -> None:
     expected = logits(folder)
@@ -113,7 +113,7 @@ def test_half_an_entry_is_made_anew(
         path.write_bytes(path.read_bytes()[:-100])
     else:
         path.write_bytes(b"\xff" * path.stat().st_size)
-    for _ in range(2):  # garbage of the right size is first found by ONNX Runtime
+    for _ in range(2):  # garbage of the right size is only detected by ONNX Runtime
         assert np.array_equal(logits(folder), expected)
     with load(folder):
         assert mapped() > 0
@@ -140,14 +140,14 @@ def test_another_version_or_cpu_has_its_own_entry(
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has this file")
-def test_a_cpu_is_told_by_what_it_can_do() -> None:
+def test_the_cpu_description_contains_its_features() -> None:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     can = next(line for line in lines if line.startswith(("flags", "Features")))
     assert can in weight_cache._cpu_description()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
-def test_the_cache_lies_where_the_system_keeps_caches(
+def test_the_cache_is_in_the_system_s_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ISSUN_CACHE", raising=False)
@@ -157,7 +157,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     assert found.folder == tmp_path / "issun" / "weights"
 
 
-def test_tests_leave_the_user_s_cache_alone() -> None:
+def test_tests_do_not_touch_the_user_s_cache() -> None:
     found = weight_cache.default_cache()
     assert found is not None
     assert found.folder != platformdirs.user_cache_path("issun") / "weights"

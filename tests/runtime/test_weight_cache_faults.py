@@ -1,4 +1,4 @@
-"""Packed weights deleted, changed, without room or rights, and packed by several at once."""
+"""Packed weights that are deleted, changed, on a full disk, without permission, or packed twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from issun.runtime.weight_cache import WeightCache
 from tests.runtime.packed import Notes, exact, load, logits, mapped
 
 
-def test_the_least_recently_used_gives_way(
+def test_the_least_recently_used_entry_is_removed(
     bundle: Callable[..., Path], cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [bundle(name) for name in ("head-17", "inner-90", "unscaled")]
@@ -41,7 +41,7 @@ def test_the_least_recently_used_gives_way(
     shutil.rmtree(cache.folder / third.key)
     for age, entry in enumerate((first, second)):
         os.utime(cache.folder / entry.key / "index.json", (1000 - age, 1000 + age))
-    logits(folders[0])  # now the second is the one that was used longest ago
+    logits(folders[0])  # now the second is the least recently used
     monkeypatch.setattr(
         weight_cache, "MAX_CACHE_BYTES", cache.size_of(first.key) + third.packed.size
     )
@@ -49,7 +49,9 @@ def test_the_least_recently_used_gives_way(
     assert [entry.bundle for entry in cache.entries()] == [third.bundle, first.bundle]
 
 
-def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space(
+    folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))  # type: ignore[attr-defined]
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
@@ -57,7 +59,7 @@ def test_no_room(folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPat
     assert cache.entries() == []
 
 
-def test_what_is_larger_than_the_whole_cache(
+def test_a_bundle_larger_than_the_cache(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weight_cache, "MAX_CACHE_BYTES", 1000)
@@ -80,7 +82,7 @@ def test_a_disk_that_fills_up(
     assert list(cache.folder.glob("*.partial")) == []
 
 
-def test_a_disk_that_is_full_in_onnx_runtime_s_words(
+def test_a_full_disk_reported_by_onnx_runtime(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -96,7 +98,7 @@ def test_a_disk_that_is_full_in_onnx_runtime_s_words(
 
 
 @pytest.mark.parametrize(("precision", "times"), [("int8", 4.5), ("int4", 3.5)])
-def test_room_for_unsigned_bytes_is_needed_where_there_are_such(
+def test_more_disk_space_is_needed_for_unsigned_bytes(
     bundle: Callable[..., Path],
     cache: WeightCache,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,7 +115,7 @@ def test_room_for_unsigned_bytes_is_needed_where_there_are_such(
         assert bool(cache.entries()) == kept
 
 
-def test_clearing_beside_a_process_that_removes_too(
+def test_clearing_while_another_process_removes_files(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder)
@@ -130,7 +132,7 @@ def test_clearing_beside_a_process_that_removes_too(
     assert not (cache.folder / entry.key).exists()
 
 
-def test_what_may_not_be_cleared_is_named(
+def test_an_entry_that_cannot_be_removed_is_named(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(path: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_read_only_cache_is_used(
     assert notes == []
 
 
-def test_a_folder_that_cannot_be_made(folder: Path, tmp_path: Path, cache: WeightCache) -> None:
+def test_a_folder_that_cannot_be_created(folder: Path, tmp_path: Path, cache: WeightCache) -> None:
     cache.folder.write_text("a file", encoding="utf-8")
     notes: Notes = []
     assert np.array_equal(logits(folder, notes), exact(folder))
@@ -224,7 +226,7 @@ def test_a_folder_that_others_can_write_is_refused(folder: Path, cache: WeightCa
     assert list(cache.folder.iterdir()) == []
 
 
-def test_what_a_killed_process_has_left_goes(folder: Path, cache: WeightCache) -> None:
+def test_remains_of_a_killed_process_are_removed(folder: Path, cache: WeightCache) -> None:
     left = cache.folder / ("0" * 32 + ".partial")
     left.mkdir(parents=True, mode=0o700)
     cache.folder.chmod(0o700)
@@ -254,7 +256,7 @@ def test_data_outside_the_bundle_is_refused_as_without_a_cache(
     graph = folder / "model.onnx"
     manifest["files"][graph.name] = {"size": graph.stat().st_size, "sha256": sha256_of(graph)}
     (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(BundleError, match="not part of the bundle's"):
+    with pytest.raises(BundleError, match="not part of the bundle"):
         load(folder)
 
 
@@ -279,7 +281,9 @@ with Model.load(sys.argv[1], threads=1) as model:
 """
 
 
-def test_while_another_process_packs_nobody_waits(folder: Path, cache: WeightCache) -> None:
+def test_loading_does_not_wait_for_another_process_that_packs(
+    folder: Path, cache: WeightCache
+) -> None:
     cache.folder.mkdir(mode=0o700)
     with FileLock(cache.folder / ".lock"):
         assert np.array_equal(logits(folder), exact(folder))
@@ -304,7 +308,7 @@ with Model.load(sys.argv[1], threads=1, keep_packed=sys.argv[2] == "True") as mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells kinds of pages apart")
 def test_packed_weights_are_not_copied(ja_small: Callable[..., Path], cache: WeightCache) -> None:
-    """In kB: 8.8 million parameters are mapped or the process's own."""
+    """In kB: 8.8 million parameters are mapped or private."""
     folder = ja_small()
     logits(folder)
     took = {}

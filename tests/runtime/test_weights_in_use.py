@@ -1,4 +1,4 @@
-"""Weights that are deleted, replaced, changed or cut off while a model uses them."""
+"""Weights that are deleted, replaced, changed or truncated while a model uses them."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def flip(path: Path) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def cut_off(path: Path) -> None:
-    """Take nearly all of it away: who reads what was mapped there is killed (SIGBUS)."""
+def truncate(path: Path) -> None:
+    """Truncate the file: reading the pages that were mapped there kills the process (SIGBUS)."""
     path.chmod(0o600)
     with path.open("r+b") as file:
         file.truncate(5)
 
 
 def is_waited_for(lease: Lease) -> bool:
-    """Whether a file is leased and somebody waits for it."""
+    """Return whether a file is leased and a writer waits for it."""
     if sys.platform != "linux" or not lease.held:
         return False
     import fcntl
@@ -57,7 +57,7 @@ def is_waited_for(lease: Lease) -> bool:
     return fcntl.fcntl(lease._descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK
 
 
-@pytest.mark.parametrize("change", [flip, cut_off])
+@pytest.mark.parametrize("change", [flip, truncate])
 @pytest.mark.parametrize("of_the_cache", [True, False])
 @posix
 def test_weights_changed_in_the_middle_of_an_answer(
@@ -69,7 +69,8 @@ def test_weights_changed_in_the_middle_of_an_answer(
     with load(folder) as model:
         stream = model.stream(IDS, SamplingParams(min_new_tokens=20))
         next(stream)
-        changing = Thread(target=change, args=[changed])  # it waits until the answer has ended
+        # The writer waits until the answer has ended.
+        changing = Thread(target=change, args=[changed])
         changing.start()
         while changing.is_alive() and not is_waited_for(model.decoder.pages._leases[changed]):
             time.sleep(0.01)
@@ -79,13 +80,13 @@ def test_weights_changed_in_the_middle_of_an_answer(
         assert not changing.is_alive()
         with pytest.raises(BundleError, match="in use"):
             model.score(IDS)
-    if of_the_cache:  # it is packed again, and right
+    if of_the_cache:  # packed again, with the right content
         assert np.array_equal(logits(folder), expected)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
 @pytest.mark.parametrize("of_the_cache", [True, False])
-def test_weights_cut_off_in_the_middle_of_a_step(
+def test_weights_truncated_in_the_middle_of_a_step(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch, *, of_the_cache: bool
 ) -> None:
     logits(folder)
@@ -95,15 +96,15 @@ def test_weights_cut_off_in_the_middle_of_a_step(
         pytest.skip("this file system has no leases")
     with load(folder) as model:
         run, kv = model.decoder.session.run_with_iobinding, model.new_cache()
-        changing = Thread(target=cut_off, args=[changed])
+        changing = Thread(target=truncate, args=[changed])
 
-        def run_while_somebody_cuts(binding: Any) -> None:
+        def run_while_truncated(binding: Any) -> None:
             changing.start()
             changing.join(0.5)
             assert changed.stat().st_size == size
             run(binding)
 
-        session = SimpleNamespace(run_with_iobinding=run_while_somebody_cuts)
+        session = SimpleNamespace(run_with_iobinding=run_while_truncated)
         monkeypatch.setattr(model.decoder, "session", session)
         with pytest.raises(BundleError, match="in use"):
             model.decoder.prefill(kv, IDS)
@@ -112,7 +113,7 @@ def test_weights_cut_off_in_the_middle_of_a_step(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
-def test_who_tried_to_write_and_did_not_ends_no_answer(folder: Path, cache: WeightCache) -> None:
+def test_an_attempt_to_write_does_not_end_an_answer(folder: Path, cache: WeightCache) -> None:
     expected = logits(folder)[:-1]
     data = the_entry(cache) / "packed.data"
     data.chmod(0o600)
@@ -126,7 +127,7 @@ def test_who_tried_to_write_and_did_not_ends_no_answer(folder: Path, cache: Weig
 
 @posix
 def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> None:
-    """Another process packs anew: what is mapped here lives on."""
+    """Another process packs again: the file mapped here stays intact."""
     expected = logits(folder)[:-1]
     data = the_entry(cache) / "packed.data"
     with load(folder) as model:
@@ -137,7 +138,7 @@ def test_weights_replaced_while_answering(folder: Path, cache: WeightCache) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has leases")
-def test_behind_a_closed_model_nobody_waits(folder: Path, cache: WeightCache) -> None:
+def test_writers_do_not_wait_after_the_model_is_closed(folder: Path, cache: WeightCache) -> None:
     with load(folder) as model:
         model.score(IDS)
     for file in (the_entry(cache) / "packed.data", folder / "model.onnx.data"):

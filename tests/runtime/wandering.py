@@ -1,4 +1,4 @@
-"""Answers that follow a constraint and nothing else: what a model may say at its worst."""
+"""Worst-case answers that follow a constraint but no model."""
 
 from __future__ import annotations
 

@@ -87,6 +87,33 @@ def test_the_server_ends_while_schemas_compile(name: str) -> None:
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.parametrize("name", ["oneOf", "pattern"])
+def test_others_are_answered_and_the_server_ends_while_schemas_are_worked_on(name: str) -> None:
+    lengths = [{"type": "string", "minLength": n, "maxLength": n} for n in range(1000)]
+    schema = {"oneOf": lengths} if name == "oneOf" else {"enum": ["a" * 40], "pattern": "(a+)+b"}
+    command = [sys.executable, "-m", "issun", "serve", "--port", "0", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        url = address(process)
+
+        def ask(n: int) -> int:
+            body = PLAIN | {"response_format": {"type": "json_schema"}}
+            body["response_format"]["json_schema"] = {"schema": schema | {"title": str(n)}}
+            try:
+                return httpx.post(url + CHAT, json=body, timeout=60).status_code
+            except httpx.HTTPError:
+                return 0
+
+        with ThreadPoolExecutor(8) as clients:
+            asked = [clients.submit(ask, n) for n in range(8)]
+            time.sleep(0.5)
+            assert httpx.post(url + CHAT, json=PLAIN, timeout=10).is_success
+            began = time.monotonic()
+            process.terminate()
+            process.wait(10)
+            assert time.monotonic() < began + 5
+            assert {each.result() for each in asked} <= {503, 400, 0}
+
+
 def address(process: subprocess.Popen[bytes]) -> str:
     """Where it answers; the rest of what it says is read too, so that it never waits."""
     found: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 
 from issun.server.body import parse
 from issun.server.errors import ApiError
-from issun.server.formats import wanted_format
+from issun.server.formats import requested_format
 from issun.server.types import ChatRequest
 from tests.server.conftest import Running
 
@@ -20,7 +20,7 @@ ANY = {"type": "object"}
 
 def wanted(**fields: Any) -> tuple[Any, ...] | None:
     body = {"messages": [{"role": "user", "content": "x"}]} | fields
-    return wanted_format(parse(json.dumps(body).encode(), ChatRequest))
+    return requested_format(parse(json.dumps(body).encode(), ChatRequest))
 
 
 def named(**more: Any) -> dict[str, Any]:

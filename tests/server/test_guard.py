@@ -296,6 +296,18 @@ def connection(server: Running) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=20)
 
 
+def test_a_body_with_two_ends_is_refused_and_the_connection_closed(server: Running) -> None:
+    hidden = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    lengths = b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % (
+        5 + len(hidden)
+    )
+    with connection(server) as opened:
+        opened.sendall(b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\n" + lengths + hidden)
+        answer = b"".join(iter(lambda: opened.recv(1 << 16), b""))  # until it is closed
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_addresses_and_methods(server: Running) -> None:
     refused(server.get("/nothing"), 404)
     refused(server.get("/page/../main.py"), 404)

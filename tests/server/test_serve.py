@@ -68,6 +68,20 @@ def test_sigterm_ends_running_streams_within_five_seconds() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_second_signal_ends_the_server_at_once_and_without_a_traceback() -> None:
+    with serving("--threads", "1") as (process, address):
+        url = address + "/v1/chat/completions"
+        with httpx.stream("POST", url, json=LONG | {"n": 4}, timeout=30) as found:
+            next(found.iter_lines())
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process.send_signal(number)
+                time.sleep(0.05)
+            process.wait(10)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 def test_sigterm_lets_short_answers_finish() -> None:
     with serving("--threads", "1") as (process, address):
         body = {"messages": QUESTION, "stream": True, "temperature": 0}

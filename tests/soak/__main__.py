@@ -1,4 +1,4 @@
-"""`make soak`: mixed load on a server, and kill -9 of what writes files. It stops by itself."""
+"""`make soak`: mixed load on a server, and kill -9 of processes that write files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.soak.load import load
 
 
 def main() -> None:
-    """Run both; ends with 1 where something was wrong."""
+    """Run both; exits with 1 if there was a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800, help="of load")
     parser.add_argument("--kills", type=int, default=200, help="kill -9 rounds")

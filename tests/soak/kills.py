@@ -1,4 +1,4 @@
-"""kill -9 of processes that write: what has a name is whole, and the next run works."""
+"""kill -9 of processes that write: visible files are complete, and the next run works."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ from issun.runtime.weight_cache import WeightCache
 from tests.fuzz.targets import prepare
 
 ROOT = Path(__file__).parent.parent.parent
-_START = 120.0  # seconds that a writer may take to have written once
-_SPREAD = {"export": 0.5, "packing": 0.3, "saving": 0.05, "fine-tuning": 3.0}  # seconds to a kill
+_START = 120.0  # seconds until a writer has written once
+_SPREAD = {
+    "export": 0.5,
+    "packing": 0.3,
+    "saving": 0.05,
+    "fine-tuning": 3.0,
+}  # seconds until the kill
 
 
 def kill(rounds: int) -> list[str]:
-    """Kill writers in turn at random moments; gives what was wrong."""
+    """Kill writers in turn at random moments; returns the faults."""
     kinds = ["export", "packing", "saving"]
     if importlib.util.find_spec("torch") and importlib.util.find_spec("accelerate"):
         kinds.append("fine-tuning")
@@ -51,16 +56,16 @@ def kill(rounds: int) -> list[str]:
             counts[kind] += 1
             try:
                 CHECKS[kind](out)
-            except Exception as error:  # whatever a file that is not whole leads to
+            except Exception as error:  # any error caused by an incomplete file
                 faults.append(f"{kind}, round {number}: {error!r}")
-            if kind != "export" or rng.random() < 0.1:  # mostly there is a bundle to replace
+            if kind != "export" or rng.random() < 0.1:  # usually there is a bundle to replace
                 shutil.rmtree(out)
     print(f"killed: {dict(counts)}", flush=True)
     return faults
 
 
 def _kill_one(kind: str, folder: Path, out: Path, seconds: float) -> None:
-    """Start a writer, and kill it so long after it has written once."""
+    """Start a writer, and kill it some time after it has written once."""
     writer = subprocess.Popen(
         [sys.executable, "-P", "-m", "tests.soak.writer", kind, folder, out],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -81,7 +86,7 @@ def _kill_one(kind: str, folder: Path, out: Path, seconds: float) -> None:
 
 
 def _check_export(out: Path) -> None:
-    """There was a bundle, so there is one, and nothing else once the next export has begun."""
+    """There is still a bundle, and nothing else once the next export has begun."""
     clear_remains(out / "bundle", lambda template, **values: None)
     _expect(out, {"bundle"})
     verify_hashes(out / "bundle", read_manifest(out / "bundle"))

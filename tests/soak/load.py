@@ -1,4 +1,4 @@
-"""Mixed load on a real server: nobody waits for ever, nothing fails, and memory stays flat."""
+"""Mixed load on a real server: no request hangs or fails, and memory use stays constant."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ import httpx
 import psutil
 
 CLIENTS = 12
-STUCK = 90.0  # seconds that no request may take; the longest answer takes some seconds
-GROWTH = 1.05  # of the memory after the first third, at the end
+STUCK = 90.0  # limit in seconds for a request; the longest answer takes some seconds
+GROWTH = 1.05  # growth of memory from the first third to the end
 _END = 8.0  # seconds from SIGTERM to the end
 _QUESTION = [{"role": "user", "content": "日本で一番高い山は?"}]
 _SCHEMA = {
@@ -41,7 +41,7 @@ _TOOL = {
 }
 _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
-# What is asked: the address, and the body by a number that makes bodies differ.
+# Requests: the path, and a function from a number to a body, so that bodies differ.
 Ask = tuple[str, Callable[[int], dict[str, object]]]
 GOOD: dict[str, Ask] = {
     "answer": (_CHAT, lambda n: {"messages": _QUESTION, "max_tokens": 1 + n % 40, "seed": n}),
@@ -82,21 +82,21 @@ BAD: dict[str, Ask] = {
     "too long": (_COMPLETIONS, lambda n: {"prompt": "山" * 20000}),
     "no address": ("/v1/nothing", lambda n: {}),
 }
-LEFT = ("stream", "long prompt", "several", "schema")  # left in the middle
+LEFT = ("stream", "long prompt", "several", "schema")  # disconnects in the middle
 
 
 class Client(threading.Thread):
-    """Asks one thing after the other until the time is over."""
+    """Sends one request after another until the time is over."""
 
     def __init__(self, number: int, url: str, end: float) -> None:
         super().__init__(daemon=True)
         self._rng, self._url, self._end = random.Random(number), url, end
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
-        self.since = time.monotonic()  # when the request that runs was sent
+        self.since = time.monotonic()  # when the current request was sent
 
     def run(self) -> None:
-        """Ask."""
+        """Send requests."""
         with httpx.Client(base_url=self._url, timeout=STUCK) as client:
             while time.monotonic() < self._end and len(self.faults) < 10:
                 self.since = time.monotonic()
@@ -141,7 +141,7 @@ class Client(threading.Thread):
         self.counts["bad"] += 1
 
     def _break_off(self) -> None:
-        """Send a part of a request, or nonsense, and hang up."""
+        """Send part of a request, or garbage, and disconnect."""
         address = urlsplit(self._url)
         parts = (
             b"",
@@ -177,7 +177,7 @@ def _serving(log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 def load(seconds: float) -> list[str]:
-    """Let clients ask a server for so long; gives what was wrong."""
+    """Run clients against a server for some time; returns the faults."""
     with tempfile.NamedTemporaryFile(prefix="issun-soak-") as log:
         with _serving(log) as (process, url):
             end = time.monotonic() + seconds
@@ -195,7 +195,7 @@ def load(seconds: float) -> list[str]:
 def _watch(
     process: subprocess.Popen[bytes], url: str, clients: list[Client], seconds: float
 ) -> list[str]:
-    """Look at memory and `/health` until all clients have ended."""
+    """Check memory and `/health` until all clients have ended."""
     waits: list[float] = []
     memory: list[int] = []
     server = psutil.Process(process.pid)
@@ -221,7 +221,7 @@ def _watch(
 
 
 def _end(process: subprocess.Popen[bytes], url: str) -> list[str]:
-    """Nothing is left over when all have gone, and the server ends when it is told to."""
+    """Check that no requests are left, and that the server ends on SIGTERM."""
     deadline = time.monotonic() + 20
     while True:
         found = httpx.get(url + "/health", timeout=STUCK).json()
@@ -239,7 +239,7 @@ def _end(process: subprocess.Popen[bytes], url: str) -> list[str]:
 
 
 def _log_lines(log: Path) -> list[str]:
-    """What the server has said beside its address."""
+    """Return the server's output except its address."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    # Requests that are no HTTP are warned of, which is right.
+    # Warnings about requests that are not HTTP are expected.
     return [line for line in lines if "http://" not in line and "Invalid HTTP request" not in line]

@@ -1,6 +1,6 @@
-"""Writes files of one kind over and over, until it is killed: `python -m tests.soak.writer`.
+"""Writes files of one kind repeatedly until it is killed: `python -m tests.soak.writer`.
 
-It gets the kind, the folder of `tests.fuzz.targets.prepare`, and the folder that it writes to.
+Arguments: the kind, the folder of `tests.fuzz.targets.prepare`, and the output folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _export(folder: Path, out: Path) -> Iterator[None]:
 
 
 def _pack(folder: Path, out: Path) -> Iterator[None]:
-    """Pack weights, and keep what prompts begin with beside them."""
+    """Pack weights, and store the prompt cache next to them."""
     weight_cache.MIN_BUNDLE_BYTES = 0
     cache = weight_cache.WeightCache(out)
     weight_cache.default_cache = lambda: cache  # type: ignore[assignment]
@@ -66,7 +66,7 @@ WRITERS: dict[str, Callable[[Path, Path], Iterator[None]]] = {
 
 
 def main() -> None:
-    """Write; says so when everything is imported and written once."""
+    """Write repeatedly; prints a line after the first time."""
     kind, folder, out = sys.argv[1:]
     for number, _ in enumerate(WRITERS[kind](Path(folder), Path(out))):
         if number == 0:

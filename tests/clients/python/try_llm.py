@@ -21,7 +21,8 @@ FOLDER = Path(os.environ.setdefault("LLM_USER_PATH", tempfile.mkdtemp()))
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 )
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MORE = f"""
 - model_id: able
   model_name: {MODEL}
@@ -53,15 +54,16 @@ def llm(*words: str, text: str | None = None) -> str:
     return done.stdout
 
 
-def readme(start: str) -> str:
-    """The README's block of code that begins with `start`, with this server's address."""
-    (found,) = re.findall(rf"^```\w+\n({re.escape(start)}.*?)^```$", README, re.M | re.S)
+def documented(start: str) -> str:
+    """The first block of issun's pages that begins with `start`, with this server's address."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(rf"^```\w+\n({re.escape(start)}.*?)^```$", text, re.M | re.S)[0]
     return found.replace("http://127.0.0.1:8000/v1", BASE_URL)
 
 
-@feature("chat", "as issun's README says")
-def as_readme() -> str:
-    _, *words = shlex.split(readme("llm "))
+@feature("chat", "as issun's documentation says")
+def as_documented() -> str:
+    _, *words = shlex.split(documented("llm "))
     text = llm(*words)
     assert ANSWER in text, text
     return text
@@ -213,6 +215,6 @@ def image() -> str:
 
 if __name__ == "__main__":
     (FOLDER / "extra-openai-models.yaml").write_text(
-        readme("- model_id: issun") + MORE, encoding="utf-8"
+        documented("- model_id: issun") + MORE, encoding="utf-8"
     )
     report("llm")
