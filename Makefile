@@ -55,7 +55,7 @@ check: .venv/ready-test           ## check format, lint and types
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
 	.venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
 
-translations: .venv/ready-test    ## take new messages into cli/locale, and compile the catalogues
+translations: .venv/ready-test    ## bring the catalogues in cli/locale up to date, and compile them
 	mkdir -p build
 	$(BABEL) extract -F pyproject.toml --add-location=file --sort-by-file --width=100 \
 		--msgid-bugs-address='the issue tracker' -o build/issun.pot . 2>build/translations.log || (cat build/translations.log; exit 1)
