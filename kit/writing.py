@@ -91,7 +91,7 @@ def _check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise KitError(
-            "{target} needs {needed:,} MB of disk space and {free:,} MB are free.",
+            "{target} needs {needed:,} MB of disk space, but only {free:,} MB are free.",
             target=target,
             needed=-(-needed // 10**6),
             free=free // 10**6,

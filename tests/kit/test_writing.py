@@ -197,7 +197,9 @@ def test_too_little_space_is_told_before_anything_is_written(
 ) -> None:
     small = shutil.disk_usage(tmp_path)._replace(free=3_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: small)
-    with pytest.raises(KitError, match=r"usb needs \d+ MB of disk space and 3 MB are free\.$"):
+    with pytest.raises(
+        KitError, match=r"usb needs \d+ MB of disk space, but only 3 MB are free\.$"
+    ):
         write_kit(None, tmp_path / "usb", WINDOWS, wheel=wheel)
     assert list(tmp_path.iterdir()) == []
 
@@ -233,5 +235,5 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, wheel: Path) -> None:
         pytest.skip(f"no file system can be mounted: {done.stderr}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[1:] == [
-        f"error: {tmp_path / 'usb'} needs 10 MB of disk space and 4 MB are free."
+        f"error: {tmp_path / 'usb'} needs 10 MB of disk space, but only 4 MB are free."
     ]
