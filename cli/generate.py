@@ -33,7 +33,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="[BUNDLE]",
-            help=tr("Folder of a bundle (default: the embedded demonstration model)."),
+            help=tr("Folder of a bundle (default: the demonstration model)."),
             show_default=False,
         ),
     ] = None,
@@ -91,6 +91,8 @@ def run(
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
     constraint_request = _requested_constraint(json_schema, choices, regex)
+    if bundle is None:
+        note("[No bundle is named, so the demonstration model answers: issun generate BUNDLE TEXT]")
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
@@ -174,7 +176,7 @@ def _bundle_and_instruction(
     if instruction is None:
         if bundle is not None:
             read_manifest(bundle)
-        raise ParameterError("There is no instruction: issun generate BUNDLE TEXT")
+        raise ParameterError("There is no instruction: issun generate [BUNDLE] TEXT")
     return bundle, instruction
 
 
