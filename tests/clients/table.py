@@ -77,8 +77,8 @@ class Feature:
     column: str
     name: str
     ok: bool
-    limit: str | None
-    found: str
+    limit: str | None = None
+    found: str = ""  # what it said; recorded where it does not work
 
     @property
     def label(self) -> str:
@@ -158,7 +158,6 @@ def load() -> dict[str, Client]:
 def save(clients: dict[str, Client]) -> None:
     """Record the results and write the page."""
     ordered = [clients[name] for name in sorted(clients)]
-    # One feature a line: indented further, the file is a fifth larger.
     lines = [_record(asdict(client)) for client in ordered]
     RESULTS.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     PAGE.parent.mkdir(exist_ok=True)
@@ -166,9 +165,17 @@ def save(clients: dict[str, Client]) -> None:
 
 
 def _record(client: dict[str, Any]) -> str:
-    features = [json.dumps(each, ensure_ascii=False) for each in client.pop("features")]
-    head = json.dumps(client, ensure_ascii=False).removesuffix("}")
-    return f'{head}, "features": [\n' + ",\n".join(features) + "\n]}"
+    """A client as JSON, with one feature a line and without what says nothing."""
+    features = client.pop("features")
+    for feature in features:
+        if feature["ok"]:
+            feature["found"] = ""
+    lines = [_json({k: v for k, v in f.items() if v or k in ("name", "ok")}) for f in features]
+    return f'{_json(client).removesuffix("}")},"features":[\n' + ",\n".join(lines) + "\n]}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def page(clients: Iterable[Client]) -> str:
