@@ -91,11 +91,14 @@ def run(
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
     constraint_request = _requested_constraint(json_schema, choices, regex)
-    if bundle is None:
-        note("[No bundle is named, so the demonstration model answers: issun generate BUNDLE TEXT]")
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
+        if bundle is None:
+            note(
+                "[No bundle is named, so the demonstration model answers: "
+                "issun generate BUNDLE TEXT]"
+            )
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))

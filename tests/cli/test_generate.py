@@ -22,7 +22,7 @@ def test_without_a_bundle_it_says_who_answers() -> None:
     for arguments in (["b4"], ["--instruction", "b4"]):  # a bundle, and the text was forgotten
         result = issun("generate", *arguments)
         assert (result.code, result.err) == (0, DEMONSTRATION)
-    assert "デモ用モデルが答えます" in issun("generate", "b4", ISSUN_LANG="ja").err
+    assert "デモ用モデルが回答します" in issun("generate", "b4", ISSUN_LANG="ja").err
 
 
 def prompt_tokens(*arguments: str | Path, **options: str | Path) -> int:
@@ -111,7 +111,7 @@ def test_a_name_of_a_file_is_an_instruction_too(
 def test_arguments_that_say_nothing_or_twice(arguments: list[str], reason: str) -> None:
     result = issun("generate", *arguments)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"{DEMONSTRATION}error: {reason}")
+    assert result.err.startswith(f"error: {reason}")
 
 
 def test_json(fuji: Path) -> None:
@@ -191,7 +191,7 @@ def test_what_cannot_be_spelled_or_does_not_fit_is_told_before_any_work(tmp_path
     ):
         result = issun("generate", "--instruction", "x", *arguments)
         assert (result.code, result.out) == (2, "")
-        assert result.err.startswith(f"{DEMONSTRATION}error: {reason}")
+        assert result.err.startswith(f"error: {reason}")
 
 
 def test_inspect(fuji: Path) -> None:
