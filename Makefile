@@ -10,10 +10,11 @@ PIP_INSTALL := pip install --disable-pip-version-check --no-input
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: help demo test commands slow parity clients fuzz soak embedded figures translations check format docs package clean
+.PHONY: help demo test commands slow parity clients fuzz soak embedded figures check translations
+.PHONY: format docs package clean
 
 help:                             ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: .venv/ready-demo            ## ask the embedded model six questions
 	.venv/bin/python -m issun.benchmarks.demo
@@ -66,7 +67,7 @@ format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-docs: .venv-docs/ready            ## build the documentation in build/site; broken links are errors
+docs: .venv-docs/ready            ## build the documentation in build/site; a broken link is an error
 	mkdir -p build/types && ln -sfn ../.. build/types/issun
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	.venv-docs/bin/python -m tests.documentation.outside build/site
@@ -110,7 +111,7 @@ clean:                            ## remove environments and everything that was
 	@touch $@
 
 .venv-docs/ready: pyproject.toml
-	@echo "Installing MkDocs and issun into .venv-docs. This happens once."
+	@echo "Installing what builds the documentation into .venv-docs. This happens once."
 	@$(PYTHON) -m venv .venv-docs
 	@.venv-docs/bin/$(PIP_INSTALL) -e '.[docs]'
 	@touch $@

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
-from issun.runtime.files import as_utf8, open_regular, reason_of
+from issun.runtime.files import as_utf8, open_regular, read_bounded, reason_of
 from issun.runtime.manifest import Architecture
 
 # Activation in transformers -> ONNX operator: the exact GELU, or its tanh approximation.
@@ -26,7 +24,7 @@ ACTIVATION_FLOOR = 0.1701  # no activation returns less than -ACTIVATION_FLOOR
 # GPT2Model is stored without its tied head; GPT2DoubleHeadsModel has a second head.
 _WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
-_MOST_BYTES = 256 << 20  # of any file of JSON
+_MAX_BYTES = 256 << 20  # of any file of JSON
 _MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # so that a damaged config does not exhaust memory
 
 
@@ -80,21 +78,14 @@ class GPT2Config:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError if the file contains anything else."""
     try:
-        content = json.loads(as_utf8(_read(path)).decode())
+        with open_regular(path) as file:
+            content = json.loads(as_utf8(read_bounded(file, _MAX_BYTES)).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError("{path} is not a JSON object.", path=path)
-    return content
-
-
-def _read(path: Path) -> bytes:
-    with open_regular(path) as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
 
 

@@ -163,9 +163,8 @@ class _Record:
 
     def __init__(self, ends: Collection[int]) -> None:
         self.pieces: list[str] = []
-        self.end_request: Literal["cancel", "close"] | None = (
-            None  # how the stream was asked to end
-        )
+        # How the stream was asked to end.
+        self.end_request: Literal["cancel", "close"] | None = None
         self._ends = ends
         self._ids: list[int] = []
         self._logprobs: list[Logprob] = []

@@ -17,7 +17,8 @@ from typing import IO
 from issun.runtime.errors import ParameterError
 
 _UTF_8 = "utf-8"
-_MAX_BYTES = 64 << 20  # of a text that the user names
+_MAX_BYTES = 64 << 20  # of a text file that the user names
+_CHUNK = 1 << 20
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 # Kana and kanji in UTF-8, the last one perhaps truncated. Shift JIS seldom looks like one.
 _JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
@@ -72,7 +73,8 @@ def read_text(path: str | Path) -> str:
     """Read a text file named by the user; raises ParameterError with the reason."""
     path = user_path(path)
     try:
-        text = decode_utf8(as_utf8(_read(path)))
+        with path.open("rb") as file:
+            text = decode_utf8(as_utf8(read_bounded(file, _MAX_BYTES)))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
@@ -80,13 +82,18 @@ def read_text(path: str | Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read(path: Path) -> bytes:
-    """Read a file or pipe; raises OSError if it is larger than `_MAX_BYTES`."""
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    return content
+def read_bounded(file: IO[bytes], limit: int) -> bytes:
+    """Read the rest of a file or pipe; raises OSError if that is more than `limit` bytes."""
+    too_large = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    if os.fstat(file.fileno()).st_size > limit:
+        raise too_large
+    chunks, left = [], limit
+    while chunk := file.read(_CHUNK):  # read(limit) would allocate that much memory at once
+        left -= len(chunk)
+        if left < 0:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def decode_utf8(raw: bytes) -> str:

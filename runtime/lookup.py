@@ -17,10 +17,8 @@ _ROW_COST_NO_VNNI = {"int8": 0.18, "int4": 0.40}
 
 _NGRAM_SIZES = (4, 3, 2)  # n-gram sizes to match, longest first
 _MIN_DRAFT, MAX_DRAFT = 2, 15  # tokens of a draft
-_INITIAL_BALANCE, _MAX_BALANCE = (
-    0.5,
-    4.0,
-)  # steps that may be lost: before the first gain, and after many
+# Steps that may be lost: before the first gain, and after many.
+_INITIAL_BALANCE, _MAX_BALANCE = 0.5, 4.0
 
 
 def row_cost(precision: str) -> float | None:

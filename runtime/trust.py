@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from issun.runtime.errors import BundleError
+from issun.runtime.files import read_bounded
 from issun.runtime.manifest import Manifest
 from issun.runtime.proto import parse_model
 
@@ -49,7 +50,8 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
     With `trust`, any operator is allowed, but no reference to a file outside the bundle.
     """
     try:
-        model = parse_model(_read(path))
+        with path.open("rb") as file:
+            model = parse_model(read_bounded(file, _MAX_BYTES))
     except Exception as error:  # protobuf has its own DecodeError
         raise BundleError("{path} is not an ONNX graph, or is damaged.", path=path) from error
     for tensor in _tensors(model.graph):
@@ -69,14 +71,6 @@ def check_trusted(path: Path, manifest: Manifest, *, trust: bool) -> None:
                 path=path,
                 name=tensor.name[:100],
             )
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError(len(content))
-    return content
 
 
 def _find_disallowed(model: Any, operators: set[tuple[str, str]]) -> str | None:

@@ -27,10 +27,8 @@ from issun.runtime.pages import FilePages, track_mappings
 from issun.runtime.session import integer_matmul_saturates, open_session
 
 CACHE_VARIABLE = "ISSUN_CACHE"  # another folder; empty: no cache
-MAX_CACHE_BYTES = 16 * 10**9  # bytes of all entries; the least recently used ones are removed
-MIN_BUNDLE_BYTES = (
-    64 * 10**6
-)  # bytes of a bundle's files; smaller ones are packed faster than looked up
+MAX_CACHE_BYTES = 16 * 10**9  # of all entries; the least recently used ones are removed
+MIN_BUNDLE_BYTES = 64 * 10**6  # smaller bundles are packed faster than looked up
 
 _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")

@@ -36,7 +36,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightCache:
     monkeypatch.setenv(weight_cache.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(weight_cache, "LEAST", 0)
+    monkeypatch.setattr(weight_cache, "MIN_BUNDLE_BYTES", 0)
     return WeightCache(tmp_path / "cache")
 
 

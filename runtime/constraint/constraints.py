@@ -122,7 +122,7 @@ class Constraints:
         constraint = Constraint(rules[index], self.vocabulary, matcher, is_json=False)
         if index:  # its bound in characters is above the token budget
             with Effort(name=name) as effort:
-                least = constraint.start().shortest(self.vocabulary, max_tokens, effort)
+                least = constraint.start().shortest(self.vocabulary, effort)
             _check_budget(least, max_tokens, name)
         return constraint
 

@@ -15,8 +15,9 @@ MAX_SECONDS = 2.0  # of processor time
 _SEARCH_SECONDS = 5.0  # for all searches in child processes
 MAX_SCHEMAS = 64  # of one model at a time
 _MAX_PARALLEL = 2  # threads' worth of work for all schemas: Python's threads share one processor
+_FIRST_SLICE = 0.01  # seconds of processor time before the first pause: many schemas take less
 _SLICE = 0.005  # seconds of processor time between pauses
-_PAUSE = 0.2  # seconds
+_MAX_PAUSE = 0.5  # seconds
 _SIMPLE = 256  # characters of a pattern and of a text that are searched in this process
 _REPEATS = "*+?{"
 
@@ -70,7 +71,8 @@ class Effort:
     ) -> None:
         self._stopped, self._search, self._active = stopped, search, active or ActiveSchemas()
         self._name, self._began = name, time.thread_time()
-        self._paused = 0.0  # seconds of processor time at the latest pause
+        self._next_pause = _FIRST_SLICE  # seconds of processor time at the next pause
+        self._resumed = time.monotonic()
         self._left = _SEARCH_SECONDS
         self._ended = False
         self.finds = cache(self._finds)
@@ -82,10 +84,11 @@ class Effort:
         if self._stopped():
             raise BusyError("The model is being closed.")
         used = time.thread_time() - self._began
-        if used > self._paused + _SLICE:
+        if used > self._next_pause:
             excess = self._active.count / _MAX_PARALLEL - 1  # threads to pause for each that works
-            time.sleep(min(_PAUSE, max(0.0, excess) * (used - self._paused)))
-            self._paused = used
+            worked = time.monotonic() - self._resumed  # includes waiting for the other threads
+            time.sleep(min(_MAX_PAUSE, max(0.0, excess) * worked))
+            self._next_pause, self._resumed = used + _SLICE, time.monotonic()
         if used > MAX_SECONDS or self._left < 0:
             raise ParameterError(
                 "{name} takes more than {limit:g} s to compile: simplify it.",

@@ -9,9 +9,7 @@ from issun.runtime.constraint.references import Place, inside
 from issun.runtime.constraint.vocabulary import SHORT_ESCAPES, Vocabulary, unspellable_error
 from issun.runtime.errors import ParameterError
 
-_MAX_EXACT_INTEGER = (
-    1 << 53
-)  # above this a float, which grammars use, cannot represent every integer
+_MAX_EXACT_INTEGER = 1 << 53  # of the floats that grammars use
 
 
 class Literals:

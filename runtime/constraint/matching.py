@@ -93,15 +93,15 @@ class Matcher:
         """Return whether the consumed ids are a complete answer."""
         return self._state is not None and bool(self._state.is_accepting())
 
-    def shortest(self, vocabulary: Vocabulary, limit: int, effort: Effort) -> int:
+    def shortest(self, vocabulary: Vocabulary, effort: Effort) -> int:
         """Estimate the fewest tokens of a complete answer, greedily taking the longest ones.
 
-        Stops one token above `limit`. Raises as `effort.check` does.
+        Raises as `effort.check` does.
         """
         texts = [piece.decode("utf-8", "replace").strip(" ") for piece in vocabulary.pieces]
         lengths = np.array([len(text) for text in texts])
         answer: list[int] = []
-        while not self.may_end() and len(answer) <= limit:
+        while not self.may_end():
             effort.check()
             allowed = self._allowed()
             answer.append(int(np.where(allowed, lengths, -1).argmax()))

@@ -11,9 +11,7 @@ from issun.runtime.constraint.references import inside
 from issun.runtime.errors import ParameterError
 
 MAX_DIGITS = 15  # of a number unless its schema requires more: the precision of a float
-MAX_EXACT_INTEGER = (
-    1 << 53
-)  # above this a float, which grammars use, cannot represent every integer
+MAX_EXACT_INTEGER = 1 << 53  # of the floats that grammars use
 _MAX_DECIMALS = 10  # decimals: the finest step in a grammar is 1e-10
 _DECIMALS = (2, 6, 10)  # decimals that numbers without bounds may have
 

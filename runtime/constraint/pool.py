@@ -19,9 +19,7 @@ from issun.runtime.errors import BusyError
 MAX_SECONDS = 5.0  # for one trial
 _CHILDREN = 2
 _START_SECONDS = 30.0  # for a process to start, and to load a vocabulary
-_MAX_GROWTH_BYTES = (
-    128 << 20
-)  # bytes that one trial may leave behind before the process is replaced
+_MAX_GROWTH_BYTES = 128 << 20  # by one trial, before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
 Table = dict[str, Any]  # tokens, ends and silent, in the child's format
@@ -98,8 +96,7 @@ class Child:
 
         Raises TooLongError and DiedError.
         """
-        if self._process is None:
-            self._start()
+        self._ensure_running()
         if table != BYTES and table not in self._known:
             self._request({"table": table, **self._make_table(table)}, _START_SECONDS)
             self._known.add(table)
@@ -113,8 +110,7 @@ class Child:
 
         Raises as `try_grammars` does.
         """
-        if self._process is None:
-            self._start()
+        self._ensure_running()
         found: bool | None = self._request({"search": pattern, "text": text}, MAX_SECONDS)["found"]
         return found
 
@@ -124,6 +120,12 @@ class Child:
             self._closed = True
             if self._process:
                 self._process.kill()
+
+    def _ensure_running(self) -> None:
+        if self._process and self._process.poll() is not None:  # it ended between two trials
+            self.end()
+        if self._process is None:
+            self._start()
 
     def _start(self) -> None:
         self._known.clear()

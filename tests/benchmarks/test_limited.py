@@ -44,7 +44,7 @@ def test_the_monitor_alone_also_kills(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(limited, "_CGROUP", tmp_path / "none")
     monkeypatch.setattr(limited, "_systemd_works", lambda: False)
     done = hold(300_000_000)
-    assert (done.means, done.killed) == ("watched", True)
+    assert (done.means, done.killed) == ("monitor", True)
 
 
 def test_each_precision_is_exported_and_answers(

@@ -77,13 +77,13 @@ def test_the_command(
     monkeypatch.setattr("sys.argv", ["lookup", str(EMBEDDED), *options])
     assert main() == 0
     steps, *lines = capsys.readouterr().out.splitlines()
-    assert steps.startswith("step over tokens: 1: ")
+    assert steps.startswith("step time by number of tokens: 1: ")
     assert [line.split(" times")[0].split()[:4] for line in lines] == [
         ["records,", "quoting", "answers", "none"],
         ["records,", "other", "answers", "1:"],
-        ["records,", "left", "out", "since"],
+        ["records,", "left", "out", "as"],
         ["text,", "quoting", "answers", "2:"],
         ["text,", "other", "answers", "none"],
-        ["text,", "left", "out", "since"],
+        ["text,", "left", "out", "as"],
     ]
     assert [line[-1] for line in lines[2::3]] == ["1", "0"]

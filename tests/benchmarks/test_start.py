@@ -41,7 +41,7 @@ def test_the_time_of_sampling(
     monkeypatch.setattr(sys, "argv", ["sampling", str(EMBEDDED), "--steps", "5"])
     sampling.main()
     shown = re.search(
-        r"a step ([\d.]+) ms, .* ([\d.]+) ms, ([\d.]+)% .*of 4\)$", capsys.readouterr().out
+        r"decode step ([\d.]+) ms, .* ([\d.]+) ms, ([\d.]+)% .*of 4\)$", capsys.readouterr().out
     )
     assert shown
     step, draw, share = map(float, shown.groups())

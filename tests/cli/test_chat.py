@@ -296,7 +296,14 @@ def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
 
 def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:
     saved = tmp_path / "saved.json"
-    failing = ["/save .", "/save /", f"/save {'x' * 253}", "/load /dev/null", "/nothing", "/undo"]
+    failing = [
+        "/save .",
+        "/save /",
+        f"/save {tmp_path / ('x' * 256)}",
+        "/load /dev/null",
+        "/nothing",
+        "/undo",
+    ]
     script = "\n".join([*failing, "山は?", "/set top_k x", f"/save {saved}", "/continue", "谷は?"])
     result = issun("chat", fuji, stdin=script)
     assert result.code == 2

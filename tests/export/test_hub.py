@@ -236,20 +236,26 @@ def test_revision_and_token_are_sent(hub: Hub, client: Client) -> None:
 
 def test_no_such_model(hub: Hub, client: Client) -> None:
     message = client.error(hub, source="someone/else")
-    assert message == "The hub refused someone/else at main: it does not exist, or needs a token"
+    assert (
+        message
+        == "The hub refused someone/else at revision main: it does not exist, or needs a token"
+    )
     assert hub.downloaded() == []
 
 
 def test_no_such_revision(hub: Hub, client: Client) -> None:
     message = client.error(hub, revision="v9")
-    assert message == f"The hub refused {REPO} at v9: it does not exist, or needs a token"
+    assert message == f"The hub refused {REPO} at revision v9: it does not exist, or needs a token"
 
 
 def test_a_token_is_needed(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     for options in ({}, {"token": "hf_wrong"}):
         message = client.error(hub, **options)
-        assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
+        assert (
+            message
+            == f"The hub refused {REPO} at revision main: it does not exist, or needs a token"
+        )
         assert "hf_" not in message
 
 
@@ -325,7 +331,9 @@ def test_repository_without_a_sentencepiece_file(hub: Hub, client: Client) -> No
 def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     message = client.error(hub, how="locate_tokenizer")
-    assert message == f"The hub refused {REPO} at main: it does not exist, or needs a token"
+    assert (
+        message == f"The hub refused {REPO} at revision main: it does not exist, or needs a token"
+    )
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
@@ -351,7 +359,7 @@ def test_cached_files_are_not_downloaded_again(hub: Hub, client: Client) -> None
 def test_a_refusal_takes_precedence_over_the_cache(hub: Hub, client: Client) -> None:
     client(hub)
     hub.status = 403
-    assert client.error(hub) == f"The hub refused {REPO} at main: access is not granted"
+    assert client.error(hub) == f"The hub refused {REPO} at revision main: access is not granted"
 
 
 @pytest.mark.parametrize("how", ["offline", "no server"])

@@ -163,7 +163,7 @@ def test_disk_space_is_checked_before_the_work(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3_999_999))
     message = refused(source, tmp_path / "bundle")
-    assert "and 3 MB are free" in message
+    assert "but only 3 MB are free" in message
     needed = int(message.partition(" needs ")[2].partition(" MB")[0])
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed * 10**6))
     export_to(source, tmp_path / "bundle")

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TextIO
 
-from issun.cli.language import describe
+from issun.cli.reporting import describe
 from issun.runtime.errors import IssunError
 from tests.fuzz.probe import PROBE
 from tests.fuzz.targets import TARGETS, Target

@@ -414,7 +414,7 @@ def test_run_with_other_settings_is_not_resumed(
     other.write_bytes(data.read_bytes() + b"\n")
     with pytest.raises(RunError, match=r"learning_rate is 1e-07, it was 0\.001"):
         resumed(learning_rate=1e-7)
-    with pytest.raises(RunError, match=r"otherwise: data is .*, it was"):
+    with pytest.raises(RunError, match=r"other settings: data is .*, it was"):
         resumed(other)
     with pytest.raises(RunError, match="optimizer is adafactor, it was adamw"):
         resumed(optimizer="adafactor")

@@ -101,6 +101,14 @@ def test_one_process_serves_consecutive_requests(model: Model) -> None:
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_process_that_was_ended_between_trials_is_replaced(model: Model) -> None:
+    assert model.constraints.regex("[0-9]{2}")
+    for child in psutil.Process().children():
+        child.kill()
+        child.wait(10)
+    assert model.constraints.regex("[0-9]{3}")  # not mistaken for running out of memory
+
+
 def test_two_processes_work_and_a_limited_number_of_callers_wait(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,8 +156,6 @@ def test_a_child_process_reads_patterns_like_python(model: Model) -> None:
 def test_the_search_for_the_shortest_match_is_limited(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ParameterError, match="needs at least 6 tokens"):  # not 200
-        model.constraints.regex("[0-9]{200}", max_tokens=5)
     monkeypatch.setattr(efforts, "MAX_SECONDS", 0.0)
     with pytest.raises(ParameterError, match="regex takes more than 0 s"):
         model.constraints.regex("[0-9]{100}", max_tokens=5)

@@ -171,7 +171,10 @@ def test_a_reference_that_is_not_within_the_schema_is_refused(
         ({"anyOf": [{"enum": []}]}, "#/anyOf/0/enum is []: it must be a list that is not empty."),
         ({"properties": {"a": 3}}, "#/properties/a is 3: a schema is an object, true or false."),
         ({"items": {"not": {"type": "null"}}}, "#/items/not is not supported."),
-        ({"properties": {"a": {"uniqueItems": True}}}, "#/properties/a/uniqueItems cannot be "),
+        (
+            {"properties": {"a": {"uniqueItems": True}}},
+            "#/properties/a/uniqueItems is not supported",
+        ),
         (
             {"properties": {"a": {"pattern": "(x"}}},
             "The constraint cannot be used: #/properties/a/pattern: ",

@@ -21,9 +21,8 @@ from tests.runtime.test_generate import EOS, run
 def test_the_longest_match_is_used() -> None:
     drafts = PromptLookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
     assert drafts.draft(2) == [7, 2]  # after 1 2 3, not after the later 2 3
-    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [
-        8
-    ]  # the latest of several matches
+    # The latest of several matches.
+    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]
     assert PromptLookup([1, 2, 3], 0.01).draft(2) == []
     assert PromptLookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # a single token is no match
     assert PromptLookup([], 0.01).draft(2) == []

@@ -199,7 +199,7 @@ def rename_input(model: Any, name: str) -> None:
 
 def test_more_positions_than_the_graph_has_are_an_error(folder: Path) -> None:
     edit_manifest(folder, n_positions=5000)
-    with Model.load(folder, threads=1) as model, pytest.raises(BundleError, match="computed"):
+    with Model.load(folder, threads=1) as model, pytest.raises(BundleError, match="failed to run"):
         model.score([5] * 1200)
 
 

@@ -69,9 +69,8 @@ def test_weights_changed_in_the_middle_of_an_answer(
     with load(folder) as model:
         stream = model.stream(IDS, SamplingParams(min_new_tokens=20))
         next(stream)
-        changing = Thread(
-            target=change, args=[changed]
-        )  # the writer waits until the answer has ended
+        # The writer waits until the answer has ended.
+        changing = Thread(target=change, args=[changed])
         changing.start()
         while changing.is_alive() and not is_waited_for(model.decoder.pages._leases[changed]):
             time.sleep(0.01)

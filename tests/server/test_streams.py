@@ -23,7 +23,7 @@ def test_it_prints_each_round_and_the_median(
     *lines, last = capsys.readouterr().out.splitlines()
     figures = rf"one ([\d.]+) tok/s, 3 {many} ([\d.]+) tok/s, ([\d.]+) times"
     assert [line.split(":")[0] for line in lines] == ["round 1", "round 2", "median"]
-    assert re.fullmatch(r"of the rounds [\d.]+ to [\d.]+ times", last)
+    assert re.fullmatch(r"range of the rounds: [\d.]+ to [\d.]+ times as fast", last)
     for line in lines:
         found = re.search(figures, line)
         assert found, line

@@ -72,7 +72,7 @@ def test_numbers_of_facts() -> None:
 )
 def test_speaking_styles(style: object, said: str) -> None:
     marked = "{私}はモデル{です}それは{分かりません|分からない}いい夜{ね}"
-    assert style.say(marked) == said  # type: ignore[attr-defined]
+    assert style.render(marked) == said  # type: ignore[attr-defined]
 
 
 def test_no_placeholder_is_left_in_a_record(trained: list[QAPair | Dialogue]) -> None:
