@@ -106,7 +106,7 @@ def test_what_is_refused(exact: Path, rounded: Path, text: Path, tmp_path: Path)
     assert "answers is -1" in refused(rounded, "--against", exact, "--answers", "-1")
 
 
-def test_the_linears_that_lose_most_are_listed_where_asked(
+def test_the_most_sensitive_layers_are_listed(
     rounded: Path, exact: Path, text: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     ask = ["bench", "fidelity", rounded, "--text", text, "--answers", "0", "--by-layer"]
