@@ -89,7 +89,7 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
         (("nothing/here",), "There is no folder"),
         (("--prefill", "many"), "prefill is 'many': give comma-separated numbers from 1 to ∞"),
         (("--decode", "-1"), "decode is '-1': give comma-separated numbers from 0"),
-        (("--prefill", "512"), "prefill is 512, it must be at most 511 to fit."),
+        (("--prefill", "512"), "prefill is 512, it must be at most 511 to fit into the context."),
         (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json."),

@@ -134,7 +134,7 @@ def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, tab
         timeout=60,
         dimensions=(30, 120),
     )
-    child.expect(b"asking.*[45]/20")
+    child.expect(b"generating answers.*[45]/20")
     child.sendintr()
     child.expect(pexpect.EOF)
     child.close()

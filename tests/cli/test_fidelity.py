@@ -106,13 +106,13 @@ def test_what_is_refused(exact: Path, rounded: Path, text: Path, tmp_path: Path)
     assert "answers is -1" in refused(rounded, "--against", exact, "--answers", "-1")
 
 
-def test_the_linears_that_lose_most_are_listed_where_asked(
+def test_the_most_sensitive_layers_are_listed(
     rounded: Path, exact: Path, text: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     ask = ["bench", "fidelity", rounded, "--text", text, "--answers", "0", "--by-layer"]
     result = issun(*ask, "--against", checkpoint("unscaled"))
     assert result.code == 0, result.err
-    (*_, last) = result.out.split("what it moves of its block's output\n")
+    (*_, last) = result.out.split("relative change of their block's output\n")
     lines = [line.split() for line in last.splitlines()]
     assert 0 < len(lines) <= 10
     assert all(line[0].startswith("h.") and line[1] == "int8" for line in lines)

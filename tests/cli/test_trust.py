@@ -134,4 +134,4 @@ def test_the_help_says_it_in_japanese() -> None:
     for command in (["chat"], ["generate"], ["serve"], ["evaluate"], ["bench", "run"]):
         text = issun(*command, "--help", LANG="ja_JP.UTF-8", COLUMNS="200").out
         assert "--trust" in text
-        assert "信頼できるバンドル" in text, command
+        assert "信頼できるバンドル" in "".join(text.split()), command

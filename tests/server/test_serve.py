@@ -161,7 +161,7 @@ def test_constrained_answers_on_the_command_line(tmp_path: Path) -> None:
     assert issun(*ask, "--choices", "はい", "--choices", "いいえ").out.strip() in ("はい", "いいえ")
     assert re.fullmatch("[0-9]{3}\n", issun(*ask, "--regex", "[0-9]{3}").out)
     both = issun(*ask, "--regex", "a", "--choices", "b")
-    assert (both.code, both.err) == (2, "error: Give one of choices and regex, not both.\n")
+    assert (both.code, both.err) == (2, "error: Give only one of choices and regex.\n")
     schema.write_text("[", encoding="utf-8")
     broken = issun(*ask, "--json-schema", schema)
     assert broken.code == 2
