@@ -16,7 +16,7 @@ CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 help:                             ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: .venv/ready-demo            ## ask the embedded model six questions
+demo: .venv/ready-demo            ## ask the demonstration model six questions
 	.venv/bin/python -m issun.benchmarks.demo
 
 test: .venv/ready-test            ## run the tests that need no torch
@@ -41,7 +41,7 @@ fuzz: .venv/ready-test            ## read damaged and hostile files; SEEDS=10 ta
 soak: .venv-parity/ready          ## load a server for half an hour, and kill processes 200 times
 	.venv-parity/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
 
-embedded: .venv-parity/ready      ## train the embedded model, or resume: 1.5 hours on 2 cores
+embedded: .venv-parity/ready      ## train the demonstration model, or resume: 1.5 hours on 2 cores
 	.venv-parity/bin/python -m issun.training.embedded.build build/embedded --install
 
 figures: .venv/ready-test         ## write the plots and tables of README and docs from benchmarks/results

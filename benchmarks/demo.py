@@ -1,4 +1,4 @@
-"""`make demo`: asks the embedded model the six questions of the published chat example."""
+"""`make demo`: asks the demonstration model the six questions of the published chat example."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STYLE = "なのだ"
 def main() -> None:
     """Chat with a bundle and count the right answers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
+    parser.add_argument("bundle", nargs="?", help="a bundle; the demonstration model by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()

@@ -49,9 +49,13 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _inline(svg: str, name: str) -> str:
-    """The `<svg>` element for an HTML page, with unique ids and without namespaces and metadata."""
+    """The `<svg>` element for an HTML page, with unique ids, without what a page does not need."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    # matplotlib repeats its list of fonts in each text, indents, and writes millionths of a point.
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: 'DejaVu Sans', sans-serif", svg)
+    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+    svg = re.sub(r"\n +", "\n", svg)
     return re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
 
 

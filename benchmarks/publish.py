@@ -47,14 +47,15 @@ class Texts(NamedTuple):
 READMES = {
     "README.md": Texts(
         "docs/images/memory-speed.svg",
-        "A 1.3 B model on two CPU cores: high and left is better",
+        "A 1.3 B model on two CPU cores: higher and further left is better",
         "peak memory with 1,000 tokens of context, GB →",
         "↑ decode after a 128-token prompt, tokens/s",
         ("engine", "on disk", "peak memory", "load", "prefill, tokens/s", "decode, tokens/s"),
         "Measured on {date}: {cpu}{extension}, {threads} threads, {memory} of memory, {versions}, "
-        "Python {python}. The 1.3 B shape with random weights. Peak memory with 1,000 tokens of "
-        "context; load is the median of later loads; prefill of a 512-token prompt; decode after "
-        "a 128-token prompt. [All measurements](docs/measurements.md)",
+        "Python {python}. The 1.3 B shape with random weights. On disk: for issun, the bundle "
+        "and its packed weights. Peak memory with 1,000 tokens of context; load is the median of "
+        "later loads; prefill of a 512-token prompt; decode after a 128-token prompt. "
+        "[All measurements](docs/measurements.md)",
     ),
     "README.ja.md": Texts(
         "docs/images/memory-speed.ja.svg",
@@ -70,8 +71,9 @@ READMES = {
             "生成 (トークン/秒)",
         ),
         "{date} 測定: {cpu}{extension}、{threads} スレッド、メモリー {memory}、{versions}、"
-        "Python {python}。13 億パラメーターの形に乱数の重みを入れたモデル。最大メモリーは文脈が "
-        "1,000 トークンのとき、読み込みは 2 回目以降の中央値、プロンプト処理は 512 トークン、"
+        "Python {python}。13 億パラメーターの形に乱数の重みを入れたモデル。issun のディスクは、"
+        "バンドルと、CPU 用に並べ替えた重みの合計。最大メモリーは文脈が 1,000 トークンのとき、"
+        "読み込みは 2 回目以降の中央値、プロンプト処理は 512 トークン、"
         "生成は 128 トークンのプロンプトの後。[すべての測定](docs/measurements.md)",
     ),
 }

@@ -69,7 +69,7 @@ class Result:
 
 
 def tasks() -> list[Task]:
-    """The tasks, about facts that the embedded model knows."""
+    """The tasks, about facts that the demonstration model knows."""
     capitals = [pair.split("=") for pair in _CAPITALS.split()]
     continents = [name for name, count in _CONTINENTS.items() for _ in range(count)]
     prefectures = [row.split("=") for row in _PREFECTURES.split()]
@@ -215,7 +215,7 @@ def _is_right(value: Any, right: dict[str, Any]) -> bool:
 def main() -> None:
     """Print a table of all tasks and methods."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", nargs="?", help="a bundle; the embedded model by default")
+    parser.add_argument("bundle", nargs="?", help="a bundle; the demonstration model by default")
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:

@@ -77,7 +77,7 @@ def run(
     *,
     bundles: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="BUNDLE", help=tr("Bundles (default: the embedded model).")),
+        typer.Argument(metavar="BUNDLE", help=tr("Bundles (default: the demonstration model).")),
     ] = None,
     checkpoint: Annotated[
         Path | None,

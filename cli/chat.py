@@ -67,8 +67,8 @@ def run(
         else:
             if bundle is None:
                 note(
-                    "The embedded model is a small demonstration that knows some geography, simple "
-                    "arithmetic and short texts. `issun export` makes a bundle of a larger model."
+                    "This small demonstration model knows some geography, simple arithmetic and\n"
+                    "short texts. `issun export` makes a bundle of a larger model."
                 )
             _run_interactively(chat, model, keep_history=history)
 

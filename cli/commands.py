@@ -18,6 +18,7 @@ _SETTABLE = {
     if kind in (int, float) and name != "logprobs"
 } | {"seed": int}
 
+_HIGHEST_USUAL_TEMPERATURE = 2  # of most services; SamplingParams allows up to 100
 _ALIASES = ("/exit", "/bye")  # other programs' names for /quit
 
 
@@ -113,6 +114,8 @@ class Commands:
             ) from None
         self._chat.params = replace(self._chat.params, **{name: value})
         show(f"[{name} {value}]")
+        if name == "temperature" and value > _HIGHEST_USUAL_TEMPERATURE:
+            note("[Above a temperature of 2 answers are mostly random; 0.5 to 1 is usual.]")
 
     def _quit(self, _: str) -> None:
         raise EOFError

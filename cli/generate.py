@@ -33,7 +33,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="[BUNDLE]",
-            help=tr("Folder of a bundle (default: the embedded demonstration model)."),
+            help=tr("Folder of a bundle (default: the demonstration model)."),
             show_default=False,
         ),
     ] = None,
@@ -94,6 +94,11 @@ def run(
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
+        if bundle is None:
+            note(
+                "[No bundle is named, so the demonstration model answers: "
+                "issun generate BUNDLE TEXT]"
+            )
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -174,7 +179,7 @@ def _bundle_and_instruction(
     if instruction is None:
         if bundle is not None:
             read_manifest(bundle)
-        raise ParameterError("There is no instruction: issun generate BUNDLE TEXT")
+        raise ParameterError("There is no instruction: issun generate [BUNDLE] TEXT")
     return bundle, instruction
 
 

@@ -20,7 +20,7 @@ Bundle = Annotated[
     Path | None,
     typer.Argument(
         metavar="BUNDLE",
-        help=tr("Folder of a bundle (default: the embedded demonstration model)."),
+        help=tr("Folder of a bundle (default: the demonstration model)."),
         show_default=False,
     ),
 ]

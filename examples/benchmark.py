@@ -1,4 +1,4 @@
-"""A benchmark of your own bundle: python benchmark.py b8    (default: the embedded model).
+"""A benchmark of your own bundle: python benchmark.py b8    (default: the demonstration model).
 
 `issun bench b8` measures much more, with memory, every context length and a report.
 """

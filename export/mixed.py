@@ -72,12 +72,20 @@ def check_budget(budget: int, least: int) -> int:
     """The bytes of `budget` beyond `least`, the size of int4 everywhere; raises CheckpointError."""
     if budget < least:
         raise CheckpointError(
-            "The model needs {least:,.0f} MB with all linear layers in int4, more than the budget "
-            "of {budget:,.0f} MB.",
-            least=least / 1e6,
-            budget=budget / 1e6,
+            "The model needs {least} with all linear layers in int4, more than the budget of "
+            "{budget}.",
+            least=_size(least),
+            budget=_size(budget),
         )
     return budget - least
+
+
+def _size(size: int) -> str:
+    """`1,310 MB`, or smaller units below 1 MB."""
+    for unit, name in ((1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:,.0f} {name}"
+    return f"{size} bytes"
 
 
 def describe(kinds: Mapping[str, Kind]) -> str:

@@ -105,7 +105,7 @@ class Model:
     ) -> Self:
         """Load the bundle at `path` and run it with `threads` threads (default: physical cores).
 
-        Without a path, load the embedded demonstration model.
+        Without a path, load the demonstration model.
 
         `kv_cache` selects one of the bundle's graphs; the default is set in its manifest. With
         `trust`, the graph may contain operators that issun does not export; see SECURITY.md. With

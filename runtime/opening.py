@@ -33,7 +33,7 @@ def open_decoder(
     check_choice("kv_cache", kind, KV_CACHE_TYPES)
     if kind not in manifest.graphs:
         raise BundleError(
-            "{folder} has no graph with a {kind} KV cache; it has {known}. "
+            "{folder} has no graph for the KV cache type {kind}; it has {known}. "
             "Export it again with `--kv-cache {kind}`.",
             folder=folder,
             kind=kind,

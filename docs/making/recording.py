@@ -78,6 +78,11 @@ class Recorder:
         self.watch(4 * KEY)
         self._child.send("\r")
 
+    def begin(self) -> None:
+        """Let the recording begin with what is on the screen now."""
+        self._started = time.monotonic()
+        self.moments = [self.moments[-1]._replace(time=0.0)]
+
     def watch(self, seconds: float) -> None:
         """Follow what the terminal shows for some time."""
         until = time.monotonic() + seconds
@@ -139,9 +144,11 @@ def main() -> None:
         )
         recorder = Recorder(child)
         recorder.watch(1)
-        for typed, expected, caption in SCRIPT:
+        for number, (typed, expected, caption) in enumerate(SCRIPT):
             recorder.caption = caption
             recorder.type(typed)
+            if number == 0:  # the first picture shows the command, not an empty terminal
+                recorder.begin()
             recorder.wait_for(expected)
             recorder.watch(PAUSE)
         child.close(force=True)

@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["playwright>=1.49"]
+# dependencies = ["pillow>=11", "playwright>=1.49"]
 # ///
 """Takes the pictures of the chat page: `python docs/making/screenshot.py`.
 
@@ -17,11 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "images"
 PICTURES = {"page.png": "en", "page.ja.png": "ja"}  # with the language of the page
 SIZE = {"width": 900, "height": 650}
+COLORS = 128  # of the palette, which makes a picture of few colours a third as large
 # Each question with what its answer must contain.
 EARLIER = {"フランスの首都は?": "パリ"}
 QUESTIONS = {"日本で一番高い山は?": "富士山", "最初の質問は何ですか?": "高い山"}
@@ -58,9 +60,16 @@ def main() -> None:
             page.get_by_test_id("new-conversation").click()
             _converse(page, QUESTIONS)
             page.screenshot(path=IMAGES / name)
+            _reduce_colors(IMAGES / name)
             print(f"{name}: {(IMAGES / name).stat().st_size / 1000:.0f} kB")
             context.close()
         browser.close()
+
+
+def _reduce_colors(path: Path) -> None:
+    with Image.open(path) as picture:
+        reduced = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
 
 
 def _converse(page: Any, questions: dict[str, str]) -> None:

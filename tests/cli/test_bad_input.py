@@ -232,7 +232,7 @@ def test_changed_weights_are_found_by_their_hash(fuji: Path, tmp_path: Path) -> 
         ("--max-new-tokens", "0", ("max_new_tokens is 0",)),
         ("--seed", "-1", ("seed is -1",)),
         ("--threads", "0", ("threads is 0",)),
-        ("--kv-cache", "int8", ("no graph with a int8 KV cache", "--kv-cache int8")),
+        ("--kv-cache", "int8", ("no graph for the KV cache type int8", "--kv-cache int8")),
         ("--stop", "", ("stop is ('',)",)),
     ],
 )

@@ -89,6 +89,18 @@ def test_commands_as_an_ime_leaves_them(fuji: Path) -> None:
     assert result.err == "[temperature 0.5]\n[top_k 3]\n"
 
 
+def test_a_temperature_that_makes_answers_random_is_remarked_on(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/set temperature 2\n/set temperature 9\n")
+    assert result.err == (
+        "[temperature 2.0]\n[temperature 9.0]\n"
+        "[Above a temperature of 2 answers are mostly random; 0.5 to 1 is usual.]\n"
+    )
+    result = issun("chat", fuji, stdin="/set temperature 101\n")
+    assert result.err == (
+        "error: temperature is 101.0, it must be a number with 0 <= temperature <= 100.\n"
+    )
+
+
 def test_a_newline_as_a_stop_string() -> None:
     seen = []
 

@@ -8,10 +8,21 @@ import pytest
 from tests.cli.conftest import issun
 from tests.needs import links
 
+DEMONSTRATION = (
+    "[No bundle is named, so the demonstration model answers: issun generate BUNDLE TEXT]\n"
+)
+
 
 def test_answer_on_stdout(fuji: Path) -> None:
     result = issun("generate", fuji, "--instruction", "山は?", "--input", "日本")
     assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
+
+
+def test_without_a_bundle_it_says_who_answers() -> None:
+    for arguments in (["b4"], ["--instruction", "b4"]):  # a bundle, and the text was forgotten
+        result = issun("generate", *arguments)
+        assert (result.code, result.err) == (0, DEMONSTRATION)
+    assert "デモ用モデルが回答します" in issun("generate", "b4", ISSUN_LANG="ja").err
 
 
 def prompt_tokens(*arguments: str | Path, **options: str | Path) -> int:
@@ -38,7 +49,7 @@ def test_the_instruction_as_an_argument(fuji: Path) -> None:
 def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
     asked = issun("generate", "--temperature", "0", "--instruction", text)
     assert issun("generate", "--temperature", "0", text) == asked
-    assert (asked.code, asked.err) == (0, "")
+    assert (asked.code, asked.err) == (0, DEMONSTRATION)
 
 
 @links
@@ -47,7 +58,7 @@ def test_an_argument_that_is_a_folder_is_a_bundle(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "山は?").symlink_to(fuji)
-    missing = "error: There is no instruction: issun generate BUNDLE TEXT\n"
+    missing = "error: There is no instruction: issun generate [BUNDLE] TEXT\n"
     for arguments in ([], ["山は?"], ["./山は?"], [str(fuji)]):
         result = issun("generate", *arguments)
         assert (result.code, result.out, result.err) == (2, "", missing)
@@ -82,7 +93,7 @@ def test_a_name_of_a_file_is_an_instruction_too(
     (tmp_path / "質問.txt").write_text("山は?", encoding="utf-8")
     result = issun("generate", "質問.txt")
     assert result.code == 0
-    assert result.err == (
+    assert result.err.removesuffix(DEMONSTRATION) == (
         "[質問.txt is a file, but its name was taken as the instruction; "
         "to read the file: - < FILE]\n"
     )
@@ -154,7 +165,7 @@ def test_a_constrained_answer_that_is_cut(cut: list[str], tmp_path: Path) -> Non
     arguments = [str(file) if argument == file.name else argument for argument in cut]
     result = issun("generate", "--instruction", "山は?", "--seed", "1", *arguments)
     told = "The answer ended before it was complete: raise --max-new-tokens or leave out --stop.\n"
-    assert (result.code, result.err) == (1, told)
+    assert (result.code, result.err) == (1, DEMONSTRATION + told)
 
 
 def test_a_constrained_answer_that_is_whole(tmp_path: Path) -> None:
@@ -163,7 +174,7 @@ def test_a_constrained_answer_that_is_whole(tmp_path: Path) -> None:
     for seed in "123":
         arguments = ("--instruction", "1年は何日?", "--json-schema", file, "--seed", seed)
         result = issun("generate", *arguments)
-        assert (result.code, result.err) == (0, "")
+        assert (result.code, result.err) == (0, DEMONSTRATION)
         assert isinstance(json.loads(result.out)["n"], int)
     # Behind the last token there is no room for the end, but the match is complete.
     result = issun("generate", "--instruction", "x", "--regex", "a{1,9}", "--max-new-tokens", "1")

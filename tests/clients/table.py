@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
@@ -41,6 +42,31 @@ STRUCTURED = (
     "tool auto",
     "responses",
 )
+# How a client is used with issun; the blocks are run as those of all pages are.
+_START = """\
+A client of the OpenAI API needs the server's address, and any text as the key. Start the server:
+
+<!-- run: background -->
+```sh
+pip install '.[server]' openai
+issun serve
+```
+
+Then, in Python:
+
+<!-- run: shows 富士山 -->
+```python
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
+question = {"role": "user", "content": "日本で一番高い山は?"}
+answer = client.chat.completions.create(model="issun-embedded", messages=[question])
+print(answer.choices[0].message.content)
+```
+
+[Server](server.md) shows it with curl and other clients, and lists the parameters.
+
+## What works"""
 _BROKEN = "runs to its end"
 
 
@@ -51,8 +77,8 @@ class Feature:
     column: str
     name: str
     ok: bool
-    limit: str | None
-    found: str
+    limit: str | None = None
+    found: str = ""  # what it said; recorded where it does not work
 
     @property
     def label(self) -> str:
@@ -132,10 +158,24 @@ def load() -> dict[str, Client]:
 def save(clients: dict[str, Client]) -> None:
     """Record the results and write the page."""
     ordered = [clients[name] for name in sorted(clients)]
-    text = json.dumps([asdict(c) for c in ordered], ensure_ascii=False, indent=1)
-    RESULTS.write_text(text + "\n", encoding="utf-8")
+    lines = [_record(asdict(client)) for client in ordered]
+    RESULTS.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(ordered), encoding="utf-8")
+
+
+def _record(client: dict[str, Any]) -> str:
+    """A client as JSON, with one feature a line and without what says nothing."""
+    features = client.pop("features")
+    for feature in features:
+        if feature["ok"]:
+            feature["found"] = ""
+    lines = [_json({k: v for k, v in f.items() if v or k in ("name", "ok")}) for f in features]
+    return f'{_json(client).removesuffix("}")},"features":[\n' + ",\n".join(lines) + "\n]}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def page(clients: Iterable[Client]) -> str:
@@ -146,8 +186,9 @@ def page(clients: Iterable[Client]) -> str:
     works = sum(f.ok for f in features)
     parts = [
         "# Clients that were tried",
-        f"{len(clients)} clients ask `issun serve` with the embedded model, each in the form that "
-        f"its own documentation shows: {works} of {len(features)} features work, "
+        _START,
+        f"{len(clients)} clients ask `issun serve` with the demonstration model, each in the form "
+        f"that its own documentation shows: {works} of {len(features)} features work, "
         f"{limited} cannot work here, {len(features) - works - limited} fail.",
         "✓ works; 1/2 one of two ways to do it works and the other cannot; – cannot work here, "
         "with the reason below; ✗ fails; blank: the client has no such feature, or it was not "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from issun.benchmarks.divergence import mean_kl, score_windows
 from issun.export import ExportOptions, export
 from issun.export.calibrate import WINDOW, calibration_text
 from issun.export.errors import CheckpointError
-from issun.export.mixed import choose_precisions, linear_bytes
+from issun.export.mixed import check_budget, choose_precisions, linear_bytes
 from issun.runtime import Model, ParameterError
 from issun.runtime.manifest import read_manifest
 
@@ -131,6 +132,21 @@ def test_a_budget_is_met_and_used(
         found.append(divergence(bundle, reference, ids))
     assert found == sorted(found, reverse=True)
     assert read_manifest(bundle).precision.linears.startswith("int4 for")
+
+
+@pytest.mark.parametrize(
+    ("budget", "least", "parts"),
+    [
+        (600_000_000, 1_310_000_000, ("needs 1,310 MB with", "the budget of 600 MB.")),
+        (20_000, 900_000, ("needs 900 kB with", "the budget of 20 kB.")),
+        (999, 10**6, ("needs 1 MB with", "the budget of 999 bytes.")),
+    ],
+)
+def test_a_budget_that_is_too_small_is_named_in_its_unit(
+    budget: int, least: int, parts: tuple[str, str]
+) -> None:
+    with pytest.raises(CheckpointError, match=".*".join(map(re.escape, parts))):
+        check_budget(budget, least)
 
 
 @pytest.mark.slow
