@@ -44,6 +44,7 @@ def write_kit(
     folder = bundle_folder(bundle)
     manifest = read_manifest(folder)
     target = _checked(user_path(output).resolve())
+    verify_hashes(folder, manifest)
     with tempfile.TemporaryDirectory(prefix="issun-kit.") as made:
         work = Path(made)
         issun = own_wheel(wheel, work)
@@ -55,7 +56,6 @@ def write_kit(
         _check_space(target, size)
         with _staged(target) as kit:
             _copy(files, kit, size, progress)
-            verify_hashes(kit / "bundle", manifest)
             _write_texts(kit, manifest, targets)
     return size
 
