@@ -68,7 +68,8 @@ format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff check --fix .
 
 docs: .venv-docs/ready            ## build the documentation in build/site; a broken link is an error
-	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	mkdir -p build/api/issun
+	ln -sf $(abspath $(PACKAGES) __init__.py) build/api/issun/
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	.venv-docs/bin/python -m tests.documentation.outside build/site
 
