@@ -11,8 +11,11 @@ from issun.cli.language import mark, note, recognize, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
 
-# Reasons for failures, as the system or the runtime puts them into other messages.
+# Reasons for failures, as the system, a library or the runtime puts them into other messages.
 _REASONS = (
+    mark("{message} - at `{place}`"),
+    mark("regex: {message}"),
+    mark("JSON is malformed: {message} (byte {position})"),
     mark("No such file or directory"),
     mark("Permission denied"),
     mark("Operation not permitted"),
@@ -29,6 +32,20 @@ _REASONS = (
     mark("Cannot assign requested address"),
     mark("Connection refused"),
     mark("Name or service not known"),
+    mark("Temporary failure in name resolution"),
+    mark("nodename nor servname provided, or not known"),
+    mark("getaddrinfo failed"),
+    mark("Network is unreachable"),
+    mark("invalid character"),
+    mark("trailing comma in object"),
+    mark("Input data was truncated"),
+    mark("Object missing required field `{field}`"),
+    mark("Expected `{expected}`, got `{found}`"),
+    mark("unclosed group"),
+    mark("unopened group"),
+    mark("unclosed character class"),
+    mark("repetition operator missing expression"),
+    mark("look-around, including look-ahead and look-behind, is not supported"),
     mark("it is a pipe or a device, not a file"),
     mark("it is {encoding}, and damaged (byte {position})"),
     mark("it is {encoding}, not UTF-8: `{fix}` converts it"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from issun.cli import language, reporting
-from issun.runtime import ContextError, ParameterError
+from issun.runtime import BundleError, ContextError, ParameterError
 
 pofile = pytest.importorskip("babel.messages.pofile")
 frontend = pytest.importorskip("babel.messages.frontend")
@@ -145,6 +145,22 @@ def _string(message: Any) -> str:
         (
             ParameterError("{path} cannot be read: {reason}", path="Is a directory", reason="x"),
             "Is a directory を読めません: x",
+        ),
+        (
+            ParameterError("The constraint cannot be used: {reason}", reason="regex: unclosed group"),
+            "この制約は使えません: 正規表現: 閉じていない括弧があります",
+        ),
+        (
+            BundleError(
+                "{path} is damaged ({reason}): export the bundle again.",
+                path="a",
+                reason="Input data was truncated",
+            ),
+            "a は壊れています（途中で切れています）。バンドルをエクスポートし直してください。",
+        ),
+        (
+            BundleError("{path}: {reason}", path="a", reason="Expected `int`, got `str` - at `$.x`"),
+            "a: `int` のはずが `str` です（`$.x`）",
         ),
     ],
 )
