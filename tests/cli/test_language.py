@@ -147,7 +147,9 @@ def _string(message: Any) -> str:
             "Is a directory を読めません: x",
         ),
         (
-            ParameterError("The constraint cannot be used: {reason}", reason="regex: unclosed group"),
+            ParameterError(
+                "The constraint cannot be used: {reason}", reason="regex: unclosed group"
+            ),
             "この制約は使えません: 正規表現: 閉じていない括弧があります",
         ),
         (
@@ -159,7 +161,9 @@ def _string(message: Any) -> str:
             "a は壊れています（途中で切れています）。バンドルをエクスポートし直してください。",
         ),
         (
-            BundleError("{path}: {reason}", path="a", reason="Expected `int`, got `str` - at `$.x`"),
+            BundleError(
+                "{path}: {reason}", path="a", reason="Expected `int`, got `str` - at `$.x`"
+            ),
             "a: `int` のはずが `str` です（`$.x`）",
         ),
     ],
