@@ -90,6 +90,11 @@ def _translate_extras(text: str) -> str:
     return "  ".join(shown)
 
 
+def _translate_usage(pieces: Iterable[str]) -> list[str]:
+    """The pieces without the braces of a required argument, which look like a choice."""
+    return [translate(piece.strip("{}")) for piece in pieces]
+
+
 class _HelpContext(_Context):  # type: ignore[misc]
     formatter_class = Formatter
 
@@ -101,7 +106,7 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words after the command's name in its usage."""
-        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]
+        return _translate_usage(super().collect_usage_pieces(ctx))
 
 
 class Group(TyperGroup):
@@ -111,4 +116,4 @@ class Group(TyperGroup):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words after the command's name in its usage."""
-        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]
+        return _translate_usage(super().collect_usage_pieces(ctx))
