@@ -62,7 +62,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
         f"[saved: {saved}]\n"
         f"[saved the KV cache, so that /load need not compute it: {beside}, "
         f"{beside.stat().st_size / 1e6:,.1f} MB]\n"
-        f"error: {beside} exists: choose another name.\n"
+        f"error: {saved} exists: choose another name.\n"
     )
     assert result.code == 2
     assert has_mode(saved, 0o600)
@@ -304,6 +304,12 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
 def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/load nofile\n", ISSUN_LANG="ja")
     assert result.err == "エラー: nofile を読めません: ファイルまたはフォルダーがありません\n"
+
+
+def test_what_commands_say_in_japanese(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/set\n/save\n", ISSUN_LANG="ja")
+    assert "\nseed なし\n" in result.err
+    assert result.err.endswith("\nエラー: ファイル名を指定してください: /save ファイル\n")
 
 
 def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:
