@@ -51,6 +51,10 @@ _REASONS = (
     mark("it is {encoding}, not UTF-8: `{fix}` converts it"),
     mark("it is not UTF-8 (byte {position})"),
     mark("Expecting value: line {line} column {column} (char {position})"),
+    mark("from {low} to {high}"),
+    mark("above {low} and at most {high}"),
+    mark("of at least {low}"),
+    mark("of at most {high}"),
     mark("{name} is missing"),
     mark("{name} is unknown"),
     mark("{name} is empty"),
@@ -85,7 +89,7 @@ def describe(error: IssunError) -> str:
     """The error's message in the reader's language, as one line."""
     values = {
         name: "; ".join(map(_translate, str(value).split("; ")))
-        if name in ("reason", "faults")
+        if name in ("reason", "faults", "bounds")
         else value
         for name, value in error.values.items()
     }

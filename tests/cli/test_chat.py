@@ -96,9 +96,7 @@ def test_a_temperature_that_makes_answers_random_is_remarked_on(fuji: Path) -> N
         "[Above a temperature of 2 answers are mostly random; 0.5 to 1 is usual.]\n"
     )
     result = issun("chat", fuji, stdin="/set temperature 101\n")
-    assert result.err == (
-        "error: temperature is 101.0, it must be a number with 0 <= temperature <= 100.\n"
-    )
+    assert result.err == ("error: temperature is 101.0, it must be a number from 0 to 100.\n")
 
 
 def test_a_newline_as_a_stop_string() -> None:
