@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from issun.cli.help import columns
 from issun.cli.language import printable, tr
+from issun.cli.wrapping import columns
 from issun.runtime.files import user_path
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from issun.cli.help import columns, wrap
 from issun.cli.usage import translate
+from issun.cli.wrapping import columns, wrap
 from tests.cli.conftest import environment, issun
 
 EVERY_HELP = """
