@@ -165,7 +165,7 @@ def test_constrained_answers_on_the_command_line(tmp_path: Path) -> None:
     schema.write_text("[", encoding="utf-8")
     broken = issun(*ask, "--json-schema", schema)
     assert broken.code == 2
-    assert "is no JSON schema" in broken.err
+    assert "is not a JSON schema" in broken.err
     assert broken.err.count("\n") == 1
 
 
