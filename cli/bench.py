@@ -46,7 +46,7 @@ app.command(
 )(fit.run)
 
 Sizes = tuple[int, ...]
-_NEEDS = mark("Benchmarks need {module}: pip install 'issun[bench]'")
+_NEEDS = mark('Benchmarks need {module}: pip install "issun[bench]"')
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 

@@ -48,7 +48,7 @@ A client of the OpenAI API needs the server's address, and any text as the key. 
 
 <!-- run: background -->
 ```sh
-pip install '.[server]' openai
+pip install ".[server]" openai
 issun serve
 ```
 

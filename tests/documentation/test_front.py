@@ -23,7 +23,7 @@ ORDER = (
     "issun chat  ",
     "make demo",
     "make test",
-    "pip install '.[export]'",
+    'pip install ".[export]"',
     "issun export ",
     "<!-- figures -->",
     "docs/images/memory-speed.",
