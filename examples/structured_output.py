@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from issun.runtime import Model, SamplingParams
-from issun.runtime.filling import fill, prepare
+from issun.runtime.filling import compile_schema, fill
 
 CONTINENTS = ["アジア", "アフリカ", "ヨーロッパ", "北アメリカ", "南アメリカ", "オセアニア"]
 SCHEMA = {
@@ -31,8 +31,8 @@ def main() -> None:
         print(int(answer.removeprefix("12+9は").removesuffix("です。")))
 
         # JSON: issun writes the braces and the names, and asks the model for each value.
-        form = prepare(model, SCHEMA, room=100)
-        if form is None:
+        compiled = compile_schema(model, SCHEMA, max_tokens=100)
+        if compiled is None:
             raise SystemExit("The schema leaves its structure open.")
         for country in ("フランス", "ケニア"):
             question = f"{country}について教えてください。"
@@ -40,7 +40,7 @@ def main() -> None:
             def make_prompt(line: str, question: str = question) -> list[int]:
                 return model.prompt(f"{question}\n{line}")
 
-            filled = fill(model, form, make_prompt, question, greedy).finish()
+            filled = fill(model, compiled, make_prompt, question, greedy).finish()
             print(country, json.loads(filled.text))
 
 

@@ -44,6 +44,7 @@ def write_kit(
     folder = bundle_folder(bundle)
     manifest = read_manifest(folder)
     target = _checked(user_path(output).resolve())
+    verify_hashes(folder, manifest)
     with tempfile.TemporaryDirectory(prefix="issun-kit.") as made:
         work = Path(made)
         _check_space(target, _size(_sources(folder, manifest, work)))  # as yet without wheels
@@ -56,7 +57,6 @@ def write_kit(
         _check_space(target, size)
         with _staged(target) as kit:
             _copy(files, kit, size, progress)
-            verify_hashes(kit / "bundle", manifest)
             _write_texts(kit, manifest, targets)
     return size
 

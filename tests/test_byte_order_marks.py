@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from issun.benchmarks.fidelity import read_named
+from issun.benchmarks.fidelity import load_text
 from issun.benchmarks.measured import read_results
 from issun.benchmarks.questions import read_table
 from issun.cli.chat import _role
@@ -51,7 +51,7 @@ def text_of(content: object) -> str:
 # reader: file name, text, how it is read, expected result
 READERS: dict[str, tuple[str, str, Callable[[Path], Any], Any]] = {
     "text": ("a.txt", "富士山\r\n𠮷", read_text, "富士山\n𠮷"),
-    "fidelity": ("a.txt", "富士山", lambda path: read_named(path)[1], "富士山"),
+    "fidelity": ("a.txt", "富士山", lambda path: load_text(path)[1], "富士山"),
     "calibration": ("a.txt", "富士山\n", read_calibration_text, "富士山\n"),
     "role": ("a.txt", "User:猫\n", lambda path: _role(None, path), ["User:猫"]),
     "key": ("key", "hemlig鍵\n", lambda path: _key(None, path), "hemlig鍵"),

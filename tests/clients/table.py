@@ -44,7 +44,8 @@ STRUCTURED = (
 )
 # How a client is used with issun; the blocks are run as those of all pages are.
 _START = """\
-A client of the OpenAI API needs the server's address, and any text as the key. Start the server:
+A client of the OpenAI API needs the server's address, any text as the key, and the model's name,
+which `issun serve` prints. Start the server:
 
 <!-- run: background -->
 ```sh

@@ -170,7 +170,7 @@ def test_a_bundle_that_is_none(tmp_path: Path, wheel: Path, small_wheels: None) 
     shutil.copytree(EMBEDDED, damaged)
     with (damaged / "model.onnx.data").open("r+b") as file:
         file.write(b"damaged")
-    with pytest.raises(BundleError, match="differs from the file that was exported"):
+    with pytest.raises(BundleError, match=r"b8/model.onnx.data differs from the file"):
         write_kit(damaged, tmp_path / "usb", WINDOWS, wheel=wheel)
     assert {path.name for path in tmp_path.iterdir()} == {"b8"}
 
@@ -228,9 +228,7 @@ def test_the_command(tmp_path: Path, wheel: Path) -> None:
     made = issun("kit", *options, "--python", "3.13", ISSUN_LANG="ja", **settings)
     assert (made.code, made.out) == (0, ""), made.err
     assert made.err.startswith("windows-arm64-3.13 用の wheel をダウンロードしています。\n")
-    assert made.err.endswith(
-        "windows-arm64-3.13 用。起動するには: sh chat.sh（Windows では chat.bat）\n"
-    )
+    assert made.err.endswith("sh chat.sh（Windows では chat.bat）\n")
     again = issun("kit", *options, ISSUN_LANG="ja", **settings)
     assert (again.code, again.out) == (2, "")
     assert again.err == (

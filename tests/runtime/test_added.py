@@ -123,7 +123,7 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
         ({"split_special_tokens": True}, "split_special_tokens is True"),
         ({"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs is"),
         ({"extra_ids": -1}, "extra_ids is -1"),
-        ({"extra_ids": 2, "additional_special_tokens": ["<extra_id_0>"]}, "extra_ids is 2, and 1"),
+        ({"extra_ids": 2, "additional_special_tokens": ["<extra_id_0>"]}, "extra_ids is 2, but 1"),
         ({"added_tokens_decoder": {"x": token("<a>")}}, "'x' is not a token id"),
         ({"added_tokens_decoder": {"400": "<a>"}}, "'<a>' is not a token"),
         ({"added_tokens_decoder": {"400": {"content": ""}}}, "is not a token"),
