@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from issun.benchmarks.accuracy import judge
+from issun.cli.language import tr
 from issun.runtime import Conversation, Model, Turn
 from issun.runtime.defaults import make_params
 
@@ -34,8 +35,9 @@ def main() -> None:
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:
         right = ask_all(model, args.seed)
-    print(f"\n{right} of {len(QUESTIONS)} answers are right and in the role's speaking style.")
-    print("Chat with it yourself: .venv/bin/issun chat")
+    found = tr("{right} of {asked} answers are right and in the role's speaking style.")
+    print(f"\n{found.format(right=right, asked=len(QUESTIONS))}")
+    print(tr("Chat with it yourself: .venv/bin/issun chat"))
 
 
 def ask_all(model: Model, seed: int, *, quiet: bool = False) -> int:

@@ -35,7 +35,7 @@ def make_axes(title: str, x: str, y: str, height: float = 4.8) -> tuple[Figure, 
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BenchError(
-            "Benchmarks need {module}: pip install 'issun[bench]'", module=error.name
+            'Benchmarks need {module}: pip install "issun[bench]"', module=error.name
         ) from error
     figure = Figure(figsize=(9, height), layout="constrained")
     axes = figure.subplots()

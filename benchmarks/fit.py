@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import EngineResult, Results, speed
-from issun.benchmarks.sizes import gigabytes
 
 RESERVE = 500_000_000  # bytes left to the system and other programs
 
@@ -18,6 +17,11 @@ class Fit:
     engine: EngineResult
     context: int
     full: float  # bytes
+
+    @property
+    def decode(self) -> float | None:
+        """Tokens per second after a prompt of 128."""
+        return speed(self.engine, "decode-128")
 
 
 def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
@@ -37,28 +41,7 @@ def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
             found.append(Fit(engine, limited, full))
     if not found:
         raise BenchError("No engine in the results has memory measurements at two context lengths.")
-    return sorted(found, key=lambda f: (-f.context, -(_decode(f.engine) or 0)))
-
-
-def describe(results: Results, ram: int, fits: list[Fit], *, reserve: int = RESERVE) -> str:
-    """The table for the terminal."""
-    usable = f"{gigabytes(ram)}, of which {gigabytes(reserve)} stay free for the rest"
-    whole = results.shape["n_positions"]
-    width = max(len("engine"), *(len(f.engine.label) for f in fits))
-    lines = [f"Memory: {usable}. Measured {results.date[:10]} on {results.machine.cpu}.", ""]
-    lines.append(f"{'engine':<{width}}  context that fits  peak at {whole:,}  decode after 128")
-    for f in fits:
-        rate = _decode(f.engine)
-        shown = f"{f.context:,}" if f.context else "does not fit"
-        decode = f"{rate:.1f} tokens/s" if rate else "-"
-        lines.append(
-            f"{f.engine.label:<{width}}  {shown:>17}  {gigabytes(f.full):>13}  {decode:>16}"
-        )
-    return "\n".join(lines)
-
-
-def _decode(engine: EngineResult) -> float | None:
-    return speed(engine, "decode-128")
+    return sorted(found, key=lambda f: (-f.context, -(f.decode or 0)))
 
 
 def _line(engine: EngineResult, context: int) -> tuple[float, float]:

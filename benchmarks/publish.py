@@ -42,6 +42,8 @@ class Texts(NamedTuple):
     y: str
     columns: tuple[str, ...]
     caption: str
+    seconds: str
+    extension: str  # of the CPU
 
 
 READMES = {
@@ -56,25 +58,30 @@ READMES = {
         "and its packed weights. Peak memory with 1,000 tokens of context; load is the median of "
         "later loads; prefill of a 512-token prompt; decode after a 128-token prompt. "
         "[All measurements](docs/measurements.md)",
+        "{:.1f} s",
+        " ({})",
     ),
     "README.ja.md": Texts(
         "docs/images/memory-speed.ja.svg",
         "CPU 2 コアで動く 13 億パラメーターのモデル: 左上ほど良い",
-        "最大メモリー (文脈 1,000 トークン), GB →",
-        "↑ 生成速度 (128 トークンのプロンプトの後), トークン/秒",
+        "最大メモリー （コンテキスト 1,000 トークン）、GB →",
+        "↑ 生成速度（128 トークンのプロンプトの後）、トークン/秒",
         (
             "エンジン",
             "ディスク",
             "最大メモリー",
             "読み込み",
-            "プロンプト処理 (トークン/秒)",
-            "生成 (トークン/秒)",
+            "プロンプト処理（トークン/秒）",
+            "生成（トークン/秒）",
         ),
         "{date} 測定: {cpu}{extension}、{threads} スレッド、メモリー {memory}、{versions}、"
         "Python {python}。13 億パラメーターの形に乱数の重みを入れたモデル。issun のディスクは、"
-        "バンドルと、CPU 用に並べ替えた重みの合計。最大メモリーは文脈が 1,000 トークンのとき、"
+        "バンドルと、CPU 用にパッキングした重みの合計。"
+        "最大メモリーはコンテキストが 1,000 トークンのとき、"
         "読み込みは 2 回目以降の中央値、プロンプト処理は 512 トークン、"
         "生成は 128 トークンのプロンプトの後。[すべての測定](docs/measurements.md)",
+        "{:.1f} 秒",
+        "（{}）",
     ),
 }
 
@@ -111,7 +118,7 @@ def table(results: Results, texts: Texts) -> str:
     lines = [_row(texts.columns), "|---" + "|--:" * (len(texts.columns) - 1) + "|"]
     for engine in results.engines:
         if engine.status == "measured":
-            lines.append(_row(_cells(engine)))
+            lines.append(_row(_cells(engine, texts)))
     return "\n".join([*lines, "", _caption(results, texts)])
 
 
@@ -136,14 +143,14 @@ def summary(results: Results) -> Results:
     return msgspec.structs.replace(results, bandwidth={}, engines=engines)
 
 
-def _cells(engine: EngineResult) -> list[str]:
+def _cells(engine: EngineResult, texts: Texts) -> list[str]:
     memory, loads = largest(engine), engine.samples.get("load")
     prefill, decode = speed(engine, PREFILL), speed(engine, DECODE)
     return [
         f"**{engine.label}**" if engine.name.startswith("issun") else engine.label,
         gigabytes(engine.disk_bytes) if engine.disk_bytes else "-",
         gigabytes(memory.peak) if memory else "-",
-        f"{stats(loads).median:.1f} s" if loads else "-",
+        texts.seconds.format(stats(loads).median) if loads else "-",
         f"{prefill:,.0f}" if prefill else "-",
         f"{decode:,.1f}" if decode else "-",
     ]
@@ -156,11 +163,12 @@ def _row(cells: Iterable[str]) -> str:
 def _caption(results: Results, texts: Texts) -> str:
     machine = results.machine
     versions = {name: v for engine in results.engines for name, v in engine.versions.items()}
-    vnni = {"avx512_vnni": " (AVX-512 VNNI)", "avx_vnni": " (AVX-VNNI)"}
+    vnni = {"avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX-VNNI"}
+    found = next((text for flag, text in vnni.items() if flag in machine.flags), "")
     return texts.caption.format(
         date=results.date[:10],
         cpu=machine.cpu,
-        extension=next((text for flag, text in vnni.items() if flag in machine.flags), ""),
+        extension=texts.extension.format(found) if found else "",
         threads=results.engines[0].threads,
         memory=f"{machine.memory_bytes / 1e9:.0f} GB",
         versions=f"onnxruntime {versions['onnxruntime']}",

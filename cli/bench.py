@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from issun.benchmarks.engines.registry import ENGINES
-from issun.cli import fidelity
+from issun.cli import fidelity, fit
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.help import Command, Group
@@ -39,17 +39,14 @@ app.command(
     cls=Command,
     help=tr("Measure how much a bundle differs from its checkpoint, and record it."),
 )(fidelity.run)
+app.command(
+    "fit",
+    cls=Command,
+    help=tr("Show which precision and context length fit into a machine's memory."),
+)(fit.run)
 
-Results_ = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="RESULTS",
-        help=tr("A results file written by `issun bench run`."),
-        show_default=False,
-    ),
-]
 Sizes = tuple[int, ...]
-_NEEDS = mark("Benchmarks need {module}: pip install 'issun[bench]'")
+_NEEDS = mark('Benchmarks need {module}: pip install "issun[bench]"')
 _FORMATS = ("terminal", "markdown", "csv", "json")
 
 
@@ -234,32 +231,3 @@ def report(
         print(markdown(found))
         return
     print(write_report(found, user_path(output)))
-
-
-@app.command(
-    "fit",
-    cls=Command,
-    help=tr("Show which precision and context length fit into a machine's memory."),
-)
-def fit(
-    *,
-    results: Results_ = None,
-    ram: Annotated[str, typer.Option(help=tr("The machine's memory, such as 2GB."))],
-    reserve: Annotated[
-        str, typer.Option(help=tr("Memory to leave for the system and other programs."))
-    ] = "500MB",
-) -> None:
-    """Print which engines fit, by measured peaks; without results, by those of the 1.3 B model."""
-    from issun.benchmarks import fit as fitting  # noqa: PLC0415
-    from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
-    from issun.benchmarks.sizes import parse_size  # noqa: PLC0415
-
-    memory, reserved = parse_size(ram), parse_size(reserve)
-    found = read_results(user_path(results) if results else PUBLISHED)
-    fits = fitting.fit(found, memory, reserve=reserved)
-    best = fits[0]
-    advice = tr("Use {engine}: a context of {context:,} tokens fits.")
-    if not best.context:
-        advice = tr("None of the measured engines fits.")
-    print(fitting.describe(found, memory, fits, reserve=reserved))
-    print(f"\n{advice.format(engine=best.engine.label, context=best.context)}")

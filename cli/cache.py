@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from issun.cli.language import note, printable
+from issun.cli.language import note, printable, tr
 from issun.runtime.errors import IssunError, check_choice
 from issun.runtime.weight_cache import CACHE_VARIABLE, WeightCache, default_cache
 
@@ -15,7 +15,13 @@ _ACTIONS = ("list", "verify", "clear")
 
 def run(
     *,
-    action: Annotated[str, typer.Argument(metavar="[list|verify|clear]")] = "list",
+    action: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACTION",
+            help=tr("list, verify (check against the hashes) or clear (remove all)."),
+        ),
+    ] = "list",
 ) -> None:
     """List the entries, check them against their hashes, or remove all."""
     check_choice("action", action, _ACTIONS)

@@ -80,7 +80,7 @@ class Commands:
         note("[removed: {message}]", message=turn.message)
 
     def _save(self, path: str) -> None:
-        size = self._chat.save(_required(path, "/save FILE"))
+        size = self._chat.save(_required(path, tr("/save FILE")))
         note("[saved: {path}]", path=path)
         if size:
             note(
@@ -90,7 +90,7 @@ class Commands:
             )
 
     def _load(self, path: str) -> None:
-        self._chat.load(_required(path, "/load FILE"))
+        self._chat.load(_required(path, tr("/load FILE")))
         note("[turns loaded: {count}]", count=len(self._chat.turns))
 
     def _set(self, argument: str) -> None:
@@ -98,7 +98,9 @@ class Commands:
         text = "".join(rest)
         if not name:
             for known in _SETTABLE:
-                show(f"{known} {getattr(self._chat.params, known)}")
+                value = getattr(self._chat.params, known)
+                shown = tr("none") if value is None else value
+                show(f"{known} {shown}")
             return
         if name not in _SETTABLE:
             raise ParameterError(

@@ -91,7 +91,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help=tr("Replace an existing bundle."))] = False,
 ) -> None:
     """Export `source` and print a summary."""
-    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
+    with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
         from issun.export import ExportOptions, export  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):
         raise ParameterError("Give only one of --precision, --budget and --max-kl.")

@@ -1,4 +1,4 @@
-"""Errors for modules that need an extra, such as `pip install 'issun[server]'`."""
+"""Errors for modules that need an extra, such as `pip install "issun[server]"`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def missing_extra(error: ModuleNotFoundError) -> IssunError | None:
     if module not in EXTRAS:
         return None
     return IssunError(
-        "{module} is not installed: pip install 'issun[{extra}]'",
+        '{module} is not installed: pip install "issun[{extra}]"',
         module=module,
         extra=EXTRAS[module],
     )

@@ -136,7 +136,7 @@ def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
 def _by_layer(
     against: Path, manifest: Manifest, text: str, tokenizer: str | None
 ) -> list[LayerSensitivity]:
-    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
+    with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
         from issun.benchmarks.by_layer import by_layer  # noqa: PLC0415
     total = manifest.architecture.n_layer
     with Bars({"layers": tr("running layer by layer")}) as progress:
@@ -168,7 +168,7 @@ def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tup
             )
         yield against, manifest.source.name
         return
-    with needs_extra("Exporting needs {module}: pip install 'issun[export]'"):
+    with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
         from issun.export import ExportOptions, export  # noqa: PLC0415
     with TemporaryDirectory(
         prefix=".issun-fidelity-", dir=work, ignore_cleanup_errors=True

@@ -113,7 +113,7 @@ def run(
         optimizer=optimizer,
         seed=seed,
     )
-    with needs_extra("Fine-tuning needs {module}: pip install 'issun[train]'"):
+    with needs_extra('Fine-tuning needs {module}: pip install "issun[train]"'):
         from issun.training.finetune import finetune  # noqa: PLC0415
         from issun.training.run import is_run  # noqa: PLC0415
     accuracy = Accuracy(table, samples) if evaluate else None

@@ -32,7 +32,7 @@ def run(
     first: Annotated[
         str | None,
         typer.Argument(
-            metavar="[BUNDLE]",
+            metavar="BUNDLE",
             help=tr("Folder of a bundle (default: the demonstration model)."),
             show_default=False,
         ),
@@ -40,7 +40,7 @@ def run(
     second: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TEXT]",
+            metavar="TEXT",
             help=tr("The instruction, alone or after the bundle; - reads it from stdin."),
             show_default=False,
         ),

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 from issun.cli.usage import translate
+from issun.cli.wrapping import columns, wrap
 
-_OPENING = "（「『［【〈《([{"
-_CLOSING = "、。，．・：；！？）」』］】〉》)]}ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々…"
-_WIDE = "\u2e80-\uffff"
-# What a line may not be broken in: a word, or a wide character, with the brackets and
-# punctuation that belong to it.
-_PIECE = re.compile(
-    rf"\s+|\[[^]]{{,40}}\]|[{re.escape(_OPENING)}]*(?:[^\s{_WIDE}]+|[{_WIDE}])[{re.escape(_CLOSING)}]*"
-)
 _EXTRAS = re.compile(r"(.*?)(?:(?:^|  )\[([^][]*)\])?", re.DOTALL)
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
-    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most `width` columns; a longer word has a line of its own."""
-    lines, line = [], ""
-    for piece in _PIECE.findall(text):
-        if line and columns(line + piece.rstrip()) > width:
-            lines.append(line.rstrip())
-            line = ""
-        line += piece if line or not piece.isspace() else ""
-    return [*lines, line.rstrip()]
 
 
 _Context: Any = TyperCommand.context_class
@@ -90,6 +66,11 @@ def _translate_extras(text: str) -> str:
     return "  ".join(shown)
 
 
+def _translate_usage(pieces: Iterable[str]) -> list[str]:
+    """The pieces without the braces of a required argument, which look like a choice."""
+    return [translate(piece.strip("{}")) for piece in pieces]
+
+
 class _HelpContext(_Context):  # type: ignore[misc]
     formatter_class = Formatter
 
@@ -101,7 +82,7 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words after the command's name in its usage."""
-        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]
+        return _translate_usage(super().collect_usage_pieces(ctx))
 
 
 class Group(TyperGroup):
@@ -111,4 +92,4 @@ class Group(TyperGroup):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words after the command's name in its usage."""
-        return [translate(piece) for piece in super().collect_usage_pieces(ctx)]
+        return _translate_usage(super().collect_usage_pieces(ctx))

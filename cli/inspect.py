@@ -10,9 +10,26 @@ import msgspec
 import typer
 
 from issun.cli import options as opt
-from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.language import mark, note, printable, printable_json, recognize, tr
 from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
 from issun.runtime.model import bundle_folder
+
+# What an export writes into the manifest in English. A longer text begins with `message`.
+_TEMPLATES = (
+    mark("{message}; KL divergence {value} on the calibration text"),
+    mark("{message}; {count} outlier channels in float32"),
+    mark("{message}; {count} channels in float32"),
+    mark("{message}, {kind} for {count} linear layers"),
+    mark("{kind} for {count} linear layers"),
+    mark("int8 weights per output channel, activations quantized row by row"),
+    mark("int8 weights per output channel, activations quantized call by call"),
+    mark("{message}, GPTQ"),
+    mark("4-bit symmetric blocks of {size}"),
+    mark("8-bit blocks of {size}"),
+    mark("{message}, up to {count} windows of {size} tokens"),
+    mark("shipped text (sha256 {digest})"),
+    mark("text {name} (sha256 {digest})"),
+)
 
 
 def run(
@@ -48,9 +65,17 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
     default = tr("{name} (default)").format(name=manifest.kv_cache)
     kinds = [default if k == manifest.kv_cache else k for k in manifest.graphs]
     return [
-        (tr("bundle"), f"{bundle} ({manifest.bundle_id})"),
-        (tr("source"), f"{manifest.source.name} (sha256 {manifest.source.sha256[:16]})"),
-        (tr("exporter"), f"{manifest.exporter}, graph {manifest.graph}"),
+        (tr("bundle"), tr("{path} ({id})").format(path=bundle, id=manifest.bundle_id)),
+        (
+            tr("source"),
+            tr("{name} (sha256 {digest})").format(
+                name=manifest.source.name, digest=manifest.source.sha256[:16]
+            ),
+        ),
+        (
+            tr("exporter"),
+            tr("{name}, graph {graph}").format(name=manifest.exporter, graph=manifest.graph),
+        ),
         (
             tr("network"),
             tr(
@@ -59,10 +84,14 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
             ).format(**msgspec.structs.asdict(architecture)),
         ),
         (tr("precision"), precision.name),
-        ("  " + tr("linears"), precision.linears),
-        ("  " + tr("embedding"), precision.embedding),
-        ("  " + tr("head"), precision.head),
-        *([(tr("calibration"), precision.calibration)] if precision.calibration else []),
+        ("  " + tr("linears"), _translated(precision.linears)),
+        ("  " + tr("embedding"), _translated(precision.embedding)),
+        ("  " + tr("head"), _translated(precision.head)),
+        *(
+            [(tr("calibration"), _translated(precision.calibration))]
+            if precision.calibration
+            else []
+        ),
         (tr("KV cache"), ", ".join(kinds)),
         (
             tr("tokenizer"),
@@ -73,10 +102,17 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         (tr("sampling"), ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
         *_fidelity(manifest),
         *(
-            (f"  {name}", f"{info.size:,} B, sha256 {info.sha256[:16]}")
+            (
+                f"  {name}",
+                tr("{size:,} B, sha256 {digest}").format(size=info.size, digest=info.sha256[:16]),
+            )
             for name, info in manifest.files.items()
         ),
     ]
+
+
+def _translated(text: str) -> str:
+    return recognize(text, _TEMPLATES)
 
 
 def _fidelity(manifest: Manifest) -> list[tuple[str, str]]:

@@ -6,11 +6,14 @@ import gettext
 import locale
 import os
 import re
+import shutil
 import string
 import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from issun.cli.wrapping import columns, wrap
 
 CATALOGUES = Path(__file__).parent / "locale"
 
@@ -68,8 +71,16 @@ def note(template: str, **values: object) -> None:
 
 
 def show(text: str) -> None:
-    """Print a line on stderr, without control characters."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print lines on stderr, without control characters; a terminal does not break their words."""
+    lines = printable(text).split("\n")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [
+            part
+            for line in lines
+            for part in (wrap(line, width) if columns(line) > width else [line])
+        ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

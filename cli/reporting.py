@@ -11,8 +11,11 @@ from issun.cli.language import mark, note, recognize, tr
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
 
-# Reasons for failures, as the system or the runtime puts them into other messages.
+# Reasons for failures, as the system, a library or the runtime puts them into other messages.
 _REASONS = (
+    mark("{message} - at `{place}`"),
+    mark("regex: {message}"),
+    mark("JSON is malformed: {message} (byte {position})"),
     mark("No such file or directory"),
     mark("Permission denied"),
     mark("Operation not permitted"),
@@ -29,11 +32,29 @@ _REASONS = (
     mark("Cannot assign requested address"),
     mark("Connection refused"),
     mark("Name or service not known"),
+    mark("Temporary failure in name resolution"),
+    mark("nodename nor servname provided, or not known"),
+    mark("getaddrinfo failed"),
+    mark("Network is unreachable"),
+    mark("invalid character"),
+    mark("trailing comma in object"),
+    mark("Input data was truncated"),
+    mark("Object missing required field `{field}`"),
+    mark("Expected `{expected}`, got `{found}`"),
+    mark("unclosed group"),
+    mark("unopened group"),
+    mark("unclosed character class"),
+    mark("repetition operator missing expression"),
+    mark("look-around, including look-ahead and look-behind, is not supported"),
     mark("it is a pipe or a device, not a file"),
     mark("it is {encoding}, and damaged (byte {position})"),
     mark("it is {encoding}, not UTF-8: `{fix}` converts it"),
     mark("it is not UTF-8 (byte {position})"),
     mark("Expecting value: line {line} column {column} (char {position})"),
+    mark("from {low} to {high}"),
+    mark("above {low} and at most {high}"),
+    mark("of at least {low}"),
+    mark("of at most {high}"),
     mark("{name} is missing"),
     mark("{name} is unknown"),
     mark("{name} is empty"),
@@ -68,7 +89,7 @@ def describe(error: IssunError) -> str:
     """The error's message in the reader's language, as one line."""
     values = {
         name: "; ".join(map(_translate, str(value).split("; ")))
-        if name in ("reason", "faults")
+        if name in ("reason", "faults", "bounds")
         else value
         for name, value in error.values.items()
     }

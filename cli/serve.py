@@ -75,7 +75,7 @@ def run(
     trust: opt.Trust = False,
 ) -> None:
     """Serve until Ctrl-C."""
-    with needs_extra("The server needs {module}: pip install 'issun[server]'"):
+    with needs_extra('The server needs {module}: pip install "issun[server]"'):
         from issun.server.options import ServerOptions  # noqa: PLC0415
         from issun.server.serve import serve  # noqa: PLC0415
     options = ServerOptions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -21,18 +23,21 @@ _TEMPLATES = (
     mark("default: {value}"),
     mark("env var: {name}"),
     mark("Missing command."),
-    mark("Missing argument {name}."),
-    mark("Missing option {name}."),
-    mark("No such command {name}. Did you mean {known}?"),
-    mark("No such command {name}."),
+    mark("Missing argument '{name}'."),
+    mark("Missing option '{short}' / '{name}'."),
+    mark("Missing option '{name}'."),
+    mark("No such command '{name}'. Did you mean '{known}', '{other}'?"),
+    mark("No such command '{name}'. Did you mean '{known}'?"),
+    mark("No such command '{name}'."),
     mark("No such option: {name} (Possible options: {known})"),
     mark("No such option: {name}"),
-    mark("Option {name} requires an argument."),
-    mark("Option {name} does not take a value."),
+    mark("Option '{name}' requires an argument."),
+    mark("Option '{name}' does not take a value."),
     mark("Got unexpected extra argument(s) ({values})"),
     mark("Got unexpected extra argument ({values})"),
     mark("Got unexpected extra arguments ({values})"),
-    mark("Invalid value for {name}: {message}"),
+    mark("Invalid value for '{short}' / '{name}': {message}"),
+    mark("Invalid value for '{name}': {message}"),
     mark("{value} is not a valid int."),
     mark("{value} is not a valid float."),
 )
@@ -50,6 +55,8 @@ def is_usage_error(error: BaseException) -> bool:
 
 def report_usage_error(error: Any) -> None:
     """Print on stderr how the command is used and what is wrong; help alone for no arguments."""
+    if possible := getattr(error, "possibilities", None):
+        error.possibilities = _similar(error.option_name, possible)
     message, context = error.format_message(), error.ctx
     if context is None:
         note("error: {message}", message=translate(message))
@@ -60,3 +67,9 @@ def report_usage_error(error: Any) -> None:
         note("Try '{command} --help' for help.", command=context.command_path)
         show("")
         note("error: {message}", message=translate(message))
+
+
+def _similar(name: str, options: Iterable[str]) -> list[str]:
+    """Those of `options` that `name` may mean; the parser's choice counts the dashes too."""
+    words = {option.lstrip("-"): option for option in options}
+    return [words[word] for word in get_close_matches(name.lstrip("-"), words)]

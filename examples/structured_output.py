@@ -1,6 +1,6 @@
 """Structured output: JSON that follows a schema, a choice, a number.
 
-Constraints need one more package: pip install 'issun[server]'
+Constraints need one more package: pip install "issun[server]"
 """
 
 import json

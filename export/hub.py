@@ -166,7 +166,8 @@ def _refusal(error: Exception) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error))  # the text that follows says it
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
 
 

@@ -36,7 +36,7 @@ class OptimumRoute:
         if not all(map(_is_installed, _NEEDED)):
             raise MissingExtraError(
                 "--via optimum needs torch, transformers and optimum-onnx: `pip install "
-                "'issun[optimum]'`."
+                '"issun[optimum]"`.'
             )
         self._checkpoint, self._precision = checkpoint, options.precision
 

@@ -47,12 +47,13 @@ def write_kit(
     verify_hashes(folder, manifest)
     with tempfile.TemporaryDirectory(prefix="issun-kit.") as made:
         work = Path(made)
+        _check_space(target, _size(_sources(folder, manifest, work)))  # as yet without wheels
         issun = own_wheel(wheel, work)
         for one in targets:
             notify("Downloading the wheels for {target}.", target=one.name)
             download(one, issun, work / "wheels" / one.name, notify)
         files = _sources(folder, manifest, work / "wheels")
-        size = sum(path.stat().st_size for path in files.values())
+        size = _size(files)
         _check_space(target, size)
         with _staged(target) as kit:
             _copy(files, kit, size, progress)
@@ -87,11 +88,15 @@ def _sources(bundle: Path, manifest: Manifest, wheels: Path) -> dict[str, Path]:
     return files | {"support/start.py": _SUPPORT / "start.py"}
 
 
+def _size(files: dict[str, Path]) -> int:
+    return sum(path.stat().st_size for path in files.values())
+
+
 def _check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise KitError(
-            "{target} needs {needed:,} MB of disk space, but only {free:,} MB are free.",
+            "{target} needs at least {needed:,} MB of disk space, but only {free:,} MB are free.",
             target=target,
             needed=-(-needed // 10**6),
             free=free // 10**6,

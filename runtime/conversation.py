@@ -117,7 +117,8 @@ class Conversation:
         path = user_path(path)
         kv_file = kv_path(path)
         if keep_cache and os.path.lexists(kv_file):
-            raise ConversationError("{path} exists: choose another name.", path=kv_file)
+            taken = path if os.path.lexists(path) else kv_file
+            raise ConversationError("{path} exists: choose another name.", path=taken)
         write_conversation(path, SavedConversation.of(self.role, self.turns))
         if not keep_cache or not isinstance(self._cache, KVCache):
             return 0

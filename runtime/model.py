@@ -211,7 +211,7 @@ class Model:
             )
         except ModuleNotFoundError as error:
             raise ParameterError(
-                "Constrained answers need {module}: pip install 'issun[server]'",
+                'Constrained answers need {module}: pip install "issun[server]"',
                 module=error.name,
             ) from error
 

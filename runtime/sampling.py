@@ -153,6 +153,15 @@ class SamplingParams:
             )
 
 
+def _bounds(low: float, high: float, *, exclusive: bool) -> str:
+    """A range in words, which the command line translates."""
+    if math.isinf(low):
+        return f"of at most {high:g}"
+    if math.isinf(high):
+        return f"of at least {low:g}"
+    return f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
+
+
 def _check_range(
     name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
 ) -> None:
@@ -163,17 +172,16 @@ def _check_range(
         and value <= high
     )
     if not good:
-        bounds = f"{low:g} {'<' if exclusive else '<='} {name}"
-        bounds += "" if math.isinf(high) else f" <= {high:g}"
+        bounds = _bounds(low, high, exclusive=exclusive)
         if kind is Integral:
             raise ParameterError(
-                "{name} is {value!r}, it must be a whole number with {bounds}.",
+                "{name} is {value!r}, it must be a whole number {bounds}.",
                 name=name,
                 value=value,
                 bounds=bounds,
             )
         raise ParameterError(
-            "{name} is {value!r}, it must be a number with {bounds}.",
+            "{name} is {value!r}, it must be a number {bounds}.",
             name=name,
             value=value,
             bounds=bounds,

@@ -65,7 +65,7 @@ def finetune(
     recipe = recipe or Recipe()
     if not all(find_spec(name) for name in _NEEDED):
         raise MissingExtraError(
-            "Fine-tuning needs torch, transformers and accelerate: `pip install 'issun[train]'`."
+            'Fine-tuning needs torch, transformers and accelerate: `pip install "issun[train]"`.'
         )
     target, data = real_target(target), user_path(data)
     if resume:

@@ -43,16 +43,16 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not low <= value < 2**32:
                 raise ParameterError(
-                    "{name} is {value!r}, it must be a whole number with {bounds}.",
+                    "{name} is {value!r}, it must be a whole number {bounds}.",
                     name=name,
                     value=value,
-                    bounds=f"{low} <= {name} < 2**32",
+                    bounds=f"from {low} to {2**32 - 1}",
                 )
         if not 0 < self.learning_rate <= 1:
             raise ParameterError(
-                "{name} is {value!r}, it must be a number with {bounds}.",
+                "{name} is {value!r}, it must be a number {bounds}.",
                 name="learning_rate",
                 value=self.learning_rate,
-                bounds="0 < learning_rate <= 1",
+                bounds="above 0 and at most 1",
             )
         check_choice("optimizer", self.optimizer, ("auto", *OPTIMIZERS))

@@ -61,7 +61,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise DataError(
-            "{path} is Parquet, which needs {module}: pip install 'issun[train]'",
+            '{path} is Parquet, which needs {module}: pip install "issun[train]"',
             path=path,
             module=error.name,
         ) from error

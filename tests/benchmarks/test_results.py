@@ -175,7 +175,6 @@ def test_the_longest_context_comes_first_then_the_fastest() -> None:
         ("small", 1000),
         ("huge", 0),
     ]
-    assert "does not fit" in fitting.describe(found, 2 * 10**9, fits)
 
 
 def test_nothing_fits_or_nothing_is_measured() -> None:

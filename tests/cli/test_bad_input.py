@@ -223,7 +223,7 @@ def test_changed_weights_are_found_by_their_hash(fuji: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--temperature", "-1", ("temperature is -1.0", "0 <= temperature <= 100")),
+        ("--temperature", "-1", ("temperature is -1.0", "from 0 to 100")),
         ("--temperature", "nan", ("temperature is nan",)),
         ("--top-p", "0", ("top_p is 0.0", "0 < top_p <= 1")),
         ("--top-p", "2", ("top_p is 2.0",)),

@@ -169,7 +169,7 @@ def test_what_fits(tmp_path: Path) -> None:
     result = issun("bench", "fit", path, "--ram", "1GB")
     assert result.code == 0
     assert result.out == (
-        "Memory: 1.00 GB, of which 500 MB stay free for the rest. "
+        "Memory: 1.00 GB, of which 500 MB stay free for other programs. "
         "Measured 2026-01-02 on <b>CPU</b>.\n"
         "\n"
         "engine  context that fits  peak at 1,000  decode after 128\n"
@@ -178,7 +178,17 @@ def test_what_fits(tmp_path: Path) -> None:
         "Use small: a context of 300 tokens fits.\n"
     )
     japanese = issun("bench", "fit", path, "--ram", "1GB", ISSUN_LANG="ja").out
-    assert japanese.endswith("\nsmall が適しています。300 トークンのコンテキストが収まります。\n")
+    assert japanese == (
+        "メモリー: 1.00 GB（うち 500 MB はほかのプログラム用に空けます）。"
+        "2026-01-02 に <b>CPU</b> で測定。\n"
+        "\n"
+        "エンジン  収まるコンテキスト  1,000 での最大メモリー  128 の後のデコード\n"
+        "small                    300                 1.20 GB    10.0 トークン/秒\n"
+        "\n"
+        "small が適しています。300 トークンのコンテキストが収まります。\n"
+    )
+    tight = issun("bench", "fit", path, "--ram", "600MB", ISSUN_LANG="ja").out
+    assert "収まらない" in tight
     nothing = issun("bench", "fit", path, "--ram", "600MB").out
     assert "does not fit" in nothing
     assert nothing.endswith("\nNone of the measured engines fits.\n")

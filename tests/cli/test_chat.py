@@ -62,7 +62,7 @@ def test_save_and_load(fuji: Path, tmp_path: Path) -> None:
         f"[saved: {saved}]\n"
         f"[saved the KV cache, so that /load need not compute it: {beside}, "
         f"{beside.stat().st_size / 1e6:,.1f} MB]\n"
-        f"error: {beside} exists: choose another name.\n"
+        f"error: {saved} exists: choose another name.\n"
     )
     assert result.code == 2
     assert has_mode(saved, 0o600)
@@ -96,9 +96,7 @@ def test_a_temperature_that_makes_answers_random_is_remarked_on(fuji: Path) -> N
         "[Above a temperature of 2 answers are mostly random; 0.5 to 1 is usual.]\n"
     )
     result = issun("chat", fuji, stdin="/set temperature 101\n")
-    assert result.err == (
-        "error: temperature is 101.0, it must be a number with 0 <= temperature <= 100.\n"
-    )
+    assert result.err == ("error: temperature is 101.0, it must be a number from 0 to 100.\n")
 
 
 def test_a_newline_as_a_stop_string() -> None:
@@ -304,6 +302,12 @@ def test_the_next_prompt_is_read_while_the_user_types(monkeypatch: pytest.Monkey
 def test_a_conversation_that_cannot_be_read_in_japanese(fuji: Path) -> None:
     result = issun("chat", fuji, stdin="/load nofile\n", ISSUN_LANG="ja")
     assert result.err == "エラー: nofile を読めません: ファイルまたはフォルダーがありません\n"
+
+
+def test_what_commands_say_in_japanese(fuji: Path) -> None:
+    result = issun("chat", fuji, stdin="/set\n/save\n", ISSUN_LANG="ja")
+    assert "\nseed なし\n" in result.err
+    assert result.err.endswith("\nエラー: ファイル名を指定してください: /save ファイル\n")
 
 
 def test_failing_commands_from_a_pipe_do_not_end_the_chat(fuji: Path, tmp_path: Path) -> None:

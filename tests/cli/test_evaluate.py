@@ -62,7 +62,7 @@ def test_the_packaged_table_in_japanese(fuji: Path) -> None:
     result = issun("evaluate", fuji, *options, LANG="ja_JP.UTF-8")
     assert result.code == 0
     assert result.out == (
-        "形式    正答率  区間（95 %）     含有率  質問 → 正解の語\n"
+        "形式    正答率  区間（95 %）     含有率  質問 -> 正解の語\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  日本で一番広い湖は? -> 琵琶湖\n"
         "chat      0.0%    0.0% -  79.3%    0.0%  世界で一番高い山は? -> エベレスト\n"
         "2 行の平均（chat）: 0.0%\n"

@@ -122,7 +122,7 @@ def check(folder: Path, arguments: list[str], extra: str | None) -> None:
     assert (result.code, result.out) == (2, ""), result
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1, result.err
-    assert f"pip install 'issun[{extra}]'" in result.err
+    assert f'pip install "issun[{extra}]"' in result.err
     assert {path.name for path in folder.iterdir()} == before
 
 
@@ -176,4 +176,4 @@ def test_every_distribution_of_the_extras_has_its_extra() -> None:
 def test_another_missing_module_is_a_bug() -> None:
     assert missing_extra(ModuleNotFoundError("No module named 'nope'", name="nope")) is None
     found = missing_extra(ModuleNotFoundError("…", name="starlette.routing"))
-    assert str(found) == "starlette is not installed: pip install 'issun[server]'"
+    assert str(found) == 'starlette is not installed: pip install "issun[server]"'

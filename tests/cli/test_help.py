@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from issun.cli.help import columns, wrap
 from issun.cli.usage import translate
+from issun.cli.wrapping import columns, wrap
 from tests.cli.conftest import environment, issun
 
 EVERY_HELP = """
@@ -74,13 +74,14 @@ def test_no_word_of_the_parser_is_english(japanese: dict[str, list[str]]) -> Non
 
 def test_the_help_of_one_command() -> None:
     assert issun("cache", "--help", ISSUN_LANG="ja", COLUMNS="60").out == (
-        "使い方: issun cache [オプション] [list|verify|clear]\n"
+        "使い方: issun cache [オプション] [ACTION]\n"
         "\n"
         "  この CPU 用にパッキングした重みを一覧表示・検査・削除し\n"
         "  ます。\n"
         "\n"
         "引数:\n"
-        "  [list|verify|clear]  [既定: list]\n"
+        "  ACTION  list（一覧）、verify（ハッシュと照合）、clear\n"
+        "          （すべて削除）のいずれか。  [既定: list]\n"
         "\n"
         "オプション:\n"
         "  -h, --help  このヘルプを表示します。\n"
@@ -90,20 +91,21 @@ def test_the_help_of_one_command() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["export", "--foo"], "--foo というオプションはありません。もしかして: --force"),
+        (["export", "--forse"], "--forse というオプションはありません。もしかして: --force"),
+        (["generate", "--foo"], "--foo というオプションはありません。"),  # nor is it like --lookup
         (["chat", "--xyzzy"], "--xyzzy というオプションはありません。"),
-        (["export"], "引数 'SOURCE' を指定してください。"),
-        (["export", "a"], "オプション '-o' / '--output' を指定してください。"),
+        (["export"], "引数 SOURCE を指定してください。"),
+        (["export", "a"], "オプション -o / --output を指定してください。"),
         (
             ["chat", "--threads", "x"],
-            "'--threads' の値が正しくありません: 'x' は整数ではありません。",
+            "--threads の値が正しくありません: 'x' は整数ではありません。",
         ),
-        (["chat", "--top-p", "x"], "'--top-p' の値が正しくありません: 'x' は数値ではありません。"),
-        (["chat", "--seed"], "オプション '--seed' には値が必要です。"),
-        (["chat", "--stats=3"], "オプション '--stats' に値は指定できません。"),
+        (["chat", "--top-p", "x"], "--top-p の値が正しくありません: 'x' は数値ではありません。"),
+        (["chat", "--seed"], "オプション --seed には値が必要です。"),
+        (["chat", "--stats=3"], "オプション --stats に値は指定できません。"),
         (["chat", "a", "b", "c"], "余分な引数があります: b c"),
-        (["chta"], "'chta' というコマンドはありません。もしかして: 'chat'"),
-        (["xyzzy"], "'xyzzy' というコマンドはありません。"),
+        (["chta"], "chta というコマンドはありません。もしかして: chat"),
+        (["xyzzy"], "xyzzy というコマンドはありません。"),
         (["--foo"], "--foo というオプションはありません。"),
     ],
 )
@@ -116,11 +118,11 @@ def test_usage_errors_in_japanese(arguments: list[str], message: str) -> None:
 
 
 def test_a_usage_error_in_english() -> None:
-    assert issun("export", "--foo").err == (
-        "Usage: issun export [OPTIONS] {SOURCE}\n"
+    assert issun("export", "--forse").err == (
+        "Usage: issun export [OPTIONS] SOURCE\n"
         "Try 'issun export --help' for help.\n"
         "\n"
-        "error: No such option: --foo (Possible options: --force)\n"
+        "error: No such option: --forse (Possible options: --force)\n"
     )
 
 

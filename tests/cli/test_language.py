@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from issun.cli import language, reporting
-from issun.runtime import ContextError, ParameterError
+from issun.runtime import BundleError, ContextError, ParameterError
 
 pofile = pytest.importorskip("babel.messages.pofile")
 frontend = pytest.importorskip("babel.messages.frontend")
@@ -117,6 +117,7 @@ def test_the_japanese_is_of_one_style() -> None:
     code = re.compile(r"`[^`]*`|\{[^}]*\}|load\(trust=True\)")
     avoided = re.compile(
         r"[()]|[ぁ-んァ-ヶ一-龥][,!?]|命令|並べ替え|パソコン|答え|文脈|書き出し直|較正|校正|計測|ひな形|メモリ(?!ー)|サーバ(?!ー)"
+        r"|[一二三四]つ|(?<!内蔵の)デモ用モデル"
     )
     found = {text: avoided.search(code.sub("", text)) for text in map(_string, MESSAGES.values())}
     assert not {text: match for text, match in found.items() if match}
@@ -144,6 +145,26 @@ def _string(message: Any) -> str:
         (
             ParameterError("{path} cannot be read: {reason}", path="Is a directory", reason="x"),
             "Is a directory を読めません: x",
+        ),
+        (
+            ParameterError(
+                "The constraint cannot be used: {reason}", reason="regex: unclosed group"
+            ),
+            "この制約は使えません: 正規表現: 閉じていない括弧があります",
+        ),
+        (
+            BundleError(
+                "{path} is damaged ({reason}): export the bundle again.",
+                path="a",
+                reason="Input data was truncated",
+            ),
+            "a は壊れています（途中で切れています）。バンドルをエクスポートし直してください。",
+        ),
+        (
+            BundleError(
+                "{path}: {reason}", path="a", reason="Expected `int`, got `str` - at `$.x`"
+            ),
+            "a: `int` のはずが `str` です（`$.x`）",
         ),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
+from issun.cli.wrapping import columns
 from tests.cli.conftest import environment, idle_share
 
 TIMEOUT = 15
@@ -82,6 +83,19 @@ def test_backspace_takes_a_whole_character_back(fuji: Path, start: Start, tmp_pa
     leave(child)
     kept = (tmp_path / "state" / "issun" / "history").read_text(encoding="utf-8")
     assert "+山は?\n" in kept
+
+
+def test_notices_are_not_broken_within_words(fuji: Path, start: Start) -> None:
+    child = start(fuji, ISSUN_LANG="ja")
+    child.setwinsize(30, 44)
+    child.expect(READY)  # of the cursor alone
+    child.expect(READY)
+    notice = child.before.decode().partition("\x1b")[0].splitlines()
+    assert "終了します。" in "".join(notice)
+    assert max(map(columns, notice)) <= 44
+    assert {"Ctrl-C", "Ctrl-D"} <= set(re.findall(r"[\w-]+", "\n".join(notice), re.ASCII))
+    child.sendeof()
+    child.expect(pexpect.EOF)
 
 
 def test_several_lines(fuji: Path, start: Start) -> None:

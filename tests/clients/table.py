@@ -49,7 +49,7 @@ which `issun serve` prints. Start the server:
 
 <!-- run: background -->
 ```sh
-pip install '.[server]' openai
+pip install ".[server]" openai
 issun serve
 ```
 

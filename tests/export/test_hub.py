@@ -371,6 +371,7 @@ def test_offline_and_not_in_the_cache(hub: Hub, client: Client, how: str) -> Non
     assert "the hub cannot be reached" in message
     assert "go online once, or name a folder" in message
     assert hub.requests == []
+    assert "[Errno" not in message
 
 
 # --- without any network ---

@@ -27,7 +27,7 @@ def test_missing_package_is_an_error_before_any_work(
         return None if name == missing else find_spec("pytest")
 
     monkeypatch.setattr("issun.export.optimum.find_spec", find)
-    with pytest.raises(MissingExtraError, match=r"pip install 'issun\[optimum\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install \"issun\[optimum\]\""):
         export(
             checkpoint("head-8"),
             tmp_path / "bundle",

@@ -16,7 +16,7 @@ from tests.conftest import Bundles
 def ref() -> ModuleType:
     """The module `tests.reference`, which needs torch and transformers."""
     for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'issun[optimum]'")
+        pytest.importorskip(name, reason=f'{name} is not installed: pip install "issun[optimum]"')
     from tests import reference
 
     return reference
@@ -40,7 +40,7 @@ def optimum(ref: ModuleType, source: Bundles, tmp_path_factory: pytest.TempPathF
     """`optimum(name, precision)`: a bundle exported with Optimum."""
     pytest.importorskip(
         "optimum.exporters.onnx",
-        reason="optimum-onnx is not installed: pip install 'issun[optimum]'",
+        reason='optimum-onnx is not installed: pip install "issun[optimum]"',
     )
     folder = tmp_path_factory.mktemp("optimum")
 

@@ -300,7 +300,7 @@ def test_missing_extra_is_reported_in_one_line(
         *("finetune", checkpoint("head-8"), "--data", tmp_path / "a", "-o", tmp_path / "run"),
         PYTHONPATH=str(tmp_path),
     )
-    refused(result, "pip install 'issun[train]'")
+    refused(result, 'pip install "issun[train]"')
 
 
 def test_evaluation_settings_are_table_and_samples(tmp_path: Path, spiece: Path) -> None:

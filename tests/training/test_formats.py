@@ -335,7 +335,9 @@ def test_unsupported_files(name: str, raw: bytes, reason: str, tmp_path: Path) -
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     path = written(tmp_path / "a.parquet", b"PAR1rest")
-    with pytest.raises(DataError, match=r"Parquet, which needs pyarrow: pip install 'issun\[train"):
+    with pytest.raises(
+        DataError, match=r"Parquet, which needs pyarrow: pip install \"issun\[train"
+    ):
         read_records(path)
 
 
