@@ -275,7 +275,7 @@ def image() -> str:
 
 @feature("clear errors", "files and batches")
 def files() -> str:
-    return raises(client.files.list, "404", "Nothing is kept") + raises(client.batches.list, "404")
+    return raises(client.files.list, "404", "stores nothing") + raises(client.batches.list, "404")
 
 
 @feature("clear errors", "n beyond the limit")
