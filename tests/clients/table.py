@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+_MAX_FOUND = 400  # characters that are recorded of what a client said
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 PAGE = HERE.parents[1] / "docs" / "clients.md"
@@ -169,8 +171,8 @@ def _record(client: dict[str, Any]) -> str:
     """A client as JSON, with one feature a line and without what says nothing."""
     features = client.pop("features")
     for feature in features:
-        if feature["ok"]:
-            feature["found"] = ""
+        said = "" if feature["ok"] else " ".join(feature["found"].split())
+        feature["found"] = said[:_MAX_FOUND]
     lines = [_json({k: v for k, v in f.items() if v or k in ("name", "ok")}) for f in features]
     return f'{_json(client).removesuffix("}")},"features":[\n' + ",\n".join(lines) + "\n]}"
 
