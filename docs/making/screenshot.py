@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 IMAGES = Path(__file__).parents[1] / "images"
 PICTURES = {"page.png": "en", "page.ja.png": "ja"}  # with the language of the page
 SIZE = {"width": 900, "height": 650}
-COLORS = 128  # of the palette, which makes a picture of few colours a third as large
+COLORS = 64  # of the palette, which makes a picture of few colours a third as large
 # Each question with what its answer must contain.
 EARLIER = {"フランスの首都は?": "パリ"}
 QUESTIONS = {"日本で一番高い山は?": "富士山", "最初の質問は何ですか?": "高い山"}
