@@ -27,8 +27,9 @@ class Result:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment without the variables that choose a language."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k != "LANG"}
+    """The environment without what chooses a language, or a width other than the terminal's."""
+    chosen = ("LANG", "COLUMNS", "LINES")  # pytest-xdist sets the width
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k not in chosen}
     return kept | {"LANG": "C.UTF-8", "HF_HUB_OFFLINE": "1"} | changes
 
 

@@ -225,7 +225,7 @@ def test_changed_weights_are_found_by_their_hash(fuji: Path, tmp_path: Path) -> 
     [
         ("--temperature", "-1", ("temperature is -1.0", "from 0 to 100")),
         ("--temperature", "nan", ("temperature is nan",)),
-        ("--top-p", "0", ("top_p is 0.0", "0 < top_p <= 1")),
+        ("--top-p", "0", ("top_p is 0.0", "above 0 and at most 1")),
         ("--top-p", "2", ("top_p is 2.0",)),
         ("--top-k", "-3", ("top_k is -3",)),
         ("--min-p", "1.5", ("min_p is 1.5",)),

@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Start:
             ),
             encoding=None,
             timeout=TIMEOUT,
-            dimensions=(30, 90),
+            dimensions=(30, 100),
         )
 
     return run

@@ -197,7 +197,7 @@ def test_the_default_graph_is_absent(folder: Path) -> None:
 
 
 def test_an_absent_graph_names_those_present(folder: Path) -> None:
-    with pytest.raises(BundleError, match=r"no graph with a int8 KV cache; it has float32\."):
+    with pytest.raises(BundleError, match=r"no graph for the KV cache type int8; it has float32\."):
         Model.load(folder, kv_cache="int8")
 
 
