@@ -19,6 +19,8 @@ AS_ON_UNIX = pytest.mark.skipif(
 )
 PAGES = [str(page.relative_to(ROOT)) for page in all_pages()]
 OTHERS = [str(page.relative_to(ROOT)) for page in other_pages()]
+# Run by `make test`; the other pages by `make slow`, and all of them by `make commands`.
+ALWAYS = ("README.md", "README.ja.md", "docs/getting-started.md")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,10 @@ def has_slow(name: str) -> bool:
 
 
 @AS_ON_UNIX
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ALWAYS else pytest.param(n, marks=pytest.mark.slow) for n in PAGES],
+)
 def test_the_commands_of_a_page_run(name: str, materials: dict[str, Path], tmp_path: Path) -> None:
     """Without those that take long, and those whose extra is not installed here."""
     blocks = [block for block in read_page(ROOT / name) if "slow" not in block.flags]
