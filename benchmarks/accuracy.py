@@ -16,7 +16,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import count
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from issun.benchmarks.errors import TableError
 from issun.benchmarks.questions import (
@@ -29,9 +29,11 @@ from issun.benchmarks.questions import (
     read_table,
 )
 from issun.runtime import Completion, Model, ParameterError, SamplingParams
-from issun.runtime.constraint import Constraint
 from issun.runtime.errors import check_choice
-from issun.runtime.filling import CompiledSchema, MakePrompt, compile_schema, fill_many
+
+if TYPE_CHECKING:
+    from issun.runtime.constraint.matching import Constraint
+    from issun.runtime.filling import CompiledSchema, MakePrompt
 
 __all__ = [
     "FORMATS",
@@ -247,6 +249,8 @@ def _answer_all(
     progress: Progress | None,
 ) -> tuple[list[dict[int, str]], bool]:
     """The answers to each task by sample, and False if Ctrl-C interrupted."""
+    from issun.runtime.filling import compile_schema, fill_many  # noqa: PLC0415
+
     max_tokens = params[0].max_new_tokens
     # By index of the task:
     forms: dict[int, CompiledSchema] = {}

@@ -20,7 +20,6 @@ from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.answer import Stream
 from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text, user_path
-from issun.runtime.filling import compile_schema, fill
 from issun.runtime.manifest import read_manifest
 
 _PATH = re.compile(r"\.{0,2}/|~" + (r"|\.{0,2}\\|[A-Za-z]:" if sys.platform == "win32" else ""))
@@ -122,6 +121,8 @@ def _start(
     sampling: dict[str, Any],
 ) -> tuple[Stream, Callable[[Completion], bool]]:
     """Start the answer; also returns a predicate for complete answers."""
+    from issun.runtime.filling import compile_schema, fill  # noqa: PLC0415
+
     params = make_params(model.manifest, **sampling)
 
     def make_prompt(line: str) -> list[int]:

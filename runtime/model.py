@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from issun.runtime.answer import Completion, Stream
 from issun.runtime.batch import Job, generate_batch, make_jobs
 from issun.runtime.busy import ExclusiveUse, UsageLock
 from issun.runtime.checks import check_manifest
-from issun.runtime.constraint import Constraints
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoder import Decoder, IssunDecoder
 from issun.runtime.defaults import make_params
@@ -51,6 +50,9 @@ from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.stream import TextStream
 from issun.runtime.tokenizer import Tokenizer, load_tokenizer
 from issun.runtime.weight_cache import default_cache
+
+if TYPE_CHECKING:
+    from issun.runtime.constraint.constraints import Constraints
 
 _LARGE_CACHE = 100 << 20  # bytes of keys and values
 EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
@@ -201,6 +203,8 @@ class Model:
 
         Raises ParameterError if llguidance (the extra `server`) is not installed.
         """
+        from issun.runtime.constraint.constraints import Constraints  # noqa: PLC0415
+
         try:
             return Constraints(
                 self.tokenizer,

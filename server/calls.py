@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from issun.runtime.constraint import Constraint
+from issun.runtime.constraint.matching import Constraint
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from issun.runtime.constraint import Constraint
+from issun.runtime.constraint.matching import Constraint
 from issun.runtime.generate import Logprob, Segment
 from issun.runtime.model import Model
 from issun.runtime.tokenizer import Tokenizer

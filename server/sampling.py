@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from issun.runtime.constraint import Constraint
+from issun.runtime.constraint.matching import Constraint
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from issun.runtime.constraint import Constraint
+from issun.runtime.constraint.matching import Constraint
 from issun.runtime.errors import ParameterError
 from issun.runtime.filling import CompiledSchema, SchemaFiller, compile_schema
 from issun.runtime.generate import Segment

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
-from issun.runtime.constraint import Constraints
+from issun.runtime.constraint.constraints import Constraints
 from issun.runtime.tokenizer import Tokenizer
 from tests.runtime.wandering import wander
 from tests.special_ids import assign_special_ids

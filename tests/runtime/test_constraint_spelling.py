@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
-from issun.runtime.constraint import Constraints
+from issun.runtime.constraint.constraints import Constraints
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.tokenizer import Tokenizer
 from tests.runtime.wandering import wander

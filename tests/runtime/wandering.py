@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from issun.runtime.constraint import Constraint
+from issun.runtime.constraint.matching import Constraint
 from issun.runtime.tokenizer import Tokenizer
 
 
