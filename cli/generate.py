@@ -121,8 +121,6 @@ def _start(
     sampling: dict[str, Any],
 ) -> tuple[Stream, Callable[[Completion], bool]]:
     """Start the answer; also returns a predicate for complete answers."""
-    from issun.runtime.filling import compile_schema, fill  # noqa: PLC0415
-
     params = make_params(model.manifest, **sampling)
 
     def make_prompt(line: str) -> list[int]:
@@ -130,6 +128,8 @@ def _start(
 
     if not constraint_request:
         return model.stream(make_prompt(""), params), lambda completion: True
+    from issun.runtime.filling import compile_schema, fill  # noqa: PLC0415
+
     name, value = constraint_request
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
