@@ -31,8 +31,13 @@ EXPECTED = {
 
 
 def run(name: str, *arguments: str | Path, cwd: Path) -> str:
+    return output([sys.executable, FOLDER / name, *arguments], cwd)
+
+
+def output(command: list[str | Path], cwd: Path) -> str:
+    """What a command that succeeds prints."""
     done = subprocess.run(
-        [sys.executable, FOLDER / name, *arguments],
+        command,
         capture_output=True,
         encoding="utf-8",
         cwd=cwd,
@@ -121,22 +126,13 @@ window.destroy()
 
 def test_the_window_shows_an_answer_and_stops_one(tmp_path: Path) -> None:
     pytest.importorskip("tkinter")
-    display = []
+    display: list[str | Path] = []
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         if not shutil.which("xvfb-run"):
             pytest.skip("there is no display, and no Xvfb")
         display = ["xvfb-run", "-a"]
-    done = subprocess.run(
-        [*display, sys.executable, "-c", _USE, FOLDER / "gui.py"],
-        capture_output=True,
-        encoding="utf-8",
-        cwd=tmp_path,
-        env=environment(),
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    stopped, answered, *shown = done.stdout.splitlines()
+    printed = output([*display, sys.executable, "-c", _USE, FOLDER / "gui.py"], tmp_path)
+    stopped, answered, *shown = printed.splitlines()
     assert stopped == "1 True"
     assert answered == "日本で一番高い山は富士山です。 2 一つずつ答えます"
     assert "> 日本で一番高い山は?" in shown
