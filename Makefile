@@ -5,6 +5,10 @@ SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
 PACKAGES := cli export kit runtime benchmarks training server
+# The package under its own name, for tools that read its source. A link to the checkout itself
+# would lead back into it, and into every environment below.
+LINK_PACKAGE = mkdir -p build/package/issun && \
+  ln -sf $(abspath $(PACKAGES) __init__.py __main__.py) build/package/issun/
 PIP_INSTALL := pip install --disable-pip-version-check --no-input
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
@@ -52,7 +56,7 @@ figures: .venv/ready-test         ## write the plots and tables of README and do
 check: .venv/ready-test           ## check format, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	mkdir -p build/types && ln -sfn ../.. build/types/issun
+	$(LINK_PACKAGE)
 	.venv/bin/mypy -m issun -m issun.__main__ $(PACKAGES:%=-p issun.%)
 
 translations: .venv/ready-test    ## bring the catalogues in cli/locale up to date, and compile them
@@ -68,8 +72,7 @@ format: .venv/ready-test          ## fix format and imports
 	.venv/bin/ruff check --fix .
 
 docs: .venv-docs/ready            ## build the documentation in build/site; a broken link is an error
-	mkdir -p build/api/issun
-	ln -sf $(abspath $(PACKAGES) __init__.py) build/api/issun/
+	$(LINK_PACKAGE)
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	.venv-docs/bin/python -m tests.documentation.outside build/site
 
