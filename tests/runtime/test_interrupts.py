@@ -61,7 +61,7 @@ def test_generate_works_after_an_interrupt_at_any_moment(model: Model) -> None:
     expected = model.generate(prompt, SHORT).ids
     usual = seconds_of(lambda: model.generate(prompt, SHORT))
     chance, count = random.Random(1), 0
-    for _ in range(1500):
+    for _ in range(2000):
         count += interrupted(lambda: model.generate(prompt, SHORT), chance.uniform(1e-5, usual))
         assert model.generate(prompt, SHORT).ids == expected
     assert count > 500
