@@ -1,7 +1,9 @@
 """Loads an exported model and generates text with it."""
 
-from issun.runtime.answer import Completion, Stream
 from issun.runtime.conversation import Conversation
+from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.generate import Segment, Timings
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import (
     BundleError,
     BusyError,
@@ -12,10 +14,8 @@ from issun.runtime.errors import (
     ParameterError,
     SamplingError,
 )
-from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.runtime.prompt import Turn
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.text.turn import Turn
 
 __all__ = [
     "BundleError",

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from issun.runtime.errors import BundleError
-from issun.runtime.manifest import Manifest, Template
+from issun.runtime.errors import BundleError, TemplateError
+from issun.runtime.manifest import AnyTemplate, JinjaTemplate, Manifest
+from issun.runtime.text.prompt import PromptBuilder
 
+MAX_SOURCE = 200_000  # characters of a chat template
 # The placeholders of each text of a template.
 _SLOTS = {
     "with_input": {"instruction", "input"},
@@ -19,14 +21,17 @@ _SLOTS = {
     "chat.user": {"message"},
     "chat.assistant": {"message"},
     "chat.system": {"system"},
+    "chat.prompt": {"instruction", "input"},
 }
 _SLOT = re.compile(r"\{(\w+)\}")
 # What looks like a special token: <s>, </s>, <|user|>, [SEP], [EOS].
 _SPECIAL = re.compile(r"</?\|?\w+\|?>|\[[A-Z]+\]")
 
 
-def template_faults(template: Template, known: Collection[str]) -> list[str]:
+def template_faults(template: AnyTemplate, known: Collection[str]) -> list[str]:
     """Return the faults of a template, given the tokenizer's `known` special and added tokens."""
+    if isinstance(template, JinjaTemplate):
+        return _jinja_faults(template)
     chat = template.chat
     texts = {
         "with_input": template.with_input,
@@ -36,17 +41,28 @@ def template_faults(template: Template, known: Collection[str]) -> list[str]:
         "chat.assistant": chat.assistant,
         "chat.system": "".join(chat.system),
     }
+    if chat.prompt:
+        texts["chat.prompt"] = chat.prompt
     faults = []
     for name, text in texts.items():
         found = set(_SLOT.findall(text))
         faults += [f"{name} lacks {{{slot}}}" for slot in sorted(_SLOTS[name] - found)]
         faults += [f"{name} has {{{slot}}}" for slot in sorted(found - _SLOTS[name])]
-    rest = template.with_input + template.without_input
-    for token in sorted(known, key=len, reverse=True):
+    rest = template.with_input + template.without_input + chat.prompt
+    for token in sorted({*known, template.newline} - {""}, key=len, reverse=True):
         rest = rest.replace(token, " ")
     faults += [f"the tokenizer has no {token}" for token in sorted(set(_SPECIAL.findall(rest)))]
     if chat.reserve < 1:
         faults.append(f"chat.reserve is {chat.reserve}, below 1")
+    return faults
+
+
+def _jinja_faults(template: JinjaTemplate) -> list[str]:
+    faults = []
+    if len(template.source) > MAX_SOURCE:
+        faults.append(f"source has {len(template.source):,} characters, above {MAX_SOURCE:,}")
+    if template.reserve < 1:
+        faults.append(f"reserve is {template.reserve}, below 1")
     return faults
 
 
@@ -58,11 +74,19 @@ def check_manifest(folder: Path, manifest: Manifest, pieces: int) -> None:
         faults.append(f"pieces is {tokens.pieces}; the tokenizer has {pieces}, the network {rows}")
     ids = {"bos": tokens.bos, "eos": tokens.eos, "unk": tokens.unk, **tokens.special}
     ids |= {token: added.id for token, added in tokens.added.items()}
-    ids |= {f"end id {i}": i for i in tokens.ends}
+    ids |= {f"end id {i}": i for i in tokens.ends} | {f"begin id {i}": i for i in tokens.begin}
     faults += [f"{n} is {i}" for n, i in ids.items() if i is not None and not 0 <= i < rows]
     if "" in tokens.special or "" in tokens.added:
         faults.append("a special token is empty")
     _raise(folder, faults)
+
+
+def check_prompts(folder: Path, prompts: PromptBuilder) -> None:
+    """Raise BundleError unless the bundle's template makes a prompt of a message."""
+    try:
+        prompts.instruction("あ")
+    except TemplateError as error:
+        raise BundleError("{folder}: {reason}", folder=folder, reason=error) from error
 
 
 def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession) -> None:
@@ -78,7 +102,7 @@ def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession)
         faults.append(f"the graph has {logits.shape[-1]} ids, not {described.vocab_size}")
     if len(past) != 2 * described.n_layer:
         faults.append(f"the graph has {len(past) // 2} layers, not {described.n_layer}")
-    shape = (described.n_head, described.kv_head_dim)
+    shape = (described.n_kv_head, described.kv_head_dim)
     for entry in past[:1]:
         found = (entry.shape[1], entry.shape[3])
         if all(isinstance(n, int) for n in found) and found != shape:

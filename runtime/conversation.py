@@ -8,16 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from issun.runtime.answer import Completion, Stream
+from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.kv_cache import Cache, KVCache
+from issun.runtime.decoding.kv_file import read_kv, write_kv
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import BusyError, ConversationError, OutOfMemoryError, ParameterError
 from issun.runtime.files import reason_of, user_path
-from issun.runtime.kv_cache import Cache, KVCache
-from issun.runtime.kv_file import read_kv, write_kv
 from issun.runtime.model import Model
-from issun.runtime.prefix import common_prefix
-from issun.runtime.prompt import FittedPrompt, Turn
-from issun.runtime.sampling import SamplingParams
 from issun.runtime.saved import SavedConversation, kv_path, read_conversation, write_conversation
+from issun.runtime.text.prefix import common_prefix
+from issun.runtime.text.prompt import FittedPrompt
+from issun.runtime.text.turn import Turn
 
 
 class Conversation:
@@ -27,7 +28,8 @@ class Conversation:
     the context is full, the oldest turns are dropped from the prompt, several at once so that this
     is rare; the role stays. `Completion.dropped_turns` counts them, and `turns` still has them.
     `role` is a list of lines in the template's format (`User:...`, `Assistant:...`), or one text,
-    which is wrapped in the template's system lines.
+    which is wrapped in the template's system lines. For a chat template in Jinja the lines of the
+    list, like the one text, are the system message.
     """
 
     def __init__(

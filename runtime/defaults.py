@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import BundleError, ParameterError
 from issun.runtime.manifest import Manifest
-from issun.runtime.sampling import SamplingParams
 
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:

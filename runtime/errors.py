@@ -37,6 +37,10 @@ class ParameterError(IssunError):
     """A value is outside its range."""
 
 
+class TemplateError(ParameterError):
+    """A chat template failed, or refused the messages."""
+
+
 class ContextError(IssunError):
     """A prompt, role or message does not fit into the model's context."""
 
@@ -63,6 +67,8 @@ class ConversationError(IssunError):
 
 def _shortened(value: object) -> object:
     """Cut the middle out of a text that is too long for a message, such as a name in a file."""
+    if isinstance(value, list | dict) and len(text := repr(value)) > _MAX_LENGTH:
+        value = text
     if not isinstance(value, str | PurePath) or len(text := str(value)) <= _MAX_LENGTH:
         return value
     return f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 4 :]}"

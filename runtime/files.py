@@ -6,8 +6,11 @@ import codecs
 import errno
 import os
 import re
+import secrets
+import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -19,6 +22,7 @@ from issun.runtime.errors import ParameterError
 _UTF_8 = "utf-8"
 _MAX_BYTES = 64 << 20  # of a text file that the user names
 _CHUNK = 1 << 20
+CHECKSUM_BYTES = 4  # a CRC-32 at the end of a file
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 # Kana and kanji in UTF-8, the last one perhaps truncated. Shift JIS seldom looks like one.
 _JAPANESE_UTF8 = re.compile(rb"[\xe3-\xe9][\x80-\xbf](?:[\x80-\xbf]|\s*\Z)")
@@ -173,6 +177,20 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         Path(name).unlink(missing_ok=True)
 
 
+@contextmanager
+def partial_folder(target: Path) -> Iterator[Path]:
+    """Make a folder beside `target`, which is removed at the end unless it has been renamed.
+
+    Raises OSError.
+    """
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _move_into_place(file: Path, path: Path) -> None:
     """Move `file` to `path` unless that exists."""
     if os.name == "nt":
@@ -185,3 +203,14 @@ def _move_into_place(file: Path, path: Path) -> None:
     except OSError:  # a file system without hard links
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         file.replace(path)
+
+
+def has_valid_checksum(path: Path) -> bool:
+    """Return whether a file ends with the CRC-32 of what precedes it."""
+    checksum, tail = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            tail += chunk
+            checksum = zlib.crc32(tail[:-CHECKSUM_BYTES], checksum)
+            tail = tail[-CHECKSUM_BYTES:]
+    return tail == checksum.to_bytes(CHECKSUM_BYTES, "little")

@@ -15,7 +15,7 @@ import msgspec
 from issun.runtime.errors import BundleError
 from issun.runtime.files import as_utf8, open_regular, reason_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "issun.json"
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
@@ -30,11 +30,17 @@ Id = Annotated[int, msgspec.Meta(ge=0, lt=10**7)]
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """The network's sizes, named as in config.json; `kv_head_dim` is the padded head width."""
+    """The network's sizes, named as in GPT-2's config.json.
 
+    `n_kv_head` is the number of heads that have keys and values of their own, `kv_head_dim` the
+    padded head width.
+    """
+
+    family: str
     n_layer: Count
     n_embd: Count
     n_head: Count
+    n_kv_head: Count
     n_inner: Count
     n_positions: Count
     vocab_size: Count
@@ -60,11 +66,11 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A token that is split off before SentencePiece sees the text, as in transformers.
+    """A token that is split off before the vocabulary sees the text, as in transformers.
 
-    A `special` token is a control token: it has no text, and user text never becomes one. `lstrip`
-    and `rstrip` remove white space next to it. With `single_word` it counts only between spaces.
-    If text is lower-cased, only a `cased` token is matched before that.
+    A `special` token has no text. `lstrip` and `rstrip` remove white space next to it. With
+    `single_word` it counts only between spaces. If text is lower-cased, only a `cased` token is
+    matched before that.
     """
 
     id: Id
@@ -75,23 +81,33 @@ class AddedToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cased: bool = True
 
 
+TokenizerKind = Literal["t5", "llama", "json"]
+
+
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ids with a special meaning, and the tokenizer's settings.
 
-    `special` has every control token. `added` has the added tokens that are text, and the control
-    tokens that have flags. `eos` and each of `ends` end an answer.
+    `kind` names the reference: transformers' slow T5Tokenizer or LlamaTokenizer, or the fast
+    tokenizer of a tokenizer.json. `legacy` and `prefix_space` are the slow tokenizers' settings of
+    the spaces before a text and after a control token. `special` has every control token. `added`
+    has the added tokens that are text, and the control tokens that have a text or flags. `begin`
+    precedes raw text. `eos` and each of `ends` end an answer.
     """
 
+    kind: TokenizerKind = "t5"
+    legacy: bool = True
+    prefix_space: bool = True
     file: str
     pieces: Count
     do_lower_case: bool
     special: dict[str, Id]
     bos: Id | None
     eos: Id | None
-    unk: Id
+    unk: Id | None
     pad: Id | None
     sep: Id | None
     added: dict[str, AddedToken] = {}
+    begin: tuple[Id, ...] = ()
     ends: tuple[Id, ...] = ()
 
     @property
@@ -100,12 +116,14 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return frozenset(self.ends if self.eos is None else (self.eos, *self.ends))
 
 
-class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
+class ChatRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a role, a history and a message fill the template's placeholders.
 
-    `empty_instruction` replaces `{instruction}` if there is neither a role nor a history. `system`
-    has the role lines for a system text. `reserve` is the number of tokens to keep free for the
-    answer when old turns are dropped.
+    `prompt` is the text with the placeholders `{instruction}`, for role and history, and `{input}`,
+    for the message; if it is empty, the template's `with_input` is used. `empty_instruction`
+    replaces `{instruction}` if there is neither a role nor a history. `system` has the role lines
+    for a system text. `reserve` is the number of tokens to keep free for the answer when old turns
+    are dropped.
     """
 
     role_line: str
@@ -115,16 +133,39 @@ class ChatRules(msgspec.Struct, frozen=True, kw_only=True):
     empty_instruction: str
     system: tuple[str, ...]
     reserve: int
+    prompt: str = ""
 
 
-class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """The prompt format: texts with placeholders and special tokens, and the newline's spelling."""
+class Template(msgspec.Struct, frozen=True, kw_only=True, tag="slots", tag_field="kind"):
+    """The prompt format: texts with placeholders and special tokens, and the newline's spelling.
+
+    With an empty `newline`, texts keep their newlines.
+    """
 
     name: str
     with_input: str
     without_input: str
     newline: str
     chat: ChatRules
+
+
+class JinjaTemplate(msgspec.Struct, frozen=True, kw_only=True, tag="jinja", tag_field="kind"):
+    """A chat template in Jinja, which renders a list of messages, as transformers does.
+
+    `variables` are what it can read beside the messages, such as `bos_token`. `takes_system` is
+    false if it refuses or ignores a system message. `newline` is its spelling of a newline, which
+    answers have too; empty if it keeps newlines. `reserve` is as in `ChatRules`.
+    """
+
+    name: str
+    source: str
+    variables: dict[str, str | bool]
+    takes_system: bool
+    newline: str
+    reserve: int
+
+
+AnyTemplate = Template | JinjaTemplate
 
 
 class FileInfo(msgspec.Struct, frozen=True):
@@ -155,7 +196,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache: KVCacheType
     graphs: dict[KVCacheType, str]
     tokens: Tokens
-    prompt: Template
+    prompt: AnyTemplate
     sampling: dict[str, Any]
     source: Source
     files: dict[str, FileInfo]
@@ -169,7 +210,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bundle_id(self) -> str:
         """A hash of everything that affects results: the files and all fields but a few."""
-        described = msgspec.to_builtins(self)
+        described = _as_stored(self)
         for key in ("fidelity", "exporter", "source"):
             described.pop(key)
         text = msgspec.json.encode(described, order="deterministic")
@@ -218,11 +259,42 @@ def _parse(raw: bytes, path: Path) -> Manifest:
                 found=version,
                 known=FORMAT_VERSION,
             )
+        if version == 1:
+            return _upgrade(msgspec.json.decode(raw))
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(
             "{path} is damaged ({reason}): export the bundle again.", path=path, reason=error
         ) from error
+
+
+def _upgrade(described: Any) -> Manifest:
+    """Add what format 1 did not state; msgspec.ValidationError for anything but a manifest.
+
+    The `format` stays 1, and `_as_stored` takes the same fields away again, so that the bundle
+    keeps its id: saved conversations and prompt caches depend on it.
+    """
+    found = msgspec.convert(described, type=dict[str, Any])
+    architecture = msgspec.convert(found.get("architecture"), type=dict[str, Any])
+    prompt = msgspec.convert(found.get("prompt"), type=dict[str, Any])
+    heads = architecture.get("n_head")
+    found["architecture"] = architecture | {"family": "gpt2", "n_kv_head": heads}
+    found["prompt"] = prompt | {"kind": "slots"}
+    return msgspec.convert(found, type=Manifest)
+
+
+def _as_stored(manifest: Manifest) -> dict[str, Any]:
+    """The manifest's fields in its own format."""
+    described: dict[str, Any] = msgspec.to_builtins(manifest)
+    if manifest.format == 1:
+        for key, added in _ADDED.items():
+            for name in added:
+                del described[key][name]
+    return described
+
+
+# The fields that format 2 has in addition to format 1.
+_ADDED = {"architecture": ("family", "n_kv_head"), "prompt": ("kind",)}
 
 
 class _FormatOnly(msgspec.Struct):
@@ -296,7 +368,7 @@ def combined_sha256(hashes: Mapping[str, str]) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `issun.json` atomically: readers see the complete old or new one."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    text = msgspec.json.format(msgspec.json.encode(_as_stored(manifest)), indent=2) + b"\n"
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST_NAME}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from issun.runtime.answer import Completion, Stream
-from issun.runtime.batch import Job, generate_batch, make_jobs
-from issun.runtime.busy import ExclusiveUse, UsageLock
-from issun.runtime.checks import check_manifest
+from issun.runtime.checks import check_manifest, check_prompts
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
-from issun.runtime.decoder import Decoder, IssunDecoder
-from issun.runtime.defaults import make_params
-from issun.runtime.errors import Notify, ParameterError
-from issun.runtime.files import user_path
-from issun.runtime.generate import (
+from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
+from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
+from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
     Stop,
@@ -33,8 +30,12 @@ from issun.runtime.generate import (
     never,
     prefill,
 )
-from issun.runtime.kv_cache import Cache
-from issun.runtime.lookup import row_cost
+from issun.runtime.decoding.kv_cache import Cache
+from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
+from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
+from issun.runtime.defaults import make_params
+from issun.runtime.errors import Notify, ParameterError
+from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     ALWAYS_VERIFIED_BYTES,
     KVCacheType,
@@ -42,14 +43,12 @@ from issun.runtime.manifest import (
     read_manifest,
     verify_hashes,
 )
-from issun.runtime.memory_left import memory_for
 from issun.runtime.opening import open_decoder
-from issun.runtime.prompt import PromptBuilder
-from issun.runtime.prompt_cache import PromptCache, bundle_fingerprint
-from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
-from issun.runtime.stream import TextStream
-from issun.runtime.tokenizer import Tokenizer, load_tokenizer
-from issun.runtime.weight_cache import default_cache
+from issun.runtime.text.prompt import PromptBuilder
+from issun.runtime.text.stream import TextStream
+from issun.runtime.text.tokenizer import Tokenizer, load_tokenizer
+from issun.runtime.weights.memory_left import memory_for
+from issun.runtime.weights.weight_cache import default_cache
 
 if TYPE_CHECKING:
     from issun.runtime.constraint.constraints import Constraints
@@ -67,13 +66,14 @@ class Model:
         tokenizer: Tokenizer,
         manifest: Manifest,
         *,
+        prompts: PromptBuilder | None = None,
         prompt_cache: tuple[Path, str] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
-        self.prompts = PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
+        self.prompts = prompts or _prompts(manifest, tokenizer)
         self._clock = clock
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
@@ -117,16 +117,25 @@ class Model:
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
-        # SentencePiece's C++ parser must not see a tokenizer file that was damaged or replaced.
+        # A tokenizer's parser must not see a tokenizer file that was damaged or replaced.
         verify_hashes(folder, manifest, largest=ALWAYS_VERIFIED_BYTES)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
+        prompts = _prompts(manifest, tokenizer)
+        check_prompts(folder, prompts)
         state = bundle_fingerprint(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
             folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
         )
-        return cls(decoder, tokenizer, manifest, prompt_cache=(entry, state) if entry else None)
+        prompt_cache = (entry, state) if entry else None
+        return cls(decoder, tokenizer, manifest, prompts=prompts, prompt_cache=prompt_cache)
+
+    def encode(self, prompt: str | Sequence[int]) -> list[int]:
+        """Return the ids of raw text, after the tokens that begin a text; ids stay as they are."""
+        if not isinstance(prompt, str):
+            return list(prompt)
+        return [*self.manifest.tokens.begin, *self.tokenizer.encode(prompt)]
 
     def prompt(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Return the ids of an instruction, with optional input, in the bundle's template."""
@@ -152,7 +161,7 @@ class Model:
         # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
-            self._encode(prompt),
+            self.encode(prompt),
             params or self.default_params,
             reuse=False,
             on_complete=lambda _: self._free_large_cache(),
@@ -183,7 +192,7 @@ class Model:
             raise ParameterError("prompts is a single text: pass a list of texts.")
         jobs = make_jobs(
             self.decoder,
-            [self._encode(prompt) for prompt in prompts],
+            [self.encode(prompt) for prompt in prompts],
             self.default_params if params is None else params,
         )
         if not isinstance(slots, int) or slots < 1:
@@ -302,7 +311,7 @@ class Model:
         on_complete: Callable[[Completion], object] = lambda completion: None,
         on_abandon: Callable[[], object] = lambda: None,
     ) -> Stream:
-        """Start an answer that uses the caller's cache; see `issun.runtime.generate.generate`.
+        """Start an answer that uses the caller's cache; see `generate.generate` in `decoding`.
 
         With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
         stream closes if `stop()` returns true before a chunk of the prompt.
@@ -361,6 +370,7 @@ class Model:
         """
         self._closed = True
         self.stop_compiling()
+        self.prompts.close()
         if self._stream and (stream := self._stream()):
             stream.close()
         self._free_if_closed()
@@ -388,11 +398,7 @@ class Model:
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
 
     def _row_cost(self, params: SamplingParams) -> float | None:
-        ours = isinstance(self.decoder, IssunDecoder) and params.lookup
-        return row_cost(self.manifest.precision.name) if ours else None
-
-    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
-        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
         return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
@@ -429,6 +435,10 @@ class Model:
     ) -> None:
         """Close the model."""
         self.close()
+
+
+def _prompts(manifest: Manifest, tokenizer: Tokenizer) -> PromptBuilder:
+    return PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
 
 
 def bundle_folder(path: str | Path | None) -> Path:

@@ -10,7 +10,7 @@ import msgspec
 
 from issun.runtime.errors import ConversationError
 from issun.runtime.files import as_utf8, new_file, open_regular, reason_of
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 
 _FORMAT_VERSION = 1
 _MAX_FILE_BYTES = 16 << 20

@@ -15,15 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from issun.runtime.child import ChildDiedError, ChildTimeoutError
 from issun.runtime.constraint.child import BYTES, MAX_BYTES, MAX_STATES, STEP_FUEL
 from issun.runtime.constraint.matching import first_line
-from issun.runtime.constraint.pool import (
-    Child,
-    ChildDiedError,
-    CompileTimeoutError,
-    Pool,
-    Table,
-)
+from issun.runtime.constraint.pool import Child, Pool, Table
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import CompilerBusyError, ParameterError
 
@@ -161,7 +156,7 @@ def _compiled(vocabulary: Vocabulary, rules: list[str], table: str, child: Child
     grammars = [grammar_of(text) for text in rules]
     try:
         found, size = child.try_grammars(table, grammars)
-    except CompileTimeoutError as error:
+    except ChildTimeoutError as error:
         return _Outcome(refusal=partial(_too_long, error.seconds))
     except ChildDiedError:
         return _Outcome(refusal=_too_large)
@@ -180,7 +175,7 @@ def _searched(pattern: str, text: str, child: Child) -> _Outcome:
     """Search in the child; the outcome's index is 1 if the pattern was found and 0 if not."""
     try:
         found = child.searched(pattern, text)
-    except CompileTimeoutError as error:
+    except ChildTimeoutError as error:
         return _Outcome(refusal=partial(_too_long, error.seconds))
     except ChildDiedError:
         return _Outcome(refusal=_too_large)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from issun.runtime.constraint.alternatives import Alternatives
-from issun.runtime.constraint.budget import trial_bounds
+from issun.runtime.constraint.budget import round_down, trial_bounds
 from issun.runtime.constraint.compiling import Compiler
 from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.fitting import Fitter
@@ -21,11 +21,12 @@ from issun.runtime.constraint.sizes import Sizes
 from issun.runtime.constraint.strings import Strings
 from issun.runtime.constraint.vocabulary import Vocabulary
 from issun.runtime.errors import ParameterError
-from issun.runtime.stream import Restorer
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.stream import Restorer
+from issun.runtime.text.tokenizer import Tokenizer
 
 _MAX_BYTES = 64 << 10  # of a schema, a pattern, or all choices together
 _EXTRA_TOKENS = 2  # tokens: a space before the answer, and the end token
+_SPARE = 4  # of a budget, one in so many tokens is for characters that take several
 
 
 class Constraints:
@@ -111,15 +112,20 @@ class Constraints:
             parts.append(f"/{alphabet}/")
         # In the same terminal, so that an empty one is detected.
         begin = self._start_rule(max_tokens - 1)
+        # Characters of the pattern itself may have to be written at any cost.
+        forced = self.vocabulary.most_tokens(pattern) - len(pattern)
+        left = max_tokens - min(forced, max_tokens // 2)
+        bounds = trial_bounds(self._characters(left))
         rules = [
             f"start: ALL\nALL: {begin}P\nP: {' & '.join(parts)} & /(?s:.{{0,{bound}}})/"
-            for bound in trial_bounds(max_tokens - _EXTRA_TOKENS)
+            for bound in bounds
         ]
         found = self._compiler.first_satisfiable(rules, name, is_json=False)
         if not found:
             raise self.vocabulary.no_match_error(pattern, name)
         index, matcher = found
-        constraint = Constraint(rules[index], self.vocabulary, matcher, is_json=False)
+        spare = self._spare(left, bounds[index])
+        constraint = Constraint(rules[index], self.vocabulary, matcher, is_json=False, spare=spare)
         if index:  # its bound in characters is above the token budget
             with Effort(name=name) as effort:
                 least = constraint.start().shortest(self.vocabulary, effort)
@@ -144,7 +150,7 @@ class Constraints:
             with Effort(search=self.finds) as own:
                 return self.json_schema(schema, place=place, max_tokens=max_tokens, effort=own)
         try:
-            fitted, least, restorer = self._fit_schema(
+            fitted, least, spare, restorer = self._fit_schema(
                 _copy_json(schema), place, max_tokens, effort
             )
         except RecursionError as error:
@@ -155,12 +161,14 @@ class Constraints:
         found = self._compiler.first_satisfiable([rules], "schema", is_json=True)
         if not found:
             raise ParameterError("{path}: no value satisfies the schema.", path=place)
-        return Constraint(rules, self.vocabulary, found[1], is_json=True, restorer=restorer)
+        return Constraint(
+            rules, self.vocabulary, found[1], is_json=True, spare=spare, restorer=restorer
+        )
 
     def _fit_schema(
         self, schema: dict[str, Any], place: Place, max_tokens: int, effort: Effort
-    ) -> tuple[dict[str, Any], int, Callable[[], Restorer] | None]:
-        """Return a schema that fits the budget, the fewest tokens needed, and the restorer."""
+    ) -> tuple[dict[str, Any], int, int | None, Callable[[], Restorer] | None]:
+        """Return a schema that fits the budget, the fewest tokens, the spare ones, the restorer."""
         alternatives = Alternatives(Document(schema), effort)
         literals, strings = Literals(self.vocabulary), Strings(self.vocabulary, self._compiler)
         sizes = Sizes(alternatives, literals, strings)
@@ -169,9 +177,23 @@ class Constraints:
         fitter.explain(places)
         least = int(sizes.min_tokens(places))
         _check_budget(least, max_tokens, "schema" if place == "#" else place)
-        fitted = fitter.schema(places, max_tokens - _EXTRA_TOKENS)
+        budget = self._characters(max_tokens)
+        fitted = fitter.schema(places, budget)
+        most = min(max(round_down(budget), sizes.min_chars(places)), sizes.max_chars(places))
+        spare = self._spare(max_tokens, int(most))
         restorer = partial(JsonText, alternatives, literals, places) if literals.changed else None
-        return fitted, least, restorer
+        return fitted, least, spare, restorer
+
+    def _characters(self, max_tokens: int) -> int:
+        """Return the characters of an answer in a budget of tokens."""
+        left = max_tokens - _EXTRA_TOKENS
+        return left if self.vocabulary.alphabet is not None else left - left // _SPARE
+
+    def _spare(self, max_tokens: int, characters: int) -> int | None:
+        """Return the tokens left by so many characters; None if each takes one at most."""
+        if self.vocabulary.alphabet is not None:
+            return None
+        return max(0, max_tokens - _EXTRA_TOKENS - characters)
 
     def _start_rule(self, left: int) -> str:
         """Return the start of a grammar: the tokenizer's optional space, if the budget allows."""

@@ -159,7 +159,7 @@ class Fitter:
     def _object_size(self, flat: FlatSchema, names: Iterable[str]) -> float:
         """Return the characters of the smallest object with these properties."""
         return 1 + sum(
-            len(self._sizes.key(flat, name)) + 1 + self._char_range(flat.properties[name])[0]
+            self._sizes.key_size(flat, name) + 1 + self._char_range(flat.properties[name])[0]
             for name in names
         )
 
@@ -167,9 +167,8 @@ class Fitter:
         self, flat: FlatSchema, names: list[str], required: tuple[str, ...], budget: int
     ) -> dict[str, Any]:
         """Return a schema of objects with only these properties."""
-        keys = {name: self._sizes.key(flat, name) for name in names}
         needs = [self._char_range(flat.properties[name]) for name in names]
-        left = budget - 2 - sum(len(key) + 1 for key in keys.values())
+        left = budget - 2 - sum(self._sizes.key_size(flat, name) + 1 for name in names)
         budgets = divide(left, needs)
         least = int(flat.limit("minProperties", 0))
         must = [*required, *(name for name in names if name not in required)]

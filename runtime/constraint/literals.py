@@ -61,6 +61,10 @@ class Literals:
         """Return the fewest tokens that spell `text`."""
         return self._vocabulary.min_tokens(text)
 
+    def most_tokens(self, text: str) -> int:
+        """Return the most tokens that spell `text`, as `Vocabulary.most_tokens`."""
+        return self._vocabulary.most_tokens(text)
+
     def missing(self, characters: str) -> str | None:
         """Return the first of `characters` that no token spells."""
         return self._vocabulary.unspellable(characters)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from issun.runtime.constraint.effort import Effort
 from issun.runtime.constraint.vocabulary import Vocabulary
+from issun.runtime.decoding.filters import Vector
 from issun.runtime.errors import SamplingError
-from issun.runtime.filters import Vector
-from issun.runtime.stream import Restorer, TextStream
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.stream import Restorer, TextStream
+from issun.runtime.text.tokenizer import Tokenizer
 
 Allowed = NDArray[np.bool_]
 MASK_SECONDS = 1.0  # that a constraint may take for one token
@@ -29,12 +29,20 @@ class Constraint:
     vocabulary: Vocabulary = field(compare=False, repr=False)
     compiled: Any = field(compare=False, repr=False)  # a matcher in its initial state
     is_json: bool
+    spare: int | None = None  # tokens beyond one a character; None without a limit
     restorer: Callable[[], Restorer] | None = field(default=None, compare=False, repr=False)
 
     def start(self) -> Matcher:
         """Return the state of a new answer."""
         pairs = {} if self.is_json else self.vocabulary.pairs
-        return Matcher(self.compiled.deep_copy(), pairs, self.vocabulary.rows)
+        costs = None if self.spare is None else self.vocabulary.costs
+        return Matcher(
+            self.compiled.deep_copy(),
+            pairs,
+            self.vocabulary.rows,
+            costs=costs,
+            spare=self.spare or 0,
+        )
 
     def accepts(self, ids: Sequence[int]) -> bool:
         """Return whether `ids`, without the end token, are a complete answer."""
@@ -58,10 +66,23 @@ class Matcher:
     `pairs` maps two tokens that spell a newline together to the grammar's token for both. After the
     first of such a pair there are two states: `_state` has consumed it as text, `_pending` has not
     consumed it. The second token decides between them.
+
+    The grammar bounds an answer's characters, not its tokens. A character that takes several
+    tokens is therefore allowed only while `spare` covers their `costs`, or if nothing else is;
+    pieces of several characters add to it.
     """
 
-    def __init__(self, state: Any, pairs: Mapping[int, Mapping[int, int]], rows: int) -> None:
+    def __init__(
+        self,
+        state: Any,
+        pairs: Mapping[int, Mapping[int, int]],
+        rows: int,
+        *,
+        costs: NDArray[np.int64] | None = None,
+        spare: int = 0,
+    ) -> None:
         self._state, self._pending = state, None
+        self._costs, self._spare = costs, spare
         self._rows, self._pairs = rows, pairs
         self._consumed: list[int] = []  # consumed ids of the answer
         self._prepared: Allowed | None = None  # the mask after these
@@ -88,6 +109,8 @@ class Matcher:
             self._prepared = None
             self._consume_token(token)
             self._consumed.append(token)
+            if self._costs is not None:
+                self._spare -= int(self._costs[token])
 
     def may_end(self) -> bool:
         """Return whether the consumed ids are a complete answer."""
@@ -144,7 +167,10 @@ class Matcher:
             raise _stuck(self._state)
         if time.thread_time() > began + MASK_SECONDS:
             raise too_slow()
-        return allowed
+        if self._costs is None:
+            return allowed
+        affordable: Allowed = allowed & (self._costs <= max(self._spare, 0))
+        return affordable if affordable.any() else allowed
 
     def _compute(self, state: Any) -> Allowed:
         state.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -13,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from issun.runtime.child import ChildProcess
 from issun.runtime.constraint.child import BYTES
 from issun.runtime.errors import BusyError
 
@@ -23,17 +21,6 @@ _MAX_GROWTH_BYTES = 128 << 20  # by one trial, before the process is replaced
 _PROGRAM = Path(__file__).with_name("child.py")
 
 Table = dict[str, Any]  # tokens, ends and silent, in the child's format
-
-
-class CompileTimeoutError(Exception):
-    """A trial took more than `seconds` and was stopped."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-
-class ChildDiedError(Exception):
-    """The process ended during a trial, usually for lack of memory."""
 
 
 class Pool:
@@ -86,21 +73,20 @@ class Child:
 
     def __init__(self, make_table: Callable[[str], Table]) -> None:
         self._make_table = make_table
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._closed = False
+        self._process = ChildProcess(_PROGRAM)
         self._known: set[str] = set()  # vocabularies
 
     def try_grammars(self, table: str, grammars: list[str]) -> tuple[int | str | None, int]:
         """Return what `child.py` finds about some grammars, and the bytes of the one found.
 
-        Raises TooLongError and DiedError.
+        Raises ChildTimeoutError and ChildDiedError.
         """
         self._ensure_running()
         if table != BYTES and table not in self._known:
-            self._request({"table": table, **self._make_table(table)}, _START_SECONDS)
+            made = {"table": table, **self._make_table(table)}
+            self._process.request(made, _START_SECONDS)
             self._known.add(table)
-        answer = self._request({"try": table, "grammars": grammars}, MAX_SECONDS)
+        answer = self._process.request({"try": table, "grammars": grammars}, MAX_SECONDS)
         if answer["bytes"] > _MAX_GROWTH_BYTES:
             self.end()
         return answer["found"], answer["bytes"]
@@ -111,66 +97,21 @@ class Child:
         Raises as `try_grammars` does.
         """
         self._ensure_running()
-        found: bool | None = self._request({"search": pattern, "text": text}, MAX_SECONDS)["found"]
+        asked = {"search": pattern, "text": text}
+        found: bool | None = self._process.request(asked, MAX_SECONDS)["found"]
         return found
 
     def close(self) -> None:
         """Kill the process for good; can be called from any thread."""
-        with self._lock:
-            self._closed = True
-            if self._process:
-                self._process.kill()
-
-    def _ensure_running(self) -> None:
-        if self._process and self._process.poll() is not None:  # it ended between two trials
-            self.end()
-        if self._process is None:
-            self._start()
-
-    def _start(self) -> None:
-        self._known.clear()
-        with self._lock:
-            if self._closed:
-                raise _closed()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-            )
-
-    def _request(self, line: dict[str, Any], seconds: float) -> dict[str, Any]:
-        process = self._process
-        assert process and process.stdin and process.stdout  # noqa: S101 - for mypy
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            rest = memoryview(json.dumps(line).encode() + b"\n")
-            while rest:
-                rest = rest[process.stdin.write(rest) :]
-            answer: dict[str, Any] = json.loads(process.stdout.readline())
-        except (OSError, ValueError) as error:
-            self.end()
-            raise (CompileTimeoutError(seconds) if late.is_set() else ChildDiedError) from error
-        finally:
-            timer.cancel()
-        return answer
+        self._process.close()
 
     def end(self) -> None:
         """Kill the process; the next trial starts another one."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process:
-            process.kill()
-            process.communicate()
+        self._process.end()
+
+    def _ensure_running(self) -> None:
+        if self._process.ensure_running():
+            self._known.clear()
 
 
 _Job = tuple["Future[Any]", Callable[[Child], Any]]

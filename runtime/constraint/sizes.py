@@ -39,16 +39,16 @@ class Sizes:
     """Sizes of the smallest and largest values; infinite if there are none.
 
     `min_tokens` is the fewest tokens that spell the smallest value. `max_chars` is the number of
-    characters of the largest value, each of which may become a token. `min_chars` is the number of
-    characters needed after all bounds are as tight as possible: the longest listed value, numbers
-    of one digit.
+    characters of the largest value, each of which may become a token; in a listed one, characters
+    that only parts spell count as these. `min_chars` is the number needed after all bounds are as
+    tight as possible: the longest listed value, numbers of one digit.
     """
 
     def __init__(self, alternatives: Alternatives, literals: Literals, strings: Strings) -> None:
         self._alternatives, self._literals, self._strings = alternatives, literals, strings
         self.effort = alternatives.effort
         self._tokens = _Smallest(self, literals.tokens, _CHARACTERS, min)
-        self._characters = _Smallest(self, len, 1, max)
+        self._characters = _Smallest(self, literals.most_tokens, 1, max)
         self._max_chars: dict[Conjunction, float] = {}
         self._listed: dict[int, list[Any]] = {}
 
@@ -78,7 +78,7 @@ class Sizes:
 
     def _max_chars_of(self, flat: FlatSchema, kind: str) -> float:
         if kind == "values":
-            return max((len(dumps(value)) for value in self.listed(flat)), default=0)
+            return max(map(self.literal, self.listed(flat)), default=0)
         if kind == "string":
             return float(flat.limit("maxLength", math.inf) + 2)
         if kind == "array":
@@ -105,7 +105,7 @@ class Sizes:
         if flat.pattern_properties or flat.additional is not None:
             return math.inf
         return sum(
-            len(self.key(flat, name)) + 1 + self.max_chars(places)
+            self.key_size(flat, name) + 1 + self.max_chars(places)
             for name, places in flat.properties.items()
         )
 
@@ -115,6 +115,14 @@ class Sizes:
         places = flat.properties[name]
         place = places[0] if places else inside(flat.place, "properties", name)
         return dumps(self._literals.text(name, place)) + ":"
+
+    def key_size(self, flat: FlatSchema, name: str) -> int:
+        """Return the most tokens of a property's name and colon."""
+        return self._literals.most_tokens(self.key(flat, name))
+
+    def literal(self, value: Any) -> int:
+        """Return the most tokens of a listed value."""
+        return self._literals.most_tokens(dumps(value))
 
     def listed(self, flat: FlatSchema) -> list[Any]:
         """Return the values of an enum or const as they are spelled; raises ParameterError."""

@@ -6,10 +6,13 @@ import json
 import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, AnyStr
+
+import numpy as np
+from numpy.typing import NDArray
 
 from issun.runtime.errors import ParameterError
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
 
 # In a pattern: escaped characters, and escapes that stand for sets of characters.
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -18,6 +21,7 @@ _SET_ESCAPES = frozenset("xuUpP0123456789")
 _SYNTAX = "{}^"  # of pattern syntax, which a vocabulary may lack
 _RANGE = re.compile("(.)-(.)", re.DOTALL)
 SHORT_ESCAPES = "\n\r\t\b\f"  # characters that JSON escapes with a letter
+_PAIR = 2  # characters of a newline's spelling that two pieces can share
 _LONGEST = 32  # characters of pieces to consider in a literal
 
 
@@ -26,17 +30,21 @@ class Vocabulary:
 
     JSON grammars see the text of the pieces. Other grammars see a newline instead of its spelling
     in the template (`newline`, such as backslash + n), even if that is split over two pieces: each
-    such pair gets a token of its own after the `rows` of the model. (Three pieces could only share
-    a spelling of three characters, which no template has.)
+    such pair gets a token of its own after the `rows` of the model. A longer spelling could be
+    split over more pieces; it stays text, and a newline is the character itself.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, *, rows: int, ends: Collection[int], newline: str = ""
     ) -> None:
-        self._tokenizer, self.rows, self.newline = tokenizer, rows, newline
+        self._tokenizer, self.rows = tokenizer, rows
+        self.newline = newline if len(newline) <= _PAIR else ""
         self.ends = sorted(ends)
-        tokens = {*range(tokenizer.num_pieces), *tokenizer.added_ids}
-        texts = {i for i in tokens.difference(ends) if not tokenizer.is_textless(i)}
+        tokens = {*range(tokenizer.num_pieces)}
+        if not tokenizer.spells_all:  # else added tokens, which may get spaces, are not needed
+            tokens.update(tokenizer.added_ids)
+        tokens -= {*ends, *tokenizer.special.values()}
+        texts = {i for i in tokens if not tokenizer.is_textless(i)}
         self._silent = [i for i in range(rows) if i not in texts]
         self.pieces = [tokenizer.piece(i) if i in texts else b"" for i in range(rows)]
 
@@ -80,8 +88,8 @@ class Vocabulary:
 
     @cached_property
     def alphabet(self) -> frozenset[str] | None:
-        """The characters that have their own token; None if byte pieces spell every character."""
-        if sum(self._tokenizer.is_byte(i) for i in range(self._tokenizer.num_pieces)) == 256:
+        """The characters that have their own token; None if bytes spell every character."""
+        if self._tokenizer.spells_all:
             return None
         return frozenset(text for text in self._texts if len(text) == 1)
 
@@ -181,20 +189,35 @@ class Vocabulary:
 
     def min_tokens(self, text: str) -> int:
         """Return the fewest tokens that spell `text`; unspellable characters count as one."""
-        fewest = [0]
-        for end in range(1, len(text) + 1):
-            best = fewest[end - 1] + 1
-            for begin in range(max(0, end - _LONGEST), end - 1):
-                if fewest[begin] + 1 < best and text[begin:end] in self._texts:
-                    best = fewest[begin] + 1
-            fewest.append(best)
-        return fewest[-1]
+        if self.alphabet is None:
+            return _fewest(text.encode(), self._spellings)
+        return _fewest(text, self._texts)
+
+    def most_tokens(self, text: str) -> int:
+        """Return the most tokens that spell `text` if every character takes as few as it can."""
+        if self.alphabet is None:
+            return sum(1 if c in self._texts else len(c.encode()) for c in text)
+        return len(text)
+
+    @cached_property
+    def costs(self) -> NDArray[np.int64]:
+        """By token, the tokens beyond one a character that it and the rest of its last one take.
+
+        Negative for a piece of several characters. Only the first part of a character counts: its
+        cost covers the other parts. A backslash counts as no character, since it escapes one.
+        """
+        return np.array([_cost(self._as_text(i)) for i in range(self.rows)])
+
+    @cached_property
+    def _spellings(self) -> frozenset[bytes]:
+        """The pieces, with newlines restored, among them parts of characters."""
+        return frozenset(self._as_text(i) for i in range(self.rows))
 
     @cached_property
     def _texts(self) -> frozenset[str]:
         """The pieces as text, with newlines restored."""
         own = (self._as_text(i) for i in range(self.rows) if not self._tokenizer.is_byte(i))
-        texts = {piece.decode() for piece in own if piece}
+        texts = {piece.decode() for piece in own if piece and _is_text(piece)}
         return frozenset(texts | {"\n"} if self.pairs else texts)
 
     def _as_text(self, *tokens: int) -> bytes:
@@ -211,6 +234,37 @@ class Vocabulary:
 
         wrapper = TokenizerWrapper(_Tokens(self._tokenizer, pieces, self.ends[0], self._silent))
         return LLTokenizer(wrapper, n_vocab=len(pieces), eos_token=self.ends)
+
+
+def _fewest(text: AnyStr, pieces: frozenset[AnyStr]) -> int:
+    """Return the fewest `pieces` that make `text`; elements that none makes count as one."""
+    fewest = [0]
+    for end in range(1, len(text) + 1):
+        best = fewest[end - 1] + 1
+        for begin in range(max(0, end - _LONGEST), end - 1):
+            if fewest[begin] + 1 < best and text[begin:end] in pieces:
+                best = fewest[begin] + 1
+        fewest.append(best)
+    return fewest[-1]
+
+
+def _cost(piece: bytes) -> int:
+    """Return the cost of a token; see `Vocabulary.costs`."""
+    begins = [at for at, byte in enumerate(piece) if byte & 0xC0 != 0x80]  # others continue
+    if not begins:
+        return 0
+    last = piece[begins[-1]]
+    missing = (last >= 0xC0) + (last >= 0xE0) + (last >= 0xF0) + 1 - len(piece) + begins[-1]
+    return 1 - len(begins) + piece.count(b"\\") + max(0, missing)
+
+
+def _is_text(piece: bytes) -> bool:
+    """Whether a piece is whole characters; those of a byte-level tokenizer may not be."""
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unspellable_error(text: str, character: str, path: str) -> ParameterError:

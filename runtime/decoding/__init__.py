@@ -1,0 +1,1 @@
+"""Decoding: KV caches, the decoder, sampling, speculation and batches."""

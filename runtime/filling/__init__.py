@@ -1,0 +1,1 @@
+"""JSON answers that are filled value by value."""

@@ -1,0 +1,1 @@
+"""Text: tokenizers, prompt templates, and answers as they stream."""

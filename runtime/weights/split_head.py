@@ -1,0 +1,98 @@
+"""Rewrites the 8-bit head as integer products, for kernels that have no fast MatMulNBits.
+
+Where MatMulNBits has no integer kernel for 8-bit weights (WebAssembly, ARM without dot products),
+it converts the whole head to float32 at every step. MatMulIntegerToFloat has a fast kernel
+everywhere, but one scale for each output: the head becomes one product for each block of inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_MS = "com.microsoft"
+_AT = "split_head"  # how the names of new values begin
+_FLOAT, _UINT8, _INT64 = 1, 2, 7  # TensorProto.DataType
+_INT = 2  # AttributeProto.AttributeType
+
+
+def split_head(graph: Any) -> bool:
+    """Replace the 8-bit MatMulNBits that computes the logits; False if there is none.
+
+    Each block of inputs gets its own scale, as in MatMulNBits with `accuracy_level` 4, so logits
+    differ by the rounding of sums alone. The blocks of the weight are cut and transposed by
+    nodes of constants, which ONNX Runtime computes once, when it opens the graph.
+    """
+    head = next((node for node in graph.node if "logits" in node.output), None)
+    if head is None or head.op_type != "MatMulNBits" or _attribute(head, "bits") != 8:
+        return False
+    x, weight, scale = head.input[:3]
+    width, size = _attribute(head, "K"), _attribute(head, "block_size")
+    blocks = -(-width // size)
+    graph.node.remove(head)
+    new = _Nodes(graph)
+    if blocks * size > width:  # the last block is padded
+        x = new.op("Pad", [x, new.constant("padding", np.array([0, 0, 0, blocks * size - width]))])
+    x = new.op("Reshape", [x, new.constant("shape", np.array([0, blocks, size]))])
+    quantized, peak = _quantize(new, x)
+    zero = new.constant("zero", np.uint8(128))
+    step = new.constant("step", np.float32(1 / 127))
+    products = []
+    for block in range(blocks):
+        index = new.constant(f"block.{block}", np.int64(block))
+        taken, weights, scales, peaks = (
+            new.op("Gather", [name, index], axis=1) for name in (quantized, weight, scale, peak)
+        )
+        columns = new.op("Transpose", [weights])  # (size, outputs)
+        product = new.op(
+            "MatMulIntegerToFloat", [taken, columns, step, scales, zero, zero], domain=_MS
+        )
+        products.append(new.op("Mul", [product, peaks]))
+    new.op("Sum", products, output="logits")
+    return True
+
+
+def _quantize(new: _Nodes, x: str) -> tuple[str, str]:
+    """Bytes around 128 of x (rows, blocks, size), and the largest magnitude of each block."""
+    last = new.constant("last", np.array([-1]))
+    peak = new.op("ReduceMax", [new.op("Abs", [x]), last])  # (rows, blocks, 1)
+    peak = new.op("Max", [peak, new.constant("least", np.float32(1e-30))])  # no 0 / 0
+    step, zero = new.constant("step", np.float32(1 / 127)), new.constant("zero", np.uint8(128))
+    return new.op("QuantizeLinear", [new.op("Div", [x, peak]), step, zero]), peak
+
+
+def _attribute(node: Any, name: str) -> int:
+    return next(int(a.i) for a in node.attribute if a.name == name)
+
+
+class _Nodes:
+    """Appends nodes and constants to a graph."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._constants: set[str] = set()
+        self._count = 0
+
+    def op(
+        self, kind: str, inputs: list[str], *, domain: str = "", output: str = "", **ints: int
+    ) -> str:
+        """Append a node with integer attributes, and return its output's name."""
+        self._count += 1
+        output = output or f"{_AT}.{self._count}"
+        node = self._graph.node.add(op_type=kind, domain=domain, input=inputs, output=[output])
+        for name, value in ints.items():
+            node.attribute.add(name=name, i=value, type=_INT)
+        return output
+
+    def constant(self, name: str, value: np.ndarray[Any, Any] | np.generic) -> str:
+        """Add a constant once, and return its name."""
+        name = f"{_AT}.{name}"
+        if name not in self._constants:
+            kinds = {np.dtype(np.float32): _FLOAT, np.dtype(np.uint8): _UINT8}
+            kind = kinds.get(value.dtype, _INT64)
+            self._graph.initializer.add(
+                name=name, dims=value.shape, data_type=kind, raw_data=value.tobytes()
+            )
+            self._constants.add(name)
+        return name
