@@ -1,12 +1,13 @@
 """Special and added tokens, with the ids that transformers assigns to them.
 
-Source: `PreTrainedTokenizerBase._from_pretrained`, `T5Tokenizer.__init__` and
-`PreTrainedTokenizer._add_tokens` in transformers 4.57. Ids depend on the order of their steps,
-which this module follows.
+Source: `PreTrainedTokenizerBase._from_pretrained`, `T5Tokenizer.__init__`,
+`LlamaTokenizer.__init__` and `PreTrainedTokenizer._add_tokens` in transformers 4.57. Ids depend on
+the order of their steps, which this module follows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +15,26 @@ from typing import Any
 
 from issun.export.config import read_json
 from issun.export.errors import CheckpointError
-from issun.runtime.manifest import AddedToken
-from issun.runtime.tokenizer import SPECIAL_ROLES
+from issun.runtime.manifest import AddedToken, TokenizerKind
 
+# The order in which transformers assigns ids to special tokens that the file does not contain.
+SPECIAL_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 _ADDED, _FAST = "added_tokens.json", "tokenizer.json"
 
 # The token of a role that no file defines. T5Tokenizer has no bos, but prompts need one.
-_DEFAULTS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
+_DEFAULTS = {
+    "t5": {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
+    "llama": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+}
+# Added tokens in brackets are markers of a format (<think>, [INST]); others, such as runs of
+# spaces, are text.
+_MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 _KEYS = {f"{role}_token" for role in SPECIAL_ROLES}
 _MORE, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 _SENTINEL = "<extra_id_"
 # Unsupported fields that change ids, with the values that leave ids unchanged.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "legacy": (None, True),
     "split_special_tokens": (None, False),
     "sp_model_kwargs": (None, {}),
 }
@@ -51,25 +58,31 @@ ById = dict[int, Token]
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """Token by role, ids of special tokens, and added tokens that are text or have flags."""
+    """Token by role, ids of control tokens, and added tokens that are text or have flags.
+
+    `settings` has the fields of tokenizer_config.json.
+    """
 
     roles: dict[str, str]
     special: dict[str, int]
     added: dict[str, AddedToken]
-    do_lower_case: bool
+    settings: Mapping[str, Any]
 
 
-def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
+def read_table(
+    folder: Path, pieces: Sequence[str], rows: int, kind: TokenizerKind = "t5"
+) -> TokenTable:
     """Read the token tables in `folder`, given the SentencePiece `pieces` and the vocabulary size.
 
     `rows` is the number of rows of the embedding. Default tokens and sentinels without a row are
     left out. Raises CheckpointError for invalid tables, and for fields that would give other ids
-    than T5Tokenizer.
+    than the slow tokenizer of that kind.
     """
-    named, tokens = _read_tables(folder)
-    sentinels = _add_sentinels(named, len(pieces), folder)
+    named, tokens = read_files(folder)
+    sentinels = _add_sentinels(named, len(pieces), folder) if kind == "t5" else {}
+    named[_MORE] = named.get(_MORE) or []
     tokens = sentinels | tokens
-    roles = {role: _role_token(named, role, pieces) for role in SPECIAL_ROLES}
+    roles = {role: _role_token(named, role, pieces, kind) for role in SPECIAL_ROLES}
     listed = [token for token in (*roles.values(), *named[_MORE], *named[_EXTRA]) if token]
     _add_listed(tokens, listed, pieces, folder)
     by_role = {role: _text(token) for role, token in roles.items() if token}
@@ -80,13 +93,13 @@ def read_table(folder: Path, pieces: Sequence[str], rows: int) -> TokenTable:
         if i < rows or not (token.content in unnamed or token.content.startswith(_SENTINEL))
     }
     ids = {token.content: i for i, token in kept.items()}
-    lower = bool(named.get("do_lower_case", False))
-    special, added = _divide(kept, list(map(_text, listed)), lower=lower)
+    lower = kind == "t5" and bool(named.get("do_lower_case", False))
+    special, added = _divide(kept, list(map(_text, listed)), lower=lower, markers=kind != "t5")
     roles_kept = {role: token for role, token in by_role.items() if token in ids}
-    return TokenTable(roles_kept, special, added, lower)
+    return TokenTable(roles_kept, special, added, named)
 
 
-def _read_tables(folder: Path) -> tuple[Named, ById]:
+def read_files(folder: Path) -> tuple[Named, ById]:
     """The merged fields of the files, and the tokens to which the files assign an id.
 
     If tokenizer_config.json has `added_tokens_decoder`, the other files are not read.
@@ -184,13 +197,16 @@ def _add_sentinels(named: Named, pieces: int, folder: Path) -> ById:
     }
 
 
-def _role_token(named: Named, role: str, pieces: Sequence[str]) -> str | Token | None:
+def _role_token(
+    named: Named, role: str, pieces: Sequence[str], kind: TokenizerKind
+) -> str | Token | None:
     """The token of `role`, with its flags if it has any."""
     key = f"{role}_token"
-    token: str | Token | None = named.get(key, _DEFAULTS.get(role))
+    token: str | Token | None = named.get(key, _DEFAULTS[kind].get(role))
     if role == "bos" and key not in named and token not in pieces:
         return None
-    if isinstance(token, str) and token and role in ("eos", "unk", "pad"):  # as T5Tokenizer does
+    wrapped = ("eos", "unk", "pad") if kind == "t5" else ("bos", "eos", "unk", "pad")
+    if isinstance(token, str) and token and role in wrapped:  # as the class does
         return Token(content=token, special=True, normalized=False)
     return token or None
 
@@ -225,9 +241,12 @@ def _add_listed(
 
 
 def _divide(
-    tokens: ById, listed: Sequence[str], *, lower: bool
+    tokens: ById, listed: Sequence[str], *, lower: bool, markers: bool
 ) -> tuple[dict[str, int], dict[str, AddedToken]]:
-    """Ids of special tokens, and the added tokens that are ordinary text or have flags."""
+    """Ids of control tokens, and the added tokens that are ordinary text or have flags.
+
+    With `markers`, tokens that look like one are control tokens, even if they are not special.
+    """
     order = {content: place for place, content in enumerate(listed)}
     by_place = sorted(
         tokens.items(), key=lambda item: (order.get(item[1].content, len(order)), item)
@@ -242,11 +261,16 @@ def _divide(
             single_word=token.single_word,
             cased=not lower or token.content in order or (token.normalized and not token.special),
         )
-        if entry.special:
+        if entry.special or (markers and is_marker(token.content)):
             special[token.content] = i
         if entry != AddedToken(id=i, special=True):
             added[token.content] = entry
     return special, added
+
+
+def is_marker(token: str) -> bool:
+    """Whether an added token is a marker of a format, which user text must not become."""
+    return _MARKER.fullmatch(token) is not None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,78 +1,25 @@
-"""Reads a GPT-2 checkpoint's config.json and checks every field that changes the arithmetic."""
+"""Reads a checkpoint's config.json and checks every field that changes the arithmetic."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from issun.export.errors import CheckpointError
+from issun.export.models import FAMILIES
+from issun.export.models.family import Family
+from issun.export.models.fields import Fields
+from issun.export.network import Network
 from issun.runtime.files import as_utf8, open_regular, read_bounded, reason_of
-from issun.runtime.manifest import Architecture
-
-# Activation in transformers -> ONNX operator: the exact GELU, or its tanh approximation.
-ACTIVATIONS = {
-    "gelu": "Gelu",
-    "gelu_fast": "FastGelu",
-    "gelu_new": "FastGelu",
-    "gelu_pytorch_tanh": "FastGelu",
-}
-ACTIVATION_FLOOR = 0.1701  # no activation returns less than -ACTIVATION_FLOOR
-
-# GPT2Model is stored without its tied head; GPT2DoubleHeadsModel has a second head.
-_WITH_LM_HEAD = {"GPT2LMHeadModel", "GPT2DoubleHeadsModel", "GPT2Model"}
 
 _MAX_BYTES = 256 << 20  # of any file of JSON
-_MAX_LAYERS, _MAX_SIZE = 10_000, 10**7  # so that a damaged config does not exhaust memory
-
-
-@dataclass(frozen=True, slots=True)
-class GPT2Config:
-    """The hyperparameters of a GPT-2 network, named as in config.json."""
-
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_inner: int
-    n_positions: int
-    vocab_size: int
-    activation_function: str
-    layer_norm_epsilon: float
-    tie_word_embeddings: bool
-    scale_attn_weights: bool
-    scale_attn_by_inverse_layer_idx: bool
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.n_embd // self.n_head
-
-    @property
-    def kv_head_dim(self) -> int:
-        """Width of one head in the graph: GroupQueryAttention needs a multiple of 8."""
-        return -(-self.head_dim // 8) * 8
-
-    def attention_scale(self, layer: int) -> float:
-        """The factor by which the attention scores of `layer` are multiplied."""
-        scale = 1 / math.sqrt(self.head_dim) if self.scale_attn_weights else 1.0
-        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
-
-    def architecture(self, *, padded: bool = True) -> Architecture:
-        """The manifest's `architecture`; heads have their padded width if `padded`."""
-        return Architecture(
-            n_layer=self.n_layer,
-            n_embd=self.n_embd,
-            n_head=self.n_head,
-            n_inner=self.n_inner,
-            n_positions=self.n_positions,
-            vocab_size=self.vocab_size,
-            kv_head_dim=self.kv_head_dim if padded else self.head_dim,
-            activation_function=self.activation_function,
-            layer_norm_epsilon=self.layer_norm_epsilon,
-            tie_word_embeddings=self.tie_word_embeddings,
-        )
+# Fields that change the network beyond what its family describes, or the format of its weights.
+_REFUSED = (
+    *("quantization_config", "compression_config", "auto_map", "trust_remote_code"),
+    *("num_local_experts", "num_experts", "n_routed_experts", "rope_interleaved", "use_mrope"),
+    *("pruned_heads", "is_encoder_decoder", "use_bidirectional_attention"),
+)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_config(folder: Path) -> GPT2Config:
+def read_config(folder: Path) -> tuple[Family, Network]:
     """Read config.json in `folder`; raises CheckpointError for models that issun cannot export."""
     path = folder / "config.json"
     if not path.is_file():
@@ -97,89 +44,33 @@ def read_config(folder: Path) -> GPT2Config:
     return parse_config(read_json(path), path)
 
 
-def parse_config(raw: dict[str, Any], path: Path) -> GPT2Config:
-    """Check the fields of a config.json; `path` is used in error messages only."""
-    _check_architecture(raw, path)
-    n_embd = _whole(raw, "n_embd", path)
-    n_inner = raw.get("n_inner")
-    epsilon = raw.get("layer_norm_epsilon", 1e-5)
-    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
-        raise CheckpointError(
-            "{path}: layer_norm_epsilon is {value!r}, it must be a number between 0 and 1.",
-            path=path,
-            value=epsilon,
-        )
-    config = GPT2Config(
-        n_layer=_whole(raw, "n_layer", path),
-        n_embd=n_embd,
-        n_head=_whole(raw, "n_head", path),
-        n_inner=4 * n_embd if n_inner is None else _whole(raw, "n_inner", path),
-        n_positions=_whole(raw, "n_positions", path),
-        vocab_size=_whole(raw, "vocab_size", path),
-        activation_function=str(raw.get("activation_function", "gelu_new")),
-        layer_norm_epsilon=epsilon,
-        tie_word_embeddings=_flag(raw, "tie_word_embeddings", path, default=True),
-        scale_attn_weights=_flag(raw, "scale_attn_weights", path, default=True),
-        scale_attn_by_inverse_layer_idx=_flag(
-            raw, "scale_attn_by_inverse_layer_idx", path, default=False
-        ),
-    )
-    if config.n_embd % config.n_head:
-        raise CheckpointError(
-            "{path}: n_embd {width} is not a multiple of n_head {heads}.",
-            path=path,
-            width=config.n_embd,
-            heads=config.n_head,
-        )
-    if config.activation_function not in ACTIVATIONS:
-        raise CheckpointError(
-            "{path}: the activation function {name!r} is not supported; supported: {known}.",
-            path=path,
-            name=config.activation_function,
-            known=", ".join(ACTIVATIONS),
-        )
-    return config
+def parse_config(raw: dict[str, Any], path: Path) -> tuple[Family, Network]:
+    """The family and the network of a config.json; `path` is used in error messages only.
+
+    Raises CheckpointError for models that issun cannot export.
+    """
+    family, fields = _find_family(raw, path), Fields(raw, path)
+    for key in _REFUSED:
+        if raw.get(key):
+            fields.refuse(key)
+    if not fields.flag("is_causal", default=True):
+        fields.refuse("is_causal")
+    return family, family.network(fields)
 
 
-def _check_architecture(raw: dict[str, Any], path: Path) -> None:
-    architectures = raw.get("architectures") or ["GPT2LMHeadModel"]
-    if not isinstance(architectures, list):
-        architectures = [architectures]
-    # FSDP prefixes the name of a class that it wraps.
-    names = {str(name).removeprefix("FSDP") for name in architectures}
-    if raw.get("model_type") != "gpt2" or not names & _WITH_LM_HEAD:
+def _find_family(raw: dict[str, Any], path: Path) -> Family:
+    kind = raw.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    classes = raw.get("architectures") or (family.classes[:1] if family else [])
+    if not isinstance(classes, list | tuple):
+        classes = [classes]
+    # FSDP prefixes the name of a class that it has wrapped.
+    names = {str(name).removeprefix("FSDP") for name in classes}
+    if family is None or not names & set(family.classes):
         raise CheckpointError(
-            "{path}: the architecture is {found}; issun supports gpt2 (GPT2LMHeadModel).",
+            "{path}: the architecture is {found}; issun supports {known}.",
             path=path,
-            found=f"{raw.get('model_type')} ({', '.join(map(str, architectures))})",
+            found=" ".join(f"{kind} ({', '.join(map(str, classes))})".split()),
+            known=", ".join(dict.fromkeys(name for f in FAMILIES.values() for name in f.classes)),
         )
-    if _flag(raw, "add_cross_attention", path, default=False):
-        raise CheckpointError(
-            "{path}: add_cross_attention is set, which issun does not support.", path=path
-        )
-
-
-def _whole(raw: dict[str, Any], key: str, path: Path) -> int:
-    value = raw.get(key)
-    limit = _MAX_LAYERS if key == "n_layer" else _MAX_SIZE
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-        raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be an integer from 1 to {limit:,}.",
-            path=path,
-            key=key,
-            value=value,
-            limit=limit,
-        )
-    return value
-
-
-def _flag(raw: dict[str, Any], key: str, path: Path, *, default: bool) -> bool:
-    value = raw.get(key, default)
-    if not isinstance(value, bool):
-        raise CheckpointError(
-            "{path}: {key} is {value!r}, it must be true or false.",
-            path=path,
-            key=key,
-            value=value,
-        )
-    return value
+    return family

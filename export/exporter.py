@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replace_options
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from issun.export.checkpoint import Checkpoint, TokenizerSource
+from msgspec.structs import replace
+
+from issun.export.calibrate import NUM_WINDOWS_GPTQ, NUM_WINDOWS_HELD_OUT, WINDOW
+from issun.export.canonical import LINEARS
+from issun.export.checkpoint import Checkpoint, limit_context
+from issun.export.cost import gptq_cost, measured_flops, measuring_cost
 from issun.export.errors import CheckpointError
+from issun.export.frontier import Point
 from issun.export.generation import read_generation
 from issun.export.gptq_store import GPTQStore, clear_gptq_store, open_gptq_store
 from issun.export.hub import Located
+from issun.export.models.family import Family
+from issun.export.models.gpt2 import GPT2
 from issun.export.native import NativeRoute
-from issun.export.options import ExportOptions, Progress, Route
+from issun.export.network import Network
+from issun.export.options import ExportOptions, Progress, Route, Via
+from issun.export.prompt_format import Chosen, choose_template
 from issun.export.source import open_source
 from issun.export.target import (
     check_space,
     check_target,
     clear_remains,
     real_target,
+    scratch,
     staged,
 )
-from issun.export.template import ALPACA, check_template, load_template
-from issun.export.tokenizer_files import report_unsupported
+from issun.export.tokenizer_files import report_tokenizer
 from issun.runtime.errors import Notify
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,
+    AnyTemplate,
     FileInfo,
     Manifest,
     Source,
-    Template,
-    Tokens,
     combined_sha256,
     sha256_of,
     write_manifest,
 )
 
-TOKENIZER = "spiece.model"
 _MARGIN_BYTES = 16 << 20
+_UNLIMITED = 1 << 62
+_REPORTED_SECONDS = 30  # shorter work is not announced
 
 
 def export(
@@ -56,7 +67,8 @@ def export(
     """Export the checkpoint `source` (a folder or a hub id) as a bundle to the folder `target`.
 
     Everything is checked before the long work starts: raises ParameterError, CheckpointError,
-    MissingExtraError or TargetError, and never leaves an incomplete bundle at the target.
+    BundleError (for an invalid tokenizer), MissingExtraError or TargetError, and never leaves an
+    incomplete bundle at the target.
     `progress` is called with a stage and its bytes; `notify` with a message template and its
     values.
     """
@@ -65,84 +77,158 @@ def export(
     clear_remains(target, notify)
     for read in [local, *([user_path(options.tokenizer)] if options.tokenizer else [])]:
         check_target(target, read, force=options.force)
-    located, checkpoint, tokenizer = open_source(
-        str(source), tokenizer=options.tokenizer, revision=revision, token=token, notify=notify
-    )
-    template = load_template(options.template) if options.template else ALPACA
-    check_template(template, checkpoint.tokenizer.spellings)
-    report_unsupported(
-        checkpoint.tokenizer.path.parent, None if options.template else template.name, notify
-    )
-    unk = checkpoint.tokenizer.id_of("unk")
-    if unk is None:
-        raise CheckpointError("{path} defines no unknown token.", path=checkpoint.folder)
-    eos = checkpoint.tokenizer.id_of("eos")
+    located, checkpoint, tokenizer, prompt = _open(source, options, revision, token, notify)
+    report_tokenizer(checkpoint.tokenizer.path.parent, checkpoint.tokenizer.choice, notify)
+    tokens = checkpoint.tokenizer.tokens
     generation = read_generation(
-        checkpoint.folder, checkpoint.config, unk=unk, eos=eos, notify=notify
+        checkpoint.folder, checkpoint.network, unk=tokens.unk, eos=tokens.eos, notify=notify
     )
-    with _gptq_store(target, checkpoint, options, notify) as store:
-        route = _route(checkpoint, options, template, store)
+    with _gptq_store(target, checkpoint, options, prompt.template, notify) as store:
+        route = _route(checkpoint, options, prompt.template, store)
         check_space(target, route.disk_bytes() + _MARGIN_BYTES)
         with staged(target) as folder:
             written = route.write(folder, progress)
-            shutil.copyfile(checkpoint.tokenizer.path, folder / TOKENIZER)
+            (folder / tokens.file).write_bytes(checkpoint.tokenizer.content)
             manifest = Manifest(
                 format=FORMAT_VERSION,
                 exporter=f"issun {version('issun')}",
                 graph=options.via,
-                architecture=checkpoint.config.architecture(padded=options.via == "issun"),
+                architecture=checkpoint.network.architecture(padded=options.via == "issun"),
                 precision=written.precision,
                 kv_cache=options.kv_cache,
                 graphs=written.graphs,
-                tokens=_tokens(checkpoint.tokenizer, unk, generation.ends),
-                prompt=template,
+                tokens=replace(tokens, ends=generation.ends),
+                prompt=prompt.template,
                 sampling=generation.sampling,
                 source=_source(checkpoint, located, tokenizer, progress),
                 files=_files(folder),
             )
             write_manifest(folder, manifest)
+    prompt.report(notify)
     return manifest
+
+
+def frontier(
+    source: str | Path,
+    sizes: Sequence[int] = (),
+    options: ExportOptions | None = None,
+    *,
+    work: Path = Path("frontier"),
+    revision: str | None = None,
+    token: str | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    notify: Notify = lambda template, **values: None,
+) -> list[Point]:
+    """What `--budget` would choose for each of `sizes` in bytes, without writing a bundle.
+
+    The default is ten sizes, evenly spaced between int4 and 8-bit blocks for all linear layers.
+    Temporary files are next to `work`. Raises what `export` raises.
+    """
+    options = replace_options(options or ExportOptions(), budget=min(sizes, default=_UNLIMITED))
+    target = real_target(work)
+    clear_remains(target, notify)
+    _, checkpoint, _, prompt = _open(source, options, revision, token, notify)
+    with _gptq_store(target, checkpoint, options, prompt.template, notify) as store:
+        route = NativeRoute(checkpoint, options, prompt.template, store)
+        check_space(target, route.disk_bytes() + _MARGIN_BYTES)
+        with scratch(target) as folder, route.frontier(folder, progress) as (found, *_):
+            return found.points(sizes)
+
+
+def _open(
+    source: str | Path,
+    options: ExportOptions,
+    revision: str | None,
+    token: str | None,
+    notify: Notify,
+) -> tuple[Located, Checkpoint, Located | None, Chosen]:
+    """The checkpoint and its tokenizer, where they are, and the prompt template."""
+    located, checkpoint, tokenizer = open_source(
+        str(source),
+        tokenizer=options.tokenizer,
+        revision=revision,
+        token=token,
+        accept=partial(_check_via, options.via),
+        notify=notify,
+    )
+    checkpoint = limit_context(checkpoint, options.context, notify=notify)
+    prompt = choose_template(checkpoint, located.name, options.template)
+    return located, checkpoint, tokenizer, prompt
+
+
+def _check_via(via: Via, family: Family, network: Network) -> None:
+    """Raise CheckpointError unless the route `via` exports this family."""
+    if via == "optimum" and family is not GPT2:  # other graphs of Optimum have other inputs
+        raise CheckpointError(
+            "--via optimum exports gpt2 only, and the model is {family}: export it without --via.",
+            family=network.family,
+        )
 
 
 @contextmanager
 def _gptq_store(
-    target: Path, checkpoint: Checkpoint, options: ExportOptions, notify: Notify
+    target: Path,
+    checkpoint: Checkpoint,
+    options: ExportOptions,
+    template: AnyTemplate,
+    notify: Notify,
 ) -> Iterator[GPTQStore | None]:
     """Where GPTQ stores finished layers until the export succeeds; None without GPTQ."""
-    if not options.gptq:
+    _report_cost(checkpoint, options, notify)
+    if not options.fitted:
         clear_gptq_store(target)
         yield None
         return
-    read = [*checkpoint.files, *(path for path in (options.calibrate, options.template) if path)]
+    read = [*checkpoint.files, *([options.calibrate] if options.calibrate else [])]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-    with open_gptq_store(target, f"{version('issun')} {states}", notify) as store:
+    state = f"{version('issun')} {states} {options.context} {template}"
+    with open_gptq_store(target, state, notify) as store:
         yield store
 
 
+def _report_cost(checkpoint: Checkpoint, options: ExportOptions, notify: Notify) -> None:
+    """Report the expected time and memory of long work."""
+    if not (options.fitted or options.mixed):
+        return
+    network, flops = checkpoint.network, measured_flops()
+    window = min(WINDOW, network.n_positions)
+    weights = {name: checkpoint.tensors.get(f"h.0.{name}.weight") for name in LINEARS}
+    shapes = {name: weight.shape for name, weight in weights.items() if weight is not None}
+    costs = []
+    if options.fitted:
+        tokens = NUM_WINDOWS_GPTQ * window
+        costs.append(gptq_cost(network, shapes, tokens=tokens, flops=flops))
+    if options.mixed:
+        tokens = NUM_WINDOWS_HELD_OUT * window
+        costs.append(measuring_cost(network, shapes, tokens=tokens, flops=flops))
+    seconds = sum(cost.seconds for cost in costs)
+    if seconds < _REPORTED_SECONDS:
+        return
+    minutes, memory = seconds / 60, max(cost.peak_bytes for cost in costs) / 1e9
+    if options.mixed:
+        notify(
+            "Mixed precision takes about {minutes:.0f} min and {memory:.1f} GB of memory at its "
+            "peak.",
+            minutes=minutes,
+            memory=memory,
+        )
+    else:
+        notify(
+            "GPTQ takes about {minutes:.0f} min and {memory:.1f} GB of memory at its peak; "
+            "--no-gptq is quicker and less accurate.",
+            minutes=minutes,
+            memory=memory,
+        )
+
+
 def _route(
-    checkpoint: Checkpoint, options: ExportOptions, template: Template, store: GPTQStore | None
+    checkpoint: Checkpoint, options: ExportOptions, template: AnyTemplate, store: GPTQStore | None
 ) -> Route:
     if options.via == "optimum":
         from issun.export.optimum import OptimumRoute  # noqa: PLC0415
 
         return OptimumRoute(checkpoint, options)
     return NativeRoute(checkpoint, options, template, store)
-
-
-def _tokens(tokenizer: TokenizerSource, unk: int, ends: tuple[int, ...]) -> Tokens:
-    return Tokens(
-        file=TOKENIZER,
-        pieces=tokenizer.pieces,
-        do_lower_case=tokenizer.do_lower_case,
-        special=tokenizer.special,
-        bos=tokenizer.id_of("bos"),
-        eos=tokenizer.id_of("eos"),
-        unk=unk,
-        pad=tokenizer.id_of("pad"),
-        sep=tokenizer.id_of("sep"),
-        added=tokenizer.added,
-        ends=ends,
-    )
 
 
 def _source(

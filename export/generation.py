@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from issun.export.config import GPT2Config, read_json
+from issun.export.config import read_json
 from issun.export.errors import CheckpointError
+from issun.export.network import Network
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import Notify, ParameterError
-from issun.runtime.sampling import SamplingParams
 
 # Fields with the same name and meaning in SamplingParams.
 _DIRECT = (
@@ -115,7 +116,7 @@ class Generation:
 
 
 def read_generation(
-    folder: Path, config: GPT2Config, *, unk: int, eos: int | None, notify: Notify
+    folder: Path, network: Network, *, unk: int | None, eos: int | None, notify: Notify
 ) -> Generation:
     """Read the generation defaults of the checkpoint in `folder`.
 
@@ -123,7 +124,7 @@ def read_generation(
     CheckpointError for invalid values.
     """
     path, config_fields = _read(folder)
-    rows = config.vocab_size
+    rows = network.vocab_size
     ends = _ends(config_fields.get("eos_token_id"), path)
     for i in sorted(i for i in ends if i >= rows):
         notify(
@@ -134,8 +135,8 @@ def read_generation(
         )
     ends = {i for i in ends if i < rows}
     unsupported = [name for name in config_fields if name not in (*_DIRECT, *_TRANSLATED)]
-    max_length = min(_max_length(config_fields, path), config.n_positions)
-    if 0 < max_length < config.n_positions and "max_new_tokens" not in config_fields:
+    max_length = min(_max_length(config_fields, path), network.n_positions)
+    if 0 < max_length < network.n_positions and "max_new_tokens" not in config_fields:
         unsupported.append("max_length")  # includes the prompt: a long one would leave no answer
     if unsupported:
         notify(
@@ -145,7 +146,7 @@ def read_generation(
             fields=", ".join(f"{name} {config_fields[name]!r:.40}" for name in unsupported),
         )
     banned = _bans(config_fields, path, rows, ends=ends | {eos}, unk=unk)
-    whole_context = max_length == config.n_positions
+    whole_context = max_length == network.n_positions
     sampling = _sampling(config_fields, path, max_length if whole_context else 0)
     return Generation(tuple(sorted(ends - {eos})), sampling | banned)
 
@@ -211,7 +212,7 @@ def _sampling(config_fields: Fields, path: Path, max_length: int) -> Fields:
 
 
 def _bans(
-    config_fields: Fields, path: Path, rows: int, *, ends: Collection[int | None], unk: int
+    config_fields: Fields, path: Path, rows: int, *, ends: Collection[int | None], unk: int | None
 ) -> Fields:
     """Banned ids, ids banned as the first token, and banned sequences."""
     words = config_fields.get("bad_words_ids", [])
@@ -222,8 +223,9 @@ def _bans(
     found: Fields = {}
     singles = {word[0] for word in words if len(word) == 1} - set(ends)
     singles |= _check_ids("suppress_tokens", config_fields.get("suppress_tokens", []), path, rows)
-    if singles - {unk}:
-        found["banned_ids"] = sorted(singles | {unk})
+    unknown = set() if unk is None else {unk}
+    if singles - unknown:
+        found["banned_ids"] = sorted(singles | unknown)
     if first := _check_ids(
         "begin_suppress_tokens", config_fields.get("begin_suppress_tokens", []), path, rows
     ):

@@ -1,12 +1,13 @@
-"""GPTQ: quantizes columns in order; each rounding error is compensated in the columns after it.
+"""GPTQ: quantizes columns in order; later columns make up for the rounding errors of earlier ones.
 
-Source: Frantar et al., "GPTQ" (2022). The grid is the symmetric one of MatMulNBits; each block
-gets the candidate scale with the least loss.
+Source: Frantar et al., "GPTQ" (2022), computed as in Chen et al., "The geometry of LLM
+quantization" (2025): from the Cholesky factor of the Hessian, without its inverse. The grid is the
+symmetric one of MatMulNBits; each block gets the scale whose codes lose least.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,99 +16,143 @@ from issun.export.quantize import Quantized, pack_4, scales_4
 from issun.export.weights import Array
 
 DAMPING = 0.01  # relative to the mean of the Hessian's diagonal
-_BASE_SIZE = 256  # up to this size the recursive inverse calls numpy
-_SHRINKS = np.linspace(0.7, 1.0, 13, dtype=np.float32)  # of the scale that clips nothing
+_SHRINKS = (1.0, 0.9, 0.8)  # of the scale that clips nothing
+_PANEL = 256  # columns of the Cholesky factor computed at a time
+_COLUMNS = 1024  # output columns quantized at a time, so that a block stays in the cache
+_ROWS = 8  # rows of a block between two matrix products
+
+Indices = NDArray[np.intp]
 
 
 def hessian(inputs: Array) -> Array:
     """X^T X / rows of a linear layer's inputs (rows, in), damped to be invertible."""
-    product: Array = inputs.T @ inputs / np.float32(len(inputs))
+    product: Array = inputs.T @ inputs
+    product /= np.float32(len(inputs))
     diagonal = np.diag_indices(len(product))
     product[diagonal] += DAMPING * product[diagonal].mean() + np.float32(1e-8)
     return product
 
 
-def quantize_gptq(weight: Array, hess: Array, *, block: int) -> Quantized:
-    """Quantize the (out, in) `weight` to 4-bit blocks, given the (in, in) Hessian of its inputs.
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """The Cholesky factor of a Hessian, for blocks of one size.
 
-    The layout is that of `quantize_blocks`. `weight` is overwritten.
+    `blocks` are pairs of a block's number and its channels. Both are sorted by the channels' mean
+    squares, since the last channels are quantized first, and others make up for their errors.
+    `lower` is the factor for the channels in that order, (in, in); what is above its diagonal is
+    undefined.
     """
-    out, width = weight.shape
-    blocks = -(-width // block)
-    factor = _inverse_factor(hess)
-    importance = np.square(np.diag(factor)) ** np.float32(-1)
-    codes = np.full((out, blocks * block), 8, np.uint8)
-    scales = np.empty((out, blocks), np.float32)
-    for number in range(blocks):
-        start, stop = number * block, min((number + 1) * block, width)
-        part, inside = weight[:, start:stop], factor[start:stop, start:stop]
-        scale = _best_scale(part, importance[start:stop])
-        losses = np.empty_like(part)
-        for i in range(stop - start):
-            column = part[:, i]
-            code = np.clip(np.rint(column / scale) + 8, 0, 15)
-            codes[:, start + i] = code
-            losses[:, i] = (column - (code - 8) * scale) / inside[i, i]
-            part[:, i + 1 :] -= np.outer(losses[:, i], inside[i, i + 1 :])
-        weight[:, stop:] -= losses @ factor[start:stop, stop:]
-        scales[:, number] = scale
-    return Quantized(pack_4(codes.reshape(out, blocks, block)), scales)
+
+    block: int
+    blocks: list[tuple[int, Indices]]
+    lower: Array
 
 
-def _inverse_factor(hess: Array) -> Array:
-    """The upper triangular U for which U^T U is the inverse of `hess`.
+def factorize(hess: Array, *, block: int) -> Factor:
+    """Factorize the (in, in) Hessian of a linear layer's inputs; raises LinAlgError.
 
-    U is the inverse of R, where `hess` = R R^T and R is upper triangular: the Cholesky factor with
-    rows and columns in reverse order. Inverting `hess` itself would square the rounding errors.
+    All linear layers with the same inputs share the factor.
     """
-    upper = np.ascontiguousarray(_cholesky(hess[::-1, ::-1])[::-1, ::-1])
-    _invert_upper(upper)
-    return upper
+    energies = np.diag(hess)
+    blocks = []
+    for number, start in enumerate(range(0, len(hess), block)):
+        own = energies[start : start + block]
+        blocks.append((number, start + np.argsort(own, kind="stable")))
+    blocks.sort(key=lambda pair: float(energies[pair[1]].sum()))
+    order = np.concatenate([channels for _, channels in blocks])
+    for more in (0, 10, 100):  # rounding may require more damping
+        lower = hess[np.ix_(order, order)]
+        lower[np.diag_indices(len(lower))] += np.float32(more * DAMPING) * energies.mean()
+        try:
+            _cholesky(lower)
+        except np.linalg.LinAlgError:
+            if more == 100:
+                raise
+        else:
+            break
+    return Factor(block, blocks, lower)
 
 
-def _invert_upper(upper: Array) -> None:
-    """Invert an upper triangular matrix in place, recursively by halves.
+def _cholesky(matrix: Array) -> None:
+    """Replace the lower triangle of `matrix` by its Cholesky factor, without a copy."""
+    for start in range(0, len(matrix), _PANEL):
+        stop = min(start + _PANEL, len(matrix))
+        panel = matrix[start:, start:stop]
+        panel -= matrix[start:, :start] @ matrix[start:stop, :start].T
+        top = np.linalg.cholesky(panel[: stop - start].astype(np.float64))
+        panel[: stop - start] = top
+        panel[stop - start :] = panel[stop - start :] @ np.linalg.inv(top).T.astype(np.float32)
 
-    A general inverse needs three times the work, and copies that would set an export's peak memory.
+
+def quantize_gptq(weight: Array, factor: Factor) -> Quantized:
+    """Quantize the (out, in) `weight` to 4-bit blocks; the layout is that of `quantize_blocks`."""
+    out, block = len(weight), factor.block
+    order = np.concatenate([channels for _, channels in factor.blocks])
+    codes = np.full((out, len(factor.blocks) * block), 8, np.uint8)
+    scales = np.empty((out, len(factor.blocks)), np.float32)
+    for start in range(0, out, _COLUMNS):
+        part = slice(start, min(start + _COLUMNS, out))
+        errors = weight.T[order, part]  # weights, replaced by their rounding errors block by block
+        stop = len(order)
+        for number, channels in reversed(factor.blocks):
+            rows = slice(stop - len(channels), stop)
+            later = factor.lower[stop:, rows].T @ errors[stop:]
+            found, scale = _quantize_block(errors[rows], later, factor.lower[rows, rows])
+            errors[rows] -= found * scale
+            codes[part, channels] = found.T + 8
+            scales[part, number] = scale
+            stop = rows.start
+    return Quantized(pack_4(codes.reshape(out, -1, block)), scales)
+
+
+def _quantize_block(weight: Array, later: Array, lower: Array) -> tuple[Array, Array]:
+    """Codes (rows, columns) and scales (columns,) of a block of the weight (rows, columns).
+
+    `later` is the factor times the errors of the channels that are already quantized.
     """
-    size = len(upper)
-    if size <= _BASE_SIZE:
-        upper[:] = np.triu(np.linalg.inv(upper))
-        return
-    half = size // 2
-    _invert_upper(upper[:half, :half])
-    _invert_upper(upper[half:, half:])
-    upper[:half, half:] = -(upper[:half, :half] @ upper[:half, half:]) @ upper[half:, half:]
+    diagonal = lower.diagonal()
+    unit, energies = (np.tril(lower) / diagonal).T, np.square(diagonal)
+    target: Array = (
+        unit @ weight + later / diagonal[:, None]
+    )  # unit @ codes * scale shall be close to it
+    full = scales_4((np.linalg.inv(unit) @ target).T)
+    scale, least = full, np.full(len(full), np.inf, np.float32)
+    codes = np.zeros_like(weight)
 
+    def consider(candidate: Array) -> None:
+        nonlocal scale, least, codes
+        found, loss = _round(target / candidate, unit, energies)
+        loss *= np.square(candidate)
+        better = loss < least
+        scale, least = np.where(better, candidate, scale), np.where(better, loss, least)
+        np.copyto(codes, found, where=better)
 
-def _cholesky(hess: Array) -> Array:
-    """The Cholesky factor, with more damping if rounding requires it; raises LinAlgError."""
-    diagonal = np.diag_indices(len(hess))
-    damping = DAMPING * np.float32(hess[diagonal].mean())
-    for times in (0, 10):
-        with suppress(np.linalg.LinAlgError):
-            return _damped_cholesky(hess, diagonal, times * damping)
-    return _damped_cholesky(hess, diagonal, 100 * damping)
-
-
-def _damped_cholesky(
-    hess: Array, diagonal: tuple[NDArray[np.intp], ...], damping: np.float32
-) -> Array:
-    damped = hess.copy()
-    damped[diagonal] += damping
-    factor: Array = np.linalg.cholesky(damped)
-    return factor
-
-
-def _best_scale(part: Array, importance: Array) -> Array:
-    """For each row the candidate scale with the least weighted loss; most candidates clip."""
-    full = scales_4(part)
-    best, least = full, np.full(len(part), np.inf, np.float32)
     for shrink in _SHRINKS:
-        for sign in (1, -1):
-            scale = full * shrink * sign
-            codes = np.clip(np.rint(part / scale[:, None]), -8, 7)
-            loss = (np.square(part - codes * scale[:, None]) * importance).sum(axis=1)
-            better = loss < least
-            best, least = np.where(better, scale, best), np.where(better, loss, least)
-    return best
+        consider(full * np.float32(shrink))
+    product = unit @ codes
+    norm = np.einsum("i,ij,ij->j", energies, product, product)
+    fitted = np.einsum("i,ij,ij->j", energies, target, product) / np.maximum(
+        norm, np.float32(1e-30)
+    )
+    consider(np.where(norm > 0, fitted, scale))
+    return codes, scale
+
+
+def _round(steps: Array, unit: Array, energies: Array) -> tuple[Array, Array]:
+    """Codes for which unit @ codes is close to `steps` (rows, columns), and each column's loss.
+
+    From the last row to the first; each makes up for the errors of those after it. `steps` is
+    overwritten with the differences.
+    """
+    codes = np.empty_like(steps)
+    for start in reversed(range(0, len(steps), _ROWS)):
+        stop = min(start + _ROWS, len(steps))
+        steps[start:stop] -= unit[start:stop, stop:] @ codes[stop:]
+        for i in reversed(range(start, stop)):
+            step, code = steps[i], codes[i]
+            step -= unit[i, i + 1 : stop] @ codes[i + 1 : stop]
+            np.rint(step, out=code)
+            np.maximum(code, -8, out=code)
+            np.minimum(code, 7, out=code)
+            step -= code
+    return codes, np.einsum("i,ij,ij->j", energies, steps, steps)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from issun.export.errors import TargetError
+from issun.export.errors import CheckpointError, TargetError
 from issun.export.quantize import Quantized
 from issun.runtime.errors import Notify
 from issun.runtime.files import reason_of
@@ -62,9 +62,10 @@ def _is_intact(path: Path) -> bool:
 
 @contextmanager
 def open_gptq_store(target: Path, key: str, notify: Notify) -> Iterator[GPTQStore]:
-    """Open the store next to `target`; it is removed when the block ends without an error.
+    """Open the store next to `target`; it is removed at the end of the block.
 
-    Raises TargetError while another export uses it.
+    After an error that is not the checkpoint's, as after a kill, it stays for a later export to
+    resume from. Raises TargetError while another export uses it.
     """
     folder = _folder(target)
     try:
@@ -78,16 +79,21 @@ def open_gptq_store(target: Path, key: str, notify: Notify) -> Iterator[GPTQStor
         lock.acquire(timeout=0)
     except Timeout as error:
         raise TargetError("Another export to {target} is running.", target=target) from error
+    store = GPTQStore(folder, key)
     try:
-        store = GPTQStore(folder, key)
         if len(store):
             notify(
                 "Resuming an interrupted export: {count} linear layers are already quantized.",
                 count=len(store),
             )
         yield store
+    except CheckpointError:  # a later export would end there too
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         lock.release()
+        if not len(store):  # nothing that a later export could resume from
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

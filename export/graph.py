@@ -1,4 +1,4 @@
-"""Builds the ONNX graph of a GPT-2, one method per part, from the operators measured as fastest.
+"""Builds the ONNX graph of a network, one method per part, from the fastest operators measured.
 
 The operators are documented in docs/ContribOperators.md of ONNX Runtime.
 """
@@ -12,8 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from issun.export.builder import GraphBuilder
-from issun.export.config import ACTIVATION_FLOOR, ACTIVATIONS, GPT2Config
-from issun.export.lazy import DOWN_PROJ, EMBEDDING_BLOCK, WeightSource
+from issun.export.kinds import BLOCKS, EMBEDDING, Blocks
+from issun.export.lazy import WeightSource
+from issun.export.network import ACTIVATIONS, FULL, Network
+from issun.export.quantize import row_groups
+from issun.export.rotary import cos_sin
 
 OPSET = 21
 IR_VERSION = 10
@@ -23,7 +26,7 @@ KVScales = Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
 
 def build_graph(
-    config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None = None
+    network: Network, weights: WeightSource, kv_scales: KVScales | None = None
 ) -> ir.Model:
     """Build the graph; with `kv_scales`, one pair per layer, the KV cache is int8.
 
@@ -32,17 +35,15 @@ def build_graph(
     and .value (batch, head, capacity, head_dim). Outputs: logits float32 (rows, vocab),
     present.{i}.key and .value, which must be bound to the same buffers as the past.
     """
-    return _GPT2Builder(config, weights, kv_scales).build()
+    return DecoderBuilder(network, weights, kv_scales).build()
 
 
-class _GPT2Builder(GraphBuilder):
+class DecoderBuilder(GraphBuilder):
     """Builds the parts of the graph in order."""
 
-    def __init__(
-        self, config: GPT2Config, weights: WeightSource, kv_scales: KVScales | None
-    ) -> None:
+    def __init__(self, network: Network, weights: WeightSource, kv_scales: KVScales | None) -> None:
         super().__init__(weights)
-        self.config, self.kv_scales = config, kv_scales
+        self.network, self.kv_scales = network, kv_scales
         int32, int64 = ir.DataType.INT32, ir.DataType.INT64
         self.input_ids = ir.val("input_ids", int64, ("batch", "sequence"))
         self.position_ids = ir.val("position_ids", int64, ("batch", "sequence"))
@@ -50,12 +51,14 @@ class _GPT2Builder(GraphBuilder):
         self.query_seqlens = ir.val("query_seqlens", int32, ("batch",))
         self.total = ir.val("total_sequence_length", int32, ())
         self.logit_rows = ir.val("logit_rows", int64, ("rows",))
+        self.lead = [0, 0]  # what Reshape keeps: batch and sequence, or rows once they are selected
         self.past: list[ir.Value] = []
         self.present: list[ir.Value] = []
 
     def build(self) -> ir.Model:
+        """The whole graph."""
         hidden = self.embed()
-        for layer in range(self.config.n_layer):
+        for layer in range(self.network.n_layer):
             hidden = self.block(hidden, layer)
         logits = self.head(hidden)
         graph = ir.Graph(
@@ -72,65 +75,80 @@ class _GPT2Builder(GraphBuilder):
             nodes=self.tape.nodes,
             initializers=self.tape.initializers,
             opset_imports={"": OPSET, _MS: 1},
-            name="gpt2",
+            name="decoder",
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="issun")
 
     def embed(self) -> ir.Value:
-        """Token and position embeddings; a quantized table is shared with the head."""
+        """The token embedding, plus learned positions; a tied head shares the quantized table."""
         if self.weights.precision == "float32":
-            tokens = self.op("Gather", [self.weight("wte.weight"), self.input_ids])
+            tokens = self.op("Gather", [self.weight("embed.weight"), self.input_ids])
         else:
-            scales = self.op("Unsqueeze", [self.weight("wte.scale"), self.ints("last", [-1])])
+            size = EMBEDDING.block
+            scales = self.op("Unsqueeze", [self.weight("embed.scale"), self.ints("last", [-1])])
             # Rank 3 as in the head: a reshaped copy would take the table's size again.
             blocks = self.op(
                 "GatherBlockQuantized",
-                [self.weight("wte.weight"), self.input_ids, scales],
-                {"bits": 8, "block_size": EMBEDDING_BLOCK, "gather_axis": 0, "quantize_axis": 2},
+                [self.weight("embed.weight"), self.input_ids, scales],
+                {"bits": 8, "block_size": size, "gather_axis": 0, "quantize_axis": 2},
                 domain=_MS,
             )
             tokens = self.op("Reshape", [blocks, self.ints("merge", [0, 0, -1])])
-            if self.config.n_embd % EMBEDDING_BLOCK:  # the last block is padded
+            if self.network.n_embd % size:  # the last block is padded
                 tokens = self.op(
                     "Slice",
                     [
                         tokens,
                         self.ints("zero", [0]),
-                        self.ints("width", [self.config.n_embd]),
+                        self.ints("width", [self.network.n_embd]),
                         self.ints("last", [-1]),
                     ],
                 )
-        positions = self.op("Gather", [self.weight("wpe.weight"), self.position_ids])
+        if not self.network.learned_positions:
+            return tokens
+        positions = self.op("Gather", [self.weight("positions.weight"), self.position_ids])
+        if self.weights.precision != "float32":  # float16, which float32 logits cannot tell apart
+            positions = self.op("Cast", [positions], {"to": ir.DataType.FLOAT})
         return self.op("Add", [tokens, positions])
 
     def block(self, hidden: ir.Value, layer: int) -> ir.Value:
-        """One transformer block: attention and MLP, each after a LayerNormalization.
+        """One transformer block: attention and MLP, each after a norm.
 
         After the last attention only the rows in `logit_rows` are computed.
         """
         at = f"h.{layer}"
-        attended = self.attention(self.layer_norm(hidden, f"{at}.ln_1"), layer)
-        if layer == self.config.n_layer - 1:
+        attended = self.attention(self.norm(hidden, f"{at}.norm_1"), layer)
+        if layer == self.network.n_layer - 1:
             hidden, attended = self.select_rows(hidden), self.select_rows(attended)
-        hidden = self.op("Add", [hidden, self.affine(attended, f"{at}.attn.c_proj")])
-        return self.op("Add", [hidden, self.mlp(self.layer_norm(hidden, f"{at}.ln_2"), at)])
+        attended = self.affine(attended, f"{at}.out")
+        if self.network.parallel:
+            mlp = self.mlp(self.norm(hidden, f"{at}.norm_2"), at)
+            return self.op("Add", [self.op("Add", [hidden, attended]), mlp])
+        hidden = self.op("Add", [hidden, attended])
+        return self.op("Add", [hidden, self.mlp(self.norm(hidden, f"{at}.norm_2"), at)])
 
     def attention(self, x: ir.Value, layer: int) -> ir.Value:
         """Causal attention of the new tokens over the KV cache, which is updated in place."""
-        at = f"h.{layer}.attn"
-        qkv = self.affine(x, f"{at}.c_attn")
-        heads, width = self.config.n_head, self.config.kv_head_dim
+        network, at = self.network, f"h.{layer}"
+        heads, kv_heads, width = network.n_head, network.n_kv_head, network.kv_head_dim
+        qkv = self.affine(x, f"{at}.qkv")
         attributes: dict[str, Any] = {
             "num_heads": heads,
-            "kv_num_heads": heads,
-            "scale": self.config.attention_scale(layer),
+            "kv_num_heads": kv_heads,
+            "scale": network.scales[layer],
         }
+        if network.window(layer) != FULL:
+            attributes["local_window_size"] = network.window(layer)
+        tables: list[ir.Value | None] = [None, None]
+        if network.rotary:
+            attributes["do_rotary"] = 1
+            tables = self.rotary_tables()
         scales: list[ir.Value | None] = [None, None]
         dtype = ir.DataType.FLOAT
         if self.kv_scales is not None:
             dtype = ir.DataType.INT8
             scales = [
-                self.constant(f"{at}.{part}_scale", array.reshape(1, heads, 1, width))
+                self.constant(f"{at}.{part}_scale", array.reshape(1, kv_heads, 1, width))
                 for part, array in zip(("k", "v"), self.kv_scales[layer], strict=True)
             ]
             attributes |= {
@@ -140,7 +158,7 @@ class _GPT2Builder(GraphBuilder):
             }
         past, present = (
             [
-                ir.val(f"{name}.{layer}.{part}", dtype, ("batch", heads, "capacity", width))
+                ir.val(f"{name}.{layer}.{part}", dtype, ("batch", kv_heads, "capacity", width))
                 for part in ("key", "value")
             ]
             for name in ("past_key_values", "present")
@@ -150,43 +168,92 @@ class _GPT2Builder(GraphBuilder):
         return self.tape.op_multi_out(
             "GroupQueryAttention",
             [
-                *(qkv, None, None, *past, self.seqlens_k, self.total),
-                *(None, None, None, None, None, *scales, None, None, self.query_seqlens),
+                *(*self.heads(qkv, at), *past, self.seqlens_k, self.total, *tables),
+                *(None, None, None, *scales, None, None, self.query_seqlens),
             ],
             attributes,
-            outputs=[ir.Value(name=f"{at}.out"), *present],
+            outputs=[ir.Value(name=f"{at}.attended"), *present],
             domain=_MS,
             name=f"{at}.gqa",
         )[0]
 
+    def heads(self, qkv: ir.Value, at: str) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
+        """The inputs of attention: packed, or split so that queries and keys are normalized.
+
+        The norms are separate nodes, since the CPU kernel does not support q_norm_weight.
+        """
+        network = self.network
+        if not network.head_norms:
+            return qkv, None, None
+        widths = [n * network.kv_head_dim for n in (network.n_head, *[network.n_kv_head] * 2)]
+        query, key, value = self.tape.op_multi_out(
+            "Split",
+            [qkv, self.ints("qkv_widths", widths)],
+            {"axis": -1},
+            outputs=[ir.Value(name=f"{at}.{part}") for part in ("query", "key", "value")],
+        )
+        query = self.head_norm(query, f"{at}.q_norm", network.n_head)
+        return query, self.head_norm(key, f"{at}.k_norm", network.n_kv_head), value
+
+    def head_norm(self, x: ir.Value, name: str, heads: int) -> ir.Value:
+        """An RMS norm of each head; epsilon and gain allow for padding (see `canonical.py`)."""
+        network = self.network
+        shape = self.ints(f"{heads}_heads", [0, 0, heads, network.kv_head_dim])
+        epsilon = network.epsilon * network.head_dim / network.kv_head_dim
+        normed = self.rms_norm(self.op("Reshape", [x, shape]), name, epsilon)
+        return self.op("Reshape", [normed, self.ints("merge", [0, 0, -1])])
+
+    def rotary_tables(self) -> list[ir.Value | None]:
+        """The tables of cos and sin, which all layers share."""
+        network = self.network
+        if "rotary.cos" not in self._shared and network.rotary:
+            cos, sin = cos_sin(network.rotary, network.kv_head_dim, network.n_positions)
+            self.constant("rotary.cos", cos)
+            self.constant("rotary.sin", sin)
+        return [self._shared["rotary.cos"], self._shared["rotary.sin"]]
+
     def mlp(self, x: ir.Value, at: str) -> ir.Value:
-        """The MLP: up projection, activation, down projection."""
-        up = self.linear(x, f"{at}.mlp.c_fc")
-        operator = ACTIVATIONS[self.config.activation_function]
-        if operator == "FastGelu":
-            fused = self.weights.kind(f"{at}.mlp.c_fc") == "int4"
-            bias = [] if fused else [self.weight(f"{at}.mlp.c_fc.bias")]
-            active = self.op(operator, [up, *bias], domain=_MS)
+        """The MLP: down(activation(up(x))), or down(activation(gate(x)) * up(x)) if it is gated."""
+        if self.network.gated:
+            active = self.activate(self.affine(x, f"{at}.gate"))
+            active = self.op("Mul", [active, self.affine(x, f"{at}.up")])
+        elif ACTIVATIONS[self.network.activation] == "FastGelu":  # it can add the bias
+            up = self.linear(x, f"{at}.up")
+            fused = self.weights.kind(f"{at}.up") in BLOCKS
+            bias = [] if fused else [self.weight(f"{at}.up.bias")]
+            active = self.op("FastGelu", [up, *bias], domain=_MS)
         else:
-            active = self.op(operator, [self.bias(up, f"{at}.mlp.c_fc")])
-        return self.affine(active, f"{at}.{DOWN_PROJ}")
+            active = self.activate(self.affine(x, f"{at}.up"))
+        return self.affine(active, f"{at}.down")
+
+    def activate(self, x: ir.Value) -> ir.Value:
+        """The activation function of x."""
+        operator = ACTIVATIONS[self.network.activation]
+        if operator == "Silu":  # ONNX Runtime fuses the two to QuickGelu
+            return self.op("Mul", [x, self.op("Sigmoid", [x])])
+        return self.op(operator, [x], domain=_MS if operator == "FastGelu" else "")
 
     def select_rows(self, x: ir.Value) -> ir.Value:
         """The rows of x (batch, sequence, width) that `logit_rows` selects: (rows, width)."""
+        self.lead = [0]
         return self.op("Gather", [self.op("Flatten", [x], {"axis": 2}), self.logit_rows])
 
     def head(self, hidden: ir.Value) -> ir.Value:
         """Logits of every row of `hidden`."""
-        normed = self.layer_norm(hidden, "ln_f")
-        logits = ir.val("logits", ir.DataType.FLOAT, ("rows", self.config.vocab_size))
-        name = "wte" if self.config.tie_word_embeddings else "lm_head"
+        normed = self.norm(hidden, "norm")
+        logits = ir.val("logits", ir.DataType.FLOAT, ("rows", self.network.vocab_size))
+        name = "embed" if self.network.tie_word_embeddings else "head"
         if self.weights.precision == "float32":
             weight = self.weight(f"{name}.weight")
             return self.op("Gemm", [normed, weight], {"transB": 1}, output=logits)
         return self.op(
             "MatMulNBits",
             [normed, self.weight(f"{name}.weight"), self.weight(f"{name}.scale")],
-            self.nbits(self.config.n_embd, self.config.vocab_size, 8, EMBEDDING_BLOCK),
+            self.nbits(
+                self.network.n_embd,
+                self.network.vocab_size,
+                EMBEDDING,
+            ),
             domain=_MS,
             output=logits,
         )
@@ -207,61 +274,127 @@ class _GPT2Builder(GraphBuilder):
         return self.op("Add", [self.quantized_linear(inliers, name), exact])
 
     def quantized_linear(self, x: ir.Value, name: str) -> ir.Value:
-        """x @ weight in the linear layer's precision; int4 also adds the bias (see `bias`)."""
-        weight, kind = self.weight(f"{name}.weight"), self.weights.kind(name)
+        """x @ weight in the linear layer's precision; blocks also add the bias (see `bias`)."""
+        kind = self.weights.kind(name)
         if kind == "float32":
-            return self.op("MatMul", [x, weight])
-        scale = self.weight(f"{name}.scale")
+            return self.op("MatMul", [x, self.weight(f"{name}.weight")])
         if kind == "int8":
-            return self.int8_linear(x, weight, scale, shifted=name.endswith(DOWN_PROJ))
+            floor = self.weights.floor(name)
+            return self.row_linear(x, name) if floor is None else self.group_linear(x, name, floor)
         width, out = self.weights.linear_shape(f"{name}.weight")
+        bias = self.weight(f"{name}.bias") if self.weights.has(f"{name}.bias") else None
+        weight, scale = self.weight(f"{name}.weight"), self.weight(f"{name}.scale")
         return self.op(
             "MatMulNBits",
-            [x, weight, scale, None, None, self.weight(f"{name}.bias")],
-            self.nbits(width, out, 4, self.weights.block),
+            [x, weight, scale, *([None, None, bias] if bias else [])],
+            self.nbits(width, out, BLOCKS[kind]),
             domain=_MS,
         )
 
-    def int8_linear(
-        self, x: ir.Value, weight: ir.Value, scale: ir.Value, *, shifted: bool
-    ) -> ir.Value:
+    def row_linear(self, x: ir.Value, name: str) -> ir.Value:
         """u8 x s8 with one activation scale per row, so that results do not depend on the batch.
 
-        GELU outputs are quantized asymmetrically: `shifted` adds a constant that makes them
-        non-negative, so that all 255 steps are used. The folded bias subtracts it again.
+        In the first block, what rounding leaves over is rounded to 8 bits again and multiplied as
+        a row of its own. An error there passes through all other blocks.
         """
-        if shifted:
-            x = self.op("Add", [x, self.scalar("floor", np.float32(ACTIVATION_FLOOR))])
-            peak = self.op("ReduceMax", [x, self.ints("last", [-1])], {"keepdims": 1})
-            step, zero = self.scalar("fine", np.float32(1 / 255)), self.scalar("low", np.uint8(0))
-        else:
-            size = self.op("Abs", [x])
-            peak = self.op("ReduceMax", [size, self.ints("last", [-1])], {"keepdims": 1})
-            step = self.scalar("step", np.float32(1 / 127))
-            zero = self.scalar("middle", np.uint8(128))
-        quantized = self.op("QuantizeLinear", [self.op("Div", [x, peak]), step, zero])
+        size = self.op("Abs", [x])
+        peak = self.op("ReduceMax", [size, self.ints("last", [-1])], {"keepdims": 1})
+        step, zero = self.scalar("step", np.float32(1 / 127)), self.scalar("middle", np.uint8(128))
+        unit = self.op("Div", [x, peak])
+        quantized = self.op("QuantizeLinear", [unit, step, zero])
+        in_two = name.startswith("h.0.")
+        if in_two:
+            rest = self.op("Sub", [unit, self.op("DequantizeLinear", [quantized, step, zero])])
+            fine = self.scalar("finest", np.float32(1 / 127 / 254))
+            second = self.op("QuantizeLinear", [rest, fine, zero])
+            # Further rows, not a second product, which would read the weights again.
+            quantized = self.op("Concat", [quantized, second], {"axis": -2})
+        scale = self.weight(f"{name}.scale")
         product = self.op(
-            "MatMulIntegerToFloat", [quantized, weight, step, scale, zero], domain=_MS
+            "MatMulIntegerToFloat",
+            [quantized, self.weight(f"{name}.weight"), step, scale, zero],
+            domain=_MS,
         )
+        if in_two:
+            product, rest = self.split(product, 2, axis=-2)
+            rest = self.op("Mul", [rest, self.scalar("ratio", np.float32(1 / 254))])
+            product = self.op("Add", [product, rest])
         return self.op("Mul", [product, peak])
+
+    def group_linear(self, x: ir.Value, name: str, floor: float) -> ir.Value:
+        """u8 x s8 for outputs of an activation, with a scale per row and group of input channels.
+
+        Few of a row's values are large, and spoil only the steps of their own group. `floor` is
+        added, which makes all values non-negative, so that all 255 steps are used; the folded bias
+        subtracts it again.
+        """
+        width, _ = self.weights.linear_shape(f"{name}.weight")
+        groups = row_groups(width)
+        size = width // groups
+        x = self.op("Add", [x, self.scalar("floor", np.float32(floor))])
+        shape = self.ints(f"groups_of_{len(self.lead)}", [*self.lead, groups, size])
+        last = self.ints("last", [-1])
+        peaks = self.op("ReduceMax", [self.op("Reshape", [x, shape]), last], {"keepdims": 0})
+        steps = self.op("Mul", [peaks, self.scalar("fine", np.float32(1 / 255))])
+        quantized = self.op(  # in blocks it takes steps of the input, which saves a division
+            "QuantizeLinear",
+            [x, steps],
+            {"axis": -1, "block_size": size, "output_dtype": ir.DataType.UINT8},
+        )
+        one, zero = self.scalar("one", np.float32(1)), self.scalar("low", np.uint8(0))
+        products = []
+        parts = zip(self.split(quantized, groups), self.split(steps, groups), strict=True)
+        for group, (part, step) in enumerate(parts):
+            weight, scale = self.weight(f"{name}.weight_{group}"), f"{name}.scale_{group}"
+            product = self.op(
+                "MatMulIntegerToFloat",
+                [part, weight, one, self.weight(scale), zero],
+                domain=_MS,
+            )
+            products.append(self.op("Mul", [product, step]))
+        return self.op("Sum", products)
+
+    def split(self, x: ir.Value, count: int, *, axis: int = -1) -> Sequence[ir.Value]:
+        """x in `count` equal parts along an axis."""
+        attributes = {"axis": axis, "num_outputs": count}
+        return self.tape.op_multi_out("Split", [x], attributes, num_outputs=count)
 
     def bias(self, x: ir.Value, name: str) -> ir.Value:
         """x + bias, unless the operator of `linear` has added it already."""
         kind = self.weights.kind(name)
-        if kind == "int4":
+        if kind in BLOCKS:
             return x
-        shifted = kind == "int8" and name.endswith(DOWN_PROJ)
+        shifted = kind == "int8" and self.weights.floor(name) is not None
+        if not shifted and not self.weights.has(f"{name}.bias"):
+            return x
         part = "folded_bias" if shifted else "bias"
         return self.op("Add", [x, self.weight(f"{name}.{part}")])
 
-    def layer_norm(self, x: ir.Value, name: str) -> ir.Value:
-        """LayerNormalization over the last axis."""
+    def norm(self, x: ir.Value, name: str) -> ir.Value:
+        """Layer norm or RMS norm over the last axis."""
+        if self.network.norm == "rms":
+            return self.rms_norm(x, name, self.network.epsilon)
         return self.op(
             "LayerNormalization",
             [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")],
-            {"axis": -1, "epsilon": self.config.layer_norm_epsilon},
+            {"axis": -1, "epsilon": self.network.epsilon},
         )
 
-    def nbits(self, width: int, out: int, bits: int, block: int) -> dict[str, int]:
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
+        """x / sqrt(mean(x^2) + epsilon) * weight over the last axis."""
+        return self.op(
+            "SimplifiedLayerNormalization",
+            [x, self.weight(f"{name}.weight")],
+            {"axis": -1, "epsilon": epsilon, "stash_type": 1},
+        )
+
+    def nbits(self, width: int, out: int, form: Blocks) -> dict[str, int]:
+        """The attributes of MatMulNBits."""
         # accuracy_level 4 selects the int8 kernel, 90 times faster for 8-bit weights.
-        return {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": 4}
+        return {
+            "K": width,
+            "N": out,
+            "bits": form.bits,
+            "block_size": form.block,
+            "accuracy_level": 4,
+        }

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from issun.export.adapter import ADAPTER_CONFIG, refuse_adapter
 from issun.export.errors import CheckpointError
-from issun.export.tokenizer_files import TOKENIZER_CONFIGS, TOKENIZER_FILES, sentencepiece_file
+from issun.export.tokenizer_files import (
+    TOKENIZER_CONFIGS,
+    TOKENIZER_FILES,
+    check_tokenizer_files,
+)
 from issun.export.weights import PYTORCH, PYTORCH_INDEX, SAFETENSORS, SAFETENSORS_INDEX
 from issun.runtime.errors import IssunError
 from issun.runtime.files import user_path
@@ -69,11 +73,13 @@ def locate(
 def locate_tokenizer(source: str, *, token: str | None = None) -> Located:
     """Find the tokenizer `source`: a folder, else a hub id, from which only its files are fetched.
 
-    Raises CheckpointError as `locate` does, and if there is no SentencePiece file.
+    Raises CheckpointError as `locate` does, and if there is no such file.
     """
 
     def choose(names: list[str]) -> list[str]:
-        return [sentencepiece_file(source, names), *(n for n in TOKENIZER_CONFIGS if n in names)]
+        check_tokenizer_files(source, names)
+        wanted = {*TOKENIZER_FILES, *TOKENIZER_CONFIGS, "config.json"}  # which may name the class
+        return [name for name in names if name in wanted]
 
     selection = _Selection(choose, lambda folder, names: None, TOKENIZER_FILES)
     return _locate(source, selection, None, token)

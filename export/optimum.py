@@ -90,10 +90,10 @@ class OptimumRoute:
         return work / "float32" / MODEL
 
     def _float32_bytes(self) -> int:
-        config = self._checkpoint.config
-        sizes = [math.prod(tensor.shape) for tensor in self._checkpoint.tensors.values()]
+        network = self._checkpoint.network
+        sizes = [math.prod(tensor.shape) for tensor in self._checkpoint.stored.values()]
         # Optimum's graph has its own copy of a tied head.
-        head = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
+        head = network.vocab_size * network.n_embd if network.tie_word_embeddings else 0
         return 4 * (sum(sizes) + head)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from issun.export.lazy import PRECISIONS, Kind
+from issun.export.kinds import PRECISIONS, Uniform
 from issun.runtime.errors import ParameterError, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.manifest import Precision as PrecisionInfo
@@ -26,14 +26,15 @@ class Progress(Protocol):
 class ExportOptions:
     """Options of an export; raises ParameterError for unsupported values and combinations."""
 
-    precision: Kind = "int8"
+    precision: Uniform = "int8"
     kv_cache: KVCacheType = "float32"
     via: Via = "issun"
     calibrate: Path | None = None  # a text file; the shipped text by default
-    gptq: bool = False
+    gptq: bool | None = None  # fit 4-bit weights with GPTQ; None: wherever there are any
     budget: int | None = None  # bytes of the weights; the most accurate mixed precision that fits
     max_kl: float | None = None  # nats; the smallest mixed precision within this divergence
-    template: Path | None = None
+    context: int | None = None  # tokens; the checkpoint's, up to 8,192, by default
+    template: str | Path | None = None  # a file, or a shipped template's name
     tokenizer: str | Path | None = None  # a folder or hub id, if not the checkpoint's own
     force: bool = False
 
@@ -45,15 +46,17 @@ class ExportOptions:
             ("via", self.via, ("issun", "optimum")),
         ):
             check_choice(name, value, known)
+        if self.context is not None and self.context < 1:
+            raise ParameterError("context is {value}, it must be at least 1.", value=self.context)
         if self.budget is not None and self.max_kl is not None:
             raise ParameterError("Give either a budget or max_kl, not both.")
         if self.max_kl is not None and not 0 < self.max_kl < math.inf:
             raise ParameterError("max_kl is {value}, it must be above 0.", value=self.max_kl)
-        if self.mixed and (self.gptq or self.via == "optimum"):
-            raise ParameterError("A budget or max_kl cannot be combined with GPTQ or Optimum.")
-        if self.gptq and self.precision != "int4":
+        if self.mixed and self.via == "optimum":
+            raise ParameterError("A budget or max_kl cannot be combined with Optimum.")
+        if self.gptq is not None and not self._has_int4:
             raise ParameterError(
-                "GPTQ needs the precision int4, not {value}.", value=self.precision
+                "GPTQ is for int4 and mixed precision, not for {value}.", value=self.precision
             )
         if self.calibrate and not self.calibrates:
             raise ParameterError(
@@ -70,6 +73,15 @@ class ExportOptions:
     def mixed(self) -> bool:
         """True if each linear layer gets its own precision; `precision` is then ignored."""
         return self.budget is not None or self.max_kl is not None
+
+    @property
+    def fitted(self) -> bool:
+        """True if GPTQ fits the 4-bit weights."""
+        return self._has_int4 and self.gptq is not False
+
+    @property
+    def _has_int4(self) -> bool:
+        return self.mixed or self.precision == "int4"
 
     @property
     def calibrates(self) -> bool:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from issun.export.config import ACTIVATION_FLOOR
-from issun.export.lazy import DOWN_PROJ, LINEAR_BLOCK, Kind, Precision
+from issun.export.kinds import BLOCKS, Kind
 from issun.export.quantize import (
+    Quantized,
     dequantize_blocks,
     dequantize_columns,
     fake_quantize_rows,
     fake_quantize_shifted,
     quantize_blocks,
     quantize_columns,
+    quantize_grouped,
 )
 from issun.export.smoothing import Loss
 from issun.export.weights import Array
 
 
-def product_loss(precision: Precision) -> Loss | None:
-    """The squared error of (rows, in) @ (in, out) in a precision; None for float32.
-
-    For mixed precision it is the error of int4, which outlier channels increase most.
-    """
-    if precision == "float32":
-        return None
-    kind: Kind = "int8" if precision == "int8" else "int4"
+def product_loss(kind: Kind) -> Loss:
+    """The squared error of (rows, in) @ (in, out) in a precision."""
 
     def loss(inputs: Array, weight: Array) -> float:
         quantized = quantized_product(inputs, weight, kind)
@@ -34,18 +29,40 @@ def product_loss(precision: Precision) -> Loss | None:
     return loss
 
 
-def quantized_product(inputs: Array, weight: Array, kind: Kind, name: str = "") -> Array:
-    """(rows, in) @ (in, out) as the linear layer `name` computes it in a precision."""
+def quantized_product(
+    inputs: Array, weight: Array, kind: Kind, floor: float | None = None
+) -> Array:
+    """(rows, in) @ (in, out) as a linear layer computes it in a precision, rounded to nearest.
+
+    With a `floor` the inputs of an int8 linear layer are never below its negative.
+    """
     if kind == "float32":
         return inputs @ weight
+    return product(inputs, quantize_linear(weight, kind, floor), kind, floor)
+
+
+def quantize_linear(weight: Array, kind: Kind, floor: float | None = None) -> Quantized:
+    """Round a weight (in, out) to nearest in a precision other than float32.
+
+    With a `floor` an int8 weight has scales for each of its groups of input channels.
+    """
     if kind == "int8":
-        if name.endswith(DOWN_PROJ):
-            rounded = fake_quantize_shifted(inputs, ACTIVATION_FLOOR)
+        return quantize_columns(weight) if floor is None else quantize_grouped(weight)
+    rows, form = weight.T, BLOCKS[kind]
+    return quantize_blocks(
+        lambda start, stop: rows[start:stop], rows.shape, bits=form.bits, block=form.block
+    )
+
+
+def product(inputs: Array, quantized: Quantized, kind: Kind, floor: float | None = None) -> Array:
+    """The product of inputs (rows, in), rounded as the operator does, and a quantized weight."""
+    if kind == "int8":
+        if floor is not None:
+            rounded = fake_quantize_shifted(inputs, floor)
         else:
             rounded = fake_quantize_rows(inputs)
-        return rounded @ dequantize_columns(quantize_columns(weight))
-    rows = weight.T
-    quantized = quantize_blocks(lambda a, b: rows[a:b], rows.shape, bits=4, block=LINEAR_BLOCK)
-    dequantized = dequantize_blocks(quantized, bits=4, width=rows.shape[1])
-    product: Array = fake_quantize_rows(inputs, LINEAR_BLOCK) @ dequantized.T
-    return product
+        return rounded @ dequantize_columns(quantized)
+    form = BLOCKS[kind]
+    dequantized = dequantize_blocks(quantized, bits=form.bits, width=inputs.shape[1])
+    found: Array = fake_quantize_rows(inputs, form.block) @ dequantized.T
+    return found

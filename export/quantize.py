@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ Array = NDArray[np.float32]
 Rows = Callable[[int, int], Array]
 
 _CHUNK_VALUES = 1 << 21  # 8 MiB of float32 at a time
+_GROUPS = 4  # as wide as the residual stream in most networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,21 @@ def quantize_columns(weight: Array) -> Quantized:
     for i in range(0, len(weight), step):
         values[i : i + step] = np.rint(weight[i : i + step] / scales)
     return Quantized(values, scales)
+
+
+def row_groups(width: int) -> int:
+    """The number of groups into which `quantize_grouped` divides `width` input channels."""
+    return math.gcd(width, _GROUPS)
+
+
+def quantize_grouped(weight: Array) -> Quantized:
+    """Like `quantize_columns`, by itself for each group of consecutive input channels.
+
+    The scales are (groups, out).
+    """
+    parts = [quantize_columns(part) for part in np.split(weight, row_groups(len(weight)))]
+    values = np.concatenate([part.values for part in parts])
+    return Quantized(values, np.stack([part.scales for part in parts]))
 
 
 def quantize_blocks(rows: Rows, shape: tuple[int, int], *, bits: int, block: int) -> Quantized:
@@ -98,8 +115,11 @@ def _nonzero(scales: Array) -> Array:
 
 
 def dequantize_columns(quantized: Quantized) -> Array:
-    """The inverse of `quantize_columns`: the (in, out) weight."""
-    weight: Array = quantized.values.astype(np.float32) * quantized.scales
+    """The inverse of `quantize_columns` and `quantize_grouped`: the (in, out) weight."""
+    values = quantized.values
+    scales = quantized.scales.reshape(-1, 1, values.shape[1])
+    grouped = values.reshape(len(scales), -1, values.shape[1]).astype(np.float32)
+    weight: Array = (grouped * scales).reshape(values.shape)
     return weight
 
 
@@ -127,8 +147,11 @@ def fake_quantize_rows(x: Array, block: int | None = None) -> Array:
 
 
 def fake_quantize_shifted(x: Array, floor: float) -> Array:
-    """Like `fake_quantize_rows` for activations of at least -`floor`, with 255 steps per row."""
-    shifted = x + np.float32(floor)
+    """Like `fake_quantize_rows` for activations of at least -`floor`.
+
+    Each row has 255 steps in each of its groups (see `row_groups`).
+    """
+    shifted = (x + np.float32(floor)).reshape(len(x), row_groups(x.shape[1]), -1)
     step = _nonzero(shifted.max(axis=-1, keepdims=True) / np.float32(255))
-    rounded: Array = np.rint(shifted / step) * step - np.float32(floor)
+    rounded: Array = (np.rint(shifted / step) * step - np.float32(floor)).reshape(x.shape)
     return rounded

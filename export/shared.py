@@ -35,10 +35,11 @@ class SharedTensor:
         return self._get().scales
 
     def column_sums(self) -> Array:
-        """The sum of each output channel's quantized weights."""
+        """The sum of each output channel's weights after `quantize_grouped`."""
         quantized = self._get()
-        integers = quantized.values.sum(axis=0, dtype=np.int64)
-        sums: Array = (integers * quantized.scales).astype(np.float32)
+        groups, out = quantized.scales.shape
+        integers = quantized.values.reshape(groups, -1, out).sum(axis=1, dtype=np.int64)
+        sums: Array = (integers * quantized.scales).sum(axis=0).astype(np.float32)
         return sums
 
     def _get(self) -> Quantized:
@@ -51,7 +52,7 @@ class SharedTensor:
     def _compute(self) -> Quantized:
         result = self._quantize()
         if not np.isfinite(result.scales).all():
-            raise CheckpointError("{name} contains NaN or infinity.", name=f"{self._name}.weight")
+            raise CheckpointError("{name} contains NaN or infinity.", name=self._name)
         return result
 
 

@@ -1,63 +1,89 @@
 """SmoothQuant: evens out the input channels of linear layers, which is exact in float32.
 
-Each channel's factor divides the layer before (the weight and bias of LayerNormalization, or the
-attention values) and multiplies the rows of the linear layer's weight. Source: Xiao et al.,
-"SmoothQuant" (2022); here the strength is chosen for each linear layer by its output error.
+Each channel's factor divides the layer before (the weight and bias of a norm, the attention values,
+or the up projection of a gated MLP) and multiplies the rows of the linear layer's weight. Source:
+Xiao et al., "SmoothQuant" (2022); here the strength is chosen for each linear layer by its output
+error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from issun.export.forward import BlockActivations, GetTensor
+from issun.export.kinds import Kind
+from issun.export.network import Network
 from issun.export.weights import Array, Tensor
 
 STRENGTHS = (0.35, 0.5, 0.65, 0.8)  # alpha: 0 evens out the weights only, 1 the activations only
 
+Size = Callable[[Array], Array]  # channels (channel, value) -> the size of each
+
 # Inputs (rows, in) and a weight (in, out) -> the squared error of their quantized product.
 Loss = Callable[[Array, Array], float]
+GetWeight = Callable[[str], Array]
+
+# The fields of `Factors`, and the linear layers whose inputs they divide.
+PLACES = {"attention": ("qkv",), "value": ("out",), "mlp": ("gate", "up"), "down": ("down",)}
 
 _ROWS, _COLUMNS = 256, 256  # sample of inputs and weight on which strengths are compared
-
-_PARTS = (
-    *("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"),
-    *("attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight", "mlp.c_fc.weight"),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The smoothing factors of one block, each (n_embd,)."""
+    """The smoothing factors of one block, one per input channel of a linear layer.
 
-    attention: Array  # for the inputs of attn.c_attn
-    value: Array  # for the inputs of attn.c_proj
-    mlp: Array  # for the inputs of mlp.c_fc
+    `value` has one factor per channel of the values, which the query heads of a group share.
+    `down` exists in gated MLPs only: there the inputs of `down` are proportional to the outputs of
+    `up`, so that dividing these divides the inputs.
+    """
+
+    network: Network
+    attention: Array  # for the inputs of qkv
+    value: Array  # for the inputs of out
+    mlp: Array  # for the inputs of gate and up
+    down: Array | None = None
 
     def apply(self, name: str, array: Array) -> Array:
         """The block's tensor `name` after smoothing."""
-        width = len(self.value)
-        match name:
-            case "ln_1.weight" | "ln_1.bias":
-                return array / self.attention
-            case "ln_2.weight" | "ln_2.bias":
-                return array / self.mlp
-            case "mlp.c_fc.weight":
-                return array * self.mlp[:, None]
-            case "attn.c_proj.weight":
-                return array * self.value[:, None]
-            case "attn.c_attn.weight" | "attn.c_attn.bias":
-                rows = array * self.attention[:, None] if array.ndim == 2 else array.copy()
-                rows[..., 2 * width :] /= self.value
-                return rows
+        part, _, kind = name.rpartition(".")
+        factor = self.inputs.get(part)
+        if kind == "weight" and factor is not None:
+            array = array * factor[:, None]
+        outputs = {"norm_1": self.attention, "norm_2": self.mlp, "up": self.down}.get(part)
+        if outputs is not None:
+            array = array / outputs
+        if part == "qkv":
+            array = np.array(array)  # a bias may still be the tensor's own array
+            array[..., -len(self.value) :] /= self.value
         return array
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """The factors of each linear layer's inputs, for every channel."""
+        found = {"qkv": self.attention, "out": self.heads, "gate": self.mlp, "up": self.mlp}
+        return found if self.down is None else found | {"down": self.down}
+
+    @property
+    def heads(self) -> Array:
+        """`value` for every query head."""
+        return share_values(self.network, self.value)
 
     def divide(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs of the block's linear layers by name, after smoothing."""
-        own = {"attn.c_attn": self.attention, "attn.c_proj": self.value, "mlp.c_fc": self.mlp}
-        return {name: rows / own[name] if name in own else rows for name, rows in inputs.items()}
+        factors = self.inputs
+        return {
+            name: rows / factors[name] if name in factors else rows for name, rows in inputs.items()
+        }
+
+
+def share_values(network: Network, value: Array) -> Array:
+    """Repeat one number per channel of the KV heads for the query heads that share them."""
+    groups = value.reshape(network.n_kv_head, 1, network.kv_head_dim)
+    share = (network.n_kv_head, network.n_head // network.n_kv_head, network.kv_head_dim)
+    return np.broadcast_to(groups, share).reshape(-1)
 
 
 class SmoothedTensor(Tensor):
@@ -73,21 +99,75 @@ class SmoothedTensor(Tensor):
 
 
 def smoothed(tensors: Mapping[str, Tensor], layer: int, factors: Factors) -> dict[str, Tensor]:
-    """The tensors of block `layer` that smoothing changes, with the factors applied."""
+    """The tensors of block `layer` after smoothing."""
+    at = f"h.{layer}."
     return {
-        name: SmoothedTensor(tensors[name], part, factors)
-        for part in _PARTS
-        for name in (f"h.{layer}.{part}",)
+        name: SmoothedTensor(tensor, name.removeprefix(at), factors)
+        for name, tensor in tensors.items()
+        if name.startswith(at)
     }
 
 
-def find_factors(activations: BlockActivations, get: GetTensor, loss: Loss) -> Factors:
-    """The best factors for a block's activations; `get` returns its tensors by name."""
+def peak(channels: Array) -> Array:
+    """The largest magnitude of each channel."""
+    # np.abs would copy 67 MB
+    largest: Array = np.maximum(channels.max(axis=1), -channels.min(axis=1))
+    return largest
 
-    def best(name: str) -> Array:
-        return _best(activations.inputs[name], get(f"{name}.weight"), loss)
 
-    return Factors(best("attn.c_attn"), best("attn.c_proj"), best("mlp.c_fc"))
+def root_mean_square(channels: Array) -> Array:
+    """The root mean square of each channel."""
+    squares = np.einsum("ij,ij->i", channels, channels)  # makes no array of all squares
+    size: Array = np.sqrt(squares / np.float32(channels.shape[1]))
+    return size
+
+
+# The peak of a block sets the steps of int4. In int8 a channel's typical size is the better guide:
+# on ja-small it lowers the KL by 5 %, and raises that of int4 by 8 % on some texts.
+SIZES: dict[Kind, tuple[Size, ...]] = {"int8": (peak, root_mean_square), "int4": (peak,)}
+
+
+def find_factors(
+    network: Network,
+    inputs: Mapping[str, Array],
+    get: GetWeight,
+    loss: Loss,
+    sizes: Sequence[Size] = (peak,),
+) -> Factors:
+    """The best factors for a block; `get` returns the weights of its linear layers by name.
+
+    The factors of each of `sizes` are tried, which measure channels of the inputs and the weight.
+    """
+
+    def best(name: str, weight: Array, group: int = 1) -> Array:
+        return _best(inputs[name], weight, loss, _Grouped(group, network.kv_head_dim), sizes)
+
+    queries = network.n_head // network.n_kv_head
+    value = best("out", get("out"), queries).reshape(network.n_kv_head, queries, -1)[:, 0]
+    mlp = np.concatenate([get("gate"), get("up")], axis=1) if network.gated else get("up")
+    return Factors(
+        network,
+        attention=best("qkv", get("qkv")),
+        value=value.reshape(-1),
+        mlp=best("up", mlp),
+        down=best("down", get("down")) if network.gated else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """Channels of `count` heads in a row that must have the same factor."""
+
+    count: int
+    head_dim: int
+
+    def largest(self, values: Array) -> Array:
+        """The largest value of each group of channels, for all of them."""
+        if self.count == 1:
+            return values
+        heads = values.reshape(-1, self.count, self.head_dim)
+        most = heads.max(axis=1, keepdims=True)
+        return np.broadcast_to(most, heads.shape).reshape(-1)
 
 
 def sample(inputs: Array, weight: Array) -> tuple[Array, Array]:
@@ -96,27 +176,33 @@ def sample(inputs: Array, weight: Array) -> tuple[Array, Array]:
     return inputs[::rows], np.ascontiguousarray(weight[:, ::columns])
 
 
-def _best(inputs: Array, weight: Array, loss: Loss) -> Array:
+def _best(
+    inputs: Array,
+    weight: Array,
+    loss: Loss,
+    grouped: _Grouped,
+    sizes: Sequence[Size] = (peak,),
+) -> Array:
     """The channels' factors with the least loss; ones if no strength improves it."""
     inputs = inputs.reshape(-1, inputs.shape[-1])
-    peaks = np.abs(inputs).max(axis=0)
-    largest = np.maximum(weight.max(axis=1), -weight.min(axis=1))  # np.abs would copy 67 MB
     rows, columns = sample(inputs, weight)
     best = np.ones(len(weight), np.float32)
     least = loss(rows, columns)
-    for strength in STRENGTHS:
-        factor = _factor(peaks, largest, strength)
-        value = loss(rows / factor, columns * factor[:, None])
-        if value < least:
-            best, least = factor, value
+    for size in sizes:
+        of_inputs, of_weight = grouped.largest(size(inputs.T)), grouped.largest(size(weight))
+        for strength in STRENGTHS:
+            factor = _factor(of_inputs, of_weight, strength)
+            value = loss(rows / factor, columns * factor[:, None])
+            if value < least:
+                best, least = factor, value
     return best
 
 
-def _factor(peaks: Array, largest: Array, strength: float) -> Array:
-    """peaks^strength / largest^(1 - strength), normalized; 1 for channels that are all zero."""
-    used = (peaks > 1e-12) & (largest > 1e-12)
-    logs = np.zeros(len(peaks))
-    logs[used] = strength * np.log(peaks[used]) - (1 - strength) * np.log(largest[used])
+def _factor(of_inputs: Array, of_weight: Array, strength: float) -> Array:
+    """inputs^strength / weight^(1 - strength), normalized; 1 for channels that are all zero."""
+    used = (of_inputs > 1e-12) & (of_weight > 1e-12)
+    logs = np.zeros(len(of_inputs))
+    logs[used] = strength * np.log(of_inputs[used]) - (1 - strength) * np.log(of_weight[used])
     logs[used] -= logs[used].mean() if used.any() else 0
     factor: Array = np.exp(np.clip(logs, -12, 12)).astype(np.float32)
     return factor

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from issun.export.checkpoint import Checkpoint, open_checkpoint, read_metadata
 from issun.export.hub import Located, locate, locate_tokenizer
+from issun.export.models.family import Family
+from issun.export.network import Network
 from issun.runtime.errors import Notify
 
 
@@ -15,20 +18,23 @@ def open_source(
     tokenizer: str | Path | None = None,
     revision: str | None = None,
     token: str | None = None,
+    accept: Callable[[Family, Network], None] = lambda family, network: None,
     notify: Notify = lambda template, **values: None,
 ) -> tuple[Located, Checkpoint, Located | None]:
     """Find and open the checkpoint `source`; `tokenizer` is another folder or hub id to use.
 
     Returns the location of the checkpoint, the open checkpoint, and the location of `tokenizer`.
-    From the hub the small files are downloaded and checked before the weights. Raises
-    CheckpointError and BundleError.
+    From the hub the small files are downloaded and checked before the weights, also by `accept`,
+    which may raise. Raises CheckpointError and BundleError.
     """
     located_tokenizer = None if tokenizer is None else locate_tokenizer(str(tokenizer), token=token)
     spiece = None if located_tokenizer is None else located_tokenizer.folder
 
     def check(folder: Path) -> None:
-        read_metadata(folder, spiece)
+        family, network, _ = read_metadata(folder, spiece)
+        accept(family, network)
 
     located = locate(source, revision=revision, token=token, check=check)
     checkpoint = open_checkpoint(located.folder, tokenizer=spiece, notify=notify)
+    accept(checkpoint.family, checkpoint.network)  # a folder's small files are not checked before
     return located, checkpoint, located_tokenizer

@@ -79,21 +79,33 @@ def staged(target: Path) -> Iterator[Path]:
     another export has written to `target` in the meantime is kept. Raises TargetError.
     """
     replaces = target.exists()
+    with scratch(target) as folder:
+        backup = folder.with_suffix(".old")
+        try:
+            yield folder
+            _sync(folder)
+            if replaces:
+                target.rename(backup)
+            folder.rename(target)
+            sync(target.parent)
+        finally:
+            _restore_or_delete(target, backup)
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A folder next to `target` for temporary files; raises TargetError.
+
+    It is removed when the block ends, or by `clear_remains` if the process was killed.
+    """
     name = f".{target.name}.{secrets.token_hex(4)}"
-    folder, backup = target.with_name(f"{name}.partial"), target.with_name(f"{name}.old")
-    lock = FileLock(target.with_name(f"{name}.lock"))
+    folder, lock = target.with_name(f"{name}.partial"), FileLock(target.with_name(f"{name}.lock"))
     try:
         with _removed_afterwards(Path(lock.lock_file)), lock:
             try:
                 folder.mkdir()
                 yield folder
-                _sync(folder)
-                if replaces:
-                    target.rename(backup)
-                folder.rename(target)
-                sync(target.parent)
             finally:
-                _restore_or_delete(target, backup)
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise TargetError(

@@ -1,4 +1,4 @@
-"""Prompt templates: the default of the published models, and templates from a file."""
+"""Prompt templates: those of published models, and templates from a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from issun.export.errors import CheckpointError
 from issun.runtime.checks import template_faults
 from issun.runtime.files import as_utf8, reason_of
-from issun.runtime.manifest import ChatRules, Template
+from issun.runtime.manifest import AnyTemplate, ChatRules, JinjaTemplate, Template
 
 # The Alpaca format of inu-ai's Japanese models, in which a newline is a backslash and an n.
 ALPACA = Template(
@@ -37,21 +37,45 @@ ALPACA = Template(
 )
 
 
-def load_template(path: Path) -> Template:
+# The formats of published models; `--template` takes their names.
+_FOLDER = Path(__file__).with_name("templates")
+_FILES = {
+    "line": "line.json",
+    "rinna": "rinna.json",
+    "chatml": "chatml.jinja",
+    "plain": "plain.json",
+}
+SHIPPED = (ALPACA.name, *_FILES)
+
+
+def template_file(name: str) -> Path:
+    """The file of a template that is shipped, except `alpaca-japanese`."""
+    return _FOLDER / _FILES[name]
+
+
+def load_template(path: Path) -> AnyTemplate:
     """Read a template from a JSON file with the fields of `prompt` in `issun.json`."""
     try:
-        return msgspec.json.decode(as_utf8(path.read_bytes()), type=Template)
+        raw = as_utf8(path.read_bytes())
+        kind = msgspec.json.decode(raw, type=_KindOnly).kind
+        if kind == "jinja":
+            return msgspec.json.decode(raw, type=JinjaTemplate)
+        return msgspec.json.decode(raw, type=Template)
     except OSError as error:
         raise CheckpointError(
             "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
             "{path} is not a valid template: {reason}", path=path, reason=error
         ) from error
 
 
-def check_template(template: Template, known: Collection[str]) -> None:
+class _KindOnly(msgspec.Struct):
+    kind: str = "slots"  # files of earlier versions do not state it
+
+
+def check_template(template: AnyTemplate, known: Collection[str]) -> None:
     """Raise CheckpointError for wrong placeholders, or special tokens that are not `known`."""
     if faults := template_faults(template, known):
         raise CheckpointError(

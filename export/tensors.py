@@ -1,4 +1,4 @@
-"""Maps the names in a weight file to the tensors of GPT2LMHeadModel, whatever wrapper saved it."""
+"""Maps the names in a weight file to those of the model class, whatever wrapper saved it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from issun.export.config import GPT2Config
 from issun.export.errors import CheckpointError
+from issun.export.models.family import Family
 from issun.export.weights import Tensor
 from issun.runtime.errors import Notify
-
-EMBEDDING, HEAD = "wte.weight", "lm_head.weight"
 
 # Components that torch.compile, DDP, FSDP and activation checkpointing insert into names.
 _WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -25,20 +23,15 @@ _ADAPTER = re.compile(
     r"|prompt_embeddings|prompt_encoder|adapters)"
     r"(?:\..*)?"
 )
-_PART = r"(?:h\.\d+|wte|wpe|ln_f)\."
-_OF_NETWORK = re.compile(rf"((?:.*?\.)??){_PART}.+")
-# The causal mask, a buffer in old checkpoints; the graph does not need it.
-_MASK = re.compile(r"h\.\d+\.(?:attn|crossattention)\.(?:bias|masked_bias)")
 # Ignored as in transformers, although the model that saved it may have used rotary embeddings.
 _ROTARY = re.compile(r"(?:.*\.)?rotary_emb\.inv_freq")
-_BASE = "transformer."
 _MAX_LISTED = 12
 _CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """Unvalidated tensors, named as in GPT2LMHeadModel without `transformer.`.
+class FoundTensors:
+    """Unvalidated tensors, named as in the model class without the base model's prefix.
 
     `foreign` are the other names in the file: other task heads, a value head, a second model.
     """
@@ -47,56 +40,64 @@ class Network:
     foreign: list[str]
 
 
-def find_network(stored: Mapping[str, Tensor], folder: Path) -> Network:
+def find_tensors(stored: Mapping[str, Tensor], family: Family, folder: Path) -> FoundTensors:
     """Find the network's tensors in a file, under whatever prefix.
 
-    The names that wrappers insert are removed; what precedes `h.0`, `wte`, `wpe` and `ln_f` is the
-    prefix. If there are several prefixes, the one that transformers reads is used. Raises
-    CheckpointError for an adapter, and for several networks of which transformers reads none.
+    The names that wrappers insert are removed; what precedes the names of the family's blocks,
+    embeddings and last norm is the prefix. If there are several prefixes, the one that
+    transformers reads is used. Raises CheckpointError for an adapter, and for several networks of
+    which transformers reads none.
     """
     _refuse_adapter(stored, folder)
     originals: dict[str, str] = {}  # unwrapped name -> name in the file
     for name in sorted(stored, key=lambda name: _unwrapped(name) != name):
         originals.setdefault(_unwrapped(name), name)
-    prefix = _prefix(originals, folder)
-    head = next((name for name in _head_names(prefix) if name in originals), None)
-    tensors = {} if head is None else {HEAD: stored[originals[head]]}
+    prefix = _prefix(originals, family, folder)
+    head = next((name for name in _head_names(prefix, family) if name in originals), None)
+    tensors = {} if head is None else {family.head_weight: stored[originals[head]]}
     used = set() if head is None else {originals[head]}
     for name, original in originals.items():
         own = name.removeprefix(prefix)
-        if name == head or not name.startswith(prefix) or not _is_inside(own, prefix):
+        if name == head or not name.startswith(prefix):
             continue
-        used.add(original)
-        if not _MASK.fullmatch(own):
+        if re.fullmatch(family.buffers, own):
+            used.add(original)
+        elif _is_inside(own, prefix, family):
+            used.add(original)
             tensors[own] = stored[original]
-    return Network(tensors, [name for name in stored if name not in used])
+    return FoundTensors(tensors, [name for name in stored if name not in used])
 
 
-def tie_head(tensors: dict[str, Tensor], config: GPT2Config) -> None:
+def tie_head(tensors: dict[str, Tensor], family: Family) -> None:
     """Use a tied head as the embedding if the file has only the head."""
-    if config.tie_word_embeddings and EMBEDDING not in tensors and HEAD in tensors:
-        tensors[EMBEDDING] = tensors.pop(HEAD)
+    if family.embedding_weight not in tensors and family.head_weight in tensors:
+        tensors[family.embedding_weight] = tensors.pop(family.head_weight)
 
 
-def drop_tied_head(tensors: dict[str, Tensor], folder: Path, notify: Notify) -> None:
+def drop_tied_head(
+    tensors: dict[str, Tensor], family: Family, folder: Path, notify: Notify
+) -> None:
     """Drop the head of a tied model, as transformers does; notify if it differs."""
-    head = tensors.pop(HEAD, None)
-    if head is not None and not _are_equal(head, tensors[EMBEDDING]):
+    head = tensors.pop(family.head_weight, None)
+    if head is not None and not _are_equal(head, tensors[family.embedding_weight]):
         notify(
-            "{folder}: lm_head.weight differs from wte.weight, but config.json ties the two: it "
+            "{folder}: {head} differs from {embedding}, but config.json ties the two: it "
             "is ignored, as in transformers. If the model has a separate head, set "
             "tie_word_embeddings to false there.",
             folder=folder,
+            head=family.head_weight,
+            embedding=family.embedding_weight,
         )
 
 
-def report_foreign(foreign: list[str], folder: Path, notify: Notify) -> None:
-    """Notify about tensors in the file that are not exported."""
+def report_foreign(foreign: list[str], model: str, folder: Path, notify: Notify) -> None:
+    """Notify about tensors in the file that a network of the family `model` has no use for."""
     if foreign:
         more = f" and {len(foreign) - _MAX_LISTED} more" if len(foreign) > _MAX_LISTED else ""
         notify(
-            "{folder}: ignored {names}{more}, which GPT2LMHeadModel does not have.",
+            "{folder}: ignored {names}{more}, which {model} models do not have.",
             folder=folder,
+            model=model,
             names=", ".join(sorted(foreign)[:_MAX_LISTED]),
             more=more,
         )
@@ -106,11 +107,12 @@ def _unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _prefix(names: Iterable[str], folder: Path) -> str:
+def _prefix(names: Iterable[str], family: Family, folder: Path) -> str:
     """The prefix of the network's names."""
-    matches = (_OF_NETWORK.fullmatch(name) for name in names)
+    of_network = re.compile(rf"((?:.*?\.)??){family.part_pattern}.+")
+    matches = (of_network.fullmatch(name) for name in names)
     found = sorted({match[1] for match in matches if match})
-    for known in (_BASE, ""):
+    for known in (family.base, ""):
         if known in found or not found:
             return known
     if len(found) > 1:
@@ -118,26 +120,28 @@ def _prefix(names: Iterable[str], folder: Path) -> str:
             "{folder} contains several networks, and none under a name that transformers reads: "
             "{names}.",
             folder=folder,
-            names=", ".join(prefix.removesuffix(_BASE) + "*" for prefix in found[:_MAX_LISTED]),
+            names=", ".join(
+                prefix.removesuffix(family.base) + "*" for prefix in found[:_MAX_LISTED]
+            ),
         )
     return found[0]
 
 
-def _head_names(prefix: str) -> list[str]:
+def _head_names(prefix: str, family: Family) -> list[str]:
     """Possible names of the head: next to the base model, next to a parent of it, or inside it."""
     parts = prefix.split(".")[:-1]
-    outer = [".".join([*parts[:i], HEAD]) for i in reversed(range(len(parts)))]
-    return [*outer, prefix + HEAD]
+    outer = [".".join([*parts[:i], family.head_weight]) for i in reversed(range(len(parts)))]
+    return [*outer, prefix + family.head_weight]
 
 
-def _is_inside(name: str, prefix: str) -> bool:
+def _is_inside(name: str, prefix: str, family: Family) -> bool:
     """True for tensors of the network, known or not: they must not be ignored.
 
-    Without the prefix `transformer.`, heads of other tasks have the same prefix as the network.
+    Without the base model's prefix, heads of other tasks have the same prefix as the network.
     """
     if _ROTARY.fullmatch(name):
         return False
-    return prefix.endswith(_BASE) or re.match(_PART, name) is not None
+    return prefix.endswith(family.base) or re.match(family.part_pattern, name) is not None
 
 
 def _refuse_adapter(stored: Iterable[str], folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 from issun.training.errors import fault
 from issun.training.records import Example, chat_example
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from issun.runtime.errors import Notify
 from issun.runtime.files import as_utf8, reason_of, user_path
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
 from issun.training.errors import DataError, RecordError, fault
 from issun.training.fields import examples_of
-from issun.training.files import write_atomically
-from issun.training.records import BOS, EOS, SPECIAL_TOKENS, Example
+from issun.training.records import BOS, EOS, Example
 from issun.training.sources import lines_of, objects_of
 
 
@@ -109,38 +108,6 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
             fields=", ".join(f"`{name}` ({count:,})" for name, count in sorted(ignored.items())),
         )
     return records
-
-
-def convert(source: Path, target: Path, *, notify: Notify = lambda template, **values: None) -> int:
-    """Write the records of `source` to the new file `target`, one per line; returns their number.
-
-    Raises DataError for lines that are not a record, for records that cannot be written as text,
-    and if `target` exists or cannot be written.
-    """
-    target = user_path(target)
-    if target.exists() or target.is_symlink():
-        raise DataError("{path} exists: choose another name.", path=target)
-    records = read_records(source, notify=notify)
-    spelled = {
-        record.line: token
-        for record in records
-        if record.example and (token := record.example.spelled(SPECIAL_TOKENS))
-    }
-    if spelled:
-        raise DataError(
-            "{path}: text that spells a special token ({tokens}) would become that token in a "
-            "text file ({lines}). Train on {path} itself with `issun finetune`.",
-            path=source,
-            tokens=", ".join(sorted(set(spelled.values()))),
-            lines=line_numbers(spelled),
-        )
-    try:
-        write_atomically(target, "".join(f"{record.text}\n" for record in records).encode())
-    except OSError as error:
-        raise DataError(
-            "{path} cannot be written: {reason}", path=target, reason=reason_of(error)
-        ) from error
-    return len(records)
 
 
 Found = Iterator[Record | tuple[int, str]]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from issun.export import ExportOptions, export
 from issun.export.checkpoint import Checkpoint
 from issun.export.options import Progress
+from issun.export.template import ALPACA
 from issun.runtime import Model
 from issun.runtime.errors import Notify
 from issun.training.run import Run
@@ -39,7 +40,7 @@ def evaluate_base(
     notify: Notify,
 ) -> None:
     """Export and evaluate the base checkpoint, and record the result."""
-    options = ExportOptions(tokenizer=base.tokenizer.path.parent)
+    options = ExportOptions(tokenizer=base.tokenizer.path.parent, template=ALPACA.name)
     found = _evaluate(run, base.folder, options, evaluation, progress)
     run.record_base(found)
     if evaluation is not None:
@@ -55,7 +56,8 @@ def finish_epoch(
     steps = [line for line in run.read_log() if "step" in line and line["epoch"] == epoch]
     tokens = sum(line["tokens"] for line in steps)
     loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
-    found = _evaluate(run, run.epoch_folder(epoch), ExportOptions(), evaluation, progress)
+    options = ExportOptions(template=ALPACA.name)  # as in the training data
+    found = _evaluate(run, run.epoch_folder(epoch), options, evaluation, progress)
     run.log(epoch=epoch, loss=loss, rate=found["rate"])
     described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
     run.record_epoch(described | found)

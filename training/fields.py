@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from issun.export.template import ALPACA
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 from issun.training.conversations import conversation_examples
 from issun.training.errors import fault
 from issun.training.records import Example, chat_example, instruction_example

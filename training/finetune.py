@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from issun.export import CheckpointError, MissingExtraError
-from issun.export.checkpoint import Checkpoint, expected_shapes
+from issun.export.checkpoint import Checkpoint
+from issun.export.models.family import Family
+from issun.export.models.gpt2 import GPT2
+from issun.export.network import Network
 from issun.export.options import Progress
 from issun.export.source import open_source
 from issun.export.target import check_space, check_target, real_target
@@ -17,7 +20,7 @@ from issun.export.template import ALPACA, check_template
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import combined_sha256, sha256_of
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
 from issun.training.data import Record, line_numbers, read_records
 from issun.training.epochs import Evaluation, evaluate_base, finish_epoch
 from issun.training.errors import DataError, RunError
@@ -73,7 +76,12 @@ def finetune(
     else:
         _check_new(target, user_path(base))
     _, checkpoint, _ = open_source(
-        str(base), tokenizer=tokenizer, revision=revision, token=token, notify=notify
+        str(base),
+        tokenizer=tokenizer,
+        revision=revision,
+        token=token,
+        accept=_check_family,
+        notify=notify,
     )
     _check_base(checkpoint)
     limit = _limit(recipe, checkpoint)
@@ -165,6 +173,13 @@ def _check_new(target: Path, base: Path) -> None:
     check_target(target, base, force=False)
 
 
+def _check_family(family: Family, network: Network) -> None:
+    if family is not GPT2:
+        raise CheckpointError(
+            "Fine-tuning supports gpt2 only, and the model is {family}.", family=network.family
+        )
+
+
 def _check_base(checkpoint: Checkpoint) -> None:
     check_template(ALPACA, checkpoint.tokenizer.spellings)
     if checkpoint.tokenizer.roles.get("eos") != EOS:
@@ -176,7 +191,7 @@ def _check_base(checkpoint: Checkpoint) -> None:
 
 
 def _limit(recipe: Recipe, checkpoint: Checkpoint) -> int:
-    context = checkpoint.config.n_positions
+    context = checkpoint.network.n_positions
     if recipe.max_length is not None and recipe.max_length > context:
         raise ParameterError(
             "max_length is {value:,}, it must be at most the model's context of {context:,}.",
@@ -198,7 +213,9 @@ def _optimizer(
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
-    return sum(math.prod(shape) for shape in expected_shapes(checkpoint.config).values())
+    return sum(
+        math.prod(shape) for shape in (tensor.shape for tensor in checkpoint.stored.values())
+    )
 
 
 def _disk_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:

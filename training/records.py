@@ -1,29 +1,26 @@
 r"""Training records from instructions and chats: one line each, in issun's prompt format.
 
 A record is the prompt, the answer and `\n</s>`, with each newline written as a backslash and an n.
-`python -m issun.training.records IN OUT` converts a file; see `issun.training.data`.
+`issun.training.convert` writes those of a file.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from issun.export.template import ALPACA
-from issun.runtime.errors import IssunError
-from issun.runtime.prompt import (
-    Turn,
+from issun.runtime.text.added import without_surrogates
+from issun.runtime.text.slot_template import (
     chat_values,
     fill,
     on_one_line,
     placeholder_values,
     system_lines,
 )
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
+from issun.runtime.text.turn import Turn
 from issun.training.errors import RecordError
 
 BOS, EOS = "<s>", "</s>"
@@ -43,9 +40,7 @@ class Example:
 
     def text(self) -> str:
         """The record as one line; a special token spelled in the texts becomes that token."""
-        text = fill(self._pattern(), self._slots())
-        # As in the tokenizer, surrogate pairs are joined and lone surrogates become U+FFFD.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_surrogates(fill(self._pattern(), self._slots()))
 
     def encode(self, tokenizer: Tokenizer) -> list[int]:
         """The token ids of the record; only the template's own special tokens are special."""
@@ -134,30 +129,3 @@ def _check_filled(**texts: str) -> None:
     for name, text in texts.items():
         if not text.strip():
             raise RecordError("Not a valid record: {reason}", reason=f"`{name}` is empty")
-
-
-def main() -> int:
-    """Convert a file as the command line says; returns the exit status, 2 for a user's mistake."""
-    from issun.training.data import convert  # noqa: PLC0415 - it uses this module
-
-    parser = argparse.ArgumentParser(prog="issun.training.records", description=__doc__)
-    parser.add_argument(
-        "data", metavar="IN", type=Path, help="JSON, JSONL, CSV, TSV, Parquet, or records as .txt"
-    )
-    parser.add_argument("target", metavar="OUT", type=Path, help="new file, one record a line")
-    args = parser.parse_args()
-    try:
-        count = convert(args.data, args.target, notify=_say)
-    except IssunError as error:
-        print("error:", *str(error).split(), file=sys.stderr)
-        return 2
-    _say("{path}: {count:,} records", path=args.target, count=count)
-    return 0
-
-
-def _say(template: str, **values: object) -> None:
-    print(template.format(**values), file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

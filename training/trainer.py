@@ -52,7 +52,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
             model=_load(job.base),
             args=_arguments(run, job),
             train_dataset=job.rows,  # type: ignore[arg-type, unused-ignore]
-            data_collator=lambda rows: _collate(rows, job.base.tokenizer.id_of("pad") or 0),
+            data_collator=lambda rows: _collate(rows, job.base.tokenizer.tokens.pad or 0),
             compute_loss_func=callback.loss,
             callbacks=[callback],
         )
@@ -76,7 +76,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
 def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
     """Write `model` as a checkpoint with the configuration and the tokenizer of `base`."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if base.config.tie_word_embeddings:
+    if base.network.tie_word_embeddings:
         del state["lm_head.weight"]
     save_file(state, folder / SAFETENSORS, metadata={"format": "pt"})
     (folder / SAFETENSORS).chmod(0o644)  # save_file makes it readable by the owner only
@@ -119,7 +119,7 @@ class _RunCallback(TrainerCallback):
     def loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         """The summed loss of a micro-batch, divided by the number of tokens of the whole batch."""
         loss = ForCausalLMLoss(
-            outputs.logits, labels, self.job.base.config.vocab_size, num_items_in_batch
+            outputs.logits, labels, self.job.base.network.vocab_size, num_items_in_batch
         )
         self._losses.append(loss.detach())
         self._tokens = int(num_items_in_batch)

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from issun.export import ExportOptions, export
-from issun.export.lazy import Kind
+from issun.export.kinds import Uniform
 from issun.training.embedded.corpus import corpus
 from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
 from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
@@ -27,7 +27,7 @@ from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
 PACKAGED = Path(__file__).parents[2] / "runtime" / "embedded"
 NAME = "issun-embedded"  # of the checkpoint, and therefore of the source in the manifest
 _VOCABULARY_SEED, _VOCABULARY_RECORDS = 7, 40_000
-_PRECISIONS: tuple[Kind, ...] = ("float32", "int8", "int4")
+_PRECISIONS: tuple[Uniform, ...] = ("float32", "int8", "int4")
 
 
 def build(folder: Path, options: PretrainOptions) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 from issun.training.embedded import questions
 from issun.training.embedded.questions import QAPair
 from issun.training.embedded.reading import arithmetic, reading

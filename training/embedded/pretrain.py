@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.export.template import ALPACA
-from issun.runtime.tokenizer import Tokenizer, load_sentencepiece
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer, load_sentencepiece
 from issun.training.embedded.corpus import Dialogue, corpus
 from issun.training.embedded.questions import QAPair
 from issun.training.embedded.styles import POLITE
@@ -70,7 +70,7 @@ class Encoder:
 
         set_random_generator_seed(options.seed)
         self._sp = load_sentencepiece(path)
-        self._tokenizer = Tokenizer(path, SPECIAL)
+        self._tokenizer = SentencePieceTokenizer(path, SPECIAL)
         self._sampled = options.sampled
         self._rng = Random(options.seed)  # noqa: S311 - reproducible
         (self._assistant,) = self._piece("Assistant:")
