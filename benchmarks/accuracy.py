@@ -33,7 +33,7 @@ from issun.runtime.errors import check_choice
 
 if TYPE_CHECKING:
     from issun.runtime.constraint.matching import Constraint
-    from issun.runtime.filling import CompiledSchema, MakePrompt
+    from issun.runtime.filling.fill import CompiledSchema, MakePrompt
 
 __all__ = [
     "FORMATS",
@@ -249,7 +249,7 @@ def _answer_all(
     progress: Progress | None,
 ) -> tuple[list[dict[int, str]], bool]:
     """The answers to each task by sample, and False if Ctrl-C interrupted."""
-    from issun.runtime.filling import compile_schema, fill_many  # noqa: PLC0415
+    from issun.runtime.filling.fill import compile_schema, fill_many  # noqa: PLC0415
 
     max_tokens = params[0].max_new_tokens
     # By index of the task:

@@ -9,8 +9,8 @@ from typing import cast
 import msgspec
 
 from issun.export.calibrate import NUM_WINDOWS, calibrate, calibration_ids
-from issun.export.lazy import CheckpointWeights, Kind
-from issun.export.quantization_loss import product_loss
+from issun.export.kinds import Kind
+from issun.export.lazy import CheckpointWeights
 from issun.export.source import open_source
 from issun.runtime.manifest import Manifest
 
@@ -29,7 +29,7 @@ def by_layer(
     text: str,
     *,
     tokenizer: str | None = None,
-    progress: Callable[[int], object] = lambda layer: None,
+    progress: Callable[[float], object] = lambda layers: None,
 ) -> list[LayerSensitivity]:
     """The linear layers of a bundle of `checkpoint`, the most sensitive first.
 
@@ -37,13 +37,19 @@ def by_layer(
     Raises CheckpointError for an invalid checkpoint.
     """
     _, found, _ = open_source(str(checkpoint), tokenizer=tokenizer)
-    weights = CheckpointWeights(found.config, found.tensors, "mixed")
+    weights = CheckpointWeights(found.network, found.tensors, "mixed")
     ids = calibration_ids(
-        found.config, found.tokenizer.open(), manifest.prompt, text, windows=NUM_WINDOWS
+        found.network, found.tokenizer.open(), manifest.prompt, text, windows=NUM_WINDOWS
     )
     name = manifest.precision.name
-    loss = product_loss("int8" if name == "int8" else "int4")
-    calibrated = calibrate(weights, ids, loss=loss, progress=progress)
+    smooth_for: Kind = "int8" if name == "int8" else "int4"
+    calibrated = calibrate(
+        weights,
+        ids,
+        smooth_for=smooth_for,
+        held_out=ids,
+        progress=lambda layers: progress(int(layers)),
+    )
     layers = []
     for linear, by_kind in calibrated.sensitivities.items():
         kind = cast(Kind, manifest.precision.by_linear.get(linear, name))

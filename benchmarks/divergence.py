@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.runtime import Model
-from issun.runtime.distributions import log_softmax, row_kl
+from issun.runtime.decoding.distributions import log_softmax, row_kl
 
 Logits = NDArray[np.float32]
 Vector = NDArray[np.float64]
 WINDOW = 512
 
 
-def cut_windows(ids: Sequence[int], n_positions: int) -> Iterator[Sequence[int]]:
-    """Windows of 512 ids, or of the context length if that is shorter."""
-    length = min(WINDOW, n_positions)
+def cut_windows(
+    ids: Sequence[int], n_positions: int, length: int = WINDOW
+) -> Iterator[Sequence[int]]:
+    """Windows of `length` ids, or of the context length if that is shorter."""
+    length = min(length, n_positions)
     return (ids[i : i + length] for i in range(0, len(ids), length))
 
 

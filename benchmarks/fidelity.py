@@ -18,10 +18,10 @@ from issun.benchmarks.divergence import Vector, cut_windows, losses_of
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.reference import Reference
 from issun.runtime import Model, SamplingParams
-from issun.runtime.distributions import log_softmax, row_kl
+from issun.runtime.decoding.distributions import log_softmax, row_kl
+from issun.runtime.decoding.kv_cache import KVCache
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import read_text
-from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import KVCacheType
 
 PACKAGED = Path(__file__).with_name("fidelity.txt")
@@ -109,7 +109,7 @@ def compare(
     name, content = text
     with TemporaryDirectory(dir=work) as folder:
         with Model.load(reference, kv_cache="float32", keep_packed=False, trust=trust) as model:
-            ids = model.tokenizer.encode(content)
+            ids = model.encode(content)
             if len(ids) < LEAST:
                 raise BenchError(
                     "The text has {tokens} tokens, it needs at least {least}.",
@@ -180,7 +180,7 @@ def _answers(model: Model, text: str, count: int, progress: Progress) -> list[li
 
 def _check_vocabulary(model: Model, text: str, ids: Sequence[int], expected: Reference) -> None:
     if (
-        model.tokenizer.encode(text) != list(ids)
+        model.encode(text) != list(ids)
         or model.manifest.architecture.vocab_size != expected.vocab_size
     ):
         raise BenchError("The two models have different vocabularies.")

@@ -55,7 +55,12 @@ def measured(results: Results) -> list[EngineResult]:
 
 def colour_of(engine: EngineResult) -> str:
     """The colour of the engine's family."""
-    return next((c for name, c in _COLOURS.items() if engine.name.startswith(name)), _OTHER)
+    return colour_for(engine.name)
+
+
+def colour_for(name: str) -> str:
+    """The colour of the family of the engine called `name`, or of a bundle."""
+    return next((c for family, c in _COLOURS.items() if name.startswith(family)), _OTHER)
 
 
 def style_of(results: Results, engine: EngineResult) -> Any:

@@ -44,6 +44,16 @@ def fit(results: Results, ram: int, *, reserve: int = RESERVE) -> list[Fit]:
     return sorted(found, key=lambda f: (-f.context, -(f.decode or 0)))
 
 
+def recommended(fits: list[Fit], *, slow_int4: bool) -> Fit:
+    """The fit to use: the first, or issun's int8 if it has room for as long a context.
+
+    `slow_int4` is for CPUs that lack the kernels of the measured one for 4-bit weights.
+    """
+    longest = (f for f in fits if f.context == fits[0].context)
+    int8 = (f for f in longest if slow_int4 and f.engine.name.startswith("issun-int8"))
+    return next(int8, fits[0])
+
+
 def _line(engine: EngineResult, context: int) -> tuple[float, float]:
     """The peak at `context` and the bytes per token, from the shortest and longest context."""
     short, long = min(engine.memory), max(engine.memory)

@@ -115,7 +115,9 @@ def run_all(checkpoint: Path, work: Path) -> Iterator[Outcome]:
     for precision, limit in LIMITS.items():
         bundle = work / precision
         if not bundle.exists():
-            export(checkpoint, bundle, ExportOptions(precision=precision))  # type: ignore[arg-type]
+            unfitted = False if precision == "int4" else None  # only speed and memory are measured
+            options = ExportOptions(precision=precision, gptq=unfitted)  # type: ignore[arg-type]
+            export(checkpoint, bundle, options)
         command = [sys.executable, "-P", "-m", "issun.cli.main", "generate", str(bundle)]
         command += ["--instruction", QUESTION, "--seed", "1"]
         command += ["--min-new-tokens", "32", "--max-new-tokens", "32"]
@@ -131,7 +133,7 @@ def run_all(checkpoint: Path, work: Path) -> Iterator[Outcome]:
         folder=str(work),
         context=64,
         new_tokens=32,
-        vocab_size=read_config(checkpoint).vocab_size,
+        vocab_size=read_config(checkpoint)[1].vocab_size,
     )
     command = [
         sys.executable,

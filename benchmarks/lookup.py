@@ -20,9 +20,9 @@ from pathlib import Path
 from statistics import median
 
 from issun.runtime import Model
+from issun.runtime.decoding.lookup import MAX_DRAFT, PromptLookup
 from issun.runtime.files import read_text
-from issun.runtime.lookup import MAX_DRAFT, PromptLookup, row_cost
-from issun.runtime.prefix import common_prefix
+from issun.runtime.text.prefix import common_prefix
 
 _DEPTH, _ROUNDS = 256, 9  # context in tokens, and measurements of each step
 _MIN_TOKENS, _MIN_DISTINCT, _MIN_QUOTED = 16, 0.7, 0.5
@@ -142,7 +142,7 @@ def main() -> int:
     with Model.load(
         args.bundle, threads=args.threads, kv_cache=args.kv_cache, trust=args.trust
     ) as model:
-        row = row_cost(model.manifest.precision.name)
+        row = model.decoder.row_cost
         if row is None:
             print(
                 f"{args.bundle}: {model.manifest.precision.name} does not use prompt lookup",

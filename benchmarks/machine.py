@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from issun.benchmarks.measured import Machine
-from issun.runtime.cores import physical_cores
+from issun.runtime.weights.cores import physical_cores
 
 # The CPU flags that select matrix-product kernels.
 _FLAGS = (

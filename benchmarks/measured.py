@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -206,23 +206,53 @@ def depths(engine: EngineResult, kind: str) -> list[int]:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write the results atomically, compressed if the name ends in `.gz`."""
-    content = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    """Write the results atomically, compressed if the name ends in `.gz`.
+
+    Compressed numbers have six significant digits, which is finer than a clock's noise.
+    """
     if path.suffix == ".gz":
+        content = msgspec.json.encode(rounded(msgspec.to_builtins(results)))
         content = gzip.compress(content, mtime=0)  # reproducible
+    else:
+        content = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
     partial = path.with_suffix(".new")
     partial.write_bytes(content)
     partial.replace(path)
 
 
-def read_results(path: Path) -> Results:
-    """Read a file from `write_results`; raises BenchError for anything else."""
+def rounded(value: Any) -> Any:
+    """JSON values with six significant digits."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file of results; raises BenchError."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BenchError(
             "{path} cannot be read: {reason}", path=path, reason=error.strerror
         ) from error
+
+
+def check_format(path: Path, found: int, known: int) -> None:
+    """Raise BenchError unless a file of results has the format that is known."""
+    if found != known:
+        raise BenchError(
+            "{path} has format {found}; this version of issun reads format {known}.",
+            path=path,
+            found=found,
+            known=known,
+        )
+
+
+def read_results(path: Path) -> Results:
+    """Read a file from `write_results`; raises BenchError for anything else."""
+    content = read_content(path)
     try:
         plain = gzip.decompress(content) if content.startswith(_GZIP) else content
         found = msgspec.json.decode(as_utf8(plain), type=Results)
@@ -236,11 +266,5 @@ def read_results(path: Path) -> Results:
         raise BenchError(
             "{path} is not a results file: {reason}", path=path, reason=error
         ) from error
-    if found.format != FORMAT_VERSION:
-        raise BenchError(
-            "{path} has format {found}; this version of issun reads format {known}.",
-            path=path,
-            found=found.format,
-            known=FORMAT_VERSION,
-        )
+    check_format(path, found.format, FORMAT_VERSION)
     return found

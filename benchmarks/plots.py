@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from issun.benchmarks.figures import (
     add_legend,
@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_plots(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Write each plot as PNG and SVG to `folder`; returns SVG texts with captions.
+_Found = TypeVar("_Found")
+
+
+def save_plots(
+    found: _Found, plots: Mapping[str, tuple[Callable[[_Found], Figure], str]], folder: Path
+) -> list[tuple[str, str]]:
+    """Write each of `plots` of `found` as PNG and SVG to `folder`; returns SVGs with captions.
 
     Raises BenchError if matplotlib is missing.
     """
     made = []
-    for name, (draw, caption) in PLOTS.items():
-        figure = draw(results)
+    for name, (draw, caption) in plots.items():
+        figure = draw(found)
         folder.mkdir(parents=True, exist_ok=True)  # not before a plot has succeeded
         _save(figure, folder / name)
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ import numpy as np
 
 from issun.benchmarks.divergence import WINDOW, Logits, changed_argmax, mean_kl, score_windows
 from issun.export import ExportOptions, export
-from issun.export.lazy import PRECISIONS
+from issun.export.kinds import PRECISIONS
 from issun.runtime import Model
 from issun.runtime.files import as_utf8
 from issun.runtime.manifest import KV_CACHE_TYPES
@@ -46,7 +46,7 @@ def main() -> None:
             export(args.checkpoint, bundle, ExportOptions(precision=precision, kv_cache="int8"))
             for kv_cache in KV_CACHE_TYPES:
                 with Model.load(bundle, kv_cache=kv_cache, keep_packed=False) as model:
-                    ids = model.tokenizer.encode(text)
+                    ids = model.encode(text)
                     logits = score_windows(model, ids)
                     steps = score_step_by_step(model, ids[:WINDOW])
                 if reference is None:

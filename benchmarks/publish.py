@@ -1,7 +1,9 @@
 """`make figures`: generates plots and tables for README and docs from the committed results.
 
-`benchmarks/results/1b.json.gz` is the only source of the plots, of the tables between markers in
-Markdown files, and of `published.json`, which `issun bench fit` reads.
+`benchmarks/results/1b.json.gz` is the only source of the plots of speed and memory, of the tables
+between markers in Markdown files, and of `published.json`, which `issun bench fit` reads;
+`benchmarks/results/fidelity.json` is that of the plots of fidelity, and
+`benchmarks/results/fidelity-speed.json.gz` has the decode speeds of the same models.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from issun.benchmarks.distances import DECODE, read_comparison
 from issun.benchmarks.measured import (
     EngineResult,
     Memory,
@@ -23,14 +26,17 @@ from issun.benchmarks.measured import (
     stats,
     write_results,
 )
-from issun.benchmarks.scatter import Point, scatter
+from issun.benchmarks.publish_distances import README_TEXTS, block, distances_table, plots
+from issun.benchmarks.scatter import Point, linear_axis, scatter
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.tables import largest, markdown
 
 SOURCE = Path("benchmarks/results/1b.json.gz")
 SUMMARY = Path("benchmarks/published.json")
 MEASUREMENTS = Path("docs/measurements.md")  # the full table, between <!-- results --> markers
-DECODE, PREFILL = "decode-128", "prefill-512"
+COMPARISON = Path("benchmarks/results/fidelity.json")
+SPEEDS = Path("benchmarks/results/fidelity-speed.json.gz")  # of the same models, if measured
+PREFILL = "prefill-512"
 
 
 class Texts(NamedTuple):
@@ -96,10 +102,19 @@ def figures(root: Path) -> dict[Path, str]:
     for name, texts in READMES.items():
         contents[root / texts.plot] = plot(results, texts)
         if (root / name).exists():
-            block = f"![{texts.title}]({texts.plot})\n\n{table(results, texts)}"
-            contents[root / name] = _between(root / name, "figures", block)
+            figure = f"![{texts.title}]({texts.plot})\n\n{table(results, texts)}"
+            contents[root / name] = _between(_read(root / name), name, "figures", figure)
+    comparison = read_comparison(root / COMPARISON)
+    if (root / SPEEDS).exists():
+        comparison.add_speeds(read_results(root / SPEEDS))
+    for name, shown in README_TEXTS.items():
+        contents |= {root / path: svg for path, svg in plots(comparison, shown).items()}
+        if (root / name).exists():
+            text = contents[root / name]
+            contents[root / name] = _between(text, name, "fidelity", block(comparison, shown))
     page = root / MEASUREMENTS
-    contents[page] = _between(page, "results", markdown(results))
+    text = _between(_read(page), MEASUREMENTS, "results", markdown(results))
+    contents[page] = _between(text, MEASUREMENTS, "fidelity", distances_table(comparison))
     return contents
 
 
@@ -110,7 +125,10 @@ def plot(results: Results, texts: Texts) -> str:
         for engine in results.engines
         if (memory := largest(engine)) and (rate := speed(engine, DECODE))
     ]
-    return scatter(points, title=texts.title, x=texts.x, y=texts.y)
+    # Room for the labels to the right of their points.
+    x = linear_axis(texts.x, [point.x for point in points], 1, room=1.15)
+    y = linear_axis(texts.y, [point.y for point in points], 10, room=1.04)
+    return scatter(points, title=texts.title, x=x, y=y)
 
 
 def table(results: Results, texts: Texts) -> str:
@@ -176,9 +194,12 @@ def _caption(results: Results, texts: Texts) -> str:
     )
 
 
-def _between(path: Path, name: str, block: str) -> str:
-    """The file's text with `block` between `<!-- name -->` and `<!-- /name -->`."""
-    text = path.read_text(encoding="utf-8")
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _between(text: str, path: str | Path, name: str, block: str) -> str:
+    """The file's `text` with `block` between `<!-- name -->` and `<!-- /name -->`."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     found = re.search(f"{re.escape(first)}.*{re.escape(last)}", text, re.DOTALL)
     if not found:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from issun.benchmarks.divergence import Logits, Vector, losses_of
 from issun.benchmarks.errors import BenchError
-from issun.runtime.distributions import log_softmax
+from issun.runtime.decoding.distributions import log_softmax
 from issun.runtime.manifest import Architecture
 
 TOP = 1024  # most likely tokens stored per position if disk space is short

@@ -5,8 +5,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from issun.benchmarks.distance_plots import PLOTS as DISTANCE_PLOTS
+from issun.benchmarks.distances import Comparison
 from issun.benchmarks.measured import EngineResult, Results, speed
-from issun.benchmarks.plots import save_plots
+from issun.benchmarks.plots import PLOTS, save_plots
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.tables import heading, largest, markdown
 
@@ -56,12 +58,16 @@ _HOW = (
 )
 
 
-def write_report(results: Results, folder: Path) -> Path:
+def write_report(results: Results, folder: Path, comparison: Comparison | None = None) -> Path:
     """Write the plots and `report.html` to `folder`; returns the path of the page.
 
-    Raises BenchError if matplotlib is missing.
+    A comparison with float32 adds its plots, with decode speeds from `results`. Raises BenchError
+    if matplotlib is missing.
     """
-    figures = save_plots(results, folder / "plots")
+    figures = save_plots(results, PLOTS, folder / "plots")
+    if comparison:
+        comparison.add_speeds(results)
+        figures += save_plots(comparison, DISTANCE_PLOTS, folder / "plots")
     page = folder / "report.html"
     page.write_text(render(results, figures), encoding="utf-8")
     return page

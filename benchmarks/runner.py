@@ -23,11 +23,12 @@ from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import BUNDLE, missing_packages, version_of
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
 from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
-from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
+from issun.benchmarks.measured import EngineResult, Memory, Results, Status, write_results
 from issun.benchmarks.memory import INTERVAL, CommandResult, watch
 from issun.benchmarks.plan import Plan, Target, group_by_memory
 from issun.benchmarks.steady import steady_bandwidth
 from issun.benchmarks.worker import Job, Work
+from issun.export.config import read_config
 
 Report = Callable[[str], object]
 
@@ -88,10 +89,10 @@ class Runner:
 
     def _convert(self, target: Target) -> None:
         entries = [self._entry(target, threads) for threads in self.plan.threads]
-        missing = missing_packages(target.kind)
-        if missing:
+        reason = refusal(target, self.plan.checkpoint)
+        if reason:
             for entry in entries:
-                entry.status, entry.reason = "skipped", f"not installed: {', '.join(missing)}"
+                entry.status, entry.reason = "skipped", reason
             self.report(f"{target.label}: {entries[0].reason}")
             self._store()
             return
@@ -134,7 +135,7 @@ class Runner:
         window = self.results.next_window()
         try:
             for _, job in jobs:
-                workers.append(InterleavedWorker(_command(job)))
+                workers.append(InterleavedWorker(worker_command(job)))
             run_interleaved(workers, lambda test: self.report(f"  {test}"))
         finally:  # also keep what was measured before an interruption
             for (entry, job), worker in zip(jobs, workers, strict=False):
@@ -194,7 +195,7 @@ class Runner:
 
     def _work(self, job: Job) -> CommandResult:
         return watch(
-            _command(job),
+            worker_command(job),
             on_line=lambda line: json.loads(line).get("mark"),
             keep_moments=job.work == "memory",
             interval=INTERVAL if job.work == "memory" else _CONVERSION_INTERVAL,
@@ -215,12 +216,7 @@ class Runner:
     def _failed(self, entry: EngineResult, exit_code: int, stderr: str) -> bool:
         if exit_code == 0:
             return False
-        if exit_code < 0:
-            entry.status = "crashed"
-            entry.reason = f"killed by {signal.Signals(-exit_code).name}"
-        else:
-            entry.status = "failed"
-            entry.reason = _last_line(stderr) or f"exit code {exit_code}"
+        entry.status, entry.reason = failure(exit_code, stderr)
         self.report(f"{entry.label}: {entry.status}: {entry.reason}")
         return True
 
@@ -245,7 +241,26 @@ class Runner:
         write_results(self.output, self.results)
 
 
-def _command(job: Job) -> list[str]:
+def refusal(target: Target, checkpoint: Path | None) -> str:
+    """Why the target's engine cannot run the checkpoint; empty if it can."""
+    families = target.kind.families
+    if checkpoint is not None and families:
+        family = read_config(checkpoint)[1].family
+        if family not in families:
+            return f"supports {', '.join(families)}, not {family}"
+    missing = missing_packages(target.kind)
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
+def failure(exit_code: int, stderr: str) -> tuple[Status, str]:
+    """The status and reason of a worker that ended with a code other than zero."""
+    if exit_code < 0:
+        return "crashed", f"killed by {signal.Signals(-exit_code).name}"
+    return "failed", _last_line(stderr) or f"exit code {exit_code}"
+
+
+def worker_command(job: Job) -> list[str]:
+    """The command of a process that does the job."""
     job_text = msgspec.json.encode(job).decode()
     return [sys.executable, "-P", "-m", "issun.benchmarks.worker", job_text]
 

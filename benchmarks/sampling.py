@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from issun.runtime import Model, SamplingParams
-from issun.runtime.sampling import Sampler, Vocabulary
+from issun.runtime.decoding.sampling import Sampler, Vocabulary
 
 ALL_FILTERS = SamplingParams(
     temperature=0.7,

@@ -1,4 +1,4 @@
-"""Draws the README's plot as SVG: peak memory against decode speed, one point per engine.
+"""Draws the README's plots as SVG, one point per engine.
 
 It does not use matplotlib, so that the output does not depend on its version, and so that the file
 has colours for both light and dark pages.
@@ -6,7 +6,8 @@ has colours for both light and dark pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import product
 from typing import NamedTuple
@@ -24,12 +25,53 @@ _STYLE = """
 
 
 class Point(NamedTuple):
-    """An engine: peak memory in GB, decode speed in tokens per second, and whether it is issun."""
+    """An engine: its position on both axes, and whether it is issun."""
 
     label: str
-    memory: float
-    speed: float
+    x: float
+    y: float
     ours: bool
+
+
+class Axis(NamedTuple):
+    """An axis with its title and marked values, of which the first and the last are its ends."""
+
+    title: str
+    ticks: tuple[float, ...]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """The position of a value between both ends, from 0 to 1."""
+        low, high = self.ticks[0], self.ticks[-1]
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return (value - low) / (high - low)
+
+
+def linear_axis(
+    title: str, values: Sequence[float], step: int, *, room: float = 1, low: int = 0
+) -> Axis:
+    """From `low` to the first multiple of `step` above `room` times the largest value."""
+    count = int(room * max(values) / step) + 1
+    return Axis(title, tuple(range(low, step * count + 1, step)))
+
+
+def tick_step(largest: float, most: int = 8) -> int:
+    """The smallest of 1, 2 and 5 times powers of ten with at most `most` steps to `largest`."""
+    decade = int(10 ** max(0, math.floor(math.log10(largest / most))))
+    return next(
+        step for step in (decade, 2 * decade, 5 * decade, 10 * decade) if step * most >= largest
+    )
+
+
+def log_axis(title: str, values: Sequence[float]) -> Axis:
+    """With ticks at 1, 2 and 5 times powers of ten, from below all positive values to above."""
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    first = max(tick for tick in ticks if tick <= low)
+    last = min(tick for tick in ticks if tick > high)
+    return Axis(title, tuple(tick for tick in ticks if first <= tick <= last), logarithmic=True)
 
 
 class _Box(NamedTuple):
@@ -46,26 +88,18 @@ class _Box(NamedTuple):
 _AXES = _Box(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
 
 
-def scatter(points: list[Point], *, title: str, x: str, y: str) -> str:
-    """The plot as SVG; `x` and `y` are the titles of the axes, which both start at zero."""
-    # Leave room for the labels to the right of their points.
-    right = _end(1.15 * max(p.memory for p in points), 1)
-    top = _end(1.04 * max(p.speed for p in points), 10)
-
-    def place(memory: float, speed: float) -> tuple[float, float]:
-        across = _LEFT + memory / right * (_AXES.right - _LEFT)
-        return round(across, 1), round(_AXES.bottom - speed / top * (_AXES.bottom - _TOP), 1)
-
-    placed = [(*place(p.memory, p.speed), p) for p in points]
+def scatter(points: list[Point], *, title: str, x: Axis, y: Axis) -> str:
+    """The plot as SVG."""
+    placed = [(_across(x, p.x), _up(y, p.y), p) for p in points]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"',
         f' font-family="system-ui,sans-serif"><title>{escape(title)}</title>',
         f"<style>{_STYLE}</style>",
         f'<rect class="page" x=".5" y=".5" width="{_WIDTH - 1}" height="{_HEIGHT - 1}" rx="6"/>',
         _text(_LEFT - 40, 24, title, "text", extra=' font-size="16" font-weight="600"'),
-        _text(_LEFT - 40, 43, y, "dim"),
-        *_grid(right, top, place),
-        _text(_AXES.right, _HEIGHT - 12, x, "dim", anchor="end"),
+        _text(_LEFT - 40, 43, y.title, "dim"),
+        *_grid(x, y),
+        _text(_AXES.right, _HEIGHT - 12, x.title, "dim", anchor="end"),
         *_labels(placed),
         *(
             f'<circle class="{_kind(p)}" cx="{across}" cy="{up}" r="5.5"/>'
@@ -76,9 +110,12 @@ def scatter(points: list[Point], *, title: str, x: str, y: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _end(largest: float, step: int) -> int:
-    """The first multiple of `step` above the largest value."""
-    return step * (int(largest / step) + 1)
+def _across(x: Axis, value: float) -> float:
+    return round(_LEFT + x.share(value) * (_AXES.right - _LEFT), 1)
+
+
+def _up(y: Axis, value: float) -> float:
+    return round(_AXES.bottom - y.share(value) * (_AXES.bottom - _TOP), 1)
 
 
 def _kind(point: Point) -> str:
@@ -94,17 +131,18 @@ def _text(
     )
 
 
-def _grid(right: int, top: int, place: Callable[[float, float], tuple[float, float]]) -> list[str]:
+def _grid(x: Axis, y: Axis) -> list[str]:
     parts = []
-    for speed in range(0, top + 1, 10):
-        height = place(0, speed)[1]
+    for tick in y.ticks:
+        height = _up(y, tick)
         parts.append(
             f'<path class="grid" d="M{_LEFT} {height:g}H{_AXES.right:g}"/>'
-            + _text(_LEFT - 8, height + 4, str(speed), "dim", anchor="end")
+            + _text(_LEFT - 8, height + 4, f"{tick:g}", "dim", anchor="end")
         )
-    for memory in range(right + 1):
-        across = place(memory, 0)[0]
-        parts.append(_text(across, _AXES.bottom + 18, str(memory), "dim", anchor="middle"))
+    for tick in x.ticks:
+        parts.append(
+            _text(_across(x, tick), _AXES.bottom + 18, f"{tick:g}", "dim", anchor="middle")
+        )
     return parts
 
 

@@ -100,10 +100,10 @@ def _take(numbers: Iterator[int], count: int) -> list[int]:
 
 
 class Ratios:
-    """Prints the tokens per second of one and of `many` in every round, and the medians."""
+    """Prints the tokens per second of `one` and of `many` in every round, and the medians."""
 
-    def __init__(self, many: str) -> None:
-        self._name = many
+    def __init__(self, many: str, one: str = "one") -> None:
+        self._many, self._one = many, one
         self._rounds: list[tuple[float, float]] = []
 
     def add(self, one: float, many: float) -> None:
@@ -120,7 +120,7 @@ class Ratios:
 
     def _print(self, title: str, one: float, many: float, ratio: float) -> None:
         print(
-            f"{title}: one {one:.1f} tok/s, {self._name} {many:.1f} tok/s, "
+            f"{title}: {self._one} {one:.1f} tok/s, {self._many} {many:.1f} tok/s, "
             f"{ratio:.2f} times as fast",
             flush=True,
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from issun.runtime import Completion, Model, ParameterError, SamplingError, SamplingParams
-from issun.runtime.filling import MakePrompt, compile_schema, fill_many
+from issun.runtime.filling.fill import MakePrompt, compile_schema, fill_many
 
 _SLOTS = 8
 _GREEDY = SamplingParams(temperature=0, max_new_tokens=100)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,18 +13,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from issun.benchmarks.engines.registry import ENGINES
+from issun.benchmarks.engines.registry import ENGINES, PEERS
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
 from issun.benchmarks.runner import Runner
-from issun.export.config import GPT2Config, read_config
-from issun.runtime.cores import physical_cores
-from issun.runtime.errors import ParameterError, check_choice
+from issun.benchmarks.tensors import stored_tensors
+from issun.export.canonical import expected_shapes
+from issun.export.config import read_config
+from issun.export.network import Network
+from issun.runtime.errors import BundleError, ParameterError, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.model import bundle_folder
+from issun.runtime.weights.cores import physical_cores
 
 PREFILLS = (32, 128, 512, 900)
 DEPTHS = (0, 128, 512, 900)
@@ -119,7 +123,7 @@ def _targets(request: Request, folder: Path) -> list[Target]:
     if request.checkpoint is not None:
         names = tuple(ENGINES) if request.engines == ("all",) else request.engines
         for name in names:
-            check_choice("engines", name, ENGINES)
+            check_choice("engines", name, ENGINES | PEERS)
             targets.append(Target(name, folder.resolve() / name, engine=name))
     target_names = [target.name for target in targets]
     if len(set(target_names)) < len(target_names):
@@ -127,22 +131,24 @@ def _targets(request: Request, folder: Path) -> list[Target]:
     return targets
 
 
-def _shape(request: Request) -> Architecture | GPT2Config:
+def _shape(request: Request) -> Architecture | Network:
     if request.checkpoint is not None:
-        return read_config(request.checkpoint)
+        return read_config(request.checkpoint)[1]
     return read_manifest(
         bundle_folder(request.bundles[0] if request.bundles else None)
     ).architecture
 
 
-def _plan(request: Request, targets: list[Target], shape: Architecture | GPT2Config) -> Plan:
-    limit = shape.n_positions
+def _plan(request: Request, targets: list[Target], shape: Architecture | Network) -> Plan:
+    # What is measured must fit all bundles, and their ids are the same.
+    others = [read_manifest(bundle_folder(bundle)).architecture for bundle in request.bundles]
+    limit = min(each.n_positions for each in (shape, *others))
     new = request.new_tokens
     return Plan(
         targets=targets,
         checkpoint=request.checkpoint.resolve() if request.checkpoint else None,
         threads=request.threads or (physical_cores(),),
-        vocab_size=shape.vocab_size,
+        vocab_size=min(each.vocab_size for each in (shape, *others)),
         rounds=request.rounds,
         prefills=_fitting("prefill", request.prefills, PREFILLS, limit - 1),
         depths=_fitting("decode", request.depths, DEPTHS, limit - new - 1),
@@ -176,8 +182,8 @@ def _contexts(request: Request, limit: int) -> tuple[int, ...]:
 def _fitting(
     name: str, sizes: tuple[int, ...] | None, default: tuple[int, ...], limit: int
 ) -> tuple[int, ...]:
-    if sizes is None:
-        return tuple(size for size in default if size <= limit)
+    if not sizes:
+        return tuple(size for size in default if size <= limit) if sizes is None else ()
     if max(sizes) > limit:
         raise ParameterError(
             "{name} is {value!r}, it must be at most {limit:,} to fit into the context.",
@@ -189,7 +195,7 @@ def _fitting(
 
 
 def _results(
-    request: Request, output: Path, shape: Architecture | GPT2Config, *, resume: bool
+    request: Request, output: Path, shape: Architecture | Network, *, resume: bool
 ) -> Results:
     named = request.checkpoint or bundle_folder(request.bundles[0] if request.bundles else None)
     sizes = {
@@ -224,16 +230,22 @@ def _results(
         commit=commit(),
         machine=machine,
         checkpoint=named.resolve().name,
-        parameters=_parameters(sizes),
+        parameters=_parameters(request),
         shape=sizes,
         seed=request.seed,
         turn=turn,
     )
 
 
-def _parameters(shape: dict[str, int]) -> int:
-    """The number of parameters of a GPT-2 with a tied head."""
-    width, inner = shape["n_embd"], shape["n_inner"]
-    layer = 4 * width * width + 2 * width * inner + 9 * width + inner
-    rows = shape["vocab_size"] + shape["n_positions"]
-    return rows * width + shape["n_layer"] * layer + 2 * width
+def _parameters(request: Request) -> int:
+    """The number of the network's parameters; padding counts if only a bundle is at hand."""
+    if request.checkpoint is not None:
+        shapes = expected_shapes(*read_config(request.checkpoint))
+        return sum(map(math.prod, shapes.values()))
+    for bundle in request.bundles or (None,):
+        folder = bundle_folder(bundle)
+        with suppress(BundleError):  # a damaged one is reported when it is measured
+            manifest = read_manifest(folder)
+            tensors = stored_tensors(folder / manifest.graphs[manifest.kv_cache])
+            return sum(tensor.values for tensor in tensors.values())
+    return 0

@@ -26,7 +26,8 @@ from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import engine_class
 from issun.benchmarks.steady import SteadySampler
 
-Work = Literal["convert", "load", "speed", "memory"]
+Work = Literal["convert", "load", "speed", "memory", "score"]
+WINDOWS, LOGITS = "windows.json", "logits"  # files of a scoring job
 ANSWERED = "answered"  # the mark at the end of a memory test's answer
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _REPORT_INTERVAL = 0.05  # seconds between reports of steps, long enough to cost nothing
@@ -52,11 +53,17 @@ class Job(msgspec.Struct, kw_only=True):
     context: int = 0
     vocab_size: int = 0
     seed: int = 0
+    calibration: str | None = None  # a text, for engines that fit their weights to one
+    scores: str = ""  # the folder with WINDOWS, into which LOGITS is written
 
     def make_engine(self) -> Engine:
         """The engine, not loaded yet."""
         return engine_class(self.engine)(
-            Path(self.checkpoint), Path(self.folder), self.kv_cache, trust=self.trust
+            Path(self.checkpoint),
+            Path(self.folder),
+            self.kv_cache,
+            trust=self.trust,
+            calibration=Path(self.calibration) if self.calibration else None,
         )
 
     def ids(self, count: int) -> list[int]:
@@ -84,8 +91,10 @@ def main() -> None:
         measure_load(engine, job, report, partial(wait, report), "load-first")
     elif job.work == "speed":
         measure_speed(engine, job, report, partial(wait, report))
-    else:
+    elif job.work == "memory":
         measure_memory(engine, job, report)
+    else:
+        write_scores(engine, job, report)
 
 
 def _end_with_parent() -> None:
@@ -187,6 +196,18 @@ def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:
         pass
     report(mark=ANSWERED)
     time.sleep(REST)
+
+
+def write_scores(engine: Engine, job: Job, report: Callable[..., None]) -> None:
+    """Write the logits of every position of every window, in float32, one after the other."""
+    folder = Path(job.scores)
+    engine.load(job.threads)
+    report(about={"settings": engine.describe_settings(), "types": engine.matrix_types()})
+    with (folder / LOGITS).open("wb") as file:
+        for window in json.loads((folder / WINDOWS).read_text()):
+            logits = engine.logits(window)
+            # Some engines pad the vocabulary.
+            file.write(np.ascontiguousarray(logits[:, : job.vocab_size], np.float32).tobytes())
 
 
 if __name__ == "__main__":

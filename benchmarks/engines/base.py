@@ -7,26 +7,37 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Engine(ABC):
-    """One way to run a GPT-2 checkpoint; its package is imported only in its methods.
+    """One way to run a checkpoint; its package is imported only in its methods.
 
     Each engine has its own process, which creates it, loads it, and runs its tests in order.
     """
 
     label: ClassVar[str]  # in tables and plots
     packages: ClassVar[tuple[str, ...]]  # required distributions
+    families: ClassVar[tuple[str, ...]] = ()  # that it was written for; all if empty
     settings: ClassVar[str]  # how it is converted and run, as a sentence for the report
 
     def __init__(
-        self, checkpoint: Path, folder: Path, kv_cache: str | None = None, *, trust: bool = False
+        self,
+        checkpoint: Path,
+        folder: Path,
+        kv_cache: str | None = None,
+        *,
+        trust: bool = False,
+        calibration: Path | None = None,
     ) -> None:
         """Take the checkpoint's folder, the folder of the converted model, and a KV cache type.
 
-        `kv_cache` and `trust` apply to issun's bundles only.
+        `kv_cache` and `trust` apply to issun's bundles only. `calibration` is the text for engines
+        that fit their weights to one; None is the text in issun's package.
         """
         self.checkpoint, self.folder = checkpoint, folder
-        self.kv_cache, self.trust = kv_cache, trust
+        self.kv_cache, self.trust, self.calibration = kv_cache, trust, calibration
 
     @abstractmethod
     def convert(self) -> None:
@@ -44,9 +55,21 @@ class Engine(ABC):
         prompt, so the time until it is the prefill time.
         """
 
+    @abstractmethod
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The logits after each of `ids`, read into an empty cache: (len(ids), vocabulary)."""
+
     def weights(self) -> list[Path]:
         """The files that `load` reads its weights from."""
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+    def model_files(self) -> list[Path]:
+        """The files of network and weights, without tokenizer and packed weights."""
+        return self.weights()
+
+    def matrix_types(self) -> str:
+        """The types of the weight matrices and how many have each; empty if there is one type."""
+        return ""
 
     def weight_bytes(self) -> int:
         """Bytes of weights in memory once loaded; called before `load`."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from issun.benchmarks.engines.base import Engine
 
@@ -13,6 +17,7 @@ class CTranslate2Int8(Engine):
 
     label = "CTranslate2 int8"
     packages = ("ctranslate2", "torch", "transformers")
+    families = ("gpt2",)
     settings = (
         "`TransformersConverter` with `quantization=int8` and a dummy vocabulary (it does not "
         "support unigram for GPT-2); `Generator(compute_type=int8).generate_tokens`, greedy."
@@ -26,7 +31,7 @@ class CTranslate2Int8(Engine):
 
         from issun.export.config import read_config  # noqa: PLC0415
 
-        vocabulary = _Vocabulary(read_config(self.checkpoint).vocab_size)
+        vocabulary = _Vocabulary(read_config(self.checkpoint)[1].vocab_size)
         converter = TransformersConverter(str(self.checkpoint), low_cpu_mem_usage=True)
         # CTranslate2 refuses a vocabulary that is smaller than the embedding.
         converter.load_tokenizer = lambda *_, **__: vocabulary
@@ -56,6 +61,16 @@ class CTranslate2Int8(Engine):
         ):
             self.tokens.append(step.token_id)
             yield
+
+    def model_files(self) -> list[Path]:
+        """The weights; configuration and vocabulary are files of their own."""
+        return [self.folder / "model" / "model.bin"]
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """One forward pass, as a batch of one."""
+        found = self._generator.forward_batch([[str(token) for token in ids]])
+        logits: NDArray[np.float32] = np.array(found, np.float32)[0]
+        return logits
 
 
 class _Vocabulary:

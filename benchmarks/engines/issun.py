@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from issun.benchmarks.chat_turn import measure_chat_turn
 from issun.benchmarks.engines.greedy import GreedyEngine
+from issun.benchmarks.tensors import stored_tensors
 from issun.runtime import Model
-from issun.runtime.kv_cache import Cache
+from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.manifest import KVCacheType, read_manifest
-from issun.runtime.weight_cache import CACHE_VARIABLE
+from issun.runtime.weights.weight_cache import CACHE_VARIABLE
 
 if TYPE_CHECKING:
-    from issun.export.lazy import Kind
+    from issun.export.kinds import Uniform
 
 _HOW = "loaded as by `issun chat`: weights packed at the first load, then mapped; chunks of 128."
 
@@ -46,27 +50,30 @@ class Bundle(GreedyEngine):
         """Prefill in chunks, or a single decode step."""
         return int(self.model.decoder.prefill(self._cache, ids).argmax())
 
+    def model_files(self) -> list[Path]:
+        """The graphs and their weights."""
+        manifest = read_manifest(self.folder)
+        return [self.folder / name for name in manifest.files if name != manifest.tokens.file]
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """As `Model.score`."""
+        return self.model.score(ids)
+
     def weight_bytes(self) -> int:
         """The size of the bundle's files; packed weights replace them in memory."""
         return read_manifest(self.folder).size
 
     def bytes_read(self) -> tuple[int, int]:
-        """All weights except positions and an untied embedding; keys and values of all layers."""
-        manifest = self.model.manifest
-        shape = manifest.architecture
-        floats = shape.n_positions * shape.n_embd
-        total = sum(info.size for name, info in manifest.files.items() if name.endswith(".data"))
-        if not shape.tie_word_embeddings:
-            # Only one row of the embedding is read, which is as large as the head.
-            total -= self._head_bytes()
-        width = 1 if self.model.decoder.kv_cache == "int8" else 4
-        kv_bytes = 2 * shape.n_layer * shape.n_head * shape.kv_head_dim * width
-        return total - 4 * floats, kv_bytes
+        """All weights except tables of which single rows are read; keys and values of all layers.
 
-    def _head_bytes(self) -> int:
-        shape, embedding = self.model.manifest.architecture, self.model.manifest.precision.embedding
-        values = shape.vocab_size * shape.n_embd
-        return 4 * values if embedding == "float32" else values + 4 * values // 128
+        An untied embedding is such a table, as are positions and rotary angles.
+        """
+        manifest = self.model.manifest
+        shape, kind = manifest.architecture, self.model.decoder.kv_cache
+        tensors = stored_tensors(Path(self.folder) / manifest.graphs[kind]).values()
+        width = 1 if kind == "int8" else 4
+        kv_bytes = 2 * shape.n_layer * shape.n_kv_head * shape.kv_head_dim * width
+        return sum(t.nbytes for t in tensors if not t.is_table), kv_bytes
 
     def bundle_id(self) -> str:
         """The bundle's id."""
@@ -80,7 +87,7 @@ class Bundle(GreedyEngine):
 class _Exported(Bundle):
     """A bundle exported from the checkpoint."""
 
-    precision: ClassVar[Kind]
+    precision: ClassVar[Uniform]
     exported_kv_cache: ClassVar[KVCacheType] = "float32"
 
     def convert(self) -> None:

@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from issun.benchmarks.engines.greedy import GreedyEngine
 
 if TYPE_CHECKING:
-    from issun.export.lazy import Kind
+    from issun.export.kinds import Uniform
 
 _HOW = "`ORTModelForCausalLM` with I/O binding; its graph computes the logits of every position."
 
@@ -18,7 +21,8 @@ class _Optimum(GreedyEngine):
     """Exported as by `issun export --via optimum`, run with Optimum."""
 
     packages = ("optimum-onnx", "torch", "transformers", "onnxruntime")
-    precision: ClassVar[Kind]
+    families = ("gpt2",)
+    precision: ClassVar[Uniform]
     _model: Any
     _past: Any
     _length: int
@@ -51,6 +55,14 @@ class _Optimum(GreedyEngine):
 
     def next_token(self, ids: Sequence[int]) -> int:
         """One call of the model."""
+        return int(self._run(ids)[-1].argmax())
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """One call of the model."""
+        self.reset()
+        return np.array(self._run(ids))
+
+    def _run(self, ids: Sequence[int]) -> Any:
         import torch  # noqa: PLC0415
 
         self._length += len(ids)
@@ -61,7 +73,7 @@ class _Optimum(GreedyEngine):
             use_cache=True,
         )
         self._past = output.past_key_values
-        return int(output.logits[0, -1].argmax())
+        return output.logits[0]
 
 
 class OptimumFloat32(_Optimum):

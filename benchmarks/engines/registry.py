@@ -25,14 +25,25 @@ ENGINES: dict[str, str] = {
     "ctranslate2-int8": "ctranslate2:CTranslate2Int8",
     "openvino-int8": "openvino:OpenVINOInt8",
     "openvino-int4": "openvino:OpenVINOInt4",
-    "llama.cpp-q8_0": "llama:LlamaQ8",
-    "llama.cpp-q4_0": "llama:LlamaQ4",
+    "llama.cpp-q8_0": "llama:Q8_0",
+    "llama.cpp-q4_0": "llama:Q4_0",
+}
+_LLAMA_TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q5_0", "Q4_K_M", "Q4_1", "IQ4_NL", "Q4_0")
+# What `issun bench fidelity --peers` compares with; Q8_0 makes no use of an importance matrix.
+PEERS: dict[str, str] = {
+    **{f"llama.cpp-{kind.lower()}": f"llama:{kind}" for kind in _LLAMA_TYPES},
+    **{f"llama.cpp-{kind.lower()}-imatrix": f"llama:{kind}_imatrix" for kind in _LLAMA_TYPES[1:]},
+    "openvino-int8": "openvino:OpenVINOInt8",
+    "openvino-int4": "openvino:OpenVINOInt4",
+    "openvino-int4-fitted": "openvino:OpenVINOInt4Fitted",
+    "ctranslate2-int8": "ctranslate2:CTranslate2Int8",
 }
 
 
 def engine_class(name: str) -> type[Engine]:
-    """The class of the engine `name`, one of `ENGINES` or `BUNDLE`."""
-    module, _, attribute = (ENGINES | {BUNDLE: "issun:Bundle"})[name].partition(":")
+    """The class of the engine `name`, one of `ENGINES`, `PEERS` or `BUNDLE`."""
+    found = {BUNDLE: "issun:Bundle"} | ENGINES | PEERS
+    module, _, attribute = found[name].partition(":")
     kind: type[Engine] = getattr(import_module(f"issun.benchmarks.engines.{module}"), attribute)
     return kind
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from issun.benchmarks.engines.greedy import GreedyEngine
 
 _HOW = (
-    "`GPT2LMHeadModel.from_pretrained(dtype=torch.{})`, SDPA attention, `torch.inference_mode`, "
-    "a `DynamicCache`, `logits_to_keep=1`; not compiled."
+    "`AutoModelForCausalLM.from_pretrained(dtype=torch.{})`, SDPA attention, "
+    "`torch.inference_mode`, a `DynamicCache`, `logits_to_keep=1`; not compiled."
 )
 
 
@@ -28,10 +31,10 @@ class _Torch(GreedyEngine):
     def load(self, threads: int) -> None:
         """Load the checkpoint."""
         import torch  # noqa: PLC0415
-        from transformers import GPT2LMHeadModel  # noqa: PLC0415
+        from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
         torch.set_num_threads(threads)
-        self._model = GPT2LMHeadModel.from_pretrained(
+        self._model = AutoModelForCausalLM.from_pretrained(
             self.checkpoint,
             dtype=getattr(torch, self.dtype),
             attn_implementation="sdpa",
@@ -53,6 +56,13 @@ class _Torch(GreedyEngine):
                 torch.tensor([ids]), past_key_values=self._past, use_cache=True, logits_to_keep=1
             )
             return int(output.logits[0, -1].argmax())
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """One forward pass without a cache."""
+        import torch  # noqa: PLC0415
+
+        with torch.inference_mode():
+            return np.array(self._model(torch.tensor([ids])).logits[0].float())
 
     def weights(self) -> list[Path]:
         """The checkpoint's weight files."""

@@ -1,0 +1,39 @@
+/** Measures a site's engine in a worker of its own, and sends what it found to the server. */
+
+const worker = "document" in globalThis ? new Worker(import.meta.url, { type: "module" }) : null;
+if (worker) {
+  const settings = Object.fromEntries(new URLSearchParams(location.search));
+  const send = (result) => fetch("result", { method: "POST", body: JSON.stringify(result) });
+  worker.onmessage = ({ data }) => send(data);
+  worker.onerror = ({ message }) => send({ error: message });
+  worker.postMessage(settings);
+} else {
+  onmessage = async ({ data }) => {
+    try {
+      postMessage(await measure(Number(data.threads), Number(data.tokens), Number(data.rounds)));
+    } catch (error) {
+      postMessage({ error: String(error?.stack ?? error) });
+    }
+  };
+}
+
+/** Seconds of opening, of prefill and of decoding `tokens` tokens after it, one of each per round. */
+async function measure(threads, tokens, rounds) {
+  const { memoryBytes, openModel } = await import("./engine/open.mjs");
+  const began = performance.now();
+  const { model } = await openModel(new URL("./", import.meta.url), { threads });
+  const found = { open: [(performance.now() - began) / 1000], prefill: [], decode: [] };
+  const { pieces } = model.manifest.tokens;
+  for (let round = 0; round <= rounds; round++) {
+    // Another first id, so that nothing of the round before is reused.
+    const ids = Array.from({ length: tokens }, (_, i) => 10 + ((round * 97 + i * 31) % (pieces - 10)));
+    const start = performance.now();
+    await model.decoder.prefill(ids, async () => true);
+    const read = performance.now();
+    for (const id of ids) await model.decoder.step([id]);
+    if (!round) continue; // a warm-up
+    found.prefill.push((read - start) / 1000);
+    found.decode.push((performance.now() - read) / 1000);
+  }
+  return { ...found, memory_bytes: memoryBytes(), isolated: crossOriginIsolated };
+}
