@@ -1,0 +1,217 @@
+"""Answers all rows of a file; see `run_batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from issun.cluster.checks import SameWorkers, check_columns, only_writer
+from issun.cluster.driver import Driver, Progress, Workers
+from issun.cluster.errors import BatchError
+from issun.cluster.journal import Answer, Journal
+from issun.cluster.local import LocalWorkers
+from issun.cluster.output import check_suffixes, write_output
+from issun.cluster.plan import Layout, free_memory, plan
+from issun.cluster.requests import Template, make_error_line
+from issun.cluster.rows import Row, Survey, survey
+from issun.cluster.worker import WorkerOptions, cpu_digest
+from issun.runtime.errors import Notify
+from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
+from issun.runtime.model import bundle_folder
+from issun.runtime.opening import choose_kv_cache
+from issun.runtime.weights.cores import physical_cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """What is answered, and how.
+
+    `template` makes an instruction of a row's fields. `defaults` are sampling parameters, by their
+    names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
+    cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
+    is refused with which an output line could depend on the workers.
+    """
+
+    source: Path
+    target: Path
+    bundle: Path | None = None
+    kv_cache: KVCacheType | None = None
+    trust: bool = False
+    template: str | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    workers: int | None = None
+    threads: int | None = None
+    slots: int | None = None
+    ray: str | None = None
+    exact: bool = False
+
+
+def run_batch(
+    options: BatchOptions,
+    *,
+    report: Callable[[Progress], object] = lambda progress: None,
+    notify: Notify = lambda template, **values: None,
+) -> Progress:
+    """Answer the rows of `options.source` and write `options.target`, in the same order.
+
+    Answered rows are kept in a journal beside the target, from which the same call continues after
+    any interruption. Raises BatchError if the batch cannot be started or continued, and what
+    `Model.load` raises.
+    """
+    source, target = options.source, options.target
+    check_suffixes(source, target)
+    template = None if options.template is None else Template(options.template)
+    check_columns(source, template)
+    folder = bundle_folder(options.bundle)
+    manifest = read_manifest(folder)
+    kv_cache = choose_kv_cache(folder, manifest, options.kv_cache)
+    layout = _layout(options, manifest, kv_cache)
+    with only_writer(target):
+        found = survey(source)
+        if template and found.kind == "batch":
+            raise BatchError("{path} has whole requests, which need no template.", path=source)
+        worker = _worker_options(options, layout, kv_cache, found, template)
+        with _open_journal(options, worker, manifest, found, notify) as journal:
+            progress = Progress(journal.done, journal.rows, journal.failed, 0)
+            if not journal.complete:
+                report(progress)
+                progress = _answer(
+                    options,
+                    worker,
+                    journal,
+                    found=found,
+                    workers=layout.workers,
+                    bundle=manifest.bundle_id,
+                    report=report,
+                )
+            found.check_unchanged(source)
+            write_output(source, target, journal.lines())
+        journal.path.unlink()
+    return progress
+
+
+def _layout(options: BatchOptions, manifest: Manifest, kv_cache: KVCacheType) -> Layout:
+    return plan(
+        manifest,
+        kv_cache,
+        cores=physical_cores(),
+        free=free_memory(),
+        workers=options.workers,
+        threads=options.threads or (1 if options.ray else None),
+        slots=options.slots,
+    )
+
+
+def _worker_options(
+    options: BatchOptions,
+    layout: Layout,
+    kv_cache: KVCacheType,
+    found: Survey,
+    template: Template | None,
+) -> WorkerOptions:
+    return WorkerOptions(
+        bundle=options.bundle,
+        kv_cache=kv_cache,
+        trust=options.trust,
+        threads=layout.threads,
+        slots=layout.slots,
+        pinned=True,
+        kind=found.kind,
+        seed=options.seed,
+        template=template,
+        defaults=options.defaults,
+    )
+
+
+def _open_journal(
+    options: BatchOptions,
+    worker: WorkerOptions,
+    manifest: Manifest,
+    found: Survey,
+    notify: Notify,
+) -> Journal:
+    """The journal of this batch; raises BatchError if something is in the way."""
+    target = options.target
+    path = target.with_name(target.name + ".journal")
+    same_bytes = (manifest.precision.name, worker.kv_cache) == ("int8", "int8")
+    if options.exact and not same_bytes:
+        raise BatchError(
+            "--exact needs a bundle of precision int8 with an int8 KV cache; this one is {name} "
+            "with a {kv_cache} KV cache.",
+            name=manifest.precision.name,
+            kv_cache=worker.kv_cache,
+        )
+    if target.exists() and not path.exists():
+        raise BatchError("{path} exists already: name another file, or delete it.", path=target)
+    header = {  # what the answers depend on
+        "format": 1,
+        "input": found.sha256,
+        "bundle": manifest.bundle_id,
+        "seed": worker.seed,
+        "KV cache": worker.kv_cache,
+        "template": options.template,
+        "sampling": msgspec.json.decode(msgspec.json.encode(worker.defaults)),
+        "version of ONNX Runtime": version("onnxruntime"),
+        "kind of CPU": cpu_digest() if options.exact else None,
+    }
+    journal = Journal(path, header, found.rows)
+    if target.exists() and not journal.complete:
+        journal.close()
+        raise BatchError(
+            "{path} exists already, but {journal} is not complete: delete one of them.",
+            path=target,
+            journal=path,
+        )
+    if journal.done:
+        notify(
+            "{done:,} of {rows:,} rows were answered before.", done=journal.done, rows=journal.rows
+        )
+    if not same_bytes:
+        notify(
+            "This bundle rounds an answer by what is answered beside it, so another run may differ "
+            "in some rows. A bundle of precision int8 with an int8 KV cache does not."
+        )
+    return journal
+
+
+def _answer(
+    options: BatchOptions,
+    worker: WorkerOptions,
+    journal: Journal,
+    *,
+    found: Survey,
+    workers: int,
+    bundle: str,
+    report: Callable[[Progress], object],
+) -> Progress:
+    """Start workers, which answer what the journal does not have."""
+
+    def make_error(row: Row) -> Answer:
+        return Answer(row[0], 500, make_error_line(worker.kind, worker.seed, *row))
+
+    with closing(_start(options, worker, journal, workers)) as pool:
+        driver = Driver(
+            found.read(options.source),
+            journal,
+            pool,
+            chunk_rows=worker.slots,
+            make_error=make_error,
+            check=SameWorkers(bundle, exact=options.exact),
+        )
+        return driver.run(report)
+
+
+def _start(options: BatchOptions, worker: WorkerOptions, journal: Journal, number: int) -> Workers:
+    if options.ray is None:
+        chunks = -(-(journal.rows - journal.done) // worker.slots)
+        return LocalWorkers(worker, min(number, chunks))
+    from issun.cluster.actors import RayWorkers  # noqa: PLC0415
+
+    return RayWorkers(options.ray, worker, options.workers)

@@ -1,0 +1,200 @@
+"""Reads an input file row by row, each as one line of JSON; nothing is held in memory."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from issun.cluster.errors import BatchError
+from issun.cluster.requests import Kind, kind_of
+from issun.runtime.files import open_regular, reason_of
+from issun.runtime.manifest import sha256_of
+
+_MAX_LINE = 16 << 20  # bytes
+TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
+_MARK = b"\xef\xbb\xbf"
+
+Row = tuple[int, bytes]  # its index in the input, and its JSON
+
+
+class _Name(msgspec.Struct):
+    custom_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is known of an input before its rows are answered."""
+
+    rows: int
+    sha256: str
+    kind: Kind
+    state: tuple[int, int]  # size and time of the last change
+
+    def check_unchanged(self, path: Path) -> None:
+        """Raise BatchError if the input has been written since."""
+        if self.state != _state(path):
+            raise _changed(path)
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """Yield the rows; raises BatchError if there are more or fewer than before."""
+        index = -1
+        for index, line in enumerate(read_rows(path)):
+            if index == self.rows:
+                break
+            yield index, line
+        if index + 1 != self.rows:
+            raise _changed(path)
+
+
+def read_rows(path: Path) -> Iterator[bytes]:
+    """Yield each row as one line of JSON; lines of JSON are not checked, blank ones are skipped.
+
+    Raises BatchError if the file cannot be read.
+    """
+    try:
+        yield from READERS[path.suffix](path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def table_columns(path: Path) -> list[str] | None:
+    """Return the column names of a table; None for lines of JSON, which have no common ones."""
+    try:
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return next(csv.reader(file), [])
+        if path.suffix == ".parquet":
+            from pyarrow import parquet  # noqa: PLC0415
+
+            return [str(name) for name in parquet.read_schema(path).names]
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+    return None
+
+
+def survey(path: Path) -> Survey:
+    """Read the whole input once.
+
+    Takes 8 bytes of memory a row. Raises BatchError if there are no rows, if a `custom_id` occurs
+    twice, or if the file cannot be read.
+    """
+    state = _state(path)
+    rows, hashes = 0, array("Q")
+    kind: Kind = "simple"
+    decoder = msgspec.json.Decoder(_Name)
+    for line in read_rows(path):
+        if rows == 0 and path.suffix == ".jsonl":
+            kind = kind_of(_decoded(line))
+        rows += 1
+        if name := _name(decoder, line):
+            hashes.append(_hash(name))
+    if not rows:
+        raise BatchError("{path} has no rows.", path=path)
+    _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
+    return Survey(rows, sha256_of(path), kind, state)
+
+
+def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any) -> None:
+    """Raise BatchError if a name occurs twice; equal hashes alone are no proof."""
+    hashes.sort()
+    repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not repeated:
+        return
+    seen: dict[str, int] = {}
+    for index, line in enumerate(read_rows(path), 1):
+        name = _name(decoder, line)
+        if name and _hash(name) in repeated and (first := seen.setdefault(name, index)) != index:
+            raise BatchError(
+                "{path}: rows {first} and {second} have the same custom_id {name!r}.",
+                path=path,
+                first=first,
+                second=index,
+                name=name,
+            )
+
+
+def _name(decoder: msgspec.json.Decoder[_Name], line: bytes) -> str | None:
+    try:
+        return decoder.decode(line).custom_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # it becomes a row with an error
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    with open_regular(path) as file:
+        if file.read(len(_MARK)) != _MARK:
+            file.seek(0)
+        while line := file.readline(_MAX_LINE):
+            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+                raise BatchError(
+                    "{path} has a line of more than {limit:,} bytes.", path=path, limit=_MAX_LINE
+                )
+            if line := line.strip():
+                yield line
+
+
+def _read_csv(path: Path) -> Iterator[bytes]:
+    csv.field_size_limit(_MAX_LINE)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, restval=None, strict=True)
+        try:
+            for row in rows:
+                if None in row:
+                    raise BatchError(
+                        "{path}, line {line}: there are more fields than columns.",
+                        path=path,
+                        line=rows.line_num,
+                    )
+                yield msgspec.json.encode(row)
+        except csv.Error as error:
+            raise BatchError(
+                "{path}, line {line}: {reason}", path=path, line=rows.line_num, reason=error
+            ) from error
+
+
+def _read_parquet(path: Path) -> Iterator[bytes]:
+    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415
+
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(TABLE_ROWS):
+            yield from map(msgspec.json.encode, batch.to_pylist())
+    except (ArrowInvalid, TypeError) as error:  # TypeError: a value that JSON does not have
+        raise _unreadable(path, error) from error
+
+
+def _changed(path: Path) -> BatchError:
+    return BatchError("{path} was changed during the run.", path=path)
+
+
+def _unreadable(path: Path, error: Exception) -> BatchError:
+    return BatchError("{path} cannot be read: {reason}", path=path, reason=reason_of(error))
+
+
+READERS = {".jsonl": _read_lines, ".csv": _read_csv, ".parquet": _read_parquet}  # by suffix
