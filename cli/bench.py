@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from issun.benchmarks.engines.registry import ENGINES
+from issun.benchmarks.engines.registry import ENGINES, PEERS
 from issun.cli import fidelity, fit
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
@@ -84,8 +84,12 @@ def run(
         str,
         typer.Option(
             help=tr(
-                "Engines for the checkpoint: all, or a comma-separated list of {names}."
-            ).format(names=", ".join(ENGINES))
+                "Engines for the checkpoint: all, or a comma-separated list of {names}; by name "
+                "only: {more}."
+            ).format(
+                names=", ".join(ENGINES),
+                more=", ".join(name for name in PEERS if name not in ENGINES),
+            )
         ),
     ] = "all",
     output: Annotated[
@@ -217,12 +221,20 @@ def report(
             "-o", "--output", metavar="DIR", help=tr("Folder for the page and its plots.")
         ),
     ] = Path("report"),
+    fidelity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=tr("Results of `issun bench fidelity --peers`, for two more plots."),
+        ),
+    ] = None,
     table: Annotated[
         bool, typer.Option("--table", help=tr("Only print the table as Markdown."))
     ] = False,
 ) -> None:
     """Write `report.html` and the plots, or print the README's table."""
     with needs_extra(_NEEDS):
+        from issun.benchmarks.distances import read_comparison  # noqa: PLC0415
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
         from issun.benchmarks.report import write_report  # noqa: PLC0415
         from issun.benchmarks.tables import markdown  # noqa: PLC0415
@@ -230,4 +242,5 @@ def report(
     if table:
         print(markdown(found))
         return
-    print(write_report(found, user_path(output)))
+    comparison = read_comparison(user_path(fidelity)) if fidelity else None
+    print(write_report(found, user_path(output), comparison))

@@ -8,7 +8,7 @@ import typer
 
 from issun.cli.language import note, printable, tr
 from issun.runtime.errors import IssunError, check_choice
-from issun.runtime.weight_cache import CACHE_VARIABLE, WeightCache, default_cache
+from issun.runtime.weights.weight_cache import CACHE_VARIABLE, WeightCache, default_cache
 
 _ACTIONS = ("list", "verify", "clear")
 

@@ -35,7 +35,11 @@ def run(
     role_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=tr("File with the role as lines (User:..., Assistant:...).")
+            metavar="FILE",
+            help=tr(
+                "File with the role: lines (User:..., Assistant:...), or the system message of a "
+                "chat template."
+            ),
         ),
     ] = None,
     history: Annotated[
@@ -52,10 +56,11 @@ def run(
 
     Errors are reported and the chat continues; from a pipe it then ends with exit code 2.
     """
-    lines = _role(role, role_file)
+    text = _role(role, role_file)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
-        conversation = Conversation(model, lines, params=make_params(model.manifest, **sampling))
+        spoken = text if role_file is None else model.prompts.file_lines(text)
+        conversation = Conversation(model, spoken, params=make_params(model.manifest, **sampling))
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
             failed = 0
@@ -204,9 +209,7 @@ def _lines_of_stdin() -> Iterator[str]:
             raise opt.stdin_error(raw, damaged) from error
 
 
-def _role(text: str | None, path: Path | None) -> str | list[str]:
+def _role(text: str | None, path: Path | None) -> str:
     if text is not None and path is not None:
         raise ParameterError("Give --role or --role-file, not both.")
-    if path is None:
-        return opt.utf8(text or "")
-    return [line for line in read_text(path).splitlines() if line.strip()]
+    return opt.utf8(text or "") if path is None else read_text(path)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from issun.benchmarks.sizes import parse_size
 from issun.cli.extras import needs_extra
+from issun.cli.inspect import shown_precision
 from issun.cli.language import note, tr
 from issun.cli.options import utf8
 from issun.cli.progress import Bars
+from issun.cli.wrapping import columns
 from issun.runtime import ParameterError
+
+if TYPE_CHECKING:
+    from issun.export import ExportOptions
 
 
 def run(
@@ -26,8 +33,9 @@ def run(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new bundle."))
-    ],
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the new bundle.")),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help=tr("float32, int8 or int4 (default: int8)."))
     ] = None,
@@ -43,17 +51,21 @@ def run(
         typer.Option(
             metavar="FILE",
             help=tr(
-                "Calibration text, like what you will use the model for (default: a short "
-                "built-in one)."
+                "Calibration text, like what you will use the model for (default: a built-in one)."
             ),
         ),
     ] = None,
     gptq: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--gptq", help=tr("Quantize int4 weights with GPTQ: more accurate, but takes longer.")
+            "--gptq/--no-gptq",
+            help=tr(
+                "Fit 4-bit weights to the calibration text with GPTQ, the default, or round them: "
+                "much faster, but less accurate."
+            ),
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -74,8 +86,42 @@ def run(
             ),
         ),
     ] = None,
+    frontier: Annotated[
+        bool,
+        typer.Option(
+            "--frontier",
+            help=tr("Print what --budget would reach at several sizes, and write no bundle."),
+        ),
+    ] = False,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZES",
+            help=tr("Sizes for --frontier, such as 900MB,1GB (default: ten, evenly spaced)."),
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help=tr("Print the result of --frontier as JSON."))
+    ] = False,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            help=tr(
+                "Longest context of the bundle; a shorter one takes less memory (default: the "
+                "model's, up to 8192)."
+            ),
+        ),
+    ] = None,
     template: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=tr("Prompt template as JSON."))
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help=tr(
+                "Prompt template: alpaca-japanese, line, rinna, chatml, plain, or a file in Jinja "
+                "or JSON (default: the checkpoint's own)."
+            ),
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -92,7 +138,7 @@ def run(
 ) -> None:
     """Export `source` and print a summary."""
     with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
-        from issun.export import ExportOptions, export  # noqa: PLC0415
+        from issun.export import ExportOptions  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):
         raise ParameterError("Give only one of --precision, --budget and --max-kl.")
     options = ExportOptions(
@@ -103,24 +149,54 @@ def run(
         gptq=gptq,
         budget=None if budget is None else parse_size(budget),
         max_kl=max_kl,
-        template=template,
+        context=context,
+        template=None if template is None else utf8(template),
         tokenizer=None if tokenizer is None else utf8(tokenizer),
         force=force,
     )
-    started = time.perf_counter()
+    where = _Where(utf8(source), revision, token)
+    if frontier:
+        if precision is not None or budget is not None or max_kl is not None:
+            raise ParameterError("Give --frontier without --precision, --budget and --max-kl.")
+        _print_frontier(where, options, sizes, output, as_json=as_json)
+        return
+    if sizes is not None or as_json:
+        raise ParameterError("--sizes and --json are for --frontier.")
+    if output is None:
+        raise ParameterError("Give a folder for the new bundle: -o DIR.")
+    _export(where, options, output)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    source: str
+    revision: str | None
+    token: str | None
+
+
+def _bars() -> Bars:
     names = {
         "write": tr("writing"),
         "calibrate": tr("calibrating"),
+        "candidates": tr("quantizing"),
+        "measure": tr("measuring"),
         "hash": tr("hashing"),
         "optimum": tr("exporting with Optimum"),
     }
-    with Bars(names, in_bytes=True) as progress:
+    return Bars(names, in_bytes=True)
+
+
+def _export(where: _Where, options: ExportOptions, output: Path) -> None:
+    from issun.export import export  # noqa: PLC0415
+
+    started = time.perf_counter()
+    with _bars() as progress:
         manifest = export(
-            utf8(source),
+            where.source,
             output,
             options,
-            revision=revision,
-            token=token,
+            revision=where.revision,
+            token=where.token,
             progress=progress,
             notify=note,
         )
@@ -130,4 +206,50 @@ def run(
         precision=manifest.precision.name,
         size=sum(f.size for f in manifest.files.values()) / 1e6,
         seconds=time.perf_counter() - started,
+    )
+    if options.mixed:
+        note("Linear layers: {linears}", linears=shown_precision(manifest.precision.linears))
+
+
+def _print_frontier(
+    where: _Where, options: ExportOptions, sizes: str | None, output: Path | None, *, as_json: bool
+) -> None:
+    """Print a line for each size."""
+    from issun.export import frontier  # noqa: PLC0415
+
+    with _bars() as progress:
+        points = frontier(
+            where.source,
+            [parse_size(size) for size in sizes.split(",")] if sizes else [],
+            options,
+            work=output or Path("frontier"),
+            revision=where.revision,
+            token=where.token,
+            progress=progress,
+            notify=note,
+        )
+    if as_json:
+        print(json.dumps([asdict(point) for point in points], indent=2))
+        return
+    rows = [
+        (tr("budget"), tr("size"), tr("KL divergence"), tr("prefill"), tr("decode"), ""),
+        *(
+            (
+                f"{point.budget / 1e6:,.1f} MB",
+                f"{point.size / 1e6:,.1f} MB",
+                f"{point.kl:.6f}",
+                f"x {point.prefill:.2f}",
+                f"x {point.decode:.2f}",
+                shown_precision(point.precision),
+            )
+            for point in points
+        ),
+    ]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    for *numbers, text in rows:
+        cells = [" " * (width - columns(n)) + n for n, width in zip(numbers, widths, strict=False)]
+        print("  ".join([*cells, text]).rstrip())
+    note(
+        "Speeds are estimates relative to plain int8, for ranking only: prefill by the times of "
+        "linear layers on one Xeon with AMX, decode by bytes."
     )

@@ -10,15 +10,19 @@ from issun.runtime.errors import IssunError
 
 # The modules of the optional dependencies, and the smallest extra that installs each.
 EXTRAS = {
+    "jinja2": "models",
+    "tokenizers": "models",
     "huggingface_hub": "export",
     "ml_dtypes": "export",
     "onnx_ir": "export",
     "safetensors": "export",
+    "threadpoolctl": "export",
     "optimum": "optimum",
     "accelerate": "train",
-    "pyarrow": "train",
     "torch": "train",
     "transformers": "train",
+    "pyarrow": "parquet",
+    "ray": "cluster",
     "cpuinfo": "bench",
     "matplotlib": "bench",
     "llguidance": "server",

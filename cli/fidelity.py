@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
+from issun.benchmarks.engines.registry import PEERS
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
+from issun.cli.float32 import float32_bundle, work_folder
 from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.peers import PeerOptions, compare_with_peers
 from issun.cli.progress import Bars
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from issun.benchmarks.fidelity import Fidelity
 
 _WORST = 10
+_PEER_DEFAULTS = PeerOptions()
 
 
 def run(
     *,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help=tr("Folder of a bundle."))],
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE", help=tr("Folders of bundles."))
+    ],
     against: Annotated[
         Path,
         typer.Option(
@@ -46,15 +49,20 @@ def run(
         ),
     ],
     text: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help=tr("Text to compare on (default: a built-in one).")),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help=tr("Text to compare on (default: a built-in one); several with --peers."),
+        ),
     ] = None,
     kv_cache: Annotated[
         str | None,
         typer.Option(help=tr("KV cache type to measure (default: all that the bundle has).")),
     ] = None,
     trust: opt.Trust = False,
-    answers: Annotated[int, typer.Option(help=tr("Number of greedy answers to compare."))] = 20,
+    answers: Annotated[
+        int | None, typer.Option(help=tr("Number of greedy answers to compare (default: 20)."))
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -70,21 +78,87 @@ def run(
     layers: Annotated[
         bool, typer.Option("--by-layer", help=tr("Also show which linear layers lose most."))
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help=tr(
+                "Print one table with all bundles and with other engines that convert the "
+                "checkpoint; nothing is recorded in the bundles."
+            ),
+        ),
+    ] = False,
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            help=tr(
+                "Engines for --peers: all, none, or a comma-separated list of {names} (default: "
+                "{default})."
+            ).format(names=", ".join(PEERS), default=_PEER_DEFAULTS.engines)
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help=tr(
+                "Tokens that --peers reads together, from an empty cache (default: {default})."
+            ).format(default=_PEER_DEFAULTS.window)
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=tr("Text that other engines are fitted to (default: the one that export uses)."),
+        ),
+    ] = None,
+    speeds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=tr("Results of `issun bench run`, for the decode speeds in the table of --peers."),
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help=tr("File for the results of --peers, as JSON.")
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print all results as JSON."))] = False,
 ) -> None:
     """Compare the models on a text and by their answers, and record the result in the bundle."""
-    from issun.benchmarks.fidelity import compare, load_text  # noqa: PLC0415
+    from issun.benchmarks.fidelity import ANSWERS, compare, load_text  # noqa: PLC0415
 
-    bundle, against = user_path(bundle), user_path(against)
+    for_peers = _given(
+        engines=engines,
+        window=window,
+        calibrate=calibrate and user_path(calibrate),
+        speeds=speeds and user_path(speeds),
+        output=output and user_path(output),
+    )
+    alone = _given(kv_cache=kv_cache, answers=answers, by_layer=layers or None)
+    _check_combination(alone, for_peers, peers=peers)
+    bundles, against = [user_path(bundle) for bundle in bundles], user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
+    texts = [load_text(path) for path in text] if text else [load_text(None)]
+    if peers:
+        options = PeerOptions(
+            **for_peers, tokenizer=tokenizer, trust=trust, work=work, as_json=as_json
+        )
+        compare_with_peers(bundles, against, texts, options)
+        return
+    if len(bundles) > 1 or len(texts) > 1:
+        raise ParameterError("Several bundles or texts need --peers.")
+    bundle = bundles[0]
     manifest = read_manifest(bundle)
     kinds = list(manifest.graphs)
     if kv_cache is not None:
         check_choice("kv_cache", kv_cache, kinds)
         kinds = [kind for kind in kinds if kind == kv_cache]
+    answers = ANSWERS if answers is None else answers
     if answers < 0:
         raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
-    content = load_text(text)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
@@ -92,17 +166,13 @@ def run(
         "bundle": tr("running the bundle"),
         "answers": tr("generating answers"),
     }
-    folder = user_path(work) if work else _default_work(bundle.resolve(), against.resolve())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ParameterError(
-            "{path} is not a writable folder: give another with --work.", path=folder
-        )
+    folder = work_folder(work, bundle, against)
     found: dict[KVCacheType, Fidelity] = {}
-    with _reference(against, folder, tokenizer) as (reference, name), Bars(stages) as progress:
+    with float32_bundle(against, folder, tokenizer) as (reference, name), Bars(stages) as progress:
         for kind, fidelity in compare(
             reference,
             bundle,
-            content,
+            texts[0],
             against=name,
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
             kv_caches=kinds,
@@ -116,7 +186,7 @@ def run(
                 _print(kind, fidelity)
             if keep:
                 _record(bundle, manifest, kind, fidelity)
-    hurt = _by_layer(against, manifest, content[1], tokenizer) if layers else []
+    hurt = _by_layer(against, manifest, texts[0][1], tokenizer) if layers else []
     if as_json:
         figures: dict[str, object] = {**found} | ({"by_layer": hurt} if layers else {})
         print(printable_json(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode()))
@@ -124,6 +194,22 @@ def run(
         print(tr("  the ten worst linear layers: relative change of their block's output"))
         for one in hurt[:_WORST]:
             print(f"  {one.linear:<22}{one.precision:<8}{one.share:.2e}")
+
+
+def _given(**options: object) -> dict[str, Any]:
+    """The options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_combination(
+    alone: Mapping[str, object], for_peers: Mapping[str, object], *, peers: bool
+) -> None:
+    """Raise ParameterError if an option was given that the comparison would ignore."""
+    for name in alone if peers else for_peers:
+        option = "--" + name.replace("_", "-")
+        if peers:
+            raise ParameterError("{option} cannot be combined with --peers.", option=option)
+        raise ParameterError("{option} needs --peers.", option=option)
 
 
 def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
@@ -147,35 +233,6 @@ def _by_layer(
             tokenizer=tokenizer,
             progress=lambda layer: progress("layers", layer, total),
         )
-
-
-def _default_work(bundle: Path, against: Path) -> Path:
-    """The folder for temporary files; they are large, and the system's own may be in memory."""
-    inside = against in (bundle.parent, *bundle.parent.parents)
-    return against.parent if inside else bundle.parent
-
-
-@contextmanager
-def _reference(against: Path, work: Path, tokenizer: str | None) -> Iterator[tuple[Path, str]]:
-    """The float32 bundle, made from the checkpoint if necessary, and its name for the record."""
-    if (against / MANIFEST_NAME).is_file():
-        manifest = read_manifest(against)
-        if manifest.precision.name != "float32":
-            raise ParameterError(
-                "{path} is {precision}: compare with the checkpoint, or with a float32 bundle.",
-                path=against,
-                precision=manifest.precision.name,
-            )
-        yield against, manifest.source.name
-        return
-    with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
-        from issun.export import ExportOptions, export  # noqa: PLC0415
-    with TemporaryDirectory(
-        prefix=".issun-fidelity-", dir=work, ignore_cleanup_errors=True
-    ) as folder:
-        bundle = Path(folder) / "float32"
-        made = export(against, bundle, ExportOptions(precision="float32", tokenizer=tokenizer))
-        yield bundle, made.source.name
 
 
 def _record(bundle: Path, measured: Manifest, kind: KVCacheType, found: Fidelity) -> None:

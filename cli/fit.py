@@ -32,9 +32,10 @@ def run(
     ] = "500MB",
 ) -> None:
     """Print which engines fit; without results, by the published ones of the 1.3 B model."""
-    from issun.benchmarks.fit import fit  # noqa: PLC0415
+    from issun.benchmarks.fit import fit, recommended  # noqa: PLC0415
     from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
     from issun.benchmarks.sizes import gigabytes, parse_size  # noqa: PLC0415
+    from issun.runtime.weights.session import rounds_activations  # noqa: PLC0415
 
     memory, reserved = parse_size(ram), parse_size(reserve)
     found = read_results(user_path(results) if results else PUBLISHED)
@@ -52,11 +53,15 @@ def run(
         )
     )
     print(f"\n{_table(found, fits)}\n")
-    best = fits[0]
+    # Own results say how fast int4 is; the published ones are of a CPU with fast kernels for it.
+    slow_int4 = results is None and not rounds_activations()
+    best = recommended(fits, slow_int4=slow_int4)
     advice = tr("Use {engine}: a context of {context:,} tokens fits.")
     if not best.context:
         advice = tr("None of the measured engines fits.")
     print(advice.format(engine=printable(best.engine.label), context=best.context))
+    if slow_int4 and best.context:
+        print(tr("This CPU has no fast kernels for 4-bit weights: int8 is faster here than int4."))
 
 
 def _table(results: Results, fits: list[Fit]) -> str:

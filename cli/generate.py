@@ -17,7 +17,7 @@ from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
-from issun.runtime.answer import Stream
+from issun.runtime.decoding.answer import Stream
 from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text, user_path
 from issun.runtime.manifest import read_manifest
@@ -128,7 +128,7 @@ def _start(
 
     if not constraint_request:
         return model.stream(make_prompt(""), params), lambda completion: True
-    from issun.runtime.filling import compile_schema, fill  # noqa: PLC0415
+    from issun.runtime.filling.fill import compile_schema, fill  # noqa: PLC0415
 
     name, value = constraint_request
     prompt = make_prompt("")

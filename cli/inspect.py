@@ -11,11 +11,13 @@ import typer
 
 from issun.cli import options as opt
 from issun.cli.language import mark, note, printable, printable_json, recognize, tr
-from issun.runtime.manifest import Manifest, read_manifest, verify_hashes
+from issun.runtime.manifest import AnyTemplate, Manifest, Template, read_manifest, verify_hashes
 from issun.runtime.model import bundle_folder
 
 # What an export writes into the manifest in English. A longer text begins with `message`.
 _TEMPLATES = (
+    mark("{message}; {value} on the shipped text"),
+    mark("{message}; KL divergence {value} on a held-out fifth of the calibration text"),
     mark("{message}; KL divergence {value} on the calibration text"),
     mark("{message}; {count} outlier channels in float32"),
     mark("{message}; {count} channels in float32"),
@@ -79,16 +81,16 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
         (
             tr("network"),
             tr(
-                "GPT-2, {n_layer} layers, width {n_embd}, {n_head} heads, context {n_positions:,}, "
-                "{vocab_size:,} ids"
+                "{family}, {n_layer} layers, width {n_embd}, {n_head} heads ({n_kv_head} for keys "
+                "and values), context {n_positions:,}, {vocab_size:,} ids"
             ).format(**msgspec.structs.asdict(architecture)),
         ),
         (tr("precision"), precision.name),
-        ("  " + tr("linears"), _translated(precision.linears)),
-        ("  " + tr("embedding"), _translated(precision.embedding)),
-        ("  " + tr("head"), _translated(precision.head)),
+        ("  " + tr("linears"), shown_precision(precision.linears)),
+        ("  " + tr("embedding"), shown_precision(precision.embedding)),
+        ("  " + tr("head"), shown_precision(precision.head)),
         *(
-            [(tr("calibration"), _translated(precision.calibration))]
+            [(tr("calibration"), shown_precision(precision.calibration))]
             if precision.calibration
             else []
         ),
@@ -98,7 +100,7 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
             tr("{count:,} pieces; {special}").format(count=tokens.pieces, special=special),
         ),
         *([(tr("end tokens"), ends)] if tokens.ends else []),
-        (tr("prompt"), manifest.prompt.name),
+        (tr("prompt"), _prompt(manifest.prompt)),
         (tr("sampling"), ", ".join(f"{k} {v}" for k, v in manifest.sampling.items())),
         *_fidelity(manifest),
         *(
@@ -111,7 +113,15 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _translated(text: str) -> str:
+def _prompt(template: AnyTemplate) -> str:
+    if isinstance(template, Template):
+        return tr("{name} (placeholders)").format(name=template.name)
+    roles = tr("system messages") if template.takes_system else tr("no system messages")
+    return tr("{name} (Jinja, {roles})").format(name=template.name, roles=roles)
+
+
+def shown_precision(text: str) -> str:
+    """A text of the manifest's `precision` in the user's language."""
     return recognize(text, _TEMPLATES)
 
 

@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 import issun
-from issun.cli import bench, cache, chat, evaluate, export, finetune, generate, inspect, kit, serve
+from issun.cli import (
+    batch,
+    bench,
+    cache,
+    chat,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    inspect,
+    kit,
+    serve,
+    web,
+)
 from issun.cli.help import Command, Group
 from issun.cli.interrupts import exit_on_interrupt, raise_on_interrupt
 from issun.cli.language import tr
@@ -22,7 +35,7 @@ from issun.cli.usage import is_usage_error, report_usage_error
 app = typer.Typer(
     name="issun",
     cls=Group,
-    help=tr("Run a Japanese GPT-2 model on this computer's CPU, offline."),
+    help=tr("Run a Japanese chat model on this computer's CPU, offline."),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -34,10 +47,12 @@ for _name, _run, _help in (
     ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
     ("chat", chat.run, tr("Chat with a model.")),
     ("generate", generate.run, tr("Answer one instruction.")),
+    ("batch", batch.run, tr("Answer every row of a file.")),
     ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
     ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
     ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
     ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
+    ("web", web.run, tr("Write a static web site that runs the chat in the browser.")),
     ("inspect", inspect.run, tr("Show what a bundle contains.")),
 ):
     app.command(_name, cls=Command, help=_help)(_run)

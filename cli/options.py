@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from issun.cli.language import tr
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import guess_encoding
-from issun.runtime.sampling import SamplingParams
 
 Bundle = Annotated[
     Path | None,
@@ -80,21 +80,24 @@ SAMPLING: dict[str, tuple[Any, str]] = {
 }
 
 
-def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each sampling parameter to `command`; `sampling` gets those given.
+def with_sampling(
+    command: Callable[..., None], names: Sequence[str] = tuple(SAMPLING)
+) -> Callable[..., None]:
+    """Add options for the sampling parameters `names` to `command`; `sampling` gets those given.
 
     The values are checked first, so that a mistake is reported before a model is loaded.
     """
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["sampling"]
-    for name, (kind, text) in SAMPLING.items():
+    for name in names:
+        kind, text = SAMPLING[name]
         option: Any = Annotated[kind | None, typer.Option(help=text, show_default=False)]
         parameters[name] = inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
         )
 
     def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in SAMPLING}
+        given = {name: arguments.pop(name) for name in names}
         command(sampling=_chosen(given), **arguments)
 
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]

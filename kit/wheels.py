@@ -51,14 +51,16 @@ def own_wheel(given: Path | None, work: Path) -> Path:
     return next(work.glob("*.whl"))
 
 
-def download(target: Target, issun: Path, folder: Path, notify: Notify) -> None:
+def download(target: Target, issun: Path, folder: Path, notify: Notify, *, extra: str = "") -> None:
     """Put into the new `folder` the wheels of issun, of all that it needs there, and pip's own.
+
+    `extra` is the one of issun's extras that the bundle needs.
 
     pip counts the markers of requirements for the computer that it runs on. Those that count for
     `target` are asked for until none is missing. Raises KitError.
     """
     folder.mkdir(parents=True)
-    wanted = ["pip", str(issun)]
+    wanted = ["pip", f"{issun}[{extra}]" if extra else str(issun)]
     while wanted:
         options = ["--only-binary", ":all:", "--dest", str(folder), *target.pip_options()]
         if reason := _run_pip(["download", *options, *wanted], notify):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,14 @@ from issun.kit.platforms import Target
 from issun.kit.texts import notice, python_needed, readme
 from issun.kit.wheels import download, own_wheel
 from issun.runtime.errors import Notify
-from issun.runtime.files import reason_of, user_path
-from issun.runtime.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_hashes
+from issun.runtime.files import partial_folder, reason_of, user_path
+from issun.runtime.manifest import (
+    MANIFEST_NAME,
+    JinjaTemplate,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
 from issun.runtime.model import bundle_folder
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
@@ -51,7 +56,7 @@ def write_kit(
         issun = own_wheel(wheel, work)
         for one in targets:
             notify("Downloading the wheels for {target}.", target=one.name)
-            download(one, issun, work / "wheels" / one.name, notify)
+            download(one, issun, work / "wheels" / one.name, notify, extra=_extra(manifest))
         files = _sources(folder, manifest, work / "wheels")
         size = _size(files)
         _check_space(target, size)
@@ -76,6 +81,12 @@ def _checked(target: Path) -> Path:
             example=target / "issun",
         )
     return target
+
+
+def _extra(manifest: Manifest) -> str:
+    """The extra that a bundle with a `tokenizer.json` or a chat template needs."""
+    uses = manifest.tokens.kind == "json" or isinstance(manifest.prompt, JinjaTemplate)
+    return "models" if uses else ""
 
 
 def _sources(bundle: Path, manifest: Manifest, wheels: Path) -> dict[str, Path]:
@@ -106,19 +117,16 @@ def _check_space(target: Path, needed: int) -> None:
 @contextmanager
 def _staged(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its place when the block ends well; raises KitError."""
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        folder.mkdir()
-        yield folder
-        if target.exists():
-            target.rmdir()  # empty, or it fails
-        folder.rename(target)
+        with partial_folder(target) as folder:
+            yield folder
+            if target.exists():
+                target.rmdir()  # empty, or it fails
+            folder.rename(target)
     except OSError as error:
         raise KitError(
             "{target} cannot be written: {reason}", target=target, reason=reason_of(error)
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(files: dict[str, Path], kit: Path, size: int, progress: Progress) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from issun.runtime.generate import Segment
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.decoding.generate import Segment
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.server.requests import Event, Failed, Request, Scored
 from issun.server.scheduler import Scheduler
 
@@ -27,7 +27,7 @@ class Job:
 
     `score` n asks for the log-probabilities of the prompt's tokens and the n most likely ones at
     each position; without `answer` nothing is generated after that. The last `continued` tokens
-    of the prompt are the beginning of the answer.
+    of the prompt are the beginning of the answer. `texts` are those of the conversation so far.
     """
 
     prompt: list[int]
@@ -35,6 +35,7 @@ class Job:
     score: int | None = None
     answer: bool = True
     continued: int = 0
+    texts: tuple[str, ...] = ()
 
 
 class Events(Protocol):
@@ -105,6 +106,7 @@ class Answers:
             score=job.score,
             answer=job.answer,
             continued=job.continued,
+            texts=job.texts,
             emit=partial(self._emit, index),
         )
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from issun.runtime.decoder import IssunDecoder
+from issun.runtime.decoding.decoder import IssunDecoder
 from issun.runtime.errors import IssunError
 from issun.runtime.model import Model
 from issun.server import routes

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from issun.runtime.constraint.matching import Constraint
+from issun.runtime.decoding.generate import Segment, Timings
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ContextError, ParameterError
-from issun.runtime.generate import Segment, Timings
 from issun.runtime.model import Model
-from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Job
 from issun.server.stepwise import Question
 from issun.server.structured import JsonSteps, ReadySchema, ready_schema

@@ -8,8 +8,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from issun.runtime.generate import Logprob, Segment
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.decoding.generate import Logprob, Segment
+from issun.runtime.text.tokenizer import Tokenizer
 from issun.server.answers import Events
 from issun.server.calls import Chosen
 from issun.server.fields import CallFields, Fields, TextFields

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from issun.runtime.constraint.matching import Constraint
-from issun.runtime.generate import Logprob, Segment
+from issun.runtime.decoding.generate import Logprob, Segment
 from issun.runtime.model import Model
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
 from issun.server.formats import requested_format
@@ -64,7 +64,7 @@ async def completions(request: Request) -> Response:
 
 def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
     """`n` jobs for each prompt, in the order of the prompts."""
-    prompts = _prompts(service.model.tokenizer, body.prompt)
+    prompts = _prompts(service.model, body.prompt)
     several = len(prompts) > 1
     service.check_choices(len(prompts) * (body.n or 1), "prompt" if several else "n")
     max_tokens = requested_max_tokens(service.model, body)
@@ -97,22 +97,16 @@ def _constraint(model: Model, body: CompletionRequest, room: int) -> Constraint 
     return make_constraint(model, output_format, room)
 
 
-def _prompts(
-    tokenizer: Tokenizer, prompt: str | Sequence[int | str | list[int]]
-) -> list[list[int]]:
+def _prompts(model: Model, prompt: str | Sequence[int | str | list[int]]) -> list[list[int]]:
     """Ids of each prompt: a text, one list of ids, or a list of texts or of lists of ids."""
     if isinstance(prompt, str):
-        return [tokenizer.encode(prompt)]
+        return [model.encode(prompt)]
     ids = [part for part in prompt if isinstance(part, int)]
     if len(ids) == len(prompt):
         return [ids]
     if ids:
         raise invalid("prompt", "it mixes ids with texts or lists: give one kind.")
-    return [
-        tokenizer.encode(part) if isinstance(part, str) else part
-        for part in prompt
-        if not isinstance(part, int)
-    ]
+    return [model.encode(part) for part in prompt if not isinstance(part, int)]
 
 
 async def _finish(answers: Answers, choices: Sequence[_Choice], usage: Usage) -> None:

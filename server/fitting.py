@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from issun.runtime.errors import ContextError
-from issun.runtime.prompt import FittedPrompt
+from issun.runtime.text.prompt import FittedPrompt
 from issun.server.messages import Dialogue
 from issun.server.service import Service
 

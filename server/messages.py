@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 from issun.server.body import invalid, unsupported
 from issun.server.types import ContentPart, FunctionCall, Message
 
@@ -44,6 +44,12 @@ class Dialogue(NamedTuple):
     turns: list[Turn]
     message: str
     beginning: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The system text, the turns' texts and the message, in order."""
+        spoken = (text for turn in self.turns for text in (turn.message, turn.reply))
+        return self.system, *spoken, self.message
 
 
 def parse_dialogue(messages: Sequence[Message]) -> Dialogue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.server.answers import Events, Job
 from issun.server.body import invalid, unsupported
 from issun.server.calls import CallSteps, ready_calls

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from issun.runtime.decoder import Logits
-from issun.runtime.generate import Logprob, RequestState
-from issun.runtime.prefill import Prefill
-from issun.runtime.sampling import top_logprobs
+from issun.runtime.decoding.decoder import Logits
+from issun.runtime.decoding.generate import Logprob, RequestState
+from issun.runtime.decoding.prefill import Prefill
+from issun.runtime.decoding.sampling import top_logprobs
 from issun.server.requests import Progress, Request
 
 

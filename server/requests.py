@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from issun.runtime.generate import Logprob, Segment
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.decoding.generate import Logprob, Segment
+from issun.runtime.decoding.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Request:
 
     `score` n asks for the log-probabilities of the prompt's tokens and the n most likely ones at
     each position; without `answer` nothing is generated after that. The last `continued` tokens
-    of the prompt are the beginning of the answer, which the client already has.
+    of the prompt are the beginning of the answer, which the client already has. `texts` are those
+    of the conversation so far.
     """
 
     prompt: list[int]
@@ -50,5 +51,6 @@ class Request:
     score: int | None = None
     answer: bool = True
     continued: int = 0
+    texts: tuple[str, ...] = ()
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from issun.runtime.generate import Segment
+from issun.runtime.decoding.generate import Segment
 from issun.server.answers import Events
 from issun.server.body import invalid
 from issun.server.calls import Chosen

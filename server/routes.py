@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from issun.runtime.manifest import read_manifest
+from issun.runtime.model import EMBEDDED
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.fitting import fit
@@ -22,6 +25,11 @@ from issun.server.types import DetokenizeRequest, TokenizeRequest
 _PAGE = Path(__file__).with_name("page")
 _REPORTED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 _ROLES = ("bos", "eos", "unk", "pad", "sep")
+_TOKENIZERS = {
+    "t5": "T5Tokenizer",
+    "llama": "LlamaTokenizer",
+    "json": "PreTrainedTokenizerFast",
+}
 _KINDS = {
     ".css": "text/css",
     ".js": "text/javascript",
@@ -52,11 +60,19 @@ def _model(service: Service) -> dict[str, Any]:
         "owned_by": "issun",
         "issun": {
             "version": version("issun"),
+            "family": manifest.architecture.family,
             "precision": manifest.precision.name,
+            "demonstration": manifest.source.sha256 == _demonstration_source(),
             "context": manifest.architecture.n_positions,
             "sampling": {name: sampling[name] for name in _REPORTED},
         },
     }
+
+
+@cache
+def _demonstration_source() -> str:
+    """The hash of the checkpoint of the demonstration model, whose limits the page explains."""
+    return read_manifest(EMBEDDED).source.sha256
 
 
 async def tokenize(request: Request) -> Response:
@@ -75,7 +91,8 @@ def _ids(service: Service, body: TokenizeRequest) -> list[int]:
     """The ids of a text.
 
     Special tokens in the text are plain text unless `add_special_tokens` is given; then the ids
-    are those of transformers' tokenizer, with or without the end token appended.
+    are those of transformers' tokenizer, with or without the tokens that it adds: the end token
+    of a T5Tokenizer, or what begins a text.
     """
     if body.messages is not None:
         if body.add_special_tokens:
@@ -87,8 +104,12 @@ def _ids(service: Service, body: TokenizeRequest) -> list[int]:
     if wanted is None:
         return service.model.tokenizer.encode(text)
     ids = service.model.tokenizer.encode(text, special=True)
-    eos = service.model.manifest.tokens.eos
-    return [*ids, eos] if wanted and eos is not None and ids[-1:] != [eos] else ids
+    tokens = service.model.manifest.tokens
+    if not wanted:
+        return ids
+    if tokens.kind != "t5":
+        return [*tokens.begin, *ids]
+    return ids if tokens.eos is None or ids[-1:] == [tokens.eos] else [*ids, tokens.eos]
 
 
 async def tokenizer_info(request: Request) -> Response:
@@ -97,7 +118,7 @@ async def tokenizer_info(request: Request) -> Response:
     roles = {role: getattr(model.manifest.tokens, role) for role in _ROLES}
     return json_response(
         {
-            "tokenizer_class": "T5Tokenizer",
+            "tokenizer_class": _TOKENIZERS[model.manifest.tokens.kind],
             "model_max_length": model.decoder.n_positions,
             "chat_template": None,
         }

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from issun.runtime.constraint.matching import Constraint
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model
-from issun.runtime.sampling import SamplingParams
 from issun.server.body import invalid
 from issun.server.formats import Format
 from issun.server.types import Sampling

@@ -12,13 +12,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 
 from issun.runtime.constraint.matching import MASK_SECONDS
-from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.decoding.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.decoding.filters import Vector
+from issun.runtime.decoding.generate import RequestState, check_prompt
+from issun.runtime.decoding.prefill import can_prefill_together, prefill_chunks, should_wait
+from issun.runtime.decoding.slots import Slots
 from issun.runtime.errors import SamplingError
-from issun.runtime.filters import Vector
-from issun.runtime.generate import RequestState, check_prompt
 from issun.runtime.model import Model
-from issun.runtime.prefill import can_prefill_together, prefill_chunks, should_wait
-from issun.runtime.slots import Slots
 from issun.server.background import BackgroundThreads
 from issun.server.errors import DeadlineError, QueueFullError, ServerError, UnavailableError
 from issun.server.metrics import Metrics
@@ -204,7 +204,7 @@ class Scheduler:
                 state = self._model.request_state(
                     request.prompt, request.params, known, continued=request.continued
                 )
-                self._slots.join(request.prompt, reuse=request.score is None)
+                self._slots.join(request.prompt, request.texts, reuse=request.score is None)
             except Exception as error:
                 self._fail(request, error)
                 continue

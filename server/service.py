@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from issun.runtime.constraint.compiling import MAX_WAITING
 from issun.runtime.constraint.effort import MAX_SCHEMAS
-from issun.runtime.generate import Segment, Timings
+from issun.runtime.decoding.generate import Segment, Timings
 from issun.runtime.model import Model
 from issun.server.answers import Answers, Events, Job
 from issun.server.body import invalid, parse

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
-from issun.runtime.generate import Segment
-from issun.runtime.prompt import FittedPrompt
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.decoding.generate import Segment
+from issun.runtime.decoding.sampling import SamplingParams
+from issun.runtime.text.prompt import FittedPrompt
 from issun.server.answers import Job
 from issun.server.fitting import fit
 from issun.server.messages import Dialogue
@@ -41,7 +41,7 @@ class Question:
             dialogue = self.dialogue._replace(message=message)
             self._fitted[key] = fit(self._service, dialogue, params.max_new_tokens)
         fitted = self._fitted[key]
-        return Job(fitted.ids, params, continued=fitted.continued)
+        return Job(fitted.ids, params, continued=fitted.continued, texts=self.dialogue.texts)
 
 
 class Steps(Protocol):

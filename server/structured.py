@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from issun.runtime.constraint.matching import Constraint
+from issun.runtime.decoding.generate import Segment
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
-from issun.runtime.filling import CompiledSchema, SchemaFiller, compile_schema
-from issun.runtime.generate import Segment
+from issun.runtime.filling.fill import CompiledSchema, SchemaFiller, compile_schema
 from issun.runtime.model import Model
-from issun.runtime.sampling import SamplingParams
 from issun.server.answers import Job
 from issun.server.body import invalid
 from issun.server.stepwise import Question

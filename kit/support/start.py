@@ -173,12 +173,13 @@ def _install(wheels: Path, environment: Path) -> Path:
 def _run_pip(wheels: Path, target: Path, work: Path) -> None:
     """Install issun into `target` with the kit's pip, or end the program with its reason."""
     (pip,) = wheels.glob("pip-*.whl")
+    extra = "[models]" if any(wheels.glob("tokenizers-*.whl")) else ""  # the bundle needs it
     # Settings of this computer, such as constraints, must not change what is installed.
     settings = {"PIP_CONFIG_FILE": os.devnull}
     settings |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
     done = subprocess.run(
         [
-            *(sys.executable, "-I", "-X", "utf8", str(pip / "pip"), "install", "issun"),
+            *(sys.executable, "-I", "-X", "utf8", str(pip / "pip"), "install", f"issun{extra}"),
             *("--no-index", "--find-links", str(wheels), "--target", str(target)),
             *("--only-binary", ":all:", "--no-compile", "--no-cache-dir", "--isolated"),
             *("--quiet", "--disable-pip-version-check", "--no-warn-script-location"),

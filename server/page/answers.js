@@ -3,6 +3,7 @@
 import { ApiError } from "./api.js";
 import { promptOf } from "./conversation.js";
 
+const FEWEST = 20; // tokens; a speed of fewer would be chance
 const SAVE_EVERY = 1000; // ms; a reload during an answer loses at most this much
 
 export class Answers {
@@ -20,7 +21,10 @@ export class Answers {
     this.#given = { api, store, settings, onChange, onText };
   }
 
-  /** Why the answer in `conversation` failed: a text's `key` and the server's `message`; or null. */
+  /**
+   * Why the answer in `conversation` failed: a text's `key`, the server's `message`, and whether it
+   * continued one; or null.
+   */
   failure({ id }) {
     return this.#failures.get(id) ?? null;
   }
@@ -33,7 +37,16 @@ export class Answers {
   ask(conversation) {
     const { messages } = conversation;
     const replaced = messages.at(-1)?.role === "assistant" ? messages.pop() : null;
-    const run = newRun(conversation, replaced);
+    return this.#start(newRun(conversation, { replaced }));
+  }
+
+  /** Continue the answer at the end of `conversation`. */
+  continue(conversation) {
+    return this.#start(newRun(conversation, { message: conversation.messages.at(-1) }));
+  }
+
+  #start(run) {
+    const { conversation } = run;
     this.running = run;
     this.#given.store.held = conversation.id;
     this.forgetFailure(conversation);
@@ -78,6 +91,7 @@ export class Answers {
       const choice = chunk.choices?.[0];
       Object.assign(run.info, chunk.issun);
       run.ended = choice?.finish_reason ?? run.ended;
+      run.usage = chunk.usage ?? run.usage;
       if (choice?.delta?.content) this.#append(run, choice.delta.content);
       this.#given.onText();
     }
@@ -88,10 +102,10 @@ export class Answers {
     const { conversation, message } = run;
     message.content += text;
     run.count += 1;
-    run.last = now;
+    run.last = { time: now, tokens: tokensOf(run) };
     if (run.count === 1) {
-      conversation.messages.push(message);
-      run.first = now;
+      if (conversation.messages.at(-1) !== message) conversation.messages.push(message);
+      run.first = run.last;
       this.#given.onChange();
     }
     if (now - run.saved < SAVE_EVERY) return;
@@ -102,42 +116,61 @@ export class Answers {
   #finish(run, error) {
     const { conversation, message, replaced } = run;
     const stopped = error !== null && run.abort.signal.aborted;
-    if (message.content) {
+    if (run.count > 0) {
       message.state = stateOf(run, error, stopped);
+    } else if (error === null && message.content) {
+      message.state = undefined; // there was nothing to add
     } else if (error === null) {
       conversation.messages.push(Object.assign(message, { state: "empty" }));
     } else if (replaced) {
       conversation.messages.push(replaced); // no new text, so the old answer is restored
     }
     message.dropped = run.info.dropped_turns || undefined;
-    if (error !== null && !stopped) this.#failures.set(conversation.id, failureOf(error));
+    message.used = run.usage?.total_tokens ?? message.used;
+    const { isContinued } = run;
+    if (error !== null && !stopped) {
+      this.#failures.set(conversation.id, Object.assign(failureOf(error), { isContinued }));
+    }
     if (stopped && !message.content && !replaced) this.#failures.set(conversation.id, { key: "stopped" });
-    this.speed = run.info.tokens_per_second ?? speedOf(run) ?? this.speed;
+    this.speed = tokensOf(run) < FEWEST ? null : (run.info.tokens_per_second ?? speedOf(run));
     this.running = this.#given.store.held = null;
     this.#given.store.save(conversation);
     this.#given.onChange();
   }
 }
 
-function newRun(conversation, replaced) {
+function newRun(conversation, { replaced = null, message = null }) {
   return {
     conversation,
     replaced,
-    message: { role: "assistant", content: "", state: "partial" },
+    message: message ?? { role: "assistant", content: "", state: "partial" },
+    isContinued: message !== null,
     abort: new AbortController(),
     done: null,
     info: {},
     ended: null,
-    count: 0,
-    first: 0,
-    last: 0,
+    usage: null, // of the server's latest chunk that had one
+    count: 0, // parts of the text
+    first: null, // time and tokens of the first part, and of the latest
+    last: null,
     saved: 0,
   };
 }
 
+/** Tokens of the answer so far; a server that does not count them sends one in each part. */
+const tokensOf = ({ usage, count }) => usage?.completion_tokens ?? count;
+
 /** Tokens per second since the first one, or null while there are too few. */
-export function speedOf({ count, first, last }) {
-  return last > first ? ((count - 1) * 1000) / (last - first) : null;
+export function speedOf(run) {
+  const { first, last } = run;
+  if (tokensOf(run) < FEWEST || !(last?.time > first.time)) return null;
+  return ((last.tokens - first.tokens) * 1000) / (last.time - first.time);
+}
+
+/** Tokens of the context that `messages` take, or `run`, the answer being generated, if given. */
+export function usedBy(messages, run) {
+  const latest = messages.findLast(({ used }) => used !== undefined)?.used ?? 0;
+  return run ? (run.usage?.total_tokens ?? run.info.prompt_tokens ?? latest) : latest;
 }
 
 function requestOf(conversation, model, settings) {
@@ -145,7 +178,7 @@ function requestOf(conversation, model, settings) {
     model: model.id,
     messages: promptOf(conversation),
     stream: true,
-    stream_options: { include_usage: true },
+    stream_options: { include_usage: true, continuous_usage_stats: true },
     progress: true,
     ...settings.sampling(model),
   };

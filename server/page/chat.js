@@ -56,19 +56,28 @@ export class Chat {
 
   /** Send the text in the message box, replacing the message being edited. */
   send() {
-    const { store, answers, compose, notices, follow } = this.#parts;
+    const { answers, compose } = this.#parts;
     const content = clean(compose.text);
     if (!content || answers.running) return;
     const { current, editing } = this;
     if (editing !== null) current.messages.splice(editing);
-    current.messages.push({ role: "user", content });
-    current.updated = Date.now();
     compose.text = editing === null ? "" : this.#draft;
     this.editing = null;
+    this.ask(content);
+  }
+
+  /** Send `content`, and leave the message box as it is. */
+  ask(content) {
+    const { store, answers, compose, notices, follow } = this.#parts;
+    if (answers.running) return;
+    const { current } = this;
+    current.messages.push({ role: "user", content });
+    current.updated = Date.now();
     notices.hide("resetDone");
     store.save(current);
     this.#answer();
     follow.restart();
+    compose.focus();
   }
 
   /** Answer the last message again. */
@@ -80,6 +89,21 @@ export class Chat {
     compose.focus();
   }
 
+  /** Do again what has failed. */
+  retry() {
+    if (this.#parts.answers.failure(this.current)?.isContinued) this.continue();
+    else this.again();
+  }
+
+  /** Continue the last answer. */
+  continue() {
+    const { answers, compose } = this.#parts;
+    if (answers.running) return;
+    this.cancelEdit();
+    this.#announce(answers.continue(this.current));
+    compose.focus();
+  }
+
   /** Put one of the user's messages back into the message box. */
   edit(message) {
     const { compose, render } = this.#parts;
@@ -88,6 +112,12 @@ export class Chat {
     compose.text = message.content;
     render();
     compose.focus({ always: true });
+  }
+
+  /** Edit the user's last message, if there is one and no answer is being generated. */
+  editLast() {
+    const message = this.current.messages.findLast(({ role }) => role === "user");
+    if (message && !this.#parts.answers.running) this.edit(message);
   }
 
   cancelEdit() {
@@ -113,6 +143,15 @@ export class Chat {
     notices.hide("dropped");
     notices.show("resetDone", { action: { text: "undo", run: () => this.#undoReset(current, messages) } });
     render();
+  }
+
+  /** Add the conversations of a file, and show the newest. */
+  import(conversations) {
+    const { store, notices } = this.#parts;
+    const added = store.import(conversations);
+    notices.show("imported", { values: { count: added.length } });
+    const [newest] = added.sort((a, b) => b.updated - a.updated);
+    if (newest) this.open(newest);
   }
 
   setRole(change) {
@@ -167,9 +206,14 @@ export class Chat {
     }
   }
 
-  async #answer() {
-    const { answers, announce } = this.#parts;
-    const { conversation, message } = await answers.ask(this.current);
+  #answer() {
+    return this.#announce(this.#parts.answers.ask(this.current));
+  }
+
+  /** Announce the answer of `run`, a promise, when it has ended. */
+  async #announce(run) {
+    const { announce } = this.#parts;
+    const { conversation, message } = await run;
     const here = conversation === this.current;
     if (here) this.#showDropped();
     if (message.content) announce(here ? message.content : t("answeredElsewhere", { title: titleOf(conversation) ?? "" }));

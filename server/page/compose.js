@@ -33,11 +33,19 @@ export class Compose {
   #editing = byId("editing");
   #mode = "enter";
 
-  constructor({ onSend, onStop, onCancel }) {
+  /** `onRecall` is called for the arrow up in an empty box; the others for their buttons and keys. */
+  constructor({ onSend, onStop, onCancel, onRecall }) {
     const isComposing = watchComposition(this.#box);
     this.#box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
-      if (event.key === "Escape" && !this.#editing.hidden) onCancel();
+      if (event.key === "Escape" && !this.#editing.hidden) {
+        event.preventDefault(); // it does not stop an answer too
+        onCancel();
+      }
+      if (event.key === "ArrowUp" && !this.#box.value) {
+        event.preventDefault();
+        onRecall();
+      }
       if (!asksToSend(event, this.#mode)) return;
       event.preventDefault();
       if (!event.repeat) onSend();

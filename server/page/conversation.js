@@ -3,23 +3,27 @@
 import { ROLES, roleText } from "./roles.js";
 
 const TITLE_LENGTH = 40;
+const STATES = ["stopped", "partial", "length", "error", "empty"];
+
+/** An id that no other conversation has. */
+export function newId() {
+  // crypto.randomUUID is unavailable over plain http from another machine.
+  return Date.now().toString(36) + Math.random().toString(36).slice(2);
+}
 
 /** An empty conversation without a role. */
 export function newConversation() {
-  const now = Date.now();
   return {
-    // crypto.randomUUID is unavailable over plain http from another machine.
-    id: now.toString(36) + Math.random().toString(36).slice(2),
+    id: newId(),
     title: null,
-    updated: now,
+    updated: Date.now(),
     role: { preset: "none", text: "" },
     messages: [],
   };
 }
 
-/** Parse the conversation `id` from `json`; throws if it is invalid. */
-export function parseConversation(id, json) {
-  const { title, updated, role, messages } = JSON.parse(json);
+/** The conversation `id` made of what was stored; throws a TypeError if that is invalid. */
+export function parseConversation(id, { title, updated, role, messages }) {
   if (!Array.isArray(messages) || !messages.every(isMessage)) throw new TypeError("no messages");
   return {
     id,
@@ -29,12 +33,23 @@ export function parseConversation(id, json) {
       preset: ROLES.includes(role?.preset) ? role.preset : "none",
       text: typeof role?.text === "string" ? role.text : "",
     },
-    messages,
+    messages: messages.map(cleanMessage),
   };
 }
 
 function isMessage(value) {
   return ["user", "assistant"].includes(value?.role) && typeof value.content === "string";
+}
+
+/** A message with its known fields alone. */
+function cleanMessage({ role, content, state, dropped, used }) {
+  return {
+    role,
+    content,
+    ...(STATES.includes(state) && { state }),
+    ...(Number.isInteger(dropped) && { dropped }),
+    ...(Number.isInteger(used) && { used }),
+  };
 }
 
 /** The title, or the beginning of the first message; null if there is neither. */

@@ -1,4 +1,4 @@
-/** A small dialog that asks for a confirmation or a text. */
+/** Dialogs: what closes them, and a small one that asks for a confirmation or a text. */
 
 import { watchComposition } from "./compose.js";
 import { byId } from "./dom.js";
@@ -6,7 +6,7 @@ import { t } from "./text.js";
 
 let last = Promise.resolve();
 
-/** Ask for a confirmation of `title`; `ok` is the text key of the button. */
+/** Ask for a confirmation of what cannot be undone; `ok` is the text key of the button. */
 export async function confirm({ title, detail, ok }) {
   return (await enqueue({ title, detail, ok, type: null, value: "" })) !== null;
 }
@@ -27,6 +27,7 @@ function show({ title, detail, ok, type, value }) {
   byId("ask-title").textContent = title;
   byId("ask-detail").textContent = detail;
   byId("ask-ok").textContent = t(ok);
+  byId("ask-ok").classList.toggle("danger", type === null);
   Object.assign(input, { hidden: type === null, type: type ?? "text", value });
   dialog.returnValue = "";
   dialog.showModal();
@@ -37,7 +38,16 @@ function show({ title, detail, ok, type, value }) {
   });
 }
 
-/** Set up the dialog's buttons. */
+/** Let `button` and a click beside `dialog` close it. */
+export function closeBy(dialog, button) {
+  button.addEventListener("click", () => dialog.close());
+  // A click whose target is the dialog itself is outside its contents.
+  dialog.addEventListener("click", ({ target }) => {
+    if (target === dialog) dialog.close();
+  });
+}
+
+/** Set up the buttons of the dialog that asks. */
 export function prepareDialog() {
   const dialog = byId("ask");
   const isComposing = watchComposition(byId("ask-input"));

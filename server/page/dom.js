@@ -16,9 +16,9 @@ export function make(tag, { text, testid, ...properties } = {}, ...children) {
   return element;
 }
 
-/** Make a button with the text of key `text`. */
-export function makeButton(text, onclick, testid = text) {
-  return make("button", { type: "button", className: "quiet", text, testid, onclick });
+/** Make a button with the text of key `text`; `kind` is a class beside "quiet". */
+export function makeButton(text, onclick, { testid = text, kind = "" } = {}) {
+  return make("button", { type: "button", className: `quiet ${kind}`.trim(), text, testid, onclick });
 }
 
 /** Make `rows` the children of `parent`; existing ones keep their focus and selection. */
@@ -30,24 +30,7 @@ export function arrange(parent, rows) {
   while (parent.children.length > rows.length) parent.lastElementChild.remove();
 }
 
-/** Copy `text` to the clipboard; false if that is not possible. */
-export async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return copyBySelection(text);
-  }
-}
-
-// navigator.clipboard is unavailable over plain http from another machine.
-function copyBySelection(text) {
-  const focused = document.activeElement;
-  const area = make("textarea", { value: text, className: "unseen" });
-  document.body.append(area);
-  area.select();
-  const copied = document.execCommand("copy");
-  area.remove();
-  focused?.focus();
-  return copied;
+/** Announce `text` to screen readers. */
+export function announce(text) {
+  byId("announcer").textContent = text;
 }

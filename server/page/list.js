@@ -9,18 +9,21 @@ export class List {
   #actions;
   #rows = new WeakMap(); // conversation -> its row
 
-  /** `actions` holds open, rename and remove, which take a conversation. */
+  /** `actions` holds open(conversation, message), rename(conversation) and remove(conversation). */
   constructor(element, actions) {
     this.#element = element;
     this.#actions = actions;
   }
 
-  render({ conversations, current, running }) {
-    const rows = conversations.map((conversation) => {
+  /** Render what a search has `found`: conversations, each with a message and an excerpt of it. */
+  render({ found, current, running }) {
+    const rows = found.map(({ conversation, message, excerpt }) => {
       const row = this.#rowOf(conversation);
       row.update(titleOf(conversation) ?? t("untitled"), {
         here: conversation === current,
         running: conversation === running,
+        message,
+        excerpt,
       });
       return row.root;
     });
@@ -36,13 +39,17 @@ export class List {
 function makeRow(conversation, { open, rename, remove }) {
   const name = make("span", { className: "name" });
   const tag = make("span", { className: "tag", text: "running" });
-  const onclick = () => open(conversation);
-  const opening = make("button", { type: "button", className: "open", testid: "conversation", onclick }, name, tag);
+  const part = make("span", { className: "excerpt small" });
+  let found = null; // the message to show
+  const onclick = () => open(conversation, found);
+  const opening = make("button", { type: "button", className: "open", testid: "conversation", onclick }, name, tag, part);
   const renaming = makeButton("rename", () => rename(conversation));
-  const removing = makeButton("remove", () => remove(conversation), "delete");
+  const removing = makeButton("remove", () => remove(conversation), { testid: "delete", kind: "danger" });
   const buttons = make("div", { className: "actions" }, renaming, removing);
   const root = make("li", {}, opening, buttons);
-  const update = (title, { here, running }) => {
+  const update = (title, { here, running, message, excerpt }) => {
+    found = message;
+    part.textContent = excerpt;
     name.textContent = opening.title = title;
     tag.hidden = !running;
     renaming.ariaLabel = t("renameOf", { title });

@@ -5,21 +5,25 @@ import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { Compose } from "./compose.js";
 import { titleOf } from "./conversation.js";
+import { copyWith } from "./copying.js";
 import { askText, prepareDialog } from "./dialogs.js";
-import { byId, copyText } from "./dom.js";
-import { Drawer } from "./drawer.js";
+import { announce, byId } from "./dom.js";
 import { List } from "./list.js";
 import { Messages } from "./messages.js";
 import { Notices } from "./notices.js";
 import { RoleBar } from "./rolebar.js";
 import { Follow } from "./scroll.js";
+import { search } from "./search.js";
+import { SearchBox } from "./searchbox.js";
 import { Settings } from "./settings.js";
 import { SettingsBox } from "./settingsbox.js";
+import { Shortcuts } from "./shortcuts.js";
+import { Sidebar } from "./sidebar.js";
 import { Status } from "./status.js";
 import { openStorage, Store } from "./store.js";
 import { fill, setLanguage, t } from "./text.js";
-
-const COPIED = 1500; // ms for which a button shows that it has copied
+import { TransferBox } from "./transferbox.js";
+import { Welcome } from "./welcome.js";
 
 const local = openStorage("localStorage");
 const session = openStorage("sessionStorage");
@@ -34,24 +38,47 @@ const compose = new Compose({
   onSend: () => chat.send(),
   onStop: () => answers.stop(),
   onCancel: () => chat.cancelEdit(),
+  onRecall: () => chat.editLast(),
 });
 const follow = new Follow(byId("messages"), byId("to-bottom"));
 const chat = new Chat(session, { store, answers, compose, notices, follow, render, announce });
-const messages = new Messages(byId("messages"), {
-  copy,
+const welcome = new Welcome((question) => chat.ask(question));
+const messages = new Messages(byId("messages"), welcome.root, {
+  copy: (message, button) => copyWith(button, message.content),
   edit: (message) => chat.edit(message),
+  continue: () => chat.continue(),
   regenerate: () => chat.again(),
-  retry: () => chat.again(),
+  retry: () => chat.retry(),
 });
 const list = new List(byId("conversation-list"), {
-  open: (conversation) => leaveDrawer(() => chat.open(conversation)),
+  open: (conversation, found) =>
+    leaveDrawer(() => {
+      chat.open(conversation);
+      messages.reveal(found);
+    }),
   rename: (conversation) => chat.rename(conversation),
   remove: (conversation) => chat.remove(conversation),
 });
 const roles = new RoleBar((change) => chat.setRole(change));
 const status = new Status();
-const drawer = new Drawer();
+const sidebar = new Sidebar(local);
 const settingsBox = new SettingsBox(settings);
+const searchBox = new SearchBox({ onChange: renderList, onLeave: () => compose.focus() });
+const shortcuts = new Shortcuts({
+  create: () => leaveDrawer(() => create()),
+  search: () => {
+    sidebar.open();
+    searchBox.focus();
+  },
+  stop: () => (answers.running ? void answers.stop() : false),
+  toggleSidebar: () => sidebar.toggle(),
+});
+new TransferBox({
+  store,
+  current: () => chat.current,
+  onImported: (conversations) => leaveDrawer(() => chat.import(conversations)),
+  onError: (name) => leaveDrawer(() => notices.show("importFailed", { values: { name } })),
+});
 let model = null;
 let modelWanted = true;
 
@@ -63,7 +90,8 @@ function render() {
   const title = titleOf(current) ?? t("untitled");
   document.title = `${title} - issun`;
   byId("title").textContent = title;
-  list.render({ conversations: store.all, current, running: run?.conversation });
+  byId("reset").disabled = current.messages.length === 0;
+  renderList();
   roles.render(current.role, current.messages.length);
   messages.render({ messages: current.messages, run, here, failure: answers.failure(current), editing });
   compose.render({ running: run !== null, editing: editing !== null });
@@ -71,9 +99,17 @@ function render() {
   follow.settle();
 }
 
+function renderList() {
+  const found = search(store.all, searchBox.query, (conversation) => titleOf(conversation) ?? t("untitled"));
+  list.render({ found, current: chat.current, running: answers.running?.conversation });
+  byId("no-match").hidden = found.length > 0;
+}
+
 function renderStatus() {
   const run = answers.running;
-  status.render({ run, here: run?.conversation === chat.current, speed: answers.speed });
+  const { messages } = chat.current;
+  const context = model?.issun?.context;
+  status.render({ run, here: run?.conversation === chat.current, speed: answers.speed, messages, context });
 }
 
 /** Render a new part of the answer. */
@@ -93,6 +129,7 @@ function applySettings() {
   setLanguage(settings.get("language"));
   document.documentElement.dataset.theme = settings.get("theme");
   compose.setMode(settings.get("enter"));
+  shortcuts.render(settings.get("enter"));
   fill(document);
   notices.translate();
   renderModel();
@@ -101,6 +138,7 @@ function applySettings() {
 
 function renderModel() {
   settingsBox.render(model);
+  welcome.render(model);
   const { precision, context } = model?.issun ?? {};
   byId("model").textContent = model ? t("model", { id: model.id, precision, context }) : "";
 }
@@ -110,22 +148,10 @@ async function loadModel() {
   try {
     model = await api.model();
     renderModel();
+    renderStatus();
   } catch (error) {
     modelWanted = error.status !== 401; // do not ask for the key again and again
   }
-}
-
-/** Announce `text` to screen readers. */
-function announce(text) {
-  byId("announcer").textContent = text;
-}
-
-async function copy(message, button) {
-  button.textContent = t((await copyText(message.content)) ? "copied" : "notCopied");
-  announce(button.textContent);
-  setTimeout(() => {
-    button.textContent = t("copy");
-  }, COPIED);
 }
 
 async function askKey(wrong) {
@@ -135,14 +161,19 @@ async function askKey(wrong) {
   return key;
 }
 
+function create() {
+  searchBox.clear(); // the new conversation would not be found
+  chat.create();
+}
+
 function leaveDrawer(then) {
-  drawer.close();
+  sidebar.closeDrawer();
   then();
   compose.focus();
 }
 
 prepareDialog();
-byId("new-conversation").addEventListener("click", () => leaveDrawer(() => chat.create()));
+byId("new-conversation").addEventListener("click", () => leaveDrawer(() => create()));
 byId("delete-all").addEventListener("click", () => chat.removeAll());
 byId("reset").addEventListener("click", () => chat.reset());
 window.addEventListener("storage", ({ key, storageArea }) => {
@@ -153,6 +184,7 @@ window.addEventListener("storage", ({ key, storageArea }) => {
   chat.refresh();
   if (chat.current !== current) notices.show("goneElsewhere");
 });
+window.addEventListener("languagechange", applySettings);
 // If the page is closed during an answer, its text so far is saved.
 window.addEventListener("pagehide", () => answers.keep());
 

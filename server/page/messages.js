@@ -1,22 +1,30 @@
 /** The messages of a conversation, with the progress or the error of the current answer. */
 
+import { makeAnswerText, makeQuestionText } from "./bodies.js";
 import { isUnanswered } from "./conversation.js";
 import { arrange, make, makeButton } from "./dom.js";
 import { progressText } from "./status.js";
 import { t } from "./text.js";
+
+const CUT = ["stopped", "partial", "length", "error"]; // states of answers that can be continued
 
 export class Messages {
   #log;
   #actions;
   #rows = new WeakMap(); // message -> row; reused rows keep their focus and selection
   #thinking = make("p", { className: "thinking" });
-  #empty = make("p", { className: "empty", text: "empty" });
+  #empty;
   #failure;
+  #found = null; // the row of the message that a search has found
   #frame = 0;
 
-  /** `actions` holds copy(message, button), edit(message), regenerate() and retry(). */
-  constructor(log, actions) {
+  /**
+   * `empty` is shown while there are no messages; `actions` holds copy(message, button),
+   * edit(message), continue(), regenerate() and retry().
+   */
+  constructor(log, empty, actions) {
     this.#log = log;
+    this.#empty = empty;
     this.#actions = actions;
     this.#failure = makeFailure(actions.retry);
   }
@@ -41,7 +49,16 @@ export class Messages {
       this.#failure.update(failure ?? { key: "unanswered" }, run !== null);
       rows.push(this.#failure.root);
     }
+    this.#log.classList.toggle("is-empty", rows.length === 0);
     arrange(this.#log, rows.length ? rows : [this.#empty]);
+  }
+
+  /** Mark `message` alone, and scroll to it; null marks none. */
+  reveal(message) {
+    this.#found?.classList.remove("found");
+    this.#found = this.#rows.get(message)?.root;
+    this.#found?.classList.add("found");
+    this.#found?.scrollIntoView({ block: "center" });
   }
 
   /** Render new text at most once per frame, then call `shown`. */
@@ -61,25 +78,21 @@ export class Messages {
 }
 
 /** The row of one message: its element, and functions to update it. */
-function makeRow(message, { copy, edit, regenerate }) {
+function makeRow(message, { copy, edit, regenerate, ...actions }) {
   const { role } = message;
-  const text = document.createTextNode(message.content); // a text node, so it is never parsed as markup
   const note = make("p", { className: "note" });
   const again = makeButton("regenerate", regenerate);
-  const copying = makeButton("copy", () => copy(message, copying));
-  const editing = makeButton("edit", () => edit(message));
-  const buttons = make("div", { className: "actions" }, copying);
-  if (role === "user") buttons.append(editing);
-  const body = make("div", { className: "body", dir: "auto", testid: "message-text" }, text);
+  const continuing = makeButton("continue", actions.continue);
+  const copying = makeButton("copy", () => copy(message, copying), { kind: "on-hover" });
+  const editing = makeButton("edit", () => edit(message), { kind: "on-hover" });
+  const own = role === "user" ? [copying, editing] : [copying];
+  const buttons = make("div", { className: "actions" });
+  const body = make("div", { className: "body", dir: "auto", testid: "message-text" });
+  const show = role === "user" ? makeQuestionText(body) : makeAnswerText(body);
   const speaker = make("h2", { className: "speaker", text: role });
   const root = make("article", { className: role, testid: `message-${role}` }, speaker, body, note, buttons);
 
-  const showText = () => {
-    if (text.data === message.content) return;
-    // A stream only appends, and appending preserves the selection.
-    if (message.content.startsWith(text.data)) text.appendData(message.content.slice(text.data.length));
-    else text.data = message.content;
-  };
+  const showText = () => show(message.content);
   const update = (now) => {
     showText();
     const state = now.unanswered ? "unanswered" : message.state;
@@ -88,8 +101,11 @@ function makeRow(message, { copy, edit, regenerate }) {
     root.classList.toggle("replaced", now.replaced);
     buttons.hidden = now.live;
     editing.disabled = now.busy;
-    if (now.again) buttons.append(again);
-    else again.remove();
+    arrange(buttons, [
+      ...(now.again && CUT.includes(message.state) ? [continuing] : []),
+      ...(now.again ? [again] : []),
+      ...own,
+    ]);
   };
   return { root, showText, update };
 }

@@ -29,7 +29,7 @@ export class Notices {
         }),
       );
     }
-    line.append(makeButton("close", () => this.#close(kind), "close-notice"));
+    line.append(makeButton("close", () => this.#close(kind), { testid: "close-notice" }));
     write();
     this.#lines.set(kind, { line, write });
     this.#render();

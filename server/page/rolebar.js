@@ -1,4 +1,4 @@
-/** The selection of a role, and the role's text. */
+/** The selection of a role, and the text of the user's own one. */
 
 import { watchComposition } from "./compose.js";
 import { byId, make } from "./dom.js";
@@ -7,7 +7,6 @@ import { ROLES, roleText } from "./roles.js";
 export class RoleBar {
   #select = byId("role-select");
   #text = byId("role-text");
-  #note = byId("role-note");
   #shown = { role: null, count: 0 };
   #changed = null; // what was shown when the user changed the role
 
@@ -19,7 +18,7 @@ export class RoleBar {
     };
     const isComposing = watchComposition(this.#text);
     this.#select.append(...ROLES.map((role) => make("option", { value: role, text: `role_${role}` })));
-    this.#select.addEventListener("change", () => change({ preset: this.#select.value }));
+    this.#select.addEventListener("change", () => change(this.#chosen()));
     this.#text.addEventListener("input", (event) => {
       if (!isComposing(event)) change({ text: this.#text.value });
     });
@@ -31,15 +30,20 @@ export class RoleBar {
 
   /** Show the role of a conversation that has `count` messages. */
   render(role, count) {
-    const own = role.preset === "own";
     this.#select.value = role.preset;
-    this.#text.hidden = role.preset === "none";
-    this.#text.readOnly = !own;
-    this.#text.rows = own ? 2 : 1;
+    this.#select.title = roleText(role);
+    byId("role-own").hidden = role.preset !== "own";
     // Setting the value would cancel a conversion and move the cursor.
-    if (!own || document.activeElement !== this.#text) this.#text.value = roleText(role);
+    if (document.activeElement !== this.#text) this.#text.value = role.text;
     // A new role applies from the next message; say so until there is one.
-    this.#note.hidden = count === 0 || this.#changed?.role !== role || this.#changed.count !== count;
+    byId("role-note").hidden = count === 0 || this.#changed?.role !== role || this.#changed.count !== count;
     this.#shown = { role, count };
+  }
+
+  // The user's own text begins with that of the preset before it.
+  #chosen() {
+    const preset = this.#select.value;
+    const { role } = this.#shown;
+    return preset === "own" && !role.text.trim() ? { preset, text: roleText(role) } : { preset };
   }
 }

@@ -33,7 +33,9 @@ export class Follow {
   }
 
   #stay() {
-    if (this.#following) this.#log.scrollTop = this.#log.scrollHeight;
+    // Without messages the log shows what is read from its beginning.
+    const end = this.#log.classList.contains("is-empty") ? 0 : this.#log.scrollHeight;
+    if (this.#following) this.#log.scrollTop = end;
     this.#top = this.#log.scrollTop;
     this.#button.hidden = this.#following || this.#distance() < 2;
   }

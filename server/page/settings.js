@@ -4,7 +4,7 @@ const KEY = "issun.settings";
 
 // The first option is the default.
 export const CHOICES = [
-  { name: "language", options: ["ja", "en"] },
+  { name: "language", options: ["auto", "ja", "en"] },
   { name: "theme", options: ["auto", "light", "dark"] },
   { name: "enter", options: ["enter", "mod"] },
 ];

@@ -1,5 +1,6 @@
 /** The settings dialog; changes apply at once. */
 
+import { closeBy } from "./dialogs.js";
 import { byId, make } from "./dom.js";
 import { CHOICES, NUMBERS, parseNumber } from "./settings.js";
 import { number, t } from "./text.js";
@@ -15,14 +16,10 @@ export class SettingsBox {
     this.#rows = [...CHOICES.map((field) => this.#choice(field)), ...NUMBERS.map((field) => this.#number(field))];
     byId("settings-fields").append(...this.#rows.map(({ root }) => root));
     byId("open-settings").addEventListener("click", () => this.#open());
-    byId("settings-close").addEventListener("click", () => this.#dialog.close());
+    closeBy(this.#dialog, byId("settings-close"));
     byId("settings-defaults").addEventListener("click", () => {
       settings.clear();
       this.#refill();
-    });
-    // A click whose target is the dialog itself is outside its contents.
-    this.#dialog.addEventListener("click", ({ target }) => {
-      if (target === this.#dialog) this.#dialog.close();
     });
   }
 

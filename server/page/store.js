@@ -1,6 +1,6 @@
 /** The conversations, in memory and in the browser's storage, which all tabs share: one key each. */
 
-import { parseConversation } from "./conversation.js";
+import { newId, parseConversation } from "./conversation.js";
 
 const PREFIX = "issun.conversation.";
 
@@ -61,6 +61,19 @@ export class Store {
     this.#trouble("full", this.#unsaved.size);
   }
 
+  /**
+   * Add conversations of a file and store them; those that are there already are left out, and one
+   * that differs from that with its id becomes another conversation. Returns what was added.
+   */
+  import(conversations) {
+    const known = new Set(this.all.map(({ id, role, messages }) => JSON.stringify([id, role, messages])));
+    const added = conversations
+      .filter(({ id, role, messages }) => !known.has(JSON.stringify([id, role, messages])))
+      .map((each) => this.add(this.get(each.id) ? { ...each, id: newId() } : each));
+    for (const conversation of added) this.save(conversation);
+    return added;
+  }
+
   remove({ id }) {
     this.#forget(id);
     this.#storage?.removeItem(PREFIX + id);
@@ -93,7 +106,7 @@ export class Store {
     if (id === this.held) return true;
     try {
       // The object is updated in place, so that references to it stay valid.
-      this.add(Object.assign(this.get(id) ?? {}, parseConversation(id, json)));
+      this.add(Object.assign(this.get(id) ?? {}, parseConversation(id, JSON.parse(json))));
       return true;
     } catch {
       return false;

@@ -6,10 +6,16 @@ import ja from "./ja.json" with { type: "json" };
 const LANGUAGES = { ja, en };
 let shown = "ja";
 
-/** Show texts in the language `name`. */
+/** Show texts in the language `name`, or in the browser's if that is "auto". */
 export function setLanguage(name) {
-  shown = Object.hasOwn(LANGUAGES, name) ? name : "ja";
+  shown = name === "auto" ? languageOf(navigator.languages) : name;
   document.documentElement.lang = shown;
+}
+
+/** The first of the user's languages that there is, else English. */
+function languageOf(tags) {
+  const names = tags.map((tag) => tag.split("-")[0].toLowerCase());
+  return names.find((name) => Object.hasOwn(LANGUAGES, name)) ?? "en";
 }
 
 /** The text `key` with each `{name}` replaced by that of `values`; `count` selects a plural form. */
@@ -28,10 +34,21 @@ export function number(value, digits = 0) {
   return new Intl.NumberFormat(shown, options).format(value);
 }
 
-/** Write the texts that the elements under `root` name in data-text, -label and -placeholder. */
+/** The day and time `value`, in milliseconds, as the language writes them. */
+export function date(value) {
+  return new Intl.DateTimeFormat(shown, { dateStyle: "long", timeStyle: "short" }).format(value);
+}
+
+/**
+ * Write the texts that the elements under `root` name in data-text, -label and -placeholder.
+ * Buttons show their label as a tooltip too.
+ */
 export function fill(root) {
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
-  for (const element of root.querySelectorAll("[data-label]")) element.ariaLabel = t(element.dataset.label);
+  for (const element of root.querySelectorAll("[data-label]")) {
+    element.ariaLabel = t(element.dataset.label);
+    if (element.tagName === "BUTTON") element.title = element.ariaLabel;
+  }
   for (const element of root.querySelectorAll("[data-placeholder]")) {
     element.placeholder = t(element.dataset.placeholder);
   }
