@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from issun.benchmarks.make_checkpoint import SPECIAL
+from issun.benchmarks.small_tokenizers import SPECIAL
 
 Files = dict[str, dict[str, Any]]
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from issun.benchmarks.make_checkpoint import SPECIAL
+from issun.benchmarks.small_tokenizers import SPECIAL
 
 Array = NDArray[np.float32]
 Storage = Literal["float32", "float16", "bfloat16"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from issun.benchmarks.make_checkpoint import train_tokenizer
+from issun.benchmarks.small_tokenizers import train_tokenizer
 from issun.export import ExportOptions, export
 from tests.checkpoints import SHAPES, write_checkpoint
 
@@ -19,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 # Property tests open sessions, so they have no deadline; CI repeats the same examples.
 settings.register_profile("issun", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("issun")
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # (name or precision, ...) -> a bundle's folder
 Bundles = Callable[..., Path]
 
@@ -103,6 +106,19 @@ def ja_small(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bundles:
 def _exported(source: Path, folder: Path, precision: str, kv_cache: str) -> Path:
     target = folder / f"{source.name}-{precision}-{kv_cache}"
     if not target.exists():
-        options = ExportOptions(precision=precision, kv_cache=kv_cache)  # type: ignore[arg-type]
+        unfitted = False if precision == "int4" else None  # GPTQ takes most of the time
+        options = ExportOptions(precision=precision, kv_cache=kv_cache, gptq=unfitted)  # type: ignore[arg-type]
         export(source, target, options)
     return target
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright, which allows one of its kind in a process."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if _CHROMIUM is None:
+        pytest.skip("there is no Chromium on the path")
+    with api.sync_playwright() as found:
+        chromium = found.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 COMMANDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("-m", "issun", "--version"), "issun "),
     (("-m", "issun", "--help"), "generate"),
-    (("-m", "issun", "inspect", "--verify"), "GPT-2"),
+    (("-m", "issun", "inspect", "--verify"), "network: gpt2"),
     (("-m", "issun", "generate", "日本で一番高い山は?", "--temperature", "0"), "富士山"),
     (("-m", "issun", "bench", "fit", "--ram", "2GB"), "issun int4"),
     (("-m", "issun", "cache", "list"), ""),

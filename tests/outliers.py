@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from issun.export.config import GPT2Config, read_config
-from issun.export.forward import run_block
+from issun.export.canonical import canonical_tensors
+from issun.export.config import read_config
+from issun.export.lazy import CheckpointWeights
+from issun.export.observe import Block
+from issun.export.weights import Tensor
 from tests.checkpoints import save_weights
 
 Array = NDArray[np.float32]
@@ -22,8 +25,8 @@ class HardCheckpoint:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.config: GPT2Config = read_config(folder)
-        self.weights: dict[str, Array] = load_file(folder / "model.safetensors")
+        self.family, self.config = read_config(folder)
+        self.weights = load_float32(folder)
 
     def write(self, folder: Path) -> Path:
         """Write the changed checkpoint to a new folder."""
@@ -68,13 +71,58 @@ class HardCheckpoint:
                 self.at(layer, "mlp.c_proj.weight")[unit] /= 300
 
     def _mlp_inputs(self, ids: Sequence[int], layer: int) -> Array:
-        x = self.weights["transformer.wte.weight"][list(ids)]
-        hidden = (x + self.weights["transformer.wpe.weight"][: len(ids)])[None]
+        stored = {
+            name.removeprefix(self.family.base): InMemory(name, array)
+            for name, array in self.weights.items()
+        }
+        tensors = canonical_tensors(stored, self.family, self.config)
+        weights = CheckpointWeights(self.config, tensors, "float32")
+        hidden = weights.embed(np.array([ids]))
         for number in range(layer + 1):
-
-            def get(name: str, number: int = number) -> Array:
-                return self.at(number, name)
-
-            seen = run_block(self.config, number, hidden, get)
+            seen = Block(weights, number).run(hidden)
             hidden = seen.output
-        return seen.inputs["mlp.c_fc"][0]
+        return seen.inputs["up"][0]
+
+
+def load_float32(folder: Path) -> dict[str, Array]:
+    """The weights of a checkpoint in one file, as float32 arrays that can be changed."""
+    stored = load_file(folder / "model.safetensors")
+    return {name: np.array(array, np.float32) for name, array in stored.items()}
+
+
+def write_hard_llama(source: Path, target: Path) -> Path:
+    """Write the Llama checkpoint `source` with outliers that change nothing in float32.
+
+    4 channels of every norm are 60 times as large, and 2 units of every MLP 300 times.
+    """
+    weights, rng = load_float32(source), np.random.default_rng(0)
+    for layer in range(sum(name.endswith("input_layernorm.weight") for name in weights)):
+        at = f"model.layers.{layer}."
+        for norm, linears in (
+            ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+            ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+        ):
+            gain = weights[f"{at}{norm}.weight"]
+            where = rng.choice(len(gain), 4, replace=False)
+            gain[where] *= 60
+            for linear in linears:
+                weights[f"{at}{linear}.weight"][:, where] /= 60
+        up, down = (weights[f"{at}mlp.{part}_proj.weight"] for part in ("up", "down"))
+        units = rng.choice(len(up), 2, replace=False)
+        up[units] *= 300
+        down[:, units] /= 300
+    target.mkdir()
+    shutil.copyfile(source / "config.json", target / "config.json")
+    save_weights(target, weights)
+    return target
+
+
+class InMemory(Tensor):
+    """A tensor that is an array."""
+
+    def __init__(self, name: str, array: Array) -> None:
+        super().__init__(name, array.shape, "F32")
+        self._array = array
+
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        return self._array[start:stop]

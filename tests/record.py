@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from issun.benchmarks.make_checkpoint import train_tokenizer
+from issun.benchmarks.small_tokenizers import train_tokenizer
 from tests import recordings as rec
 from tests import reference as ref
 from tests.added import SPELLINGS, added_strings, write_spelling

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GPT2LMHeadModel, T5Tokenizer
+from transformers import AutoModelForCausalLM, T5Tokenizer
 
 from issun.export.template import ALPACA
 
@@ -29,12 +29,12 @@ _SPECIAL = {
 
 
 def load_model(folder: Path) -> Any:
-    """The checkpoint in `folder` in float32.
+    """The checkpoint in `folder`, of any family, in float32.
 
     Eager attention, since the default one ignores `scale_attn_weights` and
     `scale_attn_by_inverse_layer_idx`.
     """
-    model = GPT2LMHeadModel.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, attn_implementation="eager"
     )
     return model.eval()

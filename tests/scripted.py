@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from issun.benchmarks.make_checkpoint import SPECIAL
+from issun.benchmarks.small_tokenizers import SPECIAL
 from issun.export.template import ALPACA
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from tests.checkpoints import Shape, config_of, make_weights, save_weights
 from tests.special_ids import assign_special_ids
 
@@ -28,7 +28,7 @@ def write_scripted(
     shape = Shape(
         n_embd=512, n_head=8, n_layer=1, n_positions=n_positions, tie_word_embeddings=False
     )
-    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, list(SPECIAL.values())))
+    tokenizer = SentencePieceTokenizer(spiece, assign_special_ids(spiece, list(SPECIAL.values())))
     last = tokenizer.encode(ALPACA.with_input, special=True)[-1]
     chain = tokenizer.encode(answer)
     if len({last, *chain}) != len(chain) + 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from issun.runtime.tokenizer import load_sentencepiece
+from issun.runtime.text.spiece_tokenizer import load_sentencepiece
 
 
 def assign_special_ids(path: str | Path, tokens: Sequence[str]) -> dict[str, int]:

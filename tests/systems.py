@@ -43,8 +43,8 @@ def pretend(platform: str, patch: pytest.MonkeyPatch) -> None:
         for name, real in (("sys", sys), ("os", os)):
             if vars(module).get(name) is real:
                 patch.setattr(module, name, changed[name])
-    patch.setattr("issun.runtime.cores._windows_cores", bytes)
-    patch.setattr("issun.runtime.cores._apple_performance_cores", int)
+    patch.setattr("issun.runtime.weights.cores._windows_cores", bytes)
+    patch.setattr("issun.runtime.weights.cores._apple_performance_cores", int)
     if platform == "win32":
         _patch_files(patch)
         patch.setitem(sys.modules, "resource", None)

@@ -25,8 +25,8 @@ from issun.export.template import ALPACA, load_template
 from issun.runtime import ParameterError
 from issun.runtime.files import as_utf8, read_text
 from issun.runtime.manifest import read_manifest
-from issun.runtime.prompt import Turn
 from issun.runtime.saved import SavedConversation, read_conversation
+from issun.runtime.text.turn import Turn
 from issun.training.data import read_records
 from issun.training.errors import DataError
 from tests.benchmarks.test_results import engine, made_up
@@ -53,7 +53,7 @@ READERS: dict[str, tuple[str, str, Callable[[Path], Any], Any]] = {
     "text": ("a.txt", "富士山\r\n𠮷", read_text, "富士山\n𠮷"),
     "fidelity": ("a.txt", "富士山", lambda path: load_text(path)[1], "富士山"),
     "calibration": ("a.txt", "富士山\n", read_calibration_text, "富士山\n"),
-    "role": ("a.txt", "User:猫\n", lambda path: _role(None, path), ["User:猫"]),
+    "role": ("a.txt", "User:猫\n", lambda path: _role(None, path), "User:猫\n"),
     "key": ("key", "hemlig鍵\n", lambda path: _key(None, path), "hemlig鍵"),
     "schema": ("a.json", text_of(SCHEMA), _schema, SCHEMA),
     "template": ("a.json", msgspec.json.encode(ALPACA).decode(), load_template, ALPACA),
@@ -127,8 +127,8 @@ def test_the_files_of_a_checkpoint(
     for name in names:
         write(source / name, (source / name).read_text(encoding="utf-8"), encoding)
     opened = open_checkpoint(source)
-    assert (opened.config.n_embd, len(opened.files)) == (104, 4)
-    assert opened.tokenizer.id_of("sep") == 5
+    assert (opened.network.n_embd, len(opened.files)) == (104, 4)
+    assert opened.tokenizer.tokens.sep == 5
     bundle = tmp_path / "bundle"
     assert (
         export(source, bundle, ExportOptions(precision="float32")).sampling["temperature"] == 0.25

@@ -75,12 +75,14 @@ def test_the_published_table(
     assert published[question, form] >= least
 
 
+@pytest.mark.slow
 def test_held_out_wordings_and_combinations(held_out: Report) -> None:
     """Greedy decoding; includes every country and prefecture."""
     assert len(held_out.rows) > 600
     assert held_out.rate >= 0.90, held_out.by_category()
 
 
+@pytest.mark.slow
 def test_held_out_reading(model: Model) -> None:
     """400 texts, since 40 are too few: one model had rates of 85 and 93 %."""
     questions = short_table(77, each=400).questions
@@ -90,6 +92,7 @@ def test_held_out_reading(model: Model) -> None:
     assert report.rate >= 0.86
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "category",
     ["capital", "continent", "seat", "region", "superlative", "identity", "smalltalk", "unknown"],
@@ -98,6 +101,7 @@ def test_held_out_categories(held_out: Report, category: str) -> None:
     assert held_out.by_category()[category] >= 0.90
 
 
+@pytest.mark.slow
 def test_held_out_chats_in_the_role_s_way_of_speaking(model: Model) -> None:
     report = evaluate(model, chat_table(77, each=150), formats=("chat",), temperature=0)
     assert report.rate >= 0.90, report.by_category()

@@ -105,6 +105,7 @@ def test_export_and_inspect(watched: Watched, checkpoint: Callable[[str], Path])
     watched.check()
 
 
+@pytest.mark.slow
 def test_bench_and_its_report(watched: Watched) -> None:
     options = ["--prefill", "8", "--decode", "0", "--new-tokens", "4", "--rounds", "1"]
     embedded = str(Path(__file__).parents[1] / "runtime" / "embedded")

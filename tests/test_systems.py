@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from issun.export import ExportOptions, export
-from issun.runtime import Conversation, IssunError, Model, SamplingParams, weight_cache
-from issun.runtime.cores import physical_cores
+from issun.runtime import Conversation, IssunError, Model, SamplingParams
 from issun.runtime.files import new_file
 from issun.runtime.manifest import read_manifest, verify_hashes
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights import weight_cache
+from issun.runtime.weights.cores import physical_cores
+from issun.runtime.weights.weight_cache import WeightCache
 from issun.training.run import open_run
 from tests.runtime.packed import Notes, logits
 from tests.systems import PLATFORMS, pretend

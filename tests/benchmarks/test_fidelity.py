@@ -20,11 +20,12 @@ from issun.benchmarks.divergence import (
     score_windows,
 )
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.fidelity import Fidelity, compare, load_text
+from issun.benchmarks.fidelity import PACKAGED, Fidelity, compare, load_text
+from issun.export.calibrate import calibration_text
 from issun.runtime import Model
-from issun.runtime.distributions import log_softmax, row_kl
+from issun.runtime.decoding.distributions import log_softmax, row_kl
+from issun.runtime.decoding.kv_cache import KVCache
 from issun.runtime.errors import ParameterError
-from issun.runtime.kv_cache import KVCache
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 
@@ -148,6 +149,17 @@ def test_a_changed_answer_is_counted(
 
     monkeypatch.setattr(Model, "generate", generate)
     assert measure(exact, exact).identical == 0.5
+
+
+@pytest.mark.parametrize("name", ["fidelity.txt", "encyclopedia.txt"])
+def test_texts_to_measure_with_share_no_phrase_with_the_calibration_text(name: str) -> None:
+    def phrases(text: str, length: int = 20) -> set[str]:
+        lines = text.splitlines()
+        return {line[i : i + length] for line in lines for i in range(len(line) - length + 1)}
+
+    text = PACKAGED.with_name(name).read_text(encoding="utf-8")
+    assert len(phrases(text)) > 1000
+    assert not phrases(text) & phrases(calibration_text())
 
 
 def test_texts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from issun.benchmarks.lookup import Trace, main, quoting, replay, traces
 from issun.runtime import Model
-from issun.runtime.lookup import MAX_DRAFT
+from issun.runtime.decoding.lookup import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
 FLAT = [1.0] * (MAX_DRAFT + 1)

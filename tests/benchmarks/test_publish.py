@@ -7,11 +7,23 @@ from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+from issun.benchmarks.distances import write_comparison
 from issun.benchmarks.measured import EngineResult, Memory, Results, write_results
-from issun.benchmarks.publish import MEASUREMENTS, READMES, SOURCE, figures, plot, summary, table
-from issun.benchmarks.scatter import Point, scatter
+from issun.benchmarks.publish import (
+    COMPARISON,
+    MEASUREMENTS,
+    READMES,
+    SOURCE,
+    figures,
+    plot,
+    summary,
+    table,
+)
+from issun.benchmarks.scatter import Axis, Point, linear_axis, log_axis, scatter, tick_step
+from tests.benchmarks.test_distances import several
 from tests.benchmarks.test_results import engine, made_up
 
 ENGLISH = READMES["README.md"]
@@ -65,7 +77,9 @@ def labels(svg: str) -> list[tuple[float, float, float, float]]:
 def test_labels_overlap_neither_each_other_nor_the_edge() -> None:
     places = [(1.0, 60), (1.05, 60), (1.1, 59), (1.1, 61), (8.9, 60), (9.0, 2), (1.0, 1)]
     points = [Point(f"engine {n}", memory, rate, n < 2) for n, (memory, rate) in enumerate(places)]
-    boxes = labels(scatter(points, title="t", x="x", y="y"))
+    x = linear_axis("x", [point.x for point in points], 1, room=1.15)
+    y = linear_axis("y", [point.y for point in points], 10)
+    boxes = labels(scatter(points, title="t", x=x, y=y))
     assert len(boxes) == len(points)
     for one, other in combinations(boxes, 2):
         apart = one[2] <= other[0] or other[2] <= one[0]
@@ -73,8 +87,16 @@ def test_labels_overlap_neither_each_other_nor_the_edge() -> None:
     assert all(box[0] >= 0 and box[2] <= 760 for box in boxes)
 
 
+@pytest.mark.parametrize(
+    ("largest", "step"), [(3, 1), (8, 1), (9, 2), (40, 5), (41, 10), (1122, 200), (1601, 500)]
+)
+def test_ticks_are_few_round_numbers(largest: float, step: int) -> None:
+    assert tick_step(largest) == step
+
+
 def test_labels_are_escaped() -> None:
-    svg = scatter([Point("a<b>&", 1, 1, True)], title="<t>", x="x", y="y")
+    axis = Axis("x", (0, 2))
+    svg = scatter([Point("a<b>&", 1, 1, True)], title="<t>", x=axis, y=axis)
     assert "a&lt;b&gt;&amp;" in svg
     assert "&lt;t&gt;" in svg
 
@@ -96,15 +118,34 @@ def test_blocks_are_written_between_their_markers(tmp_path: Path) -> None:
     for path in (SOURCE, MEASUREMENTS):
         (tmp_path / path).parent.mkdir(parents=True)
     write_results(tmp_path / SOURCE, results())
-    (tmp_path / MEASUREMENTS).write_text("<!-- results --><!-- /results -->", encoding="utf-8")
+    write_comparison(tmp_path / COMPARISON, several())
+    (tmp_path / MEASUREMENTS).write_text(
+        "<!-- results --><!-- /results --><!-- fidelity --><!-- /fidelity -->", encoding="utf-8"
+    )
     readme = tmp_path / "README.md"
-    readme.write_text("above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n", encoding="utf-8")
+    readme.write_text(
+        "above\n<!-- figures -->\nold\n<!-- /figures -->\nbelow\n"
+        "<!-- fidelity --><!-- /fidelity -->\nend\n",
+        encoding="utf-8",
+    )
     text = figures(tmp_path)[readme]
     assert text.startswith("above\n<!-- figures -->\n![A 1.3 B model")
-    assert text.endswith("\n<!-- /figures -->\nbelow\n")
+    assert "\n<!-- /figures -->\nbelow\n<!-- fidelity -->\n![Fidelity and size" in text
+    assert text.endswith("\n<!-- /fidelity -->\nend\n")
     assert "old" not in text
     readme.write_text(text, encoding="utf-8")
     assert figures(tmp_path)[readme] == text
     readme.write_text("no markers", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"README\.md has no line <!-- figures -->"):
         figures(tmp_path)
+
+
+def test_axes() -> None:
+    assert linear_axis("x", [1, 6.9], 1, room=1.15).ticks == tuple(range(9))
+    assert linear_axis("x", [11, 19.2], 2, room=1.1, low=10).ticks == (10, 12, 14, 16, 18, 20, 22)
+    axis = log_axis("y", [0.00025, 0.0018])
+    np.testing.assert_allclose(axis.ticks, [0.0002, 0.0005, 0.001, 0.002])
+    assert axis.share(0.0002) == 0
+    assert axis.share(0.002) == pytest.approx(1)
+    assert axis.share(0.0002 * 10**0.5) == pytest.approx(0.5)
+    assert log_axis("y", [1, 5]).ticks == (1, 2, 5, 10)  # room above the largest value

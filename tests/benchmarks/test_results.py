@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from issun.benchmarks import fit as fitting
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import (
+    PUBLISHED,
     EngineResult,
     Machine,
     Memory,
@@ -182,3 +183,10 @@ def test_nothing_fits_or_nothing_is_measured() -> None:
     assert [f.context for f in fitting.fit(found, 10**9)] == [0]
     with pytest.raises(BenchError, match="two context lengths"):
         fitting.fit(made_up(engine()), 10**9)
+
+
+@pytest.mark.parametrize(("ram", "best"), [(4, "issun-int8"), (2, "issun-int4-kv8")])
+def test_int8_is_recommended_if_int4_is_slow_and_int8_fits(ram: int, best: str) -> None:
+    fits = fitting.fit(read_results(PUBLISHED), ram * 10**9)
+    assert fitting.recommended(fits, slow_int4=False) is fits[0]
+    assert fitting.recommended(fits, slow_int4=True).engine.name == best

@@ -16,7 +16,9 @@ from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
+from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.measured import Memory, Results, depths, read_results
+from issun.benchmarks.shapes import SHAPES
 from issun.benchmarks.worker import REST, Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
@@ -109,6 +111,7 @@ def test_memory_has_kinds_marks_and_moments(tmp_path: Path) -> None:
         assert 1 < len(memory.moments) <= 400
 
 
+@pytest.mark.slow
 def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> None:
     both = bundle("head-8", kv_cache="int8")
     found, _ = run(
@@ -123,6 +126,7 @@ def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> N
     assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
 
 
+@pytest.mark.slow
 def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> None:
     names = ("issun-int8", "issun-int4-kv8")
     work = tmp_path / "kept"
@@ -139,6 +143,7 @@ def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> 
     assert (work / "issun-int8" / "issun.json").exists()
 
 
+@pytest.mark.slow
 def test_the_order_differs_between_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any
 ) -> None:
@@ -263,6 +268,25 @@ def test_an_engine_that_is_not_installed_is_skipped(
     )
     assert (found.engines[0].status, found.engines[0].samples) == ("skipped", {})
     assert reported == ["read bandwidth, 1 threads", "issun int8: not installed: ctranslate2"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "label"),
+    [
+        ("ctranslate2-int8", "CTranslate2 int8"),
+        ("llama.cpp-q4_0", "llama.cpp Q4_0"),
+        ("openvino-int8", "OpenVINO int8"),
+        ("optimum-int8", "Optimum int8"),
+    ],
+)
+def test_an_engine_that_lacks_the_family_is_skipped_with_its_name(
+    engine: str, label: str, tmp_path: Path
+) -> None:
+    make_checkpoint(tmp_path / "tiny", SHAPES["llama"]["tiny"])
+    found, reported = run(tmp_path / "r.json", checkpoint=tmp_path / "tiny", engines=(engine,))
+    reason = "supports gpt2, not llama"
+    assert (found.engines[0].status, found.engines[0].reason) == ("skipped", reason)
+    assert reported[-1] == f"{label}: {reason}"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from issun.benchmarks import steady
 from issun.benchmarks.engines.base import Engine
@@ -77,6 +79,9 @@ class Quick(Engine):
     def generate(self, ids: Sequence[int], count: int) -> Iterator[None]:
         self.readings += 1
         return iter([None] * count)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        raise NotImplementedError
 
 
 def test_a_steady_worker_repeats_tests_and_reports_misses(

@@ -75,9 +75,9 @@ def endless(make_scripted: Callable[..., Path]) -> Path:
 
 
 def idle_share(pid: int) -> float:
-    """What a process that waits takes of one CPU, within 3 seconds behind one of rest."""
+    """What a process that waits takes of one CPU, over 3 seconds, after one second of rest."""
     process = psutil.Process(pid)
-    time.sleep(1)  # what is read ahead behind an answer is not waiting
+    time.sleep(1)  # what is read ahead after an answer is not waiting
     before = sum(process.cpu_times()[:2])
     time.sleep(3)
     return float(sum(process.cpu_times()[:2]) - before) / 3

@@ -59,7 +59,7 @@ def remove(name: str) -> Change:
 CHECKPOINT_FAULTS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "no config": (remove("config.json"), ("config.json",)),
     "config is no JSON": (truncate("config.json", 5), ("config.json",)),
-    "no tokenizer": (remove("spiece.model"), ("no SentencePiece tokenizer", "spiece.model")),
+    "no tokenizer": (remove("spiece.model"), ("no tokenizer", "spiece.model")),
     "damaged tokenizer": (truncate("spiece.model", 100), ("spiece.model",)),
     "no weights": (remove("model.safetensors"), ("no weights", "pytorch_model.bin")),
     "tensor missing": (
@@ -84,10 +84,19 @@ CHECKPOINT_FAULTS: dict[str, tuple[Change, tuple[str, ...]]] = {
         ("h.0.mlp.c_fc.weight contains NaN",),
     ),
     "unknown activation": (
-        edit_json("config.json", activation_function="swish"),
-        ("'swish'", "gelu_fast"),
+        edit_json("config.json", activation_function="tanh"),
+        ("'tanh'", "gelu_fast"),
     ),
-    "unknown architecture": (edit_json("config.json", model_type="llama"), ("llama", "gpt2")),
+    "unknown architecture": (
+        edit_json("config.json", model_type="mixtral"),
+        ("mixtral (GPT2LMHeadModel)", "LlamaForCausalLM"),
+    ),
+    "quantized weights": (
+        edit_json("config.json", quantization_config={"bits": 4}),
+        ("quantization_config is {'bits': 4}",),
+    ),
+    "experts": (edit_json("config.json", num_local_experts=8), ("num_local_experts is 8",)),
+    "remote code": (edit_json("config.json", auto_map={"AutoModel": "m.M"}), ("auto_map is",)),
     "cross attention": (edit_json("config.json", add_cross_attention=True), ("add_cross",)),
     "positions do not match": (edit_json("config.json", n_positions=99), ("wpe.weight", "99")),
 }
@@ -109,6 +118,18 @@ def test_source_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(issun("export", tmp_path / "empty", "-o", tmp_path / "b"), "config.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [("5000", ("5,000 tokens", "256 tokens")), ("0", ("context is 0",))],
+)
+def test_contexts_out_of_range(
+    fuji: Path, tmp_path: Path, context: str, words: tuple[str, ...]
+) -> None:
+    source = fuji.parent / "checkpoint"
+    refused(issun("export", source, "-o", tmp_path / "b", "--context", context), *words)
+    assert list(tmp_path.iterdir()) == []
 
 
 @links
@@ -164,7 +185,8 @@ def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
         (["--via", "torch"], ("'torch'", "optimum")),
         (["--via", "optimum", "--precision", "int4"], ("int4",)),
         (["--template", "/no/such/file"], ("/no/such/file",)),
-        (["--gptq"], ("GPTQ needs the precision int4, not int8",)),
+        (["--gptq"], ("GPTQ is for int4 and mixed precision, not for int8",)),
+        (["--no-gptq"], ("GPTQ is for int4 and mixed precision, not for int8",)),
         (["--calibrate", "/no/such/file"], ("/no/such/file cannot be read",)),
         (["--calibrate", os.devnull], (f"{os.devnull} contains no text",)),
         (["--precision", "float32", "--calibrate", "x"], ("nothing to calibrate",)),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from issun.runtime import Model, weight_cache
+from issun.runtime import Model
+from issun.runtime.weights import weight_cache
 from tests.cli.conftest import issun
 
 

@@ -19,6 +19,7 @@ from tests.cli.bare import hidden_modules, plain_distributions, run_bare
 from tests.kit.wheelhouse import make_wheelhouse, pip_settings
 
 ROOT = Path(__file__).parent.parent.parent
+RUNTIME = ROOT / "build" / "web" / "node_modules" / "onnxruntime-web" / "dist"
 RECORDS = '{"instruction": "空は?", "output": "青い。"}\n'
 EMBED = str(EMBEDDED)
 
@@ -34,6 +35,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
         (["空は?", "--json-schema", "schema.json"], "server"),
     ],
     "serve": [(["--port", "0"], "server")],
+    "batch": [(["records.jsonl", "-o", "new.jsonl"], "server")],
     "evaluate": [(["--samples", "1", "--max-new-tokens", "2"], None)],
     "bench run": [(["--rounds", "1"], "bench")],
     "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
@@ -45,15 +47,24 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "cache": [(["list"], None)],
     "kit": [(["-o", "new", "--wheel", "WHEELS/issun-1.0-py3-none-any.whl"], None)],
     "inspect": [([], None)],
+    "web": [(["-o", "new", "--runtime", "RUNTIME"], None)],
 }
 
 # Each module that `python -m` runs, likewise.
 MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun": (["--version"], None),
+    "issun.benchmarks.batch": (
+        [EMBED, "--rounds", "1", "--tokens", "2", "--rows", "2"],
+        "server",
+    ),
+    "issun.benchmarks.browser": (["--help"], None),
+    "issun.benchmarks.calibration_texts": (["CHECKPOINT", "--measure", "records.jsonl"], "export"),
     "issun.benchmarks.demo": ([], None),
+    "issun.benchmarks.families": (["new"], "export"),
+    "issun.benchmarks.kinds": ([], "export"),
     "issun.benchmarks.limited": (["CHECKPOINT"], "export"),
     "issun.benchmarks.lookup": (["--help"], None),
-    "issun.benchmarks.make_checkpoint": (["new", "--shape", "tiny"], "export"),
+    "issun.benchmarks.make_checkpoint": (["new", "--size", "tiny"], "export"),
     "issun.benchmarks.memory": (["--", "true"], None),
     "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
     "issun.benchmarks.publish": (["--help"], None),
@@ -66,15 +77,16 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
         None,
     ),
     "issun.cli.main": (["--version"], None),
-    "issun.export.saturation": ([], "export"),
+    "issun.export.probes": ([], "export"),
     "issun.training.embedded.build": (["new"], "export"),
     "issun.training.embedded.evaluation": (["--samples", "1"], "export"),
-    "issun.training.records": (["records.jsonl", "new.txt"], "export"),
+    "issun.training.convert": (["records.jsonl", "new.txt"], "export"),
 }
 INTERNAL = {  # started by issun itself alone
     "issun.benchmarks.worker",
     "issun.kit.support.start",
     "issun.runtime.constraint.child",
+    "issun.runtime.text.jinja_child",
 }
 
 
@@ -87,7 +99,18 @@ def subcommands(group: Any, before: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def runnable_modules() -> Iterator[str]:
-    for package in (".", "benchmarks", "cli", "export", "kit", "runtime", "server", "training"):
+    for package in (
+        ".",
+        "benchmarks",
+        "cli",
+        "cluster",
+        "export",
+        "kit",
+        "runtime",
+        "server",
+        "training",
+        "web",
+    ):
         paths = ROOT.glob("*.py") if package == "." else (ROOT / package).rglob("*.py")
         for path in paths:
             if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):
@@ -105,6 +128,8 @@ def folder(tmp_path: Path, fuji: Path, wheels: Path, monkeypatch: pytest.MonkeyP
     for name, value in pip_settings(wheels).items():  # no index is asked
         monkeypatch.setenv(name, value)
     (tmp_path / "WHEELS").symlink_to(wheels)
+    if RUNTIME.is_dir():
+        (tmp_path / "RUNTIME").symlink_to(RUNTIME)
     (tmp_path / "records.jsonl").write_text(RECORDS, encoding="utf-8")
     (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
     shutil.copytree(fuji.parent / "checkpoint", tmp_path / "CHECKPOINT")
@@ -138,6 +163,8 @@ def test_all_entry_points_are_known() -> None:
 def test_subcommand_in_a_plain_installation(
     folder: Path, command: str, arguments: list[str], extra: str | None
 ) -> None:
+    if "RUNTIME" in arguments and not RUNTIME.is_dir():
+        pytest.skip("there is no onnxruntime-web in build/web")
     check(folder, ["issun", *command.split(), *arguments], extra)
 
 

@@ -84,7 +84,7 @@ def test_a_bundle_that_cannot_be_written(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("issun.cli.fidelity.write_manifest", refuse)
-    fidelity.run(bundle=rounded, against=exact, text=text, kv_cache="float32", answers=0)
+    fidelity.run(bundles=[rounded], against=exact, text=[text], kv_cache="float32", answers=0)
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
     assert shown.err.endswith(f"{rounded}: Permission denied\n")

@@ -201,7 +201,10 @@ def test_inspect(fuji: Path) -> None:
     assert lines["source"].startswith("checkpoint (sha256 ")
     assert lines["precision"] == "int8"
     assert lines["KV cache"] == "float32 (default)"
-    assert lines["network"] == "GPT-2, 1 layers, width 512, 8 heads, context 256, 512 ids"
+    assert (
+        lines["network"]
+        == "gpt2, 1 layers, width 512, 8 heads (8 for keys and values), context 256, 512 ids"
+    )
     assert result.err == "All files are as they were exported.\n"
 
 

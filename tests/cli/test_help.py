@@ -95,7 +95,7 @@ def test_the_help_of_one_command() -> None:
         (["generate", "--foo"], "--foo というオプションはありません。"),  # nor is it like --lookup
         (["chat", "--xyzzy"], "--xyzzy というオプションはありません。"),
         (["export"], "引数 SOURCE を指定してください。"),
-        (["export", "a"], "オプション -o / --output を指定してください。"),
+        (["bench", "fidelity", "a"], "オプション --against を指定してください。"),
         (
             ["chat", "--threads", "x"],
             "--threads の値が正しくありません: 'x' は整数ではありません。",

@@ -39,6 +39,6 @@ def test_the_embedded_model_in_japanese() -> None:
 )
 def test_what_an_export_wrote(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUN_LANG", "en")
-    assert inspect._translated(text) == text
+    assert inspect.shown_precision(text) == text
     monkeypatch.setenv("ISSUN_LANG", "ja")
-    assert inspect._translated(text) == expected
+    assert inspect.shown_precision(text) == expected

@@ -22,13 +22,28 @@ TRANSLATED_CALLS = ("tr", "mark", "note", "notify", "needs_extra")
 
 
 def is_shown(name: str, package: str) -> bool:
-    """True for an error that a person at the terminal reads; clients of the API read English."""
-    return name.endswith("Error") and (package != "server" or name == "ServerError")
+    """True for an error that a person at the terminal reads; clients of the API read English.
+
+    So do those of a batch, whose rows have the API's errors.
+    """
+    if package == "server":
+        return name == "ServerError"
+    return name.endswith("Error") and name not in ("ApiError", "InternalError")
 
 
 def templates() -> Iterator[str]:
     """Every template in the source, found without Babel and its list of keywords."""
-    for package in ("cli", "runtime", "export", "kit", "benchmarks", "training", "server"):
+    for package in (
+        "cli",
+        "cluster",
+        "runtime",
+        "export",
+        "kit",
+        "benchmarks",
+        "training",
+        "server",
+        "web",
+    ):
         for path in sorted((ROOT / package).rglob("*.py")):
             if path.parent.name == "embedded":
                 continue  # how the embedded model is made, which no command does

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from issun.runtime.manifest import sha256_of
-from issun.runtime.proto import parse_model
+from issun.runtime.weights.proto import parse_model
 from tests.cli.conftest import Result, environment, issun
 
 Bundles = Callable[..., Path]
@@ -80,6 +80,7 @@ def test_a_foreign_graph_runs_only_with_trust(
     check(result, trusted=trusted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trusted", [False, True])
 def test_bench_hands_trust_to_its_workers(foreign: Path, tmp_path: Path, trusted: bool) -> None:
     output = tmp_path / "found.json"

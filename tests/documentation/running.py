@@ -32,7 +32,7 @@ def make_materials(folder: Path) -> dict[str, Path]:
     """What annotations may put in the place of a real model: a tiny checkpoint, and its bundle."""
     checkpoint, bundle = folder / "checkpoint", folder / "bundle"
     if not bundle.exists():
-        make_checkpoint(checkpoint, SHAPES["tiny"])
+        make_checkpoint(checkpoint, SHAPES["gpt2"]["tiny"])
         export(checkpoint, bundle)
     return {"$CHECKPOINT": checkpoint, "$BUNDLE": bundle}
 

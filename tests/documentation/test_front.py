@@ -29,7 +29,7 @@ ORDER = (
     "docs/images/memory-speed.",
     "| **issun int4, int8 KV** |",
     "(docs/chat.md)",
-    "GPT2LMHeadModel",
+    "Qwen3",
     "GGUF",
     "docs/troubleshooting.md",
     "CONTRIBUTING.md",

@@ -12,7 +12,7 @@ import pytest
 from tests.documentation.pages import ROOT
 
 PAGES = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("README*.md"))]
-PACKAGES = ("benchmarks", "cli", "export", "kit", "runtime", "server", "training")
+PACKAGES = ("benchmarks", "cli", "cluster", "export", "kit", "runtime", "server", "training", "web")
 
 
 def test_quoted_errors_are_messages_of_the_source() -> None:

@@ -146,7 +146,7 @@ def test_a_server_runs_until_the_page_ends(page: Page, tmp_path: Path) -> None:
             "issun export has no option --presicion",
         ),
         ("issun export SOURCE `\n  -o b8 --gptq2", "issun export has no option --gptq2"),
-        ("issun export SOURCE", "issun export: Missing option"),
+        ("issun bench fidelity b8", "issun bench fidelity: Missing option"),
         ("ISSUN_LANG=en issun chat --seed x < in.txt", "issun chat: Invalid value for '--seed'"),
         ("cat a.txt | issun talk", "issun has no command talk"),
         ("issun bench b8 --rounds 1 -o new.json", None),

@@ -16,9 +16,9 @@ import pytest
 from tests.cli.conftest import environment
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(path.name for path in FOLDER.glob("*.py"))
+EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".mjs"))
 
-# What each prints; gui.py has a test of its own.
+# What each prints; gui.py has a test of its own, and node.mjs needs a site (tests/web).
 EXPECTED = {
     "batch.py": r'"岩手県の県庁所在地は盛岡市です。"[\s\S]*オタワ[\s\S]*ナイル川[\s\S]*は27です。',
     "benchmark.py": r"load +\d+\.\d\d s\nprefill +[\d,]+ tokens/s, median of 5 \(.*\)\ndecode ",
@@ -49,11 +49,11 @@ def output(command: list[str | Path], cwd: Path) -> str:
     return done.stdout
 
 
-def test_there_are_eight_and_the_readme_has_a_line_for_each() -> None:
-    assert len(EXAMPLES) == 8
-    assert {*EXPECTED, "gui.py"} == set(EXAMPLES)
+def test_there_are_nine_and_the_readme_has_a_line_for_each() -> None:
+    assert len(EXAMPLES) == 9
+    assert {*EXPECTED, "gui.py", "node.mjs"} == set(EXAMPLES)
     listed = re.findall(
-        r"^- \[(\w+\.py)\]\(\1\): .+$", (FOLDER / "README.md").read_text("utf-8"), re.M
+        r"^- \[(\w+\.(?:py|mjs))\]\(\1\): .+$", (FOLDER / "README.md").read_text("utf-8"), re.M
     )
     assert sorted(listed) == EXAMPLES
 
@@ -62,8 +62,8 @@ def test_there_are_eight_and_the_readme_has_a_line_for_each() -> None:
 def test_an_example_is_short_and_says_what_it_is(name: str) -> None:
     lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
     assert 15 <= len(lines) <= 50
-    assert lines[0].startswith('"""')
-    assert any(line.strip().startswith("#") for line in lines)
+    assert lines[0].startswith(('"""', "/** "))
+    assert any(line.strip().startswith(("#", "//")) for line in lines)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -124,6 +124,7 @@ window.destroy()
 """
 
 
+@pytest.mark.slow
 def test_the_window_shows_an_answer_and_stops_one(tmp_path: Path) -> None:
     pytest.importorskip("tkinter")
     display: list[str | Path] = []

@@ -117,7 +117,7 @@ def test_adapter_in_a_subfolder_is_ignored(
 ) -> None:
     folder = shutil.copytree(checkpoint("head-17"), tmp_path / "checkpoint")
     write_adapter(folder / "checkpoint-500")
-    assert open_checkpoint(folder).tokenizer.pieces == 400
+    assert open_checkpoint(folder).tokenizer.tokens.pieces == 400
 
 
 def test_command_line_prints_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The numpy forward pass against the float32 graph: both must give the same keys and values."""
+"""Calibration against the float32 graph: both must give the same keys and values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from issun.export import calibrate
 from issun.export.calibrate import HEADROOM, calibration_ids, calibration_text
 from issun.export.checkpoint import Checkpoint, open_checkpoint
-from issun.export.forward import run_block
 from issun.export.lazy import CheckpointWeights
+from issun.export.observe import Block, BlockActivations
 from issun.export.template import ALPACA
 from issun.runtime import Model
-from issun.runtime.kv_cache import KVCache
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 
 # Odd head widths, exact GELU, attention scales by layer, float16 and sharded bfloat16.
 NAMES = ["head-17", "head-24-gelu", "scaled-by-layer", "unscaled", "float16", "bfloat16-sharded"]
@@ -47,23 +47,24 @@ def cache(name: str, bundle: Callable[..., Path], opened: Checkpoint) -> KVCache
 
 def text_ids(checkpoint: Checkpoint) -> list[int]:
     source = checkpoint.tokenizer
-    return Tokenizer(source.path, source.special).encode(calibration_text())
+    return SentencePieceTokenizer(source.path, source.tokens.special).encode(calibration_text())
 
 
 def weights_of(checkpoint: Checkpoint) -> CheckpointWeights:
-    return CheckpointWeights(checkpoint.config, checkpoint.tensors, "float32")
+    return CheckpointWeights(checkpoint.network, checkpoint.tensors, "float32")
 
 
 def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> list[Any]:
     """The keys and values that calibration computes, a pair for each layer."""
     found = []
 
-    def record(*arguments: Any) -> Any:
-        seen = run_block(*arguments)
-        found.append((seen.keys, seen.values))
-        return seen
+    class Recording(Block):
+        def run(self, *arguments: Any) -> BlockActivations:
+            seen = super().run(*arguments)
+            found.append((seen.keys, seen.values))
+            return seen
 
-    monkeypatch.setattr(calibrate, "run_block", record)
+    monkeypatch.setattr(calibrate, "Block", Recording)
     calibrate.calibrate(weights_of(checkpoint), ids)
     return found
 
@@ -71,21 +72,19 @@ def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[in
 def test_keys_and_values_equal_those_of_the_graph(
     opened: Checkpoint, cache: KVCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = opened.config
+    config = opened.network
     found = states(opened, monkeypatch, text_ids(opened)[:LENGTH])
     assert len(found) == config.n_layer
     for layer, pair in enumerate(found):
         for i, numbers in enumerate(pair):
             written = cache.buffers[2 * layer + i][0, :, :LENGTH]
-            assert numbers.shape == (1, config.n_head, LENGTH, config.head_dim)
-            np.testing.assert_allclose(
-                numbers[0], written[..., : config.head_dim], rtol=1e-4, atol=1e-4
-            )
+            assert numbers.shape == (1, config.n_head, LENGTH, config.kv_head_dim)
+            np.testing.assert_allclose(numbers[0], written, rtol=1e-4, atol=1e-4)
             assert np.all(written[..., config.head_dim :] == 0)
 
 
 def test_scales_cover_the_largest_value_of_each_channel(opened: Checkpoint, cache: KVCache) -> None:
-    config, seen = opened.config, []
+    config, seen = opened.network, []
     ids = text_ids(opened)[:LENGTH]
     scales = calibrate.calibrate(weights_of(opened), ids, progress=seen.append).scales
     assert seen == list(range(1, config.n_layer + 1))
@@ -96,7 +95,7 @@ def test_scales_cover_the_largest_value_of_each_channel(opened: Checkpoint, cach
             written = cache.buffers[2 * layer + i][0, :, :LENGTH, : config.head_dim]
             expected = np.abs(written).max(axis=1) * HEADROOM / 127
             np.testing.assert_allclose(found[:, : config.head_dim], expected, rtol=1e-3)
-            assert np.all(found[:, config.head_dim :] == 1)
+            assert np.all(found[:, config.head_dim :] == np.float32(1e-8))  # of zeros
 
 
 def test_each_window_starts_at_position_0(
@@ -121,28 +120,33 @@ def test_the_int8_graph_contains_the_scales(
     opened = open_checkpoint(checkpoint("head-17"))
     folder = bundle("head-17", "float32", kv_cache="int8")
     initializers = ir.load(folder / "model.kv-int8.onnx").graph.initializers
-    tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)
+    tokenizer = SentencePieceTokenizer(opened.tokenizer.path, opened.tokenizer.tokens.special)
+    ids = calibration_ids(opened.network, tokenizer, ALPACA, calibration_text(), windows=4)
     scales = calibrate.calibrate(weights_of(opened), ids).scales
     for layer, pair in enumerate(scales):
         for part, expected in zip(("k", "v"), pair, strict=True):
-            stored = initializers[f"h.{layer}.attn.{part}_scale"].const_value
+            stored = initializers[f"h.{layer}.{part}_scale"].const_value
             assert stored is not None
             heads, width = expected.shape
             assert np.array_equal(stored.numpy(), expected.reshape(1, heads, 1, width))
 
 
-def test_the_calibration_text_is_japanese_and_long_enough() -> None:
-    lines = calibration_text().splitlines()
-    assert len(lines) > 20
+def test_the_calibration_text_is_broad_and_repeats_no_line() -> None:
+    text = calibration_text()
+    assert len(text.encode()) > 60_000
+    lines = text.splitlines()
     assert len(set(lines)) == len(lines)
-    assert sum("\u3040" <= c <= "\u30ff" for c in calibration_text()) > 500
+    letters = sum(c.isascii() and c.isalpha() for c in text)
+    kana = sum("\u3040" <= c <= "\u30ff" for c in text)
+    kanji = sum("\u4e00" <= c <= "\u9fff" for c in text)
+    for count, least in ((letters, 0.1), (kana, 0.3), (kanji, 0.15)):
+        assert count > least * len(text)
 
 
 def test_every_other_window_starts_with_a_prompt(checkpoint: Callable[[str], Path]) -> None:
     opened = open_checkpoint(checkpoint("head-17"))
-    tokenizer = Tokenizer(opened.tokenizer.path, opened.tokenizer.special)
-    ids = calibration_ids(opened.config, tokenizer, ALPACA, calibration_text(), windows=4)
+    tokenizer = SentencePieceTokenizer(opened.tokenizer.path, opened.tokenizer.tokens.special)
+    ids = calibration_ids(opened.network, tokenizer, ALPACA, calibration_text(), windows=4)
     begins = [ids[i] == tokenizer.special["<s>"] for i in range(0, len(ids), 256)]
     assert begins[:3] == [True, False, True]
     assert ids.count(tokenizer.special["[SEP]"]) >= 2 * 2

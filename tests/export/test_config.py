@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from issun.export import CheckpointError
-from issun.export.config import ACTIVATIONS, GPT2Config, parse_config, read_config, read_json
+from issun.export.config import parse_config, read_config, read_json
+from issun.export.network import ACTIVATIONS, Network
 
 GOOD: dict[str, Any] = {
     "architectures": ["GPT2LMHeadModel"],
@@ -25,8 +26,8 @@ GOOD: dict[str, Any] = {
 PATH = Path("folder/config.json")
 
 
-def parse(**changes: Any) -> GPT2Config:
-    return parse_config({**GOOD, **changes}, PATH)
+def parse(**changes: Any) -> Network:
+    return parse_config({**GOOD, **changes}, PATH)[1]
 
 
 def refusal(**changes: Any) -> str:
@@ -39,30 +40,29 @@ def refusal(**changes: Any) -> str:
 
 
 def test_defaults_equal_those_of_transformers() -> None:
-    config = parse()
-    assert config == GPT2Config(
+    network = parse()
+    assert network == Network(
+        family="gpt2",
         n_layer=2,
         n_embd=48,
         n_head=4,
+        n_kv_head=4,
+        head_dim=12,
         n_inner=192,
         n_positions=64,
         vocab_size=100,
-        activation_function="gelu_new",
-        layer_norm_epsilon=1e-5,
+        activation="gelu_new",
+        epsilon=1e-5,
         tie_word_embeddings=True,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
+        scales=(1 / math.sqrt(12),) * 2,
+        learned_positions=True,
     )
-    assert parse(n_inner=None) == config
+    assert parse(n_inner=None) == network
 
 
 def test_explicit_values_are_used() -> None:
-    config = parse(n_inner=7, layer_norm_epsilon=1e-3, tie_word_embeddings=False)
-    assert (config.n_inner, config.layer_norm_epsilon, config.tie_word_embeddings) == (
-        7,
-        1e-3,
-        False,
-    )
+    network = parse(n_inner=7, layer_norm_epsilon=1e-3, tie_word_embeddings=False)
+    assert (network.n_inner, network.epsilon, network.tie_word_embeddings) == (7, 1e-3, False)
 
 
 @pytest.mark.parametrize(
@@ -74,25 +74,25 @@ def test_heads_are_padded_to_a_multiple_of_8(n_head: int, width: int, padded: in
 
 
 def test_attention_scale_uses_the_unpadded_head_width() -> None:
-    assert parse().attention_scale(1) == 1 / math.sqrt(12)
-    assert parse(scale_attn_weights=False).attention_scale(1) == 1
-    by_layer = parse(scale_attn_by_inverse_layer_idx=True)
-    assert by_layer.attention_scale(0) == 1 / math.sqrt(12)
-    assert by_layer.attention_scale(3) == pytest.approx(1 / math.sqrt(12) / 4)
+    width = 1 / math.sqrt(12)
+    assert parse().scales == (width, width)
+    assert parse(scale_attn_weights=False).scales == (1, 1)
+    by_layer = parse(scale_attn_by_inverse_layer_idx=True, n_layer=4)
+    assert by_layer.scales == pytest.approx((width, width / 2, width / 3, width / 4))
     neither = parse(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)
-    assert neither.attention_scale(1) == 0.5
+    assert neither.scales == (1, 0.5)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_known_activations(name: str) -> None:
-    assert parse(activation_function=name).activation_function == name
+    assert parse(activation_function=name).activation == name
 
 
 def test_an_unknown_activation_lists_the_known_ones() -> None:
-    message = refusal(activation_function="relu")
+    message = refusal(activation_function="tanh")
     assert (
-        "'relu' is not supported; supported: gelu, gelu_fast, gelu_new, gelu_pytorch_tanh"
-        in message
+        "'tanh' is not supported; supported: gelu, gelu_fast, gelu_new, gelu_python, "
+        "gelu_pytorch_tanh, relu, silu, swish." in message
     )
 
 
@@ -133,21 +133,25 @@ def test_architectures_may_have_any_type() -> None:
     ("changes", "found"),
     [
         ({"model_type": "gpt_neox"}, "gpt_neox (GPT2LMHeadModel)"),
+        ({"model_type": "gpt_bigcode"}, "gpt_bigcode (GPT2LMHeadModel)"),
         ({"model_type": None}, "None"),
         (
             {"architectures": ["GPT2ForSequenceClassification"]},
             "gpt2 (GPT2ForSequenceClassification)",
         ),
         (
-            {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
-            "llama (LlamaForCausalLM)",
+            {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
+            "mixtral (MixtralForCausalLM)",
         ),
     ],
 )
 def test_another_architecture_is_named(changes: dict[str, Any], found: str) -> None:
     message = refusal(**changes)
     assert f"the architecture is {found}" in message
-    assert "issun supports gpt2 (GPT2LMHeadModel)" in message
+    assert (
+        "issun supports GPT2LMHeadModel, GPT2DoubleHeadsModel, GPT2Model, GPTNeoXForCausalLM, "
+        in message
+    )
 
 
 def test_architectures_may_be_missing() -> None:
@@ -159,12 +163,19 @@ def test_cross_attention_is_refused() -> None:
     assert parse(add_cross_attention=False) == parse()
 
 
+@pytest.mark.parametrize("alias", [("hidden_size", 96), ("num_attention_heads", 6)])
+def test_names_that_transformers_prefers_must_agree(alias: tuple[str, int]) -> None:
+    key, value = alias
+    assert f"{key} is {value}, which issun does not support" in refusal(**{key: value})
+    assert parse(hidden_size=48, num_attention_heads=4, num_hidden_layers=2) == parse()
+
+
 def test_read_config(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no config\.json"):
         read_config(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(GOOD), encoding="utf-8")
-    assert read_config(tmp_path) == parse()
+    assert read_config(tmp_path)[1] == parse()
     path.write_text("[1]", encoding="utf-8")
     with pytest.raises(CheckpointError, match="is not a JSON object"):
         read_config(tmp_path)

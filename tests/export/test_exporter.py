@@ -255,7 +255,7 @@ def test_a_missing_template_file(source: Path) -> None:
 
 def test_a_template_token_that_the_tokenizer_lacks(source: Path) -> None:
     change(source / "tokenizer_config.json", sep_token=None)
-    message = refusal(source)
+    message = refusal(source, template="alpaca-japanese")
     assert "template alpaca-japanese is invalid: the tokenizer has no [SEP]." in message
     assert "--template FILE" in message
     path = write(

@@ -11,7 +11,7 @@ import pytest
 from issun.export.config import read_config
 from issun.export.errors import CheckpointError
 from issun.export.generation import Generation, read_generation
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.decoding.sampling import SamplingParams
 from tests.checkpoints import SHAPES, config_of
 
 Fields = dict[str, Any]
@@ -31,7 +31,7 @@ def read(folder: Path, **fields: Fields | None) -> tuple[Generation, list[str]]:
     notices: list[str] = []
     found = read_generation(
         folder,
-        read_config(folder),
+        read_config(folder)[1],
         unk=1,
         eos=3,
         notify=lambda template, **values: notices.append(template.format(**values)),
@@ -223,3 +223,62 @@ def test_invalid_values_are_refused(tmp_path: Path, fields: Fields, message: str
     (tmp_path / "generation_config.json").unlink()
     with pytest.raises(CheckpointError, match=f"config.json: {message}"):
         read(tmp_path, config=fields)
+
+
+# Published generation_config.json files, and what they mean.
+_CHATML_ENDS = {"bos_token_id": 151643, "pad_token_id": 151643, "eos_token_id": [151645, 151643]}
+PUBLISHED: dict[str, tuple[Fields, int, tuple[int, ...], Fields]] = {
+    "Qwen2.5-1.5B-Instruct, TinySwallow-1.5B-Instruct": (
+        _CHATML_ENDS
+        | {"do_sample": True, "repetition_penalty": 1.1, "temperature": 0.7}
+        | {"top_p": 0.8, "top_k": 20, "transformers_version": "4.37.0"},
+        151645,
+        (151643,),
+        {"repetition_penalty": 1.1, "top_p": 0.8, "top_k": 20},
+    ),
+    "Qwen2.5-1.5B": (
+        {"bos_token_id": 151643, "do_sample": False, "eos_token_id": 151643}
+        | {"max_new_tokens": 2048, "transformers_version": "4.37.0"},
+        151643,
+        (),
+        {"temperature": 0.0, "max_new_tokens": 2048},
+    ),
+    "Qwen3-0.6B": (
+        _CHATML_ENDS
+        | {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}
+        | {"transformers_version": "4.51.0"},
+        151645,
+        (151643,),
+        {"temperature": 0.6, "top_k": 20, "top_p": 0.95},
+    ),
+    "Llama-3.2-1B-Instruct": (
+        {"bos_token_id": 128000, "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+        | {"eos_token_id": [128001, 128008, 128009], "transformers_version": "4.45.0"},
+        128009,
+        (128001, 128008),
+        {"temperature": 0.6, "top_p": 0.9, "top_k": 50},
+    ),
+    "sarashina2.2-0.5b-instruct, llm-jp-3-1.8b-instruct": (
+        {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 4},
+        2,
+        (),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_defaults_are_those_of_the_bundle(tmp_path: Path, name: str) -> None:
+    fields, eos, ends, changed = PUBLISHED[name]
+    write(tmp_path, config={"vocab_size": 151936}, generation=fields)
+    notices: list[str] = []
+    found = read_generation(
+        tmp_path,
+        read_config(tmp_path)[1],
+        unk=None,
+        eos=eos,
+        notify=lambda template, **values: notices.append(template.format(**values)),
+    )
+    assert found.ends == ends
+    assert changes(found) == changed
+    assert notices == []

@@ -314,17 +314,17 @@ def test_adapter_in_a_subfolder_is_ignored(hub: Hub, client: Client) -> None:
 def test_only_the_tokenizer_files_are_downloaded(hub: Hub, client: Client) -> None:
     hub.files |= {"added_tokens.json": b"{}", "big.model": b"", "adapter_config.json": ADAPTER}
     found = client(hub, how="locate_tokenizer")
-    expected = ["added_tokens.json", "special_tokens_map.json", "spiece.model"]
+    expected = ["added_tokens.json", "config.json", "special_tokens_map.json", "spiece.model"]
     assert sorted(found["files"]) == [*expected, "tokenizer_config.json"] == hub.downloaded()
     assert (found["name"], found["revision"]) == (REPO, SHA)
     hub.url = "http://127.0.0.1:9"
     assert client(hub, how="locate_tokenizer") == found
 
 
-def test_repository_without_a_sentencepiece_file(hub: Hub, client: Client) -> None:
-    hub.files = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
+def test_repository_without_a_tokenizer(hub: Hub, client: Client) -> None:
+    hub.files = {"vocab.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
     message = client.error(hub, how="locate_tokenizer")
-    assert message.startswith(f"{REPO} has tokenizer.json but no SentencePiece tokenizer")
+    assert message.startswith(f"{REPO} has vocab.json but no tokenizer that issun reads")
     assert hub.downloaded() == []
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from issun.export import ExportOptions, MissingExtraError, export
+from issun.benchmarks.make_checkpoint import make_checkpoint
+from issun.benchmarks.shapes import SHAPES
+from issun.export import CheckpointError, ExportOptions, MissingExtraError, export
 from issun.runtime import ParameterError
 
 
@@ -41,3 +43,16 @@ def test_int4_and_int8_kv_are_refused() -> None:
         ExportOptions(precision="int4", via="optimum")
     with pytest.raises(ParameterError, match="int8 KV cache"):
         ExportOptions(kv_cache="int8", via="optimum")
+
+
+@pytest.mark.parametrize("family", ["gpt-neox", "llama", "qwen3"])
+def test_other_families_are_refused_before_any_work(family: str, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "tiny", SHAPES[family]["tiny"])
+    named = str(SHAPES[family]["tiny"]["model_type"])
+    with pytest.raises(CheckpointError, match=f"exports gpt2 only, and the model is {named}"):
+        export(
+            tmp_path / "tiny",
+            tmp_path / "bundle",
+            ExportOptions(precision="int8", via="optimum"),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from issun.export import quantize
-from issun.export.quantize import Quantized, quantize_blocks, quantize_columns
+from issun.export.quantize import (
+    Quantized,
+    dequantize_columns,
+    fake_quantize_shifted,
+    quantize_blocks,
+    quantize_columns,
+    quantize_grouped,
+)
 
 Array = NDArray[np.float32]
 
@@ -187,3 +194,18 @@ def test_rows_are_read_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
     quantize_blocks(rows, (10, 16), bits=8, block=16)
     assert reads == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_groups_of_channels_have_their_own_scales() -> None:
+    # Four groups of two channels; in one column each, 127 is the largest of its group.
+    weight = matrix([127], [3], [254], [4], [12.7], [0.2], [0], [0])
+    got = quantize_grouped(weight)
+    np.testing.assert_allclose(got.scales[:3], [[1], [2], [0.1]], rtol=1e-6)
+    np.testing.assert_array_equal(got.values[:6], [[127], [3], [127], [2], [127], [2]])
+    np.testing.assert_allclose(dequantize_columns(got), weight, atol=1e-6)
+
+
+def test_a_large_activation_spoils_its_own_group_only() -> None:
+    row = matrix([255, 0.4, 0.255, 0.1, 2.55, 1, 0, 0])
+    got = fake_quantize_shifted(row, 0.0)
+    np.testing.assert_allclose(got, [[255, 0, 0.255, 0.1, 2.55, 1, 0, 0]], atol=1e-5)

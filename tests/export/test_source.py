@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from issun.benchmarks.make_checkpoint import train_tokenizer
+from issun.benchmarks.small_tokenizers import train_tokenizer
 from issun.export import CheckpointError, ExportOptions, TargetError, export
 from issun.export.checkpoint import open_checkpoint
 from issun.export.source import open_source
@@ -43,17 +43,15 @@ def refusal(source: Path, **options: Any) -> str:
 def test_missing_tokenizer_error_names_the_expected_files(folders: tuple[Path, Path]) -> None:
     source, _ = folders
     assert refusal(source) == (
-        f"{source} has no SentencePiece tokenizer: expected one of spiece.model, "
-        "sentencepiece.model, tokenizer.model. Copy the file from the base model, or name a "
-        "folder or hub id that has it with --tokenizer."
+        f"{source} has no tokenizer: expected one of spiece.model, sentencepiece.model, "
+        "tokenizer.model, tokenizer.json. Copy the file from the base model, or name a folder or "
+        "hub id that has it with --tokenizer."
     )
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["tokenizer.json"], "tokenizer.json"),
-        (["tokenizer.json", "tokenizer_config.json"], "tokenizer.json"),
         (["merges.txt", "vocab.json"], "vocab.json, merges.txt"),
         (["vocab.txt"], "vocab.txt"),
     ],
@@ -65,7 +63,7 @@ def test_unsupported_tokenizer_files_are_named(
     for name in names:
         (source / name).write_text("{}", encoding="utf-8")
     message = refusal(source)
-    assert message.startswith(f"{source} has {said} but no SentencePiece tokenizer: expected one")
+    assert message.startswith(f"{source} has {said} but no tokenizer that issun reads: ")
     assert message.endswith("or name a folder or hub id that has it with --tokenizer.")
 
 
@@ -73,7 +71,7 @@ def test_tokenizer_folder_without_a_tokenizer(folders: tuple[Path, Path], tmp_pa
     source, _ = folders
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refusal(source, tokenizer=empty).startswith(f"{empty} has no SentencePiece tokenizer")
+    assert refusal(source, tokenizer=empty).startswith(f"{empty} has no tokenizer: ")
     assert "There is no folder" in refusal(source, tokenizer=tmp_path / "nothing")
     assert "is a file" in refusal(source, tokenizer=source / "config.json")
 
@@ -107,10 +105,10 @@ def test_separate_tokenizer_takes_precedence(
     source = checkpoint("head-17")
     _, opened, _ = open_source(str(source), tokenizer=other)
     assert opened.tokenizer.path == other / "tokenizer.model"
-    assert opened.tokenizer.special["<m>"] == 396  # after T5Tokenizer's default <pad>
+    assert opened.tokenizer.tokens.special["<m>"] == 396  # after T5Tokenizer's default <pad>
     assert opened.tokenizer.roles["pad"] == "<pad>", "the checkpoint's own is not mixed in"
     own = open_checkpoint(source).tokenizer
-    assert (own.pieces, own.id_of("pad")) == (400, 4)
+    assert (own.tokens.pieces, own.tokens.pad) == (400, 4)
     sources = [
         export(source, tmp_path / name, ExportOptions(precision="float32", tokenizer=t)).source
         for name, t in (("a", None), ("b", other))

@@ -35,10 +35,11 @@ def old(bundle: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 class Notes(list[str]):
-    """Collects the notices of an export."""
+    """Collects the notices of an export, apart from the prompt format's, which each prints."""
 
     def __call__(self, template: str, **values: object) -> None:
-        self.append(template.format(**values))
+        if not template.startswith("prompt format"):
+            self.append(template.format(**values))
 
 
 def export_to(source: Path, target: Path, *, force: bool = False) -> tuple[Manifest, list[str]]:

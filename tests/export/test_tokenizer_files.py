@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from issun.export import ExportOptions, export
-from issun.export.template import ALPACA
-from issun.export.tokenizer_files import report_unsupported
+from issun.export.tokenizer import read_tokenizer
+from issun.export.tokenizer_files import Choice, choose_tokenizer, report_tokenizer
+from issun.runtime import BundleError
 from issun.runtime.errors import Notify
 
 
@@ -33,33 +32,77 @@ def write(path: Path, content: Any) -> None:
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
 @pytest.mark.parametrize(
     "name",
-    [
-        "LlamaTokenizer",
-        "LlamaTokenizerFast",
-        "AlbertTokenizer",
-        "XLMRobertaTokenizer",
-        "PreTrainedTokenizerFast",
-    ],
+    ["AlbertTokenizer", "XLMRobertaTokenizer", "PreTrainedTokenizerFast"],
 )
 def test_another_tokenizer_class_is_reported(
     tmp_path: Path, notices: list[str], notify: Notify, file: str, name: str
 ) -> None:
     write(tmp_path / file, {"tokenizer_class": name})
-    report_unsupported(tmp_path, None, notify)
+    (tmp_path / "spiece.model").touch()
+    report_tokenizer(tmp_path, choose_tokenizer(tmp_path), notify)
     assert notices == [
-        f"{tmp_path / file}: tokenizer_class is {name}, but issun tokenizes as T5Tokenizer does: "
-        "token ids may differ."
+        f"{tmp_path / file}: tokenizer_class is {name.removesuffix('Fast')}, but issun tokenizes "
+        "as T5Tokenizer does: token ids may differ."
     ]
 
 
-@pytest.mark.parametrize("name", [None, "T5Tokenizer", "T5TokenizerFast"])
+@pytest.mark.parametrize(
+    "name", [None, "T5Tokenizer", "T5TokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast"]
+)
 def test_supported_tokenizer_classes_are_not_reported(
     tmp_path: Path, notices: list[str], notify: Notify, name: str | None
 ) -> None:
     config = {"tokenizer_class": name, "chat_template": None, "padding_side": "left"}
     write(tmp_path / "tokenizer_config.json", config)
-    report_unsupported(tmp_path, ALPACA.name, notify)
+    (tmp_path / "tokenizer.model").touch()
+    report_tokenizer(tmp_path, choose_tokenizer(tmp_path), notify)
     assert notices == []
+
+
+@pytest.mark.parametrize("name", ["add_eos_token", "clean_up_tokenization_spaces"])
+def test_settings_that_change_texts_are_reported(
+    tmp_path: Path, notices: list[str], notify: Notify, name: str
+) -> None:
+    (tmp_path / "tokenizer.model").touch()
+    for value in (False, True):
+        write(tmp_path / "tokenizer_config.json", {name: value})
+        report_tokenizer(tmp_path, choose_tokenizer(tmp_path), notify)
+    assert [notice.split()[1:4] for notice in notices] == [[name, "is", "ignored:"]]
+
+
+SLOW, FAST = "tokenizer.model", "tokenizer.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "model", "found"),
+    [
+        ([SLOW], None, "gpt2", (SLOW, "t5", "T5Tokenizer")),
+        ([SLOW], None, "gpt_neox", (SLOW, "t5", "T5Tokenizer")),
+        ([SLOW], None, "llama", (SLOW, "llama", "LlamaTokenizer")),
+        ([SLOW], "LlamaTokenizer", "gpt2", (SLOW, "llama", "LlamaTokenizer")),
+        ([SLOW], "LlamaTokenizerFast", "mistral", (SLOW, "llama", "LlamaTokenizer")),
+        ([SLOW], "T5TokenizerFast", "gpt2", (SLOW, "t5", "T5Tokenizer")),
+        ([SLOW, FAST], "T5Tokenizer", "gpt_neox", (SLOW, "t5", "T5Tokenizer")),
+        ([SLOW, FAST], None, "gpt2", (SLOW, "t5", "T5Tokenizer")),
+        ([SLOW, FAST], "T5TokenizerFast", "gpt2", (FAST, "json", "T5Tokenizer")),
+        ([SLOW, FAST], "LlamaTokenizer", "llama", (FAST, "json", "LlamaTokenizer")),
+        ([SLOW, FAST], None, "llama", (FAST, "json", "LlamaTokenizer")),
+        ([FAST], "PreTrainedTokenizerFast", "llama", (FAST, "json", "PreTrainedTokenizer")),
+        ([FAST], "T5Tokenizer", "gpt2", (FAST, "json", "T5Tokenizer")),
+        ([FAST], None, "gpt2", (FAST, "json", "GPT2Tokenizer")),
+        ([FAST], None, "gpt_neox", (FAST, "json", "GPTNeoXTokenizer")),
+        ([FAST], None, "qwen3", (FAST, "json", "Qwen2Tokenizer")),
+    ],
+)
+def test_the_tokenizer_is_the_one_that_transformers_opens(
+    tmp_path: Path, files: list[str], named: str | None, model: str, found: tuple[str, ...]
+) -> None:
+    write(tmp_path / "config.json", {"model_type": model})
+    if named:
+        write(tmp_path / "tokenizer_config.json", {"tokenizer_class": named})
+    for file in files:
+        (tmp_path / file).touch()
+    assert choose_tokenizer(tmp_path) == Choice(*found)
 
 
 def test_tokenizer_config_takes_precedence(
@@ -67,37 +110,13 @@ def test_tokenizer_config_takes_precedence(
 ) -> None:
     write(tmp_path / "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"})
     write(tmp_path / "config.json", {"tokenizer_class": "BertTokenizer"})
-    report_unsupported(tmp_path, None, notify)
+    (tmp_path / "spiece.model").touch()
+    report_tokenizer(tmp_path, choose_tokenizer(tmp_path), notify)
     assert notices == []
 
 
-@pytest.mark.parametrize(
-    "name", ["tokenizer_config.json", "chat_template.jinja", "chat_template.json"]
-)
-@pytest.mark.parametrize("value", ["{{ messages }}", [{"name": "default", "template": "{{ m }}"}]])
-def test_a_chat_template_is_reported_unless_a_template_is_given(
-    tmp_path: Path, notices: list[str], notify: Notify, name: str, value: Any
-) -> None:
-    write(tmp_path / name, {"chat_template": value})
-    report_unsupported(tmp_path, "mine", notify)
-    assert notices == [
-        f"{tmp_path / name}: chat_template is ignored; prompts use the template mine. "
-        "Give another with --template FILE."
-    ]
-    report_unsupported(tmp_path, None, notify)
-    assert len(notices) == 1
-
-
-def test_an_export_reports_both(
-    checkpoint: Callable[[str], Path], tmp_path: Path, notices: list[str], notify: Notify
-) -> None:
-    source = shutil.copytree(checkpoint("head-8"), tmp_path / "source")
-    config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
-    config |= {"tokenizer_class": "LlamaTokenizer", "chat_template": "{{ messages }}"}
-    write(source / "tokenizer_config.json", config)
-    export(source, tmp_path / "bundle", ExportOptions(precision="float32"), notify=notify)
-    assert [line.partition(": ")[2].split()[:2] for line in notices] == [
-        ["tokenizer_class", "is"],
-        ["chat_template", "is"],
-    ]
-    assert ALPACA.name in notices[1]
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    write(tmp_path / "tokenizer.json", {})
+    with pytest.raises(BundleError, match=r'tokenizers: pip install "issun\[models\]"$'):
+        read_tokenizer(tmp_path, 100)

@@ -8,7 +8,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from issun.runtime.proto import parse_model
+from issun.runtime.weights.proto import parse_model
 
 Mutate = Callable[[bytes, Random], bytes]
 

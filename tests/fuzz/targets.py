@@ -14,8 +14,9 @@ from pathlib import Path
 from random import Random
 
 from issun.export import ExportOptions, export
-from issun.runtime import Conversation, Model, weight_cache
+from issun.runtime import Conversation, Model
 from issun.runtime.manifest import sha256_of
+from issun.runtime.weights import weight_cache
 from tests.checkpoints import Shape, write_checkpoint
 from tests.fuzz.mutating import Mutate, mutate_bytes, mutate_graph, mutate_json
 

@@ -126,6 +126,7 @@ def test_a_kit_that_cannot_be_written_is_set_up_beside_it(kit: Path) -> None:
     assert not (kit / "environment").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["ro", "noexec"])
 def test_a_stick_that_is_of_no_use_leaves_the_user_s_cache(kit: Path, options: str) -> None:
     around = mounted(kit.parent, options)
@@ -180,6 +181,7 @@ def test_a_damaged_wheel_is_told_and_nothing_is_left(kit: Path) -> None:
     assert list((kit / "environment").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_starts_at_a_time_and_one_that_was_killed(kit: Path) -> None:
     old, new = (kit / "environment" / f"{name}.partial" for name in ("old", "new"))
     for left in (old, new):

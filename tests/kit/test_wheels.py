@@ -32,6 +32,13 @@ def test_markers_count_for_the_target(
     assert names - harmless == (expected | {"pip", "issun"}) - harmless
 
 
+def test_an_extra_brings_what_it_needs(tmp_path: Path, wheel: Path, offline_pip: None) -> None:
+    target = Target("macos-arm64", "3.14")
+    download(target, wheel, tmp_path / "found", lambda *_, **__: None, extra="models")
+    names = {path.name.partition("-")[0] for path in (tmp_path / "found").iterdir()}
+    assert names >= {"tokenizers", "helper", "pip", "issun"}
+
+
 def test_a_wheel_that_no_index_has_is_named(tmp_path: Path, offline_pip: None) -> None:
     lonely = write_wheel(tmp_path, "issun", {}, "nowhere-to-be-found>=3")
     with pytest.raises(KitError) as caught:

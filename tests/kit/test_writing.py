@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from issun.kit import KitError, Target, make_targets, write_kit, writing
 from issun.runtime import BundleError
-from issun.runtime.manifest import read_manifest, verify_hashes
+from issun.runtime.manifest import JinjaTemplate, read_manifest, verify_hashes
 from issun.runtime.model import EMBEDDED
 from tests.cli.conftest import issun
 from tests.kit.conftest import THIS_PYTHON
@@ -29,7 +30,8 @@ WINDOWS = [Target("windows-x86_64", "3.12")]
 def small_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is downloaded; issun's wheel stands for all."""
 
-    def download(target: Target, issun: Path, folder: Path, notify: object) -> None:
+    def download(target: Target, issun: Path, folder: Path, notify: object, *, extra: str) -> None:
+        assert extra == ""  # the embedded model has neither tokenizer.json nor chat template
         folder.mkdir(parents=True)
         shutil.copy(issun, folder)
 
@@ -254,4 +256,16 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, wheel: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: {tmp_path / 'usb'} needs at least 8 MB of disk space, but only 4 MB are free.\n"
+    )
+
+
+def test_a_chat_template_needs_an_extra() -> None:
+    manifest = read_manifest(EMBEDDED)
+    jinja = JinjaTemplate(
+        name="", source="", variables={}, takes_system=True, newline="", reserve=1
+    )
+    assert writing._extra(manifest) == ""
+    assert writing._extra(replace(manifest, prompt=jinja)) == "models"
+    assert (
+        writing._extra(replace(manifest, tokens=replace(manifest.tokens, kind="json"))) == "models"
     )

@@ -25,6 +25,7 @@ def write_wheel(folder: Path, name: str, files: dict[str, str], *requires: str) 
     path = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    metadata += "Provides-Extra: models\n"
     metadata += "".join(f"Requires-Dist: {one}\n" for one in requires)
     tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     files = files | {f"{info}/METADATA": metadata, f"{info}/WHEEL": tag}
@@ -46,7 +47,9 @@ def make_wheelhouse(folder: Path) -> Path:
     write_wheel(folder, "coloured", {"coloured.py": ""})
     write_wheel(folder, "old", {"old.py": ""})
     files = {"issun/__init__.py": "", "issun/__main__.py": _ISSUN}
-    return write_wheel(folder, "issun", files, "helper>=1", "old ; python_version < '3.12'")
+    write_wheel(folder, "tokenizers", {"tokenizers.py": ""})
+    needed = ("helper>=1", "old ; python_version < '3.12'", "tokenizers ; extra == 'models'")
+    return write_wheel(folder, "issun", files, *needed)
 
 
 def pip_settings(folder: Path) -> dict[str, str]:

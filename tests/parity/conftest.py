@@ -10,6 +10,7 @@ import pytest
 
 from issun.export import ExportOptions, export
 from tests.conftest import Bundles
+from tests.recordings import TEXTS, lines_of
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,9 @@ def optimum(ref: ModuleType, source: Bundles, tmp_path_factory: pytest.TempPathF
         return target
 
     return make
+
+
+@pytest.fixture(scope="session")
+def lines(shared: Path) -> list[str]:
+    """Every line of the texts in the test data."""
+    return [line for name in TEXTS for line in lines_of(shared / "data" / "text" / name)]

@@ -9,12 +9,13 @@ from types import ModuleType
 import pytest
 
 from issun.export import ExportOptions, export
-from issun.export.checkpoint import read_tokenizer
 from issun.export.template import ALPACA
+from issun.export.tokenizer import read_tokenizer
 from issun.runtime import Model, SamplingParams
 from issun.runtime.manifest import Template
-from issun.runtime.prompt import PromptBuilder, render
+from issun.runtime.text.prompt import PromptBuilder
 from tests.added import SPELLINGS, added_strings, write_files, write_spelling
+from tests.rendering import render
 
 pytestmark = pytest.mark.parity
 
@@ -66,7 +67,7 @@ def test_ids_equal_those_of_transformers(
     ]
     assert not wrong[:3]
     for role in ("bos", "eos", "unk", "sep", "pad"):
-        assert source.id_of(role) == getattr(reference, f"{role}_token_id")
+        assert getattr(source.tokens, role) == getattr(reference, f"{role}_token_id")
 
 
 @pytest.mark.parametrize("name", ["decoder with flags", "added_tokens.json"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from issun.runtime import Model
-from issun.runtime.distributions import log_softmax
+from issun.runtime.decoding.distributions import log_softmax
 from issun.runtime.model import EMBEDDED
-from issun.runtime.prompt import render
+from tests.rendering import render
 from tests.server.conftest import Running, embedded_server
 
 pytestmark = pytest.mark.parity

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from issun.runtime import Conversation, Model, SamplingParams, Turn
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from tests import recordings as rec
 from tests.conftest import Bundles
 from tests.special_ids import assign_special_ids
@@ -28,7 +28,7 @@ def test_ids_equal_those_of_transformers(
     roles = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
     tokens = [getattr(reference, f"{role}_token") for role in roles]
     assert set(tokens) == set(SPECIAL)
-    tokenizer = Tokenizer(file, assign_special_ids(file, tokens), do_lower_case=lower)
+    tokenizer = SentencePieceTokenizer(file, assign_special_ids(file, tokens), do_lower_case=lower)
     lines = [line for text in rec.TEXTS for line in rec.lines_of(shared / "data" / "text" / text)]
     wrong = [
         text

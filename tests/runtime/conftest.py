@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from issun.runtime import Conversation, Model, weight_cache
+from issun.runtime import Conversation, Model
 from issun.runtime.manifest import read_manifest
-from issun.runtime.tokenizer import Tokenizer
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.weights import weight_cache
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.chats import GREEDY, ROLE
 from tests.runtime.decoders import Script, ScriptedDecoder, Ticks
 
@@ -31,7 +32,7 @@ def scripted(bundle: Callable[..., Path]) -> Callable[..., Model]:
     """`scripted(script)`: a model that generates what the script returns."""
     folder = bundle("unscaled", "float32")
     manifest = read_manifest(folder)
-    tokenizer = Tokenizer(folder / manifest.tokens.file, manifest.tokens.special)
+    tokenizer = SentencePieceTokenizer(folder / manifest.tokens.file, manifest.tokens.special)
 
     def make(script: Script) -> Model:
         decoder = ScriptedDecoder(script, n_positions=256, vocab_size=512)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from issun.runtime.decoder import Decoder, Logits
+from issun.runtime.decoding.decoder import Decoder, Logits
+from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.errors import ParameterError
-from issun.runtime.kv_cache import Cache
 
 Script = Callable[[list[int]], int]
 

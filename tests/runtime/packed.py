@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from issun.runtime import Model
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights.weight_cache import WeightCache
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(7, 400, 40)]
 Notes = list[str]

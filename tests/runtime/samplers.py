@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from issun.runtime import filters
-from issun.runtime.filters import Vector
-from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
+from issun.runtime.decoding import filters
+from issun.runtime.decoding.filters import Vector
+from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 
 MASKED = -np.inf
 UNK, EOS = 0, 1

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.export.checkpoint import TokenizerSource, read_tokenizer
 from issun.export.errors import CheckpointError
+from issun.export.tokenizer import TokenizerSource, read_tokenizer
 from issun.runtime import ParameterError
 from issun.runtime.manifest import AddedToken
-from issun.runtime.stream import TextStream
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.text.stream import TextStream
 from tests import recordings as rec
 from tests.added import NAMED, SPELLINGS, added_strings, token, write_files, write_spelling
 
@@ -23,7 +23,7 @@ ROWS = 512
 
 
 @pytest.fixture(scope="module")
-def flagged(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> Tokenizer:
+def flagged(tmp_path_factory: pytest.TempPathFactory, spiece: Path) -> SentencePieceTokenizer:
     folder = tmp_path_factory.mktemp("added") / "tokenizer"
     return read_tokenizer(write_spelling(folder, spiece, "decoder with flags"), ROWS).open()
 
@@ -40,7 +40,7 @@ def test_every_spelling_has_the_ids_of_transformers(
 ) -> None:
     source = read_tokenizer(write_spelling(tmp_path / "tokenizer", spiece, name), ROWS)
     tokenizer, recorded = source.open(), RECORDED[name]
-    assert {role: source.id_of(role) for role in recorded["roles"]} == recorded["roles"]
+    assert {role: getattr(source.tokens, role) for role in recorded["roles"]} == recorded["roles"]
     ids = [tokenizer.encode(text, special=True) for text in added_strings(rec.ADDED)]
     assert ids[:5] == recorded["first"]
     assert rec.digest(ids) == recorded["digest"]
@@ -57,7 +57,7 @@ def test_spellings_differ() -> None:
     st.lists(st.sampled_from(["<|im_end|>", "<|user|>", "<s>", "[SEP]", "猫", " ", "<tool>", "<|"]))
 )
 def test_text_becomes_a_text_token_and_never_a_special_one(
-    flagged: Tokenizer, parts: list[str]
+    flagged: SentencePieceTokenizer, parts: list[str]
 ) -> None:
     ids = flagged.encode("".join(parts))
     assert not {400, 401, 2, 3, 5} & set(ids)
@@ -65,7 +65,7 @@ def test_text_becomes_a_text_token_and_never_a_special_one(
 
 
 def test_special_tokens_of_a_template_strip_white_space_of_user_text(
-    flagged: Tokenizer,
+    flagged: SentencePieceTokenizer,
 ) -> None:
     user, cat = flagged.special["<|user|>"], flagged.encode("猫")
     assert flagged.encode_parts([user, "  猫\u3000", user]) == [user, *cat, user]
@@ -80,7 +80,7 @@ def test_special_tokens_of_a_template_strip_white_space_of_user_text(
 # Decoding
 
 
-def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None:
+def test_text_tokens_give_text_and_special_ones_none(flagged: SentencePieceTokenizer) -> None:
     cat = flagged.encode("猫です")
     assert flagged.decode([2, *cat, 402, 401, *cat, 400]) == (
         flagged.decode(cat) + "<tool>" + flagged.decode(cat)
@@ -95,20 +95,20 @@ def test_text_tokens_give_text_and_special_ones_none(flagged: Tokenizer) -> None
 
 
 @given(st.lists(st.integers(0, 405)))
-def test_streamed_text_is_the_whole(flagged: Tokenizer, ids: list[int]) -> None:
+def test_streamed_text_is_the_whole(flagged: SentencePieceTokenizer, ids: list[int]) -> None:
     stream = TextStream(flagged, stop=())
     given_out = "".join([*map(stream.push, ids), stream.finish()])
     assert given_out == flagged.decode(ids).removesuffix("\n")
 
 
 @pytest.mark.parametrize("row", [406, 511, -1])
-def test_row_without_a_token_is_an_error(flagged: Tokenizer, row: int) -> None:
+def test_row_without_a_token_is_an_error(flagged: SentencePieceTokenizer, row: int) -> None:
     with pytest.raises(ParameterError, match=f"{row} is not a token.*0 to 399, 400, 401, .*405"):
         flagged.decode([row])
 
 
 def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
-    tokenizer = Tokenizer(spiece, {"</s>": 3}, added={"。": AddedToken(id=410)})
+    tokenizer = SentencePieceTokenizer(spiece, {"</s>": 3}, added={"。": AddedToken(id=410)})
     assert tokenizer.encode("山。")[-1] == 410
     assert tokenizer.decode(tokenizer.encode("山。山")) == "山。山"
 
@@ -119,7 +119,7 @@ def test_a_text_token_that_the_file_gives_another_id(spiece: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"legacy": False}, "legacy is False, which changes token ids"),
+        ({"split_special_tokens": True}, "split_special_tokens is True, which changes token ids"),
         ({"split_special_tokens": True}, "split_special_tokens is True"),
         ({"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs is"),
         ({"extra_ids": -1}, "extra_ids is -1"),
@@ -149,6 +149,6 @@ def test_invalid_tables_are_refused(
 
 def test_sentinels_without_a_row_are_left_out(spiece: Path, tmp_path: Path) -> None:
     source = source_of(tmp_path / "tokenizer", spiece, {"extra_ids": 200})
-    sentinels = [text for text in source.special if text.startswith("<extra_id_")]
+    sentinels = [text for text in source.tokens.special if text.startswith("<extra_id_")]
     assert len(sentinels) == 112
-    assert max(source.special.values()) == 511
+    assert max(source.tokens.special.values()) == 511

@@ -22,8 +22,9 @@ from issun.runtime import (
     ParameterError,
     SamplingParams,
 )
-from issun.runtime.decoder import PREFILL_CHUNK, IssunDecoder
-from issun.runtime.kv_cache import KVCache
+from issun.runtime.decoding.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.manifest import read_manifest
 from tests.runtime.decoders import ScriptedDecoder, saying
 
@@ -100,6 +101,42 @@ def test_a_sequence_that_moves_continues_and_frees_its_old_memory(load: Load) ->
         assert np.count_nonzero(cache.buffers[:, 2]) < cache.buffers[:, 0, :, :200].size / 4
     (row,) = decoder.forward(cache, [[5]], [0])
     assert np.allclose(row, decoder.step(alone, 5), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("kv_cache", ["float32", "int8"])
+def test_sequences_that_change_places_continue(load: Load, kv_cache: str) -> None:
+    decoder = load("int8", kv_cache).decoder
+    assert isinstance(decoder, IssunDecoder)
+    cache, alone = decoder.new_cache(slots=2), [decoder.new_cache() for _ in range(2)]
+    for slot, (one, length) in enumerate(zip(alone, (200, 30), strict=True)):
+        decoder.prefill(one, ids_of(length, seed=slot))
+        cache.copy(one, 0, slot)
+    cache.swap(0, 1)
+    assert [len(held) for held in cache.ids] == [30, 200]
+    assert cache.touched == [200, 200]
+    rows = decoder.forward(cache, [[5], [6]], [0, 1])
+    for row, one, token in zip(rows, reversed(alone), (5, 6), strict=True):
+        assert np.allclose(row, decoder.step(one, token), rtol=0, atol=5e-6)
+
+
+def test_without_memory_to_change_places_nothing_changes(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = load().decoder
+    assert isinstance(decoder, IssunDecoder)
+    monkeypatch.setattr("issun.runtime.decoding.kv_cache._MIN_RESERVED", 0)
+    cache = decoder.new_cache(slots=2)
+    decoder.prefill(cache, ids_of(200, seed=1))
+    held, before = cache.ids[0], cache.buffers.copy()
+    monkeypatch.setattr("issun.runtime.decoding.kv_cache.check_memory", _raise_memory_error)
+    with pytest.raises(OutOfMemoryError):
+        cache.swap(0, 1)
+    assert cache.ids == [held, []]
+    assert np.array_equal(cache.buffers, before)
+
+
+def _raise_memory_error(size: int) -> None:
+    raise MemoryError
 
 
 def test_a_cache_is_no_longer_than_needed(load: Load) -> None:

@@ -13,9 +13,9 @@ from issun.runtime import Model
 from issun.runtime.constraint import effort as efforts
 from issun.runtime.constraint import matching
 from issun.runtime.constraint.effort import MAX_SECONDS, ActiveSchemas, Effort
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import BusyError, CompilerBusyError, ParameterError, SamplingError
-from issun.runtime.filling import compile_schema
-from issun.runtime.sampling import SamplingParams
+from issun.runtime.filling.fill import compile_schema
 
 WORD = "a" * 40 + "!"
 ENDLESS = r"^(a+)+$"  # never ends in WORD

@@ -11,17 +11,17 @@ import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.constraint.constraints import Constraints
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from tests.runtime.wandering import wander
 from tests.special_ids import assign_special_ids
 
 pytest.importorskip("llguidance")
 SPECIAL = ("[CLS]", "<unk>", "<s>", "</s>", "[PAD]", "[SEP]", "[MASK]")
-Made = tuple[Tokenizer, Constraints]
+Made = tuple[SentencePieceTokenizer, Constraints]
 
 
 def make(file: Path, newline: str) -> Made:
-    tokenizer = Tokenizer(file, assign_special_ids(file, SPECIAL))
+    tokenizer = SentencePieceTokenizer(file, assign_special_ids(file, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
     return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline=newline, max_tokens=100)
 

@@ -13,7 +13,7 @@ import pytest
 from issun.runtime import Model, ParameterError, SamplingParams
 from issun.runtime.constraint.constraints import Constraints
 from issun.runtime.constraint.vocabulary import Vocabulary
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from tests.runtime.wandering import wander
 from tests.special_ids import assign_special_ids
 
@@ -28,12 +28,12 @@ def model() -> Iterator[Model]:
 
 
 @pytest.fixture(scope="module")
-def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
+def braceless(shared: Path) -> tuple[SentencePieceTokenizer, Constraints]:
     """The tokenizer of a model without the pieces { and }, and its constraints."""
     file = shared / "checkpoints" / "ja-small" / "spiece.model"
     if not file.exists():
         pytest.skip(f"there is no tokenizer at {file}")
-    tokenizer = Tokenizer(file, assign_special_ids(file, SPECIAL))
+    tokenizer = SentencePieceTokenizer(file, assign_special_ids(file, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
     return tokenizer, Constraints(tokenizer, rows=rows, ends=[eos], newline="\\n", max_tokens=100)
 
@@ -48,7 +48,7 @@ def braceless(shared: Path) -> tuple[Tokenizer, Constraints]:
     ],
 )
 def test_a_pattern_after_any_characters_can_be_finished(
-    braceless: tuple[Tokenizer, Constraints], value: str
+    braceless: tuple[SentencePieceTokenizer, Constraints], value: str
 ) -> None:
     tokenizer, constraints = braceless
     constraint = constraints.regex(rf"([^は、:=。\n]*[は:=]、?)?({value})。?", max_tokens=48)
@@ -58,7 +58,7 @@ def test_a_pattern_after_any_characters_can_be_finished(
 
 @pytest.mark.parametrize("pattern", ["[^@]+@x", "[あ-ん]+？", r"[a-z0-9]+(\.[a-z]+)?@[a-z]{2,6}"])
 def test_a_pattern_that_needs_a_missing_character_is_refused_soon(
-    braceless: tuple[Tokenizer, Constraints], pattern: str
+    braceless: tuple[SentencePieceTokenizer, Constraints], pattern: str
 ) -> None:
     with pytest.raises(ParameterError, match=r"^regex: the model's vocabulary cannot spell what "):
         braceless[1].regex(pattern)
@@ -238,7 +238,7 @@ def test_a_literal_that_cannot_be_spelled_is_named_with_its_path(
     ],
 )
 def test_a_vocabulary_without_braces(
-    braceless: tuple[Tokenizer, Constraints], schema: dict[str, Any], path: str
+    braceless: tuple[SentencePieceTokenizer, Constraints], schema: dict[str, Any], path: str
 ) -> None:
     with pytest.raises(ParameterError, match=r"it has no '\{'") as caught:
         braceless[1].json_schema(schema)
@@ -246,7 +246,7 @@ def test_a_vocabulary_without_braces(
 
 
 def test_what_needs_no_braces_works_without_them(
-    braceless: tuple[Tokenizer, Constraints],
+    braceless: tuple[SentencePieceTokenizer, Constraints],
 ) -> None:
     tokenizer, constraints = braceless
     for schema in (
@@ -264,7 +264,7 @@ def test_what_needs_no_braces_works_without_them(
 
 
 def test_a_small_vocabulary(spiece: Path) -> None:
-    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL))
+    tokenizer = SentencePieceTokenizer(spiece, assign_special_ids(spiece, SPECIAL))
     rows, eos = tokenizer.num_pieces, tokenizer.special["</s>"]
     constraints = Constraints(tokenizer, rows=rows, ends=[eos], max_tokens=60)
     alphabet = constraints.vocabulary.alphabet or frozenset()
@@ -277,6 +277,8 @@ def test_a_small_vocabulary(spiece: Path) -> None:
 def test_a_literal_of_one_piece_can_be_spelled_if_no_other_piece_starts_it() -> None:
     class Pieces:
         """A tokenizer with these pieces."""
+
+        spells_all, special = False, dict[str, int]()
 
         def __init__(self, *pieces: str) -> None:
             self.pieces, self.num_pieces, self.added_ids = pieces, len(pieces), frozenset[int]()

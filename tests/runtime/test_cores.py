@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from issun.runtime import cores
-from issun.runtime.cores import physical_cores
+from issun.runtime.weights import cores
+from issun.runtime.weights.cores import physical_cores
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="these are Linux's files")
 
@@ -145,7 +145,7 @@ def test_the_quota_of_a_real_control_group() -> None:
     """Create a group with a quota of 1.5 CPUs and run a process in it."""
     version_1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists()
     folder = Path("/sys/fs/cgroup/cpu" if version_1 else "/sys/fs/cgroup") / f"issun-{os.getpid()}"
-    asked = "from issun.runtime.cores import physical_cores; print(physical_cores())"
+    asked = "from issun.runtime.weights.cores import physical_cores; print(physical_cores())"
     try:
         folder.mkdir()
     except OSError as error:

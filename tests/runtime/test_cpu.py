@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from issun.runtime import Model
-from issun.runtime.distributions import log_softmax, row_kl
-from issun.runtime.session import integer_matmul_saturates
+from issun.runtime.decoding.distributions import log_softmax, row_kl
+from issun.runtime.weights.session import integer_matmul_saturates
 from tests.conftest import Bundles
 
 Array = NDArray[np.float32]
@@ -22,7 +22,8 @@ IDS = list(range(20, 36))
 SCRIPT = """
 import sys
 import numpy as np
-from issun.runtime import Model, session
+from issun.runtime import Model
+from issun.runtime.weights import session
 out, option, *bundles = sys.argv[1:]
 if option == "off":
     session.integer_matmul_saturates = lambda: False

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import ContextError, Model, ParameterError
-from issun.runtime.decoder import PREFILL_CHUNK, split_chunks
-from issun.runtime.kv_cache import KVCache
+from issun.runtime.decoding.decoder import PREFILL_CHUNK, split_chunks
+from issun.runtime.decoding.kv_cache import KVCache
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])

@@ -15,7 +15,7 @@ from issun.export import ExportOptions, export
 from issun.runtime import BundleError, Conversation, Model, SamplingParams
 from issun.runtime.defaults import make_params
 from issun.runtime.manifest import MANIFEST_NAME, AddedToken, Manifest, read_manifest
-from issun.runtime.tokenizer import load_tokenizer
+from issun.runtime.text.tokenizer import load_tokenizer
 from tests.added import token, write_files
 from tests.cli.conftest import ANSWER
 from tests.runtime.decoders import Script, ScriptedDecoder, Ticks, saying

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from issun.runtime import Model, ParameterError, SamplingParams
-from issun.runtime.filling import (
+from issun.runtime.decoding.generate import Segment, Timings
+from issun.runtime.filling.fill import (
     CompiledSchema,
     MakePrompt,
     SchemaFiller,
@@ -18,7 +19,6 @@ from issun.runtime.filling import (
     fill,
     fill_many,
 )
-from issun.runtime.generate import Segment, Timings
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=60)
 SCHEMA: dict[str, Any] = {

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from issun.runtime.decoding.generate import Segment, Timings, generate
+from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.errors import ContextError, ParameterError, SamplingError
-from issun.runtime.generate import Segment, Timings, generate
-from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
-from issun.runtime.stream import TextStream
+from issun.runtime.text.stream import TextStream
 from tests.runtime.decoders import Script, ScriptedDecoder, Ticks, saying
 
 UNK, EOS = 0, 1
@@ -25,6 +25,8 @@ class Letters:
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(PIECES[i] for i in ids)
+
+    byte_level = whole_runs = False
 
     def is_byte(self, token: int) -> bool:
         return False

@@ -12,9 +12,9 @@ import pytest
 
 from issun.export import export
 from issun.runtime import BundleError, SamplingParams
-from issun.runtime.filters import penalize_repetition
-from issun.runtime.tokenizer import load_sentencepiece
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.decoding.filters import penalize_repetition
+from issun.runtime.text.spiece_tokenizer import load_sentencepiece
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.packed import load
 from tests.runtime.test_trust import change, describe, load_any
 

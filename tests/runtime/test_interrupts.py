@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams, Stream
-from issun.runtime.filling import compile_schema, fill
+from issun.runtime.filling.fill import compile_schema, fill
 from tests.runtime.chats import GREEDY, ROLE
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from issun.runtime import BusyError, Conversation, ConversationError, Model, Turn
-from issun.runtime.kv_cache import KVCache
-from issun.runtime.kv_file import read_kv, write_kv
-from issun.runtime.prefix import common_prefix
+from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.decoding.kv_file import read_kv, write_kv
+from issun.runtime.text.prefix import common_prefix
 from tests.needs import has_mode
 from tests.runtime.chats import GREEDY, ROLE
 
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_turns_and_no_partial_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     _, chat = saved(model, tmp_path)
-    monkeypatch.setattr("issun.runtime.kv_file.zlib.crc32", full)
+    monkeypatch.setattr("issun.runtime.decoding.kv_file.zlib.crc32", full)
     with pytest.raises(ConversationError, match=r"was written, but not the KV cache .*No space"):
         chat.save(tmp_path / "full.json")
     assert not (tmp_path / "full.json.kv").exists()

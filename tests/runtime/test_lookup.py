@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from issun.runtime import Conversation, Model, ParameterError, SamplingParams, lookup
-from issun.runtime.generate import Segment
-from issun.runtime.lookup import PromptLookup
+from issun.runtime import Conversation, Model, ParameterError, SamplingParams
+from issun.runtime.decoding.generate import Segment
+from issun.runtime.decoding.lookup import PromptLookup
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
 
@@ -173,14 +173,6 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
             assert (ahead.ids, ahead.text) == (alone.ids, alone.text)
             assert ahead.finish_reason == alone.finish_reason
     assert drafted > 0
-
-
-def test_rows_cost_more_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    for saturates in (False, True):
-        monkeypatch.setattr(lookup, "integer_matmul_saturates", lambda known=saturates: known)
-        found.append([lookup.row_cost(name) for name in ("float32", "int8", "int4")])
-    assert found == [[None, 0.04, 0.24], [None, 0.18, 0.40]]
 
 
 @pytest.mark.parametrize(

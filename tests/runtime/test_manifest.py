@@ -78,8 +78,8 @@ def test_the_manifest_is_a_folder(folder: Path) -> None:
 
 
 def test_a_newer_format_asks_for_an_update(folder: Path) -> None:
-    change(folder, lambda content: content.update(format=2))
-    assert "has format 2, but this version of issun reads formats up to 1: update" in refusal(
+    change(folder, lambda content: content.update(format=3))
+    assert "has format 3, but this version of issun reads formats up to 2: update" in refusal(
         folder
     )
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from issun.benchmarks.limited import memory_cgroup
-from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams, kv_cache
-from issun.runtime.memory_left import check_memory, memory_left
+from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams
+from issun.runtime.decoding import kv_cache
+from issun.runtime.weights.memory_left import check_memory, memory_left
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is left")
 PAGES = 2 * 6 * 8 * 4096  # a page of keys and of values for each head of the embedded model
 AT_ONCE = 2 << 20
+WORKING = 4 * (4 * 256 + 2 * 3 * 256 + 4 * 1024)  # bytes of activations per token
 GREEDY = SamplingParams(temperature=0, max_new_tokens=8)
 LONG = "日本で一番高い山は富士山です。" * 20
 
@@ -153,7 +155,7 @@ def test_allocated_memory_is_not_reserved_again(monkeypatch: pytest.MonkeyPatch)
         ids = range(10, 210)
         model.decoder.prefill(cache, ids)
         # The second chunk has fewer rows, and 72 tokens need less than the 2 MiB reserved.
-        assert asked == [(4 + 1) * PAGES + 128 * 4 * (7 * 256 + 2 * 1024), AT_ONCE]
+        assert asked == [(4 + 1) * PAGES + 128 * WORKING, AT_ONCE]
         cache.rewind(0)
         model.decoder.prefill(cache, ids)
         assert len(asked) == 2
@@ -165,7 +167,7 @@ def test_allocated_memory_is_not_reserved_again(monkeypatch: pytest.MonkeyPatch)
         assert cache.touched == [400, 0]
         asked.clear()
         model.decoder.forward(cache, [[9], range(10, 210)], [])
-        assert asked == [(19 - 13 + 7 + 1) * PAGES + 272 * 4 * (7 * 256 + 2 * 1024)]
+        assert asked == [(19 - 13 + 7 + 1) * PAGES + 272 * WORKING]
 
 
 @linux
@@ -197,7 +199,7 @@ def run_within(limit: int, script: str, *arguments: str) -> subprocess.Completed
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from issun.runtime import kv_cache
+from issun.runtime.decoding import kv_cache
 from issun.runtime import Conversation, Model, OutOfMemoryError, SamplingParams
 
 with Model.load(threads=1) as model:

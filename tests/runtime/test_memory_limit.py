@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from issun.runtime import OutOfMemoryError
-from issun.runtime.memory_left import memory_for
+from issun.runtime.weights.memory_left import memory_for
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the limit of a process's memory is Linux's"

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issun.runtime import Model, decoder
-from issun.runtime.pages import track_mappings
+from issun.runtime import Model
+from issun.runtime.decoding import decoder
+from issun.runtime.weights.pages import track_mappings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mapped")
 

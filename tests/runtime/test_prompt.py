@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from issun.export.template import ALPACA
 from issun.runtime.errors import ContextError, ParameterError
-from issun.runtime.prompt import PromptBuilder, Turn
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.prompt import PromptBuilder
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.text.turn import Turn
 from tests.special_ids import assign_special_ids
 
 TOKENS = ["[CLS]", "<unk>", "<s>", "</s>", "[PAD]", "[SEP]", "[MASK]"]
@@ -30,12 +31,12 @@ WITHOUT_INPUT = (
 ROLE = ["User:あなたは「ずんだもん」なのだ。", "Assistant:了解したのだ!"]
 
 
-def open_tokenizer(path: Path) -> Tokenizer:
-    return Tokenizer(path, assign_special_ids(path, TOKENS))
+def open_tokenizer(path: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(path, assign_special_ids(path, TOKENS))
 
 
 @pytest.fixture(scope="module", params=["small", "google_sp"])
-def tokenizer(request: Any) -> Tokenizer:
+def tokenizer(request: Any) -> SentencePieceTokenizer:
     if request.param == "small":
         return open_tokenizer(request.getfixturevalue("spiece"))
     shared = request.getfixturevalue("shared")
@@ -43,7 +44,7 @@ def tokenizer(request: Any) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def build(tokenizer: Tokenizer) -> Callable[..., PromptBuilder]:
+def build(tokenizer: SentencePieceTokenizer) -> Callable[..., PromptBuilder]:
     def make(n_positions: int = 4096, **chat: Any) -> PromptBuilder:
         rules = msgspec.structs.replace(ALPACA.chat, **chat)
         template = msgspec.structs.replace(ALPACA, chat=rules)
@@ -55,7 +56,9 @@ def build(tokenizer: Tokenizer) -> Callable[..., PromptBuilder]:
 Build = Callable[..., PromptBuilder]
 
 
-def whole(tokenizer: Tokenizer, instruction: str, text: str | None = None) -> list[int]:
+def whole(
+    tokenizer: SentencePieceTokenizer, instruction: str, text: str | None = None
+) -> list[int]:
     """Return the ids of the prompt encoded as one string, as the model's authors do it."""
     rendered = WITHOUT_INPUT if text is None else WITH_INPUT
     rendered = rendered.replace("INSTRUCTION", instruction).replace("INPUT", text or "")
@@ -66,11 +69,11 @@ def chat_ids(builder: PromptBuilder, role: list[str], turns: list[Turn], message
     return builder.chat(role, turns, message, max_new_tokens=100).ids
 
 
-def test_instruction(tokenizer: Tokenizer, build: Build) -> None:
+def test_instruction(tokenizer: SentencePieceTokenizer, build: Build) -> None:
     assert build().instruction("空はなぜ青いの?") == whole(tokenizer, "空はなぜ青いの?")
 
 
-def test_instruction_with_input(tokenizer: Tokenizer, build: Build) -> None:
+def test_instruction_with_input(tokenizer: SentencePieceTokenizer, build: Build) -> None:
     ids = build().instruction("訳しなさい。", "今日は雨です。")
     assert ids == whole(tokenizer, "訳しなさい。", "今日は雨です。")
     assert ids.count(tokenizer.special["[SEP]"]) == 3
@@ -89,7 +92,9 @@ def test_an_empty_instruction_is_an_error(build: Build, empty: str) -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_newlines_are_spelled_out(tokenizer: Tokenizer, build: Build, newline: str) -> None:
+def test_newlines_are_spelled_out(
+    tokenizer: SentencePieceTokenizer, build: Build, newline: str
+) -> None:
     text = newline.join("一二三")
     assert build().instruction(text, text) == whole(tokenizer, r"一\n二\n三", r"一\n二\n三")
     turn = Turn(text, text)
@@ -114,7 +119,7 @@ def test_newlines_are_spelled_out(tokenizer: Tokenizer, build: Build, newline: s
         "}{",
     ],
 )
-def test_user_input_stays_text(tokenizer: Tokenizer, build: Build, text: str) -> None:
+def test_user_input_stays_text(tokenizer: SentencePieceTokenizer, build: Build, text: str) -> None:
     def rendered(*parts: str) -> list[int]:
         ids = [tokenizer.special["<s>"]]
         for part in parts:
@@ -135,7 +140,9 @@ def test_user_input_stays_text(tokenizer: Tokenizer, build: Build, text: str) ->
     )
 
 
-def test_chat_in_the_format_of_the_model_s_authors(tokenizer: Tokenizer, build: Build) -> None:
+def test_chat_in_the_format_of_the_model_s_authors(
+    tokenizer: SentencePieceTokenizer, build: Build
+) -> None:
     turns = [Turn("こんにちは!", "ボクは何でも答えられるAIなのだ!"), Turn("山は?", "富士山なのだ!")]
     expected = whole(
         tokenizer,
@@ -148,7 +155,7 @@ def test_chat_in_the_format_of_the_model_s_authors(tokenizer: Tokenizer, build: 
     assert (fitted.ids, fitted.dropped_turns) == (expected, 0)
 
 
-def test_chat_without_role_or_history(tokenizer: Tokenizer, build: Build) -> None:
+def test_chat_without_role_or_history(tokenizer: SentencePieceTokenizer, build: Build) -> None:
     assert chat_ids(build(), [], [], "やあ") == whole(tokenizer, "", "User:やあ")
     role_only = whole(
         tokenizer, r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n", "User:やあ"
@@ -158,7 +165,9 @@ def test_chat_without_role_or_history(tokenizer: Tokenizer, build: Build) -> Non
     assert chat_ids(build(), [], [Turn("山は?", "富士山")], "やあ") == history_only
 
 
-def test_empty_instruction_replaces_role_and_history(tokenizer: Tokenizer, build: Build) -> None:
+def test_empty_instruction_replaces_role_and_history(
+    tokenizer: SentencePieceTokenizer, build: Build
+) -> None:
     builder = build(empty_instruction="答えなさい。")
     assert chat_ids(builder, [], [], "やあ") == whole(tokenizer, "答えなさい。", "User:やあ")
     assert chat_ids(builder, ["R"], [], "やあ") == whole(tokenizer, r"R\n", "User:やあ")
@@ -169,7 +178,7 @@ def test_system_text_becomes_role_lines(build: Build) -> None:
     assert lines == ["User:語尾は{message}です。", "Assistant:了解しました。"]
 
 
-def test_the_oldest_turns_go_first(tokenizer: Tokenizer, build: Build) -> None:
+def test_the_oldest_turns_go_first(tokenizer: SentencePieceTokenizer, build: Build) -> None:
     turns = [Turn(f"問{i}", "答" * (i + 1)) for i in range(6)]
     role = r"User:あなたは「ずんだもん」なのだ。\nAssistant:了解したのだ!\n"
 
@@ -220,7 +229,11 @@ messages = st.text(max_size=8).filter(lambda text: text.strip())
     st.integers(200, 400),
 )
 def test_only_the_template_has_special_tokens(
-    tokenizer: Tokenizer, role: list[str], turns: list[Turn], message: str, n_positions: int
+    tokenizer: SentencePieceTokenizer,
+    role: list[str],
+    turns: list[Turn],
+    message: str,
+    n_positions: int,
 ) -> None:
     builder = PromptBuilder(ALPACA, tokenizer, n_positions)
     fitted = builder.chat(role, turns, message, max_new_tokens=20)
@@ -233,7 +246,7 @@ def test_only_the_template_has_special_tokens(
 @pytest.mark.parametrize("empty_template_end", [False, True])
 @pytest.mark.parametrize("beginning", ["富士", "富士山は\n", "a b", "</s>[SEP]", "{input}"])
 def test_an_answer_prefix_is_encoded_together_with_the_template(
-    tokenizer: Tokenizer, beginning: str, *, empty_template_end: bool
+    tokenizer: SentencePieceTokenizer, beginning: str, *, empty_template_end: bool
 ) -> None:
     """Its ids are those of the whole text, as in a training record."""
     template = ALPACA
@@ -264,7 +277,7 @@ def test_an_answer_prefix_may_drop_turns(build: Build) -> None:
         build(room).chat([], [], "山は?", max_new_tokens=10, answer_prefix="富士山は" * room)
 
 
-def test_the_assistant_may_speak_first(tokenizer: Tokenizer, build: Build) -> None:
+def test_the_assistant_may_speak_first(tokenizer: SentencePieceTokenizer, build: Build) -> None:
     turns = [Turn("", "こんにちは!"), Turn("元気?", "はい")]
     ids = build().chat([], turns, "山は?", max_new_tokens=10).ids
     history = r"Assistant:こんにちは!\nUser:元気?\nAssistant:はい"

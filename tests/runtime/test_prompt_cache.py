@@ -12,18 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issun.runtime import (
-    Completion,
-    Conversation,
-    OutOfMemoryError,
-    kv_cache,
-    kv_file,
-    prompt_cache,
-)
-from issun.runtime.kv_cache import KVCache
-from issun.runtime.prompt_cache import PromptCache
-from issun.runtime.sampling import SamplingParams
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime import Completion, Conversation, OutOfMemoryError
+from issun.runtime.decoding import kv_cache, kv_file, prompt_cache
+from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.decoding.prompt_cache import PromptCache
+from issun.runtime.decoding.sampling import SamplingParams
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.needs import has_mode
 from tests.runtime.packed import load, the_entry
 
@@ -71,8 +65,8 @@ def test_its_size_counts_in_the_weight_cache(folder: Path, cache: WeightCache) -
     answer(folder)
     (entry,) = cache.entries()
     (path,) = kept(cache)
-    index = the_entry(cache) / "index.json"
-    expected = entry.packed.size + index.stat().st_size + path.stat().st_size
+    others = (the_entry(cache) / "index.json", *the_entry(cache).glob("row-cost-*"), path)
+    expected = entry.packed.size + sum(other.stat().st_size for other in others)
     assert cache.size_of(entry.key) == expected
     assert cache.clear() == expected
 
@@ -148,7 +142,7 @@ def first_scale(folder: Path) -> bytes:
     """Return a LayerNormalization's weights, which are in the graph and never packed."""
     import onnx_ir as ir
 
-    tensor = ir.load(folder / "model.onnx").graph.initializers["h.0.ln_1.weight"].const_value
+    tensor = ir.load(folder / "model.onnx").graph.initializers["h.0.norm_1.weight"].const_value
     assert tensor is not None
     return tensor.tobytes()
 

@@ -10,7 +10,7 @@ import pytest
 
 from issun.runtime import Model, SamplingParams
 from issun.runtime import model as runtime_model
-from issun.runtime.kv_cache import KVCache
+from issun.runtime.decoding.kv_cache import KVCache
 
 LONG = [int(i) for i in np.random.default_rng(1).integers(7, 400, 150)]
 GREEDY = SamplingParams(temperature=0, min_new_tokens=8, max_new_tokens=8)
@@ -58,7 +58,7 @@ def test_the_memory_of_a_long_prompt_is_freed(
 
 
 def test_an_optimum_cache_frees_rewound_tokens() -> None:
-    from issun.runtime.optimum import GrowingCache
+    from issun.runtime.decoding.optimum import GrowingCache
 
     cache = GrowingCache(["key", "value"], n_head=2, head_dim=4)
     assert cache.nbytes == 0

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.runtime import filters, sampling
+from issun.runtime.decoding import filters, sampling
+from issun.runtime.decoding.filters import Vector
+from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.errors import ParameterError, SamplingError
-from issun.runtime.filters import Vector
-from issun.runtime.sampling import Sampler, SamplingParams, Vocabulary
 from tests.runtime.samplers import (
     EOS,
     MASKED,

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from issun.runtime import filters
-from issun.runtime.filters import Vector
+from issun.runtime.decoding import filters
+from issun.runtime.decoding.filters import Vector
 from tests.runtime.samplers import MASKED, alive, naive_softmax
 
 LARGE = [np.random.default_rng(seed).normal(0, scale, 5003).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.runtime import filters
+from issun.runtime.decoding import filters
 from tests.runtime.samplers import (
     MASKED,
     alive,

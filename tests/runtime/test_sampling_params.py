@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
-from issun.runtime.sampling import SamplingParams
 
 BAD = [
     (

@@ -14,9 +14,14 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from issun.export.saturation import COLUMNS, DEPTH, ROWS, saturation_graph
-from issun.runtime import BundleError, ParameterError, session
-from issun.runtime.session import integer_matmul_saturates, open_session
+from issun.export.probes import COLUMNS, DEPTH, ROWS, rounding_graph, saturation_graph
+from issun.runtime import BundleError, ParameterError
+from issun.runtime.weights import session
+from issun.runtime.weights.session import (
+    integer_matmul_saturates,
+    open_session,
+    rounds_activations,
+)
 
 
 @pytest.fixture
@@ -95,9 +100,11 @@ def test_threads_have_a_range(folder: Path, threads: int) -> None:
         open_session(folder / "model.onnx", threads=threads)
 
 
-def test_the_committed_saturation_graph_is_the_generated_one() -> None:
-    committed = Path(session.__file__).with_name("saturation.onnx").read_bytes()
-    assert committed == ir.to_proto(saturation_graph()).SerializeToString()
+@pytest.mark.parametrize("make", [saturation_graph, rounding_graph])
+def test_the_committed_graphs_are_the_generated_ones(make: Callable[[], ir.Model]) -> None:
+    graph = make()
+    committed = Path(session.__file__).with_name(f"{graph.graph.name}.onnx").read_bytes()
+    assert committed == ir.to_proto(graph).SerializeToString()
 
 
 @pytest.mark.parametrize("saturates", [True, False])
@@ -128,6 +135,33 @@ def test_saturation_is_detected_from_the_sums(
         integer_matmul_saturates.cache_clear()
 
 
+@pytest.mark.parametrize("rounds", [True, False])
+def test_a_missing_kernel_is_detected_from_small_values(
+    monkeypatch: pytest.MonkeyPatch, rounds: bool
+) -> None:
+    class Kernel:
+        """Multiplies by ones, with or without rounding values to 127 steps."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def get_inputs(self) -> list[ir.Value]:
+            return list(rounding_graph().graph.inputs)
+
+        def run(self, _: object, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            values = feeds["values"]
+            if rounds:
+                values = np.rint(values * 127) / 127
+            return [np.repeat(values.sum(1, keepdims=True), COLUMNS, 1)]
+
+    monkeypatch.setattr(session.ort, "InferenceSession", Kernel)
+    rounds_activations.cache_clear()
+    try:
+        assert rounds_activations() is rounds
+    finally:
+        rounds_activations.cache_clear()
+
+
 def test_loading_and_answering_import_nothing_heavy(folder: Path) -> None:
     code = """
 import json, sys
@@ -143,6 +177,7 @@ print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
     heavy = {
         *("torch", "transformers", "optimum", "onnx", "onnx_ir", "matplotlib", "rich", "typer"),
         *("safetensors", "huggingface_hub", "prompt_toolkit", "ml_dtypes"),
+        *("tokenizers", "jinja2", "subprocess"),  # for other tokenizers and for chat templates
     }
     assert imported & heavy == set()
     assert {"onnxruntime", "sentencepiece", "numpy"} <= imported

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from issun.runtime.constraint.references import Document
 from issun.runtime.errors import ParameterError
-from issun.runtime.leaves import Query
-from issun.runtime.skeleton import make_plan
+from issun.runtime.filling.leaves import Query
+from issun.runtime.filling.skeleton import make_plan
 
 Schema = dict[str, Any]
 Answer = Callable[[Query], str]

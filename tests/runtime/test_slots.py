@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issun.runtime.decoding.kv_cache import Cache
+from issun.runtime.decoding.slots import Slots
 from issun.runtime.errors import OutOfMemoryError
-from issun.runtime.kv_cache import Cache
-from issun.runtime.slots import Slots
 
 
 class Copying(Cache):
@@ -24,6 +25,12 @@ class Copying(Cache):
             raise OutOfMemoryError("There is not enough memory.")
         self.ids[slot] = source.ids[source_slot][:length]
         self.copied += len(self.ids[slot])
+
+    def swap(self, slot: int, other: int) -> None:
+        if self.full:
+            raise OutOfMemoryError("There is not enough memory.")
+        self.ids[slot], self.ids[other] = self.ids[other], self.ids[slot]
+        self.copied += len(self.ids[slot]) + len(self.ids[other])
 
     def move(self, source: int, slot: int) -> None:
         self.ids[slot], self.ids[source] = self.ids[source], []
@@ -103,6 +110,63 @@ def test_the_least_recently_used_goes_first() -> None:
     held = {ids[0] for ids in slots.cache.ids if ids}
     assert 2 not in held
     assert {1, 4} <= held
+
+
+def talk(slots: Slots, number: int, turns: int) -> int:
+    """Run one turn of a conversation whose prompts begin with a role; returns the ids reused."""
+    role, history = [0] * 20, [number] * 10 * turns
+    reused = read(slots, [*role, *history])
+    slots.cache.ids[0] += [8, 9]  # an answer that the next prompt spells differently
+    slots.remove(0)
+    return reused
+
+
+def turn(slots: Slots, number: int, turns: int) -> int:
+    """As `talk`, for a template that renders the last message differently from earlier ones."""
+    role, history = [0] * 20, [number] * 10 * (turns - 1)
+    prompt, texts = [*role, *history, 7, 7, 7], [str(number)] * turns
+    reused = slots.join(prompt, texts)
+    slots.cache.ids[0].extend([*prompt[reused:], 8, 9])
+    slots.activate()
+    slots.remove(0)
+    return reused
+
+
+@pytest.mark.parametrize(("run", "lost"), [(talk, 0), (turn, 10)])
+@pytest.mark.parametrize("conversations", [1, 2, 3, 4])
+def test_alternating_conversations_find_what_they_computed(
+    run: Callable[[Slots, int, int], int], lost: int, conversations: int
+) -> None:
+    slots = make(4)
+    for turns in range(1, 5):
+        for number in range(1, conversations + 1):
+            reused = run(slots, number, turns)
+            assert turns == 1 or reused == 20 + 10 * (turns - 1) - lost
+
+
+def test_a_continued_conversation_leaves_no_copies() -> None:
+    slots = make(4)
+    for turns in range(1, 5):
+        turn(slots, 1, turns)
+    assert slots.cache.copied == 0  # type: ignore[attr-defined]
+    assert slots.cache.ids[1:] == [[], [], []]
+
+
+def test_a_shared_beginning_evicts_the_least_recently_used_only() -> None:
+    slots = make(3)
+    for number in (1, 2, 3, 1, 4):  # 4 takes the slot of 2
+        talk(slots, number, 2)
+    assert talk(slots, 3, 3) == talk(slots, 1, 3) == talk(slots, 4, 3) == 40
+    assert talk(slots, 2, 3) == 20
+
+
+def test_a_finished_sequence_is_kept_while_all_slots_are_active() -> None:
+    slots = make(3)
+    for prompt in ([1] * 4, [2] * 4, [3] * 4):
+        read(slots, prompt)
+    slots.remove(0)
+    assert slots.cache.ids == [[3] * 4, [2] * 4, [1] * 4]
+    assert read(slots, [1] * 4 + [5, 5]) == 4
 
 
 def test_a_prefill_moves_up_when_an_active_sequence_is_removed() -> None:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from issun.export.calibrate import calibration_text
-from issun.runtime.stream import Detokenizer, TextStream, partial_suffix
-from issun.runtime.tokenizer import Tokenizer
+from issun.benchmarks.small_tokenizers import vocabulary_text
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.text.stream import Detokenizer, TextStream, partial_suffix
 
-Opened = Callable[[str], Tokenizer]
+Opened = Callable[[str], SentencePieceTokenizer]
 
 relaxed = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -25,6 +25,8 @@ relaxed = settings(
 
 class Pieces:
     """A tokenizer whose token i is the i-th of some strings."""
+
+    byte_level = whole_runs = False
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = pieces
@@ -41,7 +43,7 @@ def train(path: Path, **options: Any) -> Path:
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(calibration_text().splitlines()),
+        sentence_iterator=iter(vocabulary_text().splitlines()),
         model_writer=model,
         hard_vocab_limit=False,
         minloglevel=2,
@@ -57,15 +59,17 @@ def opened(tmp_path_factory: pytest.TempPathFactory, spiece: Path, request: Any)
     folder = tmp_path_factory.mktemp("stream")
 
     @cache
-    def open_tokenizer(name: str) -> Tokenizer:
+    def open_tokenizer(name: str) -> SentencePieceTokenizer:
         special = {"<unk>": 0, "<s>": 1, "</s>": 2}
         if name == "small":
-            return Tokenizer(spiece, {"[CLS]": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "[SEP]": 5})
+            return SentencePieceTokenizer(
+                spiece, {"[CLS]": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "[SEP]": 5}
+            )
         if name == "bytes":
             path = train(
                 folder / name, vocab_size=1000, byte_fallback=True, character_coverage=0.98
             )
-            return Tokenizer(path, special)
+            return SentencePieceTokenizer(path, special)
         if name == "spaces":  # keeps all white space, and adds no prefix
             path = train(
                 folder / name,
@@ -76,9 +80,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory, spiece: Path, request: Any)
                 normalization_rule_name="identity",
                 user_defined_symbols=["\n", "\ufffd", "▁▁"],
             )
-            return Tokenizer(path, special)
+            return SentencePieceTokenizer(path, special)
         shared = request.getfixturevalue("shared")
-        return Tokenizer(shared / "data" / "tokenizers" / f"{name}.model", special)
+        return SentencePieceTokenizer(shared / "data" / "tokenizers" / f"{name}.model", special)
 
     return open_tokenizer
 
@@ -88,7 +92,7 @@ every_tokenizer = pytest.mark.parametrize(
 )
 
 
-def draw_ids(data: st.DataObject, tokenizer: Tokenizer) -> list[int]:
+def draw_ids(data: st.DataObject, tokenizer: SentencePieceTokenizer) -> list[int]:
     """Draw random ids, many of them bytes and special tokens; or ids of a text, split anywhere."""
     if data.draw(st.booleans()):
         text = data.draw(st.text(max_size=12) | st.text("あ😀 \nが日本é\ufffd▁", max_size=12))
@@ -99,7 +103,7 @@ def draw_ids(data: st.DataObject, tokenizer: Tokenizer) -> list[int]:
 
 
 @cache
-def odd_ids(tokenizer: Tokenizer) -> list[int]:
+def odd_ids(tokenizer: SentencePieceTokenizer) -> list[int]:
     """Return bytes, and pieces that have no text by themselves."""
     return [
         i for i in range(tokenizer.num_pieces) if tokenizer.is_byte(i) or not tokenizer.decode([i])

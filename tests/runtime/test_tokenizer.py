@@ -11,9 +11,10 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issun.export.calibrate import calibration_text
+from issun.benchmarks.small_tokenizers import vocabulary_text
+from issun.export.added import SPECIAL_ROLES
 from issun.runtime import BundleError, ParameterError
-from issun.runtime.tokenizer import SPECIAL_ROLES, Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from tests import recordings as rec
 from tests.special_ids import assign_special_ids
 from tests.strings import SPECIAL, generate_strings
@@ -25,21 +26,21 @@ BY_ROLE = dict(
 )
 
 
-def open_tokenizer(file: Path, *, do_lower_case: bool = False) -> Tokenizer:
+def open_tokenizer(file: Path, *, do_lower_case: bool = False) -> SentencePieceTokenizer:
     special = assign_special_ids(file, list(BY_ROLE.values()))
-    return Tokenizer(file, special, do_lower_case=do_lower_case)
+    return SentencePieceTokenizer(file, special, do_lower_case=do_lower_case)
 
 
 @pytest.fixture(scope="module")
-def recorded_tokenizer(shared: Path) -> Callable[[str, str], Tokenizer]:
-    def make(name: str, case: str) -> Tokenizer:
+def recorded_tokenizer(shared: Path) -> Callable[[str, str], SentencePieceTokenizer]:
+    def make(name: str, case: str) -> SentencePieceTokenizer:
         return open_tokenizer(shared / rec.TOKENIZERS[name], do_lower_case=case == "lower")
 
     return make
 
 
 @pytest.fixture(scope="module")
-def tokenizer(spiece: Path) -> Tokenizer:
+def tokenizer(spiece: Path) -> SentencePieceTokenizer:
     return open_tokenizer(spiece)
 
 
@@ -48,7 +49,10 @@ def tokenizer(spiece: Path) -> Tokenizer:
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_every_line_has_the_ids_of_transformers(
-    recorded_tokenizer: Callable[[str, str], Tokenizer], shared: Path, name: str, case: str
+    recorded_tokenizer: Callable[[str, str], SentencePieceTokenizer],
+    shared: Path,
+    name: str,
+    case: str,
 ) -> None:
     tokenizer, expected = recorded_tokenizer(name, case), RECORDED[name][case]["texts"]
     assert len(expected) == len(rec.TEXTS)
@@ -60,7 +64,7 @@ def test_every_line_has_the_ids_of_transformers(
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_every_generated_string_has_the_ids_of_transformers(
-    recorded_tokenizer: Callable[[str, str], Tokenizer], name: str, case: str
+    recorded_tokenizer: Callable[[str, str], SentencePieceTokenizer], name: str, case: str
 ) -> None:
     tokenizer, expected = recorded_tokenizer(name, case), RECORDED[name][case]["strings"]
     ids = [tokenizer.encode(text, special=True) for text in generate_strings()]
@@ -78,13 +82,13 @@ def test_recordings_distinguish_the_cases() -> None:
 
 
 @given(st.lists(st.sampled_from([*SPECIAL, "猫", " ", "</", "s>", "\n"])).map("".join))
-def test_text_never_becomes_a_special_token(tokenizer: Tokenizer, text: str) -> None:
+def test_text_never_becomes_a_special_token(tokenizer: SentencePieceTokenizer, text: str) -> None:
     special = set(tokenizer.special.values()) - {tokenizer.special["<unk>"]}
     assert not special & set(tokenizer.encode(text))
 
 
 @pytest.mark.parametrize("token", SPECIAL)
-def test_special_tokens_are_found_on_request(tokenizer: Tokenizer, token: str) -> None:
+def test_special_tokens_are_found_on_request(tokenizer: SentencePieceTokenizer, token: str) -> None:
     text, found = f"猫{token}は", tokenizer.special[token]
     assert tokenizer.encode(text, special=True) == [
         *tokenizer.encode("猫"),
@@ -95,7 +99,7 @@ def test_special_tokens_are_found_on_request(tokenizer: Tokenizer, token: str) -
         assert found not in tokenizer.encode(text)
 
 
-def test_ids_of_special_tokens_are_those_of_the_file(tokenizer: Tokenizer) -> None:
+def test_ids_of_special_tokens_are_those_of_the_file(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.special == {
         "[CLS]": 0,
         "<unk>": 1,
@@ -126,14 +130,14 @@ def test_special_tokens_missing_from_the_file_get_ids_after_its_pieces(shared: P
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("surrogate", ["\ud800", "\udfff", "\udc80"])
 def test_lone_surrogate_is_the_replacement_character(
-    tokenizer: Tokenizer, surrogate: str, special: bool
+    tokenizer: SentencePieceTokenizer, surrogate: str, special: bool
 ) -> None:
     expected = tokenizer.encode("猫\ufffdは", special=special)
     assert tokenizer.encode(f"猫{surrogate}は", special=special) == expected
     assert tokenizer.encode("猫は", special=special) != expected
 
 
-def test_pair_of_surrogates_is_its_character(tokenizer: Tokenizer) -> None:
+def test_pair_of_surrogates_is_its_character(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.encode("猫\ud83d\ude00") == tokenizer.encode("猫😀")
 
 
@@ -143,21 +147,21 @@ def test_capital_sigma_is_never_the_final_one(shared: Path) -> None:
     assert tokenizer.encode("ABC") == tokenizer.encode("abc")
 
 
-def test_empty_text_has_no_ids(tokenizer: Tokenizer) -> None:
+def test_empty_text_has_no_ids(tokenizer: SentencePieceTokenizer) -> None:
     assert tokenizer.encode("") == tokenizer.encode("", special=True) == []
 
 
 # Decoding
 
 
-def test_decoding_omits_control_tokens_and_unknown(tokenizer: Tokenizer) -> None:
+def test_decoding_omits_control_tokens_and_unknown(tokenizer: SentencePieceTokenizer) -> None:
     ids = [2, *tokenizer.encode("富士山は"), 1, 5, *tokenizer.encode("山です。"), 3]
     assert tokenizer.decode(ids) == "富士山は 山です。"
 
 
 @pytest.mark.parametrize("token", [-1, 10**6])
 def test_an_id_that_is_not_a_token_is_an_error_with_the_range(
-    tokenizer: Tokenizer, token: int
+    tokenizer: SentencePieceTokenizer, token: int
 ) -> None:
     with pytest.raises(ParameterError, match=f"{token}.*0 to {tokenizer.num_pieces - 1}"):
         tokenizer.decode([token])
@@ -167,14 +171,14 @@ def test_an_invalid_sentencepiece_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spiece.model"
     path.write_text("not a model")
     with pytest.raises(BundleError, match="not a SentencePiece model"):
-        Tokenizer(path, {})
+        SentencePieceTokenizer(path, {})
 
 
 def test_special_tokens_that_the_file_knows_as_text(tmp_path: Path) -> None:
     path = tmp_path / "spiece.model"
     with path.open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(calibration_text().splitlines()),
+            sentence_iterator=iter(vocabulary_text().splitlines()),
             model_writer=file,
             vocab_size=400,
             hard_vocab_limit=False,
@@ -182,7 +186,7 @@ def test_special_tokens_that_the_file_knows_as_text(tmp_path: Path) -> None:
             minloglevel=2,
         )
     sep = sentencepiece.SentencePieceProcessor(model_file=str(path)).piece_to_id("[SEP]")
-    tokenizer = Tokenizer(path, {"[SEP]": sep})
+    tokenizer = SentencePieceTokenizer(path, {"[SEP]": sep})
     for text in ("あ[SEP]い", "[SEP]", "[SEP][SEP]", "［ＳＥＰ］"):
         assert sep not in tokenizer.encode(text)
     assert tokenizer.encode("あ[SEP]い", special=True).count(sep) == 1

@@ -11,9 +11,9 @@ import pytest
 
 from issun.runtime import BundleError, Model, SamplingParams
 from issun.runtime.manifest import read_manifest, sha256_of
-from issun.runtime.proto import parse_model
-from issun.runtime.trust import check_trusted
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights.proto import parse_model
+from issun.runtime.weights.trust import check_trusted
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.packed import load
 
 # The operators in the graphs of each earlier export route.

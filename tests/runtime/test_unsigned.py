@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from issun.runtime import packing, session, weight_cache
-from issun.runtime.proto import parse_model
-from issun.runtime.unsigned import read_unsigned, signed_weights, to_unsigned
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights import packing, session, weight_cache
+from issun.runtime.weights.proto import parse_model
+from issun.runtime.weights.unsigned import read_unsigned, signed_weights, to_unsigned
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.packed import Notes, logits
 
 

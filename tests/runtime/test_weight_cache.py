@@ -12,8 +12,8 @@ import onnx
 import platformdirs
 import pytest
 
-from issun.runtime import weight_cache
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights import weight_cache
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.needs import has_mode
 from tests.runtime.packed import Notes, exact, load, logits, mapped, the_entry
 
@@ -53,7 +53,8 @@ def test_both_kv_caches_share_an_entry(bundle: Callable[..., Path], cache: Weigh
 def test_the_entry_contains_only_packed_weights(folder: Path, cache: WeightCache) -> None:
     logits(folder)
     entry = the_entry(cache)
-    assert sorted(path.name for path in entry.iterdir()) == ["index.json", "packed.data"]
+    names = sorted(path.name for path in entry.iterdir() if not path.name.startswith("row-cost"))
+    assert names == ["index.json", "packed.data"]
     packed = cache.entries()[0].packed
     if not packed.unsigned:
         assert packed.carrier_offset == 0
@@ -132,18 +133,28 @@ def test_another_version_or_cpu_has_its_own_entry(
     folder: Path, cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits(folder)
-    monkeypatch.setattr(weight_cache, "_cpu_description", lambda: "another")
+    monkeypatch.setattr(weight_cache, "cpu_description", lambda: "another")
     logits(folder)
     monkeypatch.setattr("onnxruntime.__version__", "0.1")
     logits(folder)
     assert len(cache.entries()) == 3
 
 
+def test_arm_cpus_with_the_same_features_differ_by_their_parts(tmp_path: Path) -> None:
+    found = set()
+    for parts in (["0xd03"], ["0xd08"], ["0xd03", "0xd08"]):
+        file = tmp_path / "cpuinfo"
+        lines = [f"Features\t: fp asimd\nCPU part\t: {part}\n" for part in parts * 2]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        found.add(weight_cache.cpu_description(file))
+    assert len(found) == 3
+
+
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux has this file")
-def test_the_cpu_description_contains_its_features() -> None:
+def test_thecpu_description_contains_its_features() -> None:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     can = next(line for line in lines if line.startswith(("flags", "Features")))
-    assert can in weight_cache._cpu_description()
+    assert can in weight_cache.cpu_description()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")

@@ -18,15 +18,11 @@ import onnx
 import pytest
 from filelock import FileLock
 
-from issun.runtime import (
-    BundleError,
-    OutOfMemoryError,
-    packing,
-    weight_cache,
-)
+from issun.runtime import BundleError, OutOfMemoryError
 from issun.runtime.errors import IssunError
 from issun.runtime.manifest import read_manifest, sha256_of
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights import packing, weight_cache
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.packed import Notes, exact, load, logits, mapped
 
 
@@ -148,7 +144,8 @@ def test_an_entry_that_cannot_be_removed_is_named(
 
 FULL = """
 import resource, signal, sys
-from issun.runtime import Model, weight_cache
+from issun.runtime import Model
+from issun.runtime.weights import weight_cache
 weight_cache.MIN_BUNDLE_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -274,7 +271,8 @@ def test_small_bundles_and_an_empty_variable_pack_nothing(
 
 LOADS = """
 import sys
-from issun.runtime import Model, weight_cache
+from issun.runtime import Model
+from issun.runtime.weights import weight_cache
 weight_cache.MIN_BUNDLE_BYTES = 0
 with Model.load(sys.argv[1], threads=1) as model:
     print(model.score([9, 8, 7]).sum())
@@ -295,7 +293,8 @@ def test_loading_does_not_wait_for_another_process_that_packs(
 HOLDS = """
 import re, sys
 from pathlib import Path
-from issun.runtime import Model, weight_cache
+from issun.runtime import Model
+from issun.runtime.weights import weight_cache
 weight_cache.MIN_BUNDLE_BYTES = 0
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

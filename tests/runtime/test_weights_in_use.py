@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from issun.runtime import BundleError, SamplingParams
-from issun.runtime.lease import Lease
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights.lease import Lease
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.needs import posix
 from tests.runtime.packed import IDS, exact, load, logits, the_entry
 

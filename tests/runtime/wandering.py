@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from issun.runtime.constraint.matching import Constraint
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ def wander(tokenizer: Tokenizer, constraint: Constraint, seed: int, room: int = 
         logits = np.zeros(len(lengths), np.float32)
         allowed = np.flatnonzero(matcher.apply_mask(logits, ids) == 0)
         if seed % 2 and len(allowed) > 1:
-            allowed = allowed[~np.isin(allowed, vocabulary.ends)]
+            others = allowed[~np.isin(allowed, vocabulary.ends)]
+            allowed = others if len(others) else allowed
             allowed = allowed[lengths[allowed] == lengths[allowed].min()]
         token = int(rng.choice(allowed))
         ended = token in vocabulary.ends

@@ -12,6 +12,7 @@ from tests.server.conftest import embedded_server
 pytest.importorskip("schemathesis")
 
 
+@pytest.mark.slow
 def test_made_up_requests_never_break_the_server() -> None:
     with embedded_server(deadline=20.0) as server:
         command = [

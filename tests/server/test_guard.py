@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from issun.runtime import Model
-from issun.runtime.decoder import IssunDecoder
+from issun.runtime.decoding.decoder import IssunDecoder
 from issun.server.app import count_slots
 from issun.server.connections import make_protocol
 from issun.server.errors import ServerError

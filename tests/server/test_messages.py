@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from issun.runtime.prompt import Turn
+from issun.runtime.text.turn import Turn
 from issun.server.errors import ApiError
 from issun.server.messages import parse_dialogue
 from issun.server.types import Message

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from issun.runtime import Model, SamplingParams
+from issun.runtime.decoding.filters import Vector
+from issun.runtime.decoding.generate import Segment
+from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.decoding.sampling import top_logprobs
 from issun.runtime.errors import ContextError, OutOfMemoryError
-from issun.runtime.filters import Vector
-from issun.runtime.generate import Segment
-from issun.runtime.kv_cache import KVCache
-from issun.runtime.sampling import top_logprobs
 from issun.server.errors import DeadlineError, QueueFullError, UnavailableError
 from issun.server.metrics import Metrics
 from issun.server.requests import Event, Failed, Progress, Request, Scored

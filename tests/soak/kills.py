@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from issun.benchmarks.make_checkpoint import train_tokenizer
+from issun.benchmarks.small_tokenizers import train_tokenizer
 from issun.export.checkpoint import open_checkpoint
 from issun.export.target import clear_remains
 from issun.runtime import Model
-from issun.runtime.kv_file import has_valid_checksum
+from issun.runtime.files import has_valid_checksum
 from issun.runtime.manifest import read_manifest, verify_hashes
 from issun.runtime.saved import read_conversation
-from issun.runtime.weight_cache import WeightCache
+from issun.runtime.weights.weight_cache import WeightCache
 from tests.fuzz.targets import prepare
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 
 from issun.export import ExportOptions, export
-from issun.runtime import Conversation, Model, weight_cache
+from issun.runtime import Conversation, Model
+from issun.runtime.weights import weight_cache
 
 
 def _export(folder: Path, out: Path) -> Iterator[None]:

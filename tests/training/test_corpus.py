@@ -10,7 +10,7 @@ import pytest
 
 from issun.runtime import Turn
 from issun.runtime.model import EMBEDDED
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.training.embedded import questions
 from issun.training.embedded.corpus import Dialogue, about_conversation, corpus, dialogue
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
@@ -220,7 +220,7 @@ def test_only_answers_are_trained() -> None:
     """All answers, in the history and at the end, but no user messages."""
     vocabulary = EMBEDDED / "spiece.model"
     encode = Encoder(vocabulary, PretrainOptions(sampled=0))
-    tokenizer = Tokenizer(vocabulary, SPECIAL)
+    tokenizer = SentencePieceTokenizer(vocabulary, SPECIAL)
     ids, loss_mask = encode(chat_record([], [Turn("1+1は?", "2です。")], "名前は?", "issunです。"))
     assert tokenizer.decode([int(i) for i in ids[loss_mask]]) == r"2です。\nissunです。\n"
     assert list(ids) == tokenizer.encode(

@@ -39,6 +39,7 @@ def test_no_drop_is_reported_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith("drops of more than 2 points:\nnone\n")
 
 
+@pytest.mark.slow
 def test_every_row_of_the_table_has_its_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
     rates = evaluate_bundle(Path(bundle_folder(None)), samples=3, short=2, chat=4)
     print_rates({"embedded": rates})

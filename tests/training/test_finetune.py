@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from issun.benchmarks.make_checkpoint import make_checkpoint
+from issun.benchmarks.shapes import SHAPES
 from issun.cli.finetune import Accuracy, _resuming_command
 from issun.export import export
 from issun.runtime import Model
 from issun.runtime.errors import ParameterError
-from issun.runtime.tokenizer import Tokenizer
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.training.data import Record
 from issun.training.errors import DataError, RunError, TrainingError
 from issun.training.finetune import encode_records
@@ -94,7 +96,7 @@ def test_8_bit_optimizer_needs_a_gpu() -> None:
 
 
 def test_long_records_are_refused_or_truncated(spiece: Path) -> None:
-    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
+    tokenizer = SentencePieceTokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
     records = [Record(n, instruction_record("a", None, "b" * n)) for n in (1, 50, 51, 90)]
     ids = [tokenizer.encode(record.text, special=True) for record in records]
     told: list[str] = []
@@ -276,6 +278,8 @@ def test_command_line_errors_before_any_work(
     refused(finetune(tmp_path / "nowhere"), "There is no folder")
     refused(finetune(no_sep), "the tokenizer has no [SEP]")
     refused(finetune(base, data, "--epochs", "0"), "epochs is 0")
+    make_checkpoint(tmp_path / "llama", SHAPES["llama"]["tiny"])
+    refused(finetune(tmp_path / "llama", data), "supports gpt2 only, and the model is llama")
     refused(finetune(base, data, "--max-length", "193"), "at most the model's context of 192")
     refused(finetune(base, data, "--optimizer", "sgd"), "optimizer is 'sgd'")
     refused(finetune(base, data, "--resume"), "contains no fine-tuning run")

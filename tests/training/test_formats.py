@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from issun.export.template import ALPACA
-from issun.runtime.prompt import PromptBuilder, Turn
-from issun.runtime.tokenizer import Tokenizer
-from issun.training.data import Faults, convert, read_records
+from issun.runtime.text.prompt import PromptBuilder
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.text.turn import Turn
+from issun.training.convert import convert
+from issun.training.data import Faults, read_records
 from issun.training.errors import DataError
 from issun.training.fields import ALIASES
 from issun.training.records import SPECIAL_TOKENS, chat_record, instruction_record
@@ -363,7 +365,9 @@ def test_parquet(tmp_path: Path) -> None:
 def test_spelled_special_tokens_are_text(
     token: str, lower: bool, spiece: Path, tmp_path: Path
 ) -> None:
-    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS), do_lower_case=lower)
+    tokenizer = SentencePieceTokenizer(
+        spiece, assign_special_ids(spiece, SPECIAL_TOKENS), do_lower_case=lower
+    )
     text = f"山{token}は\n{token}"
     values = [
         {"instruction": text, "input": text, "output": text},
@@ -390,7 +394,7 @@ def test_spelled_special_tokens_are_text(
 
 
 def test_special_tokens_in_a_text_file_are_tokens(spiece: Path, tmp_path: Path) -> None:
-    tokenizer = Tokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
+    tokenizer = SentencePieceTokenizer(spiece, assign_special_ids(spiece, SPECIAL_TOKENS))
     line = "<s>山[SEP]は</s>"
     (record,) = read_records(written(tmp_path / "a.txt", line))
     assert record.encode(tokenizer) == tokenizer.encode(line, special=True)

@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.export.template import ALPACA
-from issun.runtime.prompt import PromptBuilder, Turn, system_lines
-from issun.runtime.tokenizer import Tokenizer
-from issun.training.data import Faults, Record, convert, line_numbers, read_records
+from issun.runtime.text.prompt import PromptBuilder
+from issun.runtime.text.slot_template import system_lines
+from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
+from issun.runtime.text.turn import Turn
+from issun.training.convert import convert
+from issun.training.data import Faults, Record, line_numbers, read_records
 from issun.training.errors import DataError, RecordError
 from issun.training.records import SPECIAL_TOKENS, chat_record, instruction_record
 from tests.cli.conftest import environment
@@ -46,8 +49,8 @@ LINES = {**CAT, "history": ["User:やあ", "Assistant:にゃあ"]}
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["", "lower"])
-def tokenizer(request: pytest.FixtureRequest, spiece: Path) -> Tokenizer:
-    return Tokenizer(
+def tokenizer(request: pytest.FixtureRequest, spiece: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(
         spiece, assign_special_ids(spiece, SPECIAL_TOKENS), do_lower_case=request.param
     )
 
@@ -99,7 +102,7 @@ filled = texts.filter(lambda text: text.strip())
 
 @given(filled, texts, filled)
 def test_an_instruction_record_starts_with_the_ids_of_its_prompt(
-    tokenizer: Tokenizer, instruction: str, text: str, output: str
+    tokenizer: SentencePieceTokenizer, instruction: str, text: str, output: str
 ) -> None:
     record = instruction_record(instruction, text, output)
     ids = PromptBuilder(ALPACA, tokenizer, 4096).instruction(instruction, text)
@@ -113,7 +116,7 @@ def test_an_instruction_record_starts_with_the_ids_of_its_prompt(
     filled,
 )
 def test_a_chat_record_starts_with_the_ids_of_its_prompt(
-    tokenizer: Tokenizer, role: list[str], turns: list[Turn], message: str, answer: str
+    tokenizer: SentencePieceTokenizer, role: list[str], turns: list[Turn], message: str, answer: str
 ) -> None:
     record = chat_record(role, turns, message, answer)
     builder = PromptBuilder(ALPACA, tokenizer, 4096)
@@ -121,7 +124,9 @@ def test_a_chat_record_starts_with_the_ids_of_its_prompt(
     assert_record(tokenizer, record, ids, answer)
 
 
-def assert_record(tokenizer: Tokenizer, record: str, prompt: list[int], answer: str) -> None:
+def assert_record(
+    tokenizer: SentencePieceTokenizer, record: str, prompt: list[int], answer: str
+) -> None:
     record.encode()  # it can be encoded
     assert "\n" not in record
     assert "\r" not in record
@@ -297,7 +302,7 @@ def test_equal_faults_are_grouped() -> None:
 
 def run_module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "issun.training.records", *arguments],
+        [sys.executable, "-m", "issun.training.convert", *arguments],
         capture_output=True,
         text=True,
         encoding="utf-8",

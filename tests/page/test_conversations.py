@@ -1,64 +1,13 @@
-"""The chat page in a real browser: Debian's Chromium, driven by Playwright."""
+"""Conversations on the chat page."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.server.conftest import Running
-
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="there is no Chromium on the path")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with api.sync_playwright() as found:
-        chromium = found.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Any, server: Running) -> Iterator[Any]:
-    """The page at phone-free width; a complaint on the console fails the test."""
-    context = browser.new_context(locale="ja-JP", viewport={"width": 1100, "height": 800})
-    context.set_default_timeout(15_000)
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.goto(server.url)
-    yield opened
-    context.close()
-    assert complaints == []
-
-
-def box(page: Any) -> Any:
-    return page.get_by_test_id("message-input")
-
-
-def ask(page: Any, text: str) -> None:
-    box(page).fill(text)
-    page.get_by_test_id("send").click()
-
-
-def texts(page: Any, who: str) -> list[str]:
-    """What `who` (user, assistant) has said, as the page shows it."""
-    found: list[str] = (
-        page.get_by_test_id(f"message-{who}").get_by_test_id("message-text").all_inner_texts()
-    )
-    return found
-
-
-def wait_for_end(page: Any) -> None:
-    page.get_by_test_id("stop").wait_for(state="hidden")
-    page.get_by_test_id("regenerate").wait_for()
+from tests.page.driving import answer_with, ask, box, respond, take_over, texts, wait_for_end
 
 
 def test_a_question_is_answered_and_a_reload_keeps_it(page: Any) -> None:
@@ -135,7 +84,7 @@ def test_stop_keeps_what_has_come(page: Any) -> None:
     ask(page, "こんにちは")
     page.get_by_test_id("message-assistant").get_by_test_id("message-text").wait_for()
     page.wait_for_function(
-        "document.querySelector('[data-testid=message-assistant] [data-testid=message-text]')"
+        "() => document.querySelector('[data-testid=message-assistant] [data-testid=message-text]')"
         ".textContent.length > 3"
     )
     page.get_by_test_id("stop").click()
@@ -177,15 +126,7 @@ def test_a_role_is_sent_from_the_next_message_on(page: Any) -> None:
 def test_markup_stays_text(page: Any) -> None:
     attack = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
-    def answer(route: Any) -> None:
-        chunk = {"choices": [{"index": 0, "delta": {"content": attack}, "finish_reason": None}]}
-        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        lines = [f"data: {json.dumps(c)}\n\n" for c in (chunk, end)]
-        route.fulfill(
-            status=200, content_type="text/event-stream", body="".join(lines) + "data: [DONE]\n\n"
-        )
-
-    page.route("**/v1/chat/completions", answer)
+    answer_with(page, attack)
     ask(page, attack)
     wait_for_end(page)
     assert texts(page, "user") == [attack]
@@ -224,18 +165,11 @@ def test_conversations_are_listed_and_kept_apart(page: Any) -> None:
 
 def test_an_error_keeps_the_message(page: Any) -> None:
     error = {"error": {"message": "no", "type": "x", "param": None, "code": "y"}}
-    page.route(
-        "**/v1/chat/completions",
-        lambda route: route.fulfill(
-            status=200,
-            content_type="text/event-stream",
-            body=f"data: {json.dumps(error)}\n\ndata: [DONE]\n\n",
-        ),
-    )
+    respond(page, [error])
     ask(page, "聞こえますか")
     page.get_by_test_id("failure").wait_for()
     assert texts(page, "user") == ["聞こえますか"]
-    page.unroute("**/v1/chat/completions")
+    take_over(page)
     page.get_by_test_id("retry").click()
     wait_for_end(page)
     assert len(texts(page, "assistant")) == 1

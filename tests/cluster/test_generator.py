@@ -1,0 +1,89 @@
+"""`BatchGenerator`: columns in, columns out."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from issun.cluster import BatchGenerator
+from issun.runtime import ParameterError, SamplingParams
+from issun.server.errors import ApiError
+
+
+@pytest.fixture(scope="module")
+def generator(fuji: Path) -> Iterator[BatchGenerator]:
+    found = BatchGenerator(fuji, threads=1)
+    yield found
+    found.close()
+
+
+def test_columns(generator: BatchGenerator) -> None:
+    batch = {"instruction": np.array(["山は?", " "], object), "n": np.array([3, 4])}
+    found = generator(batch)
+    assert list(found) == ["instruction", "n", "generated_text", "finish_reason", "status", "error"]
+    assert found["n"] is batch["n"]
+    assert found["generated_text"].tolist() == ["富士山です。", None]
+    assert found["finish_reason"].tolist() == ["stop", None]
+    assert found["status"].tolist() == [200, 400]
+    assert found["error"].tolist() == [
+        None,
+        "instruction: there is neither an instruction nor a prompt.",
+    ]
+
+
+def test_an_empty_batch(generator: BatchGenerator) -> None:
+    found = generator({"prompt": np.array([], object)})
+    assert all(len(column) == 0 for column in found.values())
+    assert "generated_text" in found
+
+
+def test_an_answer_does_not_depend_on_its_batch(exact: Path) -> None:
+    texts = [f"山{n}" for n in range(12)]
+    params = SamplingParams(temperature=1.0, max_new_tokens=8, min_new_tokens=8, seed=5)
+    generator = BatchGenerator(exact, params, threads=1)
+    whole = generator({"prompt": np.array(texts)})["generated_text"].tolist()
+    parts = [
+        text
+        for start in range(0, 12, 5)
+        for text in generator({"prompt": texts[start : start + 5]})["generated_text"]
+    ]
+    assert parts == whole
+    other = pickle.loads(pickle.dumps(generator))  # noqa: S301 - of this test
+    generator.close()
+    assert other({"prompt": texts[::-1]})["generated_text"].tolist() == whole[::-1]
+    other.close()
+    again = BatchGenerator(exact, SamplingParams(max_new_tokens=8, seed=6), threads=1)
+    assert again({"prompt": texts})["generated_text"].tolist() != whole
+    again.close()
+
+
+def test_a_template_and_other_types(fuji: Path) -> None:
+    generator = BatchGenerator(fuji, template="{n}: {text}", threads=1)
+    found = generator({"n": np.arange(2), "text": np.array(["山", None], object)})
+    generator.close()
+    assert found["status"].tolist() == [200, 400]
+
+
+def test_it_is_light_and_lazy() -> None:
+    code = (
+        "import pickle, sys; from issun.cluster import BatchGenerator;"
+        "pickle.loads(pickle.dumps(BatchGenerator('nowhere')));"
+        "print({'starlette', 'ray', 'pyarrow', 'psutil'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
+def test_parameters_that_rows_cannot_have() -> None:
+    with pytest.raises(ParameterError, match="no_repeat_ngram_size cannot be used in a batch"):
+        BatchGenerator(params=SamplingParams(no_repeat_ngram_size=2))
+    with pytest.raises(ApiError, match="temperature"):
+        BatchGenerator(params=SamplingParams(temperature=3))
+    with pytest.raises(ParameterError, match="template"):
+        BatchGenerator(template="{")

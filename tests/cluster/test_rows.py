@@ -1,0 +1,178 @@
+"""Reading of inputs: every format, and what is refused before any row is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from issun.cluster import rows as module
+from issun.cluster.errors import BatchError
+from issun.cluster.output import check_suffixes, write_output
+from issun.cluster.rows import read_rows, survey, table_columns
+
+ROWS = [{"instruction": "要約: \n「山」", "n": "1"}, {"instruction": "川,", "n": "2"}]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        import csv
+
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"in{suffix}", ROWS)
+    assert [json.loads(line) for line in read_rows(path)] == ROWS
+    found = survey(path)
+    assert (found.rows, found.kind) == (2, "simple")
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert table_columns(path) == (None if suffix == ".jsonl" else ["instruction", "n"])
+
+
+def test_lines_of_json_may_have_a_mark_blank_lines_and_no_last_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "a"}\r\n\n  \n{"prompt": "b"}')
+    assert list(read_rows(path)) == [b'{"prompt": "a"}', b'{"prompt": "b"}']
+
+
+def test_a_line_that_is_not_json_stays_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"url": "/v1/completions"}\nnot json\n\xff\n[1]\n')
+    found = survey(path)
+    assert (found.rows, found.kind) == (4, "batch")
+
+
+def test_a_parquet_file_keeps_its_types_in_the_output(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.table(
+        {
+            "prompt": ["a", "b"],
+            "day": pa.array([0, 20_000], pa.date32()),
+            "price": pa.array([1.5, None], pa.float32()),
+        }
+    )
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    parquet.write_table(table, source)
+    assert json.loads(next(read_rows(source))) == {"prompt": "a", "day": "1970-01-01", "price": 1.5}
+    results = {"generated_text": "c", "finish_reason": "stop", "status": 200, "error": None}
+    lines = [json.dumps({"prompt": name, **results}).encode() for name in "ab"]
+    write_output(source, target, iter(lines))
+    found = parquet.read_table(target)
+    assert found.select(table.column_names).equals(table)
+    assert found.column("generated_text").to_pylist() == ["c", "c"]
+    assert found.column("status").to_pylist() == [200, 200]
+
+
+def test_a_csv_file_gets_four_more_columns(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", ROWS)
+    results = {"generated_text": "a\nb", "finish_reason": "stop", "status": 200, "error": None}
+    lines = [json.dumps({**row, **results}).encode() for row in ROWS]
+    write_output(source, tmp_path / "out.csv", iter(lines))
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[0] == (
+        "instruction,n,generated_text,finish_reason,status,error"
+    )
+    read = [json.loads(line) for line in read_rows(tmp_path / "out.csv")]
+    assert [row["generated_text"] for row in read] == ["a\nb", "a\nb"]
+    assert [row["instruction"] for row in read] == [row["instruction"] for row in ROWS]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def lines_with(*names: str) -> str:
+    return "".join(json.dumps({"custom_id": name, "prompt": "x"}) + "\n" for name in names)
+
+
+def test_a_name_may_occur_once(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(lines_with("a", "b", "c", "b"), encoding="utf-8")
+    with pytest.raises(BatchError, match="rows 2 and 4 have the same custom_id 'b'"):
+        survey(path)
+
+
+def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "in.jsonl"
+    monkeypatch.setattr(module, "_hash", len)
+    path.write_text(lines_with("a", "b", "cc", "dd"), encoding="utf-8")
+    assert survey(path).rows == 4
+    path.write_text(lines_with("a", "b", "cc", "dd", "cc"), encoding="utf-8")
+    with pytest.raises(BatchError, match="rows 3 and 5"):
+        survey(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl", b"\n\n", "has no rows"),
+        ("in.csv", b"a,b\n1,2,3\n", r"line 2: there are more fields than columns"),
+        ("in.csv", b'a,b\n"1,2\n', r"line 1: unexpected end of data"),
+        ("in.csv", "山\n".encode("cp932") * 9, "cannot be read: it is"),
+        ("in.parquet", b"PAR1", "cannot be read: "),
+        ("in.jsonl", None, "cannot be read: No such file"),
+        ("in.csv", None, "cannot be read: No such file"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BatchError, match=message):
+        survey(path)
+
+
+def test_a_line_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_LINE", 50)
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"prompt": "x"}\n' + b"y" * 60)
+    with pytest.raises(BatchError, match="a line of more than 50 bytes"):
+        survey(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("in.txt", "out.jsonl", "in.txt has an unknown ending: the input must end with .jsonl"),
+        ("in.csv", "out.parquet", "the output of in.csv must end with .jsonl or .csv"),
+        ("in.jsonl", "out.csv", "the output of in.jsonl must end with .jsonl"),
+    ],
+)
+def test_unknown_endings(source: str, target: str, message: str) -> None:
+    with pytest.raises(BatchError, match=message):
+        check_suffixes(Path(source), Path(target))
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    with pytest.raises(BatchError, match="The answered rows are kept"):
+        write_output(source, tmp_path / "no" / "out.jsonl", iter([b"{}"]))
+
+
+def test_an_input_that_is_written_meanwhile(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.jsonl", ROWS)
+    found = survey(path)
+    found.check_unchanged(path)
+    path.write_text(path.read_text(encoding="utf-8") + '{"prompt": "x"}\n', encoding="utf-8")
+    with pytest.raises(BatchError, match="was changed during the run"):
+        found.check_unchanged(path)
+    for rows in (ROWS[:1], [*ROWS, *ROWS]):
+        with pytest.raises(BatchError, match="was changed during the run"):
+            list(found.read(write(path, rows)))
+    assert [index for index, _ in found.read(write(path, ROWS))] == [0, 1]

@@ -1,0 +1,86 @@
+"""An int8 linear layer's graph, against numpy: inputs of the first block are rounded twice."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+
+from issun.export.graph import IR_VERSION, OPSET, DecoderBuilder
+from issun.export.kinds import Kind, Precision
+from issun.export.weights import Array
+from issun.runtime.weights.session import make_options, session_of
+
+
+class OneLinear:
+    """The int8 values (in, out) of a linear layer without bias, each output with scale 1/100."""
+
+    precision: Precision = "int8"
+
+    def __init__(self, values: NDArray[np.int8]) -> None:
+        self.values = values
+
+    def kind(self, base: str) -> Kind:
+        return "int8"
+
+    def tensor(self, name: str) -> ir.TensorProtocol:
+        scales = np.full(self.values.shape[1], 0.01, np.float32)
+        return ir.tensor(scales if name.endswith(".scale") else self.values, name=name)
+
+    def linear_shape(self, name: str) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+    def has(self, name: str) -> bool:
+        return not name.endswith(".bias")
+
+    def floor(self, base: str) -> None:
+        return None
+
+    def outlier_channels(self, base: str) -> None:
+        return None
+
+
+def int8_product(x: Array, values: NDArray[np.int8], name: str) -> Array:
+    """x (rows, in) times the weight `values` / 100, by the graph of an int8 linear layer."""
+    builder = DecoderBuilder(cast(Any, None), OneLinear(values), None)
+    given = ir.val("x", ir.DataType.FLOAT, ("rows", len(values)))
+    product = builder.affine(given, name)
+    product.dtype = ir.DataType.FLOAT
+    graph = ir.Graph(
+        [given],
+        [product],
+        nodes=builder.tape.nodes,
+        initializers=builder.tape.initializers,
+        opset_imports={"": OPSET, "com.microsoft": 1},
+        name="linear",
+    )
+    model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
+    found: Array = session_of(model, make_options(1)).run(None, {"x": x})[0]
+    return found
+
+
+def test_inputs_of_the_first_block_are_rounded_twice_by_hand() -> None:
+    weight = 100 * np.eye(3, dtype=np.int8)
+    x = np.float32([[2, 1, 0]])  # 1 is 63.5 steps of 2 / 127, and rounded to even
+    np.testing.assert_allclose(int8_product(x, weight, "h.1.qkv"), [[2, 64 * 2 / 127, 0]])
+    # 64 steps less 127 of the 254th parts of a step are 63.5 steps.
+    np.testing.assert_allclose(int8_product(x, weight, "h.0.qkv"), [[2, 1, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e4])
+def test_inputs_of_the_first_block_are_rounded_twice(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    x = (scale * rng.normal(size=(7, 96))).astype(np.float32)
+    # Without VNNI, larger values could overflow the sum of two products.
+    values = rng.integers(-64, 64, (96, 40)).astype(np.int8)
+    peak = np.abs(x).max(axis=-1, keepdims=True)
+    once = np.rint(x / peak * np.float32(127)) / 127
+    twice = once + np.rint((x / peak - once) * 127 * 254) / (127 * 254)
+    for name, rounded in (("h.1.up", once), ("h.0.up", twice)):
+        expected = peak * (rounded @ (values / 100))
+        found = int8_product(x, values, name)
+        np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+    assert np.abs(peak * twice - x).max() <= 0.5001 * peak.max() / (127 * 254)
