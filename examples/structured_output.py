@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from issun.runtime import Model, SamplingParams
-from issun.runtime.filling import compile_schema, fill
+from issun.runtime.filling.fill import compile_schema, fill
 
 CONTINENTS = ["アジア", "アフリカ", "ヨーロッパ", "北アメリカ", "南アメリカ", "オセアニア"]
 SCHEMA = {
