@@ -4,7 +4,7 @@ SEEDS ?= 10
 SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
-PACKAGES := cli export kit runtime benchmarks training server
+PACKAGES := cli cluster export kit runtime benchmarks training server web
 # The package under its own name, for tools that read its source. A link to the checkout itself
 # would lead back into it, and into every environment below.
 LINK_PACKAGE = mkdir -p build/package/issun && \
@@ -14,7 +14,10 @@ PIP_INSTALL := pip install --disable-pip-version-check --no-input
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node
 
-.PHONY: help demo test commands slow parity clients fuzz soak embedded figures check translations
+# Options of pytest: ARM='-m "not slow"' leaves out what takes long.
+ARM ?=
+
+.PHONY: help demo test commands slow parity arm clients cluster fuzz soak embedded figures check translations
 .PHONY: format docs package clean
 
 help:                             ## list the targets
@@ -24,20 +27,30 @@ demo: .venv/ready-demo            ## ask the demonstration model six questions
 	.venv/bin/python -m issun.benchmarks.demo
 
 test: .venv/ready-test            ## run the tests that need no torch
-	.venv/bin/python -m pytest -n 2 -m "not parity and not alone and not slow"
+	.venv/bin/python -m pytest -n 2 --dist worksteal --ignore tests/fuzz \
+		-m "not parity and not alone and not slow and not arm"
 	.venv/bin/python -m pytest -m alone tests/cli
 
 commands: .venv/ready-test        ## run every command of README and docs in fresh environments
 	.venv/bin/python -m tests.documentation --fresh
 
 slow: .venv/ready-test            ## run the slow tests; ISSUN_TEST_SLOW=4 runs one in four
-	.venv/bin/python -m pytest -n 2 -m "slow and not parity"
+	.venv/bin/python -m pytest -n 2 -m "slow and not parity and not arm"
 
 parity: .venv-parity/ready        ## compare with torch and transformers, which this installs
-	.venv-parity/bin/python -m pytest -m parity tests/parity
+	.venv-parity/bin/python -m pytest -n 2 --dist worksteal -m parity tests/parity
+
+arm: .venv/ready-test             ## compare with emulated 64-bit ARM CPUs (Debian's packages and qemu-user)
+	$(LINK_PACKAGE)
+	.venv/bin/python -m tests.arm
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(ARM) tests/arm
 
 clients: .venv/ready-test         ## try other projects' clients of the OpenAI API on the server
 	.venv/bin/python -m tests.clients.run $(CLIENTS)
+
+cluster: .venv-cluster/ready      ## try `issun batch` and the recipes for serving on a Ray cluster here
+	.venv-cluster/bin/python -m pytest tests/cluster/test_ray.py tests/cluster/test_recipes.py \
+		tests/cluster/test_network.py
 
 fuzz: .venv/ready-test            ## read damaged and hostile files; SEEDS=10 takes about half an hour
 	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
@@ -50,7 +63,8 @@ embedded: .venv-parity/ready      ## train the demonstration model, or resume: 1
 
 figures: .venv/ready-test         ## write the plots and tables of README and docs from benchmarks/results
 	.venv/bin/python -m issun.benchmarks.publish
-	.venv/bin/issun bench report benchmarks/results/1b.json.gz -o build/report
+	.venv/bin/issun bench report benchmarks/results/1b.json.gz -o build/report \
+		--fidelity benchmarks/results/fidelity.json
 	cp build/report/report.html benchmarks/results/
 
 check: .venv/ready-test           ## check format, lint and types
@@ -84,7 +98,7 @@ package: .venv/ready-package      ## build wheel and sdist in dist/, check them,
 	.venv/bin/python -m tests.installed dist/*.whl
 
 clean:                            ## remove environments and everything that was built
-	rm -rf .venv .venv-parity .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-parity .venv-cluster .venv-docs build dist *.egg-info demo .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -112,6 +126,12 @@ clean:                            ## remove environments and everything that was
 	@$(PYTHON) -m venv .venv-parity
 	@.venv-parity/bin/$(PIP_INSTALL) torch==2.13.0
 	@.venv-parity/bin/$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-cluster/ready: pyproject.toml
+	@echo "Installing Ray and issun into .venv-cluster. This happens once."
+	@$(PYTHON) -m venv .venv-cluster
+	@.venv-cluster/bin/$(PIP_INSTALL) -e '.[test,cluster]' 'ray[data,serve]'
 	@touch $@
 
 .venv-docs/ready: pyproject.toml
