@@ -40,9 +40,16 @@ TOKENIZER = {"spiece.model", "tokenizer.model", "tokenizer.json", "tokenizer_con
 
 
 @pytest.fixture(scope="module", autouse=True)
-def peft_is_there(ref: ModuleType) -> None:
+def one_thread(ref: ModuleType) -> Iterator[None]:
+    """Tiny matrices are no faster on several."""
+    import torch
+
     for name in ("accelerate", "peft"):
         pytest.importorskip(name, reason=f"{name} is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
