@@ -37,11 +37,6 @@ class Checkpoint:
     files: tuple[Path, ...]
     tokenizer: TokenizerSource
 
-    def full_name(self, stored: str) -> str:
-        """The name in the model class of a tensor or a layer of `stored`."""
-        head = self.family.head_weight
-        return stored if stored == head else f"{self.family.base}{stored}"
-
 
 def open_checkpoint(
     folder: Path,

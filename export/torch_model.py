@@ -31,7 +31,7 @@ def load_torch(checkpoint: Checkpoint) -> PreTrainedModel:
         )
     config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
     read = {name: torch.from_numpy(t.read()) for name, t in checkpoint.stored.items()}
-    state = {checkpoint.full_name(name): tensor for name, tensor in read.items()}
+    state = {checkpoint.family.full_name(name): tensor for name, tensor in read.items()}
     state.setdefault(checkpoint.family.head_weight, read[checkpoint.family.embedding_weight])
     # The default, sdpa, ignores the config fields that change GPT-2's attention scale.
     plain = all(math.isclose(scale, network.head_dim**-0.5) for scale in network.scales)

@@ -25,7 +25,7 @@ def add_adapter(model: Any, job: Job, lora: Lora) -> PeftModel:
     layers = changed_layers(job.base, lora)
     if job.machine.bf16:
         for layer in layers:
-            model.get_submodule(job.base.full_name(layer)).to(torch.bfloat16)
+            model.get_submodule(job.base.family.full_name(layer)).to(torch.bfloat16)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=lora.rank,

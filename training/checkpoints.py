@@ -43,7 +43,7 @@ def write_merged(base: Checkpoint, adapter: Path, folder: Path) -> None:
     scale = np.float32(config["lora_alpha"] / config["r"])
     files = {}
     for number, (stored, tensor) in enumerate(base.stored.items()):
-        name = base.full_name(stored)
+        name = base.family.full_name(stored)
         file, weight = f"model-{number:05}.safetensors", tensor.read()
         prefix = f"base_model.model.{name.removesuffix('.weight')}"
         if f"{prefix}.lora_A.weight" in low_rank:
