@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from issun.runtime import SamplingParams
 from issun.runtime.decoding.filters import softmax
 from issun.runtime.decoding.sampling import Sampler, Vocabulary
 from issun.runtime.errors import ContextError
-from issun.runtime.manifest import read_manifest
+from issun.runtime.manifest import Manifest, Template, read_manifest
 from issun.runtime.model import EMBEDDED
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
@@ -41,12 +42,12 @@ def tokenizer() -> SentencePieceTokenizer:
 class FakeService:
     """What `fit` needs of the server's service."""
 
-    def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
+    def __init__(self, manifest: Manifest, tokenizer: SentencePieceTokenizer) -> None:
         from collections import OrderedDict
         from types import SimpleNamespace
 
-        limit = MANIFEST.architecture.n_positions
-        prompts = PromptBuilder(MANIFEST.prompt, tokenizer, limit)
+        limit = manifest.architecture.n_positions
+        prompts = PromptBuilder(manifest.prompt, tokenizer, limit)
         self.dropped: OrderedDict[bytes, int] = OrderedDict()
         self.model = SimpleNamespace(prompts=prompts, decoder=SimpleNamespace(n_positions=limit))
 
@@ -72,10 +73,15 @@ def conversations() -> list[dict[str, Any]]:
     return cases + [{"messages": one, "most": most} for one in texts for most in (100, 512)]
 
 
-def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer) -> None:
+@pytest.mark.parametrize("mark", ["", "…"])
+def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer, mark: str) -> None:
+    """Also with a template that marks where turns were dropped."""
     cases = conversations()
-    service: Any = FakeService(tokenizer)
-    found = run("prompts", EMBEDDED, cases=cases)
+    assert isinstance(MANIFEST.prompt, Template)
+    prompt = replace(MANIFEST.prompt, chat=replace(MANIFEST.prompt.chat, dropped=mark))
+    manifest = replace(MANIFEST, prompt=prompt)
+    service: Any = FakeService(manifest, tokenizer)
+    found = run("prompts", EMBEDDED, manifest, cases=cases)
     dropped = 0
     for case, result in zip(cases, found, strict=True):
         dialogue = parse_dialogue([Message(**message) for message in case["messages"]])

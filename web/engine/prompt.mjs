@@ -56,7 +56,7 @@ export class Prompts {
   #fitting(dialogue, reserve, before) {
     const { turns } = dialogue;
     /** @param {number} count */
-    const render = (count) => this.#render({ ...dialogue, turns: turns.slice(count) });
+    const render = (count) => this.#render({ ...dialogue, turns: turns.slice(count) }, count);
     let [least, high] = [0, turns.length + 1]; // binary search: each try encodes the conversation
     while (least < high) {
       const middle = (least + high) >> 1;
@@ -68,14 +68,17 @@ export class Prompts {
     const kept = least <= before && before <= least + ((rest + 1) >> 1);
     const dropped = least === 0 ? 0 : kept ? before : least + Math.floor(rest / 3);
     const ids = render(dropped);
-    const plain = dialogue.beginning ? this.#render({ ...dialogue, turns: turns.slice(dropped), beginning: "" }) : ids;
+    const plain = dialogue.beginning
+      ? this.#render({ ...dialogue, turns: turns.slice(dropped), beginning: "" }, dropped)
+      : ids;
     return { ids, dropped, continued: ids.length - commonPrefix(ids, plain) };
   }
 
-  /** @param {Dialogue} dialogue */
-  #render({ system, turns, message, beginning }) {
+  /** `dropped` turns are missing from `dialogue`, which the template may mark. @param {Dialogue} dialogue */
+  #render({ system, turns, message, beginning }, dropped = 0) {
     const { chat } = this.#template;
     const role = system.trim() ? chat.system.map((line) => fill(line, { system })) : [];
+    if (dropped && chat.dropped) role.push(chat.dropped);
     const lines = role.map((line) => fill(chat.role_line, { line: this.#onOneLine(line) })).join("");
     const instruction = lines + this.#history(turns).join(chat.history_separator) || chat.empty_instruction;
     /** @type {Record<string, string>} */

@@ -35,6 +35,7 @@ export interface Template {
     system: string[];
     reserve: number;
     prompt?: string;
+    dropped?: string;
   };
 }
 
