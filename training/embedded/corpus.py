@@ -11,7 +11,7 @@ from issun.runtime.text.turn import Turn
 from issun.training.embedded import geography, questions
 from issun.training.embedded.about_conversation import about_conversation
 from issun.training.embedded.arithmetic import arithmetic
-from issun.training.embedded.everyday import everyday_questions, normalized
+from issun.training.embedded.everyday import everyday_questions, normalized, outside_questions
 from issun.training.embedded.follow_ups import follow_up
 from issun.training.embedded.outside import unknown
 from issun.training.embedded.questions import QAPair
@@ -153,11 +153,12 @@ def _turn(
 
 @cache
 def _everyday() -> frozenset[tuple[str, ...]]:
-    return frozenset(tuple(map(normalized, asked.messages)) for asked in everyday_questions())
+    questions = (*everyday_questions(), *outside_questions())
+    return frozenset(tuple(map(normalized, asked.messages)) for asked in questions)
 
 
 def is_everyday(item: QAPair | Dialogue) -> bool:
-    """True if it asks an everyday question of the evaluation, alone or as a whole conversation."""
+    """True if it asks a question of `everyday`, alone or as a whole conversation."""
     said = tuple(map(normalized, item.messages if isinstance(item, Dialogue) else [item.message]))
     known = _everyday()
     return any((message,) in known for message in said) or any(
@@ -168,7 +169,7 @@ def is_everyday(item: QAPair | Dialogue) -> bool:
 def corpus(seed: int, split: Split = "train", *, chats: float = 0.5) -> Iterator[QAPair | Dialogue]:
     """Generate records endlessly; `chats` is the share of conversations, the rest are questions.
 
-    Everyday questions of the evaluation are left out.
+    Everyday and outside questions of the evaluation are left out.
     """
     rng = Random(seed)  # noqa: S311 - reproducible
     while True:
