@@ -207,8 +207,12 @@ def _question(
 
 
 def spelling(rng: Random, country: str) -> str:
-    """The usual name of a country, or one time in four another, if it has one."""
-    return rng.choice(ALIASES.get(country, (country,))) if rng.random() < 0.25 else country
+    """The usual name of a country, or three times in ten another, if it has one."""
+    names = ALIASES.get(country, (country,))
+    if rng.random() < 0.7:
+        return country
+    # 英国 has to be memorized, but フランス共和国 begins with the usual name.
+    return rng.choices(names, [1 if country in name else 3 for name in names])[0]
 
 
 def capital(rng: Random, split: Split, country: Country | None = None) -> QAPair:
