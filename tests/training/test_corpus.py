@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -218,6 +219,21 @@ def test_facts_about_places_name_known_places() -> None:
     aliases = [alias for all_ in geography.ALIASES.values() for alias in all_]
     assert len(aliases) == len({*aliases, *countries}) - len(countries)
     assert set(geography.LARGEST_CITIES) <= countries
+
+
+def test_the_documentation_counts_the_facts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embedded-model.md").read_text(encoding="utf-8")
+    said = " ".join(page.split())
+    neighbours = len(geography.COUNTRY_NEIGHBOURS) + len(geography.ISLANDS)
+    for part in (
+        f"continents of {len(COUNTRIES)} countries",
+        f"the largest city of {len(geography.LARGEST_CITIES)} and neighbours of {neighbours}",
+        f"the prefecture of {len(geography.SIGHTS)} lakes",
+        f"of {len(geography.CITIES)} more cities",
+        f"the country of {len(geography.WORLD)} sights",
+        f"name {len(SUPERLATIVES)} superlatives",
+    ):
+        assert part in said
 
 
 def test_reading_answers_are_in_the_text() -> None:

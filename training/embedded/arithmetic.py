@@ -80,14 +80,18 @@ def arithmetic(rng: Random, split: Split) -> QAPair:
 def asked(rng: Random, split: Split, a: int, sign: str, b: int, *, message: str = "") -> QAPair:
     """The question with these numbers in a random wording, or as `message`."""
     result = {"+": a + b, "-": a - b, "×": a * b}[sign]
-    if not message:
-        spell = kanji_number if rng.random() < 0.12 else str
-        sentence = rng.random() < 0.25
-        message = (_sentence if sentence else _expression)(rng, split, spell(a), sign, spell(b))
+    spell = kanji_number if rng.random() < 0.12 else str
+    message = message or worded(rng, split, spell(a), sign, spell(b))
     right = tuple(f"は{result}{end}" for end in ("で", "な", "や", "だ"))
+    expression = f"{a}{sign}{b}"
     return QAPair(
-        "arithmetic", message, f"{a}{sign}{b}は{result}{{です}}", right, subject=f"{a}{sign}{b}"
+        "arithmetic", message, f"{expression}は{result}{{です}}", right, subject=expression
     )
+
+
+def worded(rng: Random, split: Split, a: str, sign: str, b: str) -> str:
+    """A question for `a + b`, `a - b` or `a × b`, three times in four with a sign."""
+    return (_sentence if rng.random() < 0.25 else _expression)(rng, split, a, sign, b)
 
 
 def _expression(rng: Random, split: Split, a: str, sign: str, b: str) -> str:

@@ -1,4 +1,8 @@
-"""Facts that the embedded model learns: the prefectures of Japan, and countries."""
+"""Facts that the embedded model learns: the prefectures of Japan, and countries.
+
+Capitals and regions are those that Japan's Ministry of Foreign Affairs lists, continents those of
+the United Nations' regions. Countries whose capital is disputed or moving are left out.
+"""
 
 from __future__ import annotations
 
@@ -114,6 +118,10 @@ COUNTRIES = _countries(
 アフリカ リベリア=モンロビア シエラレオネ=フリータウン ギニア=コナクリ ガンビア=バンジュール
 アフリカ モーリタニア=ヌアクショット マラウイ=リロングウェ レソト=マセル エスワティニ=ムババーネ
 アフリカ ブルンジ=ギテガ エリトリア=アスマラ ジブチ=ジブチ モーリシャス=ポートルイス
+アフリカ カーボベルデ=プライア ギニアビサウ=ビサウ コモロ=モロニ サントメ・プリンシペ=サントメ
+ヨーロッパ バチカン=バチカン
+北アメリカ グレナダ=セントジョージズ セントルシア=カストリーズ ドミニカ国=ロゾー
+オセアニア ナウル=ヤレン キリバス=タラワ
 アフリカ セーシェル=ビクトリア 中央アフリカ=バンギ 南スーダン=ジュバ
 北アメリカ ドミニカ共和国=サントドミンゴ バハマ=ナッソー ベリーズ=ベルモパン
 北アメリカ バルバドス=ブリッジタウン トリニダード・トバゴ=ポートオブスペイン

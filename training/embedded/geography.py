@@ -105,12 +105,18 @@ _COUNTED = (
 
 
 def _pair(
-    rng: Random, split: Split, message: str, answer: str, right: tuple[str, ...], **more: str
+    rng: Random,
+    split: Split,
+    message: str,
+    answer: str,
+    right: tuple[str, ...],
+    *,
+    category: str,
+    subject: str = "",
+    wrong: tuple[str, ...] = (),
 ) -> QAPair:
-    category = more.pop("category", "geography")
-    return QAPair(
-        category, blur(rng, split, opened(rng, split, message)), answer, right, subject=more["x"]
-    )
+    message = blur(rng, split, opened(rng, split, message))
+    return QAPair(category, message, answer, right, wrong, subject=subject)
 
 
 def largest_city(rng: Random, split: Split, country: str | None = None) -> QAPair:
@@ -121,8 +127,10 @@ def largest_city(rng: Random, split: Split, country: str | None = None) -> QAPai
     message = topic + wording(rng, split, TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT, x)
     city = LARGEST_CITIES[x]
     wrong = others(rng, list(LARGEST_CITIES.values()), x, city)
-    ask = _pair(rng, split, message, f"{x}で一番大きい都市は{city}{{です}}", (city,), x=x)
-    return QAPair("largest city", ask.message, ask.answer, ask.right, wrong, subject=x)
+    answer = f"{x}で一番大きい都市は{city}{{です}}"
+    return _pair(
+        rng, split, message, answer, (city,), category="largest city", subject=x, wrong=wrong
+    )
 
 
 def listed(places: Sequence[str]) -> str:
@@ -137,7 +145,7 @@ def prefecture_of(rng: Random, split: Split, place: str | None = None) -> QAPair
     spelled = x + "市" if x in CITIES and rng.random() < 0.15 else x
     message = wording(rng, split, *last_held_out(_PREFECTURE_OF, 3), x).format(x=spelled)
     answer = f"{x}は{listed(where)}に{{あります|ある}}"
-    return _pair(rng, split, message, answer, where, category="prefecture of", x=x)
+    return _pair(rng, split, message, answer, where, category="prefecture of", subject=x)
 
 
 def country_of(rng: Random, split: Split, place: str | None = None) -> QAPair:
@@ -145,7 +153,7 @@ def country_of(rng: Random, split: Split, place: str | None = None) -> QAPair:
     x = place or rng.choice(list(WORLD))
     message = wording(rng, split, *last_held_out(_COUNTRY_OF, 2), x).format(x=x)
     answer = f"{x}は{listed(WORLD[x])}に{{あります|ある}}"
-    return _pair(rng, split, message, answer, WORLD[x], category="country of", x=x)
+    return _pair(rng, split, message, answer, WORLD[x], category="country of", subject=x)
 
 
 def neighbours(rng: Random, split: Split, place: str | None = None) -> QAPair:
@@ -165,11 +173,11 @@ def neighbours(rng: Random, split: Split, place: str | None = None) -> QAPair:
     message = form.format(x=spelled, k=kind)
     if not near:
         answer = _NO_NEIGHBOUR.format(x=x, k=kind)
-        return _pair(rng, split, message, answer, ("海に囲まれ",), category="neighbours", x=x)
+        return _pair(rng, split, message, answer, ("海に囲まれ",), category="neighbours", subject=x)
     more = "などがある" if len(near) == 3 else "がある"
     polite = more.replace("ある", "あります")
     answer = f"{x}の隣には{'、'.join(near)}{{{polite}|{more}}}"
-    return _pair(rng, split, message, answer, near, category="neighbours", x=x)
+    return _pair(rng, split, message, answer, near, category="neighbours", subject=x)
 
 
 def members(rng: Random, split: Split, region: str | None = None) -> QAPair:
@@ -179,7 +187,7 @@ def members(rng: Random, split: Split, region: str | None = None) -> QAPair:
     spelled = x if x == "中国地方" or rng.random() < 0.7 else x.removesuffix("地方")
     message = wording(rng, split, *last_held_out(_MEMBERS, 2), x).format(x=spelled)
     answer = f"{x}の都道府県は{'、'.join(names)}{{です}}"
-    return _pair(rng, split, message, answer, ("、".join(names),), category="members", x=x)
+    return _pair(rng, split, message, answer, ("、".join(names),), category="members", subject=x)
 
 
 def counted(rng: Random, split: Split) -> QAPair:
@@ -187,4 +195,4 @@ def counted(rng: Random, split: Split) -> QAPair:
     messages, answer, right = rng.choice(_COUNTED)
     *trained, held_out = messages.split()
     message = held_out if split == "held_out" else rng.choice(trained)
-    return _pair(rng, split, message, answer, (right,), category="counted", x="")
+    return _pair(rng, split, message, answer, (right,), category="counted")
