@@ -10,7 +10,8 @@ from issun.export.errors import CheckpointError
 from issun.export.weights import WEIGHT_FILES
 
 ADAPTER_CONFIG = "adapter_config.json"
-_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
+ADAPTER_WEIGHTS, ADAPTER_PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_PICKLED, "pytorch_adapter.bin")
 
 
 def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = None) -> None:

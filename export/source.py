@@ -31,7 +31,7 @@ def open_source(
     spiece = None if located_tokenizer is None else located_tokenizer.folder
 
     def check(folder: Path) -> None:
-        family, network, _ = read_metadata(folder, spiece)
+        family, network, *_ = read_metadata(folder, spiece)
         accept(family, network)
 
     located = locate(source, revision=revision, token=token, check=check)
