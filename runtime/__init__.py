@@ -1,10 +1,12 @@
 """Loads an exported model and generates text with it."""
 
+from issun.runtime.adapter import Adapter
 from issun.runtime.conversation import Conversation
 from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.generate import Segment, Timings
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import (
+    AdapterError,
     BundleError,
     BusyError,
     ContextError,
@@ -18,6 +20,8 @@ from issun.runtime.model import Model
 from issun.runtime.text.turn import Turn
 
 __all__ = [
+    "Adapter",
+    "AdapterError",
     "BundleError",
     "BusyError",
     "Completion",
