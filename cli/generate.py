@@ -79,6 +79,7 @@ def run(
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
+    adapter: opt.Adapter = None,
     sampling: dict[str, Any],
 ) -> None:
     """Stream the answer to an instruction to stdout."""
@@ -90,8 +91,10 @@ def run(
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
     constraint_request = _requested_constraint(json_schema, choices, regex)
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
+    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    with Model.load(
+        bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
+    ) as model:
         stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
         if bundle is None:
             note(
@@ -122,22 +125,24 @@ def _start(
 ) -> tuple[Stream, Callable[[Completion], bool]]:
     """Start the answer; also returns a predicate for complete answers."""
     params = make_params(model.manifest, **sampling)
+    adapter = next(iter(model.adapters), None)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
     if not constraint_request:
-        return model.stream(make_prompt(""), params), lambda completion: True
+        stream = model.stream(make_prompt(""), params, adapter=adapter)
+        return stream, lambda completion: True
     from issun.runtime.filling.fill import compile_schema, fill  # noqa: PLC0415
 
     name, value = constraint_request
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
     if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
-        stream = fill(model, form, make_prompt, instruction, params)
+        stream = fill(model, form, make_prompt, instruction, params, adapter=adapter)
         return stream, lambda completion: completion.finish_reason == "stop"
     constraint = getattr(model.constraints, name)(value, max_tokens=room)
-    stream = model.stream(prompt, replace(params, constraint=constraint))
+    stream = model.stream(prompt, replace(params, constraint=constraint), adapter=adapter)
     return stream, lambda completion: constraint.accepts(completion.ids)
 
 

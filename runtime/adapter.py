@@ -16,7 +16,6 @@ from issun.runtime.manifest import Manifest
 from issun.runtime.weights.adapter_file import AdapterFile
 
 _NAME = re.compile(r"[\w.-]+")  # what a model's name may have behind its colon
-_WRITTEN = re.compile(rf"(?:(?P<name>{_NAME.pattern})=)?(?P<path>.+?)(?:=(?P<weight>[-+.\deE]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +50,15 @@ class Adapter:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return what `[NAME=]PATH[=WEIGHT]` describes; raises ParameterError."""
-        found = _WRITTEN.fullmatch(text)
-        if not found:
-            raise ParameterError("The adapter is {text!r}, it must be a file.", text=text)
+        rest, _, last = text.rpartition("=")
         try:
-            weight = float(found["weight"] or 1.0)
+            weight = float(last) if rest else 1.0
         except ValueError:
-            raise ParameterError(
-                "The adapter is {text!r}, and {value!r} is not a weight.",
-                text=text,
-                value=found["weight"],
-            ) from None
-        return cls(found["path"], found["name"] or "", weight)
+            weight = 1.0
+            rest = ""
+        name, _, path = (rest or text).partition("=")
+        named = path and _NAME.fullmatch(name)
+        return cls(path, name, weight) if named else cls(rest or text, weight=weight)
 
 
 @dataclass(frozen=True, slots=True)
