@@ -50,6 +50,12 @@ class AdapterFile:
     def __init__(self, path: Path) -> None:
         """Raises AdapterError if the file is missing, damaged or newer than this issun."""
         self.path = path
+        if path.is_dir():
+            raise AdapterError(
+                "{path} is a folder: `issun adapter BUNDLE {path} -o FILE` makes an adapter file "
+                "of it.",
+                path=path,
+            )
         try:
             with open_regular(path) as file:
                 line = file.readline(_MAX_HEADER)

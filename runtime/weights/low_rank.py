@@ -54,7 +54,11 @@ class LowRank:
         weights: dict[tuple[str, tuple[int, ...]], str] = {}
         for name, owners in self._owners.items():
             if name not in places:
-                raise BundleError("The graph does not name its linear layer {name}.", name=name)
+                raise BundleError(
+                    "The graph does not name its linear layer {name}, as adapters need: export the "
+                    "checkpoint again.",
+                    name=name,
+                )
             source, target, rank = places[name]
             given = _SELECTED if rank == "2" else ADAPTER_WEIGHTS
             if (given, owners) not in weights:
