@@ -174,8 +174,8 @@ def _canonical(name: str, parts: list[Tensor], family: Family, network: Network)
     shape = parts[0].shape
     if part in LINEARS:
         inputs, outputs = channel_orders(part, family, network)
-        shape = linear_shapes(network)[part]
-        shape = shape if kind == "weight" else shape[1:]
+        whole = linear_shapes(network)[part]
+        shape = whole if kind == "weight" else whole[1:]
         if outputs is not None:
             order, axis = outputs, -1 if family.stored_in_out else 0
             shape = (*shape[:-1], len(order))

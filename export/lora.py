@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from issun.export.adapter import ADAPTER_CONFIG, ADAPTER_PICKLED, ADAPTER_WEIGHTS
+from issun.export.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_files
 from issun.export.canonical import Shape, expected_shapes
 from issun.export.errors import CheckpointError
 from issun.export.lora_config import LoRAConfig, read_lora_config
@@ -57,16 +57,14 @@ class Adapter:
     """A validated adapter; its tensors are read on demand.
 
     `pairs` has the updates by the modules' names, and `replaced` the tensors that take the place of
-    the base's, by theirs: as in `Checkpoint.stored`, without the base model's prefix. `tied` is
-    true if a tied head follows a replaced embedding. `vocab_size` is the number of rows of the
-    embedding, which may have grown.
+    the base's, by theirs: as in `Checkpoint.stored`, without the base model's prefix. `vocab_size`
+    is the number of rows of the embedding, which may have grown.
     """
 
     name: str
     files: tuple[Path, ...]
     pairs: dict[str, Pair]
     replaced: dict[str, Tensor]
-    tied: bool
     vocab_size: int
 
     def sha256(self) -> str:
@@ -83,7 +81,10 @@ def read_adapter(
     there is no adapter, if it is not LoRA or uses an unsupported variant of it, and for every
     missing, unknown or wrongly shaped tensor.
     """
-    path = _find_weights(folder)
+    if not folder.is_dir():
+        raise CheckpointError("There is no folder {folder}.", folder=folder)
+    check_adapter_files(folder, [path.name for path in folder.iterdir() if path.is_file()])
+    path = folder / ADAPTER_WEIGHTS
     config = read_lora_config(folder / ADAPTER_CONFIG)
     tensors = SafetensorsFile(path).tensors
     stored = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}
@@ -104,31 +105,8 @@ def read_adapter(
         name or folder.resolve().name,
         (folder / ADAPTER_CONFIG, path),
         *found,
-        config.tied,
         network.vocab_size,
     )
-
-
-def _find_weights(folder: Path) -> Path:
-    """The file of weights; raises CheckpointError if there is no adapter that issun can read."""
-    if not folder.is_dir():
-        raise CheckpointError("There is no folder {folder}.", folder=folder)
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise CheckpointError(
-            "{folder} is not a LoRA adapter: it has no {name}.", folder=folder, name=ADAPTER_CONFIG
-        )
-    path = folder / ADAPTER_WEIGHTS
-    if path.is_file():
-        return path
-    if (folder / ADAPTER_PICKLED).is_file():
-        raise CheckpointError(
-            "{folder} has its weights in {pickled}, which issun does not read: load the adapter "
-            "with peft and save it again (save_pretrained), which writes {name}.",
-            folder=folder,
-            pickled=ADAPTER_PICKLED,
-            name=ADAPTER_WEIGHTS,
-        )
-    raise CheckpointError("{folder} has no {name}.", folder=folder, name=ADAPTER_WEIGHTS)
 
 
 def _replacement(stored: Mapping[str, Tensor], base: str, name: str) -> Tensor | None:

@@ -17,15 +17,23 @@ from issun.export.models.fields import Fields
 
 _MAX_RANK, _MAX_ALPHA = 65_536, 1e9
 _USED = {
-    *("alpha_pattern", "bias", "ensure_weight_tying", "exclude_modules", "init_lora_weights"),
-    *("layers_pattern", "layers_to_transform", "lora_alpha", "modules_to_save", "peft_type", "r"),
+    *("alpha_pattern", "bias", "exclude_modules", "init_lora_weights", "layers_pattern"),
+    *("layers_to_transform", "lora_alpha", "modules_to_save", "peft_type", "r"),
     *("rank_pattern", "target_modules", "use_rslora"),
 }
 # Fields for training, for the initial A and B, or derived from the model: `fan_in_fan_out` follows
-# from the class of a layer, and PEFT corrects it if it does not.
+# from the class of a layer, and PEFT corrects it if it does not. Tied tensors are all in the file.
 _WITHOUT_EFFECT = {
-    *("auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "fan_in_fan_out"),
-    *("inference_mode", "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core"),
+    *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
+    *(
+        "eva_config",
+        "fan_in_fan_out",
+        "inference_mode",
+        "loftq_config",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_core",
+    ),
     *("peft_version", "qalora_group_size", "revision", "runtime_config", "task_type"),
 }
 # Other values of `init_lora_weights` subtract the initial product from the base's weights.
@@ -57,7 +65,6 @@ class LoRAConfig:
         self.bias = raw.get("bias") or "none"
         if self.bias not in _BIASES:
             self._refuse("bias", self.bias)
-        self.tied = fields.flag("ensure_weight_tying", default=False)
         self._rslora = fields.flag("use_rslora", default=False)
         self._rank = fields.integer("r", 8)
         self._alpha = fields.number("lora_alpha", 8, most=_MAX_ALPHA)

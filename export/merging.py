@@ -75,7 +75,7 @@ def merge(
         for module, pair in it.adapter.pairs.items():
             updates.setdefault(f"{module}.weight", []).append((pair, it.weight))
     tensors = {**stored, **replaced}
-    if network.tie_word_embeddings and not _keeps_tie(tensors, merged, replaced, updates, family):
+    if network.tie_word_embeddings and not _keeps_tie(tensors, replaced, updates, family):
         tensors.setdefault(family.head_weight, stored[family.embedding_weight])
         network = replace(network, tie_word_embeddings=False)
     elif network.tie_word_embeddings:
@@ -99,18 +99,15 @@ def merge(
 
 def _keeps_tie(
     tensors: Mapping[str, Tensor],
-    merged: Sequence[WeightedAdapter],
     replaced: Mapping[str, Tensor],
     updates: Mapping[str, object],
     family: Family,
 ) -> bool:
     """True if a tied head is still the embedding after all adapters."""
-    head, embedding = family.head_weight, family.embedding_weight
-    if head in updates or embedding in updates:
-        return False
-    if head in replaced:
-        return are_equal(tensors[head], tensors[embedding])
-    return all(it.adapter.tied for it in merged if embedding in it.adapter.replaced)
+    both = {f"{name}.weight" for name in (family.head, family.top["embed"])}
+    if both.isdisjoint(updates) and both <= replaced.keys():  # PEFT saves both of a tied pair
+        return are_equal(*(tensors[name] for name in both))
+    return both.isdisjoint({*updates, *replaced})
 
 
 def _replaced(
