@@ -6,7 +6,7 @@ An annotation is an HTML comment just above the block; readers do not see it:
         no; REASON                 not run; its options are checked instead
         extra=NAME,...             in the environment of these extras (none: plain issun)
         packages=NAME,...          with these packages beside issun
-        replace OLD=NEW            with OLD replaced; NEW may begin with $CHECKPOINT or $BUNDLE
+        replace OLD=NEW            with OLD replaced; NEW may be $CHECKPOINT, $BUNDLE, $ADAPTER
         stdin=TEXT                 TEXT is typed into it; \\n is a newline
         shows TEXT                 TEXT must be in its output
         fails                      it must end with an error
@@ -15,7 +15,7 @@ An annotation is an HTML comment just above the block; readers do not see it:
         checkout                   in a copy of the repository
         slow                       it takes more than some ten seconds
     <!-- file: NAME -->      the block is not run but written to this file
-    <!-- setup: COMMAND -->  a command that is run before the block
+    <!-- setup: COMMAND -->  a command that is run before the block; it may have these names too
 """
 
 from __future__ import annotations

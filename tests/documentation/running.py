@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from issun.benchmarks.make_checkpoint import SHAPES, make_checkpoint
 from issun.export import export
+from tests.adapters import peft_adapter
 from tests.documentation.environments import Environments
 from tests.documentation.pages import ROOT, Block
 
@@ -29,12 +30,13 @@ class BlockError(Exception):
 
 
 def make_materials(folder: Path) -> dict[str, Path]:
-    """What annotations may put in the place of a real model: a tiny checkpoint, and its bundle."""
-    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    """What annotations may put in the place of a real model: all of it is tiny and random."""
+    checkpoint, bundle, adapter = (folder / n for n in ("checkpoint", "bundle", "adapter"))
     if not bundle.exists():
         make_checkpoint(checkpoint, SHAPES["gpt2"]["tiny"])
+        peft_adapter(checkpoint, adapter)
         export(checkpoint, bundle)
-    return {"$CHECKPOINT": checkpoint, "$BUNDLE": bundle}
+    return {"$CHECKPOINT": checkpoint, "$BUNDLE": bundle, "$ADAPTER": adapter}
 
 
 class PageRun:
@@ -80,7 +82,7 @@ class PageRun:
         if programs is None:
             return f"{block.environment} is not installed"
         for command in block.setup:
-            self._finish(block, ["sh", "-e", "-c", command], programs)
+            self._finish(block, ["sh", "-e", "-c", self._with_materials(command)], programs)
         command = self._command(block, self._replaced(block), programs)
         if "background" in block.flags:
             self._start(block, command, programs)
@@ -91,11 +93,14 @@ class PageRun:
     def _replaced(self, block: Block) -> str:
         code = block.code
         for old, new in block.replacements:
-            for name, path in self._materials.items():
-                new = new.replace(name, path.as_posix())  # noqa: PLW2901
-            code = code.replace(old, new)
+            code = code.replace(old, self._with_materials(new))
         code = code.replace(ADDRESS, f"127.0.0.1:{self._port}")
         return re.sub(r"\bissun serve\b(?!.*--port)", f"issun serve --port {self._port}", code)
+
+    def _with_materials(self, text: str) -> str:
+        for name, path in self._materials.items():
+            text = text.replace(name, path.as_posix())
+        return text
 
     def _command(self, block: Block, code: str, programs: Path) -> list[str]:
         if block.language == "sh":
