@@ -129,9 +129,7 @@ def test_a_merge_takes_no_more_memory_than_the_weight_and_the_rows_at_hand(
         f"base_model.model.{module}.lora_A.weight": drawn(rank, inner),
         f"base_model.model.{module}.lora_B.weight": drawn(width, rank),
     }
-    adapter = write_adapter(
-        tmp_path / "lora", tensors, r=rank, target_modules=[module]
-    )
+    adapter = write_adapter(tmp_path / "lora", tensors, r=rank, target_modules=[module])
     plain, merged = (
         _peak(open_checkpoint(folder, adapters=adapters).tensors["h.0.down.weight"])
         for adapters in ([], [adapter])
