@@ -148,3 +148,46 @@ def test_updates_in_the_layout_of_the_graph_add_up_to_the_merged_weights(
         difference = merged.tensors[weight].read() - plain.tensors[weight].read()
         if not found.replaced:
             np.testing.assert_allclose((update.b @ update.a).T, difference, atol=1e-5)
+
+
+def test_several_adapters_with_weights_equal_those_that_peft_adds_up(
+    ref: ModuleType, base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    for seed, name in enumerate(("one", "two")):
+        adapted(make("llama"), tmp_path / name, seed, target_modules=["q_proj", "o_proj"])
+    model = PeftModel.from_pretrained(make("llama"), tmp_path / "one", adapter_name="one")
+    model.load_adapter(tmp_path / "two", "two")
+    model.add_weighted_adapter(["one", "two"], [0.5, -2.0], "sum", combination_type="cat")
+    model.set_adapter("sum")
+    expected = ref.logits_of(model, ids())
+    checkpoint = open_checkpoint(
+        base("llama"),
+        adapters=[
+            AdapterFolder(tmp_path / name, name, weight)
+            for name, weight in (("one", 0.5), ("two", -2.0))
+        ],
+    )
+    assert np.abs(logits_of(checkpoint, tmp_path / "graph") - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_a_vocabulary_that_has_grown(
+    ref: ModuleType, base: Callable[[str], Path], tmp_path: Path, variant: str
+) -> None:
+    model = make(variant)
+    model.resize_token_embeddings(512 + 8, mean_resizing=False)
+    model = adapted(model, tmp_path / "adapter", target_modules="all-linear")
+    # With `True`, or a base model's folder, PEFT saves the embeddings that have changed.
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    checkpoint = open_checkpoint(
+        base(variant), adapters=[AdapterFolder(tmp_path / "adapter", "adapter")]
+    )
+    assert checkpoint.network.vocab_size == 520
+    assert checkpoint.network.tie_word_embeddings == (variant == "gpt2")
+    expected = ref.logits_of(model, [*ids(), 519])
+    folder = tmp_path / "graph"
+    folder.mkdir()
+    found = whole(decoder_of(checkpoint, folder), [*ids(), 519])
+    assert np.abs(found - expected).max() < TOLERANCE
