@@ -181,7 +181,7 @@ def _canonical(name: str, parts: list[Tensor], family: Family, network: Network)
             shape = (*shape[:-1], len(order))
         elif inputs is not None and kind == "weight":
             order, axis = inputs, 0 if family.stored_in_out else -1
-            shape = (len(order), shape[1])
+            shape = (len(order), whole[1])
     elif part in ("q_norm", "k_norm"):
         order = _order(network, rotates=True)
         # Padding lowers the mean of squares by the factor width / padded.

@@ -337,6 +337,20 @@ def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
+def test_only_the_two_files_of_an_adapter_are_downloaded(hub: Hub, client: Client) -> None:
+    names = ["adapter_config.json", "adapter_model.safetensors"]
+    others = ["README.md", "spiece.model", "optimizer.pt"]
+    hub.files = {name: name.encode() for name in [*names, *others]}
+    found = client(hub, how="locate_adapter")
+    assert sorted(found["files"]) == names == hub.downloaded()
+    assert client(hub, how="locate_adapter", offline=True) == found
+    del hub.files["adapter_model.safetensors"]
+    hub.files["adapter_model.bin"] = b"PK"
+    message = client.error(hub, how="locate_adapter")
+    assert message.startswith(f"{REPO} has its weights in adapter_model.bin")
+    assert hub.downloaded() == names
+
+
 # --- offline, with and without a cache ---
 
 
