@@ -53,7 +53,8 @@ def exported(source: Find, tmp_path_factory: pytest.TempPathFactory) -> Find:
 
     @cache
     def find(name: str, precision: str) -> Path:
-        options = ExportOptions(precision=cast(Any, precision))
+        unfitted = False if precision == "int4" else None  # GPTQ takes most of the time
+        options = ExportOptions(precision=cast(Any, precision), gptq=unfitted)
         export(source(name), folder / f"{name}-{precision}", options)
         return folder / f"{name}-{precision}"
 
