@@ -14,7 +14,7 @@ from issun.runtime.decoding.row_cost import row_cost
 from issun.runtime.errors import BundleError, Notify, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType, Manifest
 from issun.runtime.weights.low_rank import LowRank
-from issun.runtime.weights.session import rounds_activations
+from issun.runtime.weights.session import rounds_activations, trim_heap
 from issun.runtime.weights.trust import check_trusted
 from issun.runtime.weights.weight_cache import WeightCache, open_weights
 
@@ -70,4 +70,6 @@ def open_decoder(
                 graph, manifest, cache, threads=threads, notify=notify, low_rank=low_rank
             )
             decoder.adapters = Adapters(session, pages, {a.name: a.weight for a in adapters})
+            del low_rank
+            trim_heap()  # the matrices are in the session now, packed
     return decoder, entry

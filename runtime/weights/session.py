@@ -42,7 +42,7 @@ def open_session(
         )
     session = create_session(path, options, content=content)
     if content or integer_matmul_saturates():
-        _trim_heap()
+        trim_heap()
     return session
 
 
@@ -55,8 +55,8 @@ def _changed(path: Path, options: ort.SessionOptions, low_rank: LowRank | None) 
     return model.SerializeToString() if changed or low_rank is not None else None
 
 
-def _trim_heap() -> None:
-    """Return freed memory of converted weights to the system; glibc would keep it."""
+def trim_heap() -> None:
+    """Return freed memory, as of converted weights, to the system; glibc would keep it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
