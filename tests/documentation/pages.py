@@ -15,7 +15,7 @@ An annotation is an HTML comment just above the block; readers do not see it:
         checkout                   in a copy of the repository
         slow                       it takes more than some ten seconds
     <!-- file: NAME -->      the block is not run but written to this file
-    <!-- setup: COMMAND -->  a command that is run before the block; it may have these names too
+    <!-- setup: COMMAND -->  a command that is run before the block
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class PageRun:
         if programs is None:
             return f"{block.environment} is not installed"
         for command in block.setup:
-            self._finish(block, ["sh", "-e", "-c", self._with_materials(command)], programs)
+            self._finish(block, ["sh", "-e", "-c", command], programs)
         command = self._command(block, self._replaced(block), programs)
         if "background" in block.flags:
             self._start(block, command, programs)
@@ -93,14 +93,11 @@ class PageRun:
     def _replaced(self, block: Block) -> str:
         code = block.code
         for old, new in block.replacements:
-            code = code.replace(old, self._with_materials(new))
+            for name, path in self._materials.items():
+                new = new.replace(name, path.as_posix())  # noqa: PLW2901
+            code = code.replace(old, new)
         code = code.replace(ADDRESS, f"127.0.0.1:{self._port}")
         return re.sub(r"\bissun serve\b(?!.*--port)", f"issun serve --port {self._port}", code)
-
-    def _with_materials(self, text: str) -> str:
-        for name, path in self._materials.items():
-            text = text.replace(name, path.as_posix())
-        return text
 
     def _command(self, block: Block, code: str, programs: Path) -> list[str]:
         if block.language == "sh":
