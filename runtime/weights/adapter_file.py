@@ -100,7 +100,9 @@ class AdapterFile:
             raise AdapterError(
                 "{path} cannot be read: {reason}", path=self.path, reason=reason_of(error)
             ) from error
-        if digest.hexdigest() != self.header.sha256:
+        # A value that is not finite would spoil the rows of other adapters in the same batch.
+        finite = all(np.isfinite(matrix).all() for pair in found.values() for matrix in pair)
+        if digest.hexdigest() != self.header.sha256 or not finite:
             raise self._damaged()
         return found
 

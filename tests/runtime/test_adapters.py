@@ -22,6 +22,7 @@ from issun.runtime import (
 from issun.runtime.decoding.decoder import IssunDecoder
 from issun.runtime.decoding.slots import Slots
 from issun.runtime.saved import kv_path
+from issun.runtime.weights.adapter_file import AdapterFile, write_adapter
 from issun.runtime.weights.weight_cache import WeightCache
 from tests.adapters import random_adapter
 
@@ -259,6 +260,17 @@ def test_a_damaged_file_is_refused(
     folder, (file, *_) = made()
     with pytest.raises(AdapterError, match=reason):
         Model.load(folder, threads=1, adapters=[damaged(file, change)])
+
+
+def test_values_that_would_spoil_other_answers_are_refused(made: Made, tmp_path: Path) -> None:
+    folder, (file, *_) = made()
+    header = AdapterFile(file).header
+    matrices = AdapterFile(file).read()
+    matrices["h.0.qkv"][1][0, 0] = np.inf
+    described = {"bundle": header.bundle, "source": "", "source_sha256": "", "scale": 1.0}
+    write_adapter(tmp_path / "infinite", matrices, **described)
+    with pytest.raises(AdapterError, match="infinite is damaged"):
+        Model.load(folder, threads=1, adapters=[tmp_path / "infinite"])
 
 
 def test_what_is_no_file_is_refused(made: Made, tmp_path: Path) -> None:
