@@ -21,6 +21,7 @@ from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
@@ -401,7 +402,16 @@ class Model:
         return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
+        rng = np.random.default_rng(params.seed)
+        if not params.dry_multiplier:
+            return Sampler(params, self._vocabulary, rng)
+        breakers = self._breakers.find(tuple(params.dry_sequence_breakers))
+        return Sampler(params, self._vocabulary, rng, breakers)
+
+    @cached_property
+    def _breakers(self) -> BreakerFinder:
+        newline = self.manifest.prompt.newline
+        return BreakerFinder(self.tokenizer, self._vocabulary.rows, newline)
 
     def _text(self, params: SamplingParams) -> TextStream:
         if params.constraint:
