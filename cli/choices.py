@@ -15,12 +15,16 @@ from issun.benchmarks.choices import (
     read_choices,
     report,
 )
-from issun.cli.language import note, printable_json, tr
+from issun.cli.language import mark, note, printable_json, tr
 from issun.cli.progress import Bars
 from issun.runtime import Model, ParameterError
-from issun.runtime.scores import BY, By
+from issun.runtime.scores import By
 
-_NAMES: dict[By, str] = {"total": "total", "token": "per token", "byte": "per byte"}
+_LINES: dict[By, str] = {
+    "total": mark("{right:,} of {asked:,} by total log-probability"),
+    "token": mark("{right:,} of {asked:,} by log-probability per token"),
+    "byte": mark("{right:,} of {asked:,} by log-probability per byte"),
+}
 
 
 def is_choice_table(table: Path | None) -> bool:
@@ -78,11 +82,9 @@ def _show(found: ChoiceReport, output: Path | None) -> None:
 def _print_table(found: ChoiceReport) -> None:
     if not found.answers:
         return
-    print(tr("by         right   interval (95 %)  right answers"))
-    for by in sorted(BY, key=list(_NAMES).index):
+    print(tr("right   interval (95 %)  right answers"))
+    for by, line in _LINES.items():
         low, high = found.interval(by)
-        print(
-            f"{_NAMES[by]:<9} {found.accuracy(by):6.1%}  {low:6.1%} - {high:6.1%}  "
-            + tr("{right:,} of {asked:,}").format(right=found.right(by), asked=len(found.answers))
-        )
+        counts = tr(line).format(right=found.right(by), asked=len(found.answers))
+        print(f"{found.accuracy(by):6.1%}  {low:6.1%} - {high:6.1%}  {counts}")
     print(tr("a random choice: {rate:.1%}").format(rate=found.chance))
