@@ -233,7 +233,7 @@ def _show_ranking(
         print(printable_json(json.dumps(found, ensure_ascii=False)))
         return
     if titled:
-        print(printable(query.prompt if query.instruction is None else query.instruction or ""))
+        print(printable(query.prompt or query.instruction or ""))
     print(tr("per token  per byte      total  tokens  continuation"))
     for one in ranked:
         print(

@@ -97,12 +97,12 @@ def dynamic_temperature(
     return float(low + (temperature + spread - low) * share**exponent)
 
 
-def keep_top_n_sigma(logits: Vector, n: float) -> Vector:
-    """Keep ids within `n` standard deviations of the largest logit (arXiv 2411.07641)."""
-    if n <= 0:
-        return logits
-    sigma = logits[logits > MASKED].std(dtype=np.float64)
-    return np.where(logits < logits.max() - np.float32(n * sigma), MASKED, logits)
+def top_n_sigma_ids(logits: Vector, n: float) -> NDArray[np.intp]:
+    """Return the ids within `n` standard deviations of the largest logit (arXiv 2411.07641)."""
+    alive = logits[logits > MASKED]
+    alive -= alive.mean()
+    sigma = math.sqrt(float(alive @ alive) / len(alive))
+    return np.flatnonzero(logits >= logits.max() - np.float32(n * sigma))
 
 
 def top_k_ids(logits: Vector, k: int) -> NDArray[np.intp]:

@@ -30,7 +30,6 @@ from issun.runtime.decoding.filters import (
     exclude_top_choices,
     keep_low_surprise,
     keep_min_p,
-    keep_top_n_sigma,
     keep_top_p,
     keep_typical,
     no_repeat_ngram,
@@ -39,6 +38,7 @@ from issun.runtime.decoding.filters import (
     scale_temperature,
     surprise,
     top_k_ids,
+    top_n_sigma_ids,
 )
 from issun.runtime.decoding.ranges import check_range
 from issun.runtime.errors import ParameterError, SamplingError
@@ -331,11 +331,13 @@ class Sampler:
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
         """Apply temperature and filters; the ids are None if the logits cover the vocabulary."""
         params, ids = self._params, None
-        logits = keep_top_n_sigma(logits, params.top_n_sigma)
+        if params.top_n_sigma:
+            ids = top_n_sigma_ids(logits, params.top_n_sigma)
+            logits = logits[ids]
         if 0 < params.top_k < len(logits):
             # Temperature does not change the top k, so the other filters only need those.
-            ids = top_k_ids(logits, params.top_k)
-            logits = logits[ids]
+            kept = top_k_ids(logits, params.top_k)
+            ids, logits = kept if ids is None else ids[kept], logits[kept]
         temperature = params.temperature
         if params.dynatemp_range:
             temperature = dynamic_temperature(

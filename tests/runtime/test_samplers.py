@@ -14,15 +14,15 @@ from tests.runtime.samplers import MASKED, alive, of, probabilities_of, sampler,
 def test_top_n_sigma_measures_from_the_largest_logit() -> None:
     # 1, 3, 5, 7: the mean is 4, the variance (9 + 1 + 1 + 9) / 4 = 5, sigma 2.236.
     logits = vector(1, 3, 5, 7)
-    assert alive(filters.keep_top_n_sigma(logits, 0.8)) == [3]  # at least 5.21
-    assert alive(filters.keep_top_n_sigma(logits, 1)) == [2, 3]  # 4.76
-    assert alive(filters.keep_top_n_sigma(logits, 2)) == [1, 2, 3]  # 2.53
+    assert filters.top_n_sigma_ids(logits, 0.8).tolist() == [3]  # at least 5.21
+    assert filters.top_n_sigma_ids(logits, 1).tolist() == [2, 3]  # 4.76
+    assert filters.top_n_sigma_ids(logits, 2).tolist() == [1, 2, 3]  # 2.53
 
 
 def test_top_n_sigma_ignores_masked_ids() -> None:
     logits = vector(1, MASKED, 3, 5, MASKED, 7)
-    assert alive(filters.keep_top_n_sigma(logits, 1)) == [3, 5]
-    assert alive(filters.keep_top_n_sigma(vector(MASKED, 2), 1)) == [1]
+    assert filters.top_n_sigma_ids(logits, 1).tolist() == [3, 5]
+    assert filters.top_n_sigma_ids(vector(MASKED, 2), 1).tolist() == [1]
 
 
 def test_dynamic_temperature_follows_the_normalized_entropy() -> None:
