@@ -15,6 +15,7 @@ from issun.runtime.errors import (
     SamplingError,
 )
 from issun.runtime.model import Model
+from issun.runtime.scores import RankedContinuation, TextScore
 from issun.runtime.text.turn import Turn
 
 __all__ = [
@@ -28,10 +29,12 @@ __all__ = [
     "Model",
     "OutOfMemoryError",
     "ParameterError",
+    "RankedContinuation",
     "SamplingError",
     "SamplingParams",
     "Segment",
     "Stream",
+    "TextScore",
     "Timings",
     "Turn",
 ]

@@ -21,6 +21,7 @@ from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
@@ -33,6 +34,7 @@ from issun.runtime.decoding.generate import (
 from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
+from issun.runtime.decoding.scoring import Progress
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
@@ -44,6 +46,7 @@ from issun.runtime.manifest import (
     verify_hashes,
 )
 from issun.runtime.opening import open_decoder
+from issun.runtime.scores import By, RankedContinuation, TextScore, rank, score_text
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer, load_tokenizer
@@ -260,6 +263,43 @@ class Model:
             self._free_large_cache()
             return logits
 
+    def score_text(
+        self,
+        text: str,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> TextScore:
+        """Return the log-probability of every token of raw `text` that has a context.
+
+        The tokens are read in windows of `window` (default: the context), each `stride` (default:
+        half a window) after the one before, and scored in the first window that has them: with at
+        least `window - stride` tokens before them, except in the first window. The bundle's begin
+        tokens, if it has any, are read at the start of each window and not scored. `progress` is
+        called with the numbers of tokens done and in total. Raises ParameterError for values out
+        of range, and for a text without a token to score.
+        """
+        return score_text(self, text, window=window, stride=stride, progress=progress)
+
+    def rank(
+        self,
+        prompt: str | Sequence[int],
+        continuations: Sequence[str],
+        *,
+        by: By = "token",
+        slots: int = 16,
+    ) -> list[RankedContinuation]:
+        """Return `continuations` of `prompt` by their log-probability, the most likely first.
+
+        `by` is the mean of a token, of a byte of UTF-8, or the total; equals stay in order. The
+        prompt, raw text or ids from `Model.prompt`, is computed once; up to `slots` continuations
+        form a batch. Each is encoded by itself, as text that follows the prompt, and all of its
+        tokens are scored; no end token is added. Raises as `stream` does, and ParameterError for
+        a continuation without tokens.
+        """
+        return rank(self, prompt, continuations, by=by, slots=slots)
+
     def request_state(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
     ) -> RequestState:
@@ -401,7 +441,16 @@ class Model:
         return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
+        rng = np.random.default_rng(params.seed)
+        if not params.dry_multiplier:
+            return Sampler(params, self._vocabulary, rng)
+        breakers = self._breakers.find(tuple(params.dry_sequence_breakers))
+        return Sampler(params, self._vocabulary, rng, breakers)
+
+    @cached_property
+    def _breakers(self) -> BreakerFinder:
+        newline = self.manifest.prompt.newline
+        return BreakerFinder(self.tokenizer, self._vocabulary.rows, newline)
 
     def _text(self, params: SamplingParams) -> TextStream:
         if params.constraint:

@@ -25,6 +25,19 @@ _SAME = (
     "presence_penalty",
     "frequency_penalty",
 )
+# Filters that their first field switches on. Clients send the others with any value, even if not.
+_SWITCHED = (
+    ("dynatemp_range", "dynatemp_exponent"),
+    ("xtc_probability", "xtc_threshold"),
+    (
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+    ),
+    ("mirostat", "mirostat_tau", "mirostat_eta"),
+)
 
 
 def sampling_params(
@@ -44,6 +57,9 @@ def sampling_params(
     }
     if request.top_k == -1:
         changes["top_k"] = 0
+    if request.top_n_sigma is not None:
+        changes["top_n_sigma"] = max(0.0, request.top_n_sigma)
+    changes |= _switched(model, request)
     changes |= {"max_new_tokens": max_tokens, "logprobs": logprobs, "lookup": False}
     if request.min_tokens is not None:
         changes["min_new_tokens"] = request.min_tokens
@@ -55,6 +71,21 @@ def sampling_params(
         changes["min_new_tokens"] = max_tokens
     params = make_params(model.manifest, **changes)
     return [_seeded(params, request.seed, index) for index in range(request.n or 1)]
+
+
+def _switched(model: Model, request: Sampling) -> dict[str, Any]:
+    """The fields of the filters that are on, by the request or else by the bundle's default."""
+    changes: dict[str, Any] = {}
+    for switch, *others in _SWITCHED:
+        wanted = getattr(request, switch)
+        if getattr(model.default_params, switch) if wanted is None else wanted:
+            given = {name: getattr(request, name) for name in (switch, *others)}
+            changes |= {name: value for name, value in given.items() if value is not None}
+        elif wanted is not None:
+            changes[switch] = 0
+    if isinstance(changes.get("dry_sequence_breakers"), str):
+        raise invalid("dry_sequence_breakers", "it must be a list of texts.")
+    return changes
 
 
 def requested_max_tokens(model: Model, request: Sampling) -> int | None:
