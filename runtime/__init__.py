@@ -2,6 +2,7 @@
 
 from issun.runtime.conversation import Conversation
 from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.generate import Segment, Timings
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import (
@@ -18,6 +19,7 @@ from issun.runtime.model import Model
 from issun.runtime.text.turn import Turn
 
 __all__ = [
+    "BeamParams",
     "BundleError",
     "BusyError",
     "Completion",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from issun.runtime.decoding.filters import (
     keep_min_p,
     keep_top_p,
     keep_typical,
+    log_softmax,
     no_repeat_ngram,
     penalize_presence_and_frequency,
     penalize_repetition,
@@ -34,6 +35,7 @@ from issun.runtime.decoding.filters import (
     top_k_ids,
 )
 from issun.runtime.errors import ParameterError, SamplingError
+from issun.runtime.errors import check_range as _check_range
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer
 
@@ -153,41 +155,6 @@ class SamplingParams:
             )
 
 
-def _bounds(low: float, high: float, *, exclusive: bool) -> str:
-    """A range in words, which the command line translates."""
-    if math.isinf(low):
-        return f"of at most {high:g}"
-    if math.isinf(high):
-        return f"of at least {low:g}"
-    return f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
-
-
-def _check_range(
-    name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
-) -> None:
-    good = (
-        isinstance(value, kind)
-        and not isinstance(value, bool)
-        and (low < value if exclusive else low <= value)  # false for NaN
-        and value <= high
-    )
-    if not good:
-        bounds = _bounds(low, high, exclusive=exclusive)
-        if kind is Integral:
-            raise ParameterError(
-                "{name} is {value!r}, it must be a whole number {bounds}.",
-                name=name,
-                value=value,
-                bounds=bounds,
-            )
-        raise ParameterError(
-            "{name} is {value!r}, it must be a number {bounds}.",
-            name=name,
-            value=value,
-            bounds=bounds,
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
     """What sampling needs to know about the ids.
@@ -230,16 +197,25 @@ class Sampler:
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        highest = logits.max()  # NaN if any logit is
-        if math.isnan(highest) or highest == math.inf:
-            raise SamplingError("The model returned logits that are not numbers (NaN).")
-        if highest == MASKED:
+        if _highest(logits) == MASKED:
             raise SamplingError("No token can be sampled: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
         logits, ids = self._warp(logits)
         index = draw(logits, float(self._rng.random()))
         return index if ids is None else int(ids[index])
+
+    def log_probabilities(
+        self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Vector:
+        """Return the log-probabilities of the next id, with bans, bias and penalties on top.
+
+        Beam search in transformers applies its processors to log-probabilities, not to logits.
+        Raises SamplingError for NaN.
+        """
+        processed = self._process(log_softmax(logits), prompt, answer)
+        _highest(processed)
+        return processed
 
     @property
     def needs_prepare(self) -> bool:
@@ -296,6 +272,14 @@ class Sampler:
         return keep_typical(logits, params.typical_p), ids
 
 
+def _highest(logits: Vector) -> np.float32:
+    """Return the largest of `logits`; raises SamplingError for NaN and infinity."""
+    highest: np.float32 = logits.max()  # NaN if any logit is
+    if math.isnan(highest) or highest == math.inf:
+        raise SamplingError("The model returned logits that are not numbers (NaN).")
+    return highest
+
+
 def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
     for token in ids:
         if not 0 <= token < rows:
@@ -306,6 +290,11 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
                 id=token,
                 last=rows - 1,
             )
+
+
+def seeded(params: SamplingParams, index: int) -> SamplingParams:
+    """Return the parameters of answer `index` to one prompt: with a seed, answer i has seed + i."""
+    return params if params.seed is None else replace(params, seed=(params.seed + index) % 2**64)
 
 
 def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:
