@@ -78,7 +78,7 @@ class NBest:
                 other=excluded[0],
             )
         if self.beams is not None:
-            if self.n is not None and self.n > self.beams:
+            if self.n is not None and self.n > self.beams >= 1:
                 raise ParameterError(
                     "--n is {count}, it must be at most --beams, which is {beams}.",
                     count=self.n,

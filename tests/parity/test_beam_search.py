@@ -118,7 +118,7 @@ def both(
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_answers_and_scores_equal_those_of_transformers(both: Both, number: int) -> None:
-    fields = {"max_new_tokens": 20, **SETTINGS[number]}
+    fields = {"max_new_tokens": 16, **SETTINGS[number]}
     for question in QUESTIONS[number % 4 :: 4]:
         prompt = both.issun.prompt(question)
         answers, scores = both.expected(prompt, **fields)
