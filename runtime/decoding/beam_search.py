@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from issun.runtime.decoding.answer import Completion
 from issun.runtime.decoding.beams import Beam, BeamParams, BeamSearch
-from issun.runtime.decoding.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.decoding.decoder import PREFILL_CHUNK, IssunDecoder, Logits
+from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.generate import Clock, Timings, check_prompt
 from issun.runtime.decoding.kv_cache import KVCache
 from issun.runtime.decoding.sampling import Sampler
@@ -48,23 +49,20 @@ def beam_search(
             text.push(token)
         return text.stopped
 
+    def log_probabilities(logits: Logits) -> list[Vector]:
+        return [
+            sampler.log_probabilities(logits[beam.slot], prompt, beam.ids)
+            for beam in search.running
+        ]
+
     search = BeamSearch(params, limit=limit, ends=ends, stopped=stopped)
     with closing(decoder.new_cache(params.num_beams, len(prompt) + limit)) as cache:
-        logits = decoder.prefill(cache, prompt)[None]
+        logits = decoder.prefill(cache, prompt)
         first_token = clock() - started
-        while True:
-            search.advance(
-                [
-                    sampler.log_probabilities(logits[beam.slot], prompt, beam.ids)
-                    for beam in search.running
-                ]
-            )
-            if search.done:
-                break
+        search.advance(log_probabilities(logits[None]))
+        while not search.done:
             search.running = assign_slots(cache, search.running)
-            tokens = {beam.slot: beam.ids[-1] for beam in search.running}
-            slots = range(len(tokens))
-            logits = decoder.forward(cache, [[tokens[slot]] for slot in slots], slots)
+            search.advance(log_probabilities(_decode(decoder, cache, search.running)))
     if not search.finished:
         raise SamplingError("No token can be sampled: all are banned.")
     timings = Timings(
@@ -96,6 +94,13 @@ def assign_slots(cache: KVCache, beams: Sequence[Beam]) -> list[Beam]:
         taken.add(slot)
         placed.append(replace(beam, slot=slot))
     return placed
+
+
+def _decode(decoder: IssunDecoder, cache: KVCache, beams: Sequence[Beam]) -> Logits:
+    """Run the last id of each beam; return the logits by slot, (len(beams), vocab_size)."""
+    tokens = {beam.slot: beam.ids[-1] for beam in beams}
+    slots = range(len(tokens))
+    return decoder.forward(cache, [[tokens[slot]] for slot in slots], slots)
 
 
 def _check_memory(decoder: IssunDecoder, num_beams: int, tokens: int) -> None:
