@@ -12,6 +12,7 @@ from issun.cli.usage import translate
 from issun.cli.wrapping import columns, wrap
 
 _EXTRAS = re.compile(r"(.*?)(?:(?:^|  )\[([^][]*)\])?", re.DOTALL)
+_DESCRIBED = re.compile(r"default: \((.*)\)")  # click puts a text into brackets
 
 
 _Context: Any = TyperCommand.context_class
@@ -62,7 +63,8 @@ def _translate_extras(text: str) -> str:
     description, extras = _EXTRAS.fullmatch(text).groups()  # type: ignore[union-attr]
     shown = [translate(description)] if description else []
     if extras:
-        shown.append(f"[{'; '.join(map(translate, extras.split('; ')))}]")
+        parts = [_DESCRIBED.sub(r"default: \1", part) for part in extras.split("; ")]
+        shown.append(f"[{'; '.join(map(translate, parts))}]")
     return "  ".join(shown)
 
 
