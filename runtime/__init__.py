@@ -2,6 +2,7 @@
 
 from issun.runtime.conversation import Conversation
 from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.generate import Segment, Timings
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import (
@@ -19,6 +20,7 @@ from issun.runtime.scores import RankedContinuation, TextScore
 from issun.runtime.text.turn import Turn
 
 __all__ = [
+    "BeamParams",
     "BundleError",
     "BusyError",
     "Completion",

@@ -19,6 +19,9 @@ from issun.runtime.checks import check_manifest, check_prompts
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
+from issun.runtime.decoding.beam_search import beam_search
+from issun.runtime.decoding.beams import BeamParams
+from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
 from issun.runtime.decoding.dry import BreakerFinder
@@ -35,7 +38,7 @@ from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.decoding.scoring import Progress
-from issun.runtime.defaults import make_params
+from issun.runtime.defaults import make_beam_params, make_params
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
@@ -208,6 +211,56 @@ class Model:
                 completions[index] = completion
                 on_complete(index, completion)
         return [completions[job.index] for job in jobs]
+
+    def beam_search(
+        self, prompt: str | Sequence[int], params: BeamParams | None = None
+    ) -> list[Completion]:
+        """Return the best answers that beam search finds to `prompt`, the best first.
+
+        Without `params`, four beams with the bundle's default penalties, bans and lengths. The
+        beams need a KV cache of their own each, and a step computes all of them in one batch.
+        There may be fewer answers than `num_return_sequences` if most tokens are banned. Raises as
+        `stream` does, OutOfMemoryError if the beams do not fit into memory, and ParameterError for
+        a graph that was exported with Optimum, which has no batches.
+        """
+        if not isinstance(self.decoder, IssunDecoder):
+            raise ParameterError(
+                "This bundle was exported with Optimum, whose graph cannot search with beams: "
+                "export the checkpoint without --via optimum."
+            )
+        params = params or make_beam_params(self.manifest)
+        with self.busy():
+            return beam_search(
+                self.decoder,
+                self.encode(prompt),
+                params,
+                sampler=Sampler(params, self._vocabulary, np.random.default_rng()),
+                make_text=partial(self._text, params),
+                ends=self._vocabulary.ends,
+                clock=self._clock,
+            )
+
+    def sample_n(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        n: int = 1,
+        best_of: int | None = None,
+    ) -> list[Completion]:
+        """Return the best `n` of `best_of` sampled answers to `prompt` (default: `n`).
+
+        The best have the highest mean raw log-probability per token, which is their `score`. With
+        a seed, sample i is the answer that `generate` gives with seed + i. The prompt is computed
+        once, and the samples run in batches; what that rounds differently is described in
+        `generate_many`. Raises as `stream` does, and ParameterError if the temperature is 0, unless
+        `best_of` is 1.
+        """
+        params = params or self.default_params
+        self._sampler(params)  # raises for beams, and for ids out of range
+        samples = sample_params(params, n, best_of)
+        answers = self.generate_many([self.encode(prompt)] * len(samples), samples)
+        return best_samples(answers, n, logprobs=params.logprobs > 0)
 
     @cached_property
     def constraints(self) -> Constraints:
@@ -441,6 +494,11 @@ class Model:
         return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
+        if isinstance(params, BeamParams):
+            raise ParameterError(
+                "Beam search knows its answer only at the end, so it cannot be streamed: call "
+                "beam_search with BeamParams."
+            )
         rng = np.random.default_rng(params.seed)
         if not params.dry_multiplier:
             return Sampler(params, self._vocabulary, rng)

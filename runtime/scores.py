@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from issun.runtime.decoding.generate import check_prompt
-from issun.runtime.decoding.ranges import check_range
 from issun.runtime.decoding.scoring import (
     Logprobs,
     Progress,
@@ -20,7 +19,7 @@ from issun.runtime.decoding.scoring import (
     score_continuations,
     score_window,
 )
-from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.errors import ParameterError, check_choice, check_range
 from issun.runtime.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

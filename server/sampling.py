@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from issun.runtime.constraint.matching import Constraint
-from issun.runtime.decoding.sampling import SamplingParams
+from issun.runtime.decoding.sampling import SamplingParams, seeded
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model
@@ -69,8 +68,10 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
+    if request.seed is not None:
+        changes["seed"] = request.seed % (1 << 64)
     params = make_params(model.manifest, **changes)
-    return [_seeded(params, request.seed, index) for index in range(request.n or 1)]
+    return [seeded(params, index) for index in range(request.n or 1)]
 
 
 def _switched(model: Model, request: Sampling) -> dict[str, Any]:
@@ -112,10 +113,6 @@ def requested_max_tokens(model: Model, request: Sampling) -> int | None:
             maximum=maximum,
         )
     return maximum
-
-
-def _seeded(params: SamplingParams, seed: int | None, index: int) -> SamplingParams:
-    return params if seed is None else replace(params, seed=(seed + index) % (1 << 64))
 
 
 def _id(key: str) -> int:

@@ -219,6 +219,12 @@ def softmax(logits: Vector) -> NDArray[np.float64]:
     return probabilities
 
 
+def log_softmax(logits: Vector) -> Vector:
+    """Return log-probabilities; their exponentials' sum is float64, as in `softmax`."""
+    shifted: Vector = logits - logits.max()
+    return shifted - np.float32(math.log(np.exp(shifted).sum(dtype=np.float64)))
+
+
 def draw(logits: Vector, uniform: float) -> int:
     """Return the id at `uniform` (0 to 1) of the cumulative distribution over ascending ids."""
     weights = np.exp(logits - logits.max())

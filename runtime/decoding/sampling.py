@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from issun.runtime.decoding.filters import (
     keep_min_p,
     keep_top_p,
     keep_typical,
+    log_softmax,
     no_repeat_ngram,
     penalize_presence_and_frequency,
     penalize_repetition,
@@ -40,8 +41,7 @@ from issun.runtime.decoding.filters import (
     top_k_ids,
     top_n_sigma_ids,
 )
-from issun.runtime.decoding.ranges import check_range
-from issun.runtime.errors import ParameterError, SamplingError
+from issun.runtime.errors import ParameterError, SamplingError, check_range
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer
 
@@ -200,7 +200,7 @@ class SamplingParams:
                 )
 
 
-def _check_texts(name: str, texts: Any) -> None:
+def _check_texts(name: str, texts: object) -> None:
     if not isinstance(texts, tuple | list) or not all(isinstance(s, str) and s for s in texts):
         raise ParameterError(
             "{name} is {value!r}, it must be a tuple of non-empty strings.", name=name, value=texts
@@ -258,10 +258,7 @@ class Sampler:
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        highest = logits.max()  # NaN if any logit is
-        if math.isnan(highest) or highest == math.inf:
-            raise SamplingError("The model returned logits that are not numbers (NaN).")
-        if highest == MASKED:
+        if _highest(logits) == MASKED:
             raise SamplingError("No token can be sampled: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
@@ -272,6 +269,18 @@ class Sampler:
             error = surprise(logits, index) - self._params.mirostat_tau
             self._max_surprise -= self._params.mirostat_eta * error
         return index if ids is None else int(ids[index])
+
+    def log_probabilities(
+        self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Vector:
+        """Return the log-probabilities of the next id, with bans, bias and penalties on top.
+
+        Beam search in transformers applies its processors to log-probabilities, not to logits.
+        Raises SamplingError for NaN.
+        """
+        processed = self._process(log_softmax(logits), prompt, answer)
+        _highest(processed)
+        return processed
 
     @property
     def needs_prepare(self) -> bool:
@@ -354,6 +363,14 @@ class Sampler:
         return logits, ids
 
 
+def _highest(logits: Vector) -> np.float32:
+    """Return the largest of `logits`; raises SamplingError for NaN and infinity."""
+    highest: np.float32 = logits.max()  # NaN if any logit is
+    if math.isnan(highest) or highest == math.inf:
+        raise SamplingError("The model returned logits that are not numbers (NaN).")
+    return highest
+
+
 def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
     for token in ids:
         if not 0 <= token < rows:
@@ -364,6 +381,11 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
                 id=token,
                 last=rows - 1,
             )
+
+
+def seeded(params: SamplingParams, index: int) -> SamplingParams:
+    """Return the parameters of answer `index` to one prompt: with a seed, answer i has seed + i."""
+    return params if params.seed is None else replace(params, seed=(params.seed + index) % 2**64)
 
 
 def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:
