@@ -55,8 +55,9 @@ def run(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help=tr("Learning rate, constant over all steps."),
-            show_default=f"{_DEFAULT.learning_rate}, --lora: {_WITH_LORA.learning_rate}",
+            help=tr(
+                "Learning rate, constant over all steps (default: {rate}, with --lora {lora})."
+            ).format(rate=_DEFAULT.learning_rate, lora=_WITH_LORA.learning_rate),
         ),
     ] = None,
     batch_size: Annotated[
