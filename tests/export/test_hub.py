@@ -280,7 +280,7 @@ def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) 
     }
     message = client.error(hub)
     assert message.startswith(
-        f"{REPO} is an adapter for someone/base: merge it into its base model first"
+        f"{REPO} is an adapter for someone/base: export that model with --adapter"
     )
     assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
 
@@ -384,7 +384,7 @@ def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="is a file; name the checkpoint's folder"):
+    with pytest.raises(CheckpointError, match="is a file; name its folder"):
         locate(str(tmp_path / "model.safetensors"))
 
 
