@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,24 +178,36 @@ def run(
     _print_table(outcome)
     first, last = outcome.epochs[0], outcome.epochs[-1]
     trained = output / f"epoch-{outcome.best or last['epoch']}"
-    exported = [base, "--adapter", str(trained)] if lora else [str(trained)]
-    if lora or template:
-        exported += _template_option(template or outcome.template)
+    options = {"--template": template}
+    if lora:
+        options = {
+            "--adapter": str(trained),
+            "--template": template or _named(outcome.template),
+            "--tokenizer": tokenizer,
+            "--revision": revision,
+        }
     note(
         "{output}: loss {first:.4f} in epoch 1, {last:.4f} in epoch {epochs}. Next: {command}",
         output=output,
         first=first["loss"],
         last=last["loss"],
         epochs=last["epoch"],
-        command=printable(shlex.join(["issun", "export", *exported, "-o", "BUNDLE"])),
+        command=_export_command(base if lora else str(trained), options),
     )
 
 
-def _template_option(name: str) -> list[str]:
-    """The option with which an export takes the records' format; a model's own needs none."""
+def _export_command(source: str, options: dict[str, str | None]) -> str:
+    """The command that exports `source` with those of the options that have a value."""
+    given = [(name, value) for name, value in options.items() if value is not None]
+    words = ["issun", "export", source, *chain(*given), "-o", "BUNDLE"]
+    return printable(shlex.join(words))
+
+
+def _named(template: str) -> str | None:
+    """The value of --template with which an export takes this format; a model's own needs none."""
     from issun.export.chat_template import NAME  # noqa: PLC0415
 
-    return [] if name == NAME else ["--template", name]
+    return None if template == NAME else template
 
 
 def _lora(

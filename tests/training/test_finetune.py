@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.shapes import SHAPES
-from issun.cli.finetune import Accuracy, _resuming_command
+from issun.cli.finetune import Accuracy, _export_command, _named, _resuming_command
 from issun.cli.main import app
 from issun.export import export
 from issun.runtime import Model
@@ -363,3 +363,15 @@ def test_command_to_resume_does_not_show_the_token(monkeypatch: pytest.MonkeyPat
     given = ["issun", "finetune", "a b", "--token", "hf_x", "--resume", "--token=hf_y", "-o", "d"]
     monkeypatch.setattr("sys.argv", given)
     assert _resuming_command() == "issun finetune 'a b' -o d --resume"
+
+
+def test_next_command_has_the_options_that_have_a_value() -> None:
+    options = {
+        "--adapter": "実行/epoch-1",
+        "--template": _named("chat_template"),
+        "--revision": None,
+    }
+    command = _export_command("some base", options)
+    assert command == "issun export 'some base' --adapter '実行/epoch-1' -o BUNDLE"
+    command = _export_command("base", {"--template": _named("alpaca-japanese")})
+    assert command == "issun export base --template alpaca-japanese -o BUNDLE"
