@@ -77,7 +77,7 @@ class LoRAConfig:
         patterns = self._names(raw, "layers_pattern", text=True)
         self._layers_patterns = [patterns] if isinstance(patterns, str) else patterns
         if not self._targets or (isinstance(self._targets, str) and self._layers is not None):
-            self._refuse("target_modules", self._targets)
+            self._refuse("target_modules", raw.get("target_modules"))
 
     def targets(self, module: str, *, linear: bool) -> bool:
         """True if the adapter adds A and B to a module.

@@ -6,6 +6,7 @@ adapters that of `add_weighted_adapter` with `combination_type="cat"`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from issun.export.network import Network
 from issun.export.tensors import are_equal
 from issun.export.weights import Array, Tensor
 
-_ROWS = 1024  # of a weight that are merged at a time
+_CHUNK_BYTES = 8 << 20  # of a weight that are merged at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class MergedTensor(Tensor):
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         factors = [_factors(pair, weight) for pair, weight in self._updates]
         merged = np.empty((max(stop - start, 0), *self.shape[1:]), np.float32)
-        for first in range(start, stop, _ROWS):
-            last = min(first + _ROWS, stop)
+        step = max(1, _CHUNK_BYTES // (4 * math.prod(self.shape[1:])))
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
             rows = self._base.read(first, last)
             for left, right in factors:
                 rows = rows + left[first:last] @ right

@@ -111,32 +111,30 @@ def test_adapters_with_weights_add_up(merged: Callable[..., Checkpoint], tmp_pat
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt-2", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_merge_takes_no_more_memory_than_the_weight_and_the_rows_at_hand(
     family: str, tmp_path: Path
 ) -> None:
     width, inner, rank = 1024, 8192, 4
     sizes = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": 8}
-    if family == "gpt-2":
+    if family == "gpt2":
         sizes = {"n_embd": width, "n_inner": inner, "n_head": 8}
     else:
         sizes["num_key_value_heads"] = 8
-    layers = "n_layer" if family == "gpt-2" else "num_hidden_layers"
+    layers = "n_layer" if family == "gpt2" else "num_hidden_layers"
     folder, config = tmp_path / "checkpoint", {**SHAPES[family]["tiny"], **sizes, layers: 1}
     make_checkpoint(folder, config, dtype="float16")
-    module = "transformer.h.0.mlp.c_proj" if family == "gpt-2" else "model.layers.0.mlp.down_proj"
+    module = "transformer.h.0.mlp.c_proj" if family == "gpt2" else "model.layers.0.mlp.down_proj"
     tensors = {
         f"base_model.model.{module}.lora_A.weight": drawn(rank, inner),
         f"base_model.model.{module}.lora_B.weight": drawn(width, rank),
     }
-    adapter = write_adapter(
-        tmp_path / "lora", tensors, r=rank, target_modules=[module.rpartition(".")[2]]
-    )
+    adapter = write_adapter(tmp_path / "lora", tensors, r=rank, target_modules=[module])
     plain, merged = (
         _peak(open_checkpoint(folder, adapters=adapters).tensors["h.0.down.weight"])
         for adapters in ([], [adapter])
     )
-    assert merged < plain + width * inner * 4
+    assert merged < plain + 0.25 * width * inner * 4
 
 
 def _peak(tensor: Tensor) -> int:

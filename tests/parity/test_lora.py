@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from issun.benchmarks.divergence import Logits, mean_kl, score_windows
+from issun.export import AdapterSource, ExportOptions, export
 from issun.export.checkpoint import AdapterFolder, Checkpoint, open_checkpoint
+from issun.export.kinds import Uniform
 from issun.export.low_rank import canonical_low_rank
 from issun.export.weights import Array
+from issun.runtime import Model
 from tests.parity.checkpoints import make, save
 from tests.parity.test_families import decoder_of, whole
 
@@ -21,6 +25,7 @@ pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-4
 NUM_IDS = 40
+PRECISIONS: tuple[Uniform, ...] = ("float32", "int8", "int4")
 Fields = dict[str, Any]
 
 # The name of a base model of VARIANTS, and the fields of LoraConfig.
@@ -148,3 +153,96 @@ def test_updates_in_the_layout_of_the_graph_add_up_to_the_merged_weights(
         difference = merged.tensors[weight].read() - plain.tensors[weight].read()
         if not found.replaced:
             np.testing.assert_allclose((update.b @ update.a).T, difference, atol=1e-5)
+
+
+def test_several_adapters_with_weights_equal_those_that_peft_adds_up(
+    ref: ModuleType, base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    for seed, name in enumerate(("one", "two")):
+        adapted(make("llama"), tmp_path / name, seed, target_modules=["q_proj", "o_proj"])
+    model = PeftModel.from_pretrained(make("llama"), tmp_path / "one", adapter_name="one")
+    model.load_adapter(tmp_path / "two", "two")
+    model.add_weighted_adapter(["one", "two"], [0.5, -2.0], "sum", combination_type="cat")
+    model.set_adapter("sum")
+    expected = ref.logits_of(model, ids())
+    checkpoint = open_checkpoint(
+        base("llama"),
+        adapters=[
+            AdapterFolder(tmp_path / name, name, weight)
+            for name, weight in (("one", 0.5), ("two", -2.0))
+        ],
+    )
+    assert np.abs(logits_of(checkpoint, tmp_path / "graph") - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_a_vocabulary_that_has_grown(
+    ref: ModuleType, base: Callable[[str], Path], tmp_path: Path, variant: str
+) -> None:
+    model = make(variant)
+    model.resize_token_embeddings(512 + 8, mean_resizing=False)
+    model = adapted(model, tmp_path / "adapter", target_modules="all-linear")
+    # With `True`, or a base model's folder, PEFT saves the embeddings that have changed.
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    checkpoint = open_checkpoint(
+        base(variant), adapters=[AdapterFolder(tmp_path / "adapter", "adapter")]
+    )
+    assert checkpoint.network.vocab_size == 520
+    assert checkpoint.network.tie_word_embeddings == (variant == "gpt2")
+    expected = ref.logits_of(model, [*ids(), 519])
+    folder = tmp_path / "graph"
+    folder.mkdir()
+    found = whole(decoder_of(checkpoint, folder), [*ids(), 519])
+    assert np.abs(found - expected).max() < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ja-small", "tiny-llama"])
+def test_quantized_merged_models_are_as_close_to_float32_as_the_base(
+    ref: ModuleType, shared: Path, tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("peft", reason='peft is not installed: pip install "issun[dev]"')
+    source = shared / "checkpoints" / name
+    lines = (shared / "data" / "text" / "novel-train.txt").read_text(encoding="utf-8")
+    tokens = open_checkpoint(source).tokenizer.open().encode(lines[:20_000])
+    expected = trained(source, tmp_path / "adapter", tokens)
+    text = (shared / "data" / "text" / "novel-eval.txt").read_text(encoding="utf-8")[:3000]
+    adapters = (AdapterSource(tmp_path / "adapter"),)
+    found: dict[tuple[bool, str], Logits] = {}
+    for merges in (False, True):
+        for precision in PRECISIONS:
+            folder = tmp_path / f"{precision}-{merges}"
+            options = ExportOptions(precision=precision, adapters=adapters if merges else ())
+            export(source, folder, options)
+            with Model.load(folder, keep_packed=False) as model:
+                ids = model.tokenizer.encode(text)
+                found[merges, precision] = score_windows(model, ids)
+    first = ids[:128]
+    assert np.abs(found[True, "float32"][:128] - ref.logits_of(expected, first)).max() < TOLERANCE
+    assert mean_kl(found[False, "float32"], found[True, "float32"]) > 0.01  # it has learnt
+    for precision in ("int8", "int4"):
+        base, merged = (mean_kl(found[m, "float32"], found[m, precision]) for m in (False, True))
+        print(f"{name} {precision}: base {base:.6f}, merged {merged:.6f}")
+        assert merged <= 1.2 * base
+
+
+def trained(source: Path, folder: Path, tokens: list[int], steps: int = 20) -> Any:
+    """The model after some steps of training its adapter, which is saved in `folder`."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    torch.manual_seed(0)
+    found = get_peft_model(model, config)
+    optimizer = torch.optim.AdamW([p for p in found.parameters() if p.requires_grad], lr=2e-3)
+    for step in range(steps):
+        batch = torch.tensor(tokens[step * 256 :][:256]).reshape(2, 128)
+        found(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found.save_pretrained(folder)
+    return found.eval()
