@@ -49,7 +49,8 @@ def write_merged(base: Checkpoint, adapter: Path, folder: Path) -> None:
         if f"{prefix}.lora_A.weight" in low_rank:
             delta: Array = low_rank[f"{prefix}.lora_B.weight"] @ low_rank[f"{prefix}.lora_A.weight"]
             weight = weight + scale * (delta.T if base.family.stored_in_out else delta)
-        save_file({name: weight}, folder / file)
+        # safetensors writes memory as it lies, and a sum with a transposed array is transposed too.
+        save_file({name: np.ascontiguousarray(weight)}, folder / file)
         files[name] = file
     write_json(folder / SAFETENSORS_INDEX, {"metadata": {}, "weight_map": files})
     _write_config(base, folder)

@@ -31,12 +31,13 @@ from issun.training.recipe import Lora, Recipe
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checkpoint]:
-    """`base(family)`: a tiny random checkpoint."""
+    """`base(family)`: a tiny random checkpoint; "wide" is a GPT-2 with larger matrices."""
     folder = tmp_path_factory.mktemp("bases")
 
     def make(family: str) -> Checkpoint:
         if not (folder / family).exists():
-            make_checkpoint(folder / family, SHAPES[family]["tiny"])
+            wide = {**SHAPES["gpt2"]["tiny"], "n_embd": 256, "n_inner": 1024}
+            make_checkpoint(folder / family, wide if family == "wide" else SHAPES[family]["tiny"])
         return open_checkpoint(folder / family)
 
     return make
@@ -114,6 +115,7 @@ def test_number_of_trained_values(base: Callable[[str], Checkpoint]) -> None:
     ("family", "layer", "shape"),
     [
         ("gpt2", "transformer.h.1.attn.c_attn", (192, 64)),
+        ("wide", "transformer.h.1.mlp.c_proj", (256, 1024)),
         ("gpt-neox", "gpt_neox.layers.1.mlp.dense_h_to_4h", (256, 64)),
     ],
 )
@@ -146,7 +148,7 @@ def test_merged_weight_is_the_base_s_and_the_scaled_product(
         after |= load_file(path)
     assert after.keys() == before.keys()
     changed = before[f"{layer}.weight"].copy()
-    changed[(9, 7) if family == "gpt2" else (7, 9)] += 30
+    changed[(7, 9) if family == "gpt-neox" else (9, 7)] += 30
     for name, weight in after.items():
         expected = changed if name == f"{layer}.weight" else before[name]
         assert np.array_equal(weight, expected), name
