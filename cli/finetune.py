@@ -255,8 +255,11 @@ class Accuracy:
     def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report:
         """Ask the model all questions."""
         from issun.benchmarks.accuracy import evaluate  # noqa: PLC0415
+        from issun.benchmarks.asking import Evaluation  # noqa: PLC0415
 
-        return evaluate(model, self.table, samples=self.samples, progress=progress)
+        return evaluate(
+            model, Evaluation(table=self.table, samples=self.samples), progress=progress
+        )
 
 
 def _print_table(outcome: Outcome) -> None:

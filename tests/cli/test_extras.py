@@ -69,6 +69,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.memory": (["--", "true"], None),
     "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
     "issun.benchmarks.publish": (["--help"], None),
+    "issun.benchmarks.rounding": ([EMBED, "--rows", "2", "--tokens", "2"], "server"),
     "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
     "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
     "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),

@@ -9,7 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
+from issun.benchmarks.asking import Evaluation
+from issun.benchmarks.evaluation import evaluate_bundle
+from issun.benchmarks.questions import read_table
 from issun.cluster.batch import BatchOptions, run_batch
+from issun.cluster.loading import LoadOptions
 from tests.cluster.conftest import Run, make_rows, write_rows
 from tests.needs import posix
 
@@ -113,6 +117,17 @@ def test_twenty_kills(
     disturbed: Callable[[str, int], bytes], expected: bytes, victim: str, rows: int
 ) -> None:
     assert disturbed(victim, rows) == expected
+
+
+def test_an_evaluation_gives_the_same_answers(nodes: Nodes, exact: Path) -> None:
+    evaluation = Evaluation(table=read_table(), samples=70, max_new_tokens=4)
+    reports = [
+        evaluate_bundle(evaluation, LoadOptions(bundle=exact), **options)
+        for options in ({"ray": nodes.address}, {"workers": 1})
+    ]
+    remote, local = ([(row.verdicts, row.answers) for row in report.rows] for report in reports)
+    assert remote == local
+    assert len(remote) == 4
 
 
 def test_an_address_without_a_cluster(

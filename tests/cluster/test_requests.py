@@ -19,7 +19,7 @@ from issun.cluster.requests import (
     simple_request,
 )
 from issun.runtime import ParameterError
-from issun.server.errors import ApiError
+from issun.server.errors import ApiError, error_object
 
 DIGEST = digest_of(0, 0, {"custom_id": "a"})
 LINE = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}
@@ -113,6 +113,16 @@ def test_wrong_lines_of_openai_s_format(change: dict[str, Any], param: str) -> N
     with pytest.raises(ApiError) as caught:
         batch_request(LINE | change, {}, DIGEST)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("url", ["/v1/responses", "/v1/embeddings", None])
+def test_another_url_is_an_error_that_names_those_taken(url: str | None) -> None:
+    with pytest.raises(ApiError, match="one of /v1/chat/completions, /v1/completions") as caught:
+        batch_request(LINE | {"url": url}, {}, DIGEST)
+    line = json.loads(
+        output_line("batch", LINE, DIGEST, caught.value.status, error_object(caught.value))
+    )
+    assert (line["custom_id"], line["response"]["status_code"]) == ("a", 400)
 
 
 @pytest.mark.parametrize("raw", [b"x", b"\xff", b"[1]", b'{"a":', b"[" * 10**5, b'{"a":"\\ud800"}'])
