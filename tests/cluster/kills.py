@@ -56,8 +56,7 @@ class Series:
 
     def disturb(self, what: str, most: int) -> Counter[str]:
         """Run the batch and kill `what` up to so many times; count kills, and wrong lines."""
-        kills = 0
-        run = Run(*self._command)
+        kills, run = 0, Run(*self._command)
         for rows in sorted(self._rng.sample(range(_ROWS), most)):
             run.wait_for(self._journal, rows)
             time.sleep(self._rng.uniform(0, _SPREAD))
@@ -66,10 +65,13 @@ class Series:
             kills += 1
             if what == "driver":
                 run.end()
+                if self._target.exists() and not self._journal.exists():
+                    break  # all was done, and only the process had not ended
                 run = Run(*self._command)
-        code, err = run.end()
-        if code != 0:
-            raise RuntimeError(f"the run ended with {code}: {err}")
+        else:
+            code, err = run.end()
+            if code != 0:
+                raise RuntimeError(f"the run ended with {code}: {err}")
         faults = faults_of(self._target.read_bytes(), self._expected)
         self._target.unlink()
         return Counter({"kills": kills, **faults})
