@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -81,13 +81,13 @@ class Network:
     def processes(self, host: int) -> list[psutil.Process]:
         """All processes of a host."""
         listed = ["ip", "netns", "pids", self._namespace(host)]
-        pids = subprocess.check_output(listed, text=True).split()
-        return [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
+        pids = {int(pid) for pid in subprocess.check_output(listed, text=True).split()}
+        return [process for process in psutil.process_iter(["cmdline"]) if process.pid in pids]
 
     def is_answering(self, host: int) -> bool:
         """Whether a worker of the host has rows."""
-        names = [" ".join(process.cmdline()) for process in self.processes(host)]
-        return any(name.startswith("ray::_Actor.answer") for name in names)
+        commands = [process.info["cmdline"] or [""] for process in self.processes(host)]
+        return any(command[0].startswith("ray::_Actor.answer") for command in commands)
 
     def set_cable(self, state: str) -> None:
         """Cut the cable ("down") or join it again ("up"); no process ends by that."""
@@ -99,7 +99,8 @@ class Network:
     def _remove(self, host: int) -> None:
         """End what runs on a host, and remove it."""
         for process in self.processes(host):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         ip("netns", "del", self._namespace(host))
 
 
