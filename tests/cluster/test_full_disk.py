@@ -43,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     except OSError as error:
         pytest.skip(f"needs mount: {error}")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"needs the right to mount a disk: {error.stderr.strip()}")
+        pytest.skip(f"needs the right to mount a disk: {error.stderr.splitlines()[0]}")
     yield Disk(folder, size)
     subprocess.run(["umount", folder], check=True)
 
