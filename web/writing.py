@@ -13,7 +13,13 @@ from pathlib import Path
 
 from issun.runtime.errors import Notify
 from issun.runtime.files import partial_folder, reason_of, user_path
-from issun.runtime.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_hashes
+from issun.runtime.manifest import (
+    MANIFEST_NAME,
+    SMOOTHING_NAME,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
 from issun.runtime.model import EMBEDDED, bundle_folder
 from issun.web.errors import WebError
 from issun.web.graph import web_graph
@@ -84,7 +90,7 @@ def write_site(
 
 def _weights(folder: Path, manifest: Manifest) -> Path:
     """The one file that the graph's tensors are in."""
-    others = {*manifest.graphs.values(), manifest.tokens.file}
+    others = {*manifest.graphs.values(), manifest.tokens.file, SMOOTHING_NAME}
     found = sorted(name for name in manifest.files if name not in others)
     if len(found) != 1:
         raise WebError(
