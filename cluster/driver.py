@@ -20,7 +20,7 @@ from issun.cluster.rows import Row
 from issun.runtime.errors import IssunError
 
 IN_FLIGHT = 3  # chunks of a worker: the next ones fill the slots that short answers leave
-_FAILURES = 3  # of a chunk before it is divided, and of a worker's start before the run ends
+_FAILURES = 3  # of a chunk before it is divided, and of starts before a run without workers ends
 _REPEAT_SECONDS = 30.0  # until an idle worker repeats what another one has not answered
 _WAIT = 0.5  # seconds
 _CHUNK_BYTES = 32 << 10  # all chunks of a worker fit into a pipe, even if it has stopped reading
@@ -185,7 +185,7 @@ class Driver:
             case Failed(_, error):
                 raise error
             case Died(worker, reason):
-                if worker not in self._held:
+                if not self._held:  # others would go on without it
                     self._count_failed_start(reason)
                 return self._lose(worker)
         return []

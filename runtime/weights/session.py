@@ -38,7 +38,7 @@ def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSess
         )
     session = create_session(path, options, content=content)
     if content or integer_matmul_saturates():
-        _trim_heap()
+        trim_heap()
     return session
 
 
@@ -48,8 +48,8 @@ def _with_split_head(path: Path) -> bytes | None:
     return model.SerializeToString() if split_head(model.graph) else None
 
 
-def _trim_heap() -> None:
-    """Return freed memory of converted weights to the system; glibc would keep it."""
+def trim_heap() -> None:
+    """Return freed memory of converted or packed weights to the system; glibc would keep it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 

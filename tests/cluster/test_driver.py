@@ -209,6 +209,19 @@ def test_workers_that_cannot_start() -> None:
         run(Broken(Failed(0, BundleError("no bundle"))), 3)
 
 
+class OneOfTwo(Simulated):
+    """One worker answers, and the other one ends whenever it starts."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        return [Died(-1, "killed"), *super().wait(seconds)]
+
+
+def test_a_worker_that_cannot_start_beside_one_that_answers() -> None:
+    lines, last = run(OneOfTwo(1, lambda worker, rows: "answer"), 40)
+    assert lines == [b'{"n":%d}' % n for n in range(40)]
+    assert last.failed == 0
+
+
 def test_large_rows_make_small_chunks(tmp_path: Path) -> None:
     rows = [b"x" * 20_000] * 3 + [b"x"] * 3
     with Journal(tmp_path / "journal", {}, len(rows)) as journal:
