@@ -20,10 +20,9 @@ import psutil
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.streams import PROMPT
-from issun.cluster.actors import RayWorkers
 from issun.cluster.driver import Answered, Event, Ready, Workers
-from issun.cluster.local import LocalWorkers
-from issun.cluster.worker import WorkerOptions
+from issun.cluster.pool import start_workers
+from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.decoding.decoder import PREFILL_CHUNK, kv_bytes
 from issun.runtime.manifest import Manifest, read_manifest
 from issun.runtime.model import bundle_folder
@@ -89,9 +88,8 @@ def main() -> None:
     manifest = read_manifest(bundle_folder(args.bundle))
     used = []
     for number in (1, args.workers):
-        pool: Workers = (
-            RayWorkers("local", options, number) if args.ray else LocalWorkers(options, number)
-        )
+        ray = "local" if args.ray else None
+        pool = start_workers(Worker, options, local=number, ray=ray, most=number)
         with closing(pool):
             used.append(measure(pool, number, args.tokens, manifest))
         print(f"{number} workers: {used[-1]}", flush=True)
