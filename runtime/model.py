@@ -21,6 +21,7 @@ from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.drafts import Predictions
 from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
@@ -305,6 +306,7 @@ class Model:
         params: SamplingParams,
         *,
         answer: Sequence[int] = (),
+        predictions: Predictions | None = None,
         reuse: bool = True,
         stop: Stop = never,
         dropped_turns: int = 0,
@@ -336,6 +338,7 @@ class Model:
                 answer=answer,
                 prompt_cache=self._prompt_cache,
                 row_cost=self._row_cost(params),
+                predictions=predictions,
                 clock=self._clock,
             )
             stream = Stream(
