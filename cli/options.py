@@ -124,7 +124,7 @@ SAMPLING: dict[str, tuple[Any, str]] = {
     "seed": (int, tr("The same seed gives the same answer.")),
     "lookup": (
         bool,
-        tr("Use prompt lookup decoding, which drafts tokens from earlier text (default: on)."),
+        tr("Guess tokens ahead and verify several at once; answers do not change (default: on)."),
     ),
 }
 

@@ -24,6 +24,7 @@ from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.drafts import Predictions
 from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
@@ -398,6 +399,7 @@ class Model:
         params: SamplingParams,
         *,
         answer: Sequence[int] = (),
+        predictions: Predictions | None = None,
         reuse: bool = True,
         stop: Stop = never,
         dropped_turns: int = 0,
@@ -429,6 +431,7 @@ class Model:
                 answer=answer,
                 prompt_cache=self._prompt_cache,
                 row_cost=self._row_cost(params),
+                predictions=predictions,
                 clock=self._clock,
             )
             stream = Stream(

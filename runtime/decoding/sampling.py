@@ -84,8 +84,8 @@ class SamplingParams:
     id of each of `banned_sequences` is banned after the others. `min_length` counts prompt and
     answer. `logprobs` n reports the raw log-probabilities of the sampled token and of the n most
     likely ones. `processors` are called with the ids so far and the logits, and return logits.
-    `constraint` allows only tokens that its grammar accepts. `lookup` enables prompt-lookup
-    decoding as long as it makes the answer faster; it does not change which tokens are sampled.
+    `constraint` allows only tokens that its grammar accepts. `lookup` enables draft tokens
+    as long as they make the answer faster; they do not change which tokens are sampled.
     Raises ParameterError.
     """
 

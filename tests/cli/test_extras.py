@@ -64,7 +64,7 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.families": (["new"], "export"),
     "issun.benchmarks.kinds": ([], "export"),
     "issun.benchmarks.limited": (["CHECKPOINT"], "export"),
-    "issun.benchmarks.lookup": (["--help"], None),
+    "issun.benchmarks.drafts": (["--help"], None),
     "issun.benchmarks.make_checkpoint": (["new", "--size", "tiny"], "export"),
     "issun.benchmarks.memory": (["--", "true"], None),
     "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
