@@ -23,7 +23,7 @@ from issun.cluster.journal import Answer, Journal
 from issun.cluster.local import LocalWorkers
 from issun.cluster.plan import Layout, free_memory, plan
 from issun.cluster.rows import Row
-from issun.cluster.worker import WorkerOptions
+from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime import Model, SamplingParams
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import bundle_folder
@@ -34,7 +34,7 @@ class Running:
     """Workers that are started once, for several batches."""
 
     def __init__(self, options: WorkerOptions, number: int) -> None:
-        self._workers = LocalWorkers(options, number)
+        self._workers = LocalWorkers(Worker, options, number)
         self._ready: list[Event] = []
         while len(self._ready) < number:
             self._ready += self._workers.wait(1)

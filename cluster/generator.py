@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from issun.cluster.plan import MAX_SLOTS
 from issun.cluster.requests import FIELDS, RESULTS, Template, body_fields
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
@@ -34,7 +35,7 @@ class BatchGenerator:
         *,
         template: str | None = None,
         threads: int | None = None,
-        slots: int = 16,
+        slots: int = MAX_SLOTS,
         kv_cache: KVCacheType | None = None,
         trust: bool = False,
     ) -> None:

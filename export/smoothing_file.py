@@ -50,7 +50,7 @@ class Smoothing:
 
 def write_smoothing(folder: Path, config: Path, factors: Mapping[int, Factors]) -> None:
     """Write the factors, and the checkpoint's config.json, to the bundle in `folder`."""
-    from safetensors.numpy import save_file  # noqa: PLC0415
+    from safetensors.numpy import save  # noqa: PLC0415
 
     tensors = {
         f"h.{layer}.{place}": values
@@ -59,7 +59,8 @@ def write_smoothing(folder: Path, config: Path, factors: Mapping[int, Factors]) 
         if (values := getattr(found, place)) is not None
     }
     metadata = {"config": json.dumps(read_json(config), ensure_ascii=False, sort_keys=True)}
-    save_file(tensors, folder / SMOOTHING_NAME, metadata=metadata)
+    # save_file would make the file readable by its owner only.
+    (folder / SMOOTHING_NAME).write_bytes(save(tensors, metadata))
 
 
 def read_smoothing(bundle: Path) -> Smoothing:

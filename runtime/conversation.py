@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.drafts import Predictions
 from issun.runtime.decoding.kv_cache import Cache, KVCache
 from issun.runtime.decoding.kv_file import read_kv, write_kv
 from issun.runtime.decoding.sampling import SamplingParams
@@ -46,6 +47,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
+        self._predictions = Predictions()
         self._partial: _PartialAnswer | None = None
         self._dropped = 0  # turns dropped from the latest prompt
 
@@ -103,6 +105,7 @@ class Conversation:
         lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
         self._partial, self._dropped = None, 0
+        self._predictions = Predictions()
         self.role = lines
         # The next conversation's prompts begin with the role too.
         begin = self.model.prompts.before_message(self.role, [])
@@ -209,6 +212,7 @@ class Conversation:
             params,
             adapter=self.adapter,
             answer=partial.answer,
+            predictions=self._predictions,
             dropped_turns=partial.prompt.dropped_turns,
             on_complete=record,
             on_abandon=lambda: self._cache.keep_common_prefix(before),

@@ -27,6 +27,7 @@ from issun.runtime.weights.session import (
     integer_matmul_saturates,
     make_options,
     rounds_activations,
+    trim_heap,
 )
 from issun.runtime.weights.split_head import split_head
 from issun.runtime.weights.unsigned import read_unsigned, signed_weights, to_unsigned
@@ -76,6 +77,7 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
         unsigned = _copy_unsigned(model.graph, graph.parent, writer)
         file.flush()
         _open(model, graph, target, unsigned, options)
+        trim_heap()  # the session has left free memory of about the size of the weights
         with data.open("rb", 0) as source:
             packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
         file.flush()
@@ -106,7 +108,9 @@ def open_packed(
             for number, value in enumerate(packed.weights):
                 tensor.external_data.add(key=f"{_PREPACKED}{number}", value=value)
     offsets = packed.unsigned | {packed.carrier: packed.carrier_offset}
-    return _open(model, graph, file, offsets, make_options(threads), low_rank=low_rank)
+    session = _open(model, graph, file, offsets, make_options(threads), low_rank=low_rank)
+    trim_heap()
+    return session
 
 
 def _open(

@@ -56,7 +56,7 @@ def _changed(path: Path, options: ort.SessionOptions, low_rank: LowRank | None) 
 
 
 def trim_heap() -> None:
-    """Return freed memory, as of converted weights, to the system; glibc would keep it."""
+    """Return freed memory of converted or packed weights to the system; glibc would keep it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 

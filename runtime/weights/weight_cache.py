@@ -108,6 +108,11 @@ class WeightCache:
         found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
         return [entry for _, entry in found]
 
+    def find(self, manifest: Manifest) -> Path | None:
+        """Return the folder of a bundle's entry if it is complete."""
+        entry = _read_entry(self.folder / _key(manifest))
+        return self.folder / entry.key if entry else None
+
     def size_of(self, key: str) -> int:
         """Return the bytes of an entry, including its prompt cache."""
         size = 0

@@ -204,16 +204,6 @@ def test_a_kill_loses_and_repeats_nothing(
 
 
 @posix
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["worker", "driver"])
-@pytest.mark.parametrize("rows", range(0, 40, 2))
-def test_twenty_kills(
-    disturbed: Callable[[str, int], bytes], expected: bytes, victim: str, rows: int
-) -> None:
-    assert disturbed(victim, rows) == expected
-
-
-@posix
 def test_ctrl_c_keeps_what_is_answered(
     tmp_path: Path, source: Path, exact: Path, expected: bytes, start: Callable[..., Run]
 ) -> None:

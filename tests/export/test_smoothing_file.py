@@ -90,6 +90,12 @@ def test_a_bundle_keeps_its_factors(
         assert factors.down is None
 
 
+def test_whoever_reads_the_weights_reads_the_factors(ja_small: Callable[..., Path]) -> None:
+    bundle = ja_small("int8")
+    modes = {path.stat().st_mode for path in bundle.iterdir()}
+    assert len(modes) == 1
+
+
 def test_bundles_without_factors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no smoothing.safetensors, .* export the check"):
         read_smoothing(tmp_path)
