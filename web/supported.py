@@ -8,9 +8,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from issun.runtime.manifest import Manifest, Template
 from issun.web.errors import WebError
-from issun.web.graph import has_unpacked_linears
 
-_MAX_BYTES = 2**31  # of the weights: a browser's memory for WebAssembly ends at 4 GB
 _FAMILIES = ("gpt2",)
 _UNIGRAM = 1  # TrainerSpec.ModelType
 
@@ -32,28 +30,17 @@ def check_supported(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_graph(folder: Path, manifest: Manifest) -> None:
-    graph = folder / manifest.graphs[manifest.kv_cache]
     if manifest.graph != "issun" or manifest.architecture.family not in _FAMILIES:
         raise WebError(
             "{folder} cannot run in a browser: only GPT-2 models that issun has exported itself "
             "have been compared with Python.",
             folder=folder,
         )
-    if manifest.precision.name != "int8" or has_unpacked_linears(graph.read_bytes()):
+    if manifest.precision.name == "float32":
         raise WebError(
-            "{folder} cannot run in a browser: its precision is {precision}. WebAssembly has no "
-            "kernels for blocks of 4 or 8 bits, and float32 is too large. Export it as int8.",
+            "{folder} cannot run in a browser: its precision is float32, which is too large and "
+            "too slow there. Export it as int8.",
             folder=folder,
-            precision=manifest.precision.name,
-        )
-    largest = max(info.size for info in manifest.files.values())
-    if largest > _MAX_BYTES:
-        raise WebError(
-            "{folder} cannot run in a browser: its weights have {size:,} bytes, and at most "
-            "{limit:,} fit into the memory of WebAssembly.",
-            folder=folder,
-            size=largest,
-            limit=_MAX_BYTES,
         )
 
 

@@ -22,9 +22,8 @@ from msgspec.structs import replace
 from issun.cli.main import main
 from issun.runtime.manifest import read_manifest, write_manifest
 from issun.runtime.model import EMBEDDED
-from issun.runtime.weights.proto import parse_model
 from issun.web import WebError, runtime_files, write_site
-from issun.web.graph import has_unpacked_linears, web_graph
+from issun.web.bundle import WebBundle
 from issun.web.supported import check_supported
 from tests.conftest import Bundles
 from tests.web.conftest import MakeSite
@@ -35,8 +34,7 @@ EXTERNAL = re.compile(r"""(?:src|href)="(?:/|https?:)|from "(?:/|https?:)""")
 def test_the_graph_is_for_one_sequence_and_has_no_matmulnbits(bundle: Bundles) -> None:
     for folder in (EMBEDDED, bundle("head-8", kv_cache="int8")):
         manifest = read_manifest(folder)
-        content = (folder / manifest.graphs[manifest.kv_cache]).read_bytes()
-        graph = onnx.load_model_from_string(web_graph(content)).graph
+        graph = onnx.load_model_from_string(WebBundle(folder, manifest).graph).graph
         assert "query_seqlens" not in {value.name for value in graph.input}
         assert "MatMulNBits" not in {node.op_type for node in graph.node}
         attention = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
@@ -44,18 +42,10 @@ def test_the_graph_is_for_one_sequence_and_has_no_matmulnbits(bundle: Bundles) -
         assert all(len(node.input) <= 16 and node.input[-1] for node in attention)
 
 
-def test_a_linear_layer_in_blocks_is_found() -> None:
-    model = parse_model((EMBEDDED / "model.onnx").read_bytes())
-    assert not has_unpacked_linears(model.SerializeToString())
-    model.graph.node.add(op_type="MatMulNBits", input=["x"], output=["h.0.up"])
-    assert has_unpacked_linears(model.SerializeToString())
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"precision": {"name": "float32"}}, "its precision is float32"),
-        ({"precision": {"name": "int4"}}, "its precision is int4"),
         ({"graph": "optimum"}, "only GPT-2 models that issun has exported"),
         ({"architecture": {"family": "llama"}}, "only GPT-2 models"),
         ({"tokens": {"kind": "llama"}}, "only the plain T5Tokenizer"),
@@ -83,7 +73,7 @@ def test_a_jinja_template_and_a_large_file_are_refused() -> None:
         check_supported(EMBEDDED, replace(manifest, prompt=jinja))
     large = {**manifest.files, "model.onnx.data": FileInfo(2**31 + 1, "")}
     with pytest.raises(WebError, match="2,147,483,649 bytes"):
-        check_supported(EMBEDDED, replace(manifest, files=large))
+        WebBundle(EMBEDDED, replace(manifest, files=large))
 
 
 def test_what_is_written(make_site: MakeSite) -> None:
