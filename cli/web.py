@@ -23,7 +23,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help=tr("Folder with onnxruntime-web of npm (default: downloaded once)."),
+            help=tr("Folder with the packages of npm (default: downloaded once)."),
         ),
     ] = None,
     force: Annotated[

@@ -15,13 +15,19 @@ from msgspec.structs import replace
 
 from issun.runtime.errors import Notify
 from issun.runtime.files import partial_folder, reason_of, user_path
-from issun.runtime.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_hashes
+from issun.runtime.manifest import (
+    MANIFEST_NAME,
+    JinjaTemplate,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
 from issun.runtime.model import bundle_folder, is_demonstration
 from issun.web.bundle import WebBundle
 from issun.web.errors import WebError
 from issun.web.notices import notice_files
+from issun.web.packages import JINJA, ONNXRUNTIME, package_files
 from issun.web.page import page_files, service_worker, to_json
-from issun.web.runtime_files import runtime_files
 from issun.web.supported import check_supported
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
@@ -61,9 +67,9 @@ def write_site(
 ) -> Site:
     """Write a static site that chats with `bundle`, by default the embedded model.
 
-    `runtime` is a folder with the files of onnxruntime-web; without it they come from the cache or
-    from npm's registry. With `force` the site replaces an older one. Nothing is at `output` until
-    all of it is. Raises WebError, and BundleError for a bundle that is not sound.
+    `runtime` is a folder with the npm packages that the site needs; without it they come from the
+    cache or from npm's registry. With `force` the site replaces an older one. Nothing is at
+    `output` until all of it is. Raises WebError, and BundleError for a bundle that is not sound.
     """
     folder = bundle_folder(bundle)
     manifest = read_manifest(folder)
@@ -72,9 +78,12 @@ def write_site(
     made = WebBundle(folder, manifest)
     others = {name: info for name, info in manifest.files.items() if name != made.source.name}
     verify_hashes(folder, replace(manifest, files=others))
-    runtime_paths = runtime_files(runtime, notify)
+    packages = {"ort": package_files(ONNXRUNTIME, runtime, notify)}
+    if isinstance(manifest.prompt, JinjaTemplate):
+        packages["jinja"] = package_files(JINJA, runtime, notify)
     files = page_files() | notice_files(folder, manifest)
-    files |= {f"ort/{name}": path.read_bytes() for name, path in runtime_paths.items()}
+    for place, found in packages.items():
+        files |= {f"{place}/{name}": content for name, content in found.items()}
     files |= _bundle_files(folder, manifest, made)
     with _staged(target) as site:
         written = made.write_weights(
@@ -107,6 +116,7 @@ def _description(manifest: Manifest, weights: dict[str, Any]) -> bytes:
         "manifest": f"bundle/{MANIFEST_NAME}",
         "tokenizer": f"bundle/{manifest.tokens.file}",
         "graph": _GRAPH,
+        "jinja": "jinja/index.js" if isinstance(manifest.prompt, JinjaTemplate) else None,
         "weights": {"path": f"bundle/{weights['name']}", **weights},
     }
     return to_json(description)
