@@ -168,7 +168,11 @@ def test_twenty_answers_and_a_conversation_of_six_turns(
     folder = EMBEDDED
     if name == "ja-small in 14 MB":
         folder = tmp_path / "mixed"
-        export(shared / "checkpoints" / "ja-small", folder, ExportOptions(budget=14_000_000))
+        export(
+            shared / "checkpoints" / "ja-small",
+            folder,
+            ExportOptions(budget=14_000_000, gptq=False),
+        )
     elif name != "embedded":
         precision = "int4" if name.endswith("int4") else "int8"
         folder = request.getfixturevalue("ja_small")(precision, kv_cache=kind)
