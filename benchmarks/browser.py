@@ -13,8 +13,6 @@ in the same rounds. Its package is `@huggingface/transformers` in the folder of 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import json
 import queue
 import shutil
@@ -31,20 +29,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from issun.benchmarks.browser_site import add_measurement, add_question, add_transformers
 from issun.benchmarks.errors import BenchError
 from issun.runtime import Model
-from issun.runtime.manifest import read_manifest
-from issun.runtime.weights.proto import parse_model
 from issun.web import write_site
 from issun.web.serving import SiteHandler, site_server
 
 TOKENS = 128  # of the prompt, and decoded after it
 _PATIENCE = 1800.0  # seconds
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_PAGE = '<!doctype html><title>issun</title><script type="module" src="browser.mjs"></script>'
-_COLD = '<script type="module" src="cold_start.mjs"></script>'
-_DATA = "model.onnx_data"  # as transformers.js names it
-_HERE = Path(__file__).parent
 
 
 @dataclass(slots=True)
@@ -142,27 +135,11 @@ def served(folder: Path, handler: type[SiteHandler]) -> Iterator[str]:
         server.shutdown()
 
 
-def write_measured(bundle: Path, folder: Path, runtime: Path | None) -> Path:
-    """Write the bundle's site to `folder`, with a page that measures its engine."""
-    site = write_site(bundle, folder, runtime=runtime, notify=_note).folder
-    (site / "measure.html").write_text(_PAGE, encoding="utf-8")
-    shutil.copy(_HERE / "browser.mjs", site)
-    return site
-
-
 def cold_start(bundle: Path, runtime: Path | None, program: str) -> dict[str, Any]:
     """Seconds from opening the page with nothing stored to the end of an answer, and the answer."""
     with tempfile.TemporaryDirectory() as made:
         site = write_site(bundle, Path(made) / "site", runtime=runtime, notify=_note).folder
-        shutil.copy(_HERE / "cold_start.mjs", site)
-        index, worker = site / "index.html", site / "sw.js"
-        before = index.read_bytes()
-        index.write_bytes(before.replace(b"</head>", f"{_COLD}</head>".encode(), 1))
-        hashes = [
-            base64.b64encode(hashlib.sha256(content).digest())
-            for content in (before, index.read_bytes())
-        ]
-        worker.write_bytes(worker.read_bytes().replace(*hashes))
+        add_question(site)
         with served(site, _PlainHandler) as url:
             return in_browser(url, program)
 
@@ -199,9 +176,10 @@ def main() -> None:
 def compare(bundle: Path, args: argparse.Namespace, program: str) -> None:
     """Print the rows of a bundle."""
     with tempfile.TemporaryDirectory() as made:
-        site = write_measured(bundle, Path(made) / "site", args.runtime)
+        site = write_site(bundle, Path(made) / "site", runtime=args.runtime, notify=_note).folder
+        add_measurement(site)
         if args.transformers:
-            write_transformers(args.transformers, site, args.runtime)
+            add_transformers(args.transformers, site, args.runtime)
         with served(site, _Handler) as url:
             for threads in args.threads:
                 query = f"threads={threads}&tokens={TOKENS}&rounds={args.rounds}"
@@ -219,39 +197,6 @@ def compare(bundle: Path, args: argparse.Namespace, program: str) -> None:
                         seconds[where].add(measure())
                 for where, found in seconds.items():
                     print(f"| {bundle.name} | {threads} | {where} | {found.row()} |", flush=True)
-
-
-def write_transformers(bundle: Path, site: Path, runtime: Path | None) -> None:
-    """Copy transformers.js, and a bundle that was exported with Optimum as it expects a model."""
-    manifest = read_manifest(bundle)
-    if manifest.graph != "optimum" or runtime is None:
-        raise BenchError("--transformers needs --runtime, and a bundle exported --via optimum.")
-    modules = runtime / "node_modules" if (runtime / "node_modules").is_dir() else runtime
-    package = modules / "@huggingface" / "transformers"
-    if not package.is_dir():
-        raise BenchError("{folder} has no @huggingface/transformers.", folder=modules)
-    shutil.copytree(package / "dist", site / "transformers")
-    own = package / "node_modules" / "onnxruntime-web"
-    runtimes = (own if own.is_dir() else modules / "onnxruntime-web") / "dist"
-    for path in (*runtimes.glob("ort-wasm-*.wasm"), *runtimes.glob("ort-wasm-*.mjs")):
-        shutil.copy(path, site / "transformers")
-    shutil.copy(_HERE / "transformers.mjs", site)
-    network = manifest.architecture
-    config = {
-        "model_type": network.family,
-        "vocab_size": network.vocab_size,
-        **{name: getattr(network, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")},
-    }
-    folder = site / "peer"
-    (folder / "onnx").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    model = parse_model((bundle / manifest.graphs[manifest.kv_cache]).read_bytes())
-    for tensor in model.graph.initializer:
-        for field in tensor.external_data:
-            if field.key == "location":
-                shutil.copy(bundle / field.value, folder / "onnx" / _DATA)
-                field.value = _DATA
-    (folder / "onnx" / "model.onnx").write_bytes(model.SerializeToString())
 
 
 if __name__ == "__main__":
