@@ -18,16 +18,35 @@ _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SEQUENCE = ["Split", "ByteLevel"]
 # Of Qwen and of Llama 3; that of GPT-2 is ByteLevel's own.
 _SPLITS = (_CASES + r"\p{N}" + _REST, _CASES + r"\p{N}{1,3}" + _REST)
+_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+_SPACES = (  # normalizer and pre-tokenizer: a space before every text, or before the first
+    [{"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, _REPLACE]}, None],
+    [
+        None,
+        {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
+    ],
+)
+_FALLBACK = {
+    "type": "Sequence",
+    "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    ],
+}
 
 
 def check_tokenizer(folder: Path, tokens: Tokens) -> None:
     """Raise WebError with the reason unless the tokenizer's ids in a browser are Python's."""
     content = (folder / tokens.file).read_bytes()
     if tokens.kind == "json":
-        if not _is_byte_level(json.loads(content)):
+        described = json.loads(content)
+        if not (_is_byte_level(described) or _falls_back_to_bytes(described)):
             raise WebError(
                 "{folder} cannot run in a browser: of tokenizer.json only byte-level BPE as in "
-                "GPT-2, GPT-NeoX, Qwen and Llama 3 is supported there.",
+                "GPT-2, GPT-NeoX, Qwen and Llama 3, and models with byte fallback as in Llama 2 "
+                "and LLM-jp are supported there.",
                 folder=folder,
             )
     elif tokens.kind != "t5" or tokens.added or not tokens.legacy:
@@ -78,6 +97,22 @@ def _splits_bytes(pre: dict[str, Any] | None) -> bool:
         and not split["invert"]
         and not byte_level["use_regex"]
         and not byte_level["add_prefix_space"]
+    )
+
+
+def _falls_back_to_bytes(described: dict[str, Any]) -> bool:
+    """Whether a bundle's tokenizer.json is of the form that engine/byte_fallback.mjs reads."""
+    model, normalizer = described["model"], described["normalizer"]
+    vocab = model["vocab"]
+    known = {text for text, _ in vocab} if model["type"] == "Unigram" else {*vocab}
+    return (
+        bool(model.get("byte_fallback"))
+        and not (model.get("dropout") or model.get("ignore_merges"))
+        and {f"<0x{byte:02X}>" for byte in range(256)} <= known
+        and [normalizer, described["pre_tokenizer"]] in _SPACES
+        and described["decoder"] == _FALLBACK
+        and not any(_is_unusual(token, normalizer) for token in described["added_tokens"])
+        and not any(normalizer and token["normalized"] for token in described["added_tokens"])
     )
 
 

@@ -25,7 +25,7 @@ from tests.web.test_engine import FakeService, conversations
 from tests.web.texts import json_bundle
 
 pytestmark = needs_node
-BYTE_LEVEL = ("qwen", "llama3", "neox", "gpt2")
+KINDS = ("qwen", "llama3", "neox", "gpt2", "llm_jp", "llm_jp_first", "llama_bpe")
 JINJA = MODULES / "@huggingface" / "jinja" / "dist" / "index.js"
 LIMIT = 700
 FORGED = [
@@ -45,12 +45,13 @@ FORGED = [
 def shaped(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Manifest]:
-    """A manifest with the template, and a byte-level tokenizer: the template's if it has one."""
+    """A manifest with the template, and a tokenizer of its kind."""
     if not JINJA.is_file():
         pytest.skip("there is no @huggingface/jinja in build/web")
     shape = SHAPES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    manifest = json_bundle("llama3" if request.param == "llama-3" else "qwen", folder)
+    kinds = {"gpt2": "llama3", "spiece": "qwen"}  # with the control tokens, and of those supported
+    manifest = json_bundle(kinds.get(shape.kind, shape.kind), folder)
     template = make_jinja_template(
         request.param, shape.source, roles=dict(shape.roles), n_positions=LIMIT
     )
@@ -93,7 +94,7 @@ def test_prompts_are_those_of_the_server(shaped: tuple[Path, Manifest]) -> None:
     prompts.close()
 
 
-@pytest.mark.parametrize("kind", BYTE_LEVEL)
+@pytest.mark.parametrize("kind", KINDS)
 def test_streams_of_text_are_pythons(kind: str, tmp_path: Path) -> None:
     manifest = json_bundle(kind, tmp_path)
     tokenizer = load_tokenizer(tmp_path, manifest.tokens)

@@ -21,7 +21,7 @@ from tests.web.node import needs_node, run
 from tests.web.texts import FIXED, PLAIN, json_bundle, made_up
 
 pytestmark = needs_node
-BYTE_LEVEL = ["qwen", "llama3", "neox", "gpt2"]
+JSON_KINDS = ["qwen", "llama3", "neox", "gpt2", "llm_jp", "llm_jp_first", "llama_bpe"]
 
 
 def check(folder: Path, texts: Iterable[str], manifest: Manifest | None = None) -> None:
@@ -61,7 +61,7 @@ def test_control_tokens_that_are_normal_pieces(bundle: Callable[..., Path]) -> N
     check(folder, [*FIXED, *texts, *made_up(100, PLAIN, seed=9)], manifest)
 
 
-def hard_for_byte_level(tokens: Tokens) -> list[str]:
+def hard_texts(tokens: Tokens) -> list[str]:
     """Spellings of control tokens, also as the file hides them; white space, cases, long runs."""
     spelled = [f"a {name} b{name}{name}\u0338{name}" for name in tokens.special]
     hidden = [f"{HIDDEN}{name}あ{HIDDEN[0]}" for name in tokens.special]
@@ -69,11 +69,11 @@ def hard_for_byte_level(tokens: Tokens) -> list[str]:
     return [*spelled, *hidden, *others, "日本" * 2000, "\n" * 300, "1234567", "\u1e9b\u0323"]
 
 
-@pytest.mark.parametrize("kind", BYTE_LEVEL)
-def test_byte_level(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", JSON_KINDS)
+def test_tokenizer_json(kind: str, tmp_path: Path) -> None:
     manifest = json_bundle(kind, tmp_path)
     check_tokenizer(tmp_path, manifest.tokens)
-    texts = [*FIXED, *hard_for_byte_level(manifest.tokens), *made_up(300, PLAIN, seed=11)]
+    texts = [*FIXED, *hard_texts(manifest.tokens), *made_up(300, PLAIN, seed=11)]
     check(tmp_path, [*texts, *PLAIN.splitlines()[:100]], manifest)
 
 
@@ -90,9 +90,8 @@ def test_groups_of_digits_and_whole_words_as_in_llama_3(tmp_path: Path) -> None:
     check(tmp_path, texts, manifest)
 
 
-@pytest.mark.parametrize("kind", ["llm_jp", "llm_jp_first", "metaspace", "llama_bpe"])
-def test_other_kinds_are_refused(kind: str, tmp_path: Path) -> None:
-    manifest = json_bundle(kind, tmp_path)
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    manifest = json_bundle("metaspace", tmp_path)
     with pytest.raises(WebError, match="only byte-level BPE"):
         check_tokenizer(tmp_path, manifest.tokens)
 
@@ -115,6 +114,27 @@ def test_unusual_byte_level_files_are_refused(change: dict[str, Any], tmp_path: 
         check_tokenizer(tmp_path, manifest.tokens)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "NFKC"}},
+        {"decoder": {"type": "ByteFallback"}},
+        {"added_tokens": [{"content": "x", "lstrip": False, "normalized": True}]},
+    ],
+)
+def test_unusual_files_with_byte_fallback_are_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    manifest = json_bundle("llm_jp", tmp_path)
+    path = tmp_path / "tokenizer.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    for token in change.get("added_tokens", ()):
+        token |= {"rstrip": False, "single_word": False}
+    path.write_text(json.dumps(described | change), encoding="utf-8")
+    with pytest.raises(WebError, match="only byte-level BPE"):
+        check_tokenizer(tmp_path, manifest.tokens)
+
+
 def test_a_split_by_another_pattern_is_refused(tmp_path: Path) -> None:
     manifest = json_bundle("qwen", tmp_path)
     path = tmp_path / "tokenizer.json"
@@ -125,12 +145,12 @@ def test_a_split_by_another_pattern_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedded", "ja-small", *BYTE_LEVEL])
+@pytest.mark.parametrize("name", ["embedded", "ja-small", *JSON_KINDS])
 def test_all_lines_and_5000_made_up_texts(
     name: str, shared: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     manifest = None
-    if name in BYTE_LEVEL:
+    if name in JSON_KINDS:
         folder, manifest = tmp_path, json_bundle(name, tmp_path, lines=10**6)
     else:
         folder = EMBEDDED if name == "embedded" else request.getfixturevalue("ja_small")()

@@ -93,7 +93,12 @@ def _part(rng: random.Random, plain: str) -> str:
 
 def json_bundle(kind: str, folder: Path, *, lines: int = 300) -> Manifest:
     """Write a bundle's tokenizer.json of a kind to `folder`; its manifest for the harness."""
-    write_folder(kind, PLAIN.splitlines()[:lines], folder)
+    path = write_folder(kind, PLAIN.splitlines()[:lines], folder) / "tokenizer.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    for token in described["added_tokens"]:
+        token["rstrip"] = False  # such tokens are refused
+        token["normalized"] &= kind != "llama_bpe"  # likewise, with its normalizer
+    path.write_text(json.dumps(described), encoding="utf-8")
     named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     name = named.get("tokenizer_class", "").removesuffix("Fast")
     content, tokens, _ = read_json_tokenizer(folder / "tokenizer.json", name, 10**6)

@@ -2,7 +2,11 @@
 
 /** @import { Tokenizer } from "./types.d.ts" */
 
-/** For tokens that are whole characters. */
+const REPLACEMENT = /\ufffd+$/;
+const UTF_8 = 4; // bytes of a character at most
+const MOST_HELD = 128; // bytes of a run that are held back until it ends
+
+/** For tokens that are whole characters, or one byte each: incomplete characters are held back. */
 export class Detokenizer {
   #tokenizer;
   /** @type {number[]} ids whose text may still change, after one decoded token */
@@ -14,23 +18,39 @@ export class Detokenizer {
     this.#tokenizer = tokenizer;
   }
 
-  /** The text that `id` adds; the one before it decides about a space at its beginning. @param {number} id */
+  /** The text that `id` completes. @param {number} id */
   push(id) {
     this.#window.push(id);
-    const text = this.#tokenizer.decode(this.#window);
     const alone = this.#tokenizer.decode([id]);
-    const added = text.slice(this.#emitted);
-    if (alone === "") {
-      this.#emitted = text.length;
-    } else {
-      this.#window = [id];
-      this.#emitted = alone.length;
+    if (alone === "" || this.#tokenizer.isByte(id)) {
+      // A byte that is yet to come may make the whole run invalid, but a run may be long.
+      const held = this.#tokenizer.wholeRuns && this.#window.length <= MOST_HELD;
+      return held ? "" : this.pause();
     }
+    const added = this.#tokenizer.decode(this.#window).slice(this.#emitted);
+    // Keep the last piece: the space at the beginning of a first piece only is stripped.
+    this.#window = [id];
+    this.#emitted = alone.length;
     return added;
   }
 
+  /** The complete characters that were held back; those that follow may still come. */
+  pause() {
+    const lengths = Array.from({ length: Math.min(this.#window.length, UTF_8) }, (_, missing) => this.#window.length - missing);
+    const texts = lengths.map((length) => this.#tokenizer.decode(this.#window.slice(0, length)).replace(REPLACEMENT, ""));
+    return this.#emit(texts.reduce((one, other) => (other.length > one.length ? other : one), ""));
+  }
+
+  /** The text of trailing bytes that do not form a character. */
   finish() {
-    return "";
+    return this.#emit(this.#tokenizer.decode(this.#window));
+  }
+
+  /** @param {string} text of the window */
+  #emit(text) {
+    const added = text.slice(this.#emitted);
+    this.#emitted = Math.max(this.#emitted, text.length);
+    return added;
   }
 }
 
@@ -47,6 +67,10 @@ export class ByteDetokenizer {
   /** The text that `id` completes. @param {number} id */
   push(id) {
     return this.#decoder.decode(this.#tokenizer.textOf(id), { stream: true });
+  }
+
+  pause() {
+    return ""; // complete characters are not held back
   }
 
   /** The text of trailing bytes that do not form a character. */

@@ -1,9 +1,11 @@
-/** Byte-level tokenizers of a tokenizer.json, with control tokens that only templates can spell. */
+/** The tokenizer of a tokenizer.json, with control tokens that only templates can spell. */
 
-import { ByteLevelBPE } from "./bpe.mjs";
+import { AddedTokens } from "./added_tokens.mjs";
+import { ByteFallback } from "./byte_fallback.mjs";
+import { ByteLevel } from "./byte_level.mjs";
 import { ControlTokens } from "./control.mjs";
 
-/** @import { Tokenizer, Tokens } from "./types.d.ts" */
+/** @import { Tokenizer, TokenizerJson, Tokens } from "./types.d.ts" */
 
 const HIDDEN = "\ufdd0\ufdd1"; // precedes the spelling of a control token in a bundle's file
 const UTF_8 = new TextEncoder();
@@ -14,19 +16,26 @@ const EMPTY = new Uint8Array();
  * @implements {Tokenizer}
  */
 export class JsonTokenizer {
-  byteLevel = true;
-  #bpe;
+  wholeRuns = true;
+  #model;
+  #texts;
   #control;
   #hidden;
   #silent;
 
   /** @param {Uint8Array} content of a bundle's tokenizer.json @param {Tokens} tokens */
-  constructor(content, { special, added = {} }) {
+  constructor(content, { special, added = {}, unk }) {
+    /** @type {TokenizerJson} */
     const described = JSON.parse(new TextDecoder().decode(content));
+    this.#model = described.model.byte_fallback ? new ByteFallback(described) : new ByteLevel(described);
     this.#control = new ControlTokens(special);
-    this.#hidden = Object.keys(special).map((name) => HIDDEN + name);
-    this.#bpe = new ByteLevelBPE(described, new Set(this.#hidden));
-    this.addedIds = this.#bpe.addedIds;
+    const reserved = Object.keys(special).filter((name) => special[name] !== unk);
+    this.#hidden = reserved.map((name) => HIDDEN + name);
+    const { added_tokens: all } = described;
+    const texts = all.filter((token) => !this.#hidden.includes(token.content));
+    this.#texts = new AddedTokens(texts, (text) => this.#model.normalize(text));
+    this.addedIds = new Set(all.map(({ id }) => id).filter((id) => id >= this.#model.pieces));
+    this.byteLevel = this.#model.byteLevel;
     this.#silent = new Set(Object.entries(special).flatMap(([name, id]) => (!added[name] || added[name].special ? [id] : [])));
   }
 
@@ -39,10 +48,10 @@ export class JsonTokenizer {
   encodeParts(parts) {
     const whole = joined(parts);
     const forged = whole.some((part) => typeof part === "string" && this.#hidden.some((name) => part.includes(name)));
-    return whole.flatMap((part) => {
+    return whole.flatMap((part, place) => {
       if (typeof part === "number") return [part];
-      const text = part.toWellFormed();
-      return this.#bpe.encode(forged ? text.replaceAll(HIDDEN[0], "\ufffd") : text);
+      const text = forged ? part.replaceAll(HIDDEN[0], "\ufffd") : part;
+      return this.#texts.encode(text.toWellFormed(), place === 0, (one, begins) => this.#model.encode(one, begins));
     });
   }
 
@@ -53,15 +62,20 @@ export class JsonTokenizer {
 
   /** The text of ids; special tokens have none. @param {number[]} ids */
   decode(ids) {
-    const bytes = ids.flatMap((id) => [...this.textOf(id)]);
-    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    const known = ids.filter((id) => !this.#silent.has(id));
+    return this.#model.decode(known, (id) => this.nameOf(id));
   }
 
-  /** The bytes that `id` adds to a text. @param {number} id */
+  /** Whether `id` is one byte of a character. @param {number} id */
+  isByte(id) {
+    return this.#model.isByte(id);
+  }
+
+  /** The bytes that `id` adds to a text, of a byte-level tokenizer. @param {number} id */
   textOf(id) {
-    if (this.#silent.has(id)) return EMPTY;
-    const name = this.#control.nameOf(id);
-    return name ? UTF_8.encode(name) : this.#bpe.bytesOf(id);
+    if (this.#silent.has(id) || !(this.#model instanceof ByteLevel)) return EMPTY;
+    const name = this.nameOf(id);
+    return name ? UTF_8.encode(name) : this.#model.bytesOf(id);
   }
 
   /** The spelling of a control token. @param {number} id */

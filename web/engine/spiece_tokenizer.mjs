@@ -9,6 +9,7 @@ import { SentencePiece } from "./spiece.mjs";
 /** @implements {Tokenizer} */
 export class SentencePieceTokenizer {
   byteLevel = false;
+  wholeRuns = false;
   addedIds = new Set(); // `issun web` refuses such tokens
   #pieces;
   #control;
@@ -51,9 +52,12 @@ export class SentencePieceTokenizer {
     return this.#control.nameOf(id);
   }
 
-  /** The text of one token, in bytes. @param {number} id */
-  textOf(id) {
-    return new TextEncoder().encode(this.decode([id]));
+  isByte() {
+    return false; // `issun web` refuses byte fallback
+  }
+
+  textOf() {
+    return new Uint8Array(); // only byte-level tokens are decoded one by one
   }
 
   /** For files whose control tokens are normal pieces: cut the text within each. @param {string} text */

@@ -29,6 +29,7 @@ export class TextStream {
   /** Start after `ids`, whose text the reader has. @param {number[]} ids */
   continueAfter(ids) {
     for (const id of ids) this.#detokenizer.push(id);
+    this.#detokenizer.pause();
   }
 
   /** The text that is final after `id`. @param {number} id */
@@ -40,6 +41,7 @@ export class TextStream {
 
   /** The rest of a truncated text, without part of a newline's spelling. */
   pause() {
+    this.#advance(this.#detokenizer.pause(), false);
     return this.#emit(this.#text);
   }
 

@@ -59,6 +59,8 @@ export interface Jinja {
 export interface Tokenizer {
   /** Whether tokens are bytes, and may begin and end within a character. */
   byteLevel: boolean;
+  /** Whether invalid UTF-8 in a run of byte pieces makes the whole run U+FFFD. */
+  wholeRuns: boolean;
   /** The ids of added tokens that are not pieces of the vocabulary. */
   addedIds: Set<number>;
   split(text: string): (string | number)[];
@@ -67,8 +69,29 @@ export interface Tokenizer {
   decode(ids: number[]): string;
   /** The spelling of a control token. */
   nameOf(id: number): string;
-  /** The bytes that a token adds to a text. */
+  /** Whether a token is one byte of a character (byte fallback). */
+  isByte(id: number): boolean;
+  /** The bytes that a token adds to a text (byte-level tokenizers). */
   textOf(id: number): Uint8Array;
+}
+
+/** What the engine reads of a tokenizer.json. */
+export interface TokenizerJson {
+  model: {
+    vocab: Record<string, number> | [string, number][]; // of BPE, or of Unigram with scores
+    merges?: [string, string][];
+    ignore_merges?: boolean;
+    byte_fallback?: boolean;
+  };
+  normalizer: object | null;
+  pre_tokenizer: { pretokenizers?: { pattern: { Regex: string } }[] } | null;
+  added_tokens: AddedToken[];
+}
+
+export interface AddedToken {
+  id: number;
+  content: string;
+  normalized: boolean;
 }
 
 /** A kind of template; `reserve` is the number of tokens to keep free for the answer. */
