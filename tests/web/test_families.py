@@ -71,3 +71,7 @@ def test_a_small_random_model(browser: Any, runtime: Path, tmp_path: Path, name:
     export(source, tmp_path / "bundle", ExportOptions(precision="int8", kv_cache="int8"))
     write_site(tmp_path / "bundle", tmp_path / "site", runtime=runtime)
     check(tmp_path / "bundle", tmp_path / "site", browser)
+    notice = (tmp_path / "site" / "NOTICE.txt").read_text(encoding="utf-8")
+    needs_jinja = KINDS[name].template is not None
+    assert (tmp_path / "site" / "jinja" / "index.js").exists() == needs_jinja
+    assert ("@huggingface/jinja 0.5.11, MIT" in notice) == needs_jinja

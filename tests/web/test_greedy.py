@@ -107,7 +107,8 @@ def compare(browser: Any, site: Path, cases: list[Case], *, growing: bool = Fals
 
 def python_cases(folder: Path, questions: Sequence[str], count: int, turns: int = 0) -> list[Case]:
     """Each question alone, and a conversation of `turns` of them."""
-    with Model.load(folder, threads=1) as model:
+    # `unpacked` adds operators that issun does not export.
+    with Model.load(folder, threads=1, trust=True) as model:
         cache = model.new_cache()
         cases = [greedy(model, [], question, count, cache) for question in questions]
         said: list[Turn] = []
