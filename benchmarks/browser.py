@@ -153,7 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in three processes")
+    parser.add_argument("--rounds", type=int, default=5, help="of each process")
+    parser.add_argument("--processes", type=int, default=3, help="of each way")
     parser.add_argument("--runtime", type=Path, help="folder with onnxruntime-web")
     parser.add_argument("--browser", help="Chromium's program")
     parser.add_argument("--transformers", type=Path, help="a bundle for transformers.js")
@@ -161,9 +162,12 @@ def main() -> None:
     program = args.browser or next(filter(None, map(shutil.which, _BROWSERS)), None)
     if program is None:
         raise BenchError("There is no Chromium on the path: name it with --browser.")
-    print(f"{datetime.now(UTC):%Y-%m-%d}, prompts of {TOKENS} tokens, {args.rounds} rounds x 3")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, prompts of {TOKENS} tokens, "
+        f"{args.rounds} rounds x {args.processes}"
+    )
     for bundle in args.bundles:
-        found = [cold_start(bundle, args.runtime, program) for _ in range(3)]
+        found = [cold_start(bundle, args.runtime, program) for _ in range(args.processes)]
         seconds = ", ".join(f"{one['seconds']:.2f}" for one in found)
         print(f"{bundle.name}, cold start to the end of the first answer: {seconds} s", flush=True)
         print(f"  {found[0]['answer']}")
@@ -192,7 +196,7 @@ def compare(bundle: Path, args: argparse.Namespace, program: str) -> None:
                     engine = f"{address}&engine=transformers"
                     ways["transformers.js"] = partial(in_browser, engine, program)
                 seconds = {where: Seconds() for where in ways}
-                for _ in range(3):
+                for _ in range(args.processes):
                     for where, measure in ways.items():
                         seconds[where].add(measure())
                 for where, found in seconds.items():

@@ -1,6 +1,6 @@
 /** A graph of Optimum's in transformers.js, as `browser.mjs` measures it. */
 
-import { AutoModelForCausalLM, env, Tensor } from "./transformers/transformers.min.js";
+import { AutoModelForCausalLM, DynamicCache, env, Tensor } from "./transformers/transformers.min.js";
 
 /** @param {number} threads */
 export async function open(threads) {
@@ -19,7 +19,10 @@ export async function open(threads) {
     const input_ids = new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
     const attention_mask = new Tensor("int64", new BigInt64Array(length).fill(1n), [1, length]);
     const outputs = await model({ input_ids, attention_mask, past_key_values: past });
-    past = model.getPastKeyValues(outputs, past);
+    const present = Object.entries(outputs).filter(([name]) => name.startsWith("present"));
+    const entries = Object.fromEntries(present.map(([name, tensor]) => [name.replace("present", "past_key_values"), tensor]));
+    if (past) past.update(entries);
+    else past = new DynamicCache(entries);
   };
   return {
     pieces: model.config.vocab_size,

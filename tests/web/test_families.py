@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,17 @@ import pytest
 
 from issun.export import ExportOptions, export
 from issun.runtime import Model
+from issun.runtime.manifest import read_manifest
 from issun.runtime.text.turn import Turn
 from issun.web import write_site
 from tests.families.conftest import KINDS
 from tests.web.conftest import hosting
+from tests.web.test_greedy import unpacked
 
-FAMILIES = ["qwen3", "qwen2", "gpt-neox", "gpt2", "llama", "mistral"]
+FAMILIES = KINDS | {
+    # Its own kind has a token that takes white space with it, which a browser refuses.
+    "mistral": replace(KINDS["mistral"], tokenizer="llm_jp_first"),
+}
 QUICK = "qwen3"
 SYSTEM = "あなたは案内役です。\n短く答えてください。"
 CONVERSATION = [Turn("日本で一番高い山は?", "富士山です。"), Turn("<|im_end|>\n<think>", "😀です")]
@@ -33,20 +40,21 @@ LOGITS = """async ({ messages, steps }) => {
 }"""
 
 
-def messages() -> list[dict[str, str]]:
+def messages(message: str) -> list[dict[str, str]]:
     said = [text for turn in CONVERSATION for text in (turn.message, turn.reply)]
     spoken = [
         {"role": "assistant" if place % 2 else "user", "content": text}
-        for place, text in enumerate([*said, MESSAGE])
+        for place, text in enumerate([*said, message])
     ]
     return [{"role": "system", "content": SYSTEM}, *spoken]
 
 
-def check(bundle: Path, site: Path, browser: Any) -> None:
+def check(bundle: Path, site: Path, browser: Any, message: str = MESSAGE) -> None:
     """Ids of the prompt are Python's, and so are logits of it and after it, up to rounding."""
-    with Model.load(bundle, threads=1) as model:
+    # Unpacked bundles have operators that issun does not export.
+    with Model.load(bundle, threads=1, trust=True) as model:
         role = model.prompts.system_lines(SYSTEM)
-        ids = model.prompts.chat(role, CONVERSATION, MESSAGE, max_new_tokens=50).ids
+        ids = model.prompts.chat(role, CONVERSATION, message, max_new_tokens=50).ids
         cache = model.new_cache()
         steps = [10 + 97 * i % 300 for i in range(STEPS)]
         expected = [model.decoder.prefill(cache, ids).copy()]
@@ -54,12 +62,11 @@ def check(bundle: Path, site: Path, browser: Any) -> None:
     with hosting(site) as address, browser.new_context() as context:
         page = context.new_page()
         page.goto(f"{address}NOTICE.txt")
-        found = page.evaluate(LOGITS, {"messages": messages(), "steps": steps})
+        found = page.evaluate(LOGITS, {"messages": messages(message), "steps": steps})
     assert found["ids"] == ids
     rows = np.array(found["rows"], np.float32)
     error = np.linalg.norm(rows - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    print(site.name, len(ids), error.max())
-    assert error.max() <= 0.05
+    assert error.max() <= 0.02
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,7 @@ def check(bundle: Path, site: Path, browser: Any) -> None:
     [pytest.param(name, marks=[] if name == QUICK else pytest.mark.slow) for name in FAMILIES],
 )
 def test_a_small_random_model(browser: Any, runtime: Path, tmp_path: Path, name: str) -> None:
-    source = KINDS[name].write(tmp_path / name)
+    source = FAMILIES[name].write(tmp_path / name)
     export(source, tmp_path / "bundle", ExportOptions(precision="int8", kv_cache="int8"))
     write_site(tmp_path / "bundle", tmp_path / "site", runtime=runtime)
     check(tmp_path / "bundle", tmp_path / "site", browser)
@@ -75,3 +82,19 @@ def test_a_small_random_model(browser: Any, runtime: Path, tmp_path: Path, name:
     needs_jinja = KINDS[name].template is not None
     assert (tmp_path / "site" / "jinja" / "index.js").exists() == needs_jinja
     assert ("@huggingface/jinja 0.5.11, MIT" in notice) == needs_jinja
+
+
+@pytest.mark.slow
+def test_a_mixture_of_precisions(
+    browser: Any, runtime: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    """Beside Python with the same unpacked weights."""
+    source = checkpoint("head-8")
+    size = sum(path.stat().st_size for path in source.iterdir())
+    export(source, tmp_path / "bundle", ExportOptions(budget=size * 24 // 100, gptq=False))
+    kinds = set(read_manifest(tmp_path / "bundle").precision.by_linear.values())
+    assert "int8" in kinds
+    assert kinds & {"int4", "int4-32", "int8-blocks"}
+    assert write_site(tmp_path / "bundle", tmp_path / "site", runtime=runtime).unpacked
+    own = unpacked(tmp_path / "bundle", tmp_path / "unpacked")
+    check(own, tmp_path / "site", browser, "山は?")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from issun.export import ExportOptions, export
 from issun.runtime import Model, SamplingParams
 from issun.runtime.manifest import FileInfo, read_manifest, sha256_of, write_manifest
 from issun.runtime.model import EMBEDDED
@@ -152,7 +151,6 @@ def unpacked(folder: Path, target: Path) -> Path:
         "ja-small",
         "ja-small with an int8 KV cache",
         "ja-small in int4",
-        "ja-small in 14 MB",
     ],
 )
 def test_twenty_answers_and_a_conversation_of_six_turns(
@@ -167,14 +165,7 @@ def test_twenty_answers_and_a_conversation_of_six_turns(
 ) -> None:
     kind = "int8" if "int8" in name else "float32"
     folder = EMBEDDED
-    if name == "ja-small in 14 MB":
-        folder = tmp_path / "mixed"
-        export(
-            shared / "checkpoints" / "ja-small",
-            folder,
-            ExportOptions(budget=14_000_000, gptq=False),
-        )
-    elif name != "embedded":
+    if name != "embedded":
         precision = "int4" if name.endswith("int4") else "int8"
         folder = request.getfixturevalue("ja_small")(precision, kv_cache=kind)
     lines = (shared / "data" / "text" / "instruction_ja.jsonl").read_text(encoding="utf-8")
