@@ -18,6 +18,7 @@ from issun.benchmarks.accuracy import (
 )
 from issun.benchmarks.questions import read_table
 from issun.cli import options as opt
+from issun.cli.choices import check_options, is_choice_table, run_choices
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.progress import Bars
 from issun.runtime import Model, ParameterError
@@ -33,11 +34,25 @@ _NAMES: dict[str, tuple[Format, ...]] = {
 
 def run(
     *,
+    context: typer.Context,
     bundle: opt.Bundle = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("Questions as TOML (default: two built-in ones).")),
+        typer.Option(
+            metavar="FILE",
+            help=tr(
+                "Questions as TOML (default: two built-in ones), or multiple-choice questions as "
+                "JSONL or CSV."
+            ),
+        ),
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help=tr("Only the first multiple-choice questions."))
+    ] = None,
+    list_choices: Annotated[
+        bool,
+        typer.Option("--list-choices", help=tr("List the choices in the prompt of a question.")),
+    ] = False,
     samples: Annotated[int, typer.Option(help=tr("Answers to generate per question."))] = 100,
     temperature: Annotated[
         float, typer.Option(help=tr("0 always picks the most likely token."))
@@ -64,8 +79,16 @@ def run(
     ] = None,
 ) -> None:
     """Ask every question many times and print the rate of correct answers."""
+    choices = is_choice_table(table)
+    check_options(
+        choices=choices, limit=limit, listed=list_choices, given=_given_for_words(context)
+    )
     check_choice("format", formats, _NAMES)
     output = _output(as_json)
+    if choices and table is not None:
+        loading = {"path": bundle, "threads": threads, "kv_cache": kv_cache, "trust": trust}
+        run_choices(loading, table, output, limit=limit, listed=list_choices)
+        return
     questions = read_table(table)
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
@@ -89,6 +112,16 @@ def run(
             _show(stopped.report, output)
             raise
     _show(report, output)
+
+
+def _given_for_words(context: typer.Context) -> list[str]:
+    """The given options that are only for answers in words."""
+    found = []
+    for name in ("samples", "temperature", "seed", "formats", "max_new_tokens", "slots"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            found.append("--format" if name == "formats" else "--" + name.replace("_", "-"))
+    return found
 
 
 def _output(name: str | None) -> Path | None:

@@ -19,6 +19,7 @@ EXTRAS = {
     "threadpoolctl": "export",
     "optimum": "optimum",
     "accelerate": "train",
+    "peft": "train",
     "torch": "train",
     "transformers": "train",
     "pyarrow": "parquet",

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import sys
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,14 +17,15 @@ from issun.cli.language import note, printable, tr
 from issun.cli.options import utf8
 from issun.cli.progress import Bars
 from issun.runtime.errors import ParameterError
-from issun.training.recipe import Recipe
+from issun.training.recipe import Lora, Recipe
 
 if TYPE_CHECKING:
     from issun.benchmarks.accuracy import Report, Table
     from issun.runtime import Model
     from issun.training.finetune import Outcome
 
-_DEFAULT = Recipe()
+_DEFAULT, _DEFAULT_LORA = Recipe(), Lora()
+_WITH_LORA = Recipe(lora=_DEFAULT_LORA)
 _SAMPLES = 100
 
 
@@ -52,8 +53,13 @@ def run(
     ],
     epochs: Annotated[int, typer.Option(help=tr("Number of epochs."))] = _DEFAULT.epochs,
     learning_rate: Annotated[
-        float, typer.Option(help=tr("Learning rate, constant over all steps."))
-    ] = _DEFAULT.learning_rate,
+        float | None,
+        typer.Option(
+            help=tr(
+                "Learning rate, constant over all steps (default: {rate}, with --lora {lora})."
+            ).format(rate=_DEFAULT.learning_rate, lora=_WITH_LORA.learning_rate),
+        ),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help=tr("Records per batch on each device."))
     ] = _DEFAULT.batch_size,
@@ -76,6 +82,38 @@ def run(
     seed: Annotated[
         int, typer.Option(help=tr("The same seed gives the same run."))
     ] = _DEFAULT.seed,
+    lora: Annotated[
+        bool,
+        typer.Option("--lora", help=tr("Train a LoRA adapter instead of all weights.")),
+    ] = False,
+    rank: Annotated[
+        int | None,
+        typer.Option(help=tr("Rank of the adapter."), show_default=str(_DEFAULT_LORA.rank)),
+    ] = None,
+    alpha: Annotated[
+        int | None,
+        typer.Option(help=tr("The adapter is scaled by alpha / rank (default: twice the rank).")),
+    ] = None,
+    target_modules: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help=tr(
+                "Linear layers that the adapter changes, separated by commas (default: all of the "
+                "blocks)."
+            ),
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help=tr(
+                "Prompt format of the records (default: alpaca-japanese for GPT-2, else the "
+                "model's own)."
+            ),
+        ),
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=tr("Questions to ask after each epoch, as TOML.")),
@@ -112,6 +150,7 @@ def run(
         truncate=truncate,
         optimizer=optimizer,
         seed=seed,
+        lora=_lora(lora, rank, alpha, target_modules),
     )
     with needs_extra('Fine-tuning needs {module}: pip install "issun[train]"'):
         from issun.training.finetune import finetune  # noqa: PLC0415
@@ -126,6 +165,7 @@ def run(
                 recipe,
                 evaluation=accuracy,
                 resume=resume,
+                template=None if template is None else utf8(template),
                 tokenizer=None if tokenizer is None else utf8(tokenizer),
                 revision=revision,
                 token=token,
@@ -138,15 +178,55 @@ def run(
         raise
     _print_table(outcome)
     first, last = outcome.epochs[0], outcome.epochs[-1]
+    trained = output / f"epoch-{outcome.best or last['epoch']}"
+    options = {"--template": template}
+    if lora:
+        options = {
+            "--adapter": str(trained),
+            "--template": template or _named(outcome.template),
+            "--tokenizer": tokenizer,
+            "--revision": revision,
+        }
     note(
-        "{output}: loss {first:.4f} in epoch 1, {last:.4f} in epoch {epochs}. "
-        "Next: issun export {folder} -o BUNDLE",
+        "{output}: loss {first:.4f} in epoch 1, {last:.4f} in epoch {epochs}. Next: {command}",
         output=output,
         first=first["loss"],
         last=last["loss"],
         epochs=last["epoch"],
-        folder=output / f"epoch-{outcome.best or last['epoch']}",
+        command=_export_command(base if lora else str(trained), options),
     )
+
+
+def _export_command(source: str, options: dict[str, str | None]) -> str:
+    """The command that exports `source` with those of the options that have a value."""
+    given = [(name, value) for name, value in options.items() if value is not None]
+    words = ["issun", "export", source, *chain(*given), "-o", "BUNDLE"]
+    return printable(shlex.join(words))
+
+
+def _named(template: str) -> str | None:
+    """The value of --template with which an export takes this format; a model's own needs none."""
+    from issun.export.chat_template import NAME  # noqa: PLC0415
+
+    return None if template == NAME else template
+
+
+def _lora(
+    lora: bool,
+    rank: int | None,
+    alpha: int | None,
+    target_modules: str | None,
+) -> Lora | None:
+    """The adapter's shape; raises ParameterError for options that need `--lora`."""
+    shape = {"rank": rank, "alpha": alpha, "target_modules": target_modules}
+    given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
+    if not lora:
+        for name in given:
+            raise ParameterError("{option} needs --lora.", option=f"--{name.replace('_', '-')}")
+        return None
+    if target_modules is not None:
+        given["target_modules"] = tuple(name.strip() for name in utf8(target_modules).split(","))
+    return Lora(**given)
 
 
 class Accuracy:

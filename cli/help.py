@@ -12,6 +12,7 @@ from issun.cli.usage import translate
 from issun.cli.wrapping import columns, wrap
 
 _EXTRAS = re.compile(r"(.*?)(?:(?:^|  )\[([^][]*)\])?", re.DOTALL)
+_DESCRIBED = re.compile(r"default: \((.*)\)")  # click puts a text into brackets
 
 
 _Context: Any = TyperCommand.context_class
@@ -62,7 +63,8 @@ def _translate_extras(text: str) -> str:
     description, extras = _EXTRAS.fullmatch(text).groups()  # type: ignore[union-attr]
     shown = [translate(description)] if description else []
     if extras:
-        shown.append(f"[{'; '.join(map(translate, extras.split('; ')))}]")
+        parts = [_DESCRIBED.sub(r"default: \1", part) for part in extras.split("; ")]
+        shown.append(f"[{'; '.join(map(translate, parts))}]")
     return "  ".join(shown)
 
 
@@ -83,6 +85,20 @@ class Command(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words after the command's name in its usage."""
         return _translate_usage(super().collect_usage_pieces(ctx))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, and the options under the headings of their groups."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            heading = getattr(param, "rich_help_panel", None) or "Options"
+            if param.param_type_name == "argument":
+                heading = "Arguments"
+            if record := param.get_help_record(ctx):
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 class Group(TyperGroup):

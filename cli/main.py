@@ -23,6 +23,7 @@ from issun.cli import (
     generate,
     inspect,
     kit,
+    score,
     serve,
     web,
 )
@@ -50,6 +51,7 @@ for _name, _run, _help in (
     ("batch", batch.run, tr("Answer every row of a file.")),
     ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
     ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
+    ("score", score.run, tr("Score a text, or rank continuations of a prompt.")),
     ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
     ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
     ("web", web.run, tr("Write a static web site that runs the chat in the browser.")),

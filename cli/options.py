@@ -69,6 +69,34 @@ SAMPLING: dict[str, tuple[Any, str]] = {
     ),
     "frequency_penalty": (float, tr("Subtracted per occurrence in the answer; 0 is off.")),
     "no_repeat_ngram_size": (int, tr("Never repeat a sequence of this many tokens; 0 is off.")),
+    "top_n_sigma": (
+        float,
+        tr("Keep tokens within so many standard deviations of the largest logit; 0 is off."),
+    ),
+    "dynatemp_range": (
+        float,
+        tr("Change the temperature by up to this much with the entropy; 0 is off."),
+    ),
+    "dynatemp_exponent": (float, tr("Exponent of the entropy for --dynatemp-range (default: 1).")),
+    "xtc_probability": (
+        float,
+        tr("Probability of excluding all top tokens but the least likely (XTC); 0 is off."),
+    ),
+    "xtc_threshold": (float, tr("Least probability of a top token for XTC (default: 0.1).")),
+    "dry_multiplier": (float, tr("Penalty for extending a repetition (DRY); 0 is off.")),
+    "dry_base": (float, tr("Growth of DRY's penalty per repeated token (default: 1.75).")),
+    "dry_allowed_length": (
+        int,
+        tr("Tokens of a repetition from which on DRY penalizes it (default: 2)."),
+    ),
+    "dry_penalty_last_n": (int, tr("Latest tokens that DRY looks at (default: -1, all).")),
+    "dry_sequence_breakers": (
+        list[str],
+        tr(r"Text across which DRY sees no repetition (\n: newline); may be repeated."),
+    ),
+    "mirostat": (int, tr("2 keeps the surprise of tokens near a target (Mirostat 2); 0 is off.")),
+    "mirostat_tau": (float, tr("Target of Mirostat in bits (default: 5).")),
+    "mirostat_eta": (float, tr("Learning rate of Mirostat (default: 0.1).")),
     "min_new_tokens": (int, tr("Minimum length of the answer in tokens.")),
     "max_new_tokens": (int, tr("Maximum length of the answer in tokens.")),
     "stop": (list[str], tr(r"End the answer before this text (\n: newline); may be repeated.")),
@@ -91,7 +119,10 @@ def with_sampling(
     del parameters["sampling"]
     for name in names:
         kind, text = SAMPLING[name]
-        option: Any = Annotated[kind | None, typer.Option(help=text, show_default=False)]
+        option: Any = Annotated[
+            kind | None,
+            typer.Option(help=text, show_default=False, rich_help_panel=tr("Sampling options")),
+        ]
         parameters[name] = inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
         )
@@ -107,8 +138,8 @@ def with_sampling(
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value not in (None, [])}
-    if "stop" in given:
-        given["stop"] = tuple(utf8(text).replace("\\n", "\n") for text in given["stop"])
+    for name in given.keys() & {"stop", "dry_sequence_breakers"}:
+        given[name] = tuple(utf8(text).replace("\\n", "\n") for text in given[name])
     limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
     SamplingParams(**(limits | given))
     return given

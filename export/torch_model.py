@@ -1,4 +1,4 @@
-"""Loads a validated GPT-2 checkpoint as a transformers model, for Optimum and fine-tuning."""
+"""Loads a validated checkpoint as a transformers model, for Optimum and fine-tuning."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from typing import TYPE_CHECKING
 
 from issun.export.checkpoint import Checkpoint
 from issun.export.config import read_json
+from issun.export.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+    from transformers import PreTrainedModel
 
 
-def load_torch(checkpoint: Checkpoint) -> GPT2LMHeadModel:
+def load_torch(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model in float32, built from the same tensors that an export uses.
 
-    Both callers refuse other families. `from_pretrained` on the folder would initialize renamed
-    tensors randomly.
+    `from_pretrained` on the folder would initialize renamed tensors randomly. Raises
+    CheckpointError for a config.json that transformers 4.57 misreads.
     """
     import torch  # noqa: PLC0415
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415
 
-    family, network = checkpoint.family, checkpoint.network
+    raw, network = read_json(checkpoint.folder / "config.json"), checkpoint.network
+    if raw.get("rope_parameters"):
+        raise CheckpointError(
+            "{folder}: config.json was written by transformers 5, and 4.57 ignores its "
+            "rope_parameters: write them as rope_theta and rope_scaling.",
+            folder=checkpoint.folder,
+        )
+    config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
     read = {name: torch.from_numpy(t.read()) for name, t in checkpoint.stored.items()}
-    head = family.head_weight
-    state = {name if name == head else f"{family.base}{name}": t for name, t in read.items()}
-    state.setdefault(head, read[family.embedding_weight])
-    # The default, sdpa, ignores the config fields that change the attention scale.
-    plain = all(scale == 1 / math.sqrt(network.head_dim) for scale in network.scales)
-    model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
+    state = {checkpoint.family.full_name(name): tensor for name, tensor in read.items()}
+    state.setdefault(checkpoint.family.head_weight, read[checkpoint.family.embedding_weight])
+    # The default, sdpa, ignores the config fields that change GPT-2's attention scale.
+    plain = all(math.isclose(scale, network.head_dim**-0.5) for scale in network.scales)
+    model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
         None,
-        config=GPT2Config.from_dict(read_json(checkpoint.folder / "config.json")),
+        config=config,
         state_dict=state,
         dtype=torch.float32,
         attn_implementation="sdpa" if plain else "eager",

@@ -2,6 +2,7 @@
 
 from issun.runtime.conversation import Conversation
 from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.generate import Segment, Timings
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import (
@@ -15,9 +16,11 @@ from issun.runtime.errors import (
     SamplingError,
 )
 from issun.runtime.model import Model
+from issun.runtime.scores import RankedContinuation, TextScore
 from issun.runtime.text.turn import Turn
 
 __all__ = [
+    "BeamParams",
     "BundleError",
     "BusyError",
     "Completion",
@@ -28,10 +31,12 @@ __all__ = [
     "Model",
     "OutOfMemoryError",
     "ParameterError",
+    "RankedContinuation",
     "SamplingError",
     "SamplingParams",
     "Segment",
     "Stream",
+    "TextScore",
     "Timings",
     "Turn",
 ]

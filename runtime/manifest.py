@@ -17,6 +17,7 @@ from issun.runtime.files import as_utf8, open_regular, reason_of
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "issun.json"
+SMOOTHING_NAME = "smoothing.safetensors"  # what converting an adapter for the bundle needs
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
 ALWAYS_VERIFIED_BYTES = 16 << 20  # bytes: files up to this size are verified at every load
@@ -175,6 +176,14 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class MergedAdapter(msgspec.Struct, frozen=True):
+    """An adapter that is merged into the bundle's weights, with the weight of its updates."""
+
+    name: str
+    weight: float
+    sha256: str
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The checkpoint of the bundle, and `tokenizer` if that comes from another one."""
 
@@ -183,6 +192,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: dict[str, str]
     sha256: str
     tokenizer: str = ""
+    adapters: tuple[MergedAdapter, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

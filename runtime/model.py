@@ -19,8 +19,12 @@ from issun.runtime.checks import check_manifest, check_prompts
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
+from issun.runtime.decoding.beam_search import beam_search
+from issun.runtime.decoding.beams import BeamParams
+from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
@@ -33,7 +37,8 @@ from issun.runtime.decoding.generate import (
 from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
-from issun.runtime.defaults import make_params
+from issun.runtime.decoding.scoring import Progress
+from issun.runtime.defaults import make_beam_params, make_params
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
@@ -44,6 +49,7 @@ from issun.runtime.manifest import (
     verify_hashes,
 )
 from issun.runtime.opening import open_decoder
+from issun.runtime.scores import By, RankedContinuation, TextScore, rank, score_text
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer, load_tokenizer
@@ -206,6 +212,56 @@ class Model:
                 on_complete(index, completion)
         return [completions[job.index] for job in jobs]
 
+    def beam_search(
+        self, prompt: str | Sequence[int], params: BeamParams | None = None
+    ) -> list[Completion]:
+        """Return the best answers that beam search finds to `prompt`, the best first.
+
+        Without `params`, four beams with the bundle's default penalties, bans and lengths. The
+        beams need a KV cache of their own each, and a step computes all of them in one batch.
+        There may be fewer answers than `num_return_sequences` if most tokens are banned. Raises as
+        `stream` does, OutOfMemoryError if the beams do not fit into memory, and ParameterError for
+        a graph that was exported with Optimum, which has no batches.
+        """
+        if not isinstance(self.decoder, IssunDecoder):
+            raise ParameterError(
+                "This bundle was exported with Optimum, whose graph cannot search with beams: "
+                "export the checkpoint without --via optimum."
+            )
+        params = params or make_beam_params(self.manifest)
+        with self.busy():
+            return beam_search(
+                self.decoder,
+                self.encode(prompt),
+                params,
+                sampler=Sampler(params, self._vocabulary, np.random.default_rng()),
+                make_text=partial(self._text, params),
+                ends=self._vocabulary.ends,
+                clock=self._clock,
+            )
+
+    def sample_n(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        n: int = 1,
+        best_of: int | None = None,
+    ) -> list[Completion]:
+        """Return the best `n` of `best_of` sampled answers to `prompt` (default: `n`).
+
+        The best have the highest mean raw log-probability per token, which is their `score`. With
+        a seed, sample i is the answer that `generate` gives with seed + i. The prompt is computed
+        once, and the samples run in batches; what that rounds differently is described in
+        `generate_many`. Raises as `stream` does, and ParameterError if the temperature is 0, unless
+        `best_of` is 1.
+        """
+        params = params or self.default_params
+        self._sampler(params)  # raises for beams, and for ids out of range
+        samples = sample_params(params, n, best_of)
+        answers = self.generate_many([self.encode(prompt)] * len(samples), samples)
+        return best_samples(answers, n, logprobs=params.logprobs > 0)
+
     @cached_property
     def constraints(self) -> Constraints:
         """Builds constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
@@ -259,6 +315,43 @@ class Model:
                 done += len(chunk)
             self._free_large_cache()
             return logits
+
+    def score_text(
+        self,
+        text: str,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> TextScore:
+        """Return the log-probability of every token of raw `text` that has a context.
+
+        The tokens are read in windows of `window` (default: the context), each `stride` (default:
+        half a window) after the one before, and scored in the first window that has them: with at
+        least `window - stride` tokens before them, except in the first window. The bundle's begin
+        tokens, if it has any, are read at the start of each window and not scored. `progress` is
+        called with the numbers of tokens done and in total. Raises ParameterError for values out
+        of range, and for a text without a token to score.
+        """
+        return score_text(self, text, window=window, stride=stride, progress=progress)
+
+    def rank(
+        self,
+        prompt: str | Sequence[int],
+        continuations: Sequence[str],
+        *,
+        by: By = "token",
+        slots: int = 16,
+    ) -> list[RankedContinuation]:
+        """Return `continuations` of `prompt` by their log-probability, the most likely first.
+
+        `by` is the mean of a token, of a byte of UTF-8, or the total; equals stay in order. The
+        prompt, raw text or ids from `Model.prompt`, is computed once; up to `slots` continuations
+        form a batch. Each is encoded by itself, as text that follows the prompt, and all of its
+        tokens are scored; no end token is added. Raises as `stream` does, and ParameterError for
+        a continuation without tokens.
+        """
+        return rank(self, prompt, continuations, by=by, slots=slots)
 
     def request_state(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
@@ -401,7 +494,21 @@ class Model:
         return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
+        if isinstance(params, BeamParams):
+            raise ParameterError(
+                "Beam search knows its answer only at the end, so it cannot be streamed: call "
+                "beam_search with BeamParams."
+            )
+        rng = np.random.default_rng(params.seed)
+        if not params.dry_multiplier:
+            return Sampler(params, self._vocabulary, rng)
+        breakers = self._breakers.find(tuple(params.dry_sequence_breakers))
+        return Sampler(params, self._vocabulary, rng, breakers)
+
+    @cached_property
+    def _breakers(self) -> BreakerFinder:
+        newline = self.manifest.prompt.newline
+        return BreakerFinder(self.tokenizer, self._vocabulary.rows, newline)
 
     def _text(self, params: SamplingParams) -> TextStream:
         if params.constraint:

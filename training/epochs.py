@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from issun.export import ExportOptions, export
-from issun.export.checkpoint import Checkpoint
+import msgspec
+
+from issun.export import AdapterSource, ExportOptions, export
 from issun.export.options import Progress
-from issun.export.template import ALPACA
 from issun.runtime import Model
 from issun.runtime.errors import Notify
+from issun.training.checkpoints import is_adapter
+from issun.training.job import Job
 from issun.training.run import Run
 
 
@@ -33,22 +35,23 @@ class Evaluation(Protocol):
 
 
 def evaluate_base(
-    run: Run,
-    base: Checkpoint,
-    evaluation: Evaluation | None,
-    progress: Progress,
-    notify: Notify,
+    run: Run, job: Job, *, evaluation: Evaluation | None, progress: Progress, notify: Notify
 ) -> None:
     """Export and evaluate the base checkpoint, and record the result."""
-    options = ExportOptions(tokenizer=base.tokenizer.path.parent, template=ALPACA.name)
-    found = _evaluate(run, base.folder, options, evaluation, progress)
+    found = _evaluate(run, job, job.base.folder, evaluation, progress)
     run.record_base(found)
     if evaluation is not None:
         notify("Base: {rate:.1%} right.", rate=found["rate"])
 
 
 def finish_epoch(
-    run: Run, epoch: int, evaluation: Evaluation | None, progress: Progress, notify: Notify
+    run: Run,
+    job: Job,
+    epoch: int,
+    *,
+    evaluation: Evaluation | None,
+    progress: Progress,
+    notify: Notify,
 ) -> None:
     """Evaluate and record an epoch, unless it is recorded already."""
     if any(entry["epoch"] == epoch for entry in run.epochs()):
@@ -56,8 +59,7 @@ def finish_epoch(
     steps = [line for line in run.read_log() if "step" in line and line["epoch"] == epoch]
     tokens = sum(line["tokens"] for line in steps)
     loss = math.fsum(line["loss"] * line["tokens"] for line in steps) / tokens
-    options = ExportOptions(template=ALPACA.name)  # as in the training data
-    found = _evaluate(run, run.epoch_folder(epoch), options, evaluation, progress)
+    found = _evaluate(run, job, run.epoch_folder(epoch), evaluation, progress)
     run.log(epoch=epoch, loss=loss, rate=found["rate"])
     described = {"epoch": epoch, "steps": len(steps), "tokens": tokens, "loss": loss}
     run.record_epoch(described | found)
@@ -73,15 +75,22 @@ def finish_epoch(
 
 
 def _evaluate(
-    run: Run,
-    checkpoint: Path,
-    options: ExportOptions,
-    evaluation: Evaluation | None,
-    progress: Progress,
+    run: Run, job: Job, trained: Path, evaluation: Evaluation | None, progress: Progress
 ) -> dict[str, Any]:
-    """Export a checkpoint to a temporary bundle, load it, and run the evaluation, if any."""
+    """Export a checkpoint to a temporary bundle, load it, and run the evaluation, if any.
+
+    `trained` is the folder of a checkpoint, or of an adapter, which is merged into the base.
+    """
     with run.scratch() as scratch:
-        export(checkpoint, scratch / "bundle", options)
+        template = scratch / "prompt.json"
+        template.write_bytes(msgspec.json.encode(job.template))
+        adapted = is_adapter(trained)
+        options = ExportOptions(
+            tokenizer=job.base.tokenizer.path.parent,
+            template=template,
+            adapters=(AdapterSource(trained),) if adapted else (),
+        )
+        export(job.base.folder if adapted else trained, scratch / "bundle", options)
         with Model.load(scratch / "bundle", keep_packed=False) as model:
             if evaluation is None:
                 return {"rate": None, "evaluation": None}

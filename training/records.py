@@ -7,11 +7,14 @@ A record is the prompt, the answer and `\n</s>`, with each newline written as a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from issun.export.template import ALPACA
 from issun.runtime.text.added import without_surrogates
+from issun.runtime.text.prompt import PromptFormat
 from issun.runtime.text.slot_template import (
     chat_values,
     fill,
@@ -27,6 +30,14 @@ BOS, EOS = "<s>", "</s>"
 SPECIAL_TOKENS = (BOS, EOS, "<unk>", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 
+class Chat(NamedTuple):
+    """What a chat's example was made from; `role` is as for `chat_example`."""
+
+    role: Sequence[str] | str
+    turns: Sequence[Turn]
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """The values for the placeholders of the prompt template, and the answer.
@@ -37,6 +48,7 @@ class Example:
     instruction: str
     input: str | None
     answer: str
+    chat: Chat | None = field(default=None, compare=False)
 
     def text(self) -> str:
         """The record as one line; a special token spelled in the texts becomes that token."""
@@ -48,6 +60,14 @@ class Example:
         for part in tokenizer.split(self._pattern()):
             ids += [part] if isinstance(part, int) else tokenizer.encode(fill(part, slots))
         return ids
+
+    def encode_in(self, prompt: PromptFormat, eos: int) -> list[int]:
+        """The token ids of the prompt in another format, the answer, and the end token `eos`."""
+        if self.chat is None:
+            return [*prompt.instruction(self.instruction, self.input, self.answer), eos]
+        role, turns, message = self.chat
+        lines = _role_lines(role, prompt.system_lines)
+        return [*prompt.chat(lines, turns, message, self.answer), eos]
 
     def spelled(self, special: Iterable[str]) -> str | None:
         """The first of the `special` tokens that its texts spell, in upper or lower case."""
@@ -79,7 +99,8 @@ def chat_example(
     is put into the template's system lines.
     """
     _check_filled(message=message, answer=answer)
-    return Example(*chat_values(ALPACA, _role_lines(role), turns, message), answer)
+    values = chat_values(ALPACA, _role_lines(role, partial(system_lines, ALPACA)), turns, message)
+    return Example(*values, answer, Chat(role, turns, message))
 
 
 def instruction_record(
@@ -119,10 +140,13 @@ def record_text(example: Example, special: Iterable[str] = SPECIAL_TOKENS) -> st
     return example.text()
 
 
-def _role_lines(role: Sequence[str] | str) -> list[str]:
+def _role_lines(
+    role: Sequence[str] | str, system_lines: Callable[[str], list[str]]
+) -> Sequence[str]:
+    """The lines of a role; `system_lines` converts a text."""
     if isinstance(role, str):
-        return system_lines(ALPACA, role) if role.strip() else []
-    return list(role)
+        return system_lines(role) if role.strip() else []
+    return role
 
 
 def _check_filled(**texts: str) -> None:

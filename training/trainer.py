@@ -6,26 +6,20 @@ one record with masked padding, so that attention and loss never span several re
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback, TrainingArguments, logging
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.trainer_callback import PrinterCallback
 
-from issun.export.checkpoint import Checkpoint
-from issun.export.config import read_json
 from issun.export.options import Progress
-from issun.export.tokenizer_files import TOKENIZER_CONFIGS
 from issun.export.torch_model import load_torch
-from issun.export.weights import SAFETENSORS
+from issun.training.checkpoints import write_checkpoint
 from issun.training.errors import TrainingError
 from issun.training.job import Job
 from issun.training.recipe import OPTIMIZERS
@@ -49,7 +43,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
     run.rewind_log(0 if last is None else int(last.name.rpartition("-")[2]))
     try:
         trainer = _Trainer(
-            model=_load(job.base),
+            model=_load(job),
             args=_arguments(run, job),
             train_dataset=job.rows,  # type: ignore[arg-type, unused-ignore]
             data_collator=lambda rows: _collate(rows, job.base.tokenizer.tokens.pad or 0),
@@ -57,7 +51,7 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
             callbacks=[callback],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.base = job.base
+        trainer.job = job
         callback.model = trainer.model
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (RuntimeError, MemoryError) as error:
@@ -65,42 +59,33 @@ def train(run: Run, job: Job, finish_epoch: Callable[[int], None], progress: Pro
             word in str(error).lower() for word in _MEMORY_WORDS
         ):
             raise
+        sizes = {
+            "size": job.recipe.batch_size,
+            "steps": job.recipe.batch_size * job.recipe.gradient_accumulation,
+        }
+        if job.recipe.lora:
+            raise TrainingError(
+                "There is not enough memory for batches of {size} records: try --batch-size 1 "
+                "--gradient-accumulation {steps}, or a smaller --max-length.",
+                **sizes,
+            ) from error
         raise TrainingError(
             "There is not enough memory for batches of {size} records: try --batch-size 1 "
-            "--gradient-accumulation {steps}, a smaller --max-length, or --optimizer adafactor.",
-            size=job.recipe.batch_size,
-            steps=job.recipe.batch_size * job.recipe.gradient_accumulation,
+            "--gradient-accumulation {steps}, a smaller --max-length, --optimizer adafactor, or "
+            "--lora.",
+            **sizes,
         ) from error
 
 
-def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
-    """Write `model` as a checkpoint with the configuration and the tokenizer of `base`."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if base.network.tie_word_embeddings:
-        del state["lm_head.weight"]
-    save_file(state, folder / SAFETENSORS, metadata={"format": "pt"})
-    (folder / SAFETENSORS).chmod(0o644)  # save_file makes it readable by the owner only
-    config = read_json(base.folder / "config.json")
-    config = {name: value for name, value in config.items() if name != "dtype"}
-    config |= {"torch_dtype": "float32"}
-    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
-    spiece = base.tokenizer.path
-    configs = [spiece.parent / name for name in TOKENIZER_CONFIGS]
-    for path in [spiece, *configs, base.folder / "generation_config.json"]:
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
-
-
 class _Trainer(Trainer):
-    """Saves with `write_checkpoint`, since transformers refuses to save some published configs."""
+    """Saves with `_write`, since transformers refuses to save some published configs."""
 
-    base: Checkpoint
+    job: Job
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(self.model, self.base, folder)
+        _write(self.model, self.job, folder)
 
 
 class _RunCallback(TrainerCallback):
@@ -163,14 +148,28 @@ class _RunCallback(TrainerCallback):
         folder = self.run.epoch_folder(epoch)
         if not folder.exists():
             with self.run.atomic_folder(folder.name) as temporary:
-                write_checkpoint(self.model, self.job.base, temporary)
+                _write(self.model, self.job, temporary)
         self.finish_epoch(epoch)
 
 
-def _load(base: Checkpoint) -> Any:
-    model = load_torch(base)
+def _load(job: Job) -> Any:
+    model = load_torch(job.base)
     model.config.use_cache = False  # incompatible with gradient checkpointing
-    return model
+    if job.recipe.lora is None:
+        return model
+    from issun.training.adapter import add_adapter  # noqa: PLC0415 - it imports peft
+
+    return add_adapter(model, job, job.recipe.lora)
+
+
+def _write(model: Any, job: Job, folder: Path) -> None:
+    """Write a checkpoint, or with LoRA the adapter only."""
+    if job.recipe.lora is None:
+        write_checkpoint(model, job.base, folder)
+        return
+    from issun.training.adapter import write_adapter  # noqa: PLC0415 - it imports peft
+
+    write_adapter(model, job.base, folder)
 
 
 def _arguments(run: Run, job: Job) -> Any:

@@ -40,6 +40,10 @@ class Family:
         """The stored name of the head."""
         return f"{self.head}.weight"
 
+    def full_name(self, stored: str) -> str:
+        """The name in the class with a head of a stored tensor or layer without `base`."""
+        return stored if stored == self.head_weight else f"{self.base}{stored}"
+
     @property
     def part_pattern(self) -> str:
         """A pattern for the beginning of the tensors' stored names, without `base`."""

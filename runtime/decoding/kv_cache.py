@@ -130,10 +130,19 @@ class KVCache(Cache):
             self._bound = slots
         return self.binding
 
-    def copy(self, source: KVCache, source_slot: int, slot: int, length: int | None = None) -> None:
+    def copy(
+        self,
+        source: KVCache,
+        source_slot: int,
+        slot: int,
+        length: int | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
         """Copy the first `length` tokens (default: all) of `source_slot` of `source` to `slot`.
 
-        `source` is this cache or one of the same shape. Raises OutOfMemoryError before any change.
+        `source` is this cache or one of the same shape. The first `start` tokens of the two slots
+        are equal and need no copy. Raises OutOfMemoryError before any change.
         """
         ids = source.ids[source_slot][:length]
         held = len(ids)
@@ -142,7 +151,7 @@ class KVCache(Cache):
         self.ids[slot] = ids
         for buffer, other in zip(self.buffers, source.buffers, strict=True):
             # Layer by layer: numpy would buffer a copy of all layers, as they might overlap.
-            buffer[slot, :, :held] = other[source_slot, :, :held]
+            buffer[slot, :, start:held] = other[source_slot, :, start:held]
         self.touched[slot] = max(self.touched[slot], held)
 
     def swap(self, slot: int, other: int) -> None:

@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import JinjaTemplate
 from issun.runtime.text.jinja import Message, Renderer
+from issun.runtime.text.slot_template import on_one_line
 from issun.runtime.text.tokenizer import Tokenizer
 from issun.runtime.text.turn import Turn
 
@@ -29,10 +30,12 @@ class JinjaFormat:
         self._renderer = Renderer(template)
         self.reserve = template.reserve
 
-    def instruction(self, instruction: str, input_text: str | None) -> list[int]:
+    def instruction(
+        self, instruction: str, input_text: str | None, answer_prefix: str = ""
+    ) -> list[int]:
         """Return the ids of a message that has the instruction and the input, as paragraphs."""
         text = instruction if input_text is None else instruction + _PARAGRAPH + input_text
-        return self.ids([_message("user", text)])
+        return self.ids([_message("user", text)], answer_prefix)
 
     def chat(
         self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
@@ -66,7 +69,8 @@ class JinjaFormat:
             {**message, "content": self._mark(text, mark)}
             for message, text in zip(messages, texts, strict=True)
         ]
-        rendered = self._renderer.render(marked) + self._mark(answer_prefix, mark)
+        prefix = on_one_line(self._template, self._mark(answer_prefix, mark))
+        rendered = self._renderer.render(marked) + prefix
         return self._tokenizer.encode_parts(self._parts(rendered, mark))
 
     def _with_system(self, system: str, spoken: list[Message]) -> list[Message]:

@@ -32,7 +32,9 @@ class PromptFormat(Protocol):
 
     reserve: int
 
-    def instruction(self, instruction: str, input_text: str | None) -> list[int]:
+    def instruction(
+        self, instruction: str, input_text: str | None, answer_prefix: str = ""
+    ) -> list[int]:
         """Return the ids of an instruction with optional input."""
 
     def chat(
@@ -55,7 +57,7 @@ class PromptBuilder:
 
     def __init__(self, template: AnyTemplate, tokenizer: Tokenizer, n_positions: int) -> None:
         self.template, self._n_positions = template, n_positions
-        self._format = _format_of(template, tokenizer)
+        self._format = open_format(template, tokenizer)
 
     def instruction(self, instruction: str, input: str | None = None) -> list[int]:  # noqa: A002
         """Return the ids of an instruction with optional input.
@@ -141,7 +143,8 @@ class PromptBuilder:
         self._format.close()
 
 
-def _format_of(template: AnyTemplate, tokenizer: Tokenizer) -> PromptFormat:
+def open_format(template: AnyTemplate, tokenizer: Tokenizer) -> PromptFormat:
+    """Return the format of a template; close it after use."""
     if isinstance(template, Template):
         return SlotFormat(template, tokenizer)
     # Most bundles need no child process, nor the modules to start one.

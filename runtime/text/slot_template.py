@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from issun.runtime.manifest import Template
+from issun.runtime.manifest import AnyTemplate, Template
 from issun.runtime.text.tokenizer import Tokenizer
 from issun.runtime.text.turn import Turn
 
@@ -24,10 +24,12 @@ class SlotFormat:
         self._without_input = tokenizer.split(template.without_input)
         self._chat = tokenizer.split(template.chat.prompt or template.with_input)
 
-    def instruction(self, instruction: str, input_text: str | None) -> list[int]:
+    def instruction(
+        self, instruction: str, input_text: str | None, answer_prefix: str = ""
+    ) -> list[int]:
         """Return the ids of an instruction with optional input."""
         parts = self._without_input if input_text is None else self._with_input
-        return self._render(parts, instruction, input_text)
+        return self._render(parts, instruction, input_text, answer_prefix)
 
     def chat(
         self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
@@ -84,7 +86,7 @@ def system_lines(template: Template, text: str) -> list[str]:
     return [fill(line, {"system": text}) for line in template.chat.system]
 
 
-def on_one_line(template: Template, text: str) -> str:
+def on_one_line(template: AnyTemplate, text: str) -> str:
     """Replace newlines by the training data's spelling, if it has one of its own."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n", template.newline) if template.newline else text

@@ -37,6 +37,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "serve": [(["--port", "0"], "server")],
     "batch": [(["records.jsonl", "-o", "new.jsonl"], "server")],
     "evaluate": [(["--samples", "1", "--max-new-tokens", "2"], None)],
+    "score": [(["--prompt", "空は", "--continuation", "青い"], None)],
     "bench run": [(["--rounds", "1"], "bench")],
     "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
     "bench report": [

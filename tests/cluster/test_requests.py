@@ -178,3 +178,5 @@ def test_sampling_parameters_have_the_api_s_names_and_ranges() -> None:
     assert body_fields(given) == {"temperature": 0.0, "max_tokens": 3, "stop": ("。",)}
     with pytest.raises(ApiError, match="temperature"):
         body_fields({"temperature": 3.0})
+    samplers = {"dry_multiplier": 0.8, "dry_sequence_breakers": ("。",), "mirostat": 2}
+    assert body_fields(samplers) == samplers

@@ -155,12 +155,13 @@ def test_the_next_prompt_begins_with_what_is_known_of_it(shape: Shape, build: An
         assert builder.instruction("あ", text)[: len(prefix)] == prefix
 
 
-def test_an_answer_prefix_follows_the_generation_prompt(build: Any) -> None:
+def test_an_answer_prefix_follows_the_generation_prompt(build: Any, shape: Shape) -> None:
     builder = build()
     before = builder.chat([], [], "山は?", max_new_tokens=1).ids
-    fitted = builder.chat([], [], "山は?", max_new_tokens=1, answer_prefix="富士</s>")
-    assert fitted.ids == [*before, *map(ord, "富士</s>")]
-    assert fitted.continued == len("富士</s>")
+    fitted = builder.chat([], [], "山は?", max_new_tokens=1, answer_prefix="富士\n山</s>")
+    spelled = LETTERS.encode_parts(LETTERS.split("富士" + (made(shape).newline or "\n") + "山"))
+    assert fitted.ids == [*before, *spelled, *map(ord, "</s>")]
+    assert fitted.continued == len(spelled) + len("</s>")
 
 
 HOSTILE = {

@@ -135,6 +135,31 @@ def test_the_answer_is_the_same(
     assert all(len(call) <= n_positions for call in decoder.calls)
 
 
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "mirostat": {"mirostat": 2, "mirostat_tau": 1, "mirostat_eta": 0.9},
+    "xtc": {"xtc_probability": 0.5},
+    "dry": {"dry_multiplier": 5.0, "dry_allowed_length": 1},
+    "dynamic temperature": {"dynatemp_range": 2.0},
+    "top-n-sigma": {"top_n_sigma": 1.5},
+}
+
+
+@settings(max_examples=40)
+@given(
+    prompt=st.lists(st.integers(2, 5), min_size=4, max_size=12),
+    said=st.lists(st.integers(2, 5), min_size=4, max_size=30),
+    sampler=st.sampled_from(sorted(SAMPLERS)),
+)
+def test_the_answer_is_the_same_with_a_sampler_that_has_a_state(
+    *, prompt: list[int], said: list[int], sampler: str
+) -> None:
+    script = saying(*said, after=len(prompt))
+    options = {"temperature": 4.0, "max_new_tokens": 25} | SAMPLERS[sampler]
+    alone, _, _ = answer(script, prompt, None, **options)
+    ahead, _, _ = answer(script, prompt, 0.001, **options)
+    assert [s.id for s in ahead] == [s.id for s in alone]
+
+
 @pytest.mark.parametrize("count", range(1, 12))
 def test_an_abandoned_answer_leaves_no_rejected_tokens_in_the_cache(count: int) -> None:
     quoted = [2, 3, 4, 2, 9, 4, 3, 9, 2, 2, 3, 3]

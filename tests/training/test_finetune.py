@@ -14,14 +14,15 @@ from filelock import FileLock
 
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.shapes import SHAPES
-from issun.cli.finetune import Accuracy, _resuming_command
+from issun.cli.finetune import Accuracy, _export_command, _named, _resuming_command
+from issun.cli.main import app
 from issun.export import export
 from issun.runtime import Model
-from issun.runtime.errors import ParameterError
+from issun.runtime.errors import IssunError, ParameterError
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.training.data import Record
+from issun.training.encoding import encode_records
 from issun.training.errors import DataError, RunError, TrainingError
-from issun.training.finetune import encode_records
 from issun.training.machine import Machine, choose_optimizer
 from issun.training.recipe import Recipe
 from issun.training.records import SPECIAL_TOKENS, instruction_record
@@ -104,7 +105,7 @@ def test_long_records_are_refused_or_truncated(spiece: Path) -> None:
     def encode(limit: int, **options: Any) -> list[list[int]]:
         return encode_records(
             records,
-            tokenizer,
+            lambda record: record.encode(tokenizer),
             limit,
             Recipe(**options),
             path=Path("x"),
@@ -250,47 +251,78 @@ def refused(result: Result, *words: str) -> None:
 
 
 @pytest.fixture
-def stub_torch(tmp_path: Path) -> str:
-    """A PYTHONPATH with empty packages under the names that fine-tuning needs."""
-    for name in ("torch", "transformers", "accelerate"):
-        (tmp_path / "stub" / name).mkdir(parents=True)
-        (tmp_path / "stub" / name / "__init__.py").touch()
-    return str(tmp_path / "stub")
+def refusal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`refusal(base, *arguments)`: why the command line refuses, as if torch were installed."""
+    monkeypatch.setattr("issun.training.finetune.find_spec", lambda name: True)
+
+    def run(base: Path, *arguments: str | Path) -> str:
+        words = ["finetune", base, *arguments, "--no-evaluate"]
+        with pytest.raises(IssunError) as caught:
+            app([str(word) for word in words], standalone_mode=False)
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    return path
 
 
 def test_command_line_errors_before_any_work(
-    tmp_path: Path, checkpoint: Callable[[str], Path], stub_torch: str
+    tmp_path: Path, checkpoint: Callable[[str], Path], data: Path, refusal: Callable[..., str]
 ) -> None:
-    base, data, target = checkpoint("head-8"), tmp_path / "a.jsonl", tmp_path / "run"
-    data.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n')
+    base, target = checkpoint("head-8"), tmp_path / "run"
+    (tmp_path / "bad.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"output": "a"}\n')
     (tmp_path / "empty.jsonl").touch()
     no_sep = tmp_path / "no-sep"
     shutil.copytree(base, no_sep)
     (no_sep / "tokenizer_config.json").write_text("{}")
-
-    def finetune(base: Path = base, data: Path = data, *more: str | Path) -> Result:
-        arguments = ["finetune", base, "--data", data, "-o", target, "--no-evaluate", *more]
-        return issun(*arguments, PYTHONPATH=stub_torch)
-
-    refused(finetune(), "1 of 2 records", "line 2: `output` is missing")
-    refused(finetune(base, tmp_path / "empty.jsonl"), "empty.jsonl is empty")
-    refused(finetune(base, tmp_path / "none.jsonl"), "cannot be read: No such file")
-    refused(finetune(tmp_path / "nowhere"), "There is no folder")
-    refused(finetune(no_sep), "the tokenizer has no [SEP]")
-    refused(finetune(base, data, "--epochs", "0"), "epochs is 0")
     make_checkpoint(tmp_path / "llama", SHAPES["llama"]["tiny"])
-    refused(finetune(tmp_path / "llama", data), "supports gpt2 only, and the model is llama")
-    refused(finetune(base, data, "--max-length", "193"), "at most the model's context of 192")
-    refused(finetune(base, data, "--optimizer", "sgd"), "optimizer is 'sgd'")
-    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
+
+    def refused_for(words: str, base: Path = base, data: Path = data, *more: str) -> None:
+        assert words in refusal(base, "--data", data, "-o", target, *more)
+
+    refused_for("line 2: `instruction` is missing", base, tmp_path / "bad.jsonl")
+    refused_for("empty.jsonl is empty", base, tmp_path / "empty.jsonl")
+    refused_for("cannot be read: No such file", base, tmp_path / "none.jsonl")
+    refused_for("There is no folder", tmp_path / "nowhere")
+    refused_for("the tokenizer has no [SEP]", no_sep)
+    refused_for("epochs is 0", base, data, "--epochs", "0")
+    refused_for("supports gpt2 only, and the model is llama", tmp_path / "llama")
+    refused_for("at most the model's context of 192", base, data, "--max-length", "193")
+    refused_for("optimizer is 'sgd'", base, data, "--optimizer", "sgd")
+    refused_for("contains no fine-tuning run", base, data, "--resume")
+    refused_for("There is no template alpaca", base, data, "--template", "alpaca")
     assert not target.exists()
     target.mkdir()
-    refused(finetune(), "exists: choose another folder, or resume the run in it with --resume")
-    refused(finetune(base, data, "--resume"), "contains no fine-tuning run")
-    refused(
-        issun("finetune", base, "--data", data, "-o", base / "run", PYTHONPATH=stub_torch),
-        "overlaps the checkpoint",
+    refused_for("exists: choose another folder, or resume the run in it with --resume")
+    refused_for("contains no fine-tuning run", base, data, "--resume")
+    assert "overlaps the checkpoint" in refusal(base, "--data", data, "-o", base / "run")
+
+
+def test_options_of_an_adapter_are_checked(
+    tmp_path: Path, checkpoint: Callable[[str], Path], data: Path, refusal: Callable[..., str]
+) -> None:
+    base = checkpoint("head-8")
+
+    def refused_for(*more: str) -> str:
+        return refusal(base, "--data", data, "-o", tmp_path / "run", *more)
+
+    assert refused_for("--rank", "8") == "--rank needs --lora."
+    assert refused_for("--alpha", "8") == "--alpha needs --lora."
+    assert refused_for("--target-modules", "c_fc") == "--target-modules needs --lora."
+    assert "rank is 0" in refused_for("--lora", "--rank", "0")
+    assert "alpha is 0" in refused_for("--lora", "--alpha", "0")
+    message = "target_modules is 'q_proj', it must be one of c_attn, c_proj, c_fc."
+    assert refused_for("--lora", "--target-modules", "c_fc,q_proj") == message
+    assert "target_modules is ''" in refused_for("--lora", "--target-modules", "")
+    assert "rank is 1000, it must be a whole number from 1 to" in refused_for(
+        "--lora", "--rank", "1000"
     )
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_extra_is_reported_in_one_line(
@@ -331,3 +363,15 @@ def test_command_to_resume_does_not_show_the_token(monkeypatch: pytest.MonkeyPat
     given = ["issun", "finetune", "a b", "--token", "hf_x", "--resume", "--token=hf_y", "-o", "d"]
     monkeypatch.setattr("sys.argv", given)
     assert _resuming_command() == "issun finetune 'a b' -o d --resume"
+
+
+def test_next_command_has_the_options_that_have_a_value() -> None:
+    options = {
+        "--adapter": "実行/epoch-1",
+        "--template": _named("chat_template"),
+        "--revision": None,
+    }
+    command = _export_command("some base", options)
+    assert command == "issun export 'some base' --adapter '実行/epoch-1' -o BUNDLE"
+    command = _export_command("base", {"--template": _named("alpaca-japanese")})
+    assert command == "issun export base --template alpaca-japanese -o BUNDLE"
