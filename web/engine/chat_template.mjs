@@ -1,6 +1,7 @@
 /** Chat templates in Jinja: messages to ids (`runtime/text/chat_template.py`). */
 
 import { EngineError } from "./errors.mjs";
+import { onOneLine } from "./slot_template.mjs";
 
 /** @import { Dialogue, Jinja, JinjaTemplate, Message, PromptFormat, Tokenizer } from "./types.d.ts" */
 
@@ -50,7 +51,7 @@ export class JinjaFormat {
     const spaces = standIns(used, kept);
     const marked = messages.map(({ role, content }) => ({ role, content: replaced(this.#mark(content, mark), spaces) }));
     const rendered = replaced(this.#render(marked), new Map([...spaces].map(([space, other]) => [other, space])));
-    const text = rendered + this.#mark(beginning, mark);
+    const text = rendered + onOneLine(this.#template, this.#mark(beginning, mark));
     return this.#tokenizer.encodeParts(this.#parts(text, mark));
   }
 

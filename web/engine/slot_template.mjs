@@ -20,13 +20,13 @@ export class SlotFormat {
   ids({ system, turns, message, beginning }) {
     const { chat } = this.#template;
     const role = system.trim() ? chat.system.map((line) => fill(line, { system })) : [];
-    const lines = role.map((line) => fill(chat.role_line, { line: this.#onOneLine(line) })).join("");
+    const lines = role.map((line) => fill(chat.role_line, { line: onOneLine(this.#template, line) })).join("");
     const instruction = lines + this.#history(turns).join(chat.history_separator) || chat.empty_instruction;
     /** @type {Record<string, string>} */
     const values = {
-      instruction: this.#onOneLine(instruction),
-      input: this.#onOneLine(fill(chat.user, { message })),
-      beginning: this.#onOneLine(beginning),
+      instruction: onOneLine(this.#template, instruction),
+      input: onOneLine(this.#template, fill(chat.user, { message })),
+      beginning: onOneLine(this.#template, beginning),
     };
     const parts = [...this.#parts];
     if (beginning) {
@@ -42,18 +42,17 @@ export class SlotFormat {
     const { user, assistant } = this.#template.chat;
     return turns.flatMap(({ message, reply }) => [
       // There is no message if the assistant began the conversation.
-      ...(message ? [fill(user, { message: this.#onOneLine(message) })] : []),
-      fill(assistant, { message: this.#onOneLine(reply) }),
+      ...(message ? [fill(user, { message: onOneLine(this.#template, message) })] : []),
+      fill(assistant, { message: onOneLine(this.#template, reply) }),
     ]);
-  }
-
-  /** @param {string} text */
-  #onOneLine(text) {
-    const { newline } = this.#template;
-    const lines = text.replace(/\r\n?/g, "\n");
-    return newline ? lines.replaceAll("\n", newline) : lines;
   }
 }
 
 /** `pattern` with the values of its placeholders; braces in the values remain text. @param {string} pattern @param {Record<string, string>} values */
 const fill = (pattern, values) => pattern.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+
+/** `text` with the template's spelling of newlines. @param {{ newline: string }} template @param {string} text */
+export function onOneLine({ newline }, text) {
+  const lines = text.replace(/\r\n?/g, "\n");
+  return newline ? lines.replaceAll("\n", newline) : lines;
+}
