@@ -42,6 +42,7 @@ def _model_type() -> Any:
             ("name", 8, "string"),
             ("raw_data", 9, "bytes"),
             ("external_data", 13, "Entry*"),
+            ("data_location", 14, "int32"),
         ],
         "Sparse": [("values", 1, "Tensor"), ("indices", 2, "Tensor")],
         "Attribute": [
