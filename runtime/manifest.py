@@ -354,11 +354,17 @@ def verify_hashes(folder: Path, manifest: Manifest, *, largest: float = math.inf
     Raises BundleError for the first one that differs.
     """
     for name, info in manifest.files.items():
-        if info.size <= largest and sha256_of(folder / name) != info.sha256:
-            raise BundleError(
-                "{path} differs from the file that was exported: export or copy the bundle again.",
-                path=folder / name,
-            )
+        if info.size <= largest:
+            verify_hash(folder / name, info, sha256_of(folder / name))
+
+
+def verify_hash(path: Path, info: FileInfo, found: str) -> None:
+    """Raise BundleError unless the hash that was found is the file's."""
+    if found != info.sha256:
+        raise BundleError(
+            "{path} differs from the file that was exported: export or copy the bundle again.",
+            path=path,
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -620,3 +620,13 @@ def _prompts(manifest: Manifest, tokenizer: Tokenizer) -> PromptBuilder:
 def bundle_folder(path: str | Path | None) -> Path:
     """Return the folder of a bundle named by a user; None is the embedded model."""
     return EMBEDDED if path is None else user_path(path)
+
+
+def is_demonstration(manifest: Manifest) -> bool:
+    """Return whether a bundle was made from the checkpoint of the embedded model."""
+    return manifest.source.sha256 == _demonstration_source()
+
+
+@cache
+def _demonstration_source() -> str:
+    return read_manifest(EMBEDDED).source.sha256

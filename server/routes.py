@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from issun.runtime.manifest import read_manifest
-from issun.runtime.model import EMBEDDED
+from issun.runtime.model import is_demonstration
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.fitting import fit
@@ -65,17 +63,11 @@ def _model(service: Service, name: str) -> dict[str, Any]:
             "version": version("issun"),
             "family": manifest.architecture.family,
             "precision": manifest.precision.name,
-            "demonstration": manifest.source.sha256 == _demonstration_source(),
+            "demonstration": is_demonstration(manifest),
             "context": manifest.architecture.n_positions,
             "sampling": {name: sampling[name] for name in _REPORTED},
         },
     }
-
-
-@cache
-def _demonstration_source() -> str:
-    """The hash of the checkpoint of the demonstration model, whose limits the page explains."""
-    return read_manifest(EMBEDDED).source.sha256
 
 
 async def tokenize(request: Request) -> Response:

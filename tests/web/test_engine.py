@@ -41,12 +41,10 @@ def tokenizer() -> SentencePieceTokenizer:
 class FakeService:
     """What `fit` needs of the server's service."""
 
-    def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
+    def __init__(self, prompts: PromptBuilder, limit: int) -> None:
         from collections import OrderedDict
         from types import SimpleNamespace
 
-        limit = MANIFEST.architecture.n_positions
-        prompts = PromptBuilder(MANIFEST.prompt, tokenizer, limit)
         self.dropped: OrderedDict[bytes, int] = OrderedDict()
         self.model = SimpleNamespace(prompts=prompts, decoder=SimpleNamespace(n_positions=limit))
 
@@ -74,7 +72,8 @@ def conversations() -> list[dict[str, Any]]:
 
 def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer) -> None:
     cases = conversations()
-    service: Any = FakeService(tokenizer)
+    limit = MANIFEST.architecture.n_positions
+    service: Any = FakeService(PromptBuilder(MANIFEST.prompt, tokenizer, limit), limit)
     found = run("prompts", EMBEDDED, cases=cases)
     dropped = 0
     for case, result in zip(cases, found, strict=True):
