@@ -84,6 +84,7 @@ def run(
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
+    adapter: opt.Adapter = None,
     sampling: dict[str, Any],
 ) -> None:
     """Stream the answer to an instruction to stdout, or print the best of several."""
@@ -97,8 +98,12 @@ def run(
     constraint_request = _requested_constraint(json_schema, choices, regex)
     n_best = NBest(beams, length_penalty, n, best_of)
     n_best.check(sampling, constraint_request[0] if constraint_request else None)
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
+    if adapter and n_best.given():
+        raise ParameterError("Give --adapter, or options for several answers or beams, not both.")
+    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    with Model.load(
+        bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
+    ) as model:
         if n_best.given():
             answers = n_best.answers(model, model.prompt(instruction, input_text), sampling)
             _note_demonstration(bundle)
@@ -148,22 +153,24 @@ def _start(
 ) -> tuple[Stream, Callable[[Completion], bool]]:
     """Start the answer; also returns a predicate for complete answers."""
     params = make_params(model.manifest, **sampling)
+    adapter = next(iter(model.adapters), None)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
     if not constraint_request:
-        return model.stream(make_prompt(""), params), lambda completion: True
+        stream = model.stream(make_prompt(""), params, adapter=adapter)
+        return stream, lambda completion: True
     from issun.runtime.filling.fill import compile_schema, fill  # noqa: PLC0415
 
     name, value = constraint_request
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
     if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
-        stream = fill(model, form, make_prompt, instruction, params)
+        stream = fill(model, form, make_prompt, instruction, params, adapter=adapter)
         return stream, lambda completion: completion.finish_reason == "stop"
     constraint = getattr(model.constraints, name)(value, max_tokens=room)
-    stream = model.stream(prompt, replace(params, constraint=constraint))
+    stream = model.stream(prompt, replace(params, constraint=constraint), adapter=adapter)
     return stream, lambda completion: constraint.accepts(completion.ids)
 
 

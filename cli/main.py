@@ -13,6 +13,7 @@ import typer
 
 import issun
 from issun.cli import (
+    adapter,
     batch,
     bench,
     cache,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for _name, _run, _help in (
     ("export", export.run, tr("Export a checkpoint to a quantized bundle.")),
+    ("adapter", adapter.run, tr("Make a LoRA adapter that a bundle can be loaded with.")),
     ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
     ("chat", chat.run, tr("Chat with a model.")),
     ("generate", generate.run, tr("Answer one instruction.")),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from issun.cli.language import tr
+from issun.runtime.adapter import Adapter as RuntimeAdapter
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
 from issun.runtime.files import guess_encoding
@@ -39,6 +40,26 @@ Trust = Annotated[
             "Allow graphs with operators that issun does not write; only for bundles that "
             "you trust."
         ),
+    ),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="FILE[=WEIGHT]",
+        help=tr("Adapter that `issun adapter` made for the bundle, and its weight (default: 1)."),
+        show_default=False,
+    ),
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FILE[=WEIGHT]",
+        help=tr(
+            "Adapter that a request may choose by the model's name, BUNDLE:NAME; may be repeated."
+        ),
+        show_default=False,
     ),
 ]
 Stats = Annotated[bool, typer.Option("--stats", help=tr("Print speed and memory to stderr."))]
@@ -164,6 +185,11 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
     SamplingParams(**(limits | given))
     return given
+
+
+def adapters(texts: Sequence[str]) -> list[RuntimeAdapter]:
+    """The adapters that the arguments of --adapter describe; raises ParameterError."""
+    return [RuntimeAdapter.parse(utf8(text)) for text in texts]
 
 
 def stdin_error(raw: bytes, damaged: ParameterError) -> ParameterError:

@@ -36,6 +36,10 @@ class BundleError(IssunError):
     """The bundle is missing, damaged, too new, or not a bundle."""
 
 
+class AdapterError(IssunError):
+    """An adapter is missing or damaged, or does not fit the bundle."""
+
+
 class ParameterError(IssunError):
     """A value is outside its range."""
 

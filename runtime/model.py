@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.runtime.adapter import Adapter, OpenAdapter, open_adapters
 from issun.runtime.checks import check_manifest, check_prompts
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoding.answer import Completion, Stream
@@ -75,9 +76,11 @@ class Model:
         *,
         prompts: PromptBuilder | None = None,
         prompt_cache: tuple[Path, str] | None = None,
+        adapters: Mapping[str, OpenAdapter] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
+        self.adapters = adapters or {}  # by name
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = prompts or _prompts(manifest, tokenizer)
@@ -109,6 +112,7 @@ class Model:
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
         keep_packed: bool = True,
+        adapters: Sequence[str | Path | Adapter] = (),
         trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
@@ -119,8 +123,11 @@ class Model:
         `kv_cache` selects one of the bundle's graphs; the default is set in its manifest. With
         `trust`, the graph may contain operators that issun does not export; see SECURITY.md. With
         `keep_packed`, weights packed for this CPU are cached on disk, and later loads map them.
+        `adapters` are files that `issun adapter` made for this bundle; calls choose one by its
+        name. They share the packed weights; without those, a copy of the weights is loaded.
         `notify` receives a message template and its values for slow steps and fallbacks.
-        Raises BundleError if the bundle is missing or damaged, or has no such graph.
+        Raises BundleError if the bundle is missing or damaged, or has no such graph, and
+        AdapterError if an adapter is missing, damaged or of another bundle.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
@@ -130,13 +137,27 @@ class Model:
         check_manifest(folder, manifest, tokenizer.num_pieces)
         prompts = _prompts(manifest, tokenizer)
         check_prompts(folder, prompts)
+        opened = open_adapters(adapters, folder, manifest)
         state = bundle_fingerprint(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
-            folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
+            folder,
+            manifest,
+            kv_cache,
+            cache,
+            threads=threads,
+            trust=trust,
+            notify=notify,
+            adapters=list(opened.values()),
         )
-        prompt_cache = (entry, state) if entry else None
-        return cls(decoder, tokenizer, manifest, prompts=prompts, prompt_cache=prompt_cache)
+        return cls(
+            decoder,
+            tokenizer,
+            manifest,
+            prompts=prompts,
+            prompt_cache=(entry, state) if entry else None,
+            adapters=opened,
+        )
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         """Return the ids of raw text, after the tokens that begin a text; ids stay as they are."""
@@ -149,27 +170,39 @@ class Model:
         return self.prompts.instruction(instruction, input)
 
     def generate(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
     ) -> Completion:
         """Return the whole answer to `prompt`: raw text, or ids from `Model.prompt`."""
-        stream = self.stream(prompt, params)
+        stream = self.stream(prompt, params, adapter=adapter)
         try:
             return stream.finish()
         except BaseException:  # Ctrl-C leaves a stream open, and only this method has this one
             stream.close()
             raise
 
-    def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+    ) -> Stream:
         """Stream the answer to `prompt`; the joined text of the segments equals `generate`'s.
 
-        Raises ContextError if the prompt leaves no room for a token, ParameterError for ids out of
-        range, and BusyError while another stream is open.
+        `adapter` names one of the loaded adapters; None is the bundle alone. Raises ContextError if
+        the prompt leaves no room for a token, ParameterError for ids out of range or an unknown
+        adapter, and BusyError while another stream is open.
         """
         # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
             self.encode(prompt),
             params or self.default_params,
+            adapter=adapter,
             reuse=False,
             on_complete=lambda _: self._free_large_cache(),
             on_abandon=self._free_large_cache,
@@ -180,6 +213,7 @@ class Model:
         prompts: Sequence[str | Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
+        adapter: str | Sequence[str | None] | None = None,
         slots: int = 16,
         on_complete: Callable[[int, Completion], object] = lambda index, completion: None,
     ) -> list[Completion]:
@@ -190,7 +224,8 @@ class Model:
         attention also rounds by how the rows are grouped, which differs if lookup verifies a draft
         or if prompts share a prefix, which is computed separately from the rest.
 
-        `params` applies to all prompts, or has one entry per prompt. `on_complete` receives the
+        `params` and `adapter` apply to all prompts, or have one entry per prompt; a batch may mix
+        adapters. `on_complete` receives the
         index of a prompt and its answer as soon as that has ended. Optimum's graphs run one prompt
         after another. Raises as `stream` does, before any work.
         """
@@ -201,10 +236,12 @@ class Model:
             self.decoder,
             [self.encode(prompt) for prompt in prompts],
             self.default_params if params is None else params,
+            adapter,
         )
         if not isinstance(slots, int) or slots < 1:
             raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
         for job in jobs:
+            self.check_adapter(job.adapter)
             self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
         with closing(self._run_jobs(jobs, slots)) as answers:
@@ -303,11 +340,13 @@ class Model:
         self._stopped = threading.Event()
         vars(self).pop("constraints", None)
 
-    def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def score(self, ids: Sequence[int], *, adapter: str | None = None) -> NDArray[np.float32]:
         """Return the logits of every position, (len(ids), vocab_size) float32."""
+        self.check_adapter(adapter)
         cache = self._own_cache()
         with self.busy():
             cache.rewind(0)
+            cache.choose_adapter(adapter)
             with memory_for(len(ids)):
                 logits = np.empty((len(ids), self._vocabulary.rows), np.float32)
             done = 0
@@ -382,6 +421,19 @@ class Model:
         self._caches.add(cache)
         return cache
 
+    def check_adapter(self, name: str | None) -> None:
+        """Raise ParameterError unless `name` is that of a loaded adapter, or None."""
+        if name is not None and name not in self.adapters:
+            raise ParameterError(
+                "There is no adapter {name!r}; loaded are: {known}.",
+                name=name,
+                known=", ".join(self.adapters) or "none",
+            )
+
+    def kv_id(self, adapter: str | None) -> str:
+        """Return the id of everything that keys and values computed with `adapter` depend on."""
+        return self.manifest.bundle_id if adapter is None else self.adapters[adapter].id
+
     def check_free(self) -> None:
         """Raise BusyError while the model is in use, ParameterError if it is closed."""
         with self.busy():
@@ -398,6 +450,7 @@ class Model:
         prompt: Sequence[int],
         params: SamplingParams,
         *,
+        adapter: str | None = None,
         answer: Sequence[int] = (),
         predictions: Predictions | None = None,
         reuse: bool = True,
@@ -408,15 +461,18 @@ class Model:
     ) -> Stream:
         """Start an answer that uses the caller's cache; see `generate.generate` in `decoding`.
 
-        With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
-        stream closes if `stop()` returns true before a chunk of the prompt.
+        With `reuse`, the prefix that the cache shares with the prompt is not computed again, if
+        `adapter` computed it. The stream closes if `stop()` returns true before a chunk of the
+        prompt.
         """
+        self.check_adapter(adapter)
         use = self.busy()
         try:
             use.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # raise here, not at the first token
             if not reuse:
                 cache.rewind(0)
+            cache.choose_adapter(adapter)
             text = self._text(params)
             text.resume_after(answer)
             segments = partial(
@@ -429,7 +485,7 @@ class Model:
                 text=text,
                 ends=self._vocabulary.ends,
                 answer=answer,
-                prompt_cache=self._prompt_cache,
+                prompt_cache=None if adapter else self._prompt_cache,
                 row_cost=self._row_cost(params),
                 predictions=predictions,
                 clock=self._clock,
@@ -449,14 +505,24 @@ class Model:
             raise
         return stream
 
-    def read(self, cache: Cache, ids: Sequence[int], stop: Stop = never) -> int:
+    def read(
+        self,
+        cache: Cache,
+        ids: Sequence[int],
+        stop: Stop = never,
+        *,
+        adapter: str | None = None,
+    ) -> int:
         """Prefill the caller's cache with `ids`, until `stop()` returns true before a chunk.
 
-        The prefix that the cache shares with `ids` is kept. Returns the number of tokens computed.
-        Raises as `stream` does.
+        The prefix that the cache shares with `ids` is kept, if `adapter` computed it. Returns the
+        number of tokens computed. Raises as `stream` does.
         """
+        self.check_adapter(adapter)
+        prompt_cache = None if adapter else self._prompt_cache
         with self.busy():
-            return prefill(self.decoder, cache, ids, prompt_cache=self._prompt_cache, stop=stop)
+            cache.choose_adapter(adapter)
+            return prefill(self.decoder, cache, ids, prompt_cache=prompt_cache, stop=stop)
 
     def close(self) -> None:
         """Free the session and the caches; the model cannot be used afterwards.
@@ -480,7 +546,7 @@ class Model:
             for cache in self._caches:
                 cache.close()
             self._cache = None
-            self.decoder.pages.release()
+            self.decoder.release()
             del self.decoder
 
     def _run_jobs(
@@ -488,7 +554,7 @@ class Model:
     ) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self.decoder, IssunDecoder):
             for job in jobs:
-                yield job.index, self.generate(job.prompt, job.params)
+                yield job.index, self.generate(job.prompt, job.params, adapter=job.adapter)
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)

@@ -26,6 +26,7 @@ EMBED = str(EMBEDDED)
 # Each subcommand: arguments with which it works where nothing is missing, and the extra it needs.
 COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "export": [(["CHECKPOINT", "-o", "new"], "export")],
+    "adapter": [([EMBED, "ADAPTER", "-o", "new"], "export")],
     "finetune": [(["CHECKPOINT", "--data", "records.jsonl", "-o", "new"], "train")],
     "chat": [([], None)],
     "generate": [
