@@ -225,9 +225,9 @@ class Model:
         or if prompts share a prefix, which is computed separately from the rest.
 
         `params` and `adapter` apply to all prompts, or have one entry per prompt; a batch may mix
-        adapters. `on_complete` receives the
-        index of a prompt and its answer as soon as that has ended. Optimum's graphs run one prompt
-        after another. Raises as `stream` does, before any work.
+        adapters. `on_complete` receives the index of a prompt and its answer as soon as that has
+        ended. Optimum's graphs run one prompt after another. Raises as `stream` does, before any
+        work.
         """
         self.check_free()
         if isinstance(prompts, str):
