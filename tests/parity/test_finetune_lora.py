@@ -143,6 +143,7 @@ def test_first_step_starts_from_the_base(
     assert losses_of(tmp_path / "lora") == pytest.approx(losses_of(tmp_path / "full"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_base_in_bfloat16_learns_alike(
     base: Callable[[str], Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_base_in_bfloat16_learns_alike(
     assert {weight.dtype for weight in weights.values()} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4])
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     base: Callable[[str], Path],
