@@ -6,14 +6,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from issun.cluster.checks import SameWorkers, check_columns, only_writer
-from issun.cluster.driver import Driver, Progress
+from issun.cluster.driver import Driver, Progress, rows_of_a_chunk
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
 from issun.cluster.layout import choose_layout
@@ -24,6 +23,7 @@ from issun.cluster.pool import start_workers
 from issun.cluster.requests import Template, make_error_line
 from issun.cluster.rows import Row, Survey, survey
 from issun.cluster.worker import Worker, WorkerOptions
+from issun.runtime.adapter import Adapter, open_adapters
 from issun.runtime.errors import Notify
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.model import bundle_folder
@@ -34,7 +34,8 @@ from issun.runtime.opening import choose_kv_cache
 class BatchOptions:
     """What is answered, and how.
 
-    `template` makes an instruction of a row's fields. `defaults` are sampling parameters, by their
+    `template` makes an instruction of a row's fields. `adapter` answers the rows that name no
+    model. `defaults` are sampling parameters, by their
     names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
     cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
     is refused with which an output line could depend on the workers.
@@ -43,6 +44,7 @@ class BatchOptions:
     source: Path
     target: Path
     bundle: Path | None = None
+    adapter: Adapter | None = None
     kv_cache: KVCacheType | None = None
     trust: bool = False
     template: str | None = None
@@ -74,6 +76,9 @@ def run_batch(
     folder = bundle_folder(options.bundle)
     manifest = read_manifest(folder)
     kv_cache = choose_kv_cache(folder, manifest, options.kv_cache)
+    model_id = manifest.bundle_id
+    if options.adapter:
+        model_id = open_adapters([options.adapter], folder, manifest)[options.adapter.name].id
     worker = _worker_options(options, kv_cache, template)
     check_layout(options.workers, options.threads, options.slots)
     with only_writer(target):
@@ -81,12 +86,21 @@ def run_batch(
         if template and found.kind == "batch":
             raise BatchError("{path} has whole requests, which need no template.", path=source)
         worker = replace(worker, kind=found.kind)
-        with _open_journal(options, worker, manifest, found, notify) as journal:
+        with _open_journal(
+            options, worker, manifest, found, model_id=model_id, notify=notify
+        ) as journal:
             progress = Progress(journal.done, journal.rows, journal.failed, 0)
             if not journal.complete:
                 report(progress)
                 progress = _answer(
-                    options, worker, manifest, journal, found=found, report=report, notify=notify
+                    options,
+                    worker,
+                    manifest,
+                    journal,
+                    found=found,
+                    model_id=model_id,
+                    report=report,
+                    notify=notify,
                 )
             found.check_unchanged(source)
             write_output(source, target, journal.lines())
@@ -99,6 +113,7 @@ def _worker_options(
 ) -> WorkerOptions:
     return WorkerOptions(
         bundle=options.bundle,
+        adapter=options.adapter,
         kv_cache=kv_cache,
         trust=options.trust,
         pinned=True,
@@ -113,6 +128,8 @@ def _open_journal(
     worker: WorkerOptions,
     manifest: Manifest,
     found: Survey,
+    *,
+    model_id: str,
     notify: Notify,
 ) -> Journal:
     """The journal of this batch; raises BatchError if something is in the way."""
@@ -131,7 +148,7 @@ def _open_journal(
     header = {  # what the answers depend on
         "format": 1,
         "input": found.sha256,
-        "bundle": manifest.bundle_id,
+        "bundle": model_id,
         "seed": worker.seed,
         "KV cache": worker.kv_cache,
         "template": options.template,
@@ -167,6 +184,7 @@ def _answer(
     journal: Journal,
     *,
     found: Survey,
+    model_id: str,
     report: Callable[[Progress], object],
     notify: Notify,
 ) -> Progress:
@@ -182,10 +200,11 @@ def _answer(
         notify=notify,
     )
     worker = replace(worker, threads=layout.threads, slots=layout.slots)
+    workers = min(layout.workers, rows)
     pool = start_workers(
         Worker,
         worker,
-        local=min(layout.workers, ceil(rows / layout.slots)),
+        local=workers,
         ray=options.ray,
         most=options.workers,
     )
@@ -198,8 +217,8 @@ def _answer(
             found.read(options.source),
             journal,
             pool,
-            chunk_rows=layout.slots,
+            chunk_rows=rows_of_a_chunk(rows, workers, layout.slots),
             make_error=make_error,
-            check=SameWorkers(manifest.bundle_id, exact=options.exact),
+            check=SameWorkers(model_id, exact=options.exact),
         )
         return driver.run(report)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from issun.cluster.errors import BatchError
@@ -116,6 +117,14 @@ class _Chunk:
     failures: int = 0
     given: float = 0.0  # when it was first given to a worker
     workers: set[Any] = field(default_factory=set)
+
+
+def rows_of_a_chunk(rows: int, workers: int, slots: int) -> int:
+    """Return how many rows a chunk has: as many as a worker's slots, fewer for a small batch.
+
+    Otherwise the first worker would be given all of a small batch.
+    """
+    return min(slots, max(1, ceil(rows / (workers * IN_FLIGHT))))
 
 
 class Driver:

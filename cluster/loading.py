@@ -13,6 +13,7 @@ import onnxruntime
 
 from issun.cluster.pinning import one_at_a_time, pin
 from issun.cluster.plan import MAX_SLOTS
+from issun.runtime.adapter import Adapter
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.model import Model
 from issun.runtime.weights.weight_cache import cpu_description
@@ -23,6 +24,7 @@ class LoadOptions:
     """A worker's bundle and threads, and how many answers it generates at the same time."""
 
     bundle: Path | None = None
+    adapter: Adapter | None = None
     kv_cache: KVCacheType | None = None
     trust: bool = False
     threads: int | None = 1
@@ -33,7 +35,7 @@ class LoadOptions:
 class WorkerInfo(msgspec.Struct, frozen=True):
     """What a worker runs: what must be the same for all, the CPU, and where."""
 
-    bundle: str
+    bundle: str  # the bundle's id, or that of bundle and adapter
     onnxruntime: str
     kv_cache: str
     cpu: str
@@ -58,9 +60,10 @@ def load(options: LoadOptions) -> Loaded:
             threads=options.threads,
             kv_cache=options.kv_cache,
             trust=options.trust,
+            adapters=[options.adapter] if options.adapter else [],
         )
     info = WorkerInfo(
-        bundle=model.manifest.bundle_id,
+        bundle=model.kv_id(options.adapter.name if options.adapter else None),
         onnxruntime=onnxruntime.__version__,
         kv_cache=model.decoder.kv_cache,
         cpu=cpu_digest(),

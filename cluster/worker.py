@@ -56,6 +56,9 @@ class Worker:
             self._model, ServerOptions(slots=slots, max_queue=1 << 30, deadline=math.inf)
         )
         self._defaults = dict(options.defaults)
+        if options.adapter:
+            *_, name = self._app.state.service.names  # the bundle's name, and that with the adapter
+            self._defaults.setdefault("model", name)
         if options.kind == "simple":  # the API's own default is 16 tokens
             self._defaults.setdefault("max_tokens", self._model.default_params.max_new_tokens)
         self._loop = asyncio.new_event_loop()

@@ -22,6 +22,7 @@ from issun.cluster.driver import (
     Failed,
     Progress,
     Ready,
+    rows_of_a_chunk,
 )
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
@@ -227,3 +228,13 @@ def test_large_rows_make_small_chunks(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", {}, len(rows)) as journal:
         chunks = module._divide(enumerate(rows), journal, 4)
         assert [[index for index, _ in chunk.rows] for chunk in chunks] == [[0], [1], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "slots", "expected"),
+    [(10_000, 2, 16, 16), (96, 2, 16, 16), (24, 2, 16, 4), (5, 2, 16, 1), (1, 1, 16, 1)],
+)
+def test_a_small_batch_is_divided_among_all_workers(
+    rows: int, workers: int, slots: int, expected: int
+) -> None:
+    assert rows_of_a_chunk(rows, workers, slots) == expected

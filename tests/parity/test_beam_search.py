@@ -96,7 +96,9 @@ class Both:
         ], output.sequences_scores.tolist()
 
 
-@pytest.fixture(scope="module", params=["ja-small", pytest.param("tiny-llama", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["ja-small", pytest.param("tiny-llama", marks=pytest.mark.slow)]
+)
 def both(
     request: pytest.FixtureRequest,
     ref: ModuleType,
