@@ -48,9 +48,11 @@ arm: .venv/ready-test             ## compare with emulated 64-bit ARM CPUs (Debi
 clients: .venv/ready-test         ## try other projects' clients of the OpenAI API on the server
 	.venv/bin/python -m tests.clients.run $(CLIENTS)
 
+cluster: KILLS = 20
 cluster: .venv-cluster/ready      ## try `issun batch` and the recipes for serving on a Ray cluster here
 	.venv-cluster/bin/python -m pytest tests/cluster/test_ray.py tests/cluster/test_recipes.py \
 		tests/cluster/test_network.py
+	.venv-cluster/bin/python -m tests.cluster.kills --kills $(KILLS)
 
 fuzz: .venv/ready-test            ## read damaged and hostile files; SEEDS=10 takes about half an hour
 	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz

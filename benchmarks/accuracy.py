@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from itertools import count
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from issun.benchmarks.errors import TableError
+from issun.benchmarks.asking import Asker, Evaluation
 from issun.benchmarks.questions import (
     FORMATS,
     TEXT_FORMATS,
@@ -28,12 +27,9 @@ from issun.benchmarks.questions import (
     plain,
     read_table,
 )
-from issun.runtime import Completion, Model, ParameterError, SamplingParams
-from issun.runtime.errors import check_choice
-
-if TYPE_CHECKING:
-    from issun.runtime.constraint.matching import Constraint
-    from issun.runtime.filling.fill import CompiledSchema, MakePrompt
+from issun.cluster.plan import MAX_SLOTS
+from issun.runtime import Completion, Model
+from issun.runtime.manifest import Manifest
 
 __all__ = [
     "FORMATS",
@@ -53,7 +49,6 @@ __all__ = [
 
 Progress = Callable[[int, int], object]  # answers so far, and in total
 _Z = 1.959963984540054  # 95 %
-_SEED_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,142 +167,56 @@ class EvaluationStopped(KeyboardInterrupt):
 
 def evaluate(
     model: Model,
-    table: Table,
+    evaluation: Evaluation,
     *,
-    samples: int = 100,
-    temperature: float = 0.7,
-    formats: Sequence[Format] = TEXT_FORMATS,
-    seed: int = 0,
-    max_new_tokens: int = 100,
-    slots: int = 16,
-    progress: Progress | None = None,
+    slots: int = MAX_SLOTS,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Ask every question `samples` times (once at temperature 0) in each of its formats.
+    """Ask a model every question as often as `evaluation` says, in each of its formats.
 
-    The i-th answer to every question has the same seed. JSON answers are generated value by value
-    if the schema allows, and only their values are judged. Raises ParameterError for a value out of
-    range, TableError if no question has one of `formats`, ContextError for a question that does not
-    fit into the context, and EvaluationStopped on Ctrl-C.
+    The i-th answer to every question has the same seed. Only the values of JSON answers are judged.
+    Raises ContextError for a question that does not fit into the context, ParameterError for a
+    schema that is not supported, and EvaluationStopped on Ctrl-C.
     """
-    _check_options(samples, seed, formats)
-    params = [
-        SamplingParams(
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            seed=(seed << _SEED_BITS) + sample,
-        )
-        for sample in range(samples if temperature else 1)
-    ]
-    tasks = [(q, f) for q in table.questions for f in formats if f in q.formats]
-    if not tasks:
-        raise TableError(
-            "No question of the table has the format {names}.", names=", ".join(formats)
-        )
-    answers, complete = _answer_all(model, table, tasks, params, slots=slots, progress=progress)
-    report = Report(
-        rows=[
-            _judged(*task, [texts[sample] for sample in sorted(texts)])
-            for task, texts in zip(tasks, answers, strict=True)
-            if len(texts) == len(params)
-        ],
-        complete=complete,
-        samples=len(params),
-        temperature=temperature,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        bundle=model.manifest.bundle_id,
-        precision=model.manifest.precision.name,
-        kv_cache=model.decoder.kv_cache,
+    texts: dict[int, str] = {}
+
+    def add(number: int, completion: Completion) -> None:
+        texts[number] = completion.text
+        progress(len(texts), evaluation.size)
+
+    report = partial(make_report, evaluation, texts, model.manifest, model.decoder.kv_cache)
+    try:
+        asker = Asker(model, evaluation)
+        for numbers in evaluation.chunks():
+            asker.ask(numbers, slots=slots, on_complete=add)
+    except KeyboardInterrupt as error:
+        raise EvaluationStopped(report()) from error
+    return report()
+
+
+def make_report(
+    evaluation: Evaluation, texts: Mapping[int, str], manifest: Manifest, kv_cache: str
+) -> Report:
+    """Judge answers, which are given by their numbers; questions that lack some are left out."""
+    repeats = evaluation.repeats
+    rows: list[Row] = []
+    for task, (question, kind) in enumerate(evaluation.tasks):
+        numbers = range(task * repeats, (task + 1) * repeats)
+        if all(number in texts for number in numbers):
+            rows.append(_judged(question, kind, [texts[number] for number in numbers]))
+    return Report(
+        rows=rows,
+        complete=len(texts) == evaluation.size,
+        samples=repeats,
+        temperature=evaluation.temperature,
+        seed=evaluation.seed,
+        max_new_tokens=evaluation.max_new_tokens,
+        bundle=manifest.bundle_id,
+        precision=manifest.precision.name,
+        kv_cache=kv_cache,
         versions={name: version(name) for name in ("issun", "onnxruntime", "numpy")},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if not complete:
-        raise EvaluationStopped(report)
-    return report
-
-
-def _check_options(samples: int, seed: int, formats: Sequence[Format]) -> None:
-    if not isinstance(samples, int) or samples < 1:
-        raise ParameterError("samples is {value!r}, it must be 1 or more.", value=samples)
-    if not isinstance(seed, int) or not 0 <= seed < 1 << _SEED_BITS:
-        raise ParameterError(
-            "seed is {value!r}, it must be from 0 to {last}.",
-            value=seed,
-            last=(1 << _SEED_BITS) - 1,
-        )
-    for name in formats:
-        check_choice("format", name, FORMATS)
-
-
-def _answer_all(
-    model: Model,
-    table: Table,
-    tasks: Sequence[tuple[Question, Format]],
-    params: Sequence[SamplingParams],
-    *,
-    slots: int,
-    progress: Progress | None,
-) -> tuple[list[dict[int, str]], bool]:
-    """The answers to each task by sample, and False if Ctrl-C interrupted."""
-    from issun.runtime.filling.fill import compile_schema, fill_many  # noqa: PLC0415
-
-    max_tokens = params[0].max_new_tokens
-    # By index of the task:
-    forms: dict[int, CompiledSchema] = {}
-    constraints: dict[int, Constraint] = {}
-    prompts: dict[int, list[int]] = {}
-    for index, (question, kind) in enumerate(tasks):
-        if kind == "json" and (
-            form := compile_schema(model, question.schema or {}, max_tokens=max_tokens)
-        ):
-            forms[index] = form
-            continue
-        prompts[index] = _prompt(model, table, question, kind, max_tokens)
-        if kind == "json":
-            constraints[index] = model.constraints.json_schema(
-                question.schema or {}, max_tokens=max_tokens
-            )
-    answers: list[dict[int, str]] = [{} for _ in tasks]
-    total, done = len(tasks) * len(params), count(1)
-
-    def add(index: int, sample: int, completion: Completion) -> None:
-        answers[index][sample] = completion.text
-        if progress:
-            progress(next(done), total)
-
-    requests = [(index, sample) for index in prompts for sample in range(len(params))]
-    try:
-        model.generate_many(
-            [prompts[index] for index, _ in requests],
-            [replace(params[sample], constraint=constraints.get(i)) for i, sample in requests],
-            slots=slots,
-            on_complete=lambda number, completion: add(*requests[number], completion),
-        )
-        for index, form in forms.items():
-            filled = _fillings(model, tasks[index][0], params)
-            fill_many(model, form, filled, slots=slots, on_complete=partial(add, index))
-    except KeyboardInterrupt:
-        return answers, False
-    return answers, True
-
-
-def _prompt(
-    model: Model, table: Table, question: Question, kind: Format, max_new_tokens: int
-) -> list[int]:
-    if kind != "chat":
-        return model.prompt(question.question, question.input)
-    role = table.role if question.role is None else question.role
-    history = table.history if question.history is None else question.history
-    return model.prompts.chat(role, history, question.question, max_new_tokens=max_new_tokens).ids
-
-
-def _fillings(
-    model: Model, question: Question, params: Sequence[SamplingParams]
-) -> list[tuple[MakePrompt, str, SamplingParams]]:
-    def make_prompt(line: str) -> list[int]:
-        return model.prompt("\n".join(filter(None, (question.question, line))), question.input)
-
-    return [(make_prompt, question.question, each) for each in params]
 
 
 def _judged(question: Question, kind: Format, texts: Sequence[str]) -> Row:

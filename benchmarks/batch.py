@@ -18,12 +18,12 @@ from typing import Any
 
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.streams import PROMPT, Ratios
-from issun.cluster.driver import Driver, Event, Ready
+from issun.cluster.driver import Driver, Event, Ready, rows_of_a_chunk
 from issun.cluster.journal import Answer, Journal
 from issun.cluster.local import LocalWorkers
 from issun.cluster.plan import Layout, free_memory, plan
 from issun.cluster.rows import Row
-from issun.cluster.worker import WorkerOptions
+from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime import Model, SamplingParams
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import bundle_folder
@@ -34,7 +34,8 @@ class Running:
     """Workers that are started once, for several batches."""
 
     def __init__(self, options: WorkerOptions, number: int) -> None:
-        self._workers = LocalWorkers(options, number)
+        self.number = number
+        self._workers = LocalWorkers(Worker, options, number)
         self._ready: list[Event] = []
         while len(self._ready) < number:
             self._ready += self._workers.wait(1)
@@ -72,7 +73,7 @@ def rate_of_workers(workers: Running, texts: Sequence[str], tokens: int, slots: 
                 enumerate(lines),
                 journal,
                 workers,
-                chunk_rows=slots,
+                chunk_rows=rows_of_a_chunk(len(lines), workers.number, slots),
                 make_error=_raise,
                 check=lambda info: None,
             )
@@ -144,9 +145,12 @@ def main() -> None:
 def _alternate(args: argparse.Namespace, layout: Layout, workers: Running, model: Model) -> None:
     name = f"{layout.workers} workers of {layout.threads} threads"
     ratios = Ratios(name, "generate_many")
-    texts = [PROMPT.format(number=number) for number in range(args.rows)]
-    rate_of_many(model, texts[: layout.slots], 2, layout.slots)  # warm-up
-    for _ in range(args.rounds):
+    warm_up = [PROMPT.format(number=number) for number in range(layout.slots)]
+    rate_of_many(model, warm_up, 2, layout.slots)
+    for number in range(args.rounds):
+        # Other prompts in each round, since workers keep the keys and values of the last ones.
+        start = (number + 1) * 10_000
+        texts = [PROMPT.format(number=start + row) for row in range(args.rows)]
         ratios.add(
             rate_of_many(model, texts, args.tokens, layout.slots),
             rate_of_workers(workers, texts, args.tokens, layout.slots),

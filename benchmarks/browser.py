@@ -1,9 +1,13 @@
-"""Measures a bundle in a browser, beside Python.
+"""Measures a bundle in a browser, beside Python and transformers.js.
 
 `python -m issun.benchmarks.browser BUNDLE... [--threads 1 2] [--rounds 5]` writes the site of each
 bundle, opens its engine in Chromium without a window, and prints a table: seconds to open it from
 a local server, and tokens per second of prefill and of decoding after it (medians). The rounds of
-browser and Python alternate, so that both see the same machine.
+browser and Python alternate, so that both see the same machine. Before that it opens the page with
+nothing stored, asks a question at once, and prints the seconds until the end of the answer.
+
+`--transformers BUNDLE` names one that was exported `--via optimum`; transformers.js runs its graph
+in the same rounds. Its package is `@huggingface/transformers` in the folder of `--runtime`.
 """
 
 from __future__ import annotations
@@ -16,14 +20,16 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from issun.benchmarks.browser_site import add_measurement, add_question, add_transformers
 from issun.benchmarks.errors import BenchError
 from issun.runtime import Model
 from issun.web import write_site
@@ -32,7 +38,6 @@ from issun.web.serving import SiteHandler, site_server
 TOKENS = 128  # of the prompt, and decoded after it
 _PATIENCE = 1800.0  # seconds
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_PAGE = '<!doctype html><title>issun</title><script type="module" src="browser.mjs"></script>'
 
 
 @dataclass(slots=True)
@@ -57,10 +62,22 @@ class Seconds:
         return " | ".join((f"{median(self.open):.2f} s", *speeds, memory))
 
 
-class _Handler(SiteHandler):
-    """A site whose pages may share memory between threads, and that takes a result."""
+_results: queue.Queue[dict[str, Any]] = queue.Queue()
 
-    results: queue.Queue[dict[str, Any]] = queue.Queue()
+
+class _PlainHandler(SiteHandler):
+    """A site as plain hosting delivers it, that takes a result."""
+
+    def do_POST(self) -> None:  # noqa: N802
+        """Take the result of a measurement."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        _results.put(json.loads(body))
+        self.send_response(204)
+        self.end_headers()
+
+
+class _Handler(_PlainHandler):
+    """A site whose pages may share memory between threads."""
 
     def end_headers(self) -> None:
         """Add what isolates the page."""
@@ -68,24 +85,16 @@ class _Handler(SiteHandler):
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
 
-    def do_POST(self) -> None:  # noqa: N802
-        """Take the result of a measurement."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.results.put(json.loads(body))
-        self.send_response(204)
-        self.end_headers()
 
-
-def in_browser(url: str, program: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Measure in a new browser with an empty profile; raises BenchError if that fails."""
-    address = f"{url}measure.html?threads={threads}&tokens={TOKENS}&rounds={rounds}"
+def in_browser(address: str, program: str) -> dict[str, Any]:
+    """What a page sends from a new browser with an empty profile; raises BenchError without it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
         process = subprocess.Popen(
             [program, *flags, address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            found = _Handler.results.get(timeout=_PATIENCE)
+            found = _results.get(timeout=_PATIENCE)
         except queue.Empty:
             found = {"error": f"no result in {_PATIENCE:.0f} s"}
         finally:
@@ -118,16 +127,21 @@ def in_python(bundle: Path, threads: int, rounds: int) -> dict[str, Any]:
 
 
 @contextmanager
-def served(bundle: Path, runtime: Path | None) -> Iterator[str]:
-    """The address of the bundle's site with the page that measures."""
+def served(folder: Path, handler: type[SiteHandler]) -> Iterator[str]:
+    """The address of a folder."""
+    with site_server(folder, 0, handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def cold_start(bundle: Path, runtime: Path | None, program: str) -> dict[str, Any]:
+    """Seconds from opening the page with nothing stored to the end of an answer, and the answer."""
     with tempfile.TemporaryDirectory() as made:
         site = write_site(bundle, Path(made) / "site", runtime=runtime, notify=_note).folder
-        (site / "measure.html").write_text(_PAGE, encoding="utf-8")
-        shutil.copy(Path(__file__).with_name("browser.mjs"), site)
-        with site_server(site, 0, _Handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"http://127.0.0.1:{server.server_port}/"
-            server.shutdown()
+        add_question(site)
+        with served(site, _PlainHandler) as url:
+            return in_browser(url, program)
 
 
 def _note(template: str, **values: Any) -> None:
@@ -139,24 +153,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundles", nargs="+", type=Path)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=5, help="of each, in three processes")
+    parser.add_argument("--rounds", type=int, default=5, help="of each process")
+    parser.add_argument("--processes", type=int, default=3, help="of each way")
     parser.add_argument("--runtime", type=Path, help="folder with onnxruntime-web")
     parser.add_argument("--browser", help="Chromium's program")
+    parser.add_argument("--transformers", type=Path, help="a bundle for transformers.js")
     args = parser.parse_args()
     program = args.browser or next(filter(None, map(shutil.which, _BROWSERS)), None)
     if program is None:
         raise BenchError("There is no Chromium on the path: name it with --browser.")
-    print(f"{datetime.now(UTC):%Y-%m-%d}, prompts of {TOKENS} tokens, {args.rounds} rounds x 3")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, prompts of {TOKENS} tokens, "
+        f"{args.rounds} rounds x {args.processes}"
+    )
+    for bundle in args.bundles:
+        found = [cold_start(bundle, args.runtime, program) for _ in range(args.processes)]
+        seconds = ", ".join(f"{one['seconds']:.2f}" for one in found)
+        print(f"{bundle.name}, cold start to the end of the first answer: {seconds} s", flush=True)
+        print(f"  {found[0]['answer']}")
     print("| bundle | threads | where | open | prefill, tok/s | decode, tok/s | memory |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for bundle in args.bundles:
-        with served(bundle, args.runtime) as url:
+        compare(bundle, args, program)
+
+
+def compare(bundle: Path, args: argparse.Namespace, program: str) -> None:
+    """Print the rows of a bundle."""
+    with tempfile.TemporaryDirectory() as made:
+        site = write_site(bundle, Path(made) / "site", runtime=args.runtime, notify=_note).folder
+        add_measurement(site)
+        if args.transformers:
+            add_transformers(args.transformers, site, args.runtime)
+        with served(site, _Handler) as url:
             for threads in args.threads:
-                browser, python = Seconds(), Seconds()
-                for _ in range(3):
-                    browser.add(in_browser(url, program, threads, args.rounds))
-                    python.add(in_python(bundle, threads, args.rounds))
-                for where, found in (("browser", browser), ("Python", python)):
+                query = f"threads={threads}&tokens={TOKENS}&rounds={args.rounds}"
+                address = f"{url}measure.html?{query}"
+                ways: dict[str, Callable[[], dict[str, Any]]] = {
+                    "browser": partial(in_browser, address, program),
+                    "Python": partial(in_python, bundle, threads, args.rounds),
+                }
+                if args.transformers:
+                    engine = f"{address}&engine=transformers"
+                    ways["transformers.js"] = partial(in_browser, engine, program)
+                seconds = {where: Seconds() for where in ways}
+                for _ in range(args.processes):
+                    for where, measure in ways.items():
+                        seconds[where].add(measure())
+                for where, found in seconds.items():
                     print(f"| {bundle.name} | {threads} | {where} | {found.row()} |", flush=True)
 
 

@@ -26,6 +26,11 @@ ALL_FILTERS = SamplingParams(
     presence_penalty=0.1,
     frequency_penalty=0.1,
     no_repeat_ngram_size=4,
+    top_n_sigma=3.0,
+    dynatemp_range=0.2,
+    xtc_probability=0.5,
+    dry_multiplier=0.8,
+    mirostat=2,
     logit_bias={10: 1.0},
     seed=0,
 )

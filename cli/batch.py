@@ -41,7 +41,7 @@ def run(
             "--output",
             "-o",
             metavar="FILE",
-            help=tr("File for the answers: .jsonl, or a table like the input."),
+            help=tr("File for the answers: .jsonl, or, if the input is a table, .csv or .parquet."),
             show_default=False,
         ),
     ],
@@ -53,6 +53,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    adapter: opt.Adapter = None,
     template: Annotated[
         str | None,
         typer.Option(
@@ -61,27 +62,10 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help=tr("The same seed gives the same answers."))] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(help=tr("Worker processes (default: one per core)."), show_default=False),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help=tr("Threads per worker (default: 1)."), show_default=False)
-    ] = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(
-            help=tr("Answers that a worker generates at the same time (default: up to 16)."),
-            show_default=False,
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help=tr("Use the workers of a Ray cluster, such as 192.168.0.1:6379."),
-        ),
-    ] = None,
+    workers: opt.Workers = None,
+    threads: opt.WorkerThreads = None,
+    slots: opt.Slots = None,
+    ray: opt.Ray = None,
     exact: Annotated[
         bool,
         typer.Option(
@@ -101,6 +85,7 @@ def run(
         source=user_path(source),
         target=user_path(target),
         bundle=None if bundle is None else user_path(bundle),
+        adapter=None if adapter is None else opt.adapters([adapter])[0],
         kv_cache=cast(Any, kv_cache),
         trust=trust,
         template=None if template is None else opt.utf8(template),
@@ -154,7 +139,12 @@ class _Rates:
             self._first, self._started = progress, time.monotonic()
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = (progress.done - self._first.done) / seconds
-        detail = tr("{rows:.1f} rows/s, {tokens:.0f} tokens/s, {failed:,} errors").format(
-            rows=rate, tokens=progress.tokens / seconds, failed=progress.failed
+        detail = tr(
+            "{workers} workers, {rows:.1f} rows/s, {tokens:.0f} tokens/s, {failed:,} errors"
+        ).format(
+            workers=progress.workers,
+            rows=rate,
+            tokens=progress.tokens / seconds,
+            failed=progress.failed,
         )
         self._update("answer", progress.done, progress.rows, detail)

@@ -52,6 +52,7 @@ def run(
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
+    adapter: opt.Adapter = None,
     sampling: dict[str, Any],
 ) -> None:
     """Read messages and stream the answers to stdout until the end of input.
@@ -59,10 +60,17 @@ def run(
     Errors are reported and the chat continues; from a pipe it then ends with exit code 2.
     """
     text = _role(role, role_file)
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
+    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    with Model.load(
+        bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
+    ) as model:
         spoken = text if role_file is None else model.prompts.file_lines(text)
-        conversation = Conversation(model, spoken, params=make_params(model.manifest, **sampling))
+        conversation = Conversation(
+            model,
+            spoken,
+            params=make_params(model.manifest, **sampling),
+            adapter=next(iter(model.adapters), None),
+        )
         chat = Chat(conversation, stats=stats)
         if not sys.stdin.isatty():
             failed = 0

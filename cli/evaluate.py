@@ -8,19 +8,16 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from issun.benchmarks.accuracy import (
-    FORMATS,
-    TEXT_FORMATS,
-    EvaluationStopped,
-    Format,
-    Report,
-    evaluate,
-)
-from issun.benchmarks.questions import read_table
+from issun.benchmarks.accuracy import EvaluationStopped, Report
+from issun.benchmarks.asking import Evaluation
+from issun.benchmarks.evaluation import evaluate_bundle
+from issun.benchmarks.questions import FORMATS, TEXT_FORMATS, Format, read_table
 from issun.cli import options as opt
+from issun.cli.choices import check_options, is_choice_table, run_choices
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.progress import Bars
-from issun.runtime import Model, ParameterError
+from issun.cluster.loading import LoadOptions
+from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
 
@@ -33,11 +30,25 @@ _NAMES: dict[str, tuple[Format, ...]] = {
 
 def run(
     *,
+    context: typer.Context,
     bundle: opt.Bundle = None,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=tr("Questions as TOML (default: two built-in ones).")),
+        typer.Option(
+            metavar="FILE",
+            help=tr(
+                "Questions as TOML (default: two built-in ones), or multiple-choice questions as "
+                "JSONL or CSV."
+            ),
+        ),
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help=tr("Only the first multiple-choice questions."))
+    ] = None,
+    list_choices: Annotated[
+        bool,
+        typer.Option("--list-choices", help=tr("List the choices in the prompt of a question.")),
+    ] = False,
     samples: Annotated[int, typer.Option(help=tr("Answers to generate per question."))] = 100,
     temperature: Annotated[
         float, typer.Option(help=tr("0 always picks the most likely token."))
@@ -50,8 +61,10 @@ def run(
     max_new_tokens: Annotated[
         int, typer.Option(help=tr("Maximum length of the answer in tokens."))
     ] = 100,
-    slots: Annotated[int, typer.Option(help=tr("Answers to generate at the same time."))] = 16,
-    threads: opt.Threads = None,
+    workers: opt.Workers = None,
+    threads: opt.WorkerThreads = None,
+    slots: opt.Slots = None,
+    ray: opt.Ray = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
     as_json: Annotated[
@@ -64,31 +77,55 @@ def run(
     ] = None,
 ) -> None:
     """Ask every question many times and print the rate of correct answers."""
+    choices = is_choice_table(table)
+    check_options(
+        choices=choices, limit=limit, listed=list_choices, given=_given_for_words(context)
+    )
     check_choice("format", formats, _NAMES)
     output = _output(as_json)
-    questions = read_table(table)
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
-        if temperature == 0 and samples > 1:
-            note("At temperature 0 all answers to a question are the same, so each is asked once.")
-        try:
-            with Bars({"ask": tr("generating answers")}) as update:
-                report = evaluate(
-                    model,
-                    questions,
-                    samples=samples,
-                    temperature=temperature,
-                    formats=_NAMES[formats],
-                    seed=seed,
-                    max_new_tokens=max_new_tokens,
-                    slots=slots,
-                    progress=lambda done, total: update("ask", done, total),
-                )
-        except EvaluationStopped as stopped:
-            note("[stopped; rows completed: {rows}]", rows=len(stopped.report.rows))
-            _show(stopped.report, output)
-            raise
+    if choices and table is not None:
+        loading = {"path": bundle, "threads": threads, "kv_cache": kv_cache, "trust": trust}
+        run_choices(loading, table, output, limit=limit, listed=list_choices)
+        return
+    evaluation = Evaluation(
+        table=read_table(table),
+        formats=_NAMES[formats],
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+    )
+    if evaluation.repeats < samples:
+        note("At temperature 0 all answers to a question are the same, so each is asked once.")
+    options = LoadOptions(bundle=bundle, kv_cache=cast(Any, kv_cache), trust=trust)
+    try:
+        with Bars({"ask": tr("generating answers")}) as update:
+            report = evaluate_bundle(
+                evaluation,
+                options,
+                workers=workers,
+                threads=threads,
+                slots=slots,
+                ray=ray,
+                progress=lambda done, total: update("ask", done, total),
+                notify=note,
+            )
+    except EvaluationStopped as stopped:
+        note("[stopped; rows completed: {rows}]", rows=len(stopped.report.rows))
+        _show(stopped.report, output)
+        raise
     _show(report, output)
+
+
+def _given_for_words(context: typer.Context) -> list[str]:
+    """The given options that are only for answers in words."""
+    found = []
+    sampling = ("samples", "temperature", "seed", "formats", "max_new_tokens")
+    for name in (*sampling, "workers", "slots", "ray"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            found.append("--format" if name == "formats" else "--" + name.replace("_", "-"))
+    return found
 
 
 def _output(name: str | None) -> Path | None:

@@ -130,6 +130,16 @@ def run(
             help=tr("Folder or hub id of the tokenizer, if it is not in the checkpoint."),
         ),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR_OR_ID[=WEIGHT]",
+            help=tr(
+                "LoRA adapter to merge into the weights, and the weight of its updates (default: "
+                "1); may be repeated."
+            ),
+        ),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", help=tr("Access token for the hub."))
@@ -138,7 +148,7 @@ def run(
 ) -> None:
     """Export `source` and print a summary."""
     with needs_extra('Exporting needs {module}: pip install "issun[export]"'):
-        from issun.export import ExportOptions  # noqa: PLC0415
+        from issun.export import AdapterSource, ExportOptions  # noqa: PLC0415
     if precision is not None and (budget is not None or max_kl is not None):
         raise ParameterError("Give only one of --precision, --budget and --max-kl.")
     options = ExportOptions(
@@ -152,6 +162,7 @@ def run(
         context=context,
         template=None if template is None else utf8(template),
         tokenizer=None if tokenizer is None else utf8(tokenizer),
+        adapters=tuple(AdapterSource.parse(utf8(text)) for text in adapter or ()),
         force=force,
     )
     where = _Where(utf8(source), revision, token)

@@ -55,8 +55,9 @@ def run(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help=tr("Learning rate, constant over all steps."),
-            show_default=f"{_DEFAULT.learning_rate}, --lora: {_WITH_LORA.learning_rate}",
+            help=tr(
+                "Learning rate, constant over all steps (default: {rate}, with --lora {lora})."
+            ).format(rate=_DEFAULT.learning_rate, lora=_WITH_LORA.learning_rate),
         ),
     ] = None,
     batch_size: Annotated[
@@ -254,8 +255,11 @@ class Accuracy:
     def __call__(self, model: Model, progress: Callable[[int, int], None]) -> Report:
         """Ask the model all questions."""
         from issun.benchmarks.accuracy import evaluate  # noqa: PLC0415
+        from issun.benchmarks.asking import Evaluation  # noqa: PLC0415
 
-        return evaluate(model, self.table, samples=self.samples, progress=progress)
+        return evaluate(
+            model, Evaluation(table=self.table, samples=self.samples), progress=progress
+        )
 
 
 def _print_table(outcome: Outcome) -> None:

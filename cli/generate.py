@@ -15,6 +15,7 @@ import typer
 
 from issun.cli import options as opt
 from issun.cli.language import note, printable, printable_json, tr
+from issun.cli.n_best import Beams, BestOf, Count, LengthPenalty, NBest
 from issun.cli.stats import print_stats
 from issun.runtime import Completion, Model, ParameterError
 from issun.runtime.decoding.answer import Stream
@@ -75,13 +76,18 @@ def run(
         str | None,
         typer.Option(metavar="PATTERN", help=tr("Make the answer match this regular expression.")),
     ] = None,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = None,
+    n: Count = None,
+    best_of: BestOf = None,
     stats: opt.Stats = False,
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
+    adapter: opt.Adapter = None,
     sampling: dict[str, Any],
 ) -> None:
-    """Stream the answer to an instruction to stdout."""
+    """Stream the answer to an instruction to stdout, or print the best of several."""
     bundle, instruction = _bundle_and_instruction(first, second, instruction)
     if instruction == "-" and input_text == "-":
         raise ParameterError("Only one of the instruction and --input can be read from stdin.")
@@ -90,14 +96,21 @@ def run(
     if not instruction.strip():
         raise ParameterError("The instruction is empty.")
     constraint_request = _requested_constraint(json_schema, choices, regex)
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
+    n_best = NBest(beams, length_penalty, n, best_of)
+    n_best.check(sampling, constraint_request[0] if constraint_request else None)
+    if adapter and n_best.given():
+        raise ParameterError("Give --adapter, or options for several answers or beams, not both.")
+    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    with Model.load(
+        bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
+    ) as model:
+        if n_best.given():
+            answers = n_best.answers(model, model.prompt(instruction, input_text), sampling)
+            _note_demonstration(bundle)
+            _print_answers(answers, as_json=as_json, several=n is not None, stats=stats)
+            return
         stream, accepts = _start(model, instruction, input_text, constraint_request, sampling)
-        if bundle is None:
-            note(
-                "[No bundle is named, so the demonstration model answers: "
-                "issun generate BUNDLE TEXT]"
-            )
+        _note_demonstration(bundle)
         if as_json:
             completion = stream.finish()
             print(printable_json(json.dumps(_figures(completion), ensure_ascii=False, indent=2)))
@@ -113,6 +126,24 @@ def run(
         raise typer.Exit(1)
 
 
+def _note_demonstration(bundle: Path | None) -> None:
+    if bundle is None:
+        note("[No bundle is named, so the demonstration model answers: issun generate BUNDLE TEXT]")
+
+
+def _print_answers(answers: list[Completion], *, as_json: bool, several: bool, stats: bool) -> None:
+    """Print answers with an empty line between them; as JSON, a list if `several`."""
+    if as_json:
+        figures = [_figures(answer) | {"score": answer.score} for answer in answers]
+        shown = figures if several else figures[0]
+        print(printable_json(json.dumps(shown, ensure_ascii=False, indent=2)))
+    else:
+        print(printable("\n\n".join(answer.text for answer in answers)))
+    if stats:
+        for answer in answers:
+            print_stats(answer)
+
+
 def _start(
     model: Model,
     instruction: str,
@@ -122,22 +153,24 @@ def _start(
 ) -> tuple[Stream, Callable[[Completion], bool]]:
     """Start the answer; also returns a predicate for complete answers."""
     params = make_params(model.manifest, **sampling)
+    adapter = next(iter(model.adapters), None)
 
     def make_prompt(line: str) -> list[int]:
         return model.prompt("\n".join(filter(None, (instruction, line))), input_text)
 
     if not constraint_request:
-        return model.stream(make_prompt(""), params), lambda completion: True
+        stream = model.stream(make_prompt(""), params, adapter=adapter)
+        return stream, lambda completion: True
     from issun.runtime.filling.fill import compile_schema, fill  # noqa: PLC0415
 
     name, value = constraint_request
     prompt = make_prompt("")
     room = max(1, min(params.max_new_tokens, model.decoder.n_positions - len(prompt)))
     if name == "json_schema" and (form := compile_schema(model, value, max_tokens=room)):
-        stream = fill(model, form, make_prompt, instruction, params)
+        stream = fill(model, form, make_prompt, instruction, params, adapter=adapter)
         return stream, lambda completion: completion.finish_reason == "stop"
     constraint = getattr(model.constraints, name)(value, max_tokens=room)
-    stream = model.stream(prompt, replace(params, constraint=constraint))
+    stream = model.stream(prompt, replace(params, constraint=constraint), adapter=adapter)
     return stream, lambda completion: constraint.accepts(completion.ids)
 
 

@@ -86,6 +86,20 @@ class Command(TyperCommand):
         """The words after the command's name in its usage."""
         return _translate_usage(super().collect_usage_pieces(ctx))
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, and the options under the headings of their groups."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            heading = getattr(param, "rich_help_panel", None) or "Options"
+            if param.param_type_name == "argument":
+                heading = "Arguments"
+            if record := param.get_help_record(ctx):
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
 
 class Group(TyperGroup):
     """A command with subcommands, likewise."""

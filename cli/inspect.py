@@ -74,6 +74,15 @@ def _lines(bundle: Path, manifest: Manifest) -> list[tuple[str, str]]:
                 name=manifest.source.name, digest=manifest.source.sha256[:16]
             ),
         ),
+        *(
+            (
+                tr("adapter"),
+                tr("{name}, weight {weight:g} (sha256 {digest})").format(
+                    name=it.name, weight=it.weight, digest=it.sha256[:16]
+                ),
+            )
+            for it in manifest.source.adapters
+        ),
         (
             tr("exporter"),
             tr("{name}, graph {graph}").format(name=manifest.exporter, graph=manifest.graph),

@@ -13,6 +13,7 @@ import typer
 
 import issun
 from issun.cli import (
+    adapter,
     batch,
     bench,
     cache,
@@ -23,6 +24,7 @@ from issun.cli import (
     generate,
     inspect,
     kit,
+    score,
     serve,
     web,
 )
@@ -44,12 +46,14 @@ app = typer.Typer(
 )
 for _name, _run, _help in (
     ("export", export.run, tr("Export a checkpoint to a quantized bundle.")),
+    ("adapter", adapter.run, tr("Make a LoRA adapter that a bundle can be loaded with.")),
     ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
     ("chat", chat.run, tr("Chat with a model.")),
     ("generate", generate.run, tr("Answer one instruction.")),
     ("batch", batch.run, tr("Answer every row of a file.")),
     ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
     ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
+    ("score", score.run, tr("Score a text, or rank continuations of a prompt.")),
     ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
     ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
     ("web", web.run, tr("Write a static web site that runs the chat in the browser.")),

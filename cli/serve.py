@@ -73,6 +73,7 @@ def run(
     threads: opt.Threads = None,
     kv_cache: opt.KVCache = None,
     trust: opt.Trust = False,
+    adapter: opt.Adapters = None,
 ) -> None:
     """Serve until Ctrl-C."""
     with needs_extra('The server needs {module}: pip install "issun[server]"'):
@@ -93,14 +94,16 @@ def run(
     def started(service: Service, address: str) -> None:
         note(
             "Serving {name} at {address} (Ctrl-C stops the server).",
-            name=service.name,
+            name=", ".join(service.names),
             address=address,
         )
         if open_page:
             webbrowser.open(address)
 
-    kind = cast(Any, kv_cache)
-    with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
+    kind, adapters = cast(Any, kv_cache), opt.adapters(adapter or [])
+    with Model.load(
+        bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
+    ) as model:
         serve(model, options, started)
 
 

@@ -23,7 +23,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help=tr("Folder with onnxruntime-web of npm (default: downloaded once)."),
+            help=tr("Folder with the packages of npm (default: downloaded once)."),
         ),
     ] = None,
     force: Annotated[
@@ -38,7 +38,7 @@ def run(
     """Write the site and say what hosting it means."""
     from issun.web import write_site  # noqa: PLC0415
 
-    with Bars({"hash": tr("hashing")}, in_bytes=True) as progress:
+    with Bars({"write": tr("writing")}, in_bytes=True) as progress:
         site = write_site(
             bundle, output, runtime=runtime, force=force, progress=progress, notify=note
         )
@@ -49,6 +49,8 @@ def run(
         size=site.size / 1e6,
         bundle=site.bundle_size / 1e6,
     )
+    if site.unpacked:
+        note("Its 4-bit weights are unpacked to int8, for which WebAssembly has kernels.")
     note("Hosting it passes the weights on: read NOTICE.txt in it first.")
     if not site.fits_github_pages:
         note(

@@ -8,13 +8,13 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
-from typing import Any
+from typing import Any, TypeVar
 
 from issun.cluster.driver import IN_FLIGHT, Answered, Died, Event, Failed, Ready
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer
+from issun.cluster.loading import LoadOptions
 from issun.cluster.rows import Row
-from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.errors import IssunError
 from issun.runtime.files import reason_of
 
@@ -22,10 +22,13 @@ _CONNECT_SECONDS = 5.0
 _STORE_BYTES = 80 << 20  # the least; rows and answers are small
 
 
+_Options = TypeVar("_Options", bound=LoadOptions)
+
+
 class _Actor:
     """A worker, which is made in a call, since Ray does not report the error of a constructor."""
 
-    def __init__(self, make: Callable[[WorkerOptions], Any], options: WorkerOptions) -> None:
+    def __init__(self, make: Callable[[_Options], Any], options: _Options) -> None:
         self._make, self._options = make, options
 
     def ready(self) -> Any:
@@ -38,18 +41,18 @@ class _Actor:
 
 
 class RayWorkers:
-    """Keeps an actor running for every `options.threads` CPUs of a cluster, at most `number`.
+    """Keeps actors running, one for every `options.threads` CPUs of a cluster, at most `number`.
 
-    issun and the bundle must be at the same place on every machine. Raises BatchError if the
-    cluster cannot be reached.
+    Each has what `make(options)` returns. issun and the bundle must be at the same place on every
+    machine. Raises BatchError if the cluster cannot be reached.
     """
 
     def __init__(
         self,
         address: str,
-        options: WorkerOptions,
+        make: Callable[[_Options], Any],
+        options: _Options,
         number: int | None = None,
-        make: Callable[[WorkerOptions], Any] = Worker,
     ) -> None:
         import ray  # noqa: PLC0415
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,30 @@ from typing import Any
 import msgspec
 
 from issun.cluster.checks import SameWorkers, check_columns, only_writer
-from issun.cluster.driver import Driver, Progress, Workers
+from issun.cluster.driver import Driver, Progress, rows_of_a_chunk
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
-from issun.cluster.local import LocalWorkers
+from issun.cluster.layout import choose_layout
+from issun.cluster.loading import cpu_digest
 from issun.cluster.output import check_suffixes, write_output
-from issun.cluster.plan import Layout, free_memory, plan
+from issun.cluster.plan import check_layout
+from issun.cluster.pool import start_workers
 from issun.cluster.requests import Template, make_error_line
 from issun.cluster.rows import Row, Survey, survey
-from issun.cluster.worker import WorkerOptions, cpu_digest
+from issun.cluster.worker import Worker, WorkerOptions
+from issun.runtime.adapter import Adapter, open_adapters
 from issun.runtime.errors import Notify
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.model import bundle_folder
 from issun.runtime.opening import choose_kv_cache
-from issun.runtime.weights.cores import physical_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
     """What is answered, and how.
 
-    `template` makes an instruction of a row's fields. `defaults` are sampling parameters, by their
+    `template` makes an instruction of a row's fields. `adapter` answers the rows that name no
+    model. `defaults` are sampling parameters, by their
     names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
     cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
     is refused with which an output line could depend on the workers.
@@ -41,6 +44,7 @@ class BatchOptions:
     source: Path
     target: Path
     bundle: Path | None = None
+    adapter: Adapter | None = None
     kv_cache: KVCacheType | None = None
     trust: bool = False
     template: str | None = None
@@ -72,24 +76,31 @@ def run_batch(
     folder = bundle_folder(options.bundle)
     manifest = read_manifest(folder)
     kv_cache = choose_kv_cache(folder, manifest, options.kv_cache)
-    layout = _layout(options, manifest, kv_cache)
+    model_id = manifest.bundle_id
+    if options.adapter:
+        model_id = open_adapters([options.adapter], folder, manifest)[options.adapter.name].id
+    worker = _worker_options(options, kv_cache, template)
+    check_layout(options.workers, options.threads, options.slots)
     with only_writer(target):
         found = survey(source)
         if template and found.kind == "batch":
             raise BatchError("{path} has whole requests, which need no template.", path=source)
-        worker = _worker_options(options, layout, kv_cache, found, template)
-        with _open_journal(options, worker, manifest, found, notify) as journal:
+        worker = replace(worker, kind=found.kind)
+        with _open_journal(
+            options, worker, manifest, found, model_id=model_id, notify=notify
+        ) as journal:
             progress = Progress(journal.done, journal.rows, journal.failed, 0)
             if not journal.complete:
                 report(progress)
                 progress = _answer(
                     options,
                     worker,
+                    manifest,
                     journal,
                     found=found,
-                    workers=layout.workers,
-                    bundle=manifest.bundle_id,
+                    model_id=model_id,
                     report=report,
+                    notify=notify,
                 )
             found.check_unchanged(source)
             write_output(source, target, journal.lines())
@@ -97,33 +108,15 @@ def run_batch(
     return progress
 
 
-def _layout(options: BatchOptions, manifest: Manifest, kv_cache: KVCacheType) -> Layout:
-    return plan(
-        manifest,
-        kv_cache,
-        cores=physical_cores(),
-        free=free_memory(),
-        workers=options.workers,
-        threads=options.threads or (1 if options.ray else None),
-        slots=options.slots,
-    )
-
-
 def _worker_options(
-    options: BatchOptions,
-    layout: Layout,
-    kv_cache: KVCacheType,
-    found: Survey,
-    template: Template | None,
+    options: BatchOptions, kv_cache: KVCacheType, template: Template | None
 ) -> WorkerOptions:
     return WorkerOptions(
         bundle=options.bundle,
+        adapter=options.adapter,
         kv_cache=kv_cache,
         trust=options.trust,
-        threads=layout.threads,
-        slots=layout.slots,
         pinned=True,
-        kind=found.kind,
         seed=options.seed,
         template=template,
         defaults=options.defaults,
@@ -135,6 +128,8 @@ def _open_journal(
     worker: WorkerOptions,
     manifest: Manifest,
     found: Survey,
+    *,
+    model_id: str,
     notify: Notify,
 ) -> Journal:
     """The journal of this batch; raises BatchError if something is in the way."""
@@ -153,7 +148,7 @@ def _open_journal(
     header = {  # what the answers depend on
         "format": 1,
         "input": found.sha256,
-        "bundle": manifest.bundle_id,
+        "bundle": model_id,
         "seed": worker.seed,
         "KV cache": worker.kv_cache,
         "template": options.template,
@@ -176,7 +171,8 @@ def _open_journal(
     if not same_bytes:
         notify(
             "This bundle rounds an answer by what is answered beside it, so another run may differ "
-            "in some rows. A bundle of precision int8 with an int8 KV cache does not."
+            "in some rows: `python -m issun.benchmarks.rounding BUNDLE` measures in how many. "
+            "Precision int8 with an int8 KV cache has no such differences."
         )
     return journal
 
@@ -184,34 +180,45 @@ def _open_journal(
 def _answer(
     options: BatchOptions,
     worker: WorkerOptions,
+    manifest: Manifest,
     journal: Journal,
     *,
     found: Survey,
-    workers: int,
-    bundle: str,
+    model_id: str,
     report: Callable[[Progress], object],
+    notify: Notify,
 ) -> Progress:
     """Start workers, which answer what the journal does not have."""
+    rows = journal.rows - journal.done
+    layout = choose_layout(
+        worker,
+        manifest,
+        rows=rows,
+        workers=options.workers,
+        threads=options.threads or (1 if options.ray else None),
+        slots=options.slots,
+        notify=notify,
+    )
+    worker = replace(worker, threads=layout.threads, slots=layout.slots)
+    workers = min(layout.workers, rows)
+    pool = start_workers(
+        Worker,
+        worker,
+        local=workers,
+        ray=options.ray,
+        most=options.workers,
+    )
 
     def make_error(row: Row) -> Answer:
         return Answer(row[0], 500, make_error_line(worker.kind, worker.seed, *row))
 
-    with closing(_start(options, worker, journal, workers)) as pool:
+    with closing(pool):
         driver = Driver(
             found.read(options.source),
             journal,
             pool,
-            chunk_rows=worker.slots,
+            chunk_rows=rows_of_a_chunk(rows, workers, layout.slots),
             make_error=make_error,
-            check=SameWorkers(bundle, exact=options.exact),
+            check=SameWorkers(model_id, exact=options.exact),
         )
         return driver.run(report)
-
-
-def _start(options: BatchOptions, worker: WorkerOptions, journal: Journal, number: int) -> Workers:
-    if options.ray is None:
-        chunks = -(-(journal.rows - journal.done) // worker.slots)
-        return LocalWorkers(worker, min(number, chunks))
-    from issun.cluster.actors import RayWorkers  # noqa: PLC0415
-
-    return RayWorkers(options.ray, worker, options.workers)

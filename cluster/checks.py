@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from issun.cluster.errors import BatchError
+from issun.cluster.loading import WorkerInfo
 from issun.cluster.requests import RESULTS, Template
 from issun.cluster.rows import table_columns
-from issun.cluster.worker import WorkerInfo
 from issun.runtime.files import reason_of
 
 

@@ -1,4 +1,4 @@
-"""Hands the rows of a batch to workers, and their answers to the journal.
+"""Hands the rows of a batch to workers, and keeps their answers.
 
 A chunk of rows is lost with its worker and given to another one. After that it is alone with its
 worker, so that what ends the worker is in this chunk; a chunk that failed three times is divided,
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from issun.cluster.errors import BatchError
-from issun.cluster.journal import Answer, Journal
+from issun.cluster.journal import Answer
 from issun.cluster.rows import Row
 from issun.runtime.errors import IssunError
 
 IN_FLIGHT = 3  # chunks of a worker: the next ones fill the slots that short answers leave
-_FAILURES = 3  # of a chunk before it is divided, and of a worker's start before the run ends
+_FAILURES = 3  # of a chunk before it is divided, and of starts before a run without workers ends
 _REPEAT_SECONDS = 30.0  # until an idle worker repeats what another one has not answered
 _WAIT = 0.5  # seconds
 _CHUNK_BYTES = 32 << 10  # all chunks of a worker fit into a pipe, even if it has stopped reading
@@ -49,7 +50,7 @@ class Died(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A worker cannot start, and another one could not either."""
+    """A worker cannot start or continue, and another one could not either."""
 
     worker: Any
     error: IssunError
@@ -71,13 +72,43 @@ class Workers(Protocol):
         """End all workers."""
 
 
+class Store(Protocol):
+    """Keeps the answers to the rows of a batch."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+
+    @property
+    def done(self) -> int:
+        """How many rows have been answered."""
+
+    @property
+    def failed(self) -> int:
+        """How many of these have errors."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has been answered."""
+
+    def __contains__(self, index: int) -> bool:
+        """Whether a row has been answered."""
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Keep answers, except for rows that have been answered."""
+
+
 class Progress(NamedTuple):
-    """How far a batch is: rows answered, of how many, with errors, and new tokens of this run."""
+    """How far a batch is: rows answered, of how many, with errors, and new tokens of this run.
+
+    `workers` are ready.
+    """
 
     done: int
     rows: int
     failed: int
     tokens: int
+    workers: int = 0
 
 
 @dataclass(slots=True)
@@ -88,22 +119,34 @@ class _Chunk:
     workers: set[Any] = field(default_factory=set)
 
 
+def rows_of_a_chunk(rows: int, workers: int, slots: int) -> int:
+    """Return how many rows a chunk has: as many as a worker's slots, fewer for a small batch.
+
+    Otherwise the first worker would be given all of a small batch.
+    """
+    return min(slots, max(1, ceil(rows / (workers * IN_FLIGHT))))
+
+
 class Driver:
-    """Answers all rows of an input that the journal does not have."""
+    """Answers all rows of an input that the store does not have."""
 
     def __init__(
         self,
         rows: Iterator[Row],
-        journal: Journal,
+        store: Store,
         workers: Workers,
         *,
         chunk_rows: int,
         make_error: Callable[[Row], Answer],
         check: Callable[[Any], object],
+        in_flight: int = IN_FLIGHT,
     ) -> None:
-        """`check` raises for a worker that must not take part; `make_error` makes a row's error."""
-        self._chunks = _divide(rows, journal, chunk_rows)
-        self._journal, self._workers = journal, workers
+        """`check` raises for a worker that must not take part; `make_error` makes a row's error.
+
+        A worker is given `in_flight` chunks, at most IN_FLIGHT.
+        """
+        self._chunks = _divide(rows, store, chunk_rows)
+        self._store, self._workers, self._in_flight = store, workers, in_flight
         self._make_error, self._check = make_error, check
         self._keys = count()
         self._given: dict[int, _Chunk] = {}
@@ -115,15 +158,16 @@ class Driver:
     def run(self, report: Callable[[Progress], object]) -> Progress:
         """Answer the rows; `report` is called about twice a second.
 
-        Raises BatchError if no worker can start, and what the journal raises.
+        Raises BatchError if no worker can start, the error of a worker that failed, and what the
+        store raises.
         """
         try:
-            while not self._journal.complete:
+            while not self._store.complete:
                 answers: list[Answer] = []
                 for event in self._workers.wait(_WAIT):
                     answers += self._take(event)
-                self._tokens += sum(a.tokens for a in answers if a.row not in self._journal)
-                self._journal.add(answers)
+                self._tokens += sum(a.tokens for a in answers if a.row not in self._store)
+                self._store.add(answers)
                 for worker in self._held:
                     self._hand_out(worker)
                 report(self._progress)
@@ -133,8 +177,8 @@ class Driver:
 
     @property
     def _progress(self) -> Progress:
-        journal = self._journal
-        return Progress(journal.done, journal.rows, journal.failed, self._tokens)
+        store = self._store
+        return Progress(store.done, store.rows, store.failed, self._tokens, len(self._held))
 
     def _take(self, event: Event) -> list[Answer]:
         """Note what has happened; return what can be written."""
@@ -150,7 +194,7 @@ class Driver:
             case Failed(_, error):
                 raise error
             case Died(worker, reason):
-                if worker not in self._held:
+                if not self._held:  # others would go on without it
                     self._count_failed_start(reason)
                 return self._lose(worker)
         return []
@@ -177,7 +221,7 @@ class Driver:
         """The next chunk for a worker, unless it has enough."""
         held = self._held[worker]
         alone = any(self._given[key].failures for key in held if key in self._given)
-        if alone or len(held) >= IN_FLIGHT:
+        if alone or len(held) >= self._in_flight:
             return None
         if self._suspects and not held:
             chunk: _Chunk | None = self._suspects.popleft()
@@ -224,12 +268,12 @@ def _halves(chunk: _Chunk) -> list[_Chunk]:
     return [_Chunk(part, _FAILURES - 1 if len(part) > 1 else 1) for part in parts]
 
 
-def _divide(rows: Iterator[Row], journal: Journal, size: int) -> Iterator[_Chunk]:
+def _divide(rows: Iterator[Row], store: Store, size: int) -> Iterator[_Chunk]:
     """Chunks of the rows that have no answer yet."""
     chunk: list[Row] = []
     length = 0
     for row in rows:
-        if row[0] in journal:
+        if row[0] in store:
             continue
         if chunk and (len(chunk) == size or length + len(row[1]) > _CHUNK_BYTES):
             yield _Chunk(chunk)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from issun.cluster.plan import MAX_SLOTS
 from issun.cluster.requests import FIELDS, RESULTS, Template, body_fields
+from issun.runtime.adapter import Adapter
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import KVCacheType
@@ -33,8 +35,9 @@ class BatchGenerator:
         params: SamplingParams | None = None,
         *,
         template: str | None = None,
+        adapter: Adapter | None = None,
         threads: int | None = None,
-        slots: int = 16,
+        slots: int = MAX_SLOTS,
         kv_cache: KVCacheType | None = None,
         trust: bool = False,
     ) -> None:
@@ -44,6 +47,7 @@ class BatchGenerator:
         self._seed = 0 if params is None or params.seed is None else params.seed
         self._template = None if template is None else Template(template)
         self._options: dict[str, Any] = {
+            "adapter": adapter,
             "threads": threads,
             "slots": slots,
             "kv_cache": kv_cache,

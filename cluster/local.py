@@ -13,20 +13,19 @@ from contextlib import suppress
 from itertools import count
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 from issun.cluster.driver import IN_FLIGHT, Answered, Died, Event, Failed, Ready
 from issun.cluster.rows import Row
-from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.errors import IssunError
+
+_Options = TypeVar("_Options")
 
 
 class LocalWorkers:
     """Keeps `number` processes running, each with what `make(options)` returns."""
 
-    def __init__(
-        self, options: WorkerOptions, number: int, make: Callable[[WorkerOptions], Any] = Worker
-    ) -> None:
+    def __init__(self, make: Callable[[_Options], Any], options: _Options, number: int) -> None:
         self._options, self._number, self._make = options, number, make
         self._context = multiprocessing.get_context("spawn")
         self._ids = count()
@@ -80,7 +79,7 @@ class LocalWorkers:
         return kinds[kind](worker, *values)
 
 
-def _serve(pipe: Connection, make: Callable[[WorkerOptions], Any], options: WorkerOptions) -> None:
+def _serve(pipe: Connection, make: Callable[[_Options], Any], options: _Options) -> None:
     """Run a worker until the driver ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     sending = threading.Lock()
@@ -92,9 +91,12 @@ def _serve(pipe: Connection, make: Callable[[WorkerOptions], Any], options: Work
 
     def answer(key: int, rows: Sequence[Row]) -> None:
         try:
-            answers = worker.answer(rows)
+            try:
+                event: tuple[Any, ...] = ("answered", key, worker.answer(rows))
+            except IssunError as error:
+                event = ("failed", error)
             with sending:
-                pipe.send(("answered", key, answers))
+                pipe.send(event)
         except BaseException:  # the driver sees that this process ends, and repeats the rows
             traceback.print_exc()
             os._exit(1)

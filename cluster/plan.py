@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import psutil
-
 from issun.cluster.errors import BatchError
 from issun.runtime.decoding.decoder import kv_bytes
 from issun.runtime.manifest import KVCacheType, Manifest
@@ -28,7 +26,16 @@ class Layout(NamedTuple):
 
 def free_memory() -> int:
     """Return the bytes that a limit on this process leaves, or those that the machine has free."""
+    import psutil  # noqa: PLC0415
+
     return memory_left() or int(psutil.virtual_memory().available)
+
+
+def check_layout(workers: int | None, threads: int | None, slots: int | None) -> None:
+    """Raise BatchError for values below 1."""
+    for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
+        if value is not None and value < 1:
+            raise BatchError("{name} is {value}, it must be 1 or more.", name=name, value=value)
 
 
 def plan(
@@ -43,9 +50,9 @@ def plan(
 ) -> Layout:
     """Return a layout for `cores` cores and `free` bytes, with what is given.
 
-    One worker of one thread a core is the fastest. If its KV cache, and its weights where they are
-    not mapped from the cache of packed weights, do not fit, there are fewer workers with more
-    threads. Raises BatchError for values below 1.
+    There are as many workers as the cores allow. If their KV caches, and their weights where
+    they are not mapped from the cache of packed weights, do not fit, there are fewer workers with
+    more threads. Raises BatchError for values below 1.
     """
     for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
         if value is not None and value < 1:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
-import os
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import onnxruntime
 
 from issun.cluster.journal import Answer
-from issun.cluster.pinning import one_at_a_time, pin
-from issun.cluster.plan import MAX_SLOTS
+from issun.cluster.loading import LoadOptions, WorkerInfo, load
 from issun.cluster.requests import (
     Kind,
     Request,
@@ -30,9 +25,6 @@ from issun.cluster.requests import (
 )
 from issun.cluster.rows import Row
 from issun.runtime.errors import IssunError
-from issun.runtime.manifest import KVCacheType
-from issun.runtime.model import Model
-from issun.runtime.weights.weight_cache import cpu_description
 from issun.server.app import make_app
 from issun.server.errors import as_api_error, error_object
 from issun.server.options import ServerOptions
@@ -41,30 +33,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
+class WorkerOptions(LoadOptions):
     """What a worker loads, and how it answers. `defaults` are body fields that a row can set."""
 
-    bundle: Path | None = None
-    kv_cache: KVCacheType | None = None
-    trust: bool = False
-    threads: int | None = 1
-    slots: int = MAX_SLOTS
-    pinned: bool = False
     kind: Kind = "simple"
     seed: int = 0
     template: Template | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
-class WorkerInfo(msgspec.Struct, frozen=True):
-    """What a worker runs: what must be the same for all, the CPU, and where."""
-
-    bundle: str
-    onnxruntime: str
-    kv_cache: str
-    cpu: str
-    pid: int
-    cpus: list[int]  # bound to these
 
 
 class Worker:
@@ -75,20 +50,15 @@ class Worker:
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
-        cpus = pin(options.threads or 1) if options.pinned else []
-        # Of several that load at once, all but one would use weights that are not mapped.
-        with one_at_a_time("load"):
-            self._model = Model.load(
-                options.bundle,
-                threads=options.threads,
-                kv_cache=options.kv_cache,
-                trust=options.trust,
-            )
+        self._model, self.info = load(options)
         slots = options.slots
         self._app = make_app(
             self._model, ServerOptions(slots=slots, max_queue=1 << 30, deadline=math.inf)
         )
         self._defaults = dict(options.defaults)
+        if options.adapter:
+            *_, name = self._app.state.service.names  # the bundle's name, and that with the adapter
+            self._defaults.setdefault("model", name)
         if options.kind == "simple":  # the API's own default is 16 tokens
             self._defaults.setdefault("max_tokens", self._model.default_params.max_new_tokens)
         self._loop = asyncio.new_event_loop()
@@ -97,14 +67,6 @@ class Worker:
         self._open = asyncio.Semaphore(2 * slots)  # bounds the memory of many rows
         self._lifespan = self._app.router.lifespan_context(self._app)
         self._run(self._lifespan.__aenter__())
-        self.info = WorkerInfo(
-            bundle=self._model.manifest.bundle_id,
-            onnxruntime=onnxruntime.__version__,
-            kv_cache=self._model.decoder.kv_cache,
-            cpu=cpu_digest(),
-            pid=os.getpid(),
-            cpus=cpus,
-        )
 
     def ready(self) -> WorkerInfo:
         """Return what this worker runs."""
@@ -149,11 +111,6 @@ class Worker:
         return simple_request(
             row, self._defaults, digest, self._options.template, self._model.prompt
         )
-
-
-def cpu_digest() -> str:
-    """Return what is the same for CPUs that round alike."""
-    return hashlib.sha256(cpu_description().encode()).hexdigest()[:12]
 
 
 async def post(app: Any, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -17,12 +17,13 @@ const { Model } = await load("model");
 const { OPTIONS } = await load("decoder");
 const { GrowingCache } = await load("growing_cache");
 
-const { manifest: path, tokenizer, graph } = JSON.parse(read("site.json"));
+const { manifest: path, tokenizer, graph, jinja } = JSON.parse(read("site.json"));
 const manifest = JSON.parse(read(path));
 // Sums of bytes would overflow on older x86 CPUs.
 const extra = { ...OPTIONS.extra, session: { x64quantprecision: "1" } };
 const session = await ort.InferenceSession.create(resolve(folder, graph), { ...OPTIONS, extra });
-const model = new Model(manifest, read(tokenizer), new GrowingCache(ort, session, manifest));
+const cache = new GrowingCache(ort, session, manifest);
+const model = new Model(manifest, read(tokenizer), cache, jinja && (await import(new URL(jinja, site).href)));
 
 const messages = [];
 for (const question of questions) {

@@ -3,9 +3,10 @@
 from issun.export.errors import CheckpointError, MissingExtraError, TargetError
 from issun.export.exporter import export, frontier
 from issun.export.frontier import Point
-from issun.export.options import ExportOptions
+from issun.export.options import AdapterSource, ExportOptions
 
 __all__ = [
+    "AdapterSource",
     "CheckpointError",
     "ExportOptions",
     "MissingExtraError",

@@ -1,4 +1,4 @@
-"""Detects adapters (LoRA and similar) and refuses them: issun exports complete models only."""
+"""Recognizes the files of adapters (LoRA and similar), and refuses one in place of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from issun.export.errors import CheckpointError
 from issun.export.weights import WEIGHT_FILES
 
 ADAPTER_CONFIG = "adapter_config.json"
-_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin", "pytorch_adapter.bin")
+ADAPTER_WEIGHTS, ADAPTER_PICKLED = "adapter_model.safetensors", "adapter_model.bin"
+_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_PICKLED, "pytorch_adapter.bin")
 
 
 def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = None) -> None:
@@ -23,8 +24,8 @@ def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = N
         return
     if not any(file in names for file in WEIGHT_FILES):
         raise CheckpointError(
-            "{folder} is an adapter for {base}: merge it into its base model first (peft: "
-            "merge_and_unload) and export the result.",
+            "{folder} is an adapter for {base}: export that model with --adapter {folder}, or "
+            "merge the two first (peft: merge_and_unload) and export the result.",
             folder=name or folder,
             base=_base(folder),
         )
@@ -36,6 +37,28 @@ def refuse_adapter(folder: Path, names: Collection[str], *, name: str | None = N
         base=_base(folder),
         names=", ".join(found),
     )
+
+
+def check_adapter_files(name: str | Path, names: Collection[str]) -> None:
+    """Raise CheckpointError unless an adapter that issun can read is among the file `names`.
+
+    `name` identifies the folder in the message.
+    """
+    if ADAPTER_CONFIG not in names:
+        raise CheckpointError(
+            "{folder} is not a LoRA adapter: it has no {name}.", folder=name, name=ADAPTER_CONFIG
+        )
+    if ADAPTER_WEIGHTS in names:
+        return
+    if ADAPTER_PICKLED in names:
+        raise CheckpointError(
+            "{folder} has its weights in {pickled}, which issun does not read: load the adapter "
+            "with peft and save it again (save_pretrained), which writes {name}.",
+            folder=name,
+            pickled=ADAPTER_PICKLED,
+            name=ADAPTER_WEIGHTS,
+        )
+    raise CheckpointError("{folder} has no {name}.", folder=name, name=ADAPTER_WEIGHTS)
 
 
 def _base(folder: Path) -> str:

@@ -46,7 +46,7 @@ class Arranged(Tensor):
         """Rows `start` to `stop` of the first axis as float32."""
         array = self._joined()
         if self._order is not None:
-            array = _take(array, self._order, self._axis)
+            array = take_channels(array, self._order, self._axis)
         if self._scale != 1:
             array = array * self._scale
         return (array.T if self._transposed else array)[start:stop]
@@ -127,20 +127,20 @@ def _part_shapes(
         kinds = ("weight", "bias") if network.norm == "layer" else ("weight",)
         return {f"{stored[0]}.{kind}": (network.n_embd,) for kind in kinds}
     found: dict[str, Shape] = {}
-    rows, columns = linear_shapes(network)[part]
-    for name, out in zip(stored, _outs(network, part, columns, len(stored)), strict=True):
+    rows, _ = linear_shapes(network)[part]
+    for name, out in zip(stored, stored_outputs(part, len(stored), network), strict=True):
         found[f"{name}.weight"] = (rows, out) if family.stored_in_out else (out, rows)
         if part in network.biases:
             found[f"{name}.bias"] = (out,)
     return found
 
 
-def _outs(network: Network, part: str, whole: int, count: int) -> tuple[int, ...]:
-    """The number of output channels of each tensor in which a linear layer is stored."""
+def stored_outputs(part: str, count: int, network: Network) -> tuple[int, ...]:
+    """The number of output channels of each of `count` tensors that a linear layer is stored as."""
     if part == "qkv" and count == 3:
         keys = network.n_kv_head * network.head_dim
         return network.n_head * network.head_dim, keys, keys
-    return (whole,)
+    return (linear_shapes(network)[part][1],)
 
 
 def canonical_tensors(
@@ -169,31 +169,45 @@ def _bases(family: Family, network: Network) -> list[str]:
 def _canonical(name: str, parts: list[Tensor], family: Family, network: Network) -> Tensor:
     base, _, kind = name.rpartition(".")
     part = base.rpartition(".")[2]
-    width, padded = network.head_dim, network.kv_head_dim
     transposed = part in LINEARS and kind == "weight" and not family.stored_in_out
     axis, order, scale = 0, None, 1.0
     shape = parts[0].shape
     if part in LINEARS:
-        shape = linear_shapes(network)[part]
-        shape = shape if kind == "weight" else shape[1:]
-    if part == "qkv":
-        order = _qkv_order(network, by_head=family.qkv_by_head)
-        axis = -1 if family.stored_in_out else 0
-        shape = (*shape[:-1], len(order))
-    elif part == "out" and kind == "weight" and padded != width:
-        order = _in_heads(range(network.n_head), _order(network, rotates=False), width)
-        axis = 0 if family.stored_in_out else -1
-        shape = (len(order), shape[1])
+        inputs, outputs = channel_orders(part, family, network)
+        whole = linear_shapes(network)[part]
+        shape = whole if kind == "weight" else whole[1:]
+        if outputs is not None:
+            order, axis = outputs, -1 if family.stored_in_out else 0
+            shape = (*shape[:-1], len(order))
+        elif inputs is not None and kind == "weight":
+            order, axis = inputs, 0 if family.stored_in_out else -1
+            shape = (len(order), whole[1])
     elif part in ("q_norm", "k_norm"):
         order = _order(network, rotates=True)
         # Padding lowers the mean of squares by the factor width / padded.
-        scale = (width / padded) ** 0.5
-        shape = (padded,)
+        scale = (network.head_dim / network.kv_head_dim) ** 0.5
+        shape = (network.kv_head_dim,)
     if order is not None and np.array_equal(order, np.arange(len(order))):
         order = None
     if order is None and len(parts) == 1 and not transposed:
         return parts[0]
     return Arranged(shape, parts, order=order, axis=axis, transposed=transposed, scale=scale)
+
+
+def channel_orders(
+    part: str, family: Family, network: Network
+) -> tuple[Order | None, Order | None]:
+    """The stored channel for each input and each output channel of a linear layer in the graph.
+
+    None stands for the stored order, -1 for a channel of zeros. The layer's stored tensors are
+    concatenated along their outputs.
+    """
+    if part == "qkv":
+        return None, _qkv_order(network, by_head=family.qkv_by_head)
+    if part == "out" and network.kv_head_dim != network.head_dim:
+        heads = range(network.n_head)
+        return _in_heads(heads, _order(network, rotates=False), network.head_dim), None
+    return None, None
 
 
 def _qkv_order(network: Network, *, by_head: bool) -> Order:
@@ -215,7 +229,7 @@ def _in_heads(heads: Sequence[int], order: Order, width: int) -> Order:
     return np.where(order >= 0, starts + order, -1).reshape(-1)
 
 
-def _take(array: Array, order: Order, axis: int) -> Array:
+def take_channels(array: Array, order: Order, axis: int) -> Array:
     """The array with its channels on `axis` in `order`; -1 gives zeros."""
     found: Array = np.take(array, np.maximum(order, 0), axis=axis)
     if (order < 0).any():

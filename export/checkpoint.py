@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from issun.export.adapter import refuse_adapter
 from issun.export.canonical import FirstRows, canonical_tensors, expected_shapes
 from issun.export.config import read_config
 from issun.export.errors import CheckpointError
+from issun.export.lora import read_adapter
+from issun.export.merging import WeightedAdapter, merge
 from issun.export.models.family import Family
 from issun.export.network import Network
 from issun.export.tensors import drop_tied_head, find_tensors, report_foreign, tie_head
@@ -26,7 +29,8 @@ class Checkpoint:
     """A validated checkpoint.
 
     `stored` has the tensors by the names of the model class, without the base model's prefix.
-    `tensors` has the same weights with the names and the layout of `canonical.py`.
+    `tensors` has the same weights with the names and the layout of `canonical.py`. Both include the
+    adapters that are `merged`.
     """
 
     folder: Path
@@ -36,21 +40,32 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     files: tuple[Path, ...]
     tokenizer: TokenizerSource
+    merged: tuple[WeightedAdapter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFolder:
+    """Where an adapter is, its name for messages and the manifest, and its weight in the sum."""
+
+    folder: Path
+    name: str
+    weight: float = 1.0
 
 
 def open_checkpoint(
     folder: Path,
     *,
     tokenizer: Path | None = None,
+    adapters: Sequence[AdapterFolder] = (),
     notify: Notify = lambda template, **values: None,
 ) -> Checkpoint:
     """Open and validate the checkpoint in `folder`, without reading weights (except a tied head).
 
-    `tokenizer` is another folder to take the tokenizer from. `notify` is called about tensors that
-    are left out. Raises CheckpointError, which lists every missing, unknown or wrongly shaped
-    tensor at once.
+    `tokenizer` is another folder to take the tokenizer from. `adapters` are merged. `notify` is
+    called about tensors that are left out. Raises CheckpointError, which lists every missing,
+    unknown or wrongly shaped tensor at once.
     """
-    family, network, source = read_metadata(folder, tokenizer)
+    family, network, source, merged = read_metadata(folder, tokenizer, adapters)
     stored, files = open_weights(folder)
     found = find_tensors(stored, family, folder)
     tensors, expected = found.tensors, expected_shapes(family, network)
@@ -62,8 +77,11 @@ def open_checkpoint(
     if network.tie_word_embeddings:
         drop_tied_head(tensors, family, folder, notify)
     report_foreign(found.foreign, network.family, folder, notify)
+    if merged:
+        tensors, network = merge(tensors, merged, family, network)
     canonical = canonical_tensors(tensors, family, network)
-    return Checkpoint(folder, family, network, tensors, canonical, (*files, source.path), source)
+    files = [*files, source.path]
+    return Checkpoint(folder, family, network, tensors, canonical, tuple(files), source, merged)
 
 
 def limit_context(
@@ -102,16 +120,23 @@ def limit_context(
     return replace(checkpoint, network=network, tensors=tensors)
 
 
-def read_metadata(folder: Path, tokenizer: Path | None) -> tuple[Family, Network, TokenizerSource]:
-    """Read and check everything in `folder` but the weights: config and tokenizer.
+def read_metadata(
+    folder: Path, tokenizer: Path | None, adapters: Sequence[AdapterFolder] = ()
+) -> tuple[Family, Network, TokenizerSource, tuple[WeightedAdapter, ...]]:
+    """Read and check everything in `folder` but the weights: config, tokenizer and adapters.
 
-    Raises CheckpointError, also for an adapter, and BundleError.
+    Raises CheckpointError, also for an adapter instead of a checkpoint, and BundleError.
     """
     if not folder.is_dir():
         raise CheckpointError("There is no folder {folder}.", folder=folder)
     refuse_adapter(folder, _file_names(folder))
     family, network = read_config(folder)
-    return family, network, read_tokenizer(tokenizer or folder, network.vocab_size)
+    merged = tuple(
+        WeightedAdapter(read_adapter(it.folder, family, network, name=it.name), it.weight)
+        for it in adapters
+    )
+    rows = max([network.vocab_size, *(it.adapter.vocab_size for it in merged)])
+    return family, network, read_tokenizer(tokenizer or folder, rows), merged
 
 
 def _file_names(folder: Path) -> list[str]:

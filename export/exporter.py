@@ -43,6 +43,7 @@ from issun.runtime.manifest import (
     AnyTemplate,
     FileInfo,
     Manifest,
+    MergedAdapter,
     Source,
     combined_sha256,
     sha256_of,
@@ -146,6 +147,7 @@ def _open(
     located, checkpoint, tokenizer = open_source(
         str(source),
         tokenizer=options.tokenizer,
+        adapters=options.adapters,
         revision=revision,
         token=token,
         accept=partial(_check_via, options.via),
@@ -179,9 +181,11 @@ def _gptq_store(
         clear_gptq_store(target)
         yield None
         return
-    read = [*checkpoint.files, *([options.calibrate] if options.calibrate else [])]
+    adapters = [path for it in checkpoint.merged for path in it.adapter.files]
+    read = [*checkpoint.files, *adapters, *([options.calibrate] if options.calibrate else [])]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-    state = f"{version('issun')} {states} {options.context} {template}"
+    weights = [it.weight for it in checkpoint.merged]
+    state = f"{version('issun')} {states} {options.context} {template} {weights}"
     with open_gptq_store(target, state, notify) as store:
         yield store
 
@@ -247,6 +251,10 @@ def _source(
         files=hashes,
         sha256=combined_sha256(hashes),
         tokenizer=tokenizer.name if tokenizer else "",
+        adapters=tuple(
+            MergedAdapter(it.adapter.name, it.weight, it.adapter.sha256())
+            for it in checkpoint.merged
+        ),
     )
 
 

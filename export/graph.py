@@ -54,6 +54,8 @@ class DecoderBuilder(GraphBuilder):
         self.lead = [0, 0]  # what Reshape keeps: batch and sequence, or rows once they are selected
         self.past: list[ir.Value] = []
         self.present: list[ir.Value] = []
+        # Where adapters read and add: the input of each linear layer, its output, and their rank.
+        self.places: dict[str, tuple[ir.Value, ir.Value, int]] = {}
 
     def build(self) -> ir.Model:
         """The whole graph."""
@@ -77,7 +79,11 @@ class DecoderBuilder(GraphBuilder):
             opset_imports={"": OPSET, _MS: 1},
             name="decoder",
         )
-        return ir.Model(graph, ir_version=IR_VERSION, producer_name="issun")
+        places = {
+            f"linear.{name}": f"{x.name} {y.name} {rank}"
+            for name, (x, y, rank) in self.places.items()
+        }
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="issun", metadata_props=places)
 
     def embed(self) -> ir.Value:
         """The token embedding, plus learned positions; a tied head shares the quantized table."""
@@ -218,7 +224,7 @@ class DecoderBuilder(GraphBuilder):
             active = self.activate(self.affine(x, f"{at}.gate"))
             active = self.op("Mul", [active, self.affine(x, f"{at}.up")])
         elif ACTIVATIONS[self.network.activation] == "FastGelu":  # it can add the bias
-            up = self.linear(x, f"{at}.up")
+            up = self.note_place(f"{at}.up", x, self.linear(x, f"{at}.up"))
             fused = self.weights.kind(f"{at}.up") in BLOCKS
             bias = [] if fused else [self.weight(f"{at}.up.bias")]
             active = self.op("FastGelu", [up, *bias], domain=_MS)
@@ -260,7 +266,12 @@ class DecoderBuilder(GraphBuilder):
 
     def affine(self, x: ir.Value, name: str) -> ir.Value:
         """x @ weight + bias."""
-        return self.bias(self.linear(x, name), name)
+        return self.note_place(name, x, self.bias(self.linear(x, name), name))
+
+    def note_place(self, name: str, x: ir.Value, y: ir.Value) -> ir.Value:
+        """Note that y is the output of a linear layer for x; returns y."""
+        self.places[name] = (x, y, 1 + len(self.lead))
+        return y
 
     def linear(self, x: ir.Value, name: str) -> ir.Value:
         """x @ weight, with outlier channels of x multiplied in float32."""

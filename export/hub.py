@@ -7,7 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from issun.export.adapter import ADAPTER_CONFIG, refuse_adapter
+from issun.export.adapter import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    check_adapter_files,
+    refuse_adapter,
+)
 from issun.export.errors import CheckpointError
 from issun.export.tokenizer_files import (
     TOKENIZER_CONFIGS,
@@ -85,13 +90,25 @@ def locate_tokenizer(source: str, *, token: str | None = None) -> Located:
     return _locate(source, selection, None, token)
 
 
+def locate_adapter(source: str, *, token: str | None = None) -> Located:
+    """Find the LoRA adapter `source`: a folder, else a hub id, whose two files are downloaded.
+
+    Raises CheckpointError as `locate` does, and if there is no adapter that issun can read.
+    """
+
+    def choose(names: list[str]) -> list[str]:
+        check_adapter_files(source, names)
+        return [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+
+    selection = _Selection(choose, lambda folder, names: None, (ADAPTER_CONFIG,))
+    return _locate(source, selection, None, token)
+
+
 def _locate(source: str, selection: _Selection, revision: str | None, token: str | None) -> Located:
     folder = user_path(source)
     if folder.exists():
         if not folder.is_dir():
-            raise CheckpointError(
-                "{source} is a file; name the checkpoint's folder.", source=source
-            )
+            raise CheckpointError("{source} is a file; name its folder.", source=source)
         return Located(folder, folder.resolve().name, None)
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise CheckpointError(

@@ -62,6 +62,7 @@ class CheckpointWeights:
         self._quantized: dict[tuple[str, Kind], SharedTensor] = {}
         self._gptq: dict[tuple[str, Kind], Callable[[], Quantized]] = {}
         self.store: GPTQStore | None = None  # where GPTQ results are kept, else in memory
+        self.factors: dict[int, Factors] = {}  # of the smoothed layers
         self.outliers: dict[str, NDArray[np.int64]] = {}
         self.kinds: dict[str, Kind] = {}  # of each linear layer, for mixed precision
 
@@ -106,6 +107,7 @@ class CheckpointWeights:
 
     def smooth(self, layer: int, factors: Factors) -> None:
         """Apply smoothing factors to the tensors of a block."""
+        self.factors[layer] = factors
         self._tensors.update(smoothed(self._tensors, layer, factors))
 
     def set_outlier_channels(self, base: str, channels: NDArray[np.int64]) -> None:

@@ -38,6 +38,7 @@ from issun.export.lazy import CheckpointWeights
 from issun.export.mixed import Mixture, describe, linear_bytes
 from issun.export.options import ExportOptions, Progress, Written
 from issun.export.saving import data_bytes, save_model
+from issun.export.smoothing_file import write_smoothing
 from issun.export.stored import StoredWeights
 from issun.export.verify import Reference
 from issun.runtime.errors import ParameterError
@@ -95,7 +96,9 @@ class NativeRoute:
     def _written(
         self, folder: Path, calibrated: Calibrated | None, precision: PrecisionInfo
     ) -> Written:
-        """What is written, after adding the graph for an int8 KV cache."""
+        """What is written, after adding the smoothing and the graph for an int8 KV cache."""
+        config = self._checkpoint.folder / "config.json"
+        write_smoothing(folder, config, self._weights.factors)
         if self._options.kv_cache == "float32" or calibrated is None:
             return Written({"float32": MODEL}, precision)
         stored = StoredWeights(self._weights, ir.load(folder / MODEL))

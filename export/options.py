@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from issun.export.kinds import PRECISIONS, Uniform
 from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.files import user_path
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.manifest import Precision as PrecisionInfo
 
@@ -20,6 +21,36 @@ class Progress(Protocol):
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` bytes of `stage` are finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSource:
+    """A LoRA adapter, a folder or hub id, and the weight of its updates in the sum.
+
+    Raises ParameterError for a weight that is not finite, or 0.
+    """
+
+    source: str | Path
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise ParameterError for an invalid weight."""
+        if not math.isfinite(self.weight) or self.weight == 0:
+            raise ParameterError(
+                "The weight of {source} is {weight}, it must be a number other than 0.",
+                source=self.source,
+                weight=self.weight,
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> AdapterSource:
+        """`DIR` or `DIR=WEIGHT`; what follows "=" belongs to the name unless it is a number."""
+        name, separator, number = text.rpartition("=")
+        try:
+            weight = float(number) if separator and not user_path(text).is_dir() else None
+        except ValueError:
+            weight = None
+        return cls(text) if weight is None else cls(name, weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +67,7 @@ class ExportOptions:
     context: int | None = None  # tokens; the checkpoint's, up to 8,192, by default
     template: str | Path | None = None  # a file, or a shipped template's name
     tokenizer: str | Path | None = None  # a folder or hub id, if not the checkpoint's own
+    adapters: tuple[AdapterSource, ...] = ()  # merged into the weights before anything else
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +95,8 @@ class ExportOptions:
                 "There is nothing to calibrate: calibration is for int8, int4 and an int8 KV "
                 "cache, without Optimum."
             )
+        if self.via == "optimum" and self.adapters:
+            raise ParameterError("Adapters cannot be merged with Optimum: export without --via.")
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):
             raise ParameterError(
                 "Optimum supports float32 and int8 with a float32 KV cache, not {value}.",

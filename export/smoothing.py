@@ -52,19 +52,22 @@ class Factors:
         factor = self.inputs.get(part)
         if kind == "weight" and factor is not None:
             array = array * factor[:, None]
-        outputs = {"norm_1": self.attention, "norm_2": self.mlp, "up": self.down}.get(part)
-        if outputs is not None:
-            array = array / outputs
-        if part == "qkv":
-            array = np.array(array)  # a bias may still be the tensor's own array
-            array[..., -len(self.value) :] /= self.value
-        return array
+        outputs = self.outputs.get(part)
+        return array if outputs is None else array / outputs
 
     @property
     def inputs(self) -> dict[str, Array]:
         """The factors of each linear layer's inputs, for every channel."""
         found = {"qkv": self.attention, "out": self.heads, "gate": self.mlp, "up": self.mlp}
         return found if self.down is None else found | {"down": self.down}
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        """What divides the outputs of norms and linear layers, for every channel."""
+        unchanged = np.ones(self.network.n_head * self.network.kv_head_dim + len(self.value))
+        qkv = np.concatenate([unchanged, self.value]).astype(np.float32)
+        found = {"norm_1": self.attention, "norm_2": self.mlp, "qkv": qkv}
+        return found if self.down is None else found | {"up": self.down}
 
     @property
     def heads(self) -> Array:

@@ -79,7 +79,7 @@ def drop_tied_head(
 ) -> None:
     """Drop the head of a tied model, as transformers does; notify if it differs."""
     head = tensors.pop(family.head_weight, None)
-    if head is not None and not _are_equal(head, tensors[family.embedding_weight]):
+    if head is not None and not are_equal(head, tensors[family.embedding_weight]):
         notify(
             "{folder}: {head} differs from {embedding}, but config.json ties the two: it "
             "is ignored, as in transformers. If the model has a separate head, set "
@@ -154,7 +154,7 @@ def _refuse_adapter(stored: Iterable[str], folder: Path) -> None:
         )
 
 
-def _are_equal(a: Tensor, b: Tensor) -> bool:
+def are_equal(a: Tensor, b: Tensor) -> bool:
     """Compare two tensors of the same shape, in chunks of rows."""
     return all(
         np.array_equal(a.read(start, start + _CHUNK_ROWS), b.read(start, start + _CHUNK_ROWS))

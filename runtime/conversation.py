@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from issun.runtime.decoding.answer import Completion, Stream
+from issun.runtime.decoding.drafts import Predictions
 from issun.runtime.decoding.kv_cache import Cache, KVCache
 from issun.runtime.decoding.kv_file import read_kv, write_kv
 from issun.runtime.decoding.sampling import SamplingParams
@@ -29,7 +30,7 @@ class Conversation:
     is rare; the role stays. `Completion.dropped_turns` counts them, and `turns` still has them.
     `role` is a list of lines in the template's format (`User:...`, `Assistant:...`), or one text,
     which is wrapped in the template's system lines. For a chat template in Jinja the lines of the
-    list, like the one text, are the system message.
+    list, like the one text, are the system message. `adapter` names one of the model's adapters.
     """
 
     def __init__(
@@ -38,12 +39,15 @@ class Conversation:
         role: Sequence[str] | str = (),
         *,
         params: SamplingParams | None = None,
+        adapter: str | None = None,
     ) -> None:
-        self.model = model
+        model.check_adapter(adapter)
+        self.model, self.adapter = model, adapter
         self.role = self._role_lines(role)
         self.turns: list[Turn] = []
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
+        self._predictions = Predictions()
         self._partial: _PartialAnswer | None = None
         self._dropped = 0  # turns dropped from the latest prompt
 
@@ -69,7 +73,7 @@ class Conversation:
         # Drop the turns that even the shortest message would drop; a longer one may drop more.
         self._dropped = self._fit(self.turns, "あ", self.params).dropped_turns
         known = self.model.prompts.before_message(self.role, self.turns, dropped=self._dropped)
-        return self.model.read(self._cache, known, stop)
+        return self.model.read(self._cache, known, stop, adapter=self.adapter)
 
     def resume(self, params: SamplingParams | None = None) -> Stream:
         """Continue the last answer, which ended with `length` or was cancelled.
@@ -101,6 +105,7 @@ class Conversation:
         lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
         self._partial, self._dropped = None, 0
+        self._predictions = Predictions()
         self.role = lines
         # The next conversation's prompts begin with the role too.
         begin = self.model.prompts.before_message(self.role, [])
@@ -143,13 +148,14 @@ class Conversation:
         shared = common_prefix(cache.ids[0], known)
         if not shared:
             return 0
-        return write_kv(path, cache, shared, self.model.manifest.bundle_id, dropped=self._dropped)
+        owner = self.model.kv_id(cache.adapters[0])
+        return write_kv(path, cache, shared, owner, dropped=self._dropped)
 
     def load(self, path: str | Path) -> None:
         """Replace role and turns by a saved conversation; on ConversationError nothing changes.
 
-        The saved KV cache is loaded too if it is intact and of the same bundle. Raises BusyError
-        while the model is in use.
+        The saved KV cache is loaded too if it is intact and of the same bundle and adapter. Raises
+        BusyError while the model is in use.
         """
         path = user_path(path)
         with self.model.busy():
@@ -158,8 +164,10 @@ class Conversation:
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
             self._partial, self._dropped = None, 0
             if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - unlike Path.is_file, never raises for a long name
+                self._cache.choose_adapter(self.adapter)
+                owner = self.model.kv_id(self.adapter)
                 with suppress(OutOfMemoryError):  # then the next prompt is computed instead
-                    held = read_kv(kv_path(path), self._cache, self.model.manifest.bundle_id)
+                    held = read_kv(kv_path(path), self._cache, owner)
                     self._dropped = held.dropped if held else 0
 
     def _role_lines(self, role: Sequence[str] | str) -> list[str]:
@@ -201,7 +209,9 @@ class Conversation:
             self._cache,
             partial.prompt.ids,
             params,
+            adapter=self.adapter,
             answer=partial.answer,
+            predictions=self._predictions,
             dropped_turns=partial.prompt.dropped_turns,
             on_complete=record,
             on_abandon=lambda: self._cache.keep_common_prefix(before),

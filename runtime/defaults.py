@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from issun.runtime.decoding.beams import HONOURED, BeamParams
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import BundleError, ParameterError
 from issun.runtime.manifest import Manifest
@@ -25,6 +26,17 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     if isinstance(most, int) and most > 0:
         changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
     return replace(defaults, **changes) if changes else defaults
+
+
+def make_beam_params(manifest: Manifest, **changes: Any) -> BeamParams:
+    """Return beam search with `changes` and the bundle's defaults for what beam search honours.
+
+    Raises as `make_params` does, and ParameterError if `changes` has what beam search does not.
+    """
+    known = {parameter.name for parameter in fields(SamplingParams)}
+    shared = {name: value for name, value in changes.items() if name in known}
+    defaults = make_params(manifest, **shared)
+    return BeamParams(**{name: getattr(defaults, name) for name in HONOURED} | changes)
 
 
 def _to_tuples(value: Any) -> Any:

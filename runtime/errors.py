@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from functools import partial
+from numbers import Integral
 from pathlib import PurePath
+from typing import Any
 
 _MAX_LENGTH = 1000  # characters of a value in a message
 
@@ -31,6 +34,10 @@ class IssunError(Exception):
 
 class BundleError(IssunError):
     """The bundle is missing, damaged, too new, or not a bundle."""
+
+
+class AdapterError(IssunError):
+    """An adapter is missing or damaged, or does not fit the bundle."""
 
 
 class ParameterError(IssunError):
@@ -82,4 +89,43 @@ def check_choice(name: str, value: object, known: Collection[str]) -> None:
             name=name,
             value=value,
             known=", ".join(known),
+        )
+
+
+def _bounds(low: float, high: float, *, exclusive: bool) -> str:
+    """A range in words, which the command line translates."""
+    if math.isinf(low):
+        return f"of at most {high:g}"
+    if math.isinf(high):
+        return f"of at least {low:g}"
+    return f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
+
+
+def check_range(
+    name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
+) -> None:
+    """Raise ParameterError unless `value` is of `kind`, Integral or Real, and in the range.
+
+    With `exclusive`, `low` itself is outside.
+    """
+    good = (
+        isinstance(value, kind)
+        and not isinstance(value, bool)
+        and (low < value if exclusive else low <= value)  # false for NaN
+        and value <= high
+    )
+    if not good:
+        bounds = _bounds(low, high, exclusive=exclusive)
+        if kind is Integral:
+            raise ParameterError(
+                "{name} is {value!r}, it must be a whole number {bounds}.",
+                name=name,
+                value=value,
+                bounds=bounds,
+            )
+        raise ParameterError(
+            "{name} is {value!r}, it must be a number {bounds}.",
+            name=name,
+            value=value,
+            bounds=bounds,
         )

@@ -17,6 +17,7 @@ from issun.runtime.files import as_utf8, open_regular, reason_of
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "issun.json"
+SMOOTHING_NAME = "smoothing.safetensors"  # what converting an adapter for the bundle needs
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
 ALWAYS_VERIFIED_BYTES = 16 << 20  # bytes: files up to this size are verified at every load
@@ -177,6 +178,14 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class MergedAdapter(msgspec.Struct, frozen=True):
+    """An adapter that is merged into the bundle's weights, with the weight of its updates."""
+
+    name: str
+    weight: float
+    sha256: str
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The checkpoint of the bundle, and `tokenizer` if that comes from another one."""
 
@@ -185,6 +194,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: dict[str, str]
     sha256: str
     tokenizer: str = ""
+    adapters: tuple[MergedAdapter, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,11 +356,17 @@ def verify_hashes(folder: Path, manifest: Manifest, *, largest: float = math.inf
     Raises BundleError for the first one that differs.
     """
     for name, info in manifest.files.items():
-        if info.size <= largest and sha256_of(folder / name) != info.sha256:
-            raise BundleError(
-                "{path} differs from the file that was exported: export or copy the bundle again.",
-                path=folder / name,
-            )
+        if info.size <= largest:
+            verify_hash(folder / name, info, sha256_of(folder / name))
+
+
+def verify_hash(path: Path, info: FileInfo, found: str) -> None:
+    """Raise BundleError unless the hash that was found is the file's."""
+    if found != info.sha256:
+        raise BundleError(
+            "{path} differs from the file that was exported: export or copy the bundle again.",
+            path=path,
+        )
 
 
 def sha256_of(path: Path) -> str:

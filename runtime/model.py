@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.runtime.adapter import Adapter, OpenAdapter, open_adapters
 from issun.runtime.checks import check_manifest, check_prompts
 from issun.runtime.constraint.effort import ActiveSchemas, Effort
 from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
+from issun.runtime.decoding.beam_search import beam_search
+from issun.runtime.decoding.beams import BeamParams
+from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
+from issun.runtime.decoding.drafts import Predictions
+from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
     RequestState,
@@ -33,7 +39,8 @@ from issun.runtime.decoding.generate import (
 from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
-from issun.runtime.defaults import make_params
+from issun.runtime.decoding.scoring import Progress
+from issun.runtime.defaults import make_beam_params, make_params
 from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
@@ -44,6 +51,7 @@ from issun.runtime.manifest import (
     verify_hashes,
 )
 from issun.runtime.opening import open_decoder
+from issun.runtime.scores import By, RankedContinuation, TextScore, rank, score_text
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer, load_tokenizer
@@ -68,9 +76,11 @@ class Model:
         *,
         prompts: PromptBuilder | None = None,
         prompt_cache: tuple[Path, str] | None = None,
+        adapters: Mapping[str, OpenAdapter] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
+        self.adapters = adapters or {}  # by name
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = prompts or _prompts(manifest, tokenizer)
@@ -102,6 +112,7 @@ class Model:
         threads: int | None = None,
         kv_cache: KVCacheType | None = None,
         keep_packed: bool = True,
+        adapters: Sequence[str | Path | Adapter] = (),
         trust: bool = False,
         notify: Notify = lambda template, **values: None,
     ) -> Self:
@@ -112,8 +123,11 @@ class Model:
         `kv_cache` selects one of the bundle's graphs; the default is set in its manifest. With
         `trust`, the graph may contain operators that issun does not export; see SECURITY.md. With
         `keep_packed`, weights packed for this CPU are cached on disk, and later loads map them.
+        `adapters` are files that `issun adapter` made for this bundle; calls choose one by its
+        name. They share the packed weights; without those, a copy of the weights is loaded.
         `notify` receives a message template and its values for slow steps and fallbacks.
-        Raises BundleError if the bundle is missing or damaged, or has no such graph.
+        Raises BundleError if the bundle is missing or damaged, or has no such graph, and
+        AdapterError if an adapter is missing, damaged or of another bundle.
         """
         folder = bundle_folder(path)
         manifest = read_manifest(folder)
@@ -123,13 +137,27 @@ class Model:
         check_manifest(folder, manifest, tokenizer.num_pieces)
         prompts = _prompts(manifest, tokenizer)
         check_prompts(folder, prompts)
+        opened = open_adapters(adapters, folder, manifest)
         state = bundle_fingerprint(folder, manifest)
         cache = default_cache() if keep_packed else None
         decoder, entry = open_decoder(
-            folder, manifest, kv_cache, cache, threads=threads, trust=trust, notify=notify
+            folder,
+            manifest,
+            kv_cache,
+            cache,
+            threads=threads,
+            trust=trust,
+            notify=notify,
+            adapters=list(opened.values()),
         )
-        prompt_cache = (entry, state) if entry else None
-        return cls(decoder, tokenizer, manifest, prompts=prompts, prompt_cache=prompt_cache)
+        return cls(
+            decoder,
+            tokenizer,
+            manifest,
+            prompts=prompts,
+            prompt_cache=(entry, state) if entry else None,
+            adapters=opened,
+        )
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         """Return the ids of raw text, after the tokens that begin a text; ids stay as they are."""
@@ -142,27 +170,39 @@ class Model:
         return self.prompts.instruction(instruction, input)
 
     def generate(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
     ) -> Completion:
         """Return the whole answer to `prompt`: raw text, or ids from `Model.prompt`."""
-        stream = self.stream(prompt, params)
+        stream = self.stream(prompt, params, adapter=adapter)
         try:
             return stream.finish()
         except BaseException:  # Ctrl-C leaves a stream open, and only this method has this one
             stream.close()
             raise
 
-    def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+    ) -> Stream:
         """Stream the answer to `prompt`; the joined text of the segments equals `generate`'s.
 
-        Raises ContextError if the prompt leaves no room for a token, ParameterError for ids out of
-        range, and BusyError while another stream is open.
+        `adapter` names one of the loaded adapters; None is the bundle alone. Raises ContextError if
+        the prompt leaves no room for a token, ParameterError for ids out of range or an unknown
+        adapter, and BusyError while another stream is open.
         """
         # Nothing of earlier prompts is reused, so that the same call gives the same answer.
         return self.start(
             self._own_cache(),
             self.encode(prompt),
             params or self.default_params,
+            adapter=adapter,
             reuse=False,
             on_complete=lambda _: self._free_large_cache(),
             on_abandon=self._free_large_cache,
@@ -173,6 +213,7 @@ class Model:
         prompts: Sequence[str | Sequence[int]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
+        adapter: str | Sequence[str | None] | None = None,
         slots: int = 16,
         on_complete: Callable[[int, Completion], object] = lambda index, completion: None,
     ) -> list[Completion]:
@@ -183,9 +224,10 @@ class Model:
         attention also rounds by how the rows are grouped, which differs if lookup verifies a draft
         or if prompts share a prefix, which is computed separately from the rest.
 
-        `params` applies to all prompts, or has one entry per prompt. `on_complete` receives the
-        index of a prompt and its answer as soon as that has ended. Optimum's graphs run one prompt
-        after another. Raises as `stream` does, before any work.
+        `params` and `adapter` apply to all prompts, or have one entry per prompt; a batch may mix
+        adapters. `on_complete` receives the index of a prompt and its answer as soon as that has
+        ended. Optimum's graphs run one prompt after another. Raises as `stream` does, before any
+        work.
         """
         self.check_free()
         if isinstance(prompts, str):
@@ -194,10 +236,12 @@ class Model:
             self.decoder,
             [self.encode(prompt) for prompt in prompts],
             self.default_params if params is None else params,
+            adapter,
         )
         if not isinstance(slots, int) or slots < 1:
             raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
         for job in jobs:
+            self.check_adapter(job.adapter)
             self._sampler(job.params)  # raises for ids out of range
         completions: dict[int, Completion] = {}
         with closing(self._run_jobs(jobs, slots)) as answers:
@@ -205,6 +249,56 @@ class Model:
                 completions[index] = completion
                 on_complete(index, completion)
         return [completions[job.index] for job in jobs]
+
+    def beam_search(
+        self, prompt: str | Sequence[int], params: BeamParams | None = None
+    ) -> list[Completion]:
+        """Return the best answers that beam search finds to `prompt`, the best first.
+
+        Without `params`, four beams with the bundle's default penalties, bans and lengths. The
+        beams need a KV cache of their own each, and a step computes all of them in one batch.
+        There may be fewer answers than `num_return_sequences` if most tokens are banned. Raises as
+        `stream` does, OutOfMemoryError if the beams do not fit into memory, and ParameterError for
+        a graph that was exported with Optimum, which has no batches.
+        """
+        if not isinstance(self.decoder, IssunDecoder):
+            raise ParameterError(
+                "This bundle was exported with Optimum, whose graph cannot search with beams: "
+                "export the checkpoint without --via optimum."
+            )
+        params = params or make_beam_params(self.manifest)
+        with self.busy():
+            return beam_search(
+                self.decoder,
+                self.encode(prompt),
+                params,
+                sampler=Sampler(params, self._vocabulary, np.random.default_rng()),
+                make_text=partial(self._text, params),
+                ends=self._vocabulary.ends,
+                clock=self._clock,
+            )
+
+    def sample_n(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        n: int = 1,
+        best_of: int | None = None,
+    ) -> list[Completion]:
+        """Return the best `n` of `best_of` sampled answers to `prompt` (default: `n`).
+
+        The best have the highest mean raw log-probability per token, which is their `score`. With
+        a seed, sample i is the answer that `generate` gives with seed + i. The prompt is computed
+        once, and the samples run in batches; what that rounds differently is described in
+        `generate_many`. Raises as `stream` does, and ParameterError if the temperature is 0, unless
+        `best_of` is 1.
+        """
+        params = params or self.default_params
+        self._sampler(params)  # raises for beams, and for ids out of range
+        samples = sample_params(params, n, best_of)
+        answers = self.generate_many([self.encode(prompt)] * len(samples), samples)
+        return best_samples(answers, n, logprobs=params.logprobs > 0)
 
     @cached_property
     def constraints(self) -> Constraints:
@@ -246,11 +340,13 @@ class Model:
         self._stopped = threading.Event()
         vars(self).pop("constraints", None)
 
-    def score(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def score(self, ids: Sequence[int], *, adapter: str | None = None) -> NDArray[np.float32]:
         """Return the logits of every position, (len(ids), vocab_size) float32."""
+        self.check_adapter(adapter)
         cache = self._own_cache()
         with self.busy():
             cache.rewind(0)
+            cache.choose_adapter(adapter)
             with memory_for(len(ids)):
                 logits = np.empty((len(ids), self._vocabulary.rows), np.float32)
             done = 0
@@ -259,6 +355,43 @@ class Model:
                 done += len(chunk)
             self._free_large_cache()
             return logits
+
+    def score_text(
+        self,
+        text: str,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> TextScore:
+        """Return the log-probability of every token of raw `text` that has a context.
+
+        The tokens are read in windows of `window` (default: the context), each `stride` (default:
+        half a window) after the one before, and scored in the first window that has them: with at
+        least `window - stride` tokens before them, except in the first window. The bundle's begin
+        tokens, if it has any, are read at the start of each window and not scored. `progress` is
+        called with the numbers of tokens done and in total. Raises ParameterError for values out
+        of range, and for a text without a token to score.
+        """
+        return score_text(self, text, window=window, stride=stride, progress=progress)
+
+    def rank(
+        self,
+        prompt: str | Sequence[int],
+        continuations: Sequence[str],
+        *,
+        by: By = "token",
+        slots: int = 16,
+    ) -> list[RankedContinuation]:
+        """Return `continuations` of `prompt` by their log-probability, the most likely first.
+
+        `by` is the mean of a token, of a byte of UTF-8, or the total; equals stay in order. The
+        prompt, raw text or ids from `Model.prompt`, is computed once; up to `slots` continuations
+        form a batch. Each is encoded by itself, as text that follows the prompt, and all of its
+        tokens are scored; no end token is added. Raises as `stream` does, and ParameterError for
+        a continuation without tokens.
+        """
+        return rank(self, prompt, continuations, by=by, slots=slots)
 
     def request_state(
         self, prompt: list[int], params: SamplingParams, reused: int = 0, *, continued: int = 0
@@ -288,6 +421,19 @@ class Model:
         self._caches.add(cache)
         return cache
 
+    def check_adapter(self, name: str | None) -> None:
+        """Raise ParameterError unless `name` is that of a loaded adapter, or None."""
+        if name is not None and name not in self.adapters:
+            raise ParameterError(
+                "There is no adapter {name!r}; loaded are: {known}.",
+                name=name,
+                known=", ".join(self.adapters) or "none",
+            )
+
+    def kv_id(self, adapter: str | None) -> str:
+        """Return the id of everything that keys and values computed with `adapter` depend on."""
+        return self.manifest.bundle_id if adapter is None else self.adapters[adapter].id
+
     def check_free(self) -> None:
         """Raise BusyError while the model is in use, ParameterError if it is closed."""
         with self.busy():
@@ -304,7 +450,9 @@ class Model:
         prompt: Sequence[int],
         params: SamplingParams,
         *,
+        adapter: str | None = None,
         answer: Sequence[int] = (),
+        predictions: Predictions | None = None,
         reuse: bool = True,
         stop: Stop = never,
         dropped_turns: int = 0,
@@ -313,15 +461,18 @@ class Model:
     ) -> Stream:
         """Start an answer that uses the caller's cache; see `generate.generate` in `decoding`.
 
-        With `reuse`, the prefix that the cache shares with the prompt is not computed again. The
-        stream closes if `stop()` returns true before a chunk of the prompt.
+        With `reuse`, the prefix that the cache shares with the prompt is not computed again, if
+        `adapter` computed it. The stream closes if `stop()` returns true before a chunk of the
+        prompt.
         """
+        self.check_adapter(adapter)
         use = self.busy()
         try:
             use.__enter__()
             check_prompt(self.decoder, [*prompt, *answer])  # raise here, not at the first token
             if not reuse:
                 cache.rewind(0)
+            cache.choose_adapter(adapter)
             text = self._text(params)
             text.resume_after(answer)
             segments = partial(
@@ -334,8 +485,9 @@ class Model:
                 text=text,
                 ends=self._vocabulary.ends,
                 answer=answer,
-                prompt_cache=self._prompt_cache,
+                prompt_cache=None if adapter else self._prompt_cache,
                 row_cost=self._row_cost(params),
+                predictions=predictions,
                 clock=self._clock,
             )
             stream = Stream(
@@ -353,14 +505,24 @@ class Model:
             raise
         return stream
 
-    def read(self, cache: Cache, ids: Sequence[int], stop: Stop = never) -> int:
+    def read(
+        self,
+        cache: Cache,
+        ids: Sequence[int],
+        stop: Stop = never,
+        *,
+        adapter: str | None = None,
+    ) -> int:
         """Prefill the caller's cache with `ids`, until `stop()` returns true before a chunk.
 
-        The prefix that the cache shares with `ids` is kept. Returns the number of tokens computed.
-        Raises as `stream` does.
+        The prefix that the cache shares with `ids` is kept, if `adapter` computed it. Returns the
+        number of tokens computed. Raises as `stream` does.
         """
+        self.check_adapter(adapter)
+        prompt_cache = None if adapter else self._prompt_cache
         with self.busy():
-            return prefill(self.decoder, cache, ids, prompt_cache=self._prompt_cache, stop=stop)
+            cache.choose_adapter(adapter)
+            return prefill(self.decoder, cache, ids, prompt_cache=prompt_cache, stop=stop)
 
     def close(self) -> None:
         """Free the session and the caches; the model cannot be used afterwards.
@@ -384,7 +546,7 @@ class Model:
             for cache in self._caches:
                 cache.close()
             self._cache = None
-            self.decoder.pages.release()
+            self.decoder.release()
             del self.decoder
 
     def _run_jobs(
@@ -392,7 +554,7 @@ class Model:
     ) -> Generator[tuple[int, Completion], None, None]:
         if not isinstance(self.decoder, IssunDecoder):
             for job in jobs:
-                yield job.index, self.generate(job.prompt, job.params)
+                yield job.index, self.generate(job.prompt, job.params, adapter=job.adapter)
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
@@ -401,7 +563,21 @@ class Model:
         return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
-        return Sampler(params, self._vocabulary, np.random.default_rng(params.seed))
+        if isinstance(params, BeamParams):
+            raise ParameterError(
+                "Beam search knows its answer only at the end, so it cannot be streamed: call "
+                "beam_search with BeamParams."
+            )
+        rng = np.random.default_rng(params.seed)
+        if not params.dry_multiplier:
+            return Sampler(params, self._vocabulary, rng)
+        breakers = self._breakers.find(tuple(params.dry_sequence_breakers))
+        return Sampler(params, self._vocabulary, rng, breakers)
+
+    @cached_property
+    def _breakers(self) -> BreakerFinder:
+        newline = self.manifest.prompt.newline
+        return BreakerFinder(self.tokenizer, self._vocabulary.rows, newline)
 
     def _text(self, params: SamplingParams) -> TextStream:
         if params.constraint:
@@ -444,3 +620,13 @@ def _prompts(manifest: Manifest, tokenizer: Tokenizer) -> PromptBuilder:
 def bundle_folder(path: str | Path | None) -> Path:
     """Return the folder of a bundle named by a user; None is the embedded model."""
     return EMBEDDED if path is None else user_path(path)
+
+
+def is_demonstration(manifest: Manifest) -> bool:
+    """Return whether a bundle was made from the checkpoint of the embedded model."""
+    return manifest.source.sha256 == _demonstration_source()
+
+
+@cache
+def _demonstration_source() -> str:
+    return read_manifest(EMBEDDED).source.sha256

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from issun.runtime.adapter import OpenAdapter
 from issun.runtime.checks import check_graph
+from issun.runtime.decoding.adapters import Adapters
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
 from issun.runtime.decoding.optimum import OptimumDecoder
 from issun.runtime.decoding.row_cost import row_cost
 from issun.runtime.errors import BundleError, Notify, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType, Manifest
-from issun.runtime.weights.session import rounds_activations
+from issun.runtime.weights.low_rank import LowRank
+from issun.runtime.weights.session import rounds_activations, trim_heap
 from issun.runtime.weights.trust import check_trusted
 from issun.runtime.weights.weight_cache import WeightCache, open_weights
 
@@ -39,12 +43,13 @@ def open_decoder(
     threads: int | None,
     trust: bool,
     notify: Notify,
+    adapters: Sequence[OpenAdapter] = (),
 ) -> tuple[Decoder, Path | None]:
     """Return the decoder of the bundle in `folder`, with its graph for `kv_cache` or the default.
 
-    Also returns the folder of the entry in `cache` whose weights it maps, if any. Raises
-    BundleError if there is no such graph, if it is damaged, or, without `trust`, if issun cannot
-    have exported it.
+    A second session applies `adapters`, and maps the same packed weights. Also returns the folder
+    of the entry in `cache` whose weights they map, if any. Raises BundleError if there is no such
+    graph, if it is damaged, or, without `trust`, if issun cannot have exported it.
     """
     graph = folder / manifest.graphs[choose_kv_cache(folder, manifest, kv_cache)]
     check_trusted(graph, manifest, trust=trust)
@@ -59,4 +64,12 @@ def open_decoder(
     decoder.pages = pages
     if isinstance(decoder, IssunDecoder):
         decoder.row_cost = row_cost(decoder, manifest.precision.name, entry)
+        if adapters:
+            low_rank = LowRank([adapter.file.read() for adapter in adapters])
+            session, pages, _ = open_weights(
+                graph, manifest, cache, threads=threads, notify=notify, low_rank=low_rank
+            )
+            decoder.adapters = Adapters(session, pages, {a.name: a.weight for a in adapters})
+            del low_rank
+            trim_heap()  # the matrices are in the session now, packed
     return decoder, entry

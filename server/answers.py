@@ -28,6 +28,7 @@ class Job:
     `score` n asks for the log-probabilities of the prompt's tokens and the n most likely ones at
     each position; without `answer` nothing is generated after that. The last `continued` tokens
     of the prompt are the beginning of the answer. `texts` are those of the conversation so far.
+    `adapter` is the name of a loaded one.
     """
 
     prompt: list[int]
@@ -36,6 +37,7 @@ class Job:
     answer: bool = True
     continued: int = 0
     texts: tuple[str, ...] = ()
+    adapter: str | None = None
 
 
 class Events(Protocol):
@@ -107,6 +109,7 @@ class Answers:
             answer=job.answer,
             continued=job.continued,
             texts=job.texts,
+            adapter=job.adapter,
             emit=partial(self._emit, index),
         )
 

@@ -33,7 +33,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer the last message of a conversation."""
     service = service_of(request)
     body = await read_body(request, ChatRequest)
-    service.check_model(body.model)
+    service.adapter_of(body.model)  # raises for another model, before any other work
     plan = await service.prepare(make_plan, body)
     answers = plan.start(service)
     usage = Usage()
@@ -44,7 +44,7 @@ async def chat_completions(request: Request) -> Response:
         choices = await unless_gone(request, _choices(service, body, answers, usage))
     finally:
         answers.close()
-    envelope = head("chat.completion", "chatcmpl", service)
+    envelope = head("chat.completion", "chatcmpl", body.model or service.name)
     figures = {"usage": usage.report(), "issun": _figures(usage, plan)}
     return json_response(envelope | {"choices": choices} | figures)
 
@@ -80,7 +80,7 @@ async def _choices(
 async def _chunks(
     service: Service, body: ChatRequest, answers: Events, usage: Usage, plan: Plan
 ) -> AsyncIterator[object]:
-    common = head("chat.completion.chunk", "chatcmpl", service)
+    common = head("chat.completion.chunk", "chatcmpl", body.model or service.name)
     options = body.stream_options or StreamOptions()
     if options.include_usage:
         common["usage"] = None

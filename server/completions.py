@@ -44,7 +44,7 @@ async def completions(request: Request) -> Response:
     """Continue one or several prompts."""
     service = service_of(request)
     body = await read_body(request, CompletionRequest)
-    service.check_model(body.model)
+    service.adapter_of(body.model)  # raises for another model, before any other work
     jobs = await service.prepare(_jobs, body)
     choices = [_Choice(service.model.tokenizer, body, job) for job in jobs]
     answers = service.answers(jobs)
@@ -57,7 +57,7 @@ async def completions(request: Request) -> Response:
         await unless_gone(request, _finish(answers, choices, usage))
     finally:
         answers.close()
-    envelope = head("text_completion", "cmpl", service)
+    envelope = head("text_completion", "cmpl", body.model or service.name)
     found = [choice.report(index) for index, choice in enumerate(choices)]
     return json_response(envelope | {"choices": found, "usage": usage.report()})
 
@@ -82,8 +82,15 @@ def _jobs(service: Service, body: CompletionRequest) -> list[Job]:
     constraint = _constraint(service.model, body, room)
     params = [replace(one, constraint=constraint) for one in params]
     scored = body.logprobs if body.echo and body.logprobs is not None else None
+    adapter = service.adapter_of(body.model)
     return [
-        Job(prompt, one, None if scored is None else max(1, scored), answer=max_tokens > 0)
+        Job(
+            prompt,
+            one,
+            None if scored is None else max(1, scored),
+            answer=max_tokens > 0,
+            adapter=adapter,
+        )
         for prompt in prompts
         for one in params
     ]
@@ -125,7 +132,7 @@ async def _chunks(
     choices: Sequence[_Choice],
     usage: Usage,
 ) -> AsyncIterator[object]:
-    common = head("text_completion", "cmpl", service)
+    common = head("text_completion", "cmpl", body.model or service.name)
     options = body.stream_options or StreamOptions()
     if options.include_usage:
         common["usage"] = None

@@ -76,30 +76,12 @@ SAMPLING: Mapping[str, Check] = {
     "epsilon_cutoff": _one_of(0),
     "eta_cutoff": _one_of(0),
     "smoothing_factor": _one_of(0),
-    "mirostat": _one_of(0),
     "mirostat_mode": _one_of(0),
-    "dynatemp_range": _one_of(0),
-    "xtc_probability": _one_of(0),
-    "dry_multiplier": _one_of(0),
     "no_repeat_ngram_size": _one_of(0),
     "n_probs": _one_of(0),
     "id_slot": _one_of(-1),
     "num_beams": _one_of(1),
-    # Parameters of features that the fields above switch off.
-    **dict.fromkeys(
-        (
-            "mirostat_tau",
-            "mirostat_eta",
-            "dynatemp_exponent",
-            "smoothing_curve",
-            "xtc_threshold",
-            "dry_base",
-            "dry_allowed_length",
-            "dry_penalty_last_n",
-            "dry_sequence_breakers",
-        ),
-        _anything,
-    ),
+    "smoothing_curve": _anything,  # of the feature that smoothing_factor switches off
 }
 
 ACTIVE_WHEN_EMPTY = frozenset(

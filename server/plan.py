@@ -51,12 +51,12 @@ def make_plan(service: Service, body: ChatRequest) -> Plan:
     _check_format(body, calling, output_format)
     dialogue = parse_dialogue(body.messages)
     _check_continued(body, dialogue.beginning)
-    params = _params(service, body)
+    params, adapter = _params(service, body), service.adapter_of(body.model)
     if calling:
-        question = Question(service, _without_beginning(dialogue))
+        question = Question(service, _without_beginning(dialogue), adapter)
         calls = ready_calls(service.model, calling, room=question.room(params[0]))
         return _stepwise(question, params, [CallSteps(question, calls, one) for one in params])
-    question = Question(service, dialogue)
+    question = Question(service, dialogue, adapter)
     if output_format is None:
         jobs = [question.job(one) for one in params]
         return Plan(params[0], question.dropped_turns, jobs)

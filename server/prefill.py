@@ -15,7 +15,7 @@ class RequestPrefill(Prefill):
     """Reports the progress, and computes the prompt's log-probabilities if requested."""
 
     def __init__(self, request: Request, state: RequestState, reusable: int) -> None:
-        super().__init__(request.prompt, reusable)
+        super().__init__(request.prompt, reusable, request.adapter)
         self.request, self.state = request, state
         self.scores = request.score is not None
         self.logprobs: list[Logprob | None] = [None] if self.scores else []

@@ -42,7 +42,7 @@ class Request:
     `score` n asks for the log-probabilities of the prompt's tokens and the n most likely ones at
     each position; without `answer` nothing is generated after that. The last `continued` tokens
     of the prompt are the beginning of the answer, which the client already has. `texts` are those
-    of the conversation so far.
+    of the conversation so far. `adapter` is the name of a loaded one.
     """
 
     prompt: list[int]
@@ -52,5 +52,6 @@ class Request:
     answer: bool = True
     continued: int = 0
     texts: tuple[str, ...] = ()
+    adapter: str | None = None
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)

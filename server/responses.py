@@ -35,7 +35,7 @@ async def responses(request: Request) -> Response:
     """Answer a request, with a text or a call."""
     service = service_of(request)
     body = await read_body(request, ResponsesRequest)
-    service.check_model(body.model)
+    service.adapter_of(body.model)  # raises for another model, before any other work
     plan = await service.prepare(_plan, body)
     answer = _Answer(service, body, plan)
     answers = plan.start(service)
@@ -123,7 +123,7 @@ class _Answer:
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata or {},
-            "model": self.service.name,
+            "model": body.model or self.service.name,
             "output": [self.output.item(self.text, done)] if ended and self.begun else [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,

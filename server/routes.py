@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from issun.runtime.manifest import read_manifest
-from issun.runtime.model import EMBEDDED
+from issun.runtime.model import is_demonstration
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.fitting import fit
@@ -39,22 +37,25 @@ _KINDS = {
 
 
 async def models(request: Request) -> Response:
-    """The list of models, which has one."""
-    return json_response({"object": "list", "data": [_model(service_of(request))]})
+    """The list of models: the bundle, and the bundle with each adapter."""
+    service = service_of(request)
+    listed = [_model(service, name) for name in service.names]
+    return json_response({"object": "list", "data": listed})
 
 
 async def model(request: Request) -> Response:
     """The model by its name."""
     service = service_of(request)
-    service.check_model(request.path_params["name"])
-    return json_response(_model(service))
+    name = request.path_params["name"]
+    service.adapter_of(name)
+    return json_response(_model(service, name))
 
 
-def _model(service: Service) -> dict[str, Any]:
+def _model(service: Service, name: str) -> dict[str, Any]:
     manifest = service.model.manifest
     sampling = asdict(service.model.default_params)
     return {
-        "id": service.name,
+        "id": name,
         "object": "model",
         "created": service.started,
         "owned_by": "issun",
@@ -62,24 +63,18 @@ def _model(service: Service) -> dict[str, Any]:
             "version": version("issun"),
             "family": manifest.architecture.family,
             "precision": manifest.precision.name,
-            "demonstration": manifest.source.sha256 == _demonstration_source(),
+            "demonstration": is_demonstration(manifest),
             "context": manifest.architecture.n_positions,
             "sampling": {name: sampling[name] for name in _REPORTED},
         },
     }
 
 
-@cache
-def _demonstration_source() -> str:
-    """The hash of the checkpoint of the demonstration model, whose limits the page explains."""
-    return read_manifest(EMBEDDED).source.sha256
-
-
 async def tokenize(request: Request) -> Response:
     """The token ids of a text, or of the prompt made from messages."""
     service = service_of(request)
     body = await read_body(request, TokenizeRequest)
-    service.check_model(body.model)
+    service.adapter_of(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise ApiError("Give either prompt or messages.")
     ids = await run_in_threadpool(_ids, service, body)
@@ -133,7 +128,7 @@ async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     service = service_of(request)
     body = await read_body(request, DetokenizeRequest)
-    service.check_model(body.model)
+    service.adapter_of(body.model)
     text = await run_in_threadpool(service.model.tokenizer.decode, body.tokens)
     return json_response({"prompt": text})
 

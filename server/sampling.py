@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from issun.runtime.constraint.matching import Constraint
-from issun.runtime.decoding.sampling import SamplingParams
+from issun.runtime.decoding.sampling import SamplingParams, seeded
 from issun.runtime.defaults import make_params
 from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model
@@ -24,6 +23,19 @@ _SAME = (
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
+)
+# Filters that their first field switches on. Clients send the others with any value, even if not.
+_SWITCHED = (
+    ("dynatemp_range", "dynatemp_exponent"),
+    ("xtc_probability", "xtc_threshold"),
+    (
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+    ),
+    ("mirostat", "mirostat_tau", "mirostat_eta"),
 )
 
 
@@ -44,6 +56,9 @@ def sampling_params(
     }
     if request.top_k == -1:
         changes["top_k"] = 0
+    if request.top_n_sigma is not None:
+        changes["top_n_sigma"] = max(0.0, request.top_n_sigma)
+    changes |= _switched(model, request)
     changes |= {"max_new_tokens": max_tokens, "logprobs": logprobs, "lookup": False}
     if request.min_tokens is not None:
         changes["min_new_tokens"] = request.min_tokens
@@ -53,8 +68,25 @@ def sampling_params(
         changes["logit_bias"] = {_id(key): bias for key, bias in request.logit_bias.items()}
     if request.ignore_eos:
         changes["min_new_tokens"] = max_tokens
+    if request.seed is not None:
+        changes["seed"] = request.seed % (1 << 64)
     params = make_params(model.manifest, **changes)
-    return [_seeded(params, request.seed, index) for index in range(request.n or 1)]
+    return [seeded(params, index) for index in range(request.n or 1)]
+
+
+def _switched(model: Model, request: Sampling) -> dict[str, Any]:
+    """The fields of the filters that are on, by the request or else by the bundle's default."""
+    changes: dict[str, Any] = {}
+    for switch, *others in _SWITCHED:
+        wanted = getattr(request, switch)
+        if getattr(model.default_params, switch) if wanted is None else wanted:
+            given = {name: getattr(request, name) for name in (switch, *others)}
+            changes |= {name: value for name, value in given.items() if value is not None}
+        elif wanted is not None:
+            changes[switch] = 0
+    if isinstance(changes.get("dry_sequence_breakers"), str):
+        raise invalid("dry_sequence_breakers", "it must be a list of texts.")
+    return changes
 
 
 def requested_max_tokens(model: Model, request: Sampling) -> int | None:
@@ -81,10 +113,6 @@ def requested_max_tokens(model: Model, request: Sampling) -> int | None:
             maximum=maximum,
         )
     return maximum
-
-
-def _seeded(params: SamplingParams, seed: int | None, index: int) -> SamplingParams:
-    return params if seed is None else replace(params, seed=(seed + index) % (1 << 64))
 
 
 def _id(key: str) -> int:

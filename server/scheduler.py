@@ -204,7 +204,12 @@ class Scheduler:
                 state = self._model.request_state(
                     request.prompt, request.params, known, continued=request.continued
                 )
-                self._slots.join(request.prompt, request.texts, reuse=request.score is None)
+                self._slots.join(
+                    request.prompt,
+                    request.texts,
+                    adapter=request.adapter,
+                    reuse=request.score is None,
+                )
             except Exception as error:
                 self._fail(request, error)
                 continue
@@ -217,13 +222,17 @@ class Scheduler:
         known = self._known(request)
         if self._reading and request.answer != self._reading[0].request.answer:
             return False
-        if request.score is None and should_wait(request.prompt, known, self._reading):
+        if request.score is None and should_wait(
+            request.prompt, known, self._reading, request.adapter
+        ):
             return False
         return can_prefill_together(request.prompt, known, self._reading, chunk)
 
     def _known(self, request: Request) -> int:
         """The length of the cached prefix; 0 for a scored prompt, which needs every row."""
-        return self._slots.reusable(request.prompt) if request.score is None else 0
+        if request.score is not None:
+            return 0
+        return self._slots.reusable(request.prompt, request.adapter)
 
     def _begin(self) -> None:
         """Start decoding the prefilled requests."""

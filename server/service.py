@@ -44,7 +44,7 @@ _COMMENT = b": keep-alive\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One served model and its name."""
+    """One served model and its name; with an adapter it is named `name:adapter`."""
 
     model: Model
     name: str
@@ -55,14 +55,25 @@ class Service:
     preparing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     dropped: OrderedDict[bytes, int] = field(default_factory=OrderedDict)  # turns, by conversation
 
-    def check_model(self, name: str | None) -> None:
-        """Raise ModelNotFoundError if another model is requested."""
-        if name not in (None, "", self.name):
+    @property
+    def names(self) -> dict[str, str | None]:
+        """The names of what is served, and the adapter of each."""
+        return {self.name: None} | {f"{self.name}:{name}": name for name in self.model.adapters}
+
+    def adapter_of(self, name: str | None) -> str | None:
+        """The adapter that a request's `model` stands for; None for the bundle alone.
+
+        Raises ModelNotFoundError if another model is requested.
+        """
+        if not name:
+            return None
+        if name not in self.names:
             raise ModelNotFoundError(
-                "The model {requested!r} is not served here; this is {name!r}.",
-                requested=str(name)[:100],
-                name=self.name,
+                "The model {requested!r} is not served here; this is {names}.",
+                requested=name[:100],
+                names=", ".join(map(repr, self.names)),
             )
+        return self.names[name]
 
     def check_choices(self, count: int, path: str = "n") -> None:
         """Raise ApiError if a request asks, at `path`, for more answers than allowed."""
@@ -193,13 +204,13 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def head(kind: str, prefix: str, service: Service) -> dict[str, Any]:
+def head(kind: str, prefix: str, model: str) -> dict[str, Any]:
     """The fields that all responses and chunks of one request begin with."""
     return {
         "id": f"{prefix}-{uuid.uuid4().hex}",
         "object": kind,
         "created": int(time.time()),
-        "model": service.name,
+        "model": model,
     }
 
 

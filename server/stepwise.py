@@ -20,8 +20,8 @@ from issun.server.service import Service
 class Question:
     """A conversation to answer; makes the prompts of its steps, which may extend the message."""
 
-    def __init__(self, service: Service, dialogue: Dialogue) -> None:
-        self._service, self.dialogue = service, dialogue
+    def __init__(self, service: Service, dialogue: Dialogue, adapter: str | None = None) -> None:
+        self._service, self.dialogue, self._adapter = service, dialogue, adapter
         self._fitted: dict[tuple[str, int], FittedPrompt] = {}  # by added line and max_new_tokens
 
     @property
@@ -41,7 +41,13 @@ class Question:
             dialogue = self.dialogue._replace(message=message)
             self._fitted[key] = fit(self._service, dialogue, params.max_new_tokens)
         fitted = self._fitted[key]
-        return Job(fitted.ids, params, continued=fitted.continued, texts=self.dialogue.texts)
+        return Job(
+            fitted.ids,
+            params,
+            continued=fitted.continued,
+            texts=self.dialogue.texts,
+            adapter=self._adapter,
+        )
 
 
 class Steps(Protocol):

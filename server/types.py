@@ -1,7 +1,8 @@
 """The types of request bodies, as in the OpenAI API.
 
 issun's own fields are `top_k`, `min_p`, `typical_p`, `repetition_penalty`, `min_tokens`, `choices`,
-`regex` and `progress`. `ignored` has the fields that are accepted without effect.
+`regex` and `progress`; from `top_n_sigma` to `mirostat_eta` they are llama.cpp's. `ignored` has the
+fields that are accepted without effect.
 """
 
 from __future__ import annotations
@@ -78,6 +79,19 @@ class Sampling(Body):
     repetition_penalty: Annotated[float, Meta(gt=0, le=100)] | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
+    top_n_sigma: Annotated[float, Meta(ge=-1, le=100)] | None = None  # 0 and below: off
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: str | Annotated[list[str], Meta(max_length=100)] | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     stop: _Stop | None = None

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from issun.benchmarks.accuracy import Report, evaluate
+from issun.benchmarks.asking import Evaluation
 from issun.benchmarks.demo import QUESTIONS, ask_all
-from issun.benchmarks.questions import Table, read_table
+from issun.benchmarks.questions import Format, Table, read_table
 from issun.runtime import Conversation, Model
 from issun.runtime.manifest import sha256_of
 from issun.runtime.model import EMBEDDED
@@ -23,15 +24,19 @@ def model() -> Model:
     return Model.load()
 
 
+def greedily(table: Table, kind: Format) -> Evaluation:
+    return Evaluation(table=table, formats=(kind,), temperature=0)
+
+
 @pytest.fixture(scope="module")
 def published(model: Model) -> dict[tuple[str, str], float]:
-    report = evaluate(model, read_table(), samples=200)
+    report = evaluate(model, Evaluation(table=read_table(), samples=200))
     return {(row.question.question, row.format): row.rate for row in report.rows}
 
 
 @pytest.fixture(scope="module")
 def held_out(model: Model) -> Report:
-    return evaluate(model, short_table(77, each=40), formats=("short",), temperature=0)
+    return evaluate(model, greedily(short_table(77, each=40), "short"))
 
 
 def test_it_is_small_and_whole(model: Model) -> None:
@@ -87,7 +92,7 @@ def test_held_out_reading(model: Model) -> None:
     """400 texts, since 40 are too few: one model had rates of 85 and 93 %."""
     questions = short_table(77, each=400).questions
     table = Table(tuple(q for q in questions if q.category == "reading"))
-    report = evaluate(model, table, formats=("short",), temperature=0)
+    report = evaluate(model, greedily(table, "short"))
     assert len(report.rows) == 400
     assert report.rate >= 0.86
 
@@ -103,7 +108,7 @@ def test_held_out_categories(held_out: Report, category: str) -> None:
 
 @pytest.mark.slow
 def test_held_out_chats_in_the_role_s_way_of_speaking(model: Model) -> None:
-    report = evaluate(model, chat_table(77, each=150), formats=("chat",), temperature=0)
+    report = evaluate(model, greedily(chat_table(77, each=150), "chat"))
     assert report.rate >= 0.90, report.by_category()
 
 

@@ -1,4 +1,4 @@
-"""Writes checkpoints: of a trained model, and of a base with an adapter merged into it."""
+"""Writes checkpoints of a trained model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from issun.export.checkpoint import Checkpoint
 from issun.export.config import read_json
 from issun.export.tokenizer_files import TOKENIZER_CONFIGS
-from issun.export.weights import SAFETENSORS, SAFETENSORS_INDEX, Array
-from issun.training.files import write_json
+from issun.export.weights import SAFETENSORS
 
 ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 _GENERATION = "generation_config.json"
@@ -30,29 +27,6 @@ def write_checkpoint(model: Any, base: Checkpoint, folder: Path) -> None:
     (folder / SAFETENSORS).chmod(0o644)  # save_file makes it readable by the owner only
     _write_config(base, folder)
     copy_tokenizer(base, folder)
-
-
-def write_merged(base: Checkpoint, adapter: Path, folder: Path) -> None:
-    """Write `base` with the adapter in `adapter` merged into it, in float32, one tensor at a time.
-
-    The tokenizer is not written. `adapter` is a folder of `write_adapter`.
-    """
-    from safetensors.numpy import load_file, save_file  # noqa: PLC0415
-
-    config, low_rank = read_json(adapter / ADAPTER_CONFIG), load_file(adapter / ADAPTER)
-    scale = np.float32(config["lora_alpha"] / config["r"])
-    files = {}
-    for number, (stored, tensor) in enumerate(base.stored.items()):
-        name = base.family.full_name(stored)
-        file, weight = f"model-{number:05}.safetensors", tensor.read()
-        prefix = f"base_model.model.{name.removesuffix('.weight')}"
-        if f"{prefix}.lora_A.weight" in low_rank:
-            delta: Array = low_rank[f"{prefix}.lora_B.weight"] @ low_rank[f"{prefix}.lora_A.weight"]
-            weight = weight + scale * (delta.T if base.family.stored_in_out else delta)
-        save_file({name: weight}, folder / file)
-        files[name] = file
-    write_json(folder / SAFETENSORS_INDEX, {"metadata": {}, "weight_map": files})
-    _write_config(base, folder)
 
 
 def is_adapter(folder: Path) -> bool:

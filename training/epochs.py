@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from issun.export import ExportOptions, export
+from issun.export import AdapterSource, ExportOptions, export
 from issun.export.options import Progress
 from issun.runtime import Model
 from issun.runtime.errors import Notify
-from issun.training.checkpoints import is_adapter, write_merged
+from issun.training.checkpoints import is_adapter
 from issun.training.job import Job
 from issun.training.run import Run
 
@@ -79,18 +79,18 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Export a checkpoint to a temporary bundle, load it, and run the evaluation, if any.
 
-    `trained` is the folder of a checkpoint, or of an adapter, which is merged into the base first.
+    `trained` is the folder of a checkpoint, or of an adapter, which is merged into the base.
     """
     with run.scratch() as scratch:
         template = scratch / "prompt.json"
         template.write_bytes(msgspec.json.encode(job.template))
-        options = ExportOptions(tokenizer=job.base.tokenizer.path.parent, template=template)
-        checkpoint = trained
-        if is_adapter(trained):
-            checkpoint = scratch / trained.name
-            checkpoint.mkdir()
-            write_merged(job.base, trained, checkpoint)
-        export(checkpoint, scratch / "bundle", options)
+        adapted = is_adapter(trained)
+        options = ExportOptions(
+            tokenizer=job.base.tokenizer.path.parent,
+            template=template,
+            adapters=(AdapterSource(trained),) if adapted else (),
+        )
+        export(job.base.folder if adapted else trained, scratch / "bundle", options)
         with Model.load(scratch / "bundle", keep_packed=False) as model:
             if evaluation is None:
                 return {"rate": None, "evaluation": None}

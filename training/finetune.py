@@ -216,11 +216,11 @@ def _parameters(checkpoint: Checkpoint) -> int:
 def _disk_bytes(checkpoint: Checkpoint, recipe: Recipe) -> int:
     """One checkpoint per epoch, two rolling checkpoints with Adam's state, and a bundle.
 
-    With LoRA, the checkpoints are adapters, and one merged model exists while it is evaluated.
+    With LoRA, the checkpoints are adapters.
     """
     trained, evaluated = _parameters(checkpoint), 2 * _parameters(checkpoint)
     if recipe.lora:
-        trained, evaluated = num_trained(checkpoint, recipe.lora), (4 + 2) * trained
+        trained = num_trained(checkpoint, recipe.lora)
     return trained * (4 * recipe.epochs + 2 * 12) + evaluated
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import distribution
 from pathlib import Path
 
-from issun.runtime.manifest import Manifest, read_manifest
+from issun.runtime.manifest import JinjaTemplate, Manifest, read_manifest
 from issun.runtime.model import EMBEDDED
-from issun.web.runtime_files import VERSION
+from issun.web.packages import JINJA, ONNXRUNTIME
 
 _TEXTS = Path(__file__).with_name("texts")
 _LICENCES = ("licen", "notice", "copying")  # how the names of such files begin
@@ -18,7 +18,9 @@ def notice_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     own = manifest.bundle_id == read_manifest(EMBEDDED).bundle_id
     text = (_TEXTS / ("notice-embedded.txt" if own else "notice.txt")).read_text(encoding="utf-8")
     source = " ".join(filter(None, (manifest.source.name, manifest.source.revision)))
-    notice = text.format(source=source, onnxruntime=VERSION)
+    notice = text.format(source=source, onnxruntime=ONNXRUNTIME.version)
+    if isinstance(manifest.prompt, JinjaTemplate):
+        notice += f"\njinja: {JINJA.name} {JINJA.version}, MIT (jinja/LICENSE)\n"
     # npm's package has no licence file; Python's has the same project's.
     files = {"NOTICE.txt": notice.encode()}
     files |= _of_distribution("issun", ("LICENSE",))

@@ -4,67 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sentencepiece import sentencepiece_model_pb2
-
-from issun.runtime.manifest import Manifest, Template
+from issun.runtime.manifest import Manifest
 from issun.web.errors import WebError
-from issun.web.graph import has_unpacked_linears
+from issun.web.tokenizers import check_tokenizer
 
-_MAX_BYTES = 2**31  # of the weights: a browser's memory for WebAssembly ends at 4 GB
-_FAMILIES = ("gpt2",)
-_UNIGRAM = 1  # TrainerSpec.ModelType
+_FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 
 
 def check_supported(folder: Path, manifest: Manifest) -> None:
     """Raise WebError with the reason unless the bundle's answers in a browser are Python's."""
     _check_graph(folder, manifest)
-    if not isinstance(manifest.prompt, Template):
-        raise WebError(
-            "{folder} cannot run in a browser: its chat template is in Jinja.", folder=folder
-        )
-    if manifest.tokens.kind != "t5" or manifest.tokens.added or not manifest.tokens.legacy:
-        raise WebError(
-            "{folder} cannot run in a browser: only the plain T5Tokenizer is supported there, "
-            "without added tokens.",
-            folder=folder,
-        )
-    _check_pieces(folder, manifest)
+    check_tokenizer(folder, manifest.tokens)
 
 
 def _check_graph(folder: Path, manifest: Manifest) -> None:
-    graph = folder / manifest.graphs[manifest.kv_cache]
     if manifest.graph != "issun" or manifest.architecture.family not in _FAMILIES:
         raise WebError(
-            "{folder} cannot run in a browser: only GPT-2 models that issun has exported itself "
-            "have been compared with Python.",
+            "{folder} cannot run in a browser: only models of the usual families that issun has "
+            "exported itself have been compared with Python.",
             folder=folder,
         )
-    if manifest.precision.name != "int8" or has_unpacked_linears(graph.read_bytes()):
+    if manifest.precision.name == "float32":
         raise WebError(
-            "{folder} cannot run in a browser: its precision is {precision}. WebAssembly has no "
-            "kernels for blocks of 4 or 8 bits, and float32 is too large. Export it as int8.",
-            folder=folder,
-            precision=manifest.precision.name,
-        )
-    largest = max(info.size for info in manifest.files.values())
-    if largest > _MAX_BYTES:
-        raise WebError(
-            "{folder} cannot run in a browser: its weights have {size:,} bytes, and at most "
-            "{limit:,} fit into the memory of WebAssembly.",
-            folder=folder,
-            size=largest,
-            limit=_MAX_BYTES,
-        )
-
-
-def _check_pieces(folder: Path, manifest: Manifest) -> None:
-    content = (folder / manifest.tokens.file).read_bytes()
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
-    trainer, normalizer = model.trainer_spec, model.normalizer_spec
-    unusual = trainer.treat_whitespace_as_suffix or not normalizer.escape_whitespaces
-    if trainer.model_type != _UNIGRAM or trainer.byte_fallback or unusual:
-        raise WebError(
-            "{folder} cannot run in a browser: only SentencePiece's unigram models without byte "
-            "fallback are supported there.",
+            "{folder} cannot run in a browser: its precision is float32, which is too large and "
+            "too slow there. Export it as int8.",
             folder=folder,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,33 +9,46 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
 
 from issun.runtime.errors import Notify
 from issun.runtime.files import partial_folder, reason_of, user_path
-from issun.runtime.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_hashes
-from issun.runtime.model import EMBEDDED, bundle_folder
+from issun.runtime.manifest import (
+    MANIFEST_NAME,
+    JinjaTemplate,
+    Manifest,
+    read_manifest,
+    verify_hashes,
+)
+from issun.runtime.model import bundle_folder, is_demonstration
+from issun.web.bundle import WebBundle
 from issun.web.errors import WebError
-from issun.web.graph import web_graph
 from issun.web.notices import notice_files
+from issun.web.packages import JINJA, ONNXRUNTIME, package_files
 from issun.web.page import page_files, service_worker, to_json
-from issun.web.runtime_files import runtime_files
 from issun.web.supported import check_supported
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
 
 _DESCRIPTION = "site.json"
-_PART = 16 << 20  # bytes of the weights that are checked and stored together
+_GRAPH = "bundle/web.model.onnx"
 _GITHUB_FILE, _GITHUB_SITE = 100 * 10**6, 10**9  # bytes; docs.github.com/pages
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A written site: bytes of all of it, of the bundle, and of its largest file."""
+    """A written site: bytes of all of it, of the bundle, and of its largest file.
+
+    `unpacked` says whether 4-bit weights were unpacked to int8.
+    """
 
     folder: Path
     size: int
     bundle_size: int
     largest: int
+    unpacked: bool
 
     @property
     def fits_github_pages(self) -> bool:
@@ -55,75 +67,57 @@ def write_site(
 ) -> Site:
     """Write a static site that chats with `bundle`, by default the embedded model.
 
-    `runtime` is a folder with the files of onnxruntime-web; without it they come from the cache or
-    from npm's registry. With `force` the site replaces an older one. Nothing is at `output` until
-    all of it is. Raises WebError, and BundleError for a bundle that is not sound.
+    `runtime` is a folder with the npm packages that the site needs; without it they come from the
+    cache or from npm's registry. With `force` the site replaces an older one. Nothing is at
+    `output` until all of it is. Raises WebError, and BundleError for a bundle that is not sound.
     """
     folder = bundle_folder(bundle)
     manifest = read_manifest(folder)
     target = _checked(user_path(output).resolve(), force=force)
     check_supported(folder, manifest)
-    verify_hashes(folder, manifest)
-    runtime_paths = runtime_files(runtime, notify)
-    weights = _weights(folder, manifest)
+    made = WebBundle(folder, manifest)
+    others = {name: info for name, info in manifest.files.items() if name != made.source.name}
+    verify_hashes(folder, replace(manifest, files=others))
+    packages = {"ort": package_files(ONNXRUNTIME, runtime, notify)}
+    if isinstance(manifest.prompt, JinjaTemplate):
+        packages["jinja"] = package_files(JINJA, runtime, notify)
     files = page_files() | notice_files(folder, manifest)
-    files |= {f"ort/{name}": path.read_bytes() for name, path in runtime_paths.items()}
-    files |= _bundle_files(folder, manifest)
-    files[_DESCRIPTION] = _description(manifest, weights, progress)
-    kept = {path: content for path, content in files.items() if not path.startswith("licenses/")}
-    files["sw.js"] = service_worker(kept)  # last: it has the hashes of all others
+    for place, found in packages.items():
+        files |= {f"{place}/{name}": content for name, content in found.items()}
+    files |= _bundle_files(folder, manifest, made)
     with _staged(target) as site:
+        written = made.write_weights(
+            site / "bundle", lambda done: progress("write", done, made.size)
+        )
+        files[_DESCRIPTION] = _description(manifest, written)
+        stored = {name: file for name, file in files.items() if not name.startswith("licenses/")}
+        files["sw.js"] = service_worker(stored)  # last: it has the hashes of all others
         for name, content in files.items():
             _write(site / name, content)
-        shutil.copyfile(weights, site / "bundle" / weights.name)
     sizes = {name: len(content) for name, content in files.items()}
-    sizes[f"bundle/{weights.name}"] = weights.stat().st_size
+    sizes[f"bundle/{made.name}"] = made.size
     of_bundle = sum(size for name, size in sizes.items() if name.startswith("bundle/"))
-    return Site(target, sum(sizes.values()), of_bundle, max(sizes.values()))
+    return Site(target, sum(sizes.values()), of_bundle, max(sizes.values()), made.unpacked)
 
 
-def _weights(folder: Path, manifest: Manifest) -> Path:
-    """The one file that the graph's tensors are in."""
-    others = {*manifest.graphs.values(), manifest.tokens.file}
-    found = sorted(name for name in manifest.files if name not in others)
-    if len(found) != 1:
-        raise WebError(
-            "{folder} has {count} files of weights instead of one.", folder=folder, count=len(found)
-        )
-    return folder / found[0]
-
-
-def _bundle_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    graph = (folder / manifest.graphs[manifest.kv_cache]).read_bytes()
+def _bundle_files(folder: Path, manifest: Manifest, bundle: WebBundle) -> dict[str, bytes]:
     copied = (MANIFEST_NAME, manifest.tokens.file)
     files = {f"bundle/{name}": (folder / name).read_bytes() for name in copied}
-    return files | {"bundle/web.model.onnx": web_graph(graph)}
+    return files | {_GRAPH: bundle.graph}
 
 
-def _description(manifest: Manifest, weights: Path, progress: Progress) -> bytes:
+def _description(manifest: Manifest, weights: dict[str, Any]) -> bytes:
     """What the engine must know before it has the bundle (`Site` in engine/types.d.ts)."""
-    info = manifest.files[weights.name]
-    parts = []
-    with weights.open("rb") as file:
-        while part := file.read(_PART):
-            parts.append(hashlib.sha256(part).hexdigest())
-            progress("hash", min(len(parts) * _PART, info.size), info.size)
     description = {
         "name": manifest.source.name,
         "precision": manifest.precision.name,
-        "demonstration": manifest.source.sha256 == read_manifest(EMBEDDED).source.sha256,
+        "demonstration": is_demonstration(manifest),
         "version": version("issun"),
         "manifest": f"bundle/{MANIFEST_NAME}",
         "tokenizer": f"bundle/{manifest.tokens.file}",
-        "graph": "bundle/web.model.onnx",
-        "weights": {
-            "path": f"bundle/{weights.name}",
-            "name": weights.name,
-            "size": info.size,
-            "sha256": info.sha256,
-            "part_size": _PART,
-            "parts": parts,
-        },
+        "graph": _GRAPH,
+        "jinja": "jinja/index.js" if isinstance(manifest.prompt, JinjaTemplate) else None,
+        "weights": {"path": f"bundle/{weights['name']}", **weights},
     }
     return to_json(description)
 

@@ -19,7 +19,7 @@ class Completion:
     `text` excludes the stop string, control tokens and the final newline. `ids` are the generated
     tokens without the end token. `dropped_turns` counts the oldest turns of a conversation that
     did not fit into the prompt. `logprobs` has one entry per generated token if they were
-    requested.
+    requested. `score` is what `Model.beam_search` and `Model.sample_n` rank answers by.
     """
 
     text: str
@@ -28,6 +28,7 @@ class Completion:
     timings: Timings
     dropped_turns: int = 0
     logprobs: tuple[Logprob, ...] = ()
+    score: float | None = None
 
     def __str__(self) -> str:
         """The text."""

@@ -33,19 +33,33 @@ MakeState = Callable[[list[int], SamplingParams, int], RequestState]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A prompt with its sampling parameters and its index among the prompts."""
+    """A prompt with its sampling parameters, its index among the prompts, and its adapter."""
 
     index: int
     prompt: list[int]
     params: SamplingParams
+    adapter: str | None = None
 
 
 def make_jobs(
     decoder: Decoder,
     prompts: Sequence[list[int]],
     params: SamplingParams | Sequence[SamplingParams],
+    adapters: str | Sequence[str | None] | None = None,
 ) -> list[Job]:
-    """Return one job per prompt; raises as `check_prompt`, and if `params` has another length."""
+    """Return one job per prompt.
+
+    Raises as `check_prompt`, and ParameterError if `params` or `adapters` has another length.
+    """
+    if adapters is None or isinstance(adapters, str):
+        adapters = [adapters] * len(prompts)
+    if len(adapters) != len(prompts):
+        raise ParameterError(
+            "There are {prompts} prompts and {adapters} adapters: pass one for all prompts, or "
+            "one for each.",
+            prompts=len(prompts),
+            adapters=len(adapters),
+        )
     if isinstance(params, SamplingParams):
         params = [params] * len(prompts)
     if len(params) != len(prompts):
@@ -58,7 +72,8 @@ def make_jobs(
     jobs: list[Job] = []
     for prompt, equal in groupby(prompts):
         check_prompt(decoder, prompt)
-        jobs += [Job(index, prompt, params[index]) for index, _ in enumerate(equal, len(jobs))]
+        for index, _ in enumerate(equal, len(jobs)):
+            jobs.append(Job(index, prompt, params[index], adapters[index]))
     return jobs
 
 
@@ -114,12 +129,13 @@ def _admit(batch_slots: Slots, waiting: deque[Job], make_state: MakeState) -> li
     """Give slots to the next jobs that can be prefilled together, at least one."""
     new: list[_Sequence] = []
     while waiting and not batch_slots.full:
-        prompt, params = waiting[0].prompt, waiting[0].params
-        reusable = batch_slots.reusable(prompt)
+        job = waiting[0]
+        prompt, params = job.prompt, job.params
+        reusable = batch_slots.reusable(prompt, job.adapter)
         together = can_prefill_together(prompt, reusable, new, PREFILL_CHUNK)
-        if not together or should_wait(prompt, reusable, new):
+        if not together or should_wait(prompt, reusable, new, job.adapter):
             break
-        batch_slots.join(prompt)
+        batch_slots.join(prompt, adapter=job.adapter)
         new.append(_Sequence(waiting.popleft(), make_state(prompt, params, reusable), reusable))
     return new
 
@@ -128,7 +144,7 @@ class _Sequence(Prefill):
     """A job that has a slot, and its answer so far."""
 
     def __init__(self, job: Job, state: RequestState, reusable: int) -> None:
-        super().__init__(job.prompt, reusable)
+        super().__init__(job.prompt, reusable, job.adapter)
         self.job, self._state = job, state
         self._segments: list[Segment] = []
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from issun.runtime.decoding.adapters import Adapters
 from issun.runtime.decoding.kv_cache import Cache, KVCache, kv_cache_type
 from issun.runtime.errors import ContextError, ParameterError
 from issun.runtime.manifest import Architecture, KVCacheType
+from issun.runtime.weights.low_rank import ADAPTER_WEIGHTS
 from issun.runtime.weights.memory_left import memory_for
 from issun.runtime.weights.pages import FilePages
 from issun.runtime.weights.session import graph_errors
@@ -38,6 +41,10 @@ class Decoder(ABC):
     @abstractmethod
     def new_cache(self, slots: int = 1) -> Cache:
         """Return an empty cache for `slots` sequences."""
+
+    def release(self) -> None:
+        """Stop making writers of the bundle's files wait; the decoder is no longer used."""
+        self.pages.release()
 
     @abstractmethod
     def forward(self, cache: Cache, chunks: Sequence[Sequence[int]], rows: Sequence[int]) -> Logits:
@@ -140,8 +147,16 @@ class IssunDecoder(Decoder):
     def __init__(self, session: ort.InferenceSession, architecture: Architecture) -> None:
         super().__init__(session, architecture)
         self.kv_cache = kv_cache_type(session)
+        self.adapters: Adapters | None = None  # set by the code that opens them
         self._architecture = architecture
-        self._max_rows = 0  # ONNX Runtime keeps the memory of the largest chunk so far
+        # ONNX Runtime keeps the memory of each session's largest chunk so far.
+        self._max_rows: dict[ort.InferenceSession, int] = {}
+
+    def release(self) -> None:
+        """Stop making writers of the bundle's files wait; the decoder is no longer used."""
+        super().release()
+        if self.adapters:
+            self.adapters.pages.release()
 
     @property
     def slot_bytes(self) -> int:
@@ -185,11 +200,15 @@ class IssunDecoder(Decoder):
         for slot, chunk in enumerate(chunks):
             input_ids[slot, : len(chunk)] = chunk
             position_ids[slot, : len(chunk)] = np.arange(past[slot], past[slot] + len(chunk))
+        batch = range(first, first + len(chunks))
+        chosen = [cache.adapters[slot] for slot in batch]
+        adapters = self.adapters if any(chosen) else None
+        session, pages = (adapters or self).session, (adapters or self).pages
         with memory_for(int(lengths.sum())):
-            self._reserve_memory(cache, range(first, first + len(chunks)), shape[1])
+            self._reserve_memory(session, cache, batch, shape[1])
             logits = np.empty((len(rows), self.vocab_size), np.float32)
         totals = past + lengths
-        feeds = {
+        feeds: dict[str, NDArray[Any]] = {
             "input_ids": input_ids,
             "position_ids": position_ids,
             "seqlens_k": totals - 1,
@@ -197,22 +216,26 @@ class IssunDecoder(Decoder):
             "total_sequence_length": np.array(totals.max(), np.int32),
             "logit_rows": np.array(rows, np.int64),
         }
-        with memory_for(int(lengths.sum())), graph_errors(), self.pages.unchanged():
-            binding = cache.bind(range(first, first + len(chunks)))
+        if adapters:
+            feeds[ADAPTER_WEIGHTS] = adapters.weights(chosen, shape[1])
+        with memory_for(int(lengths.sum())), graph_errors(), pages.unchanged():
+            binding = cache.bind(session, batch)
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array)
             binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-            self.session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         if lengths.max() > 1:  # each embedding row that was read has mapped a block of the file
-            self.pages.drop(_MIN_TABLE_BYTES)
+            pages.drop(_MIN_TABLE_BYTES)
         for slot, chunk in enumerate(chunks, first):
             cache.touched[slot] = max(cache.touched[slot], len(cache.ids[slot]) + shape[1])
             cache.ids[slot].extend(chunk)
-        self._max_rows = max(self._max_rows, input_ids.size)
+        self._max_rows[session] = max(self._max_rows.get(session, 0), input_ids.size)
         return logits
 
-    def _reserve_memory(self, cache: KVCache, slots: range, rows: int) -> None:
+    def _reserve_memory(
+        self, session: ort.InferenceSession, cache: KVCache, slots: range, rows: int
+    ) -> None:
         """Raise MemoryError unless there is memory for `rows` new rows in each of `slots`."""
-        new_rows = max(0, len(slots) * rows - self._max_rows)
+        new_rows = max(0, len(slots) * rows - self._max_rows.get(session, 0))
         positions = {slot: len(cache.ids[slot]) + rows for slot in slots}
         cache.reserve(positions, new_rows * self._working_bytes)

@@ -77,6 +77,34 @@ def scale_temperature(logits: Vector, temperature: float) -> Vector:
     return scaled
 
 
+def dynamic_temperature(
+    logits: Vector, temperature: float, spread: float, exponent: float
+) -> float:
+    """Return a temperature from `temperature - spread` to `temperature + spread`, by the entropy.
+
+    The entropy is divided by that of equal probabilities and raised to `exponent`. Source: kalomaze
+    (koboldcpp, 2023), as in llama.cpp.
+    """
+    alive = logits[logits > MASKED]
+    if len(alive) < 2:
+        return temperature
+    shifted = alive - alive.max()
+    weights = np.exp(shifted)
+    total = float(weights.sum(dtype=np.float64))
+    entropy = math.log(total) - float(weights @ shifted) / total
+    low = max(0.0, temperature - spread)
+    share = max(0.0, entropy) / math.log(len(alive))
+    return float(low + (temperature + spread - low) * share**exponent)
+
+
+def top_n_sigma_ids(logits: Vector, n: float) -> NDArray[np.intp]:
+    """Return the ids within `n` standard deviations of the largest logit (arXiv 2411.07641)."""
+    alive = logits[logits > MASKED]
+    alive -= alive.mean()
+    sigma = math.sqrt(float(alive @ alive) / len(alive))
+    return np.flatnonzero(logits >= logits.max() - np.float32(n * sigma))
+
+
 def top_k_ids(logits: Vector, k: int) -> NDArray[np.intp]:
     """Return the ids of the k largest logits (and of ties with the k-th) not masked, ascending."""
     k = min(k, len(logits))
@@ -125,6 +153,41 @@ def keep_typical(logits: Vector, p: float) -> Vector:
     return _keep(logits, alive[_smallest_set(distance, probabilities, p)])
 
 
+def exclude_top_choices(logits: Vector, threshold: float) -> Vector:
+    """Mask all ids with a probability of at least `threshold` except the least likely of them.
+
+    With fewer than two such ids nothing changes. This is XTC; its chance is up to the caller.
+    Source: p-e-w, "Exclude Top Choices" (text-generation-webui, pull request 6335, 2024).
+    """
+    probabilities = softmax(logits)
+    top = np.flatnonzero(probabilities >= threshold)
+    if len(top) < 2:
+        return logits
+    left = logits.copy()
+    left[top[top != top[probabilities[top].argmin()]]] = MASKED
+    return left
+
+
+def keep_low_surprise(logits: Vector, bits: float) -> Vector:
+    """Keep ids whose surprise, -log2 of the probability, is at most `bits`; at least the likeliest.
+
+    This is the truncation of Mirostat 2 (arXiv 2007.14966).
+    """
+    highest = logits.max()
+    least = min(highest, np.float32(_log_sum(logits) - bits * math.log(2)))
+    return np.where(logits < least, MASKED, logits)
+
+
+def surprise(logits: Vector, token: int) -> float:
+    """Return -log2 of the probability of `token`, in bits."""
+    return (_log_sum(logits) - float(logits[token])) / math.log(2)
+
+
+def _log_sum(logits: Vector) -> float:
+    highest = logits.max()
+    return float(highest) + math.log(np.exp(logits - highest).sum(dtype=np.float64))
+
+
 def _smallest_set(
     keys: NDArray[np.floating], probabilities: NDArray[np.float64], p: float
 ) -> NDArray[np.intp]:
@@ -154,6 +217,12 @@ def softmax(logits: Vector) -> NDArray[np.float64]:
     exponentials = np.exp(logits - logits.max())
     probabilities: NDArray[np.float64] = exponentials / exponentials.sum(dtype=np.float64)
     return probabilities
+
+
+def log_softmax(logits: Vector) -> Vector:
+    """Return log-probabilities; their exponentials' sum is float64, as in `softmax`."""
+    shifted: Vector = logits - logits.max()
+    return shifted - np.float32(math.log(np.exp(shifted).sum(dtype=np.float64)))
 
 
 def draw(logits: Vector, uniform: float) -> int:

@@ -9,9 +9,9 @@ from itertools import chain
 from typing import Literal
 
 from issun.runtime.decoding.decoder import Decoder, split_chunks
+from issun.runtime.decoding.drafts import Drafts, Predictions
 from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.kv_cache import Cache
-from issun.runtime.decoding.lookup import PromptLookup
 from issun.runtime.decoding.prompt_cache import PromptCache
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.errors import ContextError, ParameterError
@@ -141,6 +141,7 @@ def generate(
     answer: Sequence[int] = (),
     prompt_cache: PromptCache | None = None,
     row_cost: float | None = None,
+    predictions: Predictions | None = None,
     stop: Stop = never,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
@@ -153,7 +154,8 @@ def generate(
     `stop` is called before each chunk of the prompt. Once it returns true, the generator ends
     without a finish reason, and `cache` keeps the chunks computed so far.
 
-    With a `row_cost`, tokens drafted by `PromptLookup` are verified several at a time.
+    With a `row_cost`, draft tokens are verified several at a time; `predictions` are those of the
+    conversation so far, and get this answer's.
 
     The last segment has the finish reason: `stop` for an end token or a stop string, `length` for
     `max_new_tokens` or the end of the context. Raises as `check_prompt` does, before any work.
@@ -175,7 +177,7 @@ def generate(
         started=started,
         clock=clock,
     )
-    lookup = PromptLookup(ids, row_cost) if row_cost is not None else None
+    drafts = Drafts(ids, row_cost, predictions) if row_cost is not None else None
     *chunks, last = chain(
         split_chunks(ids[:prefix_length]), split_chunks(ids[max(shared, prefix_length) :])
     )
@@ -185,13 +187,16 @@ def generate(
         decoder.forward(cache, [chunk], [])
     if stop():
         return
-    segment = state.add(decoder.forward(cache, [last], [len(last) - 1])[0])
+    logits = decoder.forward(cache, [last], [len(last) - 1])[0]
+    segment = state.add(logits)
     yield segment
     if prefix_length and prompt_cache:  # after the first token, so as not to delay it
         prompt_cache.store(cache)
+    if drafts:
+        drafts.predict(int(logits.argmax()))
     while segment.finish_reason is None:
-        if lookup:
-            segment = yield from _decode_with_draft(decoder, cache, state, lookup, segment.id)
+        if drafts:
+            segment = yield from _decode_with_draft(decoder, cache, state, drafts, segment.id)
         else:
             segment = state.add(decoder.step(cache, segment.id))
             yield segment
@@ -226,31 +231,32 @@ def prefill(
 
 
 def _decode_with_draft(
-    decoder: Decoder, cache: Cache, state: RequestState, lookup: PromptLookup, token: int
+    decoder: Decoder, cache: Cache, state: RequestState, drafts: Drafts, token: int
 ) -> Generator[Segment, None, Segment]:
     """Decode `token` and a draft in one step; yield the accepted tokens and the one after them.
 
     Each token is sampled from the logits it would be sampled from without drafts and with the same
     random number, so drafts affect only the speed.
     """
-    lookup.add(token)
+    drafts.add(token)
     held = len(cache.ids[0])
-    draft = lookup.draft(min(state.remaining_tokens - 1, decoder.n_positions - held - 1))
-    logits = decoder.forward(cache, [[token, *draft]], range(len(draft) + 1))
+    draft = drafts.draft(min(state.remaining_tokens - 1, decoder.n_positions - held - 1))
+    ids = [token, *(guess.token for guess in draft)]
+    logits = decoder.forward(cache, [ids], range(len(ids)))
     accepted = 0
     try:
         while True:
+            drafts.predict(int(logits[accepted].argmax()))
             segment = state.add(logits[accepted])
-            accept = segment.finish_reason is None and segment.id in draft[accepted : accepted + 1]
+            accept = segment.finish_reason is None and [segment.id] == ids[accepted + 1 :][:1]
             if not accept:
                 break
             accepted += 1
-            lookup.add(segment.id)
+            drafts.add(segment.id)
             yield segment
     finally:
         cache.rewind(held + 1 + accepted)  # also if cancelled within the draft
-    if draft:
-        lookup.update(len(draft), accepted)
+    drafts.update(draft, accepted)
     yield segment
     return segment
 

@@ -20,12 +20,16 @@ _MIN_RESERVED = 2 << 20  # bytes to reserve at least, for several steps: a check
 
 
 class Cache:
-    """The tokens that the model has processed, one sequence per slot, with keys and values."""
+    """The tokens that the model has processed, one sequence per slot, with keys and values.
+
+    Keys and values depend on the adapter that computed them: `adapters` names that of each slot.
+    """
 
     positions = sys.maxsize  # tokens that fit into a slot, if fewer than the context
 
     def __init__(self, slots: int) -> None:
         self.ids: list[list[int]] = [[] for _ in range(slots)]
+        self.adapters: list[str | None] = [None] * slots
 
     @property
     def nbytes(self) -> int:
@@ -46,6 +50,12 @@ class Cache:
                 held=len(held),
             )
         del held[length:]
+
+    def choose_adapter(self, adapter: str | None, slot: int = 0) -> None:
+        """Let `adapter` compute the tokens of `slot`; forget those that another one computed."""
+        if self.adapters[slot] != adapter:
+            self.rewind(0, slot)
+            self.adapters[slot] = adapter
 
     def shrink(self) -> None:
         """Free the memory of tokens that were rewound, if there is any."""
@@ -89,8 +99,8 @@ class KVCache(Cache):
         self.buffers = np.frombuffer(self._memory, self.dtype).reshape(shape)
         self.touched = [0] * slots  # positions of each slot whose pages are allocated
         self._reserved = 0  # bytes that were reserved and are not used yet
-        self.binding = session.io_binding()
-        self._bound = range(0)
+        self._bindings: dict[ort.InferenceSession, ort.IOBinding] = {}
+        self._bound: dict[ort.InferenceSession, range] = {}  # the slots of each binding
 
     @property
     def nbytes(self) -> int:
@@ -118,31 +128,43 @@ class KVCache(Cache):
         pages = -(-positions * width * self.dtype.itemsize // mmap.PAGESIZE) + 1
         return arrays * heads * pages * mmap.PAGESIZE if positions else 0
 
-    def bind(self, slots: range) -> ort.IOBinding:
-        """Return the binding of `slots`, a batch of as many sequences."""
-        if slots != self._bound:
-            self._bound = range(0)  # an interrupt may leave only some of them bound
+    def bind(self, session: ort.InferenceSession, slots: range) -> ort.IOBinding:
+        """Return the binding of `slots`, a batch of as many sequences, for `session`."""
+        if session not in self._bindings:
+            self._bindings[session] = session.io_binding()
+        binding = self._bindings[session]
+        if slots != self._bound.get(session):
+            self._bound.pop(session, None)  # an interrupt may leave only some of them bound
             for name, buffer in zip(self._names, self.buffers, strict=True):
                 part = buffer[slots.start : slots.stop]
                 tensor = ("cpu", 0, self.dtype, part.shape, part.ctypes.data)
-                self.binding.bind_input(name, *tensor)
-                self.binding.bind_output(name.replace("past_key_values", "present"), *tensor)
-            self._bound = slots
-        return self.binding
+                binding.bind_input(name, *tensor)
+                binding.bind_output(name.replace("past_key_values", "present"), *tensor)
+            self._bound[session] = slots
+        return binding
 
-    def copy(self, source: KVCache, source_slot: int, slot: int, length: int | None = None) -> None:
+    def copy(
+        self,
+        source: KVCache,
+        source_slot: int,
+        slot: int,
+        length: int | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
         """Copy the first `length` tokens (default: all) of `source_slot` of `source` to `slot`.
 
-        `source` is this cache or one of the same shape. Raises OutOfMemoryError before any change.
+        `source` is this cache or one of the same shape. The first `start` tokens of the two slots
+        are equal and need no copy. Raises OutOfMemoryError before any change.
         """
         ids = source.ids[source_slot][:length]
         held = len(ids)
         with memory_for(held):
             self.reserve({slot: held})
-        self.ids[slot] = ids
+        self.ids[slot], self.adapters[slot] = ids, source.adapters[source_slot]
         for buffer, other in zip(self.buffers, source.buffers, strict=True):
             # Layer by layer: numpy would buffer a copy of all layers, as they might overlap.
-            buffer[slot, :, :held] = other[source_slot, :, :held]
+            buffer[slot, :, start:held] = other[source_slot, :, start:held]
         self.touched[slot] = max(self.touched[slot], held)
 
     def swap(self, slot: int, other: int) -> None:
@@ -154,7 +176,9 @@ class KVCache(Cache):
             kept = buffer[slot, :, :held].copy()
             buffer[slot, :, :others] = buffer[other, :, :others]
             buffer[other, :, :held] = kept
-        self.ids[slot], self.ids[other] = self.ids[other], self.ids[slot]
+        ids, adapters = self.ids, self.adapters
+        ids[slot], ids[other] = ids[other], ids[slot]
+        adapters[slot], adapters[other] = adapters[other], adapters[slot]
         self.touched[slot] = max(self.touched[slot], others)
         self.touched[other] = max(self.touched[other], held)
 
@@ -168,6 +192,7 @@ class KVCache(Cache):
             buffer[slot, :, :held] = buffer[source, :, :held]
             self._free_pages(layer, source, 0)
         self.ids[slot], self.ids[source] = self.ids[source], []
+        self.adapters[slot] = self.adapters[source]
         self.touched[slot] = max(self.touched[slot], held)
         if sys.platform == "linux":
             self.touched[source] = 0
@@ -200,9 +225,11 @@ class KVCache(Cache):
         return int(np.count_nonzero((held == 127) | (held <= -127))), held.size
 
     def close(self) -> None:
-        """Free the buffers, and the session that the binding references."""
+        """Free the buffers, and the sessions that the bindings reference."""
         super().close()
-        del self.binding, self.buffers, self._memory
+        self._bound.clear()
+        self._bindings.clear()
+        del self.buffers, self._memory
 
 
 def kv_cache_type(session: ort.InferenceSession) -> KVCacheType:

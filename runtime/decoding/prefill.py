@@ -18,8 +18,8 @@ class Prefill:
 
     logits: Vector
 
-    def __init__(self, prompt: list[int], reusable: int) -> None:
-        self.prompt, self.remaining = prompt, prompt[reusable:]
+    def __init__(self, prompt: list[int], reusable: int, adapter: str | None = None) -> None:
+        self.prompt, self.remaining, self.adapter = prompt, prompt[reusable:], adapter
 
     def logit_rows(self, size: int) -> range:
         """Return which rows of the next `size` tokens need logits."""
@@ -41,9 +41,15 @@ def can_prefill_together(
     return not prefills or (len(lengths) * max(lengths) <= max_tokens and min(lengths) > 1)
 
 
-def should_wait(prompt: Sequence[int], reusable: int, prefills: Sequence[Prefill]) -> bool:
+def should_wait(
+    prompt: Sequence[int],
+    reusable: int,
+    prefills: Sequence[Prefill],
+    adapter: str | None = None,
+) -> bool:
     """Return whether a prefill in progress will provide a long prefix of `prompt` to copy."""
-    shared = max((common_prefix(prefill.prompt, prompt) for prefill in prefills), default=0)
+    same = [prefill for prefill in prefills if prefill.adapter == adapter]
+    shared = max((common_prefix(prefill.prompt, prompt) for prefill in same), default=0)
     return shared > reusable + _WORTH_WAITING
 
 

@@ -1,22 +1,24 @@
 """Logits to the next id: the sampling parameters, and the order in which filters are applied.
 
 Order: bans, the end tokens before `min_new_tokens` and the constraint; logit bias; repetition,
-presence and frequency penalty; no-repeat n-gram; the caller's processors; then, unless greedy,
-temperature, top-k, top-p, min-p, typical-p; finally the draw with one random number. This is the
-order of transformers' generate. A masked id has a logit of minus infinity.
+presence and frequency penalty; no-repeat n-gram; DRY; the caller's processors; then, unless greedy,
+top-n-sigma, top-k, temperature, top-p, min-p, typical-p, XTC, Mirostat; finally the draw with one
+random number. This is the order of transformers' generate, with the filters that it lacks where
+llama.cpp has them. A masked id has a logit of minus infinity.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from issun.runtime.decoding.dry import NO_BREAKERS, SequenceBreakers, penalize_dry
 from issun.runtime.decoding.filters import (
     MASKED,
     Vector,
@@ -24,16 +26,22 @@ from issun.runtime.decoding.filters import (
     ban,
     ban_sequences,
     draw,
+    dynamic_temperature,
+    exclude_top_choices,
+    keep_low_surprise,
     keep_min_p,
     keep_top_p,
     keep_typical,
+    log_softmax,
     no_repeat_ngram,
     penalize_presence_and_frequency,
     penalize_repetition,
     scale_temperature,
+    surprise,
     top_k_ids,
+    top_n_sigma_ids,
 )
-from issun.runtime.errors import ParameterError, SamplingError
+from issun.runtime.errors import ParameterError, SamplingError, check_range
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer
 
@@ -67,14 +75,17 @@ class SamplingParams:
 
     `temperature` 0 is greedy decoding. `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1,
     `repetition_penalty` 1, `presence_penalty` 0, `frequency_penalty` 0 and `no_repeat_ngram_size`
-    0 disable these filters. The repetition penalty and the n-grams consider prompt and answer, the
-    other two penalties only the answer. `banned_ids` None bans `<unk>`; logit rows without a token
+    0 disable these filters, and so do `top_n_sigma`, `dry_multiplier`, `xtc_probability`,
+    `dynatemp_range` and `mirostat` 0. The last three need a temperature above 0. The repetition
+    penalty, the n-grams and DRY consider prompt and answer, the other two penalties only the
+    answer; DRY the last `dry_penalty_last_n` ids, or all if that is -1. `mirostat` 2 is Mirostat 2,
+    which starts anew with each answer. `banned_ids` None bans `<unk>`; logit rows without a token
     are never sampled. `banned_first_ids` are banned as the first token of an answer, and the last
     id of each of `banned_sequences` is banned after the others. `min_length` counts prompt and
     answer. `logprobs` n reports the raw log-probabilities of the sampled token and of the n most
     likely ones. `processors` are called with the ids so far and the logits, and return logits.
-    `constraint` allows only tokens that its grammar accepts. `lookup` enables prompt-lookup
-    decoding as long as it makes the answer faster; it does not change which tokens are sampled.
+    `constraint` allows only tokens that its grammar accepts. `lookup` enables draft tokens
+    as long as they make the answer faster; they do not change which tokens are sampled.
     Raises ParameterError.
     """
 
@@ -87,6 +98,19 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     no_repeat_ngram_size: int = 0
+    top_n_sigma: float = 0.0
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     banned_ids: tuple[int, ...] | None = None
     banned_first_ids: tuple[int, ...] = ()
@@ -104,87 +128,82 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check every value against its range."""
         number, whole = Real, Integral
-        _check_range("temperature", self.temperature, number, 0, 100)
-        _check_range("top_k", self.top_k, whole, 0, math.inf)
-        _check_range("top_p", self.top_p, number, 0, 1, exclusive=True)
-        _check_range("min_p", self.min_p, number, 0, 1)
-        _check_range("typical_p", self.typical_p, number, 0, 1, exclusive=True)
-        _check_range("repetition_penalty", self.repetition_penalty, number, 0, 100, exclusive=True)
-        _check_range("presence_penalty", self.presence_penalty, number, -100, 100)
-        _check_range("frequency_penalty", self.frequency_penalty, number, -100, 100)
-        _check_range("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
-        _check_range("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
-        _check_range("min_length", self.min_length, whole, 0, math.inf)
-        _check_range("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
+        check_range("temperature", self.temperature, number, 0, 100)
+        check_range("top_k", self.top_k, whole, 0, math.inf)
+        check_range("top_p", self.top_p, number, 0, 1, exclusive=True)
+        check_range("min_p", self.min_p, number, 0, 1)
+        check_range("typical_p", self.typical_p, number, 0, 1, exclusive=True)
+        check_range("repetition_penalty", self.repetition_penalty, number, 0, 100, exclusive=True)
+        check_range("presence_penalty", self.presence_penalty, number, -100, 100)
+        check_range("frequency_penalty", self.frequency_penalty, number, -100, 100)
+        check_range("no_repeat_ngram_size", self.no_repeat_ngram_size, whole, 0, math.inf)
+        check_range("top_n_sigma", self.top_n_sigma, number, 0, 100)
+        check_range("dynatemp_range", self.dynatemp_range, number, 0, 100)
+        check_range("dynatemp_exponent", self.dynatemp_exponent, number, 0, 100, exclusive=True)
+        check_range("xtc_probability", self.xtc_probability, number, 0, 1)
+        # Two tokens cannot both be more likely than a half.
+        check_range("xtc_threshold", self.xtc_threshold, number, 0, 0.5, exclusive=True)
+        check_range("dry_multiplier", self.dry_multiplier, number, 0, 100)
+        check_range("dry_base", self.dry_base, number, 1, 100)
+        check_range("dry_allowed_length", self.dry_allowed_length, whole, 1, math.inf)
+        check_range("dry_penalty_last_n", self.dry_penalty_last_n, whole, -1, math.inf)
+        check_range("mirostat_tau", self.mirostat_tau, number, 0, 100)
+        check_range("mirostat_eta", self.mirostat_eta, number, 0, 1)
+        if self.mirostat not in (0, 2) or isinstance(self.mirostat, bool):
+            raise ParameterError(
+                "mirostat is {value!r}, it must be 0 (off) or 2.", value=self.mirostat
+            )
+        self._check_greedy()
+        check_range("max_new_tokens", self.max_new_tokens, whole, 1, math.inf)
+        check_range("min_length", self.min_length, whole, 0, math.inf)
+        check_range("min_new_tokens", self.min_new_tokens, whole, 0, math.inf)
         if self.min_new_tokens > self.max_new_tokens:
             raise ParameterError(
                 "min_new_tokens is {low}, it must be at most max_new_tokens, which is {high}.",
                 low=self.min_new_tokens,
                 high=self.max_new_tokens,
             )
-        _check_range("logprobs", self.logprobs, whole, 0, math.inf)
+        check_range("logprobs", self.logprobs, whole, 0, math.inf)
         if not isinstance(self.lookup, bool):
             raise ParameterError(
                 "lookup is {value!r}, it must be True or False.", value=self.lookup
             )
         if self.seed is not None:
-            _check_range("seed", self.seed, whole, 0, 2**64 - 1)
+            check_range("seed", self.seed, whole, 0, 2**64 - 1)
         if not isinstance(self.logit_bias, Mapping):
             raise ParameterError(
                 "logit_bias is {value!r}, it must map ids to numbers.", value=self.logit_bias
             )
         for token in self.banned_ids if self.banned_ids is not None else ():
-            _check_range("banned_ids", token, whole, 0, math.inf)
+            check_range("banned_ids", token, whole, 0, math.inf)
         for token in self.banned_first_ids:
-            _check_range("banned_first_ids", token, whole, 0, math.inf)
+            check_range("banned_first_ids", token, whole, 0, math.inf)
         for sequence in self.banned_sequences:
-            _check_range("the length of a banned sequence", len(sequence), whole, 1, math.inf)
+            check_range("the length of a banned sequence", len(sequence), whole, 1, math.inf)
             for token in sequence:
-                _check_range("banned_sequences", token, whole, 0, math.inf)
+                check_range("banned_sequences", token, whole, 0, math.inf)
         for token, bias in self.logit_bias.items():
-            _check_range("logit_bias", token, whole, 0, math.inf)
-            _check_range(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
-        if not isinstance(self.stop, tuple | list) or not all(
-            isinstance(s, str) and s for s in self.stop
-        ):
-            raise ParameterError(
-                "stop is {value!r}, it must be a tuple of non-empty strings.",
-                value=self.stop,
-            )
+            check_range("logit_bias", token, whole, 0, math.inf)
+            check_range(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
+        _check_texts("stop", self.stop)
+        _check_texts("dry_sequence_breakers", self.dry_sequence_breakers)
+
+    def _check_greedy(self) -> None:
+        """Raise ParameterError for a filter that greedy decoding would leave without effect."""
+        for name in ("dynatemp_range", "xtc_probability", "mirostat"):
+            if self.temperature == 0 and (value := getattr(self, name)):
+                raise ParameterError(
+                    "{name} is {value!r}, which has no effect at temperature 0: set it to 0, or "
+                    "raise the temperature.",
+                    name=name,
+                    value=value,
+                )
 
 
-def _bounds(low: float, high: float, *, exclusive: bool) -> str:
-    """A range in words, which the command line translates."""
-    if math.isinf(low):
-        return f"of at most {high:g}"
-    if math.isinf(high):
-        return f"of at least {low:g}"
-    return f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
-
-
-def _check_range(
-    name: str, value: Any, kind: Any, low: float, high: float, *, exclusive: bool = False
-) -> None:
-    good = (
-        isinstance(value, kind)
-        and not isinstance(value, bool)
-        and (low < value if exclusive else low <= value)  # false for NaN
-        and value <= high
-    )
-    if not good:
-        bounds = _bounds(low, high, exclusive=exclusive)
-        if kind is Integral:
-            raise ParameterError(
-                "{name} is {value!r}, it must be a whole number {bounds}.",
-                name=name,
-                value=value,
-                bounds=bounds,
-            )
+def _check_texts(name: str, texts: object) -> None:
+    if not isinstance(texts, tuple | list) or not all(isinstance(s, str) and s for s in texts):
         raise ParameterError(
-            "{name} is {value!r}, it must be a number {bounds}.",
-            name=name,
-            value=value,
-            bounds=bounds,
+            "{name} is {value!r}, it must be a tuple of non-empty strings.", name=name, value=texts
         )
 
 
@@ -210,12 +229,21 @@ class Vocabulary:
 
 
 class Sampler:
-    """Samples the tokens of one answer; owns the random generator and the grammar's state."""
+    """Samples the tokens of one answer.
+
+    Owns the random generator, the grammar's state, and the largest surprise that Mirostat allows.
+    """
 
     def __init__(
-        self, params: SamplingParams, vocabulary: Vocabulary, rng: np.random.Generator
+        self,
+        params: SamplingParams,
+        vocabulary: Vocabulary,
+        rng: np.random.Generator,
+        breakers: SequenceBreakers = NO_BREAKERS,
     ) -> None:
-        self._params, self._rng = params, rng
+        """`breakers` are the sequence breakers of `params`, for DRY."""
+        self._params, self._rng, self._breakers = params, rng, breakers
+        self._max_surprise = 2.0 * params.mirostat_tau  # bits
         unknown = () if vocabulary.unk is None else (vocabulary.unk,)
         banned = unknown if params.banned_ids is None else params.banned_ids
         _check_ids("banned_ids", banned, vocabulary.rows)
@@ -230,16 +258,29 @@ class Sampler:
     def sample(self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]) -> int:
         """Return the next id after `prompt` and `answer`; raises SamplingError if there is none."""
         logits = self._process(logits, prompt, answer)
-        highest = logits.max()  # NaN if any logit is
-        if math.isnan(highest) or highest == math.inf:
-            raise SamplingError("The model returned logits that are not numbers (NaN).")
-        if highest == MASKED:
+        if _highest(logits) == MASKED:
             raise SamplingError("No token can be sampled: all are banned.")
         if self._params.temperature == 0:
             return int(logits.argmax())
         logits, ids = self._warp(logits)
         index = draw(logits, float(self._rng.random()))
+        if self._params.mirostat:
+            # Of the truncated distribution, as in llama.cpp; the authors' code takes the whole one.
+            error = surprise(logits, index) - self._params.mirostat_tau
+            self._max_surprise -= self._params.mirostat_eta * error
         return index if ids is None else int(ids[index])
+
+    def log_probabilities(
+        self, logits: Vector, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Vector:
+        """Return the log-probabilities of the next id, with bans, bias and penalties on top.
+
+        Beam search in transformers applies its processors to log-probabilities, not to logits.
+        Raises SamplingError for NaN.
+        """
+        processed = self._process(log_softmax(logits), prompt, answer)
+        _highest(processed)
+        return processed
 
     @property
     def needs_prepare(self) -> bool:
@@ -273,9 +314,22 @@ class Sampler:
             )
         if params.no_repeat_ngram_size:
             no_repeat_ngram(logits, [*prompt, *answer], params.no_repeat_ngram_size)
+        if params.dry_multiplier:
+            self._penalize_dry(logits, [*prompt, *answer])
         for processor in params.processors:
             logits = self._mask_banned(processor([*prompt, *answer], logits))
         return logits
+
+    def _penalize_dry(self, logits: Vector, seen: list[int]) -> None:
+        params, last = self._params, self._params.dry_penalty_last_n
+        penalize_dry(
+            logits,
+            seen if last == -1 else seen[max(0, len(seen) - last) :],
+            multiplier=params.dry_multiplier,
+            base=params.dry_base,
+            allowed_length=params.dry_allowed_length,
+            breakers=self._breakers,
+        )
 
     def _mask_banned(self, logits: Vector) -> Vector:
         """Return a copy in which banned ids and rows without a token are masked."""
@@ -286,14 +340,35 @@ class Sampler:
     def _warp(self, logits: Vector) -> tuple[Vector, NDArray[np.intp] | None]:
         """Apply temperature and filters; the ids are None if the logits cover the vocabulary."""
         params, ids = self._params, None
+        if params.top_n_sigma:
+            ids = top_n_sigma_ids(logits, params.top_n_sigma)
+            logits = logits[ids]
         if 0 < params.top_k < len(logits):
             # Temperature does not change the top k, so the other filters only need those.
-            ids = top_k_ids(logits, params.top_k)
-            logits = logits[ids]
-        logits = scale_temperature(logits, params.temperature)
+            kept = top_k_ids(logits, params.top_k)
+            ids, logits = kept if ids is None else ids[kept], logits[kept]
+        temperature = params.temperature
+        if params.dynatemp_range:
+            temperature = dynamic_temperature(
+                logits, temperature, params.dynatemp_range, params.dynatemp_exponent
+            )
+        logits = scale_temperature(logits, temperature)
         logits = keep_top_p(logits, params.top_p)
         logits = keep_min_p(logits, params.min_p)
-        return keep_typical(logits, params.typical_p), ids
+        logits = keep_typical(logits, params.typical_p)
+        if params.xtc_probability and self._rng.random() < params.xtc_probability:
+            logits = exclude_top_choices(logits, params.xtc_threshold)
+        if params.mirostat:
+            logits = keep_low_surprise(logits, self._max_surprise)
+        return logits, ids
+
+
+def _highest(logits: Vector) -> np.float32:
+    """Return the largest of `logits`; raises SamplingError for NaN and infinity."""
+    highest: np.float32 = logits.max()  # NaN if any logit is
+    if math.isnan(highest) or highest == math.inf:
+        raise SamplingError("The model returned logits that are not numbers (NaN).")
+    return highest
 
 
 def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
@@ -306,6 +381,11 @@ def _check_ids(name: str, ids: Iterable[int], rows: int) -> None:
                 id=token,
                 last=rows - 1,
             )
+
+
+def seeded(params: SamplingParams, index: int) -> SamplingParams:
+    """Return the parameters of answer `index` to one prompt: with a seed, answer i has seed + i."""
+    return params if params.seed is None else replace(params, seed=(params.seed + index) % 2**64)
 
 
 def top_logprobs(logits: Vector, token: int, count: int) -> tuple[float, dict[int, float]]:

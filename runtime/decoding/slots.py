@@ -40,27 +40,37 @@ class Slots:
         """Whether no sequence can join."""
         return self.active + self.prefilling == self.count
 
-    def reusable(self, prompt: Sequence[int]) -> int:
-        """Return how many ids of `prompt` a slot already holds."""
-        return self._longest_prefix(prompt)[1]
+    def reusable(self, prompt: Sequence[int], adapter: str | None = None) -> int:
+        """Return how many ids of `prompt` a slot already holds, computed by `adapter`."""
+        return self._longest_prefix(prompt, adapter)[1]
 
-    def _longest_prefix(self, prompt: Sequence[int]) -> tuple[int, int]:
+    def _longest_prefix(self, prompt: Sequence[int], adapter: str | None) -> tuple[int, int]:
         """Return the slot with the longest common prefix and how many of its ids can be reused."""
-        shared = [common_prefix(held, prompt) for held in self.cache.ids]
+        shared = [
+            common_prefix(held, prompt) if by == adapter else 0
+            for held, by in zip(self.cache.ids, self.cache.adapters, strict=True)
+        ]
         source = max(range(self.count), key=shared.__getitem__)
         return source, max(0, min(shared[source], len(prompt) - _READ_TOGETHER))
 
-    def join(self, prompt: list[int], texts: Sequence[object] = (), *, reuse: bool = True) -> int:
-        """Prepare the next slot for the prefill of `prompt`.
+    def join(
+        self,
+        prompt: list[int],
+        texts: Sequence[object] = (),
+        *,
+        adapter: str | None = None,
+        reuse: bool = True,
+    ) -> int:
+        """Prepare the next slot for the prefill of `prompt` with `adapter`.
 
         `texts` are those of a conversation so far (default: the ids of the prompt). A sequence
         whose texts are the first of these is superseded. With `reuse`, the longest prefix that any
         slot holds is reused. Returns how many ids of the prompt need no prefill. Raises
         OutOfMemoryError, in which case the slots can still be used.
         """
-        texts = tuple(texts or prompt)
+        texts = (adapter, *(texts or prompt))
         slot = self.active + self.prefilling
-        source, reusable = self._longest_prefix(prompt) if reuse else (slot, 0)
+        source, reusable = self._longest_prefix(prompt, adapter) if reuse else (slot, 0)
         victim = self._victim(slot, texts, source)
         if source == victim:
             self._exchange(source, slot)
@@ -71,6 +81,7 @@ class Slots:
                 self.cache.rewind(reusable, slot)
             else:
                 self.cache.copy(self.cache, source, slot, reusable)
+        self.cache.choose_adapter(adapter, slot)
         self.prefilling += 1
         self._use(slot, texts)
         return reusable

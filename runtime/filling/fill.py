@@ -202,19 +202,22 @@ def fill(
     make_prompt: MakePrompt,
     question: str,
     params: SamplingParams,
+    *,
+    adapter: str | None = None,
 ) -> Stream:
-    """Stream JSON that is filled leaf by leaf.
+    """Stream JSON that is filled leaf by leaf, with one of the model's adapters if it is named.
 
     `make_prompt` returns the prompt for a line after the user's text. `question` is the part of
     that text that replies may repeat. The finish reason is `length` if `max_new_tokens` or the
     context truncated the JSON. Iterating raises what `Model.stream` raises.
     """
-    segments = partial(_segments, model, SchemaFiller(compiled, question, params), make_prompt)
+    filler = SchemaFiller(compiled, question, params)
+    segments = partial(_segments, model, filler, make_prompt, adapter)
     return Stream(segments, None, ends=model.manifest.tokens.end_ids, pending_text=lambda: "")
 
 
 def _segments(
-    model: Model, filler: SchemaFiller, make_prompt: MakePrompt, stop: Stop
+    model: Model, filler: SchemaFiller, make_prompt: MakePrompt, adapter: str | None, stop: Stop
 ) -> Generator[Segment, None, None]:
     if filler.pending is None:
         yield filler.fixed_segment()
@@ -223,7 +226,7 @@ def _segments(
     try:
         while filler.pending and not stop():
             line, wanted = filler.pending
-            stream = model.start(cache, make_prompt(line), wanted, stop=stop)
+            stream = model.start(cache, make_prompt(line), wanted, adapter=adapter, stop=stop)
             try:
                 for segment in stream:
                     yield filler.add(segment)

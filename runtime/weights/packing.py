@@ -20,12 +20,14 @@ import msgspec
 import onnxruntime as ort
 
 from issun.runtime.errors import BundleError
+from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
 from issun.runtime.weights.session import (
     create_session,
     integer_matmul_saturates,
     make_options,
     rounds_activations,
+    trim_heap,
 )
 from issun.runtime.weights.split_head import split_head
 from issun.runtime.weights.unsigned import read_unsigned, signed_weights, to_unsigned
@@ -75,6 +77,7 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
         unsigned = _copy_unsigned(model.graph, graph.parent, writer)
         file.flush()
         _open(model, graph, target, unsigned, options)
+        trim_heap()  # the session has left free memory of about the size of the weights
         with data.open("rb", 0) as source:
             packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
         file.flush()
@@ -85,12 +88,18 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
 
 
 def open_packed(
-    graph: Path, packed: Packed, file: Path, *, threads: int | None = None
+    graph: Path,
+    packed: Packed,
+    file: Path,
+    *,
+    threads: int | None = None,
+    low_rank: LowRank | None = None,
 ) -> ort.InferenceSession:
     """Return a session over `graph` that maps its packed weights from `file`.
 
-    Raises BundleError if `file` does not hold them, and ValueError if the two files share no parent
-    folder or if the graph has data outside the bundle.
+    `low_rank` adds the products of adapters. Raises BundleError if `file` does not hold the
+    weights, and ValueError if the two files share no parent folder or if the graph has data
+    outside the bundle.
     """
     model = parse_model(graph.read_bytes())
     _verify_unpacked(model.graph, graph.parent, packed, file)
@@ -99,11 +108,19 @@ def open_packed(
             for number, value in enumerate(packed.weights):
                 tensor.external_data.add(key=f"{_PREPACKED}{number}", value=value)
     offsets = packed.unsigned | {packed.carrier: packed.carrier_offset}
-    return _open(model, graph, file, offsets, make_options(threads))
+    session = _open(model, graph, file, offsets, make_options(threads), low_rank=low_rank)
+    trim_heap()
+    return session
 
 
 def _open(
-    model: Any, graph: Path, file: Path, offsets: dict[str, int], options: ort.SessionOptions
+    model: Any,
+    graph: Path,
+    file: Path,
+    offsets: dict[str, int],
+    options: ort.SessionOptions,
+    *,
+    low_rank: LowRank | None = None,
 ) -> ort.InferenceSession:
     """Return a session over `model` that reads the tensors in `offsets` from `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
@@ -122,6 +139,8 @@ def _open(
             path, fields["offset"].value = file, str(offsets[tensor.name])
         fields["location"].value = path.relative_to(base).as_posix()
     _pack_largest_first(model.graph)
+    if low_rank is not None:
+        low_rank.add_to(model, options)
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(base)
     )

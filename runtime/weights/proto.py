@@ -42,6 +42,7 @@ def _model_type() -> Any:
             ("name", 8, "string"),
             ("raw_data", 9, "bytes"),
             ("external_data", 13, "Entry*"),
+            ("data_location", 14, "int32"),
         ],
         "Sparse": [("values", 1, "Tensor"), ("indices", 2, "Tensor")],
         "Attribute": [
@@ -70,9 +71,14 @@ def _model_type() -> Any:
             ("input", 11, "Value*"),
             ("sparse_initializer", 15, "Sparse*"),
         ],
-        "Value": [("name", 1, "string")],
+        "Value": [("name", 1, "string"), ("type", 2, "Type")],
+        "Type": [("tensor_type", 1, "TensorType")],
+        "TensorType": [("elem_type", 1, "int32"), ("shape", 2, "Shape")],
+        "Shape": [("dim", 1, "Dimension*")],
+        "Dimension": [("dim_value", 1, "int64"), ("dim_param", 2, "string")],
         "Model": [
             ("graph", 7, "Graph"),
+            ("metadata_props", 14, "Entry*"),
             ("training_info", 20, "Opaque*"),
             ("functions", 25, "Opaque*"),
         ],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.errors import BundleError, OutOfMemoryError, ParameterError
 from issun.runtime.weights.cores import physical_cores
+from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
 from issun.runtime.weights.split_head import split_head
 
@@ -25,31 +26,37 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion", "LayerNormFusion"]
 _MAX_THREADS = 1024
 
 
-def open_session(path: Path, *, threads: int | None = None) -> ort.InferenceSession:
+def open_session(
+    path: Path, *, threads: int | None = None, low_rank: LowRank | None = None
+) -> ort.InferenceSession:
     """Open the graph at `path` on the CPU with `threads` threads (default: physical cores).
 
-    Raises BundleError if ONNX Runtime rejects the file, ParameterError for a bad thread count.
+    `low_rank` adds the products of adapters. Raises BundleError if ONNX Runtime rejects the file,
+    ParameterError for a bad thread count.
     """
     options, content = make_options(threads), None
-    if not rounds_activations():
-        content = _with_split_head(path)
+    if low_rank is not None or not rounds_activations():
+        content = _changed(path, options, low_rank)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
         )
     session = create_session(path, options, content=content)
     if content or integer_matmul_saturates():
-        _trim_heap()
+        trim_heap()
     return session
 
 
-def _with_split_head(path: Path) -> bytes | None:
-    """Return the graph at `path` for CPUs without a kernel for its head; None if it has none."""
+def _changed(path: Path, options: ort.SessionOptions, low_rank: LowRank | None) -> bytes | None:
+    """Return the graph at `path` with adapters, and for this CPU; None if it needs no change."""
     model = parse_model(path.read_bytes())
-    return model.SerializeToString() if split_head(model.graph) else None
+    changed = not rounds_activations() and split_head(model.graph)
+    if low_rank is not None:
+        low_rank.add_to(model, options)
+    return model.SerializeToString() if changed or low_rank is not None else None
 
 
-def _trim_heap() -> None:
-    """Return freed memory of converted weights to the system; glibc would keep it."""
+def trim_heap() -> None:
+    """Return freed memory of converted or packed weights to the system; glibc would keep it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 

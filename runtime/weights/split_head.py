@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 _MS = "com.microsoft"
-_AT = "split_head"  # how the names of new values begin
 _FLOAT, _UINT8, _INT64 = 1, 2, 7  # TensorProto.DataType
 _INT = 2  # AttributeProto.AttributeType
 
@@ -25,17 +24,17 @@ def split_head(graph: Any) -> bool:
     nodes of constants, which ONNX Runtime computes once, when it opens the graph.
     """
     head = next((node for node in graph.node if "logits" in node.output), None)
-    if head is None or head.op_type != "MatMulNBits" or _attribute(head, "bits") != 8:
+    if head is None or head.op_type != "MatMulNBits" or int_attribute(head, "bits") != 8:
         return False
     x, weight, scale = head.input[:3]
-    width, size = _attribute(head, "K"), _attribute(head, "block_size")
+    width, size = int_attribute(head, "K"), int_attribute(head, "block_size")
     blocks = -(-width // size)
     graph.node.remove(head)
-    new = _Nodes(graph)
+    new = Nodes(graph, "split_head")
     if blocks * size > width:  # the last block is padded
         x = new.op("Pad", [x, new.constant("padding", np.array([0, 0, 0, blocks * size - width]))])
     x = new.op("Reshape", [x, new.constant("shape", np.array([0, blocks, size]))])
-    quantized, peak = _quantize(new, x)
+    quantized, peak = quantize_groups(new, x)
     zero = new.constant("zero", np.uint8(128))
     step = new.constant("step", np.float32(1 / 127))
     products = []
@@ -53,8 +52,11 @@ def split_head(graph: Any) -> bool:
     return True
 
 
-def _quantize(new: _Nodes, x: str) -> tuple[str, str]:
-    """Bytes around 128 of x (rows, blocks, size), and the largest magnitude of each block."""
+def quantize_groups(new: Nodes, x: str) -> tuple[str, str]:
+    """Add bytes around 128 for x (rows, blocks, size), and the largest magnitude of each block.
+
+    Returns the names of the two.
+    """
     last = new.constant("last", np.array([-1]))
     peak = new.op("ReduceMax", [new.op("Abs", [x]), last])  # (rows, blocks, 1)
     peak = new.op("Max", [peak, new.constant("least", np.float32(1e-30))])  # no 0 / 0
@@ -62,15 +64,16 @@ def _quantize(new: _Nodes, x: str) -> tuple[str, str]:
     return new.op("QuantizeLinear", [new.op("Div", [x, peak]), step, zero]), peak
 
 
-def _attribute(node: Any, name: str) -> int:
+def int_attribute(node: Any, name: str) -> int:
+    """Return an integer attribute of a node."""
     return next(int(a.i) for a in node.attribute if a.name == name)
 
 
-class _Nodes:
-    """Appends nodes and constants to a graph."""
+class Nodes:
+    """Appends nodes and constants to a graph; the names of new values begin with `prefix`."""
 
-    def __init__(self, graph: Any) -> None:
-        self._graph = graph
+    def __init__(self, graph: Any, prefix: str) -> None:
+        self._graph, self._prefix = graph, prefix
         self._constants: set[str] = set()
         self._count = 0
 
@@ -79,7 +82,7 @@ class _Nodes:
     ) -> str:
         """Append a node with integer attributes, and return its output's name."""
         self._count += 1
-        output = output or f"{_AT}.{self._count}"
+        output = output or f"{self._prefix}.{self._count}"
         node = self._graph.node.add(op_type=kind, domain=domain, input=inputs, output=[output])
         for name, value in ints.items():
             node.attribute.add(name=name, i=value, type=_INT)
@@ -87,7 +90,7 @@ class _Nodes:
 
     def constant(self, name: str, value: np.ndarray[Any, Any] | np.generic) -> str:
         """Add a constant once, and return its name."""
-        name = f"{_AT}.{name}"
+        name = f"{self._prefix}.{name}"
         if name not in self._constants:
             kinds = {np.dtype(np.float32): _FLOAT, np.dtype(np.uint8): _UINT8}
             kind = kinds.get(value.dtype, _INT64)

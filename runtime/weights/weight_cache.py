@@ -21,6 +21,7 @@ from issun.runtime.errors import BundleError, IssunError, Notify, OutOfMemoryErr
 from issun.runtime.files import has_valid_checksum, reason_of, user_path
 from issun.runtime.manifest import Manifest, sha256_of
 from issun.runtime.weights.lease import Lease
+from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.packing import Packed, open_packed, pack
 from issun.runtime.weights.pages import FilePages, track_mappings
 from issun.runtime.weights.session import (
@@ -58,7 +59,13 @@ class WeightCache:
         self.folder = folder
 
     def open(
-        self, graph: Path, manifest: Manifest, *, threads: int | None, notify: Notify
+        self,
+        graph: Path,
+        manifest: Manifest,
+        *,
+        threads: int | None,
+        notify: Notify,
+        low_rank: LowRank | None = None,
     ) -> tuple[ort.InferenceSession, Path | None]:
         """Return a session over `graph`, and the folder of the entry that it maps, if any.
 
@@ -67,7 +74,7 @@ class WeightCache:
         """
         try:
             entry = self._find_or_pack(graph, manifest, threads, notify)
-            session = entry and self._open_entry(entry, graph, threads)
+            session = entry and self._open_entry(entry, graph, threads, low_rank)
             if entry and session:
                 return session, self.folder / entry.key
             if entry:
@@ -75,10 +82,10 @@ class WeightCache:
                 notify("Removed damaged packed weights from {path}.", path=self.folder)
         except (OSError, ValueError, BundleError, OutOfMemoryError) as error:
             notify("Packed weights are not used: {reason}", reason=reason_of(error))
-        return open_session(graph, threads=threads), None
+        return open_session(graph, threads=threads, low_rank=low_rank), None
 
     def _open_entry(
-        self, entry: Entry, graph: Path, threads: int | None
+        self, entry: Entry, graph: Path, threads: int | None, low_rank: LowRank | None
     ) -> ort.InferenceSession | None:
         """Return a session over the entry's weights; None if they do not match graph and CPU."""
         folder = self.folder / entry.key
@@ -86,7 +93,8 @@ class WeightCache:
             os.utime(folder / _INDEX)  # mark as recently used
         lease = Lease(folder / _DATA)  # until the file is watched
         try:
-            return open_packed(graph, entry.packed, folder / _DATA, threads=threads)
+            data = folder / _DATA
+            return open_packed(graph, entry.packed, data, threads=threads, low_rank=low_rank)
         except BundleError:
             return None
         finally:
@@ -99,6 +107,11 @@ class WeightCache:
         found = [(path, entry) for path in self.folder.iterdir() if (entry := _read_entry(path))]
         found.sort(key=lambda pair: -(pair[0] / _INDEX).stat().st_mtime)
         return [entry for _, entry in found]
+
+    def find(self, manifest: Manifest) -> Path | None:
+        """Return the folder of a bundle's entry if it is complete."""
+        entry = _read_entry(self.folder / _key(manifest))
+        return self.folder / entry.key if entry else None
 
     def size_of(self, key: str) -> int:
         """Return the bytes of an entry, including its prompt cache."""
@@ -229,20 +242,24 @@ def open_weights(
     *,
     threads: int | None,
     notify: Notify,
+    low_rank: LowRank | None = None,
 ) -> tuple[ort.InferenceSession, FilePages, Path | None]:
     """Return a session over `graph`, its file mappings, and the cache entry it maps, if any.
 
-    The weights are mapped from `cache` if the bundle is large enough. Pages of the bundle itself
-    are dropped: loading reads all of it, while inference only reads a few rows of the embedding.
+    `low_rank` adds the products of adapters to the graph. The weights are mapped from `cache` if
+    the bundle is large enough. Pages of the bundle itself are dropped: loading reads all of it,
+    while inference only reads a few rows of the embedding.
     """
     graph, entry = graph.resolve(), None
     files = {graph.with_name(name) for name in manifest.files}
     with track_mappings(files) as pages:
         pages.watch(files)
         if cache is None or not is_packed(manifest):
-            session = open_session(graph, threads=threads)
+            session = open_session(graph, threads=threads, low_rank=low_rank)
         else:
-            session, entry = cache.open(graph, manifest, threads=threads, notify=notify)
+            session, entry = cache.open(
+                graph, manifest, threads=threads, notify=notify, low_rank=low_rank
+            )
             pages.watch([entry / _DATA] if entry else [])
     pages.drop()
     return session, pages, entry

@@ -17,11 +17,12 @@ from issun.benchmarks.accuracy import (
     EvaluationStopped,
     Report,
     Row,
-    evaluate,
     judge,
     paired_interval,
     wilson,
 )
+from issun.benchmarks.accuracy import evaluate as ask
+from issun.benchmarks.asking import Evaluation
 from issun.benchmarks.errors import TableError
 from issun.benchmarks.questions import Question, Table, read_table
 from issun.runtime import (
@@ -35,6 +36,11 @@ from issun.runtime import (
 )
 
 LAKE = Question("日本で一番広い湖は?", ("琵琶湖", "びわ湖"), ("霞ヶ浦", "サロマ湖"))
+
+
+def evaluate(model: Model, table: Table, **options: Any) -> Report:
+    asking = {name: options.pop(name) for name in ("slots", "progress") if name in options}
+    return ask(model, Evaluation(table=table, **options), **asking)
 
 
 @pytest.fixture(scope="module")

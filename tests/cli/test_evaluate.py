@@ -96,6 +96,8 @@ def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
         (["--seed", "-1"], "seed is -1, it must be from 0 to 4294967295."),
         (["--slots", "0", "--format", "short"], "slots is 0, it must be 1 or more."),
         (["--max-new-tokens", "0"], "max_new_tokens is 0"),
+        (["--workers", "0"], "workers is 0, it must be 1 or more."),
+        (["--threads", "0"], "threads is 0, it must be 1 or more."),
         (["--table", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["--json", "/"], "/ is a folder, or its folder does not exist: name a file."),
         (

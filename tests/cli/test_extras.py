@@ -26,6 +26,7 @@ EMBED = str(EMBEDDED)
 # Each subcommand: arguments with which it works where nothing is missing, and the extra it needs.
 COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "export": [(["CHECKPOINT", "-o", "new"], "export")],
+    "adapter": [([EMBED, "ADAPTER", "-o", "new"], "export")],
     "finetune": [(["CHECKPOINT", "--data", "records.jsonl", "-o", "new"], "train")],
     "chat": [([], None)],
     "generate": [
@@ -37,6 +38,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "serve": [(["--port", "0"], "server")],
     "batch": [(["records.jsonl", "-o", "new.jsonl"], "server")],
     "evaluate": [(["--samples", "1", "--max-new-tokens", "2"], None)],
+    "score": [(["--prompt", "空は", "--continuation", "青い"], None)],
     "bench run": [(["--rounds", "1"], "bench")],
     "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
     "bench report": [
@@ -60,14 +62,15 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.browser": (["--help"], None),
     "issun.benchmarks.calibration_texts": (["CHECKPOINT", "--measure", "records.jsonl"], "export"),
     "issun.benchmarks.demo": ([], None),
+    "issun.benchmarks.drafts": (["--help"], None),
     "issun.benchmarks.families": (["new"], "export"),
     "issun.benchmarks.kinds": ([], "export"),
     "issun.benchmarks.limited": (["CHECKPOINT"], "export"),
-    "issun.benchmarks.lookup": (["--help"], None),
     "issun.benchmarks.make_checkpoint": (["new", "--size", "tiny"], "export"),
     "issun.benchmarks.memory": (["--", "true"], None),
     "issun.benchmarks.precisions": (["CHECKPOINT", "--text", "records.jsonl"], "export"),
     "issun.benchmarks.publish": (["--help"], None),
+    "issun.benchmarks.rounding": ([EMBED, "--rows", "2", "--tokens", "2"], "server"),
     "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
     "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
     "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),
@@ -76,10 +79,12 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
         [EMBED, "--rounds", "1", "--tokens", "2", "--prompts", "2"],
         None,
     ),
+    "issun.benchmarks.worker_memory": ([EMBED, "--workers", "1", "--tokens", "2"], "server"),
     "issun.cli.main": (["--version"], None),
     "issun.export.probes": ([], "export"),
     "issun.training.embedded.build": (["new"], "export"),
     "issun.training.embedded.evaluation": (["--samples", "1"], "export"),
+    "issun.training.embedded.everyday": (["--help"], None),
     "issun.training.convert": (["records.jsonl", "new.txt"], "export"),
 }
 INTERNAL = {  # started by issun itself alone

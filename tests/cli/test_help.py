@@ -55,6 +55,15 @@ def test_every_command_has_a_page(japanese: dict[str, list[str]]) -> None:
     assert all(page.startswith("使い方: issun") for page in japanese["80"])
 
 
+def test_sampling_parameters_have_a_heading_of_their_own(japanese: dict[str, list[str]]) -> None:
+    (page,) = [page for page in japanese["200"] if page.startswith("使い方: issun generate ")]
+    before, after = page.split("サンプリングのオプション:")
+    assert before.index("引数:") < before.index("オプション:") < before.index("--help")
+    assert "--temperature" in after
+    assert "--mirostat-tau" in after
+    assert "--json" not in after
+
+
 def test_no_line_is_wider_than_the_terminal(japanese: dict[str, list[str]]) -> None:
     for width, pages in (japanese | every_help("en")).items():
         for line in "\n".join(pages).split("\n"):

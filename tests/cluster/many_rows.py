@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
-from issun.cluster import batch
+from issun.cluster import batch, pool
 from issun.cluster.driver import Answered, Event, Ready
 from issun.cluster.journal import Answer
+from issun.cluster.loading import WorkerInfo
 from issun.cluster.rows import Row
-from issun.cluster.worker import WorkerInfo, WorkerOptions
+from issun.cluster.worker import WorkerOptions
 from issun.runtime.manifest import read_manifest
 from issun.runtime.model import EMBEDDED
 
@@ -24,7 +25,7 @@ from issun.runtime.model import EMBEDDED
 class Instant:
     """Two workers in this process."""
 
-    def __init__(self, options: WorkerOptions, number: int) -> None:
+    def __init__(self, make: object, options: WorkerOptions, number: int) -> None:
         info = WorkerInfo(read_manifest(EMBEDDED).bundle_id, "", "float32", "", 0, [])
         self.events: list[Event] = [Ready(worker, info) for worker in range(2)]
 
@@ -47,7 +48,7 @@ def main(rows: int, folder: Path) -> None:
             line = {"custom_id": f"request-{row}", "prompt": "日本で一番高い山は?"}
             file.write(json.dumps(line) + "\n")
     options = batch.BatchOptions(source=source, target=target, slots=1000)
-    with mock.patch.object(batch, "LocalWorkers", Instant):
+    with mock.patch.object(pool, "LocalWorkers", Instant):
         assert batch.run_batch(options).done == rows
     with target.open("rb") as file:
         for row, line in enumerate(file):

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ import pytest
 from issun.cluster.batch import BatchOptions, run_batch
 from issun.cluster.driver import Progress
 from issun.cluster.errors import BatchError
-from issun.runtime import Model
+from issun.cluster.generator import BatchGenerator
+from issun.runtime import Adapter, Model, SamplingParams
+from issun.runtime.errors import AdapterError
+from issun.runtime.manifest import read_manifest
+from tests.adapters import random_adapter
 from tests.cli.conftest import issun
 from tests.cluster.conftest import Run, make_rows, write_rows
 from tests.conftest import Bundles
@@ -204,16 +209,6 @@ def test_a_kill_loses_and_repeats_nothing(
 
 
 @posix
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["worker", "driver"])
-@pytest.mark.parametrize("rows", range(0, 40, 2))
-def test_twenty_kills(
-    disturbed: Callable[[str, int], bytes], expected: bytes, victim: str, rows: int
-) -> None:
-    assert disturbed(victim, rows) == expected
-
-
-@posix
 def test_ctrl_c_keeps_what_is_answered(
     tmp_path: Path, source: Path, exact: Path, expected: bytes, start: Callable[..., Run]
 ) -> None:
@@ -312,3 +307,41 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path) -> None:
         options = BatchOptions(source=source, target=tmp_path / "out.csv", template=template)
         with pytest.raises(BatchError, match=message):
             run_batch(options)
+
+
+def test_rows_that_name_no_model_are_answered_with_the_adapter(tmp_path: Path, exact: Path) -> None:
+    adapter = Adapter(random_adapter(exact, tmp_path / "a1", size=0.5))
+    params = SamplingParams(temperature=0, max_new_tokens=8)
+    with Model.load(exact, threads=1, adapters=[adapter]) as model:
+        texts = [model.generate("日本の山", params, adapter=name).text for name in (None, "a1")]
+    assert texts[0] != texts[1]
+    body = {"prompt": "日本の山", "max_tokens": 8, "temperature": 0}
+    bodies = [body, body | {"model": read_manifest(exact).source.name}]  # that is the bundle alone
+    requests = [
+        {"custom_id": str(n), "method": "POST", "url": "/v1/completions", "body": given}
+        for n, given in enumerate(bodies)
+    ]
+    source = write_rows(tmp_path / "in.jsonl", requests)
+    run_batch(options_for(tmp_path, source, exact, adapter=adapter, workers=1))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    answers = [line["response"]["body"] for line in lines]
+    assert [answer["choices"][0]["text"] for answer in answers] == texts[::-1]
+    with closing(BatchGenerator(exact, params, adapter=adapter)) as generator:
+        assert list(generator({"prompt": ["日本の山"]})["generated_text"]) == texts[1:]
+
+
+def test_a_journal_of_another_adapter_is_refused(tmp_path: Path, exact: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", make_rows(4))
+    options = options_for(tmp_path, source, exact, workers=1)
+    one, other = (random_adapter(exact, tmp_path / name, seed=i) for i, name in enumerate("ab"))
+
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(replace(options, adapter=Adapter(one)), report=stop)
+    with pytest.raises(BatchError, match="bundle"):
+        run_batch(replace(options, adapter=Adapter(other)))
+    with pytest.raises(AdapterError, match="made for another bundle"):
+        run_batch(replace(options, bundle=None, adapter=Adapter(one)))

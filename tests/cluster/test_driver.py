@@ -22,6 +22,7 @@ from issun.cluster.driver import (
     Failed,
     Progress,
     Ready,
+    rows_of_a_chunk,
 )
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
@@ -71,7 +72,9 @@ class Simulated:
         pass
 
 
-def run(workers: Any, rows: int, chunk_rows: int = 4) -> tuple[list[bytes], Progress]:
+def run(
+    workers: Any, rows: int, chunk_rows: int = 4, **options: int
+) -> tuple[list[bytes], Progress]:
     seen: list[Progress] = []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -84,6 +87,7 @@ def run(workers: Any, rows: int, chunk_rows: int = 4) -> tuple[list[bytes], Prog
             chunk_rows=chunk_rows,
             make_error=lambda row: Answer(row[0], 500, b'{"poison":%d}' % row[0]),
             check=lambda info: None,
+            **options,
         )
         last = driver.run(seen.append)
         assert [p.done for p in seen] == sorted(p.done for p in seen)
@@ -94,8 +98,21 @@ def test_all_rows_are_answered_in_order() -> None:
     workers = Simulated(3, lambda worker, rows: "answer")
     lines, last = run(workers, 50)
     assert lines == [b'{"n":%d}' % n for n in range(50)]
-    assert last == Progress(50, 50, 0, 50)
+    assert last == Progress(50, 50, 0, 50, workers=3)
     assert set(workers.tries.values()) == {1}
+
+
+def test_a_worker_can_be_given_one_chunk_after_another() -> None:
+    held = []
+
+    def fate(worker: int, rows: Sequence[Row]) -> str:
+        held.append(len(workers.held[worker]))
+        return "answer"
+
+    workers = Simulated(2, fate)
+    _, last = run(workers, 50, in_flight=1)
+    assert last.done == 50
+    assert set(held) == {1}
 
 
 @given(
@@ -167,7 +184,7 @@ def test_a_late_answer_to_a_repeated_chunk_is_dropped(monkeypatch: pytest.Monkey
     workers = Simulated(2, lambda w, rows: "answer" if w or next(asked) % 7 == 6 else "wait")
     lines, last = run(workers, 60)
     assert lines == [b'{"n":%d}' % n for n in range(60)]
-    assert last == Progress(60, 60, 0, 60)
+    assert last == Progress(60, 60, 0, 60, workers=2)
 
 
 class Broken:
@@ -193,8 +210,31 @@ def test_workers_that_cannot_start() -> None:
         run(Broken(Failed(0, BundleError("no bundle"))), 3)
 
 
+class OneOfTwo(Simulated):
+    """One worker answers, and the other one ends whenever it starts."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        return [Died(-1, "killed"), *super().wait(seconds)]
+
+
+def test_a_worker_that_cannot_start_beside_one_that_answers() -> None:
+    lines, last = run(OneOfTwo(1, lambda worker, rows: "answer"), 40)
+    assert lines == [b'{"n":%d}' % n for n in range(40)]
+    assert last.failed == 0
+
+
 def test_large_rows_make_small_chunks(tmp_path: Path) -> None:
     rows = [b"x" * 20_000] * 3 + [b"x"] * 3
     with Journal(tmp_path / "journal", {}, len(rows)) as journal:
         chunks = module._divide(enumerate(rows), journal, 4)
         assert [[index for index, _ in chunk.rows] for chunk in chunks] == [[0], [1], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "slots", "expected"),
+    [(10_000, 2, 16, 16), (96, 2, 16, 16), (24, 2, 16, 4), (5, 2, 16, 1), (1, 1, 16, 1)],
+)
+def test_a_small_batch_is_divided_among_all_workers(
+    rows: int, workers: int, slots: int, expected: int
+) -> None:
+    assert rows_of_a_chunk(rows, workers, slots) == expected

@@ -4,56 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
+from issun.benchmarks.asking import Evaluation
+from issun.benchmarks.evaluation import evaluate_bundle
+from issun.benchmarks.questions import read_table
 from issun.cluster.batch import BatchOptions, run_batch
+from issun.cluster.loading import LoadOptions
 from tests.cluster.conftest import Run, make_rows, write_rows
+from tests.cluster.nodes import Nodes, running_nodes
 from tests.needs import posix
 
 pytest.importorskip("ray", reason="needs Ray: make cluster")
 pytestmark = posix
-_STORE = 80 << 20  # bytes, the smallest that Ray accepts
-
-
-class Nodes:
-    """A head without CPUs, and two nodes of one CPU each; nodes are processes of this machine."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": _STORE}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.nodes = [self.add(), self.add()]
-        self.address: str = self.cluster.address
-
-    def add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, object_store_memory=_STORE)
-
-    def kill_node(self) -> None:
-        """Kill a node with all its workers, and start another one."""
-        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
-        self.nodes.append(self.add())
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes of the actors."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            command = " ".join(process.info["cmdline"] or [])
-            if command.startswith("ray::_Actor"):
-                found.append(process)
-        return found
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        nodes = Nodes()
+    with running_nodes() as nodes:
         yield nodes
-        nodes.cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +44,7 @@ def disturb(nodes: Nodes, victim: str, run: Run, journal: Path, rows: int) -> No
         for worker in nodes.workers()[:1]:
             worker.kill()
     elif victim == "node" and run.running:
-        nodes.kill_node()
+        nodes.kill_node(0)
     elif victim == "driver" and run.running:
         run.signal(9)
 
@@ -106,13 +76,15 @@ def test_a_kill_loses_and_repeats_nothing(
     assert disturbed(victim, 60) == expected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["worker", "node", "driver"])
-@pytest.mark.parametrize("rows", range(0, 280, 14))
-def test_twenty_kills(
-    disturbed: Callable[[str, int], bytes], expected: bytes, victim: str, rows: int
-) -> None:
-    assert disturbed(victim, rows) == expected
+def test_an_evaluation_gives_the_same_answers(nodes: Nodes, exact: Path) -> None:
+    evaluation = Evaluation(table=read_table(), samples=70, max_new_tokens=4)
+    reports = [
+        evaluate_bundle(evaluation, LoadOptions(bundle=exact), **options)
+        for options in ({"ray": nodes.address}, {"workers": 1})
+    ]
+    remote, local = ([(row.verdicts, row.answers) for row in report.rows] for report in reports)
+    assert remote == local
+    assert len(remote) == 4
 
 
 def test_an_address_without_a_cluster(

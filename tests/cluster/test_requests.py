@@ -19,7 +19,7 @@ from issun.cluster.requests import (
     simple_request,
 )
 from issun.runtime import ParameterError
-from issun.server.errors import ApiError
+from issun.server.errors import ApiError, error_object
 
 DIGEST = digest_of(0, 0, {"custom_id": "a"})
 LINE = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}
@@ -115,6 +115,16 @@ def test_wrong_lines_of_openai_s_format(change: dict[str, Any], param: str) -> N
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("url", ["/v1/responses", "/v1/embeddings", None])
+def test_another_url_is_an_error_that_names_those_taken(url: str | None) -> None:
+    with pytest.raises(ApiError, match="one of /v1/chat/completions, /v1/completions") as caught:
+        batch_request(LINE | {"url": url}, {}, DIGEST)
+    line = json.loads(
+        output_line("batch", LINE, DIGEST, caught.value.status, error_object(caught.value))
+    )
+    assert (line["custom_id"], line["response"]["status_code"]) == ("a", 400)
+
+
 @pytest.mark.parametrize("raw", [b"x", b"\xff", b"[1]", b'{"a":', b"[" * 10**5, b'{"a":"\\ud800"}'])
 def test_rows_that_are_no_objects(raw: bytes) -> None:
     with pytest.raises(ApiError, match="The row is not"):
@@ -178,3 +188,5 @@ def test_sampling_parameters_have_the_api_s_names_and_ranges() -> None:
     assert body_fields(given) == {"temperature": 0.0, "max_tokens": 3, "stop": ("。",)}
     with pytest.raises(ApiError, match="temperature"):
         body_fields({"temperature": 3.0})
+    samplers = {"dry_multiplier": 0.8, "dry_sequence_breakers": ("。",), "mirostat": 2}
+    assert body_fields(samplers) == samplers

@@ -95,6 +95,36 @@ def test_a_csv_file_gets_four_more_columns(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_one_kind_of_table_becomes_the_other(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [
+        {"prompt": "山", "n": 1, "list": [{"a": "川"}]},
+        {"prompt": "川", "n": None, "list": None},
+    ]
+    source = tmp_path / "in.parquet"
+    parquet.write_table(pa.Table.from_pylist(rows), source)
+    check_suffixes(source, tmp_path / "out.csv")
+    results = {"generated_text": "c", "finish_reason": "stop", "status": 200, "error": None}
+    lines = [json.dumps(json.loads(row) | results).encode() for row in read_rows(source)]
+    write_output(source, tmp_path / "out.csv", iter(lines))
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines() == [
+        "prompt,n,list,generated_text,finish_reason,status,error",
+        '山,1,"[{""a"":""川""}]",c,stop,200,',
+        "川,,,c,stop,200,",
+    ]
+    again = write(tmp_path / "in.csv", ROWS)
+    check_suffixes(again, tmp_path / "out.parquet")
+    lines = [json.dumps({**row, **results}).encode() for row in map(json.loads, read_rows(again))]
+    write_output(again, tmp_path / "out.parquet", iter(lines))
+    found = parquet.read_table(tmp_path / "out.parquet")
+    texts = {name: None if v is None else str(v) for name, v in ROWS[0].items()}
+    assert found.to_pylist()[0] == {**texts, **results}
+    assert found.schema.field("status").type == pa.int16()
+    assert found.num_rows == len(ROWS)
+
+
 def lines_with(*names: str) -> str:
     return "".join(json.dumps({"custom_id": name, "prompt": "x"}) + "\n" for name in names)
 
@@ -150,7 +180,8 @@ def test_a_line_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("source", "target", "message"),
     [
         ("in.txt", "out.jsonl", "in.txt has an unknown ending: the input must end with .jsonl"),
-        ("in.csv", "out.parquet", "the output of in.csv must end with .jsonl or .csv"),
+        ("in.csv", "out.xlsx", "the output of in.csv must end with .jsonl or .csv or .parquet"),
+        ("in.jsonl", "out.parquet", "the output of in.jsonl must end with .jsonl"),
         ("in.jsonl", "out.csv", "the output of in.jsonl must end with .jsonl"),
     ],
 )

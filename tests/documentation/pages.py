@@ -6,7 +6,7 @@ An annotation is an HTML comment just above the block; readers do not see it:
         no; REASON                 not run; its options are checked instead
         extra=NAME,...             in the environment of these extras (none: plain issun)
         packages=NAME,...          with these packages beside issun
-        replace OLD=NEW            with OLD replaced; NEW may begin with $CHECKPOINT or $BUNDLE
+        replace OLD=NEW            with OLD replaced; NEW may be $CHECKPOINT, $BUNDLE, $ADAPTER
         stdin=TEXT                 TEXT is typed into it; \\n is a newline
         shows TEXT                 TEXT must be in its output
         fails                      it must end with an error

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from issun.benchmarks.make_checkpoint import SHAPES, make_checkpoint
 from issun.export import export
+from tests.adapters import peft_adapter
 from tests.documentation.environments import Environments
 from tests.documentation.pages import ROOT, Block
 
@@ -29,12 +30,13 @@ class BlockError(Exception):
 
 
 def make_materials(folder: Path) -> dict[str, Path]:
-    """What annotations may put in the place of a real model: a tiny checkpoint, and its bundle."""
-    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    """What annotations may put in the place of a real model: all of it is tiny and random."""
+    checkpoint, bundle, adapter = (folder / n for n in ("checkpoint", "bundle", "adapter"))
     if not bundle.exists():
         make_checkpoint(checkpoint, SHAPES["gpt2"]["tiny"])
+        peft_adapter(checkpoint, adapter)
         export(checkpoint, bundle)
-    return {"$CHECKPOINT": checkpoint, "$BUNDLE": bundle}
+    return {"$CHECKPOINT": checkpoint, "$BUNDLE": bundle, "$ADAPTER": adapter}
 
 
 class PageRun:

@@ -42,7 +42,7 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-ALONE = "is an adapter for {base}: merge it into its base model first (peft: merge_and_unload)"
+ALONE = "is an adapter for {base}: export that model with --adapter "
 
 
 @pytest.mark.parametrize("weights", ["safetensors", "adapter_model.bin", ""])
@@ -122,7 +122,7 @@ def test_adapter_in_a_subfolder_is_ignored(
 
 def test_command_line_prints_one_line(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter")
-    for language, words in (("en", "merge it into its base model first"), ("ja", "アダプターです")):
+    for language, words in (("en", "export that model with --adapter"), ("ja", "アダプターです")):
         result = issun("export", folder, "-o", tmp_path / "bundle", ISSUN_LANG=language)
         assert (result.code, result.out) == (2, "")
         assert result.err.count("\n") == 1

@@ -280,7 +280,7 @@ def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) 
     }
     message = client.error(hub)
     assert message.startswith(
-        f"{REPO} is an adapter for someone/base: merge it into its base model first"
+        f"{REPO} is an adapter for someone/base: export that model with --adapter"
     )
     assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
 
@@ -337,6 +337,20 @@ def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
+def test_only_the_two_files_of_an_adapter_are_downloaded(hub: Hub, client: Client) -> None:
+    names = ["adapter_config.json", "adapter_model.safetensors"]
+    others = ["README.md", "spiece.model", "optimizer.pt"]
+    hub.files = {name: name.encode() for name in [*names, *others]}
+    found = client(hub, how="locate_adapter")
+    assert sorted(found["files"]) == names == hub.downloaded()
+    assert client(hub, how="locate_adapter", offline=True) == found
+    del hub.files["adapter_model.safetensors"]
+    hub.files["adapter_model.bin"] = b"PK"
+    message = client.error(hub, how="locate_adapter")
+    assert message.startswith(f"{REPO} has its weights in adapter_model.bin")
+    assert hub.downloaded() == names
+
+
 # --- offline, with and without a cache ---
 
 
@@ -384,7 +398,7 @@ def test_a_folder_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="is a file; name the checkpoint's folder"):
+    with pytest.raises(CheckpointError, match="is a file; name its folder"):
         locate(str(tmp_path / "model.safetensors"))
 
 

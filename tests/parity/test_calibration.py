@@ -106,6 +106,7 @@ def test_factors_are_exact_in_float32(saved: tuple[object, Path]) -> None:
     assert np.abs(logits(smooth) - logits(plain)).max() < 2e-4
 
 
+@pytest.mark.slow
 def test_limits_are_met_by_mixed_precision(ref: ModuleType, spiece: Path, tmp_path: Path) -> None:
     source = checkpoints.save(checkpoints.make("llama"), tmp_path / "source", spiece)
     export(source, tmp_path / "int4", ExportOptions(precision="int4"))

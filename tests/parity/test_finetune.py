@@ -214,6 +214,7 @@ def test_killed_run_resumes_with_the_same_result(
 
 
 # In the middle of an epoch, at its end, and at the end of the run.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "stop"), [("adamw", 4), ("adamw", 6), ("adamw", 12), ("adafactor", 6)]
 )

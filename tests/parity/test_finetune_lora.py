@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.shapes import SHAPES
-from issun.export.checkpoint import open_checkpoint
+from issun.export import AdapterSource, ExportOptions, export
+from issun.runtime import Model
 from issun.runtime.errors import Notify
-from issun.training.checkpoints import write_merged
 from issun.training.errors import RunError
 from issun.training.finetune import Outcome, finetune
 from issun.training.machine import find_machine
@@ -124,14 +124,13 @@ def test_peft_loads_what_was_trained_and_merges_it_alike(
     adapted = PeftModel.from_pretrained(model, adapter)
     with_adapter = ref.logits_of(adapted, ids)
     assert np.abs(with_adapter - before).max() > 0.01
-    checkpoint, merged = open_checkpoint(source), tmp_path / "merged"
-    merged.mkdir()
-    write_merged(checkpoint, adapter, merged)
-    assert np.abs(ref.logits_of(ref.load_model(merged), ids) - with_adapter).max() <= 1e-4
-    state = adapted.merge_and_unload().state_dict()
-    for path in merged.glob("*.safetensors"):
-        for name, weight in load_file(path).items():
-            assert np.abs(state[name].numpy() - weight).max() <= 1e-6, name
+    adapters = (AdapterSource(adapter),)
+    export(source, tmp_path / "bundle", ExportOptions(precision="float32", adapters=adapters))
+    with Model.load(tmp_path / "bundle") as bundle:
+        found = bundle.score(ids)
+    assert np.abs(found - with_adapter).max() <= 1e-4
+    merged = ref.logits_of(adapted.merge_and_unload(), ids)
+    assert np.abs(found - merged).max() <= 1e-4
 
 
 def test_first_step_starts_from_the_base(
@@ -144,6 +143,7 @@ def test_first_step_starts_from_the_base(
     assert losses_of(tmp_path / "lora") == pytest.approx(losses_of(tmp_path / "full"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_base_in_bfloat16_learns_alike(
     base: Callable[[str], Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +157,7 @@ def test_base_in_bfloat16_learns_alike(
     assert {weight.dtype for weight in weights.values()} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4])
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     base: Callable[[str], Path],
@@ -196,7 +197,8 @@ class Rates:
         self.asked: list[str] = []
 
     def __call__(self, model: Any, progress: Any) -> Any:
-        self.asked.append(model.manifest.source.name)
+        merged = [adapter.name for adapter in model.manifest.source.adapters]
+        self.asked += merged or [model.manifest.source.name]
         assert model.manifest.prompt.name == "chat_template"
         rate = next(self.rates)
 

@@ -167,6 +167,8 @@ def asks(draw: st.DrawFn) -> tuple[list[list[int]], list[SamplingParams]]:
         logit_bias=st.sampled_from([{}, {EOS: 30.0}]),
         stop=st.sampled_from([(), ("の",), ("い", "し")]),
         logprobs=st.sampled_from([0, 2]),
+        # Attention over a float32 KV cache rounds the rows of a draft differently.
+        lookup=st.just(False),
     )
     return prompts, [draw(params) for _ in prompts]
 
@@ -208,7 +210,8 @@ def test_answers_of_every_kind_were_compared(load: Load) -> None:
 
 def test_one_slot_in_int4(load: Load) -> None:
     """The 4-bit kernels round a single row differently, so sequences run one at a time."""
-    model, params = load("int4"), [SamplingParams(seed=seed) for seed in range(4)]
+    model = load("int4")
+    params = [SamplingParams(seed=seed, lookup=False) for seed in range(4)]
     prompts = [ids_of(9), ids_of(9), ids_of(140), ids_of(30)]
     many = model.generate_many(prompts, params, slots=1)
     alone = [model.generate(*one) for one in zip(prompts, params, strict=True)]

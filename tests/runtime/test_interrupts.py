@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issun.runtime import Conversation, Model, ParameterError, SamplingParams, Stream
+from issun.runtime import (
+    BeamParams,
+    Conversation,
+    Model,
+    ParameterError,
+    SamplingParams,
+    Stream,
+)
 from issun.runtime.filling.fill import compile_schema, fill
 from tests.runtime.chats import GREEDY, ROLE
 
@@ -88,12 +95,13 @@ def chat_without_last(chat: Conversation) -> Conversation:
     return chat
 
 
-@pytest.mark.parametrize("what", ["score", "generate_many", "read_ahead"])
+@pytest.mark.parametrize("what", ["score", "generate_many", "beam_search", "read_ahead"])
 def test_other_work_can_continue_after_an_interrupt(model: Model, what: str) -> None:
     chat = Conversation(model, ROLE, params=SHORT)
     calls: dict[str, Callable[[], object]] = {
         "score": lambda: model.score([5, 6, 7]),
         "generate_many": lambda: model.generate_many(["山", "川"], SHORT),
+        "beam_search": lambda: model.beam_search("山", BeamParams(num_beams=3, max_new_tokens=4)),
         "read_ahead": chat.read_ahead,
     }
     expected = model.score([5, 6, 7])

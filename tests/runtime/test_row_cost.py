@@ -17,7 +17,7 @@ from issun.runtime.decoding.row_cost import measure_row_cost, row_cost
 from issun.runtime.errors import OutOfMemoryError
 from issun.runtime.weights.weight_cache import WeightCache
 from tests.runtime.packed import load, the_entry
-from tests.runtime.test_lookup import _count_rows
+from tests.runtime.test_drafts import _count_rows
 
 
 class Machine:

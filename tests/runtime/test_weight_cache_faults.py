@@ -307,18 +307,16 @@ with Model.load(sys.argv[1], threads=1, keep_packed=sys.argv[2] == "True") as mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells kinds of pages apart")
 def test_packed_weights_are_not_copied(ja_small: Callable[..., Path], cache: WeightCache) -> None:
-    """In kB: 8.8 million parameters are mapped or private."""
-    folder = ja_small()
-    logits(folder)
-    took = {}
-    for keep in (True, False):
-        command = [sys.executable, "-c", HOLDS, str(folder), str(keep)]
+    """In kB: 8.8 million parameters are mapped, also by the process that packs, or private."""
+    took = []
+    for keep in (True, True, False):
+        command = [sys.executable, "-c", HOLDS, str(ja_small()), str(keep)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        took[keep] = int(done.stdout)
+        took.append(int(done.stdout))
     packed = cache.entries()[0].packed
     size = (packed.size - packed.carrier_offset) / 1024
-    assert took[False] > 0.7 * size
-    assert took[True] < 0.3 * size
+    assert max(took[:2]) < 0.7 * size
+    assert took[2] > 0.7 * size
 
 
 def test_two_processes_at_the_first_load(folder: Path, cache: WeightCache) -> None:

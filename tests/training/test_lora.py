@@ -1,4 +1,4 @@
-"""Adapters without torch: their shape, the layers they change, merging, and prompt formats."""
+"""Adapters without torch: their shape, the layers they change, and prompt formats."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from msgspec import structs
-from safetensors.numpy import load_file, save_file
 
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.shapes import SHAPES
@@ -21,7 +19,6 @@ from issun.export.template import ALPACA
 from issun.runtime.errors import ParameterError
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.turn import Turn
-from issun.training.checkpoints import is_adapter, write_merged
 from issun.training.data import read_records
 from issun.training.encoding import choose_format, open_encoder
 from issun.training.errors import DataError
@@ -108,50 +105,6 @@ def test_number_of_trained_values(base: Callable[[str], Checkpoint]) -> None:
     # A is (rank, in) and B (out, rank): 64 to 192, 64 to 64, 64 to 256, and 256 to 64.
     assert num_trained(base("gpt2"), Lora(rank=2)) == 2 * 2 * (256 + 128 + 320 + 320)
     assert num_trained(base("gpt2"), Lora(target_modules=("c_attn",))) == 2 * 16 * (64 + 192)
-
-
-@pytest.mark.parametrize(
-    ("family", "layer", "shape"),
-    [
-        ("gpt2", "transformer.h.1.attn.c_attn", (192, 64)),
-        ("gpt-neox", "gpt_neox.layers.1.mlp.dense_h_to_4h", (256, 64)),
-    ],
-)
-def test_merged_weight_is_the_base_s_and_the_scaled_product(
-    base: Callable[[str], Checkpoint],
-    tmp_path: Path,
-    family: str,
-    layer: str,
-    shape: tuple[int, int],
-) -> None:
-    checkpoint, (outputs, inputs) = base(family), shape
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").write_text('{"r": 1, "lora_alpha": 3}')
-    # The product is 3 * 2 * 5 = 30 where output 7 meets input 9, and 0 elsewhere.
-    b, a = np.zeros((outputs, 1), np.float32), np.zeros((1, inputs), np.float32)
-    b[7], a[:, 9] = 2, 5
-    prefix = f"base_model.model.{layer}"
-    save_file(
-        {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b},
-        adapter / "adapter_model.safetensors",
-    )
-    assert is_adapter(adapter)
-    assert not is_adapter(checkpoint.folder)
-    (tmp_path / "merged").mkdir()
-    write_merged(checkpoint, adapter, tmp_path / "merged")
-    before = load_file(checkpoint.folder / "model.safetensors")
-    after: dict[str, Any] = {}
-    for path in (tmp_path / "merged").glob("*.safetensors"):
-        after |= load_file(path)
-    assert after.keys() == before.keys()
-    changed = before[f"{layer}.weight"].copy()
-    changed[(9, 7) if family == "gpt2" else (7, 9)] += 30
-    for name, weight in after.items():
-        expected = changed if name == f"{layer}.weight" else before[name]
-        assert np.array_equal(weight, expected), name
-    merged = open_checkpoint(tmp_path / "merged", tokenizer=checkpoint.folder)
-    assert merged.network == checkpoint.network
 
 
 RECORDS = [

@@ -20,11 +20,11 @@ MakeSite = Callable[[Path | None], Path]
 
 @pytest.fixture(scope="session")
 def runtime() -> Path:
-    """The files of onnxruntime-web, as `npm install` puts them into build/web."""
-    folder = MODULES / "onnxruntime-web" / "dist"
-    if not folder.is_dir():
-        pytest.skip("there is no onnxruntime-web in build/web")
-    return folder
+    """The packages of npm, as `npm install` puts them into build/web."""
+    for name in ("onnxruntime-web", "@huggingface/jinja"):
+        if not (MODULES / name).is_dir():
+            pytest.skip(f"there is no {name} in build/web")
+    return MODULES
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,17 @@
 
 import { readFileSync } from "node:fs";
 import { parseDialogue } from "../../web/engine/dialogue.mjs";
+import { formatOf } from "../../web/engine/model.mjs";
 import { Prompts } from "../../web/engine/prompt.mjs";
 import { DEFAULTS, generator, Sampler } from "../../web/engine/sampler.mjs";
 import { TextStream } from "../../web/engine/stream.mjs";
-import { Tokenizer } from "../../web/engine/tokenizer.mjs";
+import { openTokenizer } from "../../web/engine/tokenizer.mjs";
 
 const task = JSON.parse(readFileSync(0, "utf-8"));
 const { manifest, folder } = task;
+const jinja = task.jinja && (await import(task.jinja));
 const bytes = (name) => new Uint8Array(readFileSync(`${folder}/${name}`));
-const tokenizer = () => new Tokenizer(bytes(manifest.tokens.file), manifest.tokens);
+const tokenizer = () => openTokenizer(bytes(manifest.tokens.file), manifest.tokens);
 // JSON has no infinity.
 const row = (values) => Float32Array.from(values, (value) => value ?? -Infinity);
 
@@ -21,7 +23,8 @@ const TASKS = {
     return { ids, plain: texts.map((text) => own.encode(text)), decoded: ids.map((one) => own.decode(one)) };
   },
   prompts({ cases }) {
-    const prompts = new Prompts(manifest, tokenizer());
+    const format = formatOf(manifest.prompt, tokenizer(), jinja);
+    const prompts = new Prompts(format, manifest.architecture.n_positions);
     return cases.map(({ messages, most }) => {
       try {
         return prompts.fit(parseDialogue(messages), most);

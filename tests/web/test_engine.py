@@ -15,7 +15,7 @@ from issun.runtime import SamplingParams
 from issun.runtime.decoding.filters import softmax
 from issun.runtime.decoding.sampling import Sampler, Vocabulary
 from issun.runtime.errors import ContextError
-from issun.runtime.manifest import Manifest, Template, read_manifest
+from issun.runtime.manifest import Template, read_manifest
 from issun.runtime.model import EMBEDDED
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
@@ -42,12 +42,10 @@ def tokenizer() -> SentencePieceTokenizer:
 class FakeService:
     """What `fit` needs of the server's service."""
 
-    def __init__(self, manifest: Manifest, tokenizer: SentencePieceTokenizer) -> None:
+    def __init__(self, prompts: PromptBuilder, limit: int) -> None:
         from collections import OrderedDict
         from types import SimpleNamespace
 
-        limit = manifest.architecture.n_positions
-        prompts = PromptBuilder(manifest.prompt, tokenizer, limit)
         self.dropped: OrderedDict[bytes, int] = OrderedDict()
         self.model = SimpleNamespace(prompts=prompts, decoder=SimpleNamespace(n_positions=limit))
 
@@ -77,11 +75,11 @@ def conversations() -> list[dict[str, Any]]:
 def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer, mark: str) -> None:
     """Also with a template that marks where turns were dropped."""
     cases = conversations()
+    limit = MANIFEST.architecture.n_positions
     assert isinstance(MANIFEST.prompt, Template)
     prompt = replace(MANIFEST.prompt, chat=replace(MANIFEST.prompt.chat, dropped=mark))
-    manifest = replace(MANIFEST, prompt=prompt)
-    service: Any = FakeService(manifest, tokenizer)
-    found = run("prompts", EMBEDDED, manifest, cases=cases)
+    service: Any = FakeService(PromptBuilder(prompt, tokenizer, limit), limit)
+    found = run("prompts", EMBEDDED, replace(MANIFEST, prompt=prompt), cases=cases)
     dropped = 0
     for case, result in zip(cases, found, strict=True):
         dialogue = parse_dialogue([Message(**message) for message in case["messages"]])

@@ -7,6 +7,7 @@ best logits are less than 0.5 apart, the order may differ.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from issun.runtime import Model, SamplingParams
+from issun.runtime.manifest import FileInfo, read_manifest, sha256_of, write_manifest
 from issun.runtime.model import EMBEDDED
 from issun.runtime.text.turn import Turn
+from issun.runtime.weights.proto import parse_model
 from issun.web import write_site
+from issun.web.unpacking import UnpackedWeights
 from tests.web.conftest import MakeSite, hosting
 
 CLOSE = 0.5  # logits
@@ -101,7 +106,8 @@ def compare(browser: Any, site: Path, cases: list[Case], *, growing: bool = Fals
 
 def python_cases(folder: Path, questions: Sequence[str], count: int, turns: int = 0) -> list[Case]:
     """Each question alone, and a conversation of `turns` of them."""
-    with Model.load(folder, threads=1) as model:
+    # `unpacked` adds operators that issun does not export.
+    with Model.load(folder, threads=1, trust=True) as model:
         cache = model.new_cache()
         cases = [greedy(model, [], question, count, cache) for question in questions]
         said: list[Turn] = []
@@ -121,8 +127,32 @@ def test_a_few_answers(browser: Any, make_site: MakeSite, growing: bool) -> None
     assert compare(browser, make_site(None), cases, growing=growing) <= 2
 
 
+def unpacked(folder: Path, target: Path) -> Path:
+    """A bundle whose linear layers are those that a browser gets, for Python."""
+    shutil.copytree(folder, target)
+    manifest = read_manifest(folder)
+    model = parse_model((folder / "model.onnx").read_bytes())
+    weights = UnpackedWeights(model.graph, folder / "model.onnx.data", "model.onnx.data")
+    (target / "model.onnx.data").write_bytes(b"".join(weights.chunks()))
+    (target / "model.onnx").write_bytes(model.SerializeToString())
+    files = {
+        name: FileInfo((target / name).stat().st_size, sha256_of(target / name))
+        for name in manifest.files
+    }
+    write_manifest(target, replace(manifest, files=files))
+    return target
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedded", "ja-small", "ja-small with an int8 KV cache"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embedded",
+        "ja-small",
+        "ja-small with an int8 KV cache",
+        "ja-small in int4",
+    ],
+)
 def test_twenty_answers_and_a_conversation_of_six_turns(
     *,
     browser: Any,
@@ -136,13 +166,15 @@ def test_twenty_answers_and_a_conversation_of_six_turns(
     kind = "int8" if "int8" in name else "float32"
     folder = EMBEDDED
     if name != "embedded":
-        folder = request.getfixturevalue("ja_small")("int8", kv_cache=kind)
+        precision = "int4" if name.endswith("int4") else "int8"
+        folder = request.getfixturevalue("ja_small")(precision, kv_cache=kind)
     lines = (shared / "data" / "text" / "instruction_ja.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in lines.splitlines()[:400]]
     texts = [record["utterances"][0]["text"] for record in records]
     texts = [text for text in texts if len(text) < 60]
-    cases = python_cases(folder, texts[:20], 60, turns=6)
-    write_site(folder, tmp_path / "site", runtime=runtime)
+    site = write_site(folder, tmp_path / "site", runtime=runtime)
+    own = unpacked(folder, tmp_path / "unpacked") if site.unpacked else folder
+    cases = python_cases(own, texts[:20], 60, turns=6)
     differences = compare(browser, tmp_path / "site", cases)
     record_property("differences", differences)
     print(f"{name}: {differences} of {sum(len(c.answer) for c in cases)} tokens differ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,11 +21,10 @@ import pytest
 from msgspec.structs import replace
 
 from issun.cli.main import main
-from issun.runtime.manifest import read_manifest, write_manifest
+from issun.runtime.manifest import FileInfo, read_manifest, write_manifest
 from issun.runtime.model import EMBEDDED
-from issun.runtime.weights.proto import parse_model
-from issun.web import WebError, runtime_files, write_site
-from issun.web.graph import has_unpacked_linears, web_graph
+from issun.web import WebError, packages, write_site
+from issun.web.bundle import WebBundle
 from issun.web.supported import check_supported
 from tests.conftest import Bundles
 from tests.web.conftest import MakeSite
@@ -35,8 +35,7 @@ EXTERNAL = re.compile(r"""(?:src|href)="(?:/|https?:)|from "(?:/|https?:)""")
 def test_the_graph_is_for_one_sequence_and_has_no_matmulnbits(bundle: Bundles) -> None:
     for folder in (EMBEDDED, bundle("head-8", kv_cache="int8")):
         manifest = read_manifest(folder)
-        content = (folder / manifest.graphs[manifest.kv_cache]).read_bytes()
-        graph = onnx.load_model_from_string(web_graph(content)).graph
+        graph = onnx.load_model_from_string(WebBundle(folder, manifest).graph).graph
         assert "query_seqlens" not in {value.name for value in graph.input}
         assert "MatMulNBits" not in {node.op_type for node in graph.node}
         attention = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
@@ -44,20 +43,12 @@ def test_the_graph_is_for_one_sequence_and_has_no_matmulnbits(bundle: Bundles) -
         assert all(len(node.input) <= 16 and node.input[-1] for node in attention)
 
 
-def test_a_linear_layer_in_blocks_is_found() -> None:
-    model = parse_model((EMBEDDED / "model.onnx").read_bytes())
-    assert not has_unpacked_linears(model.SerializeToString())
-    model.graph.node.add(op_type="MatMulNBits", input=["x"], output=["h.0.up"])
-    assert has_unpacked_linears(model.SerializeToString())
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"precision": {"name": "float32"}}, "its precision is float32"),
-        ({"precision": {"name": "int4"}}, "its precision is int4"),
-        ({"graph": "optimum"}, "only GPT-2 models that issun has exported"),
-        ({"architecture": {"family": "llama"}}, "only GPT-2 models"),
+        ({"graph": "optimum"}, "that issun has exported itself"),
+        ({"architecture": {"family": "gemma"}}, "only models of the usual families"),
         ({"tokens": {"kind": "llama"}}, "only the plain T5Tokenizer"),
         ({"tokens": {"legacy": False}}, "only the plain T5Tokenizer"),
     ],
@@ -72,18 +63,11 @@ def test_what_was_not_compared_is_refused(changes: dict[str, Any], reason: str) 
         check_supported(EMBEDDED, manifest)
 
 
-def test_a_jinja_template_and_a_large_file_are_refused() -> None:
-    from issun.runtime.manifest import FileInfo, JinjaTemplate
-
+def test_a_large_file_is_refused() -> None:
     manifest = read_manifest(EMBEDDED)
-    jinja = JinjaTemplate(
-        name="x", source="", variables={}, takes_system=True, newline="", reserve=1
-    )
-    with pytest.raises(WebError, match="Jinja"):
-        check_supported(EMBEDDED, replace(manifest, prompt=jinja))
     large = {**manifest.files, "model.onnx.data": FileInfo(2**31 + 1, "")}
     with pytest.raises(WebError, match="2,147,483,649 bytes"):
-        check_supported(EMBEDDED, replace(manifest, files=large))
+        WebBundle(EMBEDDED, replace(manifest, files=large))
 
 
 def test_what_is_written(make_site: MakeSite) -> None:
@@ -124,7 +108,7 @@ def test_texts_of_the_page_are_in_both_languages(make_site: MakeSite) -> None:
     assert {"downloading", "removeModelTitle", "unstored"} <= used <= english.keys()
     engine = "".join(p.read_text(encoding="utf-8") for p in (page.parent / "engine").glob("*.mjs"))
     errors = set(re.findall(r'EngineError\("(\w+)"', engine))
-    assert errors == {"errorChanged", "errorContext", "errorDownload"}
+    assert errors == {"errorChanged", "errorContext", "errorDownload", "errorTemplate"}
     assert errors <= english.keys()
 
 
@@ -191,26 +175,34 @@ def test_the_command(
 
 
 class Registry:
-    """A registry of npm that counts its requests."""
+    """A registry of npm that has a release of two files, and counts its requests."""
 
     def __init__(self) -> None:
-        self.files = {name: f"content of {name}".encode() for name in runtime_files.FILES}
+        self.files = {name: f"content of {name}".encode() for name in ("a.mjs", "LICENSE")}
         self.requests: list[str] = []
+        self.package = self.release(self.tarball())
 
     def tarball(self) -> bytes:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             for name, content in self.files.items():
-                info = tarfile.TarInfo(f"package/dist/{name}")
+                folder = "package" if name == "LICENSE" else "package/dist"
+                info = tarfile.TarInfo(f"{folder}/{name}")
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
         return packed.getvalue()
+
+    def release(self, content: bytes) -> packages.Package:
+        digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
+        hashes = {name: hashlib.sha256(file).hexdigest() for name, file in self.files.items()}
+        return packages.Package("@scope/thing", "1.2.3", 4, digest, hashes)
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Registry]:
     found = Registry()
     content = found.tarball()
+    found.package = found.release(content)  # gzip has the time in it
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -223,10 +215,6 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Regist
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    hashes = {name: hashlib.sha256(file).hexdigest() for name, file in found.files.items()}
-    monkeypatch.setattr(runtime_files, "FILES", hashes)
-    digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
-    monkeypatch.setattr(runtime_files, "_SHA512", digest)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / str(name))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -238,56 +226,56 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Regist
         thread.join()
 
 
-def test_onnxruntime_web_is_downloaded_once(registry: Registry) -> None:
+def test_a_package_is_downloaded_once(registry: Registry) -> None:
     notes: list[str] = []
 
     def notify(template: str, **values: object) -> None:
         notes.append(template.format(**values))
 
     for _ in range(2):
-        files = runtime_files.runtime_files(None, notify)
-        found = {name: path.read_bytes() for name, path in files.items()}
-        assert found == registry.files
-    assert registry.requests == ["/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"]
-    assert [note[:43] for note in notes] == ["Downloading onnxruntime-web 1.30.0 (33 MB, "]
+        assert packages.package_files(registry.package, None, notify) == registry.files
+    assert registry.requests == ["/@scope/thing/-/thing-1.2.3.tgz"]
+    assert [note[:46] for note in notes] == ["Downloading @scope/thing@1.2.3 (4 MB, once): h"]
 
 
-def test_another_content_is_refused(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(runtime_files, "_SHA512", "another")
+def test_another_content_is_refused(registry: Registry, tmp_path: Path) -> None:
+    package = dataclasses.replace(registry.package, sha512="another")
     with pytest.raises(WebError, match="another content than expected"):
-        runtime_files.runtime_files(None, lambda template, **values: None)
+        packages.package_files(package, None, ignore)
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_damaged_cache_is_reported(registry: Registry, tmp_path: Path) -> None:
-    files = runtime_files.runtime_files(None, lambda template, **values: None)
-    files["ort.wasm.min.mjs"].write_bytes(b"damaged")
-    with pytest.raises(WebError, match=r"ort\.wasm\.min\.mjs is not the file of"):
-        runtime_files.runtime_files(None, lambda template, **values: None)
+    packages.package_files(registry.package, None, ignore)
+    (tmp_path / "cache" / "issun" / "web" / "scope-thing-1.2.3" / "a.mjs").write_bytes(b"damaged")
+    with pytest.raises(WebError, match=r"a\.mjs is not the file of @scope/thing@1\.2\.3"):
+        packages.package_files(registry.package, None, ignore)
 
 
 def test_without_a_network_the_error_says_what_to_do(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
-    with pytest.raises(WebError, match=r"npm pack onnxruntime-web@1\.30\.0.*--runtime DIR"):
-        runtime_files.runtime_files(None, lambda template, **values: None)
+    with pytest.raises(WebError, match=r"npm install @scope/thing@1\.2\.3.*--runtime DIR"):
+        packages.package_files(registry.package, None, ignore)
 
 
-@pytest.mark.parametrize("below", [".", "dist", "node_modules/onnxruntime-web/dist"])
+@pytest.mark.parametrize("below", [".", "dist", "node_modules/@scope/thing/dist"])
 def test_a_folder_with_the_files(registry: Registry, tmp_path: Path, below: str) -> None:
     folder = tmp_path / "given" / below
     folder.mkdir(parents=True)
     for name, content in registry.files.items():
         (folder / name).write_bytes(content)
-    files = runtime_files.runtime_files(tmp_path / "given", lambda template, **values: None)
-    assert {path.parent.resolve() for path in files.values()} == {folder.resolve()}
-    (folder / "ort-wasm-simd-threaded.wasm").unlink()
-    with pytest.raises(WebError, match=r"has no ort-wasm-simd-threaded\.wasm"):
-        runtime_files.runtime_files(tmp_path / "given", lambda template, **values: None)
+    given = tmp_path / "given"
+    assert packages.package_files(registry.package, given, ignore) == registry.files
+    (folder / "LICENSE").unlink()
+    with pytest.raises(WebError, match=r"has no LICENSE of @scope/thing@1\.2\.3"):
+        packages.package_files(registry.package, given, ignore)
     assert registry.requests == []
+
+
+def ignore(template: str, **values: object) -> None:
+    pass
 
 
 def test_a_bundle_in_which_a_file_has_changed_is_refused(runtime: Path, tmp_path: Path) -> None:

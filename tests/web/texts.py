@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 from functools import cache
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from issun.export.tokenizer_json import read_json_tokenizer
+from issun.runtime.manifest import Manifest, read_manifest
+from issun.runtime.model import EMBEDDED
+from tests.json_tokenizers import write_folder
+from tests.web.node import ROOT
+
+PLAIN = (ROOT / "export" / "calibration.txt").read_text(encoding="utf-8")
 
 FIXED = [
     *("", " ", "　", "  前後の  空白　　", "ｶﾞｷﾞｸﾞ ﾊﾝｶｸ", "ＡＢＣ１２３！？", "㈱㍻①②Ⅳ㍍", "ﬁ ﬀ ſ"),
@@ -77,3 +89,18 @@ def _part(rng: random.Random, plain: str) -> str:
     if kind < 0.9:
         return "".join(rng.choices(_any_characters(), k=rng.randint(1, 6)))
     return rng.choice(_TEMPLATES)
+
+
+def json_bundle(kind: str, folder: Path, *, lines: int = 300) -> Manifest:
+    """Write a bundle's tokenizer.json of a kind to `folder`; its manifest for the harness."""
+    path = write_folder(kind, PLAIN.splitlines()[:lines], folder) / "tokenizer.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    for token in described["added_tokens"]:
+        token["rstrip"] = False  # such tokens are refused
+        token["normalized"] &= kind != "llama_bpe"  # likewise, with its normalizer
+    path.write_text(json.dumps(described), encoding="utf-8")
+    named = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    name = named.get("tokenizer_class", "").removesuffix("Fast")
+    content, tokens, _ = read_json_tokenizer(folder / "tokenizer.json", name, 10**6)
+    (folder / "tokenizer.json").write_bytes(content)
+    return replace(read_manifest(EMBEDDED), tokens=tokens)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from issun.benchmarks.accuracy import Report, evaluate, paired_interval
-from issun.benchmarks.questions import read_table
+from issun.benchmarks.asking import Evaluation
+from issun.benchmarks.questions import Format, Table, read_table
 from issun.runtime import Model
 from issun.training.embedded.held_out import chat_table, short_table
 from issun.training.embedded.styles import Split
@@ -38,15 +39,18 @@ def evaluate_bundle(
     """
     with Model.load(bundle) as model:
 
+        def greedily(table: Table, kind: Format) -> Evaluation:
+            return Evaluation(table=table, formats=(kind,), temperature=0)
+
         def greedy(split: Split) -> dict[str, Any]:
             questions = short_table(seed, each=short, split=split)
             chats = chat_table(seed, each=chat, split=split)
             return {
-                "short": _rates(evaluate(model, questions, formats=("short",), temperature=0)),
-                "chat": _rates(evaluate(model, chats, formats=("chat",), temperature=0)),
+                "short": _rates(evaluate(model, greedily(questions, "short"))),
+                "chat": _rates(evaluate(model, greedily(chats, "chat"))),
             }
 
-        published = evaluate(model, read_table(), samples=samples)
+        published = evaluate(model, Evaluation(table=read_table(), samples=samples))
         return {
             "held out": greedy("held_out"),
             "trained": greedy("train"),

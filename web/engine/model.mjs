@@ -2,19 +2,26 @@
 
 import { Decoder } from "./decoder.mjs";
 import { parseDialogue } from "./dialogue.mjs";
+import { JinjaFormat } from "./chat_template.mjs";
 import { Prompts } from "./prompt.mjs";
 import { DEFAULTS, endsOf, Sampler } from "./sampler.mjs";
+import { SlotFormat } from "./slot_template.mjs";
 import { TextStream } from "./stream.mjs";
-import { Tokenizer } from "./tokenizer.mjs";
+import { openTokenizer } from "./tokenizer.mjs";
 
-/** @import { Cache, Manifest, Message, Params, Prompt, Segment } from "./types.d.ts" */
+/** @import { Cache, Jinja, JinjaTemplate, Manifest, Message, Params, Prompt, Segment, Template, Tokenizer } from "./types.d.ts" */
 
 export class Model {
-  /** @param {Manifest} manifest @param {Uint8Array} tokenizer content of the tokenizer's file @param {Cache} cache */
-  constructor(manifest, tokenizer, cache) {
+  /**
+   * @param {Manifest} manifest
+   * @param {Uint8Array} tokenizer content of the tokenizer's file
+   * @param {Cache} cache
+   * @param {Jinja} [jinja] for a chat template in Jinja
+   */
+  constructor(manifest, tokenizer, cache, jinja) {
     this.manifest = manifest;
-    this.tokenizer = new Tokenizer(tokenizer, manifest.tokens);
-    this.prompts = new Prompts(manifest, this.tokenizer);
+    this.tokenizer = openTokenizer(tokenizer, manifest.tokens);
+    this.prompts = new Prompts(formatOf(manifest.prompt, this.tokenizer, jinja), manifest.architecture.n_positions);
     this.decoder = new Decoder(cache);
     /** @type {Params} */
     this.defaults = { ...DEFAULTS, ...manifest.sampling };
@@ -35,7 +42,7 @@ export class Model {
    */
   async *answer({ ids: prompt, continued }, changes = {}, next = async () => true) {
     const params = { ...this.defaults, ...changes };
-    const sampler = new Sampler(params, this.manifest);
+    const sampler = new Sampler(params, this.manifest, this.tokenizer.addedIds);
     const text = new TextStream(this.tokenizer, this.manifest.prompt.newline, params.stop);
     const ends = endsOf(this.manifest.tokens);
     const limit = Math.min(params.max_new_tokens, this.manifest.architecture.n_positions - prompt.length);
@@ -61,4 +68,15 @@ export class Model {
       logits = (await next(prompt.length)) ? await this.decoder.step([id]) : null;
     }
   }
+}
+
+/**
+ * @param {Template | JinjaTemplate} template
+ * @param {Tokenizer} tokenizer
+ * @param {Jinja} [jinja]
+ */
+export function formatOf(template, tokenizer, jinja) {
+  if (template.kind !== "jinja") return new SlotFormat(template, tokenizer);
+  if (!jinja) throw new TypeError("a chat template in Jinja needs @huggingface/jinja");
+  return new JinjaFormat(template, tokenizer, jinja.Template);
 }

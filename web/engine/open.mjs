@@ -19,6 +19,7 @@ export async function openModel(address, { threads = defaultThreads(), report = 
   /** @type {Site} */
   const site = await (await get("site.json", address)).json();
   const files = [site.manifest, site.tokenizer, site.graph].map((path) => get(path, address));
+  const jinja = site.jinja && import(new URL(site.jinja, address).href);
   const loading = loadWeights(site.weights, address, report);
   const [manifest, tokenizer, graph] = await Promise.all(files);
   const { bytes, stored } = await loading;
@@ -34,7 +35,8 @@ export async function openModel(address, { threads = defaultThreads(), report = 
     externalData: [{ path: site.weights.name, data: bytes }],
   });
   const described = await manifest.json();
-  const model = new Model(described, new Uint8Array(await tokenizer.arrayBuffer()), open(ort, session, described));
+  const read = new Uint8Array(await tokenizer.arrayBuffer());
+  const model = new Model(described, read, open(ort, session, described), await jinja);
   return { site, model, stored, threads };
 }
 

@@ -1,32 +1,19 @@
-/** Conversations to prompt ids, by the template of the manifest (`runtime/text/slot_template.py`). */
+/** Conversations to prompt ids that fit into the context (`runtime/text/prompt.py`). */
 
-/** @import { Dialogue, Manifest, Prompt, Template, Turn } from "./types.d.ts" */
-/** @import { Tokenizer } from "./tokenizer.mjs" */
+import { EngineError } from "./errors.mjs";
 
-/** An error that the user can do something about; `key` names the page's text for it. */
-export class EngineError extends Error {
-  /** @param {string} key @param {string} message */
-  constructor(key, message) {
-    super(message);
-    this.name = "EngineError";
-    this.key = key;
-  }
-}
+/** @import { Dialogue, Prompt, PromptFormat } from "./types.d.ts" */
 
 export class Prompts {
-  #template;
-  #tokenizer;
+  #format;
   #limit;
-  #parts;
   /** @type {Map<string, number>} the turns that a conversation's latest prompt left out */
   #dropped = new Map();
 
-  /** @param {Manifest} manifest @param {Tokenizer} tokenizer */
-  constructor({ prompt, architecture }, tokenizer) {
-    this.#template = prompt;
-    this.#tokenizer = tokenizer;
-    this.#limit = architecture.n_positions;
-    this.#parts = tokenizer.split(prompt.chat.prompt || prompt.with_input);
+  /** @param {PromptFormat} format @param {number} limit positions of the context */
+  constructor(format, limit) {
+    this.#format = format;
+    this.#limit = limit;
   }
 
   /**
@@ -40,11 +27,11 @@ export class Prompts {
   fit(dialogue, maxNewTokens) {
     const key = JSON.stringify([dialogue.system, dialogue.turns[0] ?? null]);
     const before = this.#dropped.get(key) ?? 0;
-    const { reserve } = this.#template.chat;
+    const { reserve } = this.#format;
     let prompt = this.#fitting(dialogue, Math.min(reserve, maxNewTokens), before);
     if (!prompt && maxNewTokens >= this.#limit) prompt = this.#fitting(dialogue, 1, before);
     if (!prompt) {
-      const { length } = this.#render({ ...dialogue, turns: [] });
+      const { length } = this.#format.ids({ ...dialogue, turns: [] });
       const message = `${length} + ${Math.min(reserve, maxNewTokens)} > ${this.#limit}`;
       throw new EngineError("errorContext", message);
     }
@@ -56,7 +43,7 @@ export class Prompts {
   #fitting(dialogue, reserve, before) {
     const { turns } = dialogue;
     /** @param {number} count */
-    const render = (count) => this.#render({ ...dialogue, turns: turns.slice(count) }, count);
+    const render = (count) => this.#format.ids({ ...dialogue, turns: turns.slice(count) }, count);
     let [least, high] = [0, turns.length + 1]; // binary search: each try encodes the conversation
     while (least < high) {
       const middle = (least + high) >> 1;
@@ -69,53 +56,11 @@ export class Prompts {
     const dropped = least === 0 ? 0 : kept ? before : least + Math.floor(rest / 3);
     const ids = render(dropped);
     const plain = dialogue.beginning
-      ? this.#render({ ...dialogue, turns: turns.slice(dropped), beginning: "" }, dropped)
+      ? this.#format.ids({ ...dialogue, turns: turns.slice(dropped), beginning: "" }, dropped)
       : ids;
     return { ids, dropped, continued: ids.length - commonPrefix(ids, plain) };
   }
-
-  /** `dropped` turns are missing from `dialogue`, which the template may mark. @param {Dialogue} dialogue */
-  #render({ system, turns, message, beginning }, dropped = 0) {
-    const { chat } = this.#template;
-    const role = system.trim() ? chat.system.map((line) => fill(line, { system })) : [];
-    if (dropped && chat.dropped) role.push(chat.dropped);
-    const lines = role.map((line) => fill(chat.role_line, { line: this.#onOneLine(line) })).join("");
-    const instruction = lines + this.#history(turns).join(chat.history_separator) || chat.empty_instruction;
-    /** @type {Record<string, string>} */
-    const values = {
-      instruction: this.#onOneLine(instruction),
-      input: this.#onOneLine(fill(chat.user, { message })),
-      beginning: this.#onOneLine(beginning),
-    };
-    const parts = [...this.#parts];
-    if (beginning) {
-      // Encoded together with the text before it, as in the training data.
-      const last = parts.pop() ?? "";
-      parts.push(...(typeof last === "number" ? [last, "{beginning}"] : [`${last}{beginning}`]));
-    }
-    return this.#tokenizer.encodeParts(parts.map((part) => (typeof part === "number" ? part : fill(part, values))));
-  }
-
-  /** @param {Turn[]} turns */
-  #history(turns) {
-    const { user, assistant } = this.#template.chat;
-    return turns.flatMap(({ message, reply }) => [
-      // There is no message if the assistant began the conversation.
-      ...(message ? [fill(user, { message: this.#onOneLine(message) })] : []),
-      fill(assistant, { message: this.#onOneLine(reply) }),
-    ]);
-  }
-
-  /** @param {string} text */
-  #onOneLine(text) {
-    const { newline } = this.#template;
-    const lines = text.replace(/\r\n?/g, "\n");
-    return newline ? lines.replaceAll("\n", newline) : lines;
-  }
 }
-
-/** `pattern` with the values of its placeholders; braces in the values remain text. @param {string} pattern @param {Record<string, string>} values */
-const fill = (pattern, values) => pattern.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 
 /** The length of the common prefix. @param {number[]} one @param {number[]} other */
 export function commonPrefix(one, other) {

@@ -48,13 +48,13 @@ export class Sampler {
   #banned;
   #random;
 
-  /** @param {Params} params @param {Manifest} manifest */
-  constructor(params, { tokens, architecture }) {
+  /** @param {Params} params @param {Manifest} manifest @param {Set<number>} [added] ids of added tokens */
+  constructor(params, { tokens, architecture }, added = new Set()) {
     this.#params = params;
     this.#ends = endsOf(tokens);
     const unknown = tokens.unk === null ? [] : [tokens.unk];
     const rows = Array.from({ length: architecture.vocab_size - tokens.pieces }, (_, i) => tokens.pieces + i);
-    const withoutToken = rows.filter((row) => !this.#ends.has(row));
+    const withoutToken = rows.filter((row) => !this.#ends.has(row) && !added.has(row));
     this.#banned = [...(params.banned_ids ?? unknown), ...withoutToken];
     this.#random = generator(params.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]);
   }

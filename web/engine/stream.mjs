@@ -1,6 +1,8 @@
 /** Ids to the visible text of an answer, piece by piece (`runtime/text/stream.py`). */
 
-/** @import { Tokenizer } from "./tokenizer.mjs" */
+import { ByteDetokenizer, Detokenizer } from "./detokenizer.mjs";
+
+/** @import { Tokenizer } from "./types.d.ts" */
 
 const END = "\n"; // one newline at the end of an answer belongs to the format
 
@@ -10,60 +12,44 @@ const END = "\n"; // one newline at the end of an answer belongs to the format
  * still change is held back.
  */
 export class TextStream {
-  #tokenizer;
+  #detokenizer;
   #newline;
   #stop;
-  /** @type {number[]} ids whose text may still change, after one decoded token */
-  #window = [];
-  #emitted = 0; // characters of the window's text that were returned
   #raw = ""; // decoded, newline spelling not yet replaced
   #text = ""; // newlines restored, not yet returned
   stopped = false;
 
   /** @param {Tokenizer} tokenizer @param {string} newline @param {string[]} stop */
   constructor(tokenizer, newline, stop) {
-    this.#tokenizer = tokenizer;
+    this.#detokenizer = tokenizer.byteLevel ? new ByteDetokenizer(tokenizer) : new Detokenizer(tokenizer);
     this.#newline = newline;
     this.#stop = stop;
   }
 
   /** Start after `ids`, whose text the reader has. @param {number[]} ids */
   continueAfter(ids) {
-    for (const id of ids) this.#decode(id);
+    for (const id of ids) this.#detokenizer.push(id);
+    this.#detokenizer.pause();
   }
 
   /** The text that is final after `id`. @param {number} id */
   push(id) {
-    this.#advance(this.#decode(id), false);
+    this.#advance(this.#detokenizer.push(id), false);
     if (this.#cutAtStop()) return this.#emit(this.#text);
     return this.#emit(this.#text.slice(0, this.#text.length - partialSuffix(this.#text, this.#stop)));
   }
 
   /** The rest of a truncated text, without part of a newline's spelling. */
   pause() {
+    this.#advance(this.#detokenizer.pause(), false);
     return this.#emit(this.#text);
   }
 
   /** The rest of a whole text. */
   finish() {
-    this.#advance("", true);
+    this.#advance(this.#detokenizer.finish(), true);
     this.#cutAtStop();
     return this.pause();
-  }
-
-  /** The text that `id` adds; the one before it decides about a space at its beginning. @param {number} id */
-  #decode(id) {
-    this.#window.push(id);
-    const text = this.#tokenizer.decode(this.#window);
-    const alone = this.#tokenizer.decode([id]);
-    const added = text.slice(this.#emitted);
-    if (alone === "") {
-      this.#emitted = text.length;
-    } else {
-      this.#window = [id];
-      this.#emitted = alone.length;
-    }
-    return added;
   }
 
   /** @param {string} text @param {boolean} final */

@@ -9,21 +9,24 @@ export interface Manifest {
     vocab_size: number;
   };
   tokens: Tokens;
-  prompt: Template;
+  prompt: Template | JinjaTemplate;
   sampling: Partial<Params>;
 }
 
 export interface Tokens {
+  kind?: "t5" | "llama" | "json"; // absent: t5
   file: string;
   pieces: number;
   do_lower_case: boolean;
   special: Record<string, number>;
+  added?: Record<string, { id: number; special?: boolean }>;
   eos: number | null;
   unk: number | null;
   ends?: number[];
 }
 
 export interface Template {
+  kind?: "slots"; // absent in format 1
   with_input: string;
   newline: string;
   chat: {
@@ -37,6 +40,65 @@ export interface Template {
     prompt?: string;
     dropped?: string;
   };
+}
+
+export interface JinjaTemplate {
+  kind: "jinja";
+  source: string;
+  variables: Record<string, string | boolean>;
+  takes_system: boolean;
+  newline: string;
+  reserve: number;
+}
+
+/** What the engine needs of @huggingface/jinja. */
+export interface Jinja {
+  Template: new (source: string) => { render(values: Record<string, unknown>): string };
+}
+
+/** Text to ids and back; what a user writes never becomes a control token. */
+export interface Tokenizer {
+  /** Whether tokens are bytes, and may begin and end within a character. */
+  byteLevel: boolean;
+  /** Whether invalid UTF-8 in a run of byte pieces makes the whole run U+FFFD. */
+  wholeRuns: boolean;
+  /** The ids of added tokens that are not pieces of the vocabulary. */
+  addedIds: Set<number>;
+  split(text: string): (string | number)[];
+  encode(text: string): number[];
+  encodeParts(parts: (string | number)[]): number[];
+  decode(ids: number[]): string;
+  /** The spelling of a control token. */
+  nameOf(id: number): string;
+  /** Whether a token is one byte of a character (byte fallback). */
+  isByte(id: number): boolean;
+  /** The bytes that a token adds to a text (byte-level tokenizers). */
+  textOf(id: number): Uint8Array;
+}
+
+/** What the engine reads of a tokenizer.json. */
+export interface TokenizerJson {
+  model: {
+    vocab: Record<string, number> | [string, number][]; // of BPE, or of Unigram with scores
+    merges?: [string, string][];
+    ignore_merges?: boolean;
+    byte_fallback?: boolean;
+  };
+  normalizer: object | null;
+  pre_tokenizer: { pretokenizers?: { pattern: { Regex: string } }[] } | null;
+  added_tokens: AddedToken[];
+}
+
+export interface AddedToken {
+  id: number;
+  content: string;
+  normalized: boolean;
+}
+
+/** A kind of template; `reserve` is the number of tokens to keep free for the answer. */
+export interface PromptFormat {
+  reserve: number;
+  ids(dialogue: Dialogue, dropped?: number): number[];
 }
 
 /** The sampling parameters, with the names and the meaning of SamplingParams in Python. */
@@ -155,6 +217,7 @@ export interface Site {
   version: string;
   manifest: string;
   tokenizer: string;
+  jinja: string | null; // the module @huggingface/jinja, if the bundle needs it
   graph: string;
   weights: Weights;
 }

@@ -1,6 +1,6 @@
 /** Downloads the weights in parts, checks each, and stores them by content for later visits. */
 
-import { EngineError } from "./prompt.mjs";
+import { EngineError } from "./errors.mjs";
 
 /** @import { Weights } from "./types.d.ts" */
 

@@ -1,7 +1,7 @@
 /** The page's worker: opens the bundle, and answers one conversation after another. */
 
 import { memoryBytes, openModel } from "./open.mjs";
-import { EngineError } from "./prompt.mjs";
+import { EngineError } from "./errors.mjs";
 
 /** @import { Request } from "./types.d.ts" */
 

@@ -1,4 +1,4 @@
-"""Prompt-lookup decoding: drafts, their balance, and that they do not change answers."""
+"""Draft tokens: where they come from, when they pay, and that they do not change answers."""
 
 from __future__ import annotations
 
@@ -12,70 +12,105 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams
+from issun.runtime.decoding.drafts import Drafts, Guess, Predictions, Source
 from issun.runtime.decoding.generate import Segment
-from issun.runtime.decoding.lookup import PromptLookup
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
 
 
-def test_the_longest_match_is_used() -> None:
-    drafts = PromptLookup([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
-    assert drafts.draft(2) == [7, 2]  # after 1 2 3, not after the later 2 3
-    # The latest of several matches.
-    assert PromptLookup([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1) == [8]
-    assert PromptLookup([1, 2, 3], 0.01).draft(2) == []
-    assert PromptLookup([5, 1, 2, 3, 5], 0.01).draft(2) == []  # a single token is no match
-    assert PromptLookup([], 0.01).draft(2) == []
+def tokens(draft: list[Guess]) -> list[int]:
+    return [guess.token for guess in draft]
 
 
-def test_a_draft_may_overlap_its_match() -> None:
-    lookup = PromptLookup([4, 4, 4, 4, 4], 0.01)
-    lookup.update(2, 2)
-    lookup.update(4, 4)
-    assert lookup.draft(8) == [4]  # the latest match: one token of its continuation is known
+def test_the_longest_run_is_used() -> None:
+    drafts = Drafts([1, 2, 3, 7, 2, 3, 8, 1, 2, 3], 0.01)
+    assert drafts.draft(2) == [Guess(7, Source.RUN_OF_3), Guess(2, Source.RUN_OF_4)]
+    # The latest of several.
+    assert tokens(Drafts([1, 2, 3, 7, 2, 3, 8, 2, 3], 0.01).draft(1)) == [8]
+    assert Drafts([1, 2, 3], 0.01).draft(2) == []
+    assert Drafts([5, 1, 2, 3, 5], 0.01).draft(2) == []  # a single token is no run
+    assert Drafts([], 0.01).draft(2) == []
+    assert Drafts([1, 2, 1, 2], 0.01).draft(0) == []
 
 
-def test_drafts_grow_when_accepted_and_shrink_when_rejected() -> None:
-    text = [*range(30), 0, 1]
-    lookup = PromptLookup(text, 0.01)
-    lengths = []
-    for accepted in (2, 4, 8, 15, 15, 6, 0):
-        drafted = len(lookup.draft(100))
-        lengths.append(drafted)
-        lookup.update(drafted, min(accepted, drafted))
-    lengths.append(len(lookup.draft(100)))
-    assert lengths == [2, 4, 8, 15, 15, 15, 7, 2]
-    assert lookup.draft(0) == []
-    assert lookup.draft(1) == [2]
+def test_a_draft_ends_with_the_text() -> None:
+    assert tokens(Drafts([4, 4, 4, 4, 4], 0.01).draft(8)) == [4]
 
 
-def test_drafts_that_do_not_pay_off_stop() -> None:
-    lookup = PromptLookup([*range(30), 0, 1], 0.05)
+def test_a_draft_is_as_long_as_its_tokens_are_worth_a_row() -> None:
+    # A run of two is right once in four, of three too, of four and more once in two: 1/4, 1/16,
+    # 1/32, 1/64, ..., times 2/3 from the eighth.
+    def length(row_cost: float) -> int:
+        return len(Drafts([*range(30), 0, 1], row_cost).draft(100))
+
+    assert [length(cost) for cost in (0.26, 0.25, 0.06, 0.03, 0.015, 0.001)] == [0, 1, 2, 3, 4, 9]
+
+
+def test_sources_that_are_wrong_are_not_used_any_more() -> None:
+    drafts = Drafts([*range(30), 0, 1], 0.05)
     tries = 0
-    while drafted := len(lookup.draft(100)):
-        lookup.update(drafted, 0)
+    while draft := drafts.draft(1):
+        drafts.update(draft, 0)
         tries += 1
-    assert tries == 5  # half a step, two rows at a time
-    # Gains may be lost again, but only up to a limit.
-    lookup = PromptLookup([*range(30), 0, 1], 0.05)
-    for _ in range(50):
-        lookup.update(15, 15)
-    tries = 0
-    while drafted := len(lookup.draft(100)):
-        lookup.update(drafted, 0)
-        tries += 1
-    assert tries == 33  # 15 rows once, then 2 at a time out of 4 - 0.75 steps
-    assert PromptLookup([*range(30), 0, 1], 0.6).draft(100) == []  # too expensive from the start
+    assert tries == 17  # 1 right of 4 at first, of 21 at last
 
 
-def test_a_long_match_is_followed_to_its_end_when_rows_are_expensive() -> None:
-    lookup = PromptLookup([*range(100), 0, 1], 0.3)
+def test_sources_that_are_right_are_trusted_further() -> None:
+    drafts, last = Drafts([*range(100), 0, 1], 0.3), 1
     lengths = []
     for _ in range(7):
-        drafted = len(lookup.draft(100))
-        lengths.append(drafted)
-        lookup.update(drafted, drafted)
-    assert lengths == [1, 4, 8, 13, 13, 13, 13]  # as far as 4 steps pay for
+        draft = drafts.draft(100)
+        drafts.update(draft, len(draft))
+        lengths.append(len(draft))
+        for _ in range(len(draft) + 1):  # the draft, and the token that the step samples
+            last += 1
+            drafts.add(last)
+    assert lengths == [0, 0, 1, 2, 2, 5, 11]  # runs of 2, 3, 4, 6, 9, 12 and 18 tokens
+
+
+def test_old_guesses_count_half() -> None:
+    right, wrong = Drafts([], 0.5), [Guess(2, Source.AFTER_TWO)]
+    for _ in range(16):  # 2 of 8, then 18 of 24
+        right.update(wrong, 1)
+    assert right._counts[Source.AFTER_TWO] == (18, 24)
+    right.update(wrong, 0)
+    assert right._counts[Source.AFTER_TWO] == (9, 12.5)
+
+
+def test_guesses_after_the_first_wrong_one_are_not_counted() -> None:
+    drafts = Drafts([], 0.5)
+    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 0)
+    assert drafts._counts[Source.RUN_OF_2] == (1, 5)
+    assert drafts._counts[Source.RUN_OF_3] == (1, 4)
+    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 1)
+    assert drafts._counts[Source.RUN_OF_2] == (2, 6)
+    assert drafts._counts[Source.RUN_OF_3] == (1, 5)
+
+
+def test_predictions_are_drafted_after_the_same_pair_and_else_after_the_same_token() -> None:
+    predictions = Predictions()
+    first = Drafts([1, 2], 0.01, predictions)
+    first.predict(5)
+    first.add(5)
+    first.predict(6)
+    first.add(7)  # the model drew another token than the likeliest
+    second = Drafts([1, 2], 0.01, predictions)  # the next answer of the conversation
+    assert second.draft(9) == [Guess(5, Source.AFTER_TWO), Guess(6, Source.AFTER_TWO)]
+    other = Drafts([3, 2], 0.01, predictions)
+    assert other.draft(9) == [Guess(5, Source.AFTER_ONE), Guess(6, Source.AFTER_TWO)]
+    assert Drafts([1, 2], 0.01).draft(9) == []  # another conversation
+    assert Drafts([2], 0.01, predictions).draft(9) == []
+
+
+def test_a_run_is_followed_from_a_prediction_that_agrees_with_it() -> None:
+    predictions = Predictions()
+    predictions.add(1, 2, 3)
+    drafts = Drafts([1, 2, 3, 4, 9, 1, 2], 0.001, predictions)
+    assert tokens(drafts.draft(9)) == [3, 4, 9, 1, 2, 3]  # to the end of the text, and again
+    predictions.add(1, 2, 8)
+    for _ in range(3):  # quoting was wrong
+        drafts.update([Guess(3, Source.RUN_OF_2)], 0)
+    assert tokens(drafts.draft(9)) == [8]
 
 
 def answer(
@@ -97,8 +132,8 @@ def test_quoted_text_needs_few_steps() -> None:
     assert [s.text for s in ahead] == [s.text for s in alone]
     assert held == held_ahead
     assert len(steps.calls) == 11
-    # Two tokens must match; drafts of 2 and 4 are accepted, and one of 8 is not.
-    assert [len(call) for call in fewer.calls[1:]] == [1, 3, 5, 9]
+    # Two tokens must match; the first draft is accepted, and of the second all but its end.
+    assert [len(call) for call in fewer.calls[1:]] == [1, 4, 9]
 
 
 @settings(max_examples=200)
@@ -133,6 +168,31 @@ def test_the_answer_is_the_same(
     ]
     assert held == held_ahead
     assert all(len(call) <= n_positions for call in decoder.calls)
+
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "mirostat": {"mirostat": 2, "mirostat_tau": 1, "mirostat_eta": 0.9},
+    "xtc": {"xtc_probability": 0.5},
+    "dry": {"dry_multiplier": 5.0, "dry_allowed_length": 1},
+    "dynamic temperature": {"dynatemp_range": 2.0},
+    "top-n-sigma": {"top_n_sigma": 1.5},
+}
+
+
+@settings(max_examples=40)
+@given(
+    prompt=st.lists(st.integers(2, 5), min_size=4, max_size=12),
+    said=st.lists(st.integers(2, 5), min_size=4, max_size=30),
+    sampler=st.sampled_from(sorted(SAMPLERS)),
+)
+def test_the_answer_is_the_same_with_a_sampler_that_has_a_state(
+    *, prompt: list[int], said: list[int], sampler: str
+) -> None:
+    script = saying(*said, after=len(prompt))
+    options = {"temperature": 4.0, "max_new_tokens": 25} | SAMPLERS[sampler]
+    alone, _, _ = answer(script, prompt, None, **options)
+    ahead, _, _ = answer(script, prompt, 0.001, **options)
+    assert [s.id for s in ahead] == [s.id for s in alone]
 
 
 @pytest.mark.parametrize("count", range(1, 12))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from issun.benchmarks.lookup import Trace, main, quoting, replay, traces
+from issun.benchmarks.drafts import Trace, main, quoting, replay, replay_all, traces
 from issun.runtime import Model
-from issun.runtime.decoding.lookup import MAX_DRAFT
+from issun.runtime.decoding.drafts import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
 FLAT = [1.0] * (MAX_DRAFT + 1)
@@ -22,8 +22,7 @@ def test_without_drafts_there_is_no_cost() -> None:
 def test_a_quotation_takes_fewer_steps() -> None:
     prompt = list(range(100))
     answer = list(range(40, 64))
-    # Steps: 40; 41 with draft 42, 43; 44 with 45 to 48; 49 with 50 to 57; 58 with a longer draft,
-    # of which 59 to 63 are accepted.
+    # Steps: 40; 41 with draft 42, 43; 44 with 45 to 49; 50 with 51 to 61; 62 with 63.
     assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
     dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
     assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
@@ -33,6 +32,16 @@ def test_a_rejected_draft_costs_its_rows() -> None:
     # After 1 2 the prompt has 3 4, but the answer has 8 9: one draft of two tokens is rejected.
     trace = Trace([1, 2, 3, 4, 7], [1, 2, 8, 9])
     assert replay(trace, [1.0, 1.1, 1.2], 0.04) == pytest.approx(3 / 3.2)
+
+
+def test_predictions_of_earlier_answers_are_drafted() -> None:
+    answer = list(range(40, 60))
+    first = Trace([1, 2], answer, answer)
+    second = Trace([9, 1, 2], answer, answer)
+    alone, again = (gain for _, gain in replay_all([first, second], FLAT, 0.04))
+    assert alone == 1.0
+    # Drafts 41, 42; 44 to 46; 48 to 52; 54 to the end.
+    assert again == pytest.approx(19 / 4)
 
 
 def test_distinct_and_quoted_shares() -> None:
@@ -55,7 +64,8 @@ def test_answers_that_do_not_fit_are_left_out() -> None:
     model = Model.load()
     fitting = {"instruction": "山は?", "output": "日本で一番高い山は富士山です。" * 3}
     records = [fitting, {**fitting, "output": "はい"}, {**fitting, "output": "山" * 999}]
-    (trace,) = traces(model, records)
+    trace, short = traces(model, records)
+    assert not list(replay_all([short], FLAT, 0.04))
     assert trace.prompt == model.prompt("山は?")
     assert model.tokenizer.decode(trace.answer[:-1]) == fitting["output"]
     assert trace.answer[-1] == model.manifest.tokens.eos
@@ -74,7 +84,7 @@ def test_the_command(
         encoding="utf-8",
     )
     options = ["--records", str(records), "--text", str(text)]
-    monkeypatch.setattr("sys.argv", ["lookup", str(EMBEDDED), *options])
+    monkeypatch.setattr("sys.argv", ["drafts", str(EMBEDDED), *options])
     assert main() == 0
     steps, *lines = capsys.readouterr().out.splitlines()
     assert steps.startswith("step time by number of tokens: 1: ")
@@ -82,8 +92,11 @@ def test_the_command(
         ["records,", "quoting", "answers", "none"],
         ["records,", "other", "answers", "1:"],
         ["records,", "left", "out", "as"],
+        ["chat,", "quoting", "answers", "none"],
+        ["chat,", "other", "answers", "none"],
+        ["chat,", "left", "out", "as"],
         ["text,", "quoting", "answers", "2:"],
         ["text,", "other", "answers", "none"],
         ["text,", "left", "out", "as"],
     ]
-    assert [line[-1] for line in lines[2::3]] == ["1", "0"]
+    assert [line.split()[-1] for line in lines[2::3]] == ["1", "40", "0"]

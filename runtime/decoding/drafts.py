@@ -1,0 +1,150 @@
+"""Draft tokens without a second model: guesses that are verified several at a time in one step.
+
+A step's cost grows slowly with its rows, so a guess that is often right pays. There are two sources
+of guesses. An answer that quotes its input repeats runs of tokens (Saxena, "Prompt lookup
+decoding", 2023). And after a token the model often says again what it last found most probable
+there (Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models
+with Token Recycling", 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_DRAFT = 15  # tokens of a draft
+
+
+class Source(Enum):
+    """What a guess rests on."""
+
+    RUN_OF_8 = "the last 8 tokens occurred before"
+    RUN_OF_4 = "the last 4 tokens occurred before"
+    RUN_OF_3 = "the last 3 tokens occurred before"
+    RUN_OF_2 = "the last 2 tokens occurred before"
+    AFTER_TWO = "an earlier prediction after the last 2 tokens"
+    AFTER_ONE = "an earlier prediction after the last token"
+
+
+_RUNS = {8: Source.RUN_OF_8, 4: Source.RUN_OF_4, 3: Source.RUN_OF_3, 2: Source.RUN_OF_2}
+# Each source starts with this many right guesses out of so many: enough to be tried where rows are
+# cheap, and few enough that an answer loses little if they are all wrong.
+_PRIOR = {
+    Source.RUN_OF_8: (2.0, 3.0),
+    Source.RUN_OF_4: (1.0, 2.0),
+    Source.RUN_OF_3: (1.0, 4.0),
+    Source.RUN_OF_2: (1.0, 4.0),
+    Source.AFTER_TWO: (2.0, 8.0),
+    Source.AFTER_ONE: (2.0, 8.0),
+}
+_MAX_COUNT = 24  # guesses of a source; beyond that, older ones count half
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A guessed token and its source."""
+
+    token: int
+    source: Source
+
+
+class Predictions:
+    """The model's latest predictions in one conversation: the likeliest token after others."""
+
+    def __init__(self) -> None:
+        self._after_pair: dict[tuple[int, int], int] = {}
+        self._after_token: dict[int, int] = {}
+
+    def add(self, previous: int, token: int, likeliest: int) -> None:
+        """Record which token was the likeliest after `previous` and `token`."""
+        self._after_pair[previous, token] = self._after_token[token] = likeliest
+
+    def guess(self, previous: int, token: int) -> Guess | None:
+        """Return the latest prediction after both tokens, or else after `token`."""
+        if (likeliest := self._after_pair.get((previous, token))) is not None:
+            return Guess(likeliest, Source.AFTER_TWO)
+        if (likeliest := self._after_token.get(token)) is not None:
+            return Guess(likeliest, Source.AFTER_ONE)
+        return None
+
+
+class Drafts:
+    """Drafts tokens for one answer as long as that pays off.
+
+    `row_cost` is the cost of one more row as a share of a step. A draft grows while the probability
+    that all of it is accepted is at least that, by how often each source was right in this answer.
+    """
+
+    def __init__(
+        self, ids: Sequence[int], row_cost: float, predictions: Predictions | None = None
+    ) -> None:
+        self._row_cost, self._predictions = row_cost, predictions or Predictions()
+        self._counts = dict(_PRIOR)  # right guesses and all guesses
+        self._ids: list[int] = []
+        self._next: dict[tuple[int, ...], int] = {}  # run -> index of the id after its last use
+        for token in ids:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """Append the next token of the text."""
+        for size in _RUNS:
+            if len(self._ids) >= size:
+                self._next[tuple(self._ids[-size:])] = len(self._ids)
+        self._ids.append(token)
+
+    def predict(self, likeliest: int) -> None:
+        """Record the likeliest token after the text so far."""
+        if len(self._ids) >= 2:
+            self._predictions.add(self._ids[-2], self._ids[-1], likeliest)
+
+    def draft(self, limit: int) -> list[Guess]:
+        """Return a draft of up to `limit` tokens; empty if nothing is known or it does not pay."""
+        draft: list[Guess] = []
+        accepted = 1.0  # the probability that all guesses so far are accepted
+        for guess in self._guesses():
+            accepted *= self._rate(guess.source)
+            if len(draft) == min(limit, MAX_DRAFT) or accepted < self._row_cost:
+                break
+            draft.append(guess)
+        return draft
+
+    def update(self, draft: Sequence[Guess], accepted: int) -> None:
+        """Count which guesses were right; those after the first wrong one tell nothing."""
+        for index, guess in enumerate(draft[: accepted + 1]):
+            right, tried = self._counts[guess.source]
+            right, tried = right + (index < accepted), tried + 1
+            scale = 0.5 if tried > _MAX_COUNT else 1.0
+            self._counts[guess.source] = (scale * right, scale * tried)
+
+    def _rate(self, source: Source) -> float:
+        right, tried = self._counts[source]
+        return right / tried
+
+    def _guesses(self) -> Iterator[Guess]:
+        """Yield one guess after the other, each from the source that is right most often."""
+        if len(self._ids) < 2:
+            return
+        run, at = self._longest_run()
+        previous, token = self._ids[-2:]
+        while True:
+            guess = self._predictions.guess(previous, token)
+            if at < len(self._ids):
+                quoted = Guess(self._ids[at], _RUNS[max(n for n in _RUNS if n <= run)])
+                if guess is None or self._rate(quoted.source) >= self._rate(guess.source):
+                    guess = quoted
+                # The run goes on as long as the guesses agree with it.
+                run, at = (run + 1, at + 1) if guess.token == quoted.token else (0, len(self._ids))
+            if guess is None:
+                return
+            yield guess
+            previous, token = token, guess.token
+
+    def _longest_run(self) -> tuple[int, int]:
+        """Return the size of the longest run that the text repeats, and the index after it."""
+        for size in _RUNS:
+            if len(self._ids) >= size:
+                start = self._next.get(tuple(self._ids[-size:]))
+                if start is not None:
+                    return size, start
+        return 0, len(self._ids)

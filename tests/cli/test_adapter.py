@@ -1,0 +1,57 @@
+"""`issun adapter`, and `--adapter` of chat and generate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adapters import peft_adapter
+from tests.cli.conftest import issun
+
+ANSWER = "富士山です。\n"
+
+
+@pytest.fixture(scope="module")
+def adapter(fuji: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter file for the bundle that always gives the same answer."""
+    folder = tmp_path_factory.mktemp("adapter")
+    peft_adapter(fuji.parent / "checkpoint", folder / "lora")
+    result = issun("adapter", fuji, folder / "lora", "-o", folder / "a1")
+    assert (result.code, result.out) == (0, "")
+    path = folder / "a1"
+    size = path.stat().st_size / 1e6
+    assert result.err == (
+        f"{path}: {size:,.1f} MB, rank 4, 4 linear layers. Use it with --adapter {path}.\n"
+    )
+    return path
+
+
+def test_an_adapter_answers_with_its_weight(fuji: Path, adapter: Path) -> None:
+    without = issun("generate", fuji, "山は?", "--adapter", f"{adapter}=0")
+    assert (without.code, without.out, without.err) == (0, ANSWER, "")
+    changed = issun("generate", fuji, "山は?", "--adapter", adapter, "--max-new-tokens", "8")
+    assert changed.code == 0
+    assert changed.out != ANSWER
+
+
+def test_a_chat_has_the_adapter(fuji: Path, adapter: Path) -> None:
+    without = issun("chat", fuji, "--adapter", f"x={adapter}=0", stdin="山は?\n\n川は?\n")
+    assert (without.code, without.out) == (0, ANSWER * 2)
+    changed = issun("chat", fuji, "--adapter", adapter, stdin="/set max_new_tokens 8\n山は?\n")
+    assert changed.code == 0
+    assert ANSWER not in changed.out
+
+
+def test_mistakes_are_one_line(fuji: Path, adapter: Path) -> None:
+    twice = ["--adapter", adapter, "--adapter", adapter]
+    result = issun("serve", fuji, *twice)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "error: There are two adapters named a1: give one another name, as in NAME=PATH.\n"
+    )
+    folder = adapter.with_name("lora")
+    japanese = issun("generate", fuji, "山は?", "--adapter", folder, ISSUN_LANG="ja")
+    assert (japanese.code, japanese.out) == (2, "")
+    assert "はフォルダーです。" in japanese.err
+    assert japanese.err.count("\n") == 1
