@@ -21,6 +21,8 @@ from issun.runtime import Conversation, Model, ParameterError, Stream
 from issun.runtime.defaults import make_params
 from issun.runtime.files import decode_utf8, read_text
 
+# Questions to the demonstration model, which understands only Japanese.
+_EXAMPLES = ("日本で一番高い山は?", "フランスの首都は?", "今何問目?")
 _SLASHES = ("/", "／")  # the second is typed with an IME
 
 
@@ -81,7 +83,9 @@ def run(
             if bundle is None:
                 note(
                     "This small demonstration model knows some geography, simple arithmetic and\n"
-                    "short texts. `issun export` makes a bundle of a larger model."
+                    "short texts. Try: {questions}\n"
+                    "`issun export` makes a bundle of a larger model.",
+                    questions=" ".join(_EXAMPLES),
                 )
             _run_interactively(chat, model, keep_history=history)
 

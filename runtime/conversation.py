@@ -72,7 +72,7 @@ class Conversation:
         """
         # Drop the turns that even the shortest message would drop; a longer one may drop more.
         self._dropped = self._fit(self.turns, "あ", self.params).dropped_turns
-        known = self.model.prompts.before_message(self.role, self.turns[self._dropped :])
+        known = self.model.prompts.before_message(self.role, self.turns, dropped=self._dropped)
         return self.model.read(self._cache, known, stop, adapter=self.adapter)
 
     def resume(self, params: SamplingParams | None = None) -> Stream:
@@ -144,8 +144,7 @@ class Conversation:
 
     def _save_cache(self, cache: KVCache, path: Path) -> int:
         """Write the prefix of the next prompt, without turns that were undone."""
-        turns = self.turns[self._dropped :]
-        known = self.model.prompts.before_message(self.role, turns)
+        known = self.model.prompts.before_message(self.role, self.turns, dropped=self._dropped)
         shared = common_prefix(cache.ids[0], known)
         if not shared:
             return 0

@@ -124,7 +124,8 @@ class ChatRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     for the message; if it is empty, the template's `with_input` is used. `empty_instruction`
     replaces `{instruction}` if there is neither a role nor a history. `system` has the role lines
     for a system text. `reserve` is the number of tokens to keep free for the answer when old turns
-    are dropped.
+    are dropped, and `dropped` a further role line that the prompt then has, so that the model can
+    know.
     """
 
     role_line: str
@@ -135,6 +136,7 @@ class ChatRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     system: tuple[str, ...]
     reserve: int
     prompt: str = ""
+    dropped: str = ""
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, tag="slots", tag_field="kind"):

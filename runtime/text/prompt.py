@@ -94,7 +94,7 @@ class PromptBuilder:
         reserve = min(self._format.reserve, max_new_tokens)
 
         def render(count: int) -> list[int]:
-            return self._format.chat(role, turns[count:], message, answer_prefix)
+            return self._chat(role, turns, message, count, answer_prefix)
 
         def fits(count: int) -> bool:
             return len(render(count)) + reserve <= self._n_positions
@@ -107,7 +107,7 @@ class PromptBuilder:
             dropped = least + (len(turns) - least) // 3
         ids = render(dropped)
         if least <= len(turns):
-            before = self._format.chat(role, turns[dropped:], message) if answer_prefix else ids
+            before = self._chat(role, turns, message, dropped) if answer_prefix else ids
             return FittedPrompt(ids, dropped, len(ids) - common_prefix(ids, before))
         raise ContextError(
             "The role and the message have {tokens:,} tokens, and {reserve} are reserved for "
@@ -126,9 +126,28 @@ class PromptBuilder:
             _constant_prefix(lambda text: self._format.instruction(text, None)),
         ]
 
-    def before_message(self, role: Sequence[str], turns: Sequence[Turn]) -> list[int]:
-        """Return the prefix of a conversation's next prompt that no message can change."""
-        return _constant_prefix(lambda message: self._format.chat(role, turns, message))
+    def before_message(
+        self, role: Sequence[str], turns: Sequence[Turn], *, dropped: int = 0
+    ) -> list[int]:
+        """Return the prefix of a conversation's next prompt that no message can change.
+
+        The `dropped` oldest turns are left out.
+        """
+        return _constant_prefix(lambda message: self._chat(role, turns, message, dropped))
+
+    def _chat(
+        self,
+        role: Sequence[str],
+        turns: Sequence[Turn],
+        message: str,
+        dropped: int,
+        answer_prefix: str = "",
+    ) -> list[int]:
+        """Return the prompt without the `dropped` oldest turns, which the template may mark."""
+        template = self.template
+        if dropped and isinstance(template, Template) and template.chat.dropped:
+            role = [*role, template.chat.dropped]
+        return self._format.chat(role, turns[dropped:], message, answer_prefix)
 
     def system_lines(self, text: str) -> list[str]:
         """Convert a system text to role lines."""

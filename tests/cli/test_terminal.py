@@ -195,6 +195,21 @@ def test_progress_of_an_export_is_shown(fuji: Path, tmp_path: Path) -> None:
     assert "Next: issun chat" in screen
 
 
+def test_the_demonstration_model_says_what_to_ask() -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "issun.cli.main", "chat", "--no-history"],
+        env=environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"),
+        timeout=TIMEOUT,
+        dimensions=(30, 100),
+    )
+    child.expect("Try: 日本で一番高い山は\\? フランスの首都は\\? 今何問目\\?".encode())
+    child.expect(b"`issun export` makes a bundle of a larger model")
+    send(child, "フランスの首都は?")
+    child.expect("パリです".encode())
+    leave(child)
+
+
 def test_a_chat_that_waits_takes_no_cpu(fuji: Path, start: Start) -> None:
     child = start(fuji, "--threads", "2")
     send(child, "日本で一番高い山は?")

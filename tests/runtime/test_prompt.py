@@ -201,6 +201,22 @@ def test_the_oldest_turns_go_first(tokenizer: SentencePieceTokenizer, build: Bui
                 assert again.dropped_turns == (told if same else 6 - kept)
 
 
+def test_a_template_may_mark_that_turns_were_dropped(
+    tokenizer: SentencePieceTokenizer, build: Build
+) -> None:
+    turns = [Turn(f"問{i}", "答" * 9) for i in range(3)]
+    room = len(chat_ids(build(), ["R"], turns, "次")) + 100
+    marked = build(room, dropped="…")
+    assert chat_ids(marked, ["R"], turns, "次") == chat_ids(build(), ["R"], turns, "次")
+    fitted = build(room - 1, dropped="…").chat(["R"], turns, "次", max_new_tokens=100)
+    assert fitted.dropped_turns == 1
+    last = r"\n".join(rf"User:{t.message}\nAssistant:{t.reply}" for t in turns[1:])
+    assert fitted.ids == whole(tokenizer, rf"R\n…\n{last}", "User:次")
+    known = marked.before_message(["R"], turns, dropped=1)
+    assert fitted.ids[: len(known)] == known
+    assert len(known) > len(marked.before_message(["R"], turns[1:]))
+
+
 def test_the_reserve_is_no_larger_than_the_answer(build: Build) -> None:
     turns = [Turn("問", "答")]
     full = len(chat_ids(build(), [], turns, "次"))

@@ -15,6 +15,7 @@ from issun.training.embedded.everyday import (
     ask_all,
     everyday_questions,
     normalized,
+    outside_questions,
     parse,
     print_verdicts,
 )
@@ -24,8 +25,7 @@ from issun.training.embedded.questions import QAPair
 def test_a_line_has_messages_and_what_makes_the_answer_right() -> None:
     (asked,) = parse("sums", "1+2は? / じゃあ2+2は? → 4|四 !5\n")
     assert asked == Everyday("sums", ("1+2は?", "じゃあ2+2は?"), ("4", "四"), ("5",))
-    (outside,) = parse("outside", "今何時? → decline")
-    assert outside.right == ()
+    assert [q.right for q in parse("outside", "今何時? → decline\n寒い?")] == [(), ()]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,12 @@ def test_there_are_250_different_questions() -> None:
     assert min(kinds.values()) >= 14
 
 
+def test_there_are_300_outside_questions() -> None:
+    questions = outside_questions()
+    assert len({normalized(*question.messages) for question in questions}) == 300
+    assert not any(question.right for question in questions)
+
+
 def test_repeating_the_question_is_no_right_answer() -> None:
     """Texts and some sums contain their answers, and greetings are returned."""
     for question in everyday_questions():
@@ -66,7 +72,8 @@ def test_repeating_the_question_is_no_right_answer() -> None:
 
 def test_training_never_shows_one() -> None:
     """Neither a single question nor, from the beginning, a conversation."""
-    asked = {tuple(map(normalized, question.messages)) for question in everyday_questions()}
+    questions = (*everyday_questions(), *outside_questions())
+    asked = {tuple(map(normalized, question.messages)) for question in questions}
     shown: set[tuple[str, ...]] = set()
     for item in islice(corpus(11), 3000):
         messages = (

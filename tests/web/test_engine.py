@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from issun.runtime import SamplingParams
 from issun.runtime.decoding.filters import softmax
 from issun.runtime.decoding.sampling import Sampler, Vocabulary
 from issun.runtime.errors import ContextError
-from issun.runtime.manifest import read_manifest
+from issun.runtime.manifest import Template, read_manifest
 from issun.runtime.model import EMBEDDED
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
@@ -70,11 +71,15 @@ def conversations() -> list[dict[str, Any]]:
     return cases + [{"messages": one, "most": most} for one in texts for most in (100, 512)]
 
 
-def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer) -> None:
+@pytest.mark.parametrize("mark", ["", "…"])
+def test_prompts_are_those_of_the_server(tokenizer: SentencePieceTokenizer, mark: str) -> None:
+    """Also with a template that marks where turns were dropped."""
     cases = conversations()
     limit = MANIFEST.architecture.n_positions
-    service: Any = FakeService(PromptBuilder(MANIFEST.prompt, tokenizer, limit), limit)
-    found = run("prompts", EMBEDDED, cases=cases)
+    assert isinstance(MANIFEST.prompt, Template)
+    prompt = replace(MANIFEST.prompt, chat=replace(MANIFEST.prompt.chat, dropped=mark))
+    service: Any = FakeService(PromptBuilder(prompt, tokenizer, limit), limit)
+    found = run("prompts", EMBEDDED, replace(MANIFEST, prompt=prompt), cases=cases)
     dropped = 0
     for case, result in zip(cases, found, strict=True):
         dialogue = parse_dialogue([Message(**message) for message in case["messages"]])

@@ -18,10 +18,12 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
 from issun.export import ExportOptions, export
 from issun.export.kinds import Uniform
 from issun.training.embedded.corpus import corpus
-from issun.training.embedded.pretrain import PretrainOptions, pretrain, record
+from issun.training.embedded.pretrain import TEMPLATE, PretrainOptions, pretrain, record
 from issun.training.embedded.vocabulary import SPECIAL, train_vocabulary
 
 PACKAGED = Path(__file__).parents[2] / "runtime" / "embedded"
@@ -61,8 +63,11 @@ def build(folder: Path, options: PretrainOptions) -> None:
         folder / ("bundle" if precision == "int8" else f"bundle-{precision}")
         for precision in _PRECISIONS
     ]
+    template = folder / "template.json"
+    template.write_bytes(msgspec.json.encode(TEMPLATE))
     for precision, bundle in zip(_PRECISIONS, bundles, strict=True):
-        export(checkpoint, bundle, ExportOptions(precision=precision, force=bundle.exists()))
+        chosen = ExportOptions(precision=precision, template=template, force=bundle.exists())
+        export(checkpoint, bundle, chosen)
     report("exported")
     # In a separate process: torch's busy-waiting threads would slow it down.
     command = [sys.executable, "-P", "-m", "issun.training.embedded.evaluation", *map(str, bundles)]

@@ -4,90 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from issun.runtime.text.turn import Turn
-from issun.training.embedded import questions
+from issun.training.embedded import geography, questions
+from issun.training.embedded.about_conversation import about_conversation
+from issun.training.embedded.arithmetic import arithmetic
+from issun.training.embedded.everyday import everyday_questions, normalized, outside_questions
+from issun.training.embedded.follow_ups import follow_up
+from issun.training.embedded.outside import unknown
 from issun.training.embedded.questions import QAPair
-from issun.training.embedded.reading import arithmetic, reading
+from issun.training.embedded.reading import reading
 from issun.training.embedded.styles import NO_ROLE, Role, Split, draw_role
 
 Kind = Callable[[Random, Split], QAPair]
 
 # Kinds of single questions, with their weights.
 KINDS: dict[Kind, int] = {
-    questions.capital: 12,
-    questions.capital_of: 3,
-    questions.continent: 8,
-    questions.seat: 8,
-    questions.seat_of: 3,
-    questions.region: 7,
-    questions.superlative: 12,
-    questions.unknown: 12,
-    arithmetic: 30,
+    questions.capital: 14,
+    questions.capital_of: 4,
+    questions.continent: 9,
+    questions.seat: 7,
+    questions.seat_of: 4,
+    questions.region: 6,
+    questions.superlative: 16,
+    geography.largest_city: 5,
+    geography.prefecture_of: 12,
+    geography.country_of: 7,
+    geography.neighbours: 8,
+    geography.members: 2,
+    geography.counted: 4,
+    unknown: 26,
+    arithmetic: 36,
     questions.identity: 7,
-    questions.chatter: 4,
-    questions.greeting: 6,
+    questions.chatter: 8,
+    questions.greeting: 10,
 }
 _KINDS, _WEIGHTS = list(KINDS), list(KINDS.values())
-
-_FIRST = (
-    "最初の質問は何ですか?", "最初の質問は?", "最初の質問は何?", "最初の質問は何だった?", "最初の質問を教えて",
-    "最初に何を聞いた?", "最初に何を質問しましたか?", "私の最初の質問は?", "一番最初の質問は何でしたか?",
-    "一つ目の質問は何?", "はじめの質問は何ですか?", "最初に聞いたことは何?", "1問目は何だった?",
-    "最初の質問は何でしたか?", "最初に質問したことは?", "最初に聞いた質問は何ですか?", "1つ目の質問を教えて",
-    "私の最初の質問を言って", "私が最初に聞いたことは?", "最初に尋ねたことは何?", "私が最初に尋ねた質問は何でしたか?",
-    "一番はじめの問いは?", "はじめに何を聞きましたか?", "私は最初に何を聞いた?", "最初のは何の質問だった?",
-    "一番最初に私が聞いたことを教えて", "最初にどんな質問をしましたか?", "最初の問いを教えてください。",
-    "私が最初に聞いたのは何ですか?", "私が最初に尋ねたことは何でしたか?", "最初の問いは何ですか?", "最初の問いは?",
-    "はじめの問いは何だった?", "最初にした質問を教えて", "私のした最初の質問は何?", "一番最初にした質問は何だった?",
-    "私が一番最初に聞いた質問は何だった?", "最初に出した問いは何?", "私の最初の問いは何でしたか?",
-    "最初の質問を覚えていますか?", "私が最初にした質問は何ですか?", "最初の問いは何だった?",
-)  # fmt: skip
-_LAST = (
-    "さっきの質問は何ですか?", "さっき何を聞いた?", "さっき何を質問しましたか?", "直前の質問は何?", "前の質問は何でしたか?",
-    "一つ前の質問は?", "今さっき聞いたことは何?", "さっきの質問は?", "直前の質問を教えて", "私は今何を聞きましたか?",
-    "一つ前に何を聞いた?", "前の質問を教えて", "さっき聞いたのは何だっけ?", "直前に何を聞きましたか?",
-    "直前の問いは何?", "一つ前の質問を言って", "前に何を聞いたか教えて", "今聞いたばかりの質問は何?",
-    "私がさっきした質問は何?", "ついさっき何を聞いた?", "さっきのは何の質問だった?", "直前にどんな質問をしましたか?",
-    "私が前に聞いたことは?", "私は直前に何を聞いた?",
-    "さっきの問いは何だった?", "私が直前に聞いたことは何ですか?", "今さっきの質問は何でしたか?",
-    "私がさっき尋ねたのは何?", "直前の質問は何だった?",
-    "前の質問を覚えてる?", "ついさっきの質問は何だった?", "私がさっき聞いたことは何ですか?",
-)  # fmt: skip
-_NUMBER = (
-    "今何問目?", "今何問目ですか?", "今は何問目?", "これは何問目?", "これは何問目ですか?", "何問目?", "今ので何問目?",
-    "今何問目かな?", "この質問は何問目?", "何個目の質問?", "何個目の質問ですか?", "今何個目の質問?", "質問はこれで何問目?",
-    "これが何問目か教えて", "今が何問目か答えて", "何問目の質問?", "何問目の質問ですか?", "今は何個目の質問ですか?",
-    "今何問目になりましたか?", "今何番目の質問?", "これは何番目の質問ですか?", "今の質問は何番目?", "質問の数はこれでいくつ目?",
-    "いくつ目の質問か教えて", "今の質問は何問目か教えてください。", "何問目まで来た?",
-    "今は何問目になりますか?", "何個目の質問か教えてください。", "今は何番目でしょうか?", "これは何問目でしょうか?",
-    "何問目でしょう?", "今は何個目でしょうか?", "この質問は何問目でしょうか?", "何番目の質問か教えてください。",
-    "何問目か教えて", "何問目か分かりますか?", "今何問目でしょう?", "質問は何問目になりましたか?", "今は何問目の質問?",
-    "今のは何番目の質問か教えて", "今は何番目の質問でしょうか?",
-    "これで何問目になる?", "今何問目か教えて", "今の質問は何問目ですか?", "いま何問目?",
-    "何問目の質問か教えてください。", "今は何問目でしょうか?",
-)  # fmt: skip
+_LENGTHS = range(1, 16)  # turns of a conversation
+_LENGTH_WEIGHTS = (4, 9, 8, 6, 5, 5, 4, 4, 4, 4, 4, 4, 4, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A role, past turns, and the last question with its answer in the role's style."""
+    """A role, past turns, and the last question with its answer in the role's style.
+
+    With `cut`, older turns were dropped from the prompt, as in a conversation that fills it.
+    """
 
     role: Role
     turns: tuple[Turn, ...]
     ask: QAPair
     answer: str
+    cut: bool = False
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What the user said, in order."""
+        return (*(turn.message for turn in self.turns), self.ask.message)
 
 
 def single(rng: Random, split: Split) -> QAPair:
     """One question without history, in one of the two instruction formats."""
-    if rng.random() < 0.36:
-        return reading(rng, split, inline=rng.random() < 0.2)
+    if rng.random() < 0.33:
+        return reading(rng, split, inline=rng.random() < 0.3)
     ask = draw_kind(rng)(rng, split)
-    if ask.category == "identity" and rng.random() < 0.2:
+    if ask.category == "identity" and rng.random() < 0.3:
         ask = questions.name(rng, split, None)
-    return questions.with_input(rng, split, ask) if rng.random() < 0.15 else ask
+    return questions.with_input(rng, split, ask) if rng.random() < 0.12 else ask
 
 
 def draw_kind(rng: Random) -> Kind:
@@ -100,28 +85,35 @@ def dialogue(rng: Random, split: Split, *, last: Kind | None = None) -> Dialogue
 
     `split` applies to the last question and the role.
     """
-    role = draw_role(rng, split) if rng.random() < 0.8 else NO_ROLE
+    role = draw_role(rng, split) if rng.random() < 0.5 else NO_ROLE
     drill = draw_drill(rng) if split == "train" else None
-    length = rng.choices((1, 2, 3, 4, 6, 8, 11, 14), (3, 4, 4, 4, 4, 4, 2, 1))[0]
-    length = max(1, length - rng.randint(0, 1 + length // 4))
+    length = rng.choices(_LENGTHS, _LENGTH_WEIGHTS)[0]
+    # Turns from this one on are answered after the oldest were dropped.
+    cut_at = rng.randint(length // 2, length - 1) if length > 5 and rng.random() < 0.12 else length
     messages: list[str] = []
     turns: list[Turn] = []
+    before: QAPair | None = None
     while True:
         final = len(turns) + 1 == length
+        cut = len(turns) >= cut_at
         side = split if final else "train"
-        if not turns and length > 1 and rng.random() < 0.4:
+        if not turns and length > 1 and rng.random() < 0.3:
             ask = questions.greeting(rng, side)
         elif final and last:
             ask = last(rng, side)
+        elif cut or (final and turns and rng.random() < 0.2):
+            ask = about_conversation(rng, side, messages, turns, cut=cut)
         elif drill and rng.random() < 0.9:
             ask = drill(rng, side)
         else:
-            ask = _turn(rng, side, role, messages)
+            ask = _turn(rng, side, role, messages, turns, before=before)
         answer = role.style.render(ask.answer)
         if final:
-            return Dialogue(role, tuple(turns), ask, answer)
+            kept = tuple(turns[max(1, cut_at // 2) :] if cut else turns)
+            return Dialogue(role, kept, ask, answer, cut)
         if ask.counts:
             messages.append(ask.message)
+        before = ask
         turns.append(Turn(ask.message, answer))
 
 
@@ -130,7 +122,7 @@ def draw_drill(rng: Random) -> Kind | None:
     kind = rng.random()
     if kind < 0.14:
         return arithmetic
-    return inline if kind < 0.34 else None
+    return inline if kind < 0.26 else None
 
 
 def inline(rng: Random, split: Split) -> QAPair:
@@ -138,33 +130,49 @@ def inline(rng: Random, split: Split) -> QAPair:
     return reading(rng, split, inline=True)
 
 
-def _turn(rng: Random, split: Split, role: Role, earlier: list[str]) -> QAPair:
+def _turn(
+    rng: Random,
+    split: Split,
+    role: Role,
+    earlier: list[str],
+    turns: list[Turn],
+    *,
+    before: QAPair | None,
+) -> QAPair:
     kind = rng.random()
-    if kind < 0.30:
-        return about_conversation(rng, split, earlier)
-    if kind < 0.33:
+    if kind < 0.22:
+        return about_conversation(rng, split, earlier, turns)
+    if kind < 0.25:
         return questions.name(rng, split, role.name)
-    if kind < 0.46:
+    if kind < 0.35:
         return inline(rng, split)
+    if kind < 0.62 and before is not None:
+        return follow_up(rng, split, before) or draw_kind(rng)(rng, split)
     return draw_kind(rng)(rng, split)
 
 
-def about_conversation(rng: Random, split: Split, earlier: list[str]) -> QAPair:
-    """A question about the first question, the previous one, or the number of questions so far."""
-    forms = rng.choice((_FIRST, _FIRST, _LAST, _NUMBER, _NUMBER, _NUMBER))
-    message = rng.choice(forms[-2:] if split == "held_out" else forms[:-2])
-    if forms is _NUMBER:
-        number = len(earlier) + 1
-        return QAPair("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
-    if not earlier:
-        return QAPair("conversation", message, "これが最初の質問{です}", ("これが最初の質問",))
-    topic, question = ("最初", earlier[0]) if forms is _FIRST else ("前", earlier[-1])
-    answer = f"{topic}の質問は「{question}」{{です}}"
-    return QAPair("conversation", message, answer, (f"「{question}」",))
+@cache
+def _everyday() -> frozenset[tuple[str, ...]]:
+    questions = (*everyday_questions(), *outside_questions())
+    return frozenset(tuple(map(normalized, asked.messages)) for asked in questions)
+
+
+def is_everyday(item: QAPair | Dialogue) -> bool:
+    """True if it asks a question of `everyday`, alone or as a whole conversation."""
+    said = tuple(map(normalized, item.messages if isinstance(item, Dialogue) else [item.message]))
+    known = _everyday()
+    return any((message,) in known for message in said) or any(
+        said[:end] in known for end in range(2, len(said) + 1)
+    )
 
 
 def corpus(seed: int, split: Split = "train", *, chats: float = 0.5) -> Iterator[QAPair | Dialogue]:
-    """Generate records endlessly; `chats` is the share of conversations, the rest are questions."""
+    """Generate records endlessly; `chats` is the share of conversations, the rest are questions.
+
+    Everyday and outside questions of the evaluation are left out.
+    """
     rng = Random(seed)  # noqa: S311 - reproducible
     while True:
-        yield single(rng, split) if rng.random() < 1 - chats else dialogue(rng, split)
+        item = single(rng, split) if rng.random() < 1 - chats else dialogue(rng, split)
+        if not is_everyday(item):
+            yield item

@@ -1,7 +1,8 @@
 """Asks a bundle everyday questions, each in a fresh conversation without a role.
 
 Run `python -m issun.training.embedded.everyday [BUNDLE]` to print, by kind of question, how many
-answers are right, honestly declined and wrong: greedily, and sampled with two seeds.
+answers are right, honestly declined and wrong: greedily, and sampled with two seeds. With
+`--outside` it asks questions outside the model's abilities, for which only declining is right.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal
 
 from issun.runtime import Conversation, Model, SamplingParams
 from issun.training.embedded.everyday_questions import KINDS
+from issun.training.embedded.outside_questions import OUTSIDE_KINDS
 
 Verdict = Literal["right", "declined", "wrong"]
 VERDICTS: tuple[Verdict, ...] = ("right", "declined", "wrong")
@@ -67,11 +69,14 @@ class Answer:
 
 
 def parse(kind: str, lines: str) -> Iterator[Everyday]:
-    """Read questions of a kind, one a line, in the notation of `everyday_questions`."""
+    """Read questions of a kind, one a line, in the notation of `everyday_questions`.
+
+    Without an arrow, the model must decline.
+    """
     for line in lines.strip().splitlines():
-        messages, expected = line.split(" → ")
+        messages, _, expected = line.partition(" → ")
         words, _, wrong = expected.partition(" !")
-        right = () if words == "decline" else tuple(words.split("|"))
+        right = () if words in ("", "decline") else tuple(words.split("|"))
         yield Everyday(
             kind, tuple(messages.split(" / ")), right, tuple(filter(None, wrong.split("|")))
         )
@@ -81,6 +86,14 @@ def parse(kind: str, lines: str) -> Iterator[Everyday]:
 def everyday_questions() -> tuple[Everyday, ...]:
     """All questions."""
     return tuple(question for kind, lines in KINDS.items() for question in parse(kind, lines))
+
+
+@cache
+def outside_questions() -> tuple[Everyday, ...]:
+    """All questions that must be declined."""
+    return tuple(
+        question for kind, lines in OUTSIDE_KINDS.items() for question in parse(kind, lines)
+    )
 
 
 def normalized(message: str) -> str:
@@ -136,11 +149,13 @@ def main() -> None:
     """Ask the bundle of the command line; the packaged model by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", type=Path)
+    parser.add_argument("--outside", action="store_true", help="ask the questions to decline")
     parser.add_argument("--wrong", action="store_true", help="list the wrong answers too")
     parser.add_argument("--json", type=Path, help="file for all answers")
     args = parser.parse_args()
     with Model.load(args.bundle) as model:
-        answers = ask_all(model, everyday_questions())
+        questions = outside_questions() if args.outside else everyday_questions()
+        answers = ask_all(model, questions)
     print_verdicts(answers)
     if args.wrong:
         print()

@@ -9,17 +9,26 @@ from dataclasses import replace
 from random import Random
 
 from issun.benchmarks.questions import Question, Table
-from issun.training.embedded import questions
+from issun.training.embedded import geography, questions
+from issun.training.embedded.arithmetic import arithmetic
 from issun.training.embedded.corpus import Kind, dialogue
-from issun.training.embedded.facts import COUNTRIES, PREFECTURES, SUPERLATIVES
+from issun.training.embedded.facts import COUNTRIES, PREFECTURES
+from issun.training.embedded.outside import unknown
 from issun.training.embedded.questions import QAPair
-from issun.training.embedded.reading import arithmetic, reading
+from issun.training.embedded.reading import reading
 from issun.training.embedded.styles import Split
+from issun.training.embedded.superlatives import SUPERLATIVES
 
 _OTHERS: tuple[Kind, ...] = (
     questions.capital_of,
     questions.seat_of,
-    questions.unknown,
+    geography.largest_city,
+    geography.prefecture_of,
+    geography.country_of,
+    geography.neighbours,
+    geography.members,
+    geography.counted,
+    unknown,
     questions.identity,
     questions.chatter,
     questions.greeting,

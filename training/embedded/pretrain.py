@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from issun.export.template import ALPACA
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 Ids = NDArray[np.int64]
+# The large model's format, and a line that tells where old turns were dropped.
+TEMPLATE = replace(ALPACA, chat=replace(ALPACA.chat, dropped="…"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainOptions:
     """Shape of the model and length of the training."""
 
-    n_layer: int = 6
+    n_layer: int = 7
     n_embd: int = 256
     n_head: int = 8
     n_positions: int = 512
-    vocab_size: int = 4736  # rows; the tokenizer has fewer pieces
-    steps: int = 5600
-    chat_steps: int = 2150  # further steps, mostly on conversations
+    vocab_size: int = 5120  # rows; the tokenizer has fewer pieces
+    steps: int = 6000
+    chat_steps: int = 2300  # further steps, mostly on conversations
     batch_tokens: int = 3072  # padding included
     learning_rate: float = 2e-3
     muon: bool = True
@@ -59,7 +62,8 @@ def record(item: QAPair | Dialogue) -> str:
     """The training record of one item of the corpus."""
     if isinstance(item, QAPair):
         return instruction_record(item.message, item.input, POLITE.render(item.answer))
-    return chat_record(item.role.lines, item.turns, item.ask.message, item.answer)
+    role = (*item.role.lines, TEMPLATE.chat.dropped) if item.cut else item.role.lines
+    return chat_record(role, item.turns, item.ask.message, item.answer)
 
 
 class Encoder:

@@ -12,33 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from issun.training.embedded.facts import (
-    COUNTRIES,
-    PREFECTURES,
-    SUPERLATIVES,
-    Country,
-    Prefecture,
-    Superlative,
-)
-from issun.training.embedded.invented import invented_noun, invented_word, noise
-from issun.training.embedded.smalltalk import (
-    ATTRIBUTES,
-    ATTRIBUTES_HELD_OUT,
-    CHATTER,
-    GREETINGS,
-    IDENTITY,
-    NAME,
-    NOT_PLACES,
-    ODD_SUPERLATIVES,
-    TOPIC_FORMS,
-    TOPIC_FORMS_HELD_OUT,
-    TOPICS,
-    TOPICS_HELD_OUT,
-    UNKNOWN,
-    UNKNOWN_RIGHT,
-    Talk,
-)
+from issun.training.embedded.facts import COUNTRIES, PREFECTURES, Country, Prefecture
+from issun.training.embedded.identity import IDENTITY, MAKER, NAME
+from issun.training.embedded.invented import noise
+from issun.training.embedded.places import ALIASES, CAPITAL_ALIASES
+from issun.training.embedded.smalltalk import CHATTER, GREETINGS
 from issun.training.embedded.styles import Split
+from issun.training.embedded.superlatives import SUPERLATIVES, Superlative
+from issun.training.embedded.talk import Talk
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +63,24 @@ TAILS_HELD_OUT = (
     "は何になりますか?", "を教えてほしい", "を教えてくれない?", "をこっそり教えて",
 )  # fmt: skip
 WHERE_HELD_OUT = (
-    "はどちらですか?",
-    "はどこだと思う?",
-    "がどこか教えて",
-    "はどこになるのでしょうか?",
-)
+    "はどちらですか?", "はどこだと思う?", "がどこか教えて", "はどこになるのでしょうか?",
+)  # fmt: skip
 
 _CAPITAL = (
     "{x} {a}", "{a} {x}", "どこが{x}の{a}ですか?", "{x}という国の{a}は?", "{x}の{a}の都市は?",
     "{x}で{a}といえばどこ?", "何という都市が{x}の{a}ですか?", "{x}は{a}がどこ?", "{a}は?{x}の",
 )  # fmt: skip
 _CAPITAL_HELD_OUT = ("{x}の{a}である都市は?", "{x}における{a}はどこ?", "{x}の{a}を都市名で答えて")
+_GUESSES = (
+    "は{c}?",
+    "って{c}?",
+    "は{c}ですか?",
+    "は{c}だっけ?",
+    "は{c}だよね?",
+    "って{c}でしたっけ?",
+    "は{c}で合ってる?",
+    "って{c}かな?",
+)
 _CAPITAL_OF = (
     "{c}はどこの国の首都?", "{c}はどこの国の首都ですか?", "{c}が首都の国は?", "{c}を首都とする国は?",
     "首都が{c}の国は?", "首都が{c}なのはどこ?", "{c}はどの国の首都?", "{c}が首都なのはどこの国?",
@@ -120,9 +108,20 @@ _SEAT_OF = (
     "県庁が{c}にあるのは?", "{c}に県庁がある県は?", "{c}は何県にありますか?", "{c}がある県はどこ?",
 )  # fmt: skip
 
-_SCOPES = {
+# Without 市, these would be prefectures or islands, or a single character.
+_FULL_NAME_ONLY = {p.seat for p in PREFECTURES if p.seat[:-1] == p.short or len(p.seat) < 3} | {
+    "新宿区"
+}
+
+SCOPES = {
     "日本": ("日本で", "日本で", "日本で", "日本の中で", "日本国内で", "国内で", "日本では", "日本の", "日本において"),
     "世界": ("世界で", "世界で", "世界で", "世界の中で", "世界中で", "地球上で", "世界では", "世界の", "地球で"),
+    "ヨーロッパ": ("ヨーロッパで", "欧州で", "ヨーロッパの中で"),
+    "北アメリカ": ("北アメリカで", "北米で", "北アメリカの中で", "北アメリカ大陸で"),
+    "南アメリカ": ("南アメリカで", "南米で", "南アメリカの中で", "南アメリカ大陸で"),
+    "アフリカ": ("アフリカで", "アフリカの中で", "アフリカ大陸で"),
+    "アジア": ("アジアで", "アジアの中で"),
+    **{region: (f"{region}で", f"{region}地方で", f"{region}の中で") for region in "東北 関東 中部 近畿 四国 九州".split()},
 }  # fmt: skip
 _SUPERLATIVE = (
     "{place}の{n}で{r}{a}のは?", "{place}の{n}で{r}{a}のは何?", "{n}で、{place}で{r}{a}のは?",
@@ -130,7 +129,7 @@ _SUPERLATIVE = (
     "{r}{a}{place}の{n}は?", "{place}の{r}{a}{n}を知りたい",
     "{place}にある{n}のうち{r}{a}のは?", "{n}のうち、{place}で{r}{a}のはどれ?",
 )  # fmt: skip
-_RANKS = {
+RANKS = {
     "一番": (
         "一番",
         "一番",
@@ -143,6 +142,8 @@ _RANKS = {
         "ダントツで一番",
     ),
     "二番目に": ("二番目に", "2番目に", "二番めに", "2番めに"),
+    "三番目に": ("三番目に", "3番目に", "三番めに", "3番めに"),
+    "四番目に": ("四番目に", "4番目に"),
 }
 
 
@@ -151,27 +152,29 @@ def is_held_out(*parts: str) -> bool:
     return zlib.crc32("|".join(parts).encode()) % 8 == 0
 
 
-def _wording(
+def wording(
     rng: Random, split: Split, trained: Sequence[str], held_out: Sequence[str], *key: str
 ) -> str:
     """A wording for `key` from training, or one that training never uses with it."""
     if split == "held_out":
-        kept = [wording for wording in trained if wording and is_held_out(wording, *key)]
+        kept = [form for form in trained if form and is_held_out(form, *key)]
         return rng.choice([*held_out, *rng.sample(kept, min(len(kept), len(held_out)))])
     return rng.choice([w for w in trained if not w or not is_held_out(w, *key)])
 
 
-def _last(wordings: Sequence[str], count: int) -> tuple[Sequence[str], Sequence[str]]:
+def last_held_out(wordings: Sequence[str], count: int) -> tuple[Sequence[str], Sequence[str]]:
+    """The wordings for training, and the last `count`, which are held out."""
     return wordings[:-count], wordings[-count:]
 
 
-def _open(rng: Random, split: Split, message: str) -> str:
+def opened(rng: Random, split: Split, message: str) -> str:
+    """The message, half the time after an opening."""
     if split == "held_out" and rng.random() < 0.3:
         return rng.choice(OPENINGS_HELD_OUT) + message
     return rng.choice(OPENINGS) + message
 
 
-def _blur(rng: Random, split: Split, message: str) -> str:
+def blur(rng: Random, split: Split, message: str) -> str:
     """In training, add noise around some questions.
 
     Without it, the model learns to answer "I do not know" whenever it sees an unknown word.
@@ -184,7 +187,7 @@ def _blur(rng: Random, split: Split, message: str) -> str:
     return message.rstrip("?。") + noise(rng) + rng.choice(("?", "。", ""))
 
 
-def _others(rng: Random, values: Sequence[str], *mentioned: str) -> tuple[str, ...]:
+def others(rng: Random, values: Sequence[str], *mentioned: str) -> tuple[str, ...]:
     """A few wrong answers that neither contain nor are contained in what is mentioned."""
     text = "|".join(mentioned)
     pool = sorted({v for v in values if v not in text and not any(m in v for m in mentioned)})
@@ -200,19 +203,33 @@ def _question(
     tails, tails_held_out = (
         (TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT) if where else (TAILS, TAILS_HELD_OUT)
     )
-    return topic + _wording(rng, split, tails, tails_held_out, key)
+    return topic + wording(rng, split, tails, tails_held_out, key)
+
+
+def spelling(rng: Random, country: str) -> str:
+    """The usual name of a country, or three times in ten another, if it has one."""
+    names = ALIASES.get(country, (country,))
+    if rng.random() < 0.7:
+        return country
+    # 英国 has to be memorized, but フランス共和国 begins with the usual name.
+    return rng.choices(names, [1 if country in name else 3 for name in names])[0]
 
 
 def capital(rng: Random, split: Split, country: Country | None = None) -> QAPair:
-    """The capital of a country."""
+    """The capital of a country; the answer has the usual name of the country."""
     x, c, _ = country or rng.choice(COUNTRIES)
+    spelled = spelling(rng, x)
     a = "首都" if rng.random() < 0.93 else "しゅと"
-    form = _wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, x)
-    message = _question(rng, split, f"{x}の{a}", x, [form.format(x=x, a=a)], where=True)
-    wrong = _others(rng, [k.capital for k in COUNTRIES], x, c)
+    form = wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, x)
+    sentences = [form.format(x=spelled, a=a)]
+    message = _question(rng, split, f"{spelled}の{a}", x, sentences, where=True)
+    if split == "train" and rng.random() < 0.06:  # a guess, mostly a wrong one
+        guess = rng.choice((rng.choice(COUNTRIES).capital, c))
+        message = f"{spelled}の{a}{rng.choice(_GUESSES).format(c=guess)}"
+    wrong = others(rng, [k.capital for k in COUNTRIES], x, c)
     return QAPair(
         "capital",
-        _blur(rng, split, _open(rng, split, message)),
+        blur(rng, split, opened(rng, split, message)),
         f"{x}の首都は{c}{{です}}",
         (c,),
         wrong,
@@ -223,11 +240,12 @@ def capital(rng: Random, split: Split, country: Country | None = None) -> QAPair
 def capital_of(rng: Random, split: Split) -> QAPair:
     """The country of a capital."""
     x, c, _ = rng.choice([k for k in COUNTRIES if k.name != k.capital])
-    message = _wording(rng, split, *_last(_CAPITAL_OF, 2), c).format(c=c)
-    wrong = _others(rng, [k.name for k in COUNTRIES], x, c)
+    spelled = rng.choice([c, *CAPITAL_ALIASES.get(c, ())])
+    message = wording(rng, split, *last_held_out(_CAPITAL_OF, 2), c).format(c=spelled)
+    wrong = others(rng, [k.name for k in COUNTRIES], x, c)
     return QAPair(
         "capital",
-        _blur(rng, split, _open(rng, split, message)),
+        blur(rng, split, opened(rng, split, message)),
         f"{c}は{x}の首都{{です}}",
         (x,),
         wrong,
@@ -237,11 +255,12 @@ def capital_of(rng: Random, split: Split) -> QAPair:
 def continent(rng: Random, split: Split, country: Country | None = None) -> QAPair:
     """The continent of a country."""
     x, _, place = country or rng.choice(COUNTRIES)
-    message = _wording(rng, split, *_last(_CONTINENT, 3), x).format(x=x)
-    wrong = _others(rng, [k.continent for k in COUNTRIES], x, place)
+    form = wording(rng, split, *last_held_out(_CONTINENT, 3), x)
+    message = form.format(x=spelling(rng, x))
+    wrong = others(rng, [k.continent for k in COUNTRIES], x, place)
     return QAPair(
         "continent",
-        _blur(rng, split, _open(rng, split, message)),
+        blur(rng, split, opened(rng, split, message)),
         f"{x}は{place}の国{{です}}",
         (place,),
         wrong,
@@ -254,14 +273,14 @@ def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> QAP
     p = prefecture or rng.choice(PREFECTURES)
     x = p.name if rng.random() < 0.7 else p.short
     a = rng.choices(("県庁所在地", p.seat_word, "県庁所在市", "県庁のある市"), (6, 4, 1, 1))[0]
-    form = _wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, p.name)
+    form = wording(rng, split, _CAPITAL, _CAPITAL_HELD_OUT, p.name)
     sentences = [form.replace("という国", "という県").format(x=x, a=a)]
     message = _question(rng, split, f"{x}の{a}", p.name, sentences, where=True)
-    wrong = _others(rng, [k.seat for k in PREFECTURES], p.name, p.seat, a)
+    wrong = others(rng, [k.seat for k in PREFECTURES], p.name, p.seat, a)
     answer = f"{p.name}の{p.seat_word}は{p.seat}{{です}}"
     return QAPair(
         "seat",
-        _blur(rng, split, _open(rng, split, message)),
+        blur(rng, split, opened(rng, split, message)),
         answer,
         (p.seat,),
         wrong,
@@ -272,22 +291,23 @@ def seat(rng: Random, split: Split, prefecture: Prefecture | None = None) -> QAP
 def seat_of(rng: Random, split: Split) -> QAPair:
     """The prefecture of a seat of government."""
     p = rng.choice(PREFECTURES)
-    message = _wording(rng, split, *_last(_SEAT_OF, 2), p.seat).format(c=p.seat)
-    wrong = _others(rng, [k.name for k in PREFECTURES], p.name, p.seat)
+    seat_name = p.seat if rng.random() < 0.6 or p.seat in _FULL_NAME_ONLY else p.seat[:-1]
+    message = wording(rng, split, *last_held_out(_SEAT_OF, 2), p.seat).format(c=seat_name)
+    wrong = others(rng, [k.name for k in PREFECTURES], p.name, p.seat)
     answer = f"{p.seat}は{p.name}の{p.seat_word}{{です}}"
-    return QAPair("seat", _blur(rng, split, _open(rng, split, message)), answer, (p.name,), wrong)
+    return QAPair("seat", blur(rng, split, opened(rng, split, message)), answer, (p.name,), wrong)
 
 
 def region(rng: Random, split: Split, prefecture: Prefecture | None = None) -> QAPair:
     """The region of a prefecture."""
     p = prefecture or rng.choice(PREFECTURES)
     x = p.name if rng.random() < 0.75 else p.short
-    message = _wording(rng, split, *_last(_REGION, 3), p.name).format(x=x)
-    wrong = _others(rng, [k.region for k in PREFECTURES], p.name, p.region)
+    message = wording(rng, split, *last_held_out(_REGION, 3), p.name).format(x=x)
+    wrong = others(rng, [k.region for k in PREFECTURES], p.name, p.region)
     answer = f"{p.name}は{p.region}{{です}}"
     return QAPair(
         "region",
-        _blur(rng, split, _open(rng, split, message)),
+        blur(rng, split, opened(rng, split, message)),
         answer,
         (p.region,),
         wrong,
@@ -300,12 +320,12 @@ def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> Q
     s = fact or rng.choice(SUPERLATIVES)
     topics = [
         scope + rank + adjective + noun
-        for scope in _SCOPES.get(s.scope, (f"{s.scope}で", f"{s.scope}の中で"))
-        for rank in _RANKS[s.rank]
+        for scope in SCOPES.get(s.scope, (f"{s.scope}で", f"{s.scope}の中で"))
+        for rank in RANKS[s.rank]
         for adjective in s.adjectives
         for noun in s.nouns
     ]
-    if s.rank == "一番" and s.scope in _SCOPES:
+    if s.rank == "一番" and s.scope in ("日本", "世界"):
         topics += [f"{s.scope}一{a}{n}" for a in s.adjectives for n in s.nouns]
     if rng.random() < 0.15 and s.also:
         topic = rng.choice(s.also)
@@ -313,32 +333,37 @@ def superlative(rng: Random, split: Split, fact: Superlative | None = None) -> Q
         plain = topics[0]
         kept = [t for t in topics if t == plain or is_held_out(t) == (split == "held_out")]
         topic = plain if rng.random() < 0.25 else rng.choice(kept)
-    form = _wording(rng, split, *_last(_SUPERLATIVE, 2), s.canonical)
+    form = wording(rng, split, *last_held_out(_SUPERLATIVE, 2), s.canonical)
     sentence = form.format(
         place=s.scope,
-        r=rng.choice(_RANKS[s.rank]),
+        r=rng.choice(RANKS[s.rank]),
         a=rng.choice(s.adjectives),
         n=rng.choice(s.nouns),
     )
     message = _question(rng, split, topic, s.canonical, [sentence], where=True)
     rivals = [k.answers[0] for k in SUPERLATIVES if k.nouns[0] == s.nouns[0]]
-    wrong = _others(rng, rivals, *s.answers, *s.also, topic)
+    wrong = others(rng, rivals, *s.answers, *s.also, topic)
     answer = f"{s.canonical}は{s.answers[0]}{{です}}"
     return QAPair(
-        "superlative", _blur(rng, split, _open(rng, split, message)), answer, s.answers, wrong
+        "superlative",
+        blur(rng, split, opened(rng, split, message)),
+        answer,
+        s.answers,
+        wrong,
+        subject=s.canonical,
     )
 
 
 def _phrase(rng: Random, split: Split, talk: Talk) -> str:
-    trained, held_out = _last(talk.messages, 2)
+    trained, held_out = last_held_out(talk.messages, 2)
     return rng.choice(held_out if split == "held_out" else trained)
 
 
 def identity(rng: Random, split: Split) -> QAPair:
     """Who the model is, what it can do, and how to get the large model."""
-    talk = rng.choice(list(IDENTITY.values()))
-    message = _open(rng, "train", _phrase(rng, split, talk))
-    return QAPair("identity", _blur(rng, split, message), talk.answer, talk.right)
+    talk = rng.choice([*IDENTITY.values(), MAKER])
+    message = opened(rng, "train", _phrase(rng, split, talk))
+    return QAPair("identity", blur(rng, split, message), talk.answer, talk.right)
 
 
 def name(rng: Random, split: Split, given: str | None) -> QAPair:
@@ -347,10 +372,26 @@ def name(rng: Random, split: Split, given: str | None) -> QAPair:
     return QAPair("identity", _phrase(rng, split, NAME), NAME.answer.replace("{name}", own), (own,))
 
 
+_CALLS = (
+    "issun、{m}",
+    "{m}、issun",
+    "issunさん、{m}",
+    "{m}、issunさん",
+    "ねえ、{m}",
+    "{m}ね",
+    "あ、{m}",
+    "はい、{m}",
+    "いやあ、{m}",
+)
+
+
 def greeting(rng: Random, split: Split) -> QAPair:
     """A greeting, thanks or a remark, which is not a question."""
     talk = rng.choice(GREETINGS)
-    message = _phrase(rng, split, talk) + rng.choice(("", "", "!", "。", "!!", "〜"))
+    message = _phrase(rng, split, talk)
+    if split == "train" and rng.random() < 0.12:
+        message = rng.choice(_CALLS).format(m=message)
+    message += rng.choice(("", "", "!", "。", "!!", "〜"))
     return QAPair("smalltalk", message, talk.answer, talk.right, counts=False)
 
 
@@ -358,38 +399,6 @@ def chatter(rng: Random, split: Split) -> QAPair:
     """A question in small talk."""
     talk = rng.choice(CHATTER)
     return QAPair("smalltalk", _phrase(rng, split, talk), talk.answer, talk.right)
-
-
-def unknown(rng: Random, split: Split) -> QAPair:
-    """A question to which the model must answer that it does not know."""
-    held_out = split == "held_out"
-    kind = rng.random()
-    if kind < 0.5:
-        topic = rng.choice(TOPICS_HELD_OUT if held_out else TOPICS)
-        if not held_out and rng.random() < 0.5:
-            topic = invented_word(rng)
-        form = rng.choice(TOPIC_FORMS_HELD_OUT if held_out and rng.random() < 0.5 else TOPIC_FORMS)
-        message = form.format(x=topic)
-    elif kind < 0.7:
-        place = rng.choice([*[c.name for c in COUNTRIES], *[p.name for p in PREFECTURES]])
-        attribute = rng.choice(ATTRIBUTES_HELD_OUT if held_out else ATTRIBUTES)
-        if not held_out and rng.random() < 0.4:
-            attribute = invented_noun(rng)
-        message = f"{place}の{attribute}"
-        message += _wording(rng, split, TAILS, TAILS_HELD_OUT, place)
-    elif kind < 0.85:
-        place = invented_word(rng) if held_out or rng.random() < 0.8 else rng.choice(NOT_PLACES)
-        message = f"{place}の{rng.choice(('首都', '首都', '県庁所在地'))}"
-        message += _wording(rng, split, TAILS + WHERE, TAILS_HELD_OUT + WHERE_HELD_OUT, "")
-    else:
-        odd = rng.choice(ODD_SUPERLATIVES[-4:] if held_out else ODD_SUPERLATIVES[:-4])
-        if not held_out and rng.random() < 0.6:
-            adjective = rng.choice(rng.choice(SUPERLATIVES).adjectives)
-            odd = adjective + (invented_noun(rng) if rng.random() < 0.5 else rng.choice(TOPICS))
-        scope = rng.choice(_SCOPES[rng.choice(("日本", "世界"))])
-        message = f"{scope}{rng.choice(_RANKS['一番'])}{odd}"
-        message += _wording(rng, split, TAILS, TAILS_HELD_OUT, odd)
-    return QAPair("unknown", _blur(rng, split, _open(rng, split, message)), UNKNOWN, UNKNOWN_RIGHT)
 
 
 _GENERIC = (
@@ -409,7 +418,7 @@ def with_input(rng: Random, split: Split, ask: QAPair) -> QAPair:
     """The question in the format with an input; the last instruction of each list is held out."""
     forms: tuple[str, ...] = _GENERIC
     text = ask.message
-    if ask.subject and rng.random() < 0.5:
+    if ask.category in _OF_INPUT and ask.subject and rng.random() < 0.5:
         forms, text = _OF_INPUT[ask.category], ask.subject
     form = forms[-1] if split == "held_out" else rng.choice(forms[:-1])
     return replace(ask, message=form, input=text)

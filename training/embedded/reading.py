@@ -1,22 +1,21 @@
-"""Generates short texts with questions about them, and arithmetic questions."""
+"""Generates short texts with questions about them."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
 from issun.training.embedded.facts import COUNTRIES, PREFECTURES
 from issun.training.embedded.invented import invented_noun, noise
+from issun.training.embedded.outside_phrases import TOPICS
 from issun.training.embedded.questions import QAPair
-from issun.training.embedded.smalltalk import TOPICS
 from issun.training.embedded.styles import NAMES, Split
 
 _PEOPLE = (
     "太郎 花子 健太 美咲 一郎 次郎 さくら 翔太 結衣 大輔 直子 真由美 陽子 由美 浩 正夫 良子 千夏 拓也 "
     "優子 先生 祖母 祖父 母 父 兄 姉 妹 弟 田中さん 佐藤さん 鈴木さん 高橋さん 山田さん 中村さん 小林さん "
-    "加藤さん 木村さん 林さん 清水さん 山口さん 森さん 店長 社長 医者 校長 向かいの人 若い人 子ども 妻 夫 "
+    "加藤さん 木村さん 林さん 清水さん 山口さん 森さん 私 僕 彼 彼女 店長 社長 医者 校長 向かいの人 若い人 子ども 妻 夫 "
     "友だち 運転手 駅員 大家さん 課長 いとこ おじ おば"
 ).split()
 _PEOPLE_HELD_OUT = "和也 奈々 渡辺さん 石井さん 悟 春香 隣の人 部長".split()
@@ -51,8 +50,11 @@ _ACTS = (
     ("売りました", "売った"), ("借りました", "借りた"), ("拾いました", "拾った"),
     ("忘れました", "忘れた"), ("なくしました", "なくした"), ("選びました", "選んだ"),
     ("落としました", "落とした"), ("壊しました", "壊した"), ("使いました", "使った"),
+    ("見ました", "見た"), ("作りました", "作った"), ("食べました", "食べた"), ("飲みました", "飲んだ"),
+    ("読みました", "読んだ"), ("書きました", "書いた"), ("洗いました", "洗った"), ("運びました", "運んだ"),
+    ("捨てました", "捨てた"), ("直しました", "直した"), ("描きました", "描いた"), ("育てました", "育てた"),
+    ("送りました", "送った"), ("届けました", "届けた"), ("隠しました", "隠した"), ("集めました", "集めた"),
 )  # fmt: skip
-_ASKED_PAST = ("ましたか?", "ましたか", "たの?", "た?")
 
 
 class _Fact(NamedTuple):
@@ -85,15 +87,65 @@ def _act(rng: Random, draw: Callable[..., str]) -> _Fact:
         (f"{who}が{plain}ものは何ですか?", f"{who}が{plain}のは", what),
         (f"誰が{what}を{ask}", f"{what}を{plain}のは", who),
         (f"{what}を{plain}のは誰ですか?", f"{what}を{plain}のは", who),
+        (f"{who}が{plain}のは何?", f"{who}が{plain}のは", what),
+        (f"{who}が{plain}のは何ですか?", f"{who}が{plain}のは", what),
+        (f"{who}は何を{plain}?", f"{who}が{plain}のは", what),
+        (f"何を{ask}", f"{who}が{plain}のは", what),
     ]
     if has_where:
         questions += [
             (f"{who}はどこで{what}を{ask}", f"{who}が{what}を{plain}のは", where),
             (f"{who}が{what}を{plain}場所はどこ?", f"{who}が{what}を{plain}のは", where),
+            (f"{who}が{what}を{plain}のはどこ?", f"{who}が{what}を{plain}のは", where),
+            (f"{who}はどこにいましたか?", f"{who}がいたのは", where),
         ]
     if has_when:
         questions.append((f"{who}はいつ{what}を{ask}", f"{who}が{what}を{plain}のは", when))
     return _Fact(sentence, questions)
+
+
+def _going(rng: Random, draw: Callable[..., str]) -> _Fact:
+    who, where, when = draw("who"), draw("where"), draw("when")
+    by = rng.choice("電車 バス 車 自転車 船 タクシー 飛行機".split())
+    polite, plain = rng.choice(
+        (("行きました", "行った"), ("来ました", "来た"), ("出かけました", "出かけた"))
+    )
+    has_when = rng.random() < 0.5
+    start = f"{when}、{who}は" if has_when else f"{who}は"
+    questions = [
+        (f"{who}はどこに{polite}か?", f"{who}が{plain}のは", where),
+        (f"{who}が{plain}のはどこ?", f"{who}が{plain}のは", where),
+        (f"{who}は何で{where}に{polite}か?", f"{who}が{where}に{plain}のは", by),
+        (f"{where}に{plain}のは誰?", f"{where}に{plain}のは", who),
+        (f"誰が{where}に{polite}か?", f"{where}に{plain}のは", who),
+    ]
+    if has_when:
+        questions.append((f"{who}はいつ{where}に{polite}か?", f"{who}が{where}に{plain}のは", when))
+    return _Fact(f"{start}{by}で{where}に{polite}。", questions)
+
+
+def _age(rng: Random, draw: Callable[..., str]) -> _Fact:
+    who, age = draw("who"), f"{rng.randint(3, 90)}歳"
+    return _Fact(
+        rng.choice((f"{who}は{age}です。", f"{who}は今年{age}になりました。")),
+        [
+            (f"{who}は何歳ですか?", f"{who}の年齢は", age),
+            (f"{who}の年齢は?", f"{who}の年齢は", age),
+            (f"{who}はいくつ?", f"{who}の年齢は", age),
+        ],
+    )
+
+
+def _colour(rng: Random, draw: Callable[..., str]) -> _Fact:
+    what, colour = draw("what"), rng.choice("赤 青 白 黒 黄色 緑 茶色 紫 灰色 ピンク".split())
+    return _Fact(
+        rng.choice((f"{what}は{colour}です。", f"{what}の色は{colour}です。")),
+        [
+            (f"{what}は何色ですか?", f"{what}の色は", colour),
+            (f"{what}の色は?", f"{what}の色は", colour),
+            (f"{what}は何色?", f"{what}の色は", colour),
+        ],
+    )
 
 
 def _count(rng: Random, draw: Callable[..., str]) -> _Fact:
@@ -106,6 +158,10 @@ def _count(rng: Random, draw: Callable[..., str]) -> _Fact:
         [
             (f"{where}に{animal}は何匹いますか?", f"{where}にいる{animal}は", f"{number}匹"),
             (f"{animal}は何匹?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{animal}は何匹いますか?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{where}に何匹いますか?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{where}に何匹いる?", f"{where}にいる{animal}は", f"{number}匹"),
+            (f"{animal}がいるのはどこ?", f"{animal}がいるのは", where),
             (f"{animal}はどこにいますか?", f"{animal}がいるのは", where),
             (f"{where}にいるのは何?", f"{where}にいるのは", animal),
         ],
@@ -149,7 +205,7 @@ def _living(rng: Random, draw: Callable[..., str]) -> _Fact:
     )
 
 
-_FACTS = (_act, _act, _act, _count, _price, _liking, _living)
+_FACTS = (_act, _act, _act, _act, _count, _price, _liking, _living, _going, _age, _colour)
 # The last of each list is held out.
 _INSTRUCTIONS = (
     "{q}", "{q}", "{q}", "{q}", "次の文章を読んで答えてください。{q}", "文章を読んで質問に答えて。{q}", "入力によると、{q}",
@@ -194,8 +250,14 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> QAPair:
         return word
 
     facts = [rng.choice(_FACTS)(rng, draw) for _ in range(rng.choices((1, 2, 3), (5, 4, 2))[0])]
-    fact = rng.choice(facts)
-    question, topic, answer = rng.choice(fact.questions)
+    asked = [question for fact in facts for question in fact.questions]
+    # Two sentences with the same verb or animal have questions with two answers.
+    answers = {question: {a for q, _, a in asked if q == question} for question, _, _ in asked}
+    clear = [
+        [question for question in fact.questions if len(answers[question[0]]) == 1]
+        for fact in facts
+    ]
+    question, topic, answer = rng.choice(rng.choice([rows for rows in clear if rows]))
     text = "".join(fact.sentence for fact in facts)
     reply = f"{topic}{answer}{{です}}"
     right: tuple[str, ...] = (answer,)
@@ -217,47 +279,3 @@ def reading(rng: Random, split: Split, *, inline: bool = False) -> QAPair:
     if not held_out and rng.random() < 0.1:
         form = noise(rng) + "。" + form
     return QAPair("reading", form.format(q=question), reply, right, input=text)
-
-
-_SUMS = (
-    "{s}は?", "{s}は?", "{s}", "{s}=", "{s}=?", "{s}は", "{s}はいくつ?", "{s}はいくつですか?", "{s}の答えは?",
-    "{s}を計算して", "{s}を計算してください。", "{s}は何?", "{s}は何ですか?", "{s}の答えを教えて", "{s}って何?",
-    "計算して。{s}", "次の計算をして。{s}", "{s}はいくら?", "{s}の計算結果は?", "{s}を教えて", "{s}はいくつになる?",
-    "{s}を解いて", "{s}の結果を教えてください。", "{s}はいくつでしょう?",
-)  # fmt: skip
-
-
-def arithmetic(rng: Random, split: Split) -> QAPair:
-    """A sum, difference or product of small numbers; one sum or difference in eight is held out."""
-    while True:
-        sign = rng.choices("+-×", (5, 4, 3))[0]
-        top = 9 if sign == "×" else rng.choice((9, 20, 30))
-        a, b = rng.randint(1, top), rng.randint(1, top)
-        if sign == "-":
-            a, b = max(a, b), min(a, b)
-        # The multiplication table has to be memorized, so no product is held out.
-        kept = sign != "×" and zlib.crc32(f"{a}{sign}{b}".encode()) % 8 == 0
-        if sign == "×" or kept == (split == "held_out"):
-            break
-    result = {"+": a + b, "-": a - b, "×": a * b}[sign]
-    words = {
-        "+": ("+", "+", "足す", "たす", "プラス"),
-        "-": ("-", "-", "引く", "ひく", "マイナス"),
-        "×": ("×", "×", "かける", "掛ける", "*"),
-    }[sign]
-    expression = f"{a}{rng.choice(words)}{b}"
-    if rng.random() < 0.1:
-        expression = (
-            expression.replace(str(a), f"{a} ", 1).replace(str(b), f" {b}", 1)
-            if a != b
-            else expression
-        )
-    forms = _SUMS[-3:] if split == "held_out" and rng.random() < 0.5 else _SUMS[:-3]
-    message = rng.choice(forms).format(s=expression)
-    answer = f"{a}{sign}{b}は{result}{{です}}"
-    return QAPair(
-        "arithmetic",
-        message,
-        answer,
-        (f"は{result}で", f"は{result}な", f"は{result}や", f"は{result}だ"),
-    )

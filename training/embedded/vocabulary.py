@@ -9,7 +9,7 @@ from pathlib import Path
 
 from issun.export.template import ALPACA
 
-PIECES = 4600
+PIECES = 5000
 SPECIAL = {"[CLS]": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "[PAD]": 4, "[SEP]": 5, "[MASK]": 6}
 
 # All kanji of JIS level 1, kana and ASCII are pieces, so that user input rarely contains <unk>.

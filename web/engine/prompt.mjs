@@ -43,7 +43,7 @@ export class Prompts {
   #fitting(dialogue, reserve, before) {
     const { turns } = dialogue;
     /** @param {number} count */
-    const render = (count) => this.#format.ids({ ...dialogue, turns: turns.slice(count) });
+    const render = (count) => this.#format.ids({ ...dialogue, turns: turns.slice(count) }, count);
     let [least, high] = [0, turns.length + 1]; // binary search: each try encodes the conversation
     while (least < high) {
       const middle = (least + high) >> 1;
@@ -55,7 +55,9 @@ export class Prompts {
     const kept = least <= before && before <= least + ((rest + 1) >> 1);
     const dropped = least === 0 ? 0 : kept ? before : least + Math.floor(rest / 3);
     const ids = render(dropped);
-    const plain = dialogue.beginning ? this.#format.ids({ ...dialogue, turns: turns.slice(dropped), beginning: "" }) : ids;
+    const plain = dialogue.beginning
+      ? this.#format.ids({ ...dialogue, turns: turns.slice(dropped), beginning: "" }, dropped)
+      : ids;
     return { ids, dropped, continued: ids.length - commonPrefix(ids, plain) };
   }
 }

@@ -16,10 +16,15 @@ export class SlotFormat {
     this.reserve = template.chat.reserve;
   }
 
-  /** The ids of a conversation's next prompt, with all turns. @param {Dialogue} dialogue */
-  ids({ system, turns, message, beginning }) {
+  /**
+   * The ids of a conversation's next prompt, with all turns of `dialogue`.
+   * @param {Dialogue} dialogue
+   * @param {number} dropped older turns that are missing from it, which the template may mark
+   */
+  ids({ system, turns, message, beginning }, dropped = 0) {
     const { chat } = this.#template;
     const role = system.trim() ? chat.system.map((line) => fill(line, { system })) : [];
+    if (dropped && chat.dropped) role.push(chat.dropped);
     const lines = role.map((line) => fill(chat.role_line, { line: onOneLine(this.#template, line) })).join("");
     const instruction = lines + this.#history(turns).join(chat.history_separator) || chat.empty_instruction;
     /** @type {Record<string, string>} */

@@ -38,6 +38,7 @@ export interface Template {
     system: string[];
     reserve: number;
     prompt?: string;
+    dropped?: string;
   };
 }
 
@@ -97,7 +98,7 @@ export interface AddedToken {
 /** A kind of template; `reserve` is the number of tokens to keep free for the answer. */
 export interface PromptFormat {
   reserve: number;
-  ids(dialogue: Dialogue): number[];
+  ids(dialogue: Dialogue, dropped?: number): number[];
 }
 
 /** The sampling parameters, with the names and the meaning of SamplingParams in Python. */
