@@ -69,13 +69,16 @@ def test_a_reader_who_scrolls_up_a_little_is_left_there(page: Any) -> None:
       return log.scrollHeight > log.clientHeight + 80;
     }""")
     place = log.evaluate("log => { log.scrollTop -= 20; return log.scrollTop; }")
-    length = len(texts(page, "assistant")[0])
-    page.wait_for_timeout(300)
-    assert len(texts(page, "assistant")[0]) > length
+    height = log.evaluate("log => log.scrollHeight")
+    page.wait_for_function(  # more than a line has been added
+        "height => document.querySelector('#messages').scrollHeight > height", arg=height
+    )
     assert log.evaluate("log => log.scrollTop") == place
     page.locator("#to-bottom").click()
-    page.wait_for_timeout(300)
-    assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 2
+    page.wait_for_function("""() => {
+      const log = document.querySelector("#messages");
+      return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+    }""")
     wait_for_end(page)
 
 
