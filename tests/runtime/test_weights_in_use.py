@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,8 +103,10 @@ def test_weights_truncated_in_the_middle_of_a_step(
             assert changed.stat().st_size == size
             run(binding)
 
-        session = SimpleNamespace(run_with_iobinding=run_while_truncated)
-        monkeypatch.setattr(model.decoder, "session", session)
+        class TruncatedSession:
+            run_with_iobinding = staticmethod(run_while_truncated)
+
+        monkeypatch.setattr(model.decoder, "session", TruncatedSession())
         with pytest.raises(BundleError, match="in use"):
             model.decoder.prefill(kv, IDS)
         changing.join(20)
