@@ -94,17 +94,20 @@ def test_weights_truncated_in_the_middle_of_a_step(
     if not Lease(changed).held:
         pytest.skip("this file system has no leases")
     with load(folder) as model:
-        run, kv = model.decoder.session.run_with_iobinding, model.new_cache()
+        whole, kv = model.decoder.session, model.new_cache()
         changing = Thread(target=truncate, args=[changed])
 
         def run_while_truncated(binding: Any) -> None:
             changing.start()
             changing.join(0.5)
             assert changed.stat().st_size == size
-            run(binding)
+            whole.run_with_iobinding(binding)
 
         class TruncatedSession:
             run_with_iobinding = staticmethod(run_while_truncated)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(whole, name)
 
         monkeypatch.setattr(model.decoder, "session", TruncatedSession())
         with pytest.raises(BundleError, match="in use"):
