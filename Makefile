@@ -9,7 +9,8 @@ PACKAGES := cli cluster export kit runtime benchmarks training server web
 # would lead back into it, and into every environment below.
 LINK_PACKAGE = mkdir -p build/package/issun && \
   ln -sf $(abspath $(PACKAGES) __init__.py __main__.py) build/package/issun/
-PIP_INSTALL := pip install --disable-pip-version-check --no-input
+# Byte code is written when a module is first imported, which few of those installed ever are.
+PIP_INSTALL := pip install --disable-pip-version-check --no-input --no-compile
 
 # Of tests/clients, those that CI runs; all of them: make clients CLIENTS=
 CLIENTS ?= openai langchain instructor pydantic-ai litellm llm openai-node

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -12,55 +14,51 @@ from typing import Annotated
 import typer
 
 import issun
-from issun.cli import (
-    adapter,
-    batch,
-    bench,
-    cache,
-    chat,
-    evaluate,
-    export,
-    finetune,
-    generate,
-    inspect,
-    kit,
-    score,
-    serve,
-    web,
-)
 from issun.cli.help import Command, Group
 from issun.cli.interrupts import exit_on_interrupt, raise_on_interrupt
 from issun.cli.language import tr
 from issun.cli.reporting import exit_code_of
 from issun.cli.usage import is_usage_error, report_usage_error
 
-app = typer.Typer(
-    name="issun",
-    cls=Group,
-    help=tr("Run a Japanese chat model on this computer's CPU, offline."),
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-for _name, _run, _help in (
-    ("export", export.run, tr("Export a checkpoint to a quantized bundle.")),
-    ("adapter", adapter.run, tr("Make a LoRA adapter that a bundle can be loaded with.")),
-    ("finetune", finetune.run, tr("Fine-tune a checkpoint on instructions and chats.")),
-    ("chat", chat.run, tr("Chat with a model.")),
-    ("generate", generate.run, tr("Answer one instruction.")),
-    ("batch", batch.run, tr("Answer every row of a file.")),
-    ("serve", serve.run, tr("Serve an OpenAI-compatible API and a chat page.")),
-    ("evaluate", evaluate.run, tr("Ask questions many times and count the correct answers.")),
-    ("score", score.run, tr("Score a text, or rank continuations of a prompt.")),
-    ("cache", cache.run, tr("List, check or clear the weights packed for this CPU.")),
-    ("kit", kit.run, tr("Write a folder that runs the chat on an offline computer.")),
-    ("web", web.run, tr("Write a static web site that runs the chat in the browser.")),
-    ("inspect", inspect.run, tr("Show what a bundle contains.")),
-):
-    app.command(_name, cls=Command, help=_help)(_run)
-app.add_typer(bench.app, name="bench")
+# Each has its module in `issun.cli`, with a function `run`; `bench` has subcommands.
+_COMMANDS = {
+    "export": tr("Export a checkpoint to a quantized bundle."),
+    "adapter": tr("Make a LoRA adapter that a bundle can be loaded with."),
+    "finetune": tr("Fine-tune a checkpoint on instructions and chats."),
+    "chat": tr("Chat with a model."),
+    "generate": tr("Answer one instruction."),
+    "batch": tr("Answer every row of a file."),
+    "serve": tr("Serve an OpenAI-compatible API and a chat page."),
+    "evaluate": tr("Ask questions many times and count the correct answers."),
+    "score": tr("Score a text, or rank continuations of a prompt."),
+    "cache": tr("List, check or clear the weights packed for this CPU."),
+    "kit": tr("Write a folder that runs the chat on an offline computer."),
+    "web": tr("Write a static web site that runs the chat in the browser."),
+    "inspect": tr("Show what a bundle contains."),
+    "bench": "",
+}
+
+
+def make_app(names: Iterable[str] = _COMMANDS) -> typer.Typer:
+    """Return the command line with the subcommands `names`, whose modules are imported."""
+    app = typer.Typer(
+        name="issun",
+        cls=Group,
+        help=tr("Run a Japanese chat model on this computer's CPU, offline."),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_options)
+    for name in names:
+        module = import_module(f"issun.cli.{name}")
+        if name == "bench":
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name, cls=Command, help=_COMMANDS[name])(module.run)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -69,7 +67,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool,
@@ -86,7 +83,9 @@ def main() -> None:
     _open_streams()
     try:
         raise_on_interrupt()
-        sys.exit(app(prog_name="issun", standalone_mode=False))
+        # The modules of other commands would take as long as the command itself.
+        named = [name for name in sys.argv[1:2] if name in _COMMANDS]
+        sys.exit(make_app(named or _COMMANDS)(prog_name="issun", standalone_mode=False))
     except BaseException as error:
         if is_usage_error(error):
             report_usage_error(error)

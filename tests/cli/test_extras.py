@@ -13,7 +13,7 @@ import typer
 from packaging.requirements import Requirement
 
 from issun.cli.extras import EXTRAS, missing_extra
-from issun.cli.main import app
+from issun.cli.main import make_app
 from issun.runtime.model import EMBEDDED
 from tests.cli.bare import hidden_modules, plain_distributions, run_bare
 from tests.kit.wheelhouse import make_wheelhouse, pip_settings
@@ -157,7 +157,7 @@ def check(folder: Path, arguments: list[str], extra: str | None) -> None:
 
 
 def test_all_entry_points_are_known() -> None:
-    assert set(subcommands(typer.main.get_command(app))) == set(COMMANDS)
+    assert set(subcommands(typer.main.get_command(make_app()))) == set(COMMANDS)
     assert set(runnable_modules()) == set(MODULES) | INTERNAL
 
 

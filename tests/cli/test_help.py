@@ -13,14 +13,14 @@ from tests.cli.conftest import environment, issun
 
 EVERY_HELP = """
 import json, typer.main
-from issun.cli.main import app
+from issun.cli.main import make_app
 
 def pages(command, context):
     yield command.get_help(context)
     for name, sub in getattr(command, "commands", {}).items():
         yield from pages(sub, sub.context_class(sub, info_name=name, parent=context))
 
-root = typer.main.get_command(app)
+root = typer.main.get_command(make_app())
 found = {}
 for width in (60, 80, 100, 200):
     context = root.context_class(root, info_name="issun", terminal_width=width,

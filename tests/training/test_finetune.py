@@ -15,7 +15,7 @@ from filelock import FileLock
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.shapes import SHAPES
 from issun.cli.finetune import Accuracy, _export_command, _named, _resuming_command
-from issun.cli.main import app
+from issun.cli.main import make_app
 from issun.export import export
 from issun.runtime import Model
 from issun.runtime.errors import IssunError, ParameterError
@@ -258,7 +258,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     def run(base: Path, *arguments: str | Path) -> str:
         words = ["finetune", base, *arguments, "--no-evaluate"]
         with pytest.raises(IssunError) as caught:
-            app([str(word) for word in words], standalone_mode=False)
+            make_app()([str(word) for word in words], standalone_mode=False)
         return str(caught.value)
 
     return run
