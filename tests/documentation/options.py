@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from issun.cli.main import app
+from issun.cli.main import make_app
 from tests.documentation.pages import ROOT
 
 _INLINE = re.compile(r"(?<!`)`((?:issun|make|python -m issun)[^`\n]*)`(?!`)")
@@ -92,7 +92,7 @@ def _issun_errors(arguments: list[str], *, whole: bool) -> Iterator[str]:
 
 def _subcommand(arguments: list[str]) -> tuple[str, TyperCommand | TyperGroup | None, list[str]]:
     """The command that words name, and the words left for it."""
-    command: TyperCommand | TyperGroup | None = typer.main.get_command(app)
+    command: TyperCommand | TyperGroup | None = typer.main.get_command(make_app())
     names = []
     rest = arguments
     while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
