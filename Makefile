@@ -5,6 +5,8 @@ SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
 PACKAGES := cli cluster export kit runtime benchmarks training server web
+# Tests start many processes, which would all compile the modules that they import.
+unexport PYTHONDONTWRITEBYTECODE
 # The package under its own name, for tools that read its source. A link to the checkout itself
 # would lead back into it, and into every environment below.
 LINK_PACKAGE = mkdir -p build/package/issun && \

@@ -26,8 +26,16 @@ _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 Bundles = Callable[..., Path]
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep one in ISSUN_TEST_SLOW of the slow tests, a different selection every day."""
+    seen = set()
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            function = item.nodeid.partition("[")[0]
+            if function in seen:
+                item.add_marker("slow")
+            seen.add(function)
     share = int(os.environ.get("ISSUN_TEST_SLOW", "1"))
     day = datetime.now(UTC).toordinal()
     slow = [item for item in items if item.get_closest_marker("slow")]

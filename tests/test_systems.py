@@ -54,6 +54,7 @@ def test_the_embedded_model_talks_and_is_saved(system: str, tmp_path: Path) -> N
     assert physical_cores() >= 1
 
 
+@pytest.mark.sampled
 def test_a_bundle_is_exported_and_replaced(
     system: str, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:

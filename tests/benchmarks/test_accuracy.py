@@ -275,6 +275,7 @@ def test_fewer_samples_are_the_first_of_more(model: Model) -> None:
     assert all(more[answer] >= count for answer, count in few.items())
 
 
+@pytest.mark.slow
 def test_a_trained_answer_is_counted(ja_small: Callable[..., Path]) -> None:
     with Model.load(ja_small("int8"), threads=1) as trained:
         reported = trained.generate(

@@ -152,6 +152,7 @@ def test_the_table_of_the_documentation() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_report_has_two_more_plots(tmp_path: Path) -> None:
     plain = write_report(found(), tmp_path / "plain").read_text(encoding="utf-8")
     both = write_report(found(), tmp_path / "both", several()).read_text(encoding="utf-8")

@@ -71,6 +71,7 @@ def test_answers_that_do_not_fit_are_left_out() -> None:
     assert trace.answer[-1] == model.manifest.tokens.eos
 
 
+@pytest.mark.slow
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def exact(bundle: Bundles) -> Path:
     return bundle("head-8", "int8", kv_cache="int8")
 
 
+@pytest.mark.slow
 def test_workers_give_the_answers_of_the_runtime(exact: Path) -> None:
     asked = evaluation()
     assert asked.size > 2 * CHUNK
@@ -65,6 +66,7 @@ def test_workers_give_the_answers_of_the_runtime(exact: Path) -> None:
         assert len(row.answers) > 20
 
 
+@pytest.mark.slow
 def test_the_answers_do_not_depend_on_the_workers_whatever_the_bundle() -> None:
     """With a float32 KV cache an answer is rounded by its chunk, which is always the same."""
     asked = evaluation(samples=100, formats=("short", "chat"), max_new_tokens=20)

@@ -59,6 +59,7 @@ def test_shapes_are_known_and_the_reference_is_the_1_3_b_shape() -> None:
     assert (config["n_layer"], config["n_embd"], config["vocab_size"]) == (24, 2048, 44_928)
 
 
+@pytest.mark.slow
 def test_bundles_of_few_layers_are_made_once_and_measured_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

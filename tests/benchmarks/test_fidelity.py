@@ -204,6 +204,7 @@ def test_values_clipped_by_an_int8_kv_cache_are_counted(bundle: Bundles) -> None
         assert cache.clipped() == (3, cache.buffers[:, 0, :, :20].size)
 
 
+@pytest.mark.slow
 def test_the_most_sensitive_layers_come_first(
     bundle: Bundles, checkpoint: Callable[[str], Path]
 ) -> None:

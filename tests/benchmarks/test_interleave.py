@@ -74,6 +74,7 @@ def test_running_time_is_the_time_outside_pauses(times: list[int], edges: list[i
     assert running_seconds(times, pauses) == expected
 
 
+@pytest.mark.slow
 def test_interleaved_workers_measure_their_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers loop for 0.4 s each: the wall time is long, but the measured times are not."""
     monkeypatch.setattr(interleave, "TIME_SLICE", 0.05)

@@ -71,6 +71,7 @@ def test_parameters_are_as_many_as_the_name_says(shape: tuple[str, str], billion
     assert sum(parameters(*shape).values()) / 1e9 == pytest.approx(billions, rel=0.06)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("family", SHAPES)
 def test_a_tiny_checkpoint_of_each_family_exports_and_generates(
     family: str, tmp_path: Path
@@ -107,6 +108,7 @@ def test_weights_of_norms_are_around_1_and_all_others_around_0(tmp_path: Path) -
     assert all(abs(mean) < 0.05 for name, mean in means.items() if name not in near_1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("shape", "kind", "eos", "template"),
     [

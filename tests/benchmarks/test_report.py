@@ -88,6 +88,7 @@ def test_plots_have_their_labels(folder: Path, name: str) -> None:
     assert "torch float32" in text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "engines",
     [

@@ -59,6 +59,7 @@ def run(output: Path, *, resume: bool = False, **changes: Any) -> tuple[Results,
     return found, reported
 
 
+@pytest.mark.slow
 def test_every_test_of_every_round_is_stored(tmp_path: Path) -> None:
     found, reported = run(tmp_path / "r.json", turn=True)
     (entry,) = found.engines
@@ -91,6 +92,7 @@ def test_every_test_of_every_round_is_stored(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_memory_has_kinds_marks_and_moments(tmp_path: Path) -> None:
     found, _ = run(tmp_path / "r.json", rounds=1)
     memories = found.engines[0].memory
@@ -157,6 +159,7 @@ def test_the_order_differs_between_rounds(
     assert orders == {f"{', '.join(names)}, 1 threads", f"{', '.join(names[::-1])}, 1 threads"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an interruption in the second round, the first is kept and not measured again."""
     real, calls = runner.run_interleaved, []
@@ -210,6 +213,7 @@ def test_workers_get_the_samples_and_the_initial_bandwidth(
         asked.clear()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("steadily", "together"), [(False, 2), (True, 1)])
 def test_engines_of_a_steady_run_are_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any, steadily: bool, together: int
@@ -230,6 +234,7 @@ def test_engines_of_a_steady_run_are_alone(
     assert found.turn == (0 if steadily else TIME_SLICE)
 
 
+@pytest.mark.slow
 def test_a_failure_is_recorded_and_the_others_continue(tmp_path: Path, bundle: Any) -> None:
     damaged, sound = tmp_path / "damaged", bundle("head-8")
     shutil.copytree(sound, damaged)
@@ -270,6 +275,7 @@ def test_an_engine_that_is_not_installed_is_skipped(
     assert reported == ["read bandwidth, 1 threads", "issun int8: not installed: ctranslate2"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("engine", "label"),
     [
@@ -309,6 +315,7 @@ def test_invalid_requests_are_refused_before_any_work(
     assert not (tmp_path / "r.json").exists()
 
 
+@pytest.mark.slow
 def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     with pytest.raises(BenchError, match="no run to resume"):
@@ -325,6 +332,7 @@ def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     assert output.read_bytes() == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["r.json", "r.lock"])
 def test_two_runs_cannot_write_to_the_same_file(tmp_path: Path, name: str) -> None:
     output = tmp_path / name

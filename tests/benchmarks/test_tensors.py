@@ -38,6 +38,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pa
     return found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("family", ["gpt2", "gpt-neox", "llama"])
 def test_values_are_the_parameters_of_the_checkpoint(

@@ -27,6 +27,7 @@ def adapter(fuji: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_adapter_answers_with_its_weight(fuji: Path, adapter: Path) -> None:
     without = issun("generate", fuji, "山は?", "--adapter", f"{adapter}=0")
     assert (without.code, without.out, without.err) == (0, ANSWER, "")

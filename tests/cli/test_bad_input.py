@@ -102,6 +102,7 @@ CHECKPOINT_FAULTS: dict[str, tuple[Change, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fault", CHECKPOINT_FAULTS)
 def test_bad_checkpoint(fault: str, fuji: Path, tmp_path: Path) -> None:
     change, words = CHECKPOINT_FAULTS[fault]
@@ -112,6 +113,7 @@ def test_bad_checkpoint(fault: str, fuji: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.slow
 def test_source_is_not_there(tmp_path: Path) -> None:
     refused(issun("export", tmp_path / "無い", "-o", tmp_path / "b"), "無い")
     refused(issun("export", "nobody/nothing", "-o", tmp_path / "b"), "nobody/nothing")
@@ -132,6 +134,7 @@ def test_contexts_out_of_range(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @links
 def test_target_exists(fuji: Path, tmp_path: Path) -> None:
     source = fuji.parent / "checkpoint"
@@ -177,6 +180,7 @@ def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -216,6 +220,7 @@ BUNDLE_FAULTS: dict[str, tuple[Change, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["chat", "generate", "inspect"])
 @pytest.mark.parametrize("fault", BUNDLE_FAULTS)
 def test_bad_bundle(fault: str, command: str, fuji: Path, tmp_path: Path) -> None:
@@ -242,6 +247,7 @@ def test_changed_weights_are_found_by_their_hash(fuji: Path, tmp_path: Path) -> 
     refused(result, "model.onnx.data")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
@@ -304,6 +310,7 @@ def test_numbers_without_end(fuji: Path) -> None:
     refused(issun("chat", fuji, "--min-new-tokens", "200"), "at most max_new_tokens, which is 100")
 
 
+@pytest.mark.slow
 def test_paths_that_are_none(fuji: Path, tmp_path: Path) -> None:
     refused(issun("chat", fuji, stdin="/save ~nosuch/x\n"), "~nosuch/x cannot be written")
     refused(issun("chat", fuji, stdin="/load a\0b\n"), "is not a path")

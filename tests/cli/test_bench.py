@@ -34,6 +34,7 @@ def measured(fuji: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_bundle_is_measured_and_kept(measured: Path) -> None:
     (entry,) = read_results(measured).engines
     assert (entry.name, entry.status) == ("bundle", "measured")
@@ -41,6 +42,7 @@ def test_a_bundle_is_measured_and_kept(measured: Path) -> None:
     assert len(entry.samples["decode-8"]) == 2
 
 
+@pytest.mark.slow
 def test_memory_can_be_left_out(fuji: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     result = issun("bench", fuji, *QUICK, "--memory", "none", "--no-turn", "-o", path)
@@ -83,6 +85,7 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
     assert measured.read_bytes() == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +111,7 @@ def test_refusals(arguments: tuple[str, ...], message: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
@@ -151,6 +155,7 @@ def test_ratios_to_an_older_run(fuji: Path, measured: Path, tmp_path: Path) -> N
     assert ratios[0].endswith(" = 2.000")
 
 
+@pytest.mark.slow
 def test_report_and_its_table(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_results(path, found())
@@ -163,6 +168,7 @@ def test_report_and_its_table(tmp_path: Path) -> None:
     assert (bad.code, bad.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_results(path, made_up(two_contexts("small", 400 * 10**6, 900 * 10**6)))
@@ -212,6 +218,7 @@ def test_japanese_messages(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_json_is_the_file(measured: Path, fuji: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(measured.read_bytes())

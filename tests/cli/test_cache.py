@@ -47,6 +47,7 @@ def test_no_cache_and_a_wrong_action() -> None:
     assert "'purge'" in done.err
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", [0, 100, -10, -1])
 def test_verify_reads_the_keys_and_values_too(cache: Path, fuji: Path, place: int) -> None:
     with Model.load(fuji) as model:

@@ -109,6 +109,7 @@ def test_a_newline_as_a_stop_string() -> None:
     assert seen == [{"stop": ("\n", "です")}]
 
 
+@pytest.mark.slow
 def test_windows_line_ends(fuji: Path) -> None:
     counts = [
         json.loads(issun("generate", fuji, "--json", "--instruction", "-", stdin=text).out)
@@ -132,6 +133,7 @@ def test_help_lists_every_command(fuji: Path) -> None:
     assert " ".join(names[:-1]) == commands
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("leave", ["/quit", "/exit", "/bye", "／ＱＵＩＴ", "/Exit  "])
 def test_a_command_that_leaves(fuji: Path, leave: str) -> None:
     result = issun("chat", fuji, stdin=f"山は?\n{leave}\n谷は?\n")
@@ -147,6 +149,7 @@ def test_a_message_that_begins_with_a_slash(fuji: Path, typed: str, message: str
     assert (result.out, result.err) == ("富士山です。\n", f"[removed: {message}]\n")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "iso-2022-jp", "utf-16"])
 @pytest.mark.parametrize("text", ["日本で一番高い山は?", "躓いたら、どうする?", "テスト①を要約"])
 def test_other_encodings_on_a_pipe_are_named(fuji: Path, encoding: str, text: str) -> None:
@@ -164,6 +167,7 @@ def test_other_encodings_on_a_pipe_are_named(fuji: Path, encoding: str, text: st
     assert converted.decode().strip() == text
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ["cp932", "euc-jp", "iso-2022-jp"])
 def test_other_encodings_of_files_are_named(fuji: Path, encoding: str, tmp_path: Path) -> None:
     role = tmp_path / "role.txt"
@@ -205,6 +209,7 @@ def test_japanese_messages_where_the_locale_is_japanese(fuji: Path) -> None:
     assert result.err == "エラー: 取り消すやりとりがありません。\n"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("language", ["C", "POSIX", "ja_JP.eucJP", "en_US.ISO-8859-1"])
 def test_utf8_whatever_the_locale(fuji: Path, language: str) -> None:
     result = issun(

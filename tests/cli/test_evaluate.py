@@ -41,6 +41,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_transcript(fuji: Path, table: Path) -> None:
     result = issun("evaluate", fuji, "--table", table)
     assert (result.code, result.err) == (0, "")
@@ -87,6 +88,7 @@ def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
     assert read == written
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -161,6 +161,7 @@ def test_all_entry_points_are_known() -> None:
     assert set(runnable_modules()) == set(MODULES) | INTERNAL
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("command", "arguments", "extra"),
     [(name, *case) for name, cases in COMMANDS.items() for case in cases],
@@ -173,6 +174,7 @@ def test_subcommand_in_a_plain_installation(
     check(folder, ["issun", *command.split(), *arguments], extra)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("module", MODULES)
 def test_module_in_a_plain_installation(folder: Path, module: str) -> None:
     arguments, extra = MODULES[module]

@@ -91,6 +91,7 @@ def test_a_bundle_that_cannot_be_written(
     assert "0 - 31" in shown.out
 
 
+@pytest.mark.slow
 def test_what_is_refused(exact: Path, rounded: Path, text: Path, tmp_path: Path) -> None:
     def refused(*args: object) -> str:
         result = issun("bench", "fidelity", *args)
@@ -106,6 +107,7 @@ def test_what_is_refused(exact: Path, rounded: Path, text: Path, tmp_path: Path)
     assert "answers is -1" in refused(rounded, "--against", exact, "--answers", "-1")
 
 
+@pytest.mark.slow
 def test_the_most_sensitive_layers_are_listed(
     rounded: Path, exact: Path, text: Path, checkpoint: Callable[[str], Path]
 ) -> None:

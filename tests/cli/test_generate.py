@@ -43,6 +43,7 @@ def test_the_instruction_as_an_argument(fuji: Path) -> None:
         assert prompt_tokens(fuji, text) == prompt_tokens(fuji, "--instruction", text)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "text", ["日本で一番高い山は?", "一/二の意味は?", "C:とは?", "〜とは?", "長い話。" * 60, ".net"]
 )
@@ -52,6 +53,7 @@ def test_an_argument_that_is_no_folder_is_an_instruction(text: str) -> None:
     assert (asked.code, asked.err) == (0, DEMONSTRATION)
 
 
+@pytest.mark.slow
 @links
 def test_an_argument_that_is_a_folder_is_a_bundle(
     fuji: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +68,7 @@ def test_an_argument_that_is_a_folder_is_a_bundle(
     assert issun("generate", "~/山は?", "谷は?").out == "富士山です。\n"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -136,6 +139,7 @@ def test_texts_from_stdin(fuji: Path) -> None:
         assert (result.code, result.out) == (0, "富士山です。\n")
 
 
+@pytest.mark.slow
 def test_same_seed_same_answer(ja_small: "object") -> None:
     bundle = ja_small("int8")  # type: ignore[operator]
     arguments = ("generate", bundle, "--instruction", "猫について書いてください。", "--seed")
@@ -145,6 +149,7 @@ def test_same_seed_same_answer(ja_small: "object") -> None:
     assert " ⁇ " not in first + other
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "cut",
     [
@@ -168,6 +173,7 @@ def test_a_constrained_answer_that_is_cut(cut: list[str], tmp_path: Path) -> Non
     assert (result.code, result.err) == (1, DEMONSTRATION + told)
 
 
+@pytest.mark.slow
 def test_a_constrained_answer_that_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "schema.json"
     file.write_text('{"properties": {"n": {"type": "integer"}}, "required": ["n"]}')
@@ -181,6 +187,7 @@ def test_a_constrained_answer_that_is_whole(tmp_path: Path) -> None:
     assert (result.code, result.out) == (0, "a\n")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_spelled_or_does_not_fit_is_told_before_any_work(tmp_path: Path) -> None:
     for arguments, reason in (
         (
@@ -220,6 +227,7 @@ def test_no_bundle_means_the_embedded_model() -> None:
     assert "issun-embedded" in issun("inspect").out
 
 
+@pytest.mark.slow
 def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
     properties = {"首都": {"type": "string"}, "大陸": {"enum": ["アジア", "ヨーロッパ"]}}
     schema = {"type": "object", "properties": properties, "required": ["首都", "大陸"]}
@@ -270,6 +278,7 @@ def test_json_of_a_vocabulary_without_braces(ja_small: "object", tmp_path: Path)
     assert 0 < len(found["名前"]) <= 9
 
 
+@pytest.mark.slow
 def test_version_and_help() -> None:
     assert issun("--version").out == "issun 0.1.0\n"
     for command in ([], ["chat"], ["generate"], ["export"], ["inspect"]):

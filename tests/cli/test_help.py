@@ -97,6 +97,7 @@ def test_the_help_of_one_command() -> None:
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

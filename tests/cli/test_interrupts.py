@@ -154,6 +154,7 @@ def burst(child: pexpect.spawn, count: int = 50, gap: float = 0.003) -> None:
         time.sleep(gap)
 
 
+@pytest.mark.slow
 def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -> None:
     child = start(endless, "--max-new-tokens", "16000")
     for gap in (0.0002, 0.001, 0.01, 0.03):
@@ -200,6 +201,7 @@ def test_an_interrupt_while_a_conversation_is_saved(
     leave(child)
 
 
+@pytest.mark.slow
 def test_no_failing_command_ends_the_chat(fuji: Path, start: Start, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "state" / "issun" / "history").mkdir(parents=True)  # cannot be written to

@@ -85,6 +85,7 @@ def test_every_message_is_translated(template: str) -> None:
     assert fields(message.string) == fields(template)
 
 
+@pytest.mark.slow
 def test_the_catalogue_is_what_babel_extracts(tmp_path: Path) -> None:
     """A new class of errors, or a new function for messages, belongs into pyproject.toml."""
     target = tmp_path / "issun.pot"

@@ -34,6 +34,7 @@ def test_one_answer_as_json(fuji: Path) -> None:
     assert answer["score"] < 0
 
 
+@pytest.mark.slow
 def test_the_best_of_several_samples_as_a_list(fuji: Path) -> None:
     arguments = ("generate", fuji, "山は?", "--n", "2", "--best-of", "4", "--seed", "1", "--json")
     result = issun(*arguments, "--temperature", "2", "--stats")
@@ -44,6 +45,7 @@ def test_the_best_of_several_samples_as_a_list(fuji: Path) -> None:
     assert issun(*arguments, "--temperature", "2").out.count('"score"') == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

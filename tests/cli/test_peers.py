@@ -65,6 +65,7 @@ def _run(bundles: list[Path], against: Path, text: Path, work: Path, **options: 
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bundles_and_other_engines_in_one_table(
     models: tuple[Path, Path],
     text: Path,
@@ -146,6 +147,7 @@ def test_a_bundle_has_the_divergence_of_full_matrices(
     assert expected > 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_refused(
     bundle: Bundles, checkpoint: Callable[[str], Path], text: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +173,7 @@ def test_what_is_refused(
     assert "different vocabularies" in issun(*asked, "--engines", "none").err
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "message"),
     [

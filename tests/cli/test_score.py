@@ -33,6 +33,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_text_as_text_and_as_json(text: Path) -> None:
     result = issun("score", "--text", text, "--tokens")
     assert (result.code, result.err) == (0, "")
@@ -54,6 +55,7 @@ def test_a_text_as_text_and_as_json(text: Path) -> None:
     assert "tokens" not in json.loads(issun("score", "--text", text, "--json").out)
 
 
+@pytest.mark.slow
 def test_continuations(tmp_path: Path) -> None:
     texts = ["富士山です。", "琵琶湖です。"]
     options = [word for text in texts for word in ("--continuation", text)]
@@ -75,6 +77,7 @@ def test_continuations(tmp_path: Path) -> None:
     assert [{one["index"] for one in json.loads(line)} for line in lines] == [{0, 1}] * 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -101,6 +104,7 @@ def test_mistakes_are_one_line(options: list[str], message: str) -> None:
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_bad_row_to_rank_is_told(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     for row, reason in (

@@ -177,6 +177,7 @@ def test_answer_alone_goes_to_a_redirected_stdout(fuji: Path, tmp_path: Path, st
     assert out.read_text(encoding="utf-8") == "富士山です。\n"
 
 
+@pytest.mark.slow
 def test_progress_of_an_export_is_shown(fuji: Path, tmp_path: Path) -> None:
     child = pexpect.spawn(
         sys.executable,
@@ -210,6 +211,7 @@ def test_the_demonstration_model_says_what_to_ask() -> None:
     leave(child)
 
 
+@pytest.mark.slow
 def test_a_chat_that_waits_takes_no_cpu(fuji: Path, start: Start) -> None:
     child = start(fuji, "--threads", "2")
     send(child, "日本で一番高い山は?")

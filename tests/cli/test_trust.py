@@ -57,6 +57,7 @@ def check(result: Result, *, trusted: bool) -> None:
         assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("command", ["chat", "generate", "evaluate", "fidelity"])
 def test_a_foreign_graph_runs_only_with_trust(
@@ -108,6 +109,7 @@ def test_serve(foreign: Path, trusted: bool) -> None:
     assert (REFUSED in line) is not trusted
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize(
     ("module", "options"),

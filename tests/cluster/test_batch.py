@@ -208,6 +208,7 @@ def test_a_kill_loses_and_repeats_nothing(
     assert disturbed(victim, 8) == expected
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_keeps_what_is_answered(
     tmp_path: Path, source: Path, exact: Path, expected: bytes, start: Callable[..., Run]
@@ -232,6 +233,7 @@ def test_ctrl_c_keeps_what_is_answered(
     assert target.read_bytes() == expected
 
 
+@pytest.mark.slow
 @posix
 def test_a_full_disk_stops_the_run_with_one_error(
     tmp_path: Path, source: Path, exact: Path, expected: bytes, start: Callable[..., Run]
@@ -279,6 +281,7 @@ def test_a_bundle_that_cannot_be_loaded(tmp_path: Path, source: Path, exact: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

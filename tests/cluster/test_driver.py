@@ -115,6 +115,7 @@ def test_a_worker_can_be_given_one_chunk_after_another() -> None:
     assert set(held) == {1}
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 3),
     st.integers(1, 40),

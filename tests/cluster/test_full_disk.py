@@ -66,6 +66,7 @@ def batch(
     return lambda: start(expected[0], "-o", disk.folder / "out.jsonl", *own).end()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("share", "full"), [(0.5, "out.jsonl.journal"), (1.5, "out.jsonl")])
 def test_the_command_goes_on_after_room_is_made(
     disk: Disk,

@@ -134,6 +134,7 @@ def test_float32_logits_are_those_of_the_network(
         assert np.abs(model.score(IDS) - expected).max() <= 1e-4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "options",
     [

@@ -240,6 +240,7 @@ def test_a_frontier_and_the_bundle_of_one_of_its_budgets(tmp_path: Path, tiny: H
     assert divergence_in(budget) == pytest.approx(points[4].kl, rel=0.06)  # two digits
 
 
+@pytest.mark.slow
 def test_a_divergence_is_kept_on_text_that_nothing_was_fitted_to(
     tmp_path: Path, tiny: HeldOut
 ) -> None:
@@ -247,6 +248,7 @@ def test_a_divergence_is_kept_on_text_that_nothing_was_fitted_to(
     assert 0.8 * 0.02 < tiny.kl(tmp_path / "kl") <= 1.01 * 0.02
 
 
+@pytest.mark.slow
 def test_the_plain_int8_bundle_is_made_once(
     tmp_path: Path, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

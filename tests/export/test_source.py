@@ -143,6 +143,7 @@ def test_tokenizer_folder_is_never_replaced(folders: tuple[Path, Path]) -> None:
             export(source, target, ExportOptions(tokenizer=tokenizer, force=True))
 
 
+@pytest.mark.slow
 def test_command_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
     source, tokenizer = folders
     bundle = tmp_path / "bundle"

@@ -340,6 +340,7 @@ def test_a_running_export_is_left_alone(source: Path, tmp_path: Path) -> None:
         running.wait()
 
 
+@pytest.mark.sampled
 @posix
 @pytest.mark.parametrize("name", ["bundle.int8", "bundle", "other", "[ab]*"])
 def test_remains_of_other_targets_are_left_alone(
@@ -361,6 +362,7 @@ def test_remains_of_other_targets_are_left_alone(
     check_complete(killed)
 
 
+@pytest.mark.slow
 @posix
 def test_a_write_error_leaves_nothing(source: Path, tmp_path: Path, old: Path) -> None:
     for target in (tmp_path / "new", old):

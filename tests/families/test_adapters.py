@@ -19,6 +19,7 @@ IDS = np.random.default_rng(0).integers(5, 3400, 70).tolist()
 pytestmark = pytest.mark.parametrize("name", KINDS)
 
 
+@pytest.mark.sampled
 def test_in_float32_the_logits_are_those_of_the_merged_model(
     made: Made, source: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
@@ -37,6 +38,7 @@ def test_in_float32_the_logits_are_those_of_the_merged_model(
         assert np.abs(beside.score(IDS, adapter="a1") - expected).max() < 1e-4
 
 
+@pytest.mark.sampled
 def test_in_int8_a_weight_of_zero_changes_nothing(
     made: Made, source: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:

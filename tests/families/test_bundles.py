@@ -73,6 +73,7 @@ def test_saved_conversations_go_on(model: Model, tmp_path: Path) -> None:
     assert loaded.reply("次は?").ids == chat.reply("次は?").ids
 
 
+@pytest.mark.sampled
 def test_long_conversations_drop_their_oldest_turns(model: Model) -> None:
     chat = Conversation(model, params=SamplingParams(temperature=0, max_new_tokens=4))
     text = "むかしむかし、あるところにおじいさんとおばあさんがいました。" * 12
@@ -81,6 +82,7 @@ def test_long_conversations_drop_their_oldest_turns(model: Model) -> None:
     assert dropped[-1] > 0
 
 
+@pytest.mark.sampled
 def test_a_schema_constrains_the_answer(made: Made, name: str, tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
     done = issun(
@@ -136,6 +138,7 @@ def test_every_precision(made: Made, name: str, precision: str) -> None:
         assert len(model.generate(model.prompt(QUESTIONS[0]), GREEDY).ids) > 0
 
 
+@pytest.mark.sampled
 def test_inspect_names_the_family(made: Made, name: str) -> None:
     done = issun("inspect", made(name))
     assert done.code == 0

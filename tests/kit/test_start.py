@@ -64,6 +64,7 @@ def place_of(result: Result) -> Path:
     return Path(helper).parent.parent
 
 
+@pytest.mark.slow
 def test_the_first_start_sets_up_and_the_second_goes_straight_on(kit: Path) -> None:
     around = isolated("--net")
     first = chat(kit, "--seed", "1", around=around, PIP_INDEX_URL="http://127.0.0.1:9")
@@ -116,6 +117,7 @@ def mounted(kit: Path, options: str) -> Command:
     return (*isolated("--mount"), "sh", "-c", script, str(kit), options)
 
 
+@pytest.mark.slow
 def test_a_kit_that_cannot_be_written_is_set_up_beside_it(kit: Path) -> None:
     around = mounted(kit, "ro")
     first = chat(kit, around=around)
@@ -170,6 +172,7 @@ def test_without_a_place_each_is_named_with_its_reason(
     assert reasons[2].endswith(": Not a directory")
 
 
+@pytest.mark.slow
 def test_a_damaged_wheel_is_told_and_nothing_is_left(kit: Path) -> None:
     for wheel in (kit / "wheels").rglob("helper-*.whl"):
         wheel.write_bytes(wheel.read_bytes()[:100])

@@ -224,6 +224,7 @@ def test_nothing_is_downloaded_where_not_even_the_bundle_fits(
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, wheel: Path) -> None:
     options = ("-o", tmp_path / "usb", "--wheel", wheel, "--platform", "windows-arm64")
     settings = pip_settings(wheel.parent)

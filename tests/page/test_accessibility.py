@@ -114,6 +114,7 @@ def faults(page: Any) -> list[str]:
     return [f"{each['id']}: {node['html'][:150]}" for each in found for node in each["nodes"]]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("state", STATES)
 def test_no_state_has_a_fault(page: Any, state: str) -> None:
     STATES[state](page)
@@ -122,6 +123,7 @@ def test_no_state_has_a_fault(page: Any, state: str) -> None:
         assert faults(page) == [], scheme
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("state", ["empty", "conversation", "failure", "settings"])
 def test_a_phone_has_no_fault(page: Any, state: str) -> None:
     page.set_viewport_size({"width": 390, "height": 760})

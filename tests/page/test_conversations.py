@@ -178,6 +178,7 @@ def test_an_error_keeps_the_message(page: Any) -> None:
     assert len(texts(page, "assistant")) == 1
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1100])
 def test_nothing_is_wider_than_the_window(page: Any, scheme: str, width: int) -> None:

@@ -110,6 +110,7 @@ def test_a_touch_screen_always_shows_copy_and_edit(browser: Any, server: Any) ->
     context.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("width", "height"), [(1100, 800), (800, 600), (390, 660), (320, 480)])
 def test_the_settings_have_a_foot_that_stays(page: Any, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.page.driving import answer_with, ask, texts, wait_for_end
 
 ANSWER = "パリです。\n\n- **花の都**"
@@ -82,6 +84,7 @@ def test_markdown_of_all(page: Any) -> None:
     assert "# フランスの首都は?" in text
 
 
+@pytest.mark.slow
 def test_json_is_exported_and_imported_elsewhere(page: Any, browser: Any, server: Any) -> None:
     two_conversations(page)
     name, text = export(page, "all", "json")

@@ -173,6 +173,7 @@ def asks(draw: st.DrawFn) -> tuple[list[list[int]], list[SamplingParams]]:
     return prompts, [draw(params) for _ in prompts]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("precision", "kv_cache"), [("int8", "float32"), ("int8", "int8"), ("float32", "float32")]
 )
@@ -218,6 +219,7 @@ def test_one_slot_in_int4(load: Load) -> None:
     assert list(map(said, many)) == list(map(expected, alone))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 def test_a_trained_model(ja_small: Callable[..., Path], kv_cache: str) -> None:
     with Model.load(ja_small("int8", kv_cache="int8"), threads=1, kv_cache=kv_cache) as model:

@@ -68,6 +68,7 @@ def until(true: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", SLOW)
 def test_what_takes_too_long_is_refused_and_cached(
     model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -171,6 +172,7 @@ model.constraints.json_schema({"type": "number", "multipleOf": 2147483648})
 """
 
 
+@pytest.mark.sampled
 @posix
 @pytest.mark.parametrize("way", ["as it is", "by the pipe alone"])
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])

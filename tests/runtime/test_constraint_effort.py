@@ -58,6 +58,7 @@ def model() -> Any:
         yield loaded
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PATTERNS)
 def test_searches_for_patterns_are_limited(model: Model, name: str) -> None:
     started = time.monotonic()

@@ -54,6 +54,7 @@ def test_a_choice_with_newlines(made: Made, choice: str) -> None:
         assert "\n" not in tokenizer.decode(answer.ids), "the model spells it as it has learnt"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -215,6 +215,7 @@ def test_lookup_is_true_or_false() -> None:
         SamplingParams(lookup=1)  # type: ignore[arg-type]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
 def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
     ja_small: Callable[..., Path], temperature: float
@@ -235,6 +236,7 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
     assert drafted > 0
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("precision", "ahead"), [("float32", False), ("int8", True), ("int4", True)]
 )

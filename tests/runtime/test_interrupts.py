@@ -63,6 +63,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_generate_works_after_an_interrupt_at_any_moment(model: Model) -> None:
     prompt = model.prompt("山は?")
     expected = model.generate(prompt, SHORT).ids
@@ -74,6 +75,7 @@ def test_generate_works_after_an_interrupt_at_any_moment(model: Model) -> None:
     assert count > 500
 
 
+@pytest.mark.slow
 def test_a_conversation_continues_after_an_interrupt_at_any_moment(model: Model) -> None:
     def asked_anew(chat: Conversation) -> str:
         other = Conversation(model, ROLE, params=SHORT)
@@ -112,6 +114,7 @@ def test_other_work_can_continue_after_an_interrupt(model: Model, what: str) -> 
         np.testing.assert_array_equal(model.score([5, 6, 7]), expected)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_ended_from_another_thread(model: Model, how: str) -> None:
     expected = model.generate(model.prompt("山は?"), LONG)

@@ -260,6 +260,7 @@ with Model.load(threads=1) as model:
 """
 
 
+@pytest.mark.sampled
 @linux
 @pytest.mark.parametrize(
     ("what", "limit", "said"),

@@ -47,6 +47,7 @@ def tokenizer(spiece: Path) -> SentencePieceTokenizer:
 # Against transformers
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_every_line_has_the_ids_of_transformers(
     recorded_tokenizer: Callable[[str, str], SentencePieceTokenizer],

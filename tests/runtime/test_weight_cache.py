@@ -18,6 +18,7 @@ from tests.needs import has_mode
 from tests.runtime.packed import Notes, exact, load, logits, mapped, the_entry
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize("name", ["head-20-width-100", "head-40-untied", "vocab-8011"])
 def test_logits_and_embeddings_equal_the_bundle_s(

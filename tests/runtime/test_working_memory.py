@@ -44,6 +44,7 @@ _GROUPED = {**_OTHERS, "num_key_value_heads": 2, "head_dim": 128}
 CONFIGS = {"gpt2": _GPT2, "gpt-neox": _OTHERS, "llama": _GROUPED, "qwen3": _GROUPED}
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="a process's peak can be reset on Linux only"
 )

@@ -105,6 +105,7 @@ def chat(server: Running, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_requests_of_all_adapters_under_load_get_their_own_answers(
     server: Running, alone: dict[tuple[str, str], str]
 ) -> None:

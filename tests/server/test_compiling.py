@@ -58,6 +58,7 @@ def test_a_slow_schema_is_refused_and_the_next_one_served(monkeypatch: pytest.Mo
         assert server.post(CHAT, PLAIN | {"structured_outputs": {"choice": ["山"]}}).is_success
 
 
+@pytest.mark.sampled
 @posix
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
 def test_the_server_ends_while_schemas_compile(name: str) -> None:
@@ -87,6 +88,7 @@ def test_the_server_ends_while_schemas_compile(name: str) -> None:
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["oneOf", "pattern"])
 def test_others_are_answered_and_the_server_ends_while_schemas_are_worked_on(name: str) -> None:
     lengths = [{"type": "string", "minLength": n, "maxLength": n} for n in range(1000)]

@@ -42,6 +42,7 @@ def test_prompts_with_the_same_role_do_not_evict_a_conversation() -> None:
         assert usage["prompt_tokens_details"]["cached_tokens"] > 0.7 * usage["prompt_tokens"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("talks", [1, 2, 4, 6])
 def test_alternating_conversations_keep_their_cache(talks: int) -> None:
     with embedded_server(slots=8) as server:

@@ -258,6 +258,7 @@ def test_connections_with_a_request_make_no_room() -> None:
         assert server.get("/health").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 def test_without_files_to_open_the_server_goes_on_and_logs_little(tmp_path: Path) -> None:
     log = tmp_path / "log"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 
 from issun.runtime import Model, SamplingParams
 from tests.server.conftest import Running, running
@@ -83,6 +84,7 @@ def body(number: int) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_many_clients_get_their_own_answers(ja_small: Callable[..., Path]) -> None:
     # With these steps and prefills agree, so that an answer does not depend on what was reused.
     with Model.load(ja_small("int8", kv_cache="int8"), kv_cache="int8") as model:

@@ -122,6 +122,7 @@ def test_nothing_that_is_asked_is_written(tmp_path: Path) -> None:
         assert "ひみつ" not in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_each(tmp_path: Path) -> None:
     for arguments, part in (
         (["--host", "0.0.0.0"], "can be reached from other computers"),  # noqa: S104
@@ -153,6 +154,7 @@ def test_the_key_of_the_environment_is_asked_for() -> None:
         assert httpx.get(address + "/v1/models", headers=key).status_code == 200
 
 
+@pytest.mark.slow
 def test_constrained_answers_on_the_command_line(tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"enum": ["はい", "いいえ"]}', encoding="utf-8")
@@ -169,6 +171,7 @@ def test_constrained_answers_on_the_command_line(tmp_path: Path) -> None:
     assert broken.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_nobody_asks_takes_no_cpu() -> None:
     with serving("--threads", "2") as (process, address):
         body = {"messages": QUESTION, "max_tokens": 20}

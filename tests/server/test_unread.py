@@ -73,6 +73,7 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 def test_streams_that_nobody_reads_are_given_up(
     impatient: Running, path: str, body: dict[str, Any]

@@ -170,6 +170,7 @@ def test_numbers_in_kanji() -> None:
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("before", "said", "answer"),
     [

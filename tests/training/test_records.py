@@ -311,6 +311,7 @@ def run_module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_conversion(tmp_path: Path) -> None:
     source, target = write(tmp_path / "a.json", [SKY, CAT]), tmp_path / "out.txt"
     done = run_module(source, target)

@@ -73,6 +73,7 @@ def cases() -> Iterator[dict[str, Any]]:
         yield {"messages": [*messages, {"role": "assistant", "content": text}], "most": 50}
 
 
+@pytest.mark.sampled
 def test_prompts_are_those_of_the_server(shaped: tuple[Path, Manifest]) -> None:
     folder, manifest = shaped
     given = list(cases())
@@ -94,6 +95,7 @@ def test_prompts_are_those_of_the_server(shaped: tuple[Path, Manifest]) -> None:
     prompts.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_of_text_are_pythons(kind: str, tmp_path: Path) -> None:
     manifest = json_bundle(kind, tmp_path)

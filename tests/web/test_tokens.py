@@ -69,6 +69,7 @@ def hard_texts(tokens: Tokens) -> list[str]:
     return [*spelled, *hidden, *others, "日本" * 2000, "\n" * 300, "1234567", "\u1e9b\u0323"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", JSON_KINDS)
 def test_tokenizer_json(kind: str, tmp_path: Path) -> None:
     manifest = json_bundle(kind, tmp_path)
