@@ -28,7 +28,6 @@ import numpy as np
 from issun.runtime import Model
 from issun.runtime.decoding.drafts import MAX_DRAFT, Drafts, Predictions
 from issun.runtime.files import read_text
-from issun.runtime.text.prefix import common_prefix
 from issun.runtime.text.turn import Turn
 
 _DEPTH, _ROUNDS = 256, 9  # context in tokens, and measurements of each step
@@ -79,18 +78,15 @@ def replay(
     likeliest = trace.likeliest or [-1] * len(answer)  # no id: never accepted
     spent, at = 0.0, 0  # the first token comes from the prompt
     drafts.predict(likeliest[0])
+    drafts.accept(answer[0])
     while at < len(answer) - 1:
-        drafts.add(answer[at])
-        draft = drafts.draft(MAX_DRAFT)  # not limited by the end of the answer, which is unknown
-        spent += costs[len(draft)]
-        accepted = common_prefix([guess.token for guess in draft], answer[at + 1 :])
-        drafts.predict(likeliest[at + 1])
-        for place in range(at + 1, at + 1 + accepted):
-            drafts.add(answer[place])
-            if place + 1 < len(answer):
-                drafts.predict(likeliest[place + 1])
-        drafts.update(draft, accepted)
-        at += 1 + accepted
+        # The draft is not limited by the end of the answer, which is unknown.
+        spent += costs[len(drafts.draft(MAX_DRAFT))]
+        accepted = True
+        while accepted and at < len(answer) - 1:
+            at += 1
+            drafts.predict(likeliest[at])
+            accepted = drafts.accept(answer[at])
     return (len(answer) - 1) * costs[0] / spent
 
 

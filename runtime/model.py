@@ -25,7 +25,7 @@ from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
-from issun.runtime.decoding.drafts import Predictions
+from issun.runtime.decoding.drafts import Drafts, Predictions
 from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
@@ -414,6 +414,19 @@ class Model:
             clock=self._clock,
         )
 
+    def new_drafts(
+        self,
+        ids: Sequence[int],
+        params: SamplingParams,
+        predictions: Predictions | None = None,
+    ) -> Drafts | None:
+        """Return what drafts tokens of the answer after `ids`; None if that is off or cannot pay.
+
+        `predictions` are those of the conversation so far, and get this answer's.
+        """
+        cost = self.decoder.row_cost
+        return None if cost is None or not params.lookup else Drafts(ids, cost, predictions)
+
     def new_cache(self) -> Cache:
         """Return an empty KV cache for one sequence; its memory grows as it fills."""
         self._check_open()
@@ -486,8 +499,7 @@ class Model:
                 ends=self._vocabulary.ends,
                 answer=answer,
                 prompt_cache=None if adapter else self._prompt_cache,
-                row_cost=self._row_cost(params),
-                predictions=predictions,
+                drafts=self.new_drafts([*prompt, *answer], params, predictions),
                 clock=self._clock,
             )
             stream = Stream(
@@ -558,9 +570,6 @@ class Model:
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
-
-    def _row_cost(self, params: SamplingParams) -> float | None:
-        return self.decoder.row_cost if params.lookup else None
 
     def _sampler(self, params: SamplingParams) -> Sampler:
         if isinstance(params, BeamParams):

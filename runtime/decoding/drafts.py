@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 MAX_DRAFT = 15  # tokens of a draft
 
@@ -79,8 +80,9 @@ class Drafts:
     def __init__(
         self, ids: Sequence[int], row_cost: float, predictions: Predictions | None = None
     ) -> None:
-        self._row_cost, self._predictions = row_cost, predictions or Predictions()
+        self.row_cost, self._predictions = row_cost, predictions or Predictions()
         self._counts = dict(_PRIOR)  # right guesses and all guesses
+        self._draft: list[Guess] = []  # the rest of the latest draft, last guess first
         self._ids: list[int] = []
         self._next: dict[tuple[int, ...], int] = {}  # run -> index of the id after its last use
         for token in ids:
@@ -100,22 +102,36 @@ class Drafts:
 
     def draft(self, limit: int) -> list[Guess]:
         """Return a draft of up to `limit` tokens; empty if nothing is known or it does not pay."""
-        draft: list[Guess] = []
-        accepted = 1.0  # the probability that all guesses so far are accepted
-        for guess in self._guesses():
-            accepted *= self._rate(guess.source)
-            if len(draft) == min(limit, MAX_DRAFT) or accepted < self._row_cost:
-                break
-            draft.append(guess)
+        (draft,) = draft_together([self], [limit])
         return draft
 
-    def update(self, draft: Sequence[Guess], accepted: int) -> None:
-        """Count which guesses were right; those after the first wrong one tell nothing."""
-        for index, guess in enumerate(draft[: accepted + 1]):
-            right, tried = self._counts[guess.source]
-            right, tried = right + (index < accepted), tried + 1
-            scale = 0.5 if tried > _MAX_COUNT else 1.0
-            self._counts[guess.source] = (scale * right, scale * tried)
+    def candidates(self, limit: int) -> Iterator[tuple[Guess, float]]:
+        """Yield up to `limit` guesses, each with the probability that all so far are right."""
+        accepted = 1.0
+        for guess in islice(self._guesses(), min(limit, MAX_DRAFT)):
+            accepted *= self._rate(guess.source)
+            yield guess, accepted
+
+    def verify(self, draft: Sequence[Guess]) -> None:
+        """Compare the next tokens with `draft`."""
+        self._draft = list(reversed(draft))
+
+    def accept(self, token: int) -> bool:
+        """Append the next token of the text; return whether the draft guessed it."""
+        self.add(token)
+        if not self._draft:
+            return False
+        guess = self._draft.pop()
+        right = guess.token == token
+        if not right:
+            self._draft.clear()  # guesses after the first wrong one tell nothing
+        self._count(guess.source, right=right)
+        return right
+
+    def _count(self, source: Source, *, right: bool) -> None:
+        before, tried = self._counts[source]
+        scale = 0.5 if tried + 1 > _MAX_COUNT else 1.0
+        self._counts[source] = (scale * (before + right), scale * (tried + 1))
 
     def _rate(self, source: Source) -> float:
         right, tried = self._counts[source]
@@ -148,3 +164,28 @@ class Drafts:
                 if start is not None:
                     return size, start
         return 0, len(self._ids)
+
+
+def draft_together(batch: Sequence[Drafts | None], limits: Sequence[int]) -> list[list[Guess]]:
+    """Return a draft for each sequence of a batch, of up to so many tokens.
+
+    A step pads the shorter drafts, so one more token costs a row for each sequence. The drafts grow
+    as long as that takes no more time, as a share of the step, than it is expected to save.
+    """
+    drafts: list[list[Guess]] = [[] for _ in batch]
+    row_cost = max((drafting.row_cost for drafting in batch if drafting), default=0.0)
+    step_cost = 1 + (len(batch) - 1) * row_cost  # without drafts
+    candidates = [
+        drafting.candidates(limit) if drafting else iter(())
+        for drafting, limit in zip(batch, limits, strict=True)
+    ]
+    while found := [(draft, *c) for draft, it in zip(drafts, candidates) for c in islice(it, 1)]:
+        expected = sum(accepted for _, _, accepted in found) / len(batch)
+        if expected * step_cost < len(batch) * row_cost:
+            break
+        for draft, guess, _ in found:
+            draft.append(guess)
+    for drafting, draft in zip(batch, drafts, strict=True):
+        if drafting:
+            drafting.verify(draft)
+    return drafts

@@ -49,8 +49,9 @@ def test_a_draft_is_as_long_as_its_tokens_are_worth_a_row() -> None:
 def test_sources_that_are_wrong_are_not_used_any_more() -> None:
     drafts = Drafts([*range(30), 0, 1], 0.05)
     tries = 0
-    while draft := drafts.draft(1):
-        drafts.update(draft, 0)
+    while drafts.draft(1):
+        for token in (100 + tries, 0, 1):
+            drafts.accept(token)
         tries += 1
     assert tries == 17  # 1 right of 4 at first, of 21 at last
 
@@ -59,30 +60,34 @@ def test_sources_that_are_right_are_trusted_further() -> None:
     drafts, last = Drafts([*range(100), 0, 1], 0.3), 1
     lengths = []
     for _ in range(7):
-        draft = drafts.draft(100)
-        drafts.update(draft, len(draft))
-        lengths.append(len(draft))
-        for _ in range(len(draft) + 1):  # the draft, and the token that the step samples
+        lengths.append(len(drafts.draft(100)))
+        accepted = True
+        while accepted:  # the draft, and the token that the step samples
             last += 1
-            drafts.add(last)
+            accepted = drafts.accept(last)
     assert lengths == [0, 0, 1, 2, 2, 5, 11]  # runs of 2, 3, 4, 6, 9, 12 and 18 tokens
 
 
 def test_old_guesses_count_half() -> None:
-    right, wrong = Drafts([], 0.5), [Guess(2, Source.AFTER_TWO)]
+    drafts, guess = Drafts([], 0.5), Guess(2, Source.AFTER_TWO)
     for _ in range(16):  # 2 of 8, then 18 of 24
-        right.update(wrong, 1)
-    assert right._counts[Source.AFTER_TWO] == (18, 24)
-    right.update(wrong, 0)
-    assert right._counts[Source.AFTER_TWO] == (9, 12.5)
+        drafts.verify([guess])
+        assert drafts.accept(2)
+    assert drafts._counts[Source.AFTER_TWO] == (18, 24)
+    drafts.verify([guess])
+    assert not drafts.accept(3)
+    assert drafts._counts[Source.AFTER_TWO] == (9, 12.5)
 
 
 def test_guesses_after_the_first_wrong_one_are_not_counted() -> None:
     drafts = Drafts([], 0.5)
-    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 0)
+    draft = [Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)]
+    drafts.verify(draft)
+    assert [drafts.accept(token) for token in (2, 1)] == [False, False]
     assert drafts._counts[Source.RUN_OF_2] == (1, 5)
     assert drafts._counts[Source.RUN_OF_3] == (1, 4)
-    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 1)
+    drafts.verify(draft)
+    assert [drafts.accept(token) for token in (1, 2, 1)] == [True, False, False]
     assert drafts._counts[Source.RUN_OF_2] == (2, 6)
     assert drafts._counts[Source.RUN_OF_3] == (1, 5)
 
@@ -108,8 +113,10 @@ def test_a_run_is_followed_from_a_prediction_that_agrees_with_it() -> None:
     drafts = Drafts([1, 2, 3, 4, 9, 1, 2], 0.001, predictions)
     assert tokens(drafts.draft(9)) == [3, 4, 9, 1, 2, 3]  # to the end of the text, and again
     predictions.add(1, 2, 8)
-    for _ in range(3):  # quoting was wrong
-        drafts.update([Guess(3, Source.RUN_OF_2)], 0)
+    for token in (5, 6, 7):  # quoting was wrong
+        drafts.verify([Guess(3, Source.RUN_OF_2)])
+        for read in (token, 1, 2):
+            drafts.accept(read)
     assert tokens(drafts.draft(9)) == [8]
 
 
@@ -259,7 +266,7 @@ def test_otherwise_each_token_is_nearly_the_likeliest_of_a_replay(
     """Kernels for one row round differently from those for several rows, which verify a draft."""
     text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
     with Model.load(ja_small(precision), threads=1) as model:
-        model._row_cost = lambda params: 0.04  # type: ignore[method-assign]
+        model.decoder.row_cost = 0.04
         banned = (model.manifest.tokens.unk, model.manifest.tokens.eos)
         params = SamplingParams(temperature=0, max_new_tokens=100, banned_ids=banned)
         prompt = model.prompt("次の文を写してください。", text)
