@@ -7,31 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from issun.benchmarks.drafts import Trace, main, quoting, replay, replay_all, traces
+from issun.benchmarks.drafts import Trace, main, quoting, replay, replay_all, replay_batches, traces
 from issun.runtime import Model
 from issun.runtime.decoding.drafts import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
-FLAT = [1.0] * (MAX_DRAFT + 1)
+FLAT = [[1.0] * (MAX_DRAFT + 1)]
 
 
 def test_without_drafts_there_is_no_cost() -> None:
-    assert replay(Trace([1, 2, 3], list(range(10, 30))), FLAT, 0.04) == 1.0
+    assert replay([Trace([1, 2, 3], list(range(10, 30)))], FLAT, 0.04) == 1.0
 
 
 def test_a_quotation_takes_fewer_steps() -> None:
     prompt = list(range(100))
     answer = list(range(40, 64))
     # Steps: 40; 41 with draft 42, 43; 44 with 45 to 49; 50 with 51 to 61; 62 with 63.
-    assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
-    dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
-    assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
+    assert replay([Trace(prompt, answer)], FLAT, 0.04) == pytest.approx(23 / 5)
+    dear = [[1.0, *(2.0 for _ in range(MAX_DRAFT))]]
+    assert replay([Trace(prompt, answer)], dear, 0.04) == pytest.approx(23 / 9)
 
 
 def test_a_rejected_draft_costs_its_rows() -> None:
     # After 1 2 the prompt has 3 4, but the answer has 8 9: one draft of two tokens is rejected.
     trace = Trace([1, 2, 3, 4, 7], [1, 2, 8, 9])
-    assert replay(trace, [1.0, 1.1, 1.2], 0.04) == pytest.approx(3 / 3.2)
+    assert replay([trace], [[1.0, 1.1, 1.2]], 0.04) == pytest.approx(3 / 3.2)
 
 
 def test_predictions_of_earlier_answers_are_drafted() -> None:
@@ -42,6 +42,18 @@ def test_predictions_of_earlier_answers_are_drafted() -> None:
     assert alone == 1.0
     # Drafts 41, 42; 44 to 46; 48 to 52; 54 to the end.
     assert again == pytest.approx(19 / 4)
+
+
+def test_two_answers_share_the_rows_of_a_step() -> None:
+    quoted, other = Trace(list(range(100)), list(range(40, 64))), Trace([5], list(range(200, 230)))
+    alone, two = [1.0, *(1.5 for _ in range(MAX_DRAFT))], [2.0, *(3.0 for _ in range(MAX_DRAFT))]
+    # The first answer takes 6 steps, as a guess must pay for two rows: 40; 41 with 42; 43 with 44,
+    # 45; 46 with 47 to 51; 52 with 53 to 58; 59 with 60 to the end. The other takes 23 more.
+    assert replay([quoted, other], [alone, two], 0.04) == pytest.approx(
+        (23 * 2 + 6) / (2 + 5 * 3 + 23)
+    )
+    gains = [gain for _, gain in replay_batches([quoted, other] * 2, 2, [alone, two], 0.04)]
+    assert gains == [replay([quoted, other], [alone, two], 0.04)] * 2
 
 
 def test_distinct_and_quoted_shares() -> None:
@@ -86,8 +98,9 @@ def test_the_command(
     options = ["--records", str(records), "--text", str(text)]
     monkeypatch.setattr("sys.argv", ["drafts", str(EMBEDDED), *options])
     assert main() == 0
-    steps, *lines = capsys.readouterr().out.splitlines()
+    steps, row, *lines = capsys.readouterr().out.splitlines()
     assert steps.startswith("step time by number of tokens: 1: ")
+    assert row.startswith("one more row counts as 0.")
     assert [line.split(" times")[0].split()[:4] for line in lines] == [
         ["records,", "quoting", "answers", "none"],
         ["records,", "other", "answers", "1:"],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams
-from issun.runtime.decoding.drafts import Drafts, Guess, Predictions, Source
+from issun.runtime.decoding.drafts import Drafts, Guess, Predictions, Source, draft_together
 from issun.runtime.decoding.generate import Segment
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
@@ -118,6 +118,21 @@ def test_a_run_is_followed_from_a_prediction_that_agrees_with_it() -> None:
         for read in (token, 1, 2):
             drafts.accept(read)
     assert tokens(drafts.draft(9)) == [8]
+
+
+def test_drafts_of_a_batch_share_its_rows() -> None:
+    def lengths(row_cost: float, *texts: list[int] | None) -> list[int]:
+        batch = [None if text is None else Drafts(text, row_cost) for text in texts]
+        return list(map(len, draft_together(batch, [9] * len(texts))))
+
+    text = [*range(30), 0, 1]  # right with probabilities 1/4, 1/16, 1/32, 1/64, ...
+    assert lengths(0.06, text) == [2]
+    assert lengths(0.06, text, text) == [1, 1]  # 1/4 saves 0.265 of a step, and two rows cost 0.12
+    assert lengths(0.06, text, None) == [1, 0]
+    assert lengths(0.08, text, [5]) == [0, 0]  # 1/8 saves 0.135, and they cost 0.16
+    assert lengths(0.06, None, None) == [0, 0]
+    short = Drafts([4, 4, 4, 4, 4], 0.001)  # has one guess
+    assert list(map(len, draft_together([short, Drafts(text, 0.001)], [9, 3]))) == [1, 3]
 
 
 def answer(
