@@ -179,12 +179,13 @@ def draft_together(batch: Sequence[Drafts | None], limits: Sequence[int]) -> lis
         drafting.candidates(limit) if drafting else iter(())
         for drafting, limit in zip(batch, limits, strict=True)
     ]
-    while found := [(draft, *c) for draft, it in zip(drafts, candidates) for c in islice(it, 1)]:
-        expected = sum(accepted for _, _, accepted in found) / len(batch)
+    while any(column := [next(following, None) for following in candidates]):
+        expected = sum(found[1] for found in column if found) / len(batch)
         if expected * step_cost < len(batch) * row_cost:
             break
-        for draft, guess, _ in found:
-            draft.append(guess)
+        for draft, found in zip(drafts, column, strict=True):
+            if found:
+                draft.append(found[0])
     for drafting, draft in zip(batch, drafts, strict=True):
         if drafting:
             drafting.verify(draft)
