@@ -29,6 +29,7 @@ import numpy as np
 
 from issun.runtime import Model
 from issun.runtime.decoding.decoder import split_chunks
+from issun.runtime.decoding.draft_table import DraftTable
 from issun.runtime.decoding.drafts import MAX_DRAFT, Drafts, Predictions, draft_together
 from issun.runtime.files import read_text
 from issun.runtime.text.turn import Turn
@@ -72,7 +73,7 @@ def _grams(ids: Sequence[int]) -> Iterator[tuple[int, ...]]:
 class _Answer:
     """An answer that is replayed."""
 
-    def __init__(self, trace: Trace, row: float, predictions: Predictions | None) -> None:
+    def __init__(self, trace: Trace, row: float, predictions: Predictions) -> None:
         self.drafts = Drafts(trace.prompt, row, predictions)
         no_id = -1  # never accepted
         self._likeliest = trace.likeliest or [no_id] * len(trace.answer)
@@ -100,16 +101,19 @@ def replay(
     costs: Sequence[Sequence[float]],
     row: float,
     predictions: Predictions | None = None,
+    *,
+    table: DraftTable | None = None,
 ) -> float:
     """The speedup: time of the answers' decode steps without drafts, divided by that with drafts.
 
     The answers start at the same time. `costs[m][n]` is the time of a step over one token and n
-    draft tokens for each of m + 1 answers. `predictions` are those of the conversation so far.
+    draft tokens for each of m + 1 answers. `predictions` are those of the conversation so far;
+    without them, each answer starts from the bundle's `table`.
     """
     lengths = [len(trace.answer) for trace in traces]
     running = [sum(length > at for length in lengths) for at in range(1, max(lengths))]
     alone, spent = sum(costs[count - 1][0] for count in running), 0.0
-    answers = [_Answer(trace, row, predictions) for trace in traces]
+    answers = [_Answer(trace, row, predictions or Predictions(table)) for trace in traces]
     while answers := [answer for answer in answers if not answer.ended]:
         # Drafts are not limited by the ends of the answers, which are unknown.
         batch = [answer.drafts for answer in answers]
@@ -126,20 +130,27 @@ def kept(traces: Iterable[Trace]) -> list[Trace]:
 
 
 def replay_all(
-    conversation: Iterable[Trace], costs: Sequence[Sequence[float]], row: float
+    conversation: Iterable[Trace],
+    costs: Sequence[Sequence[float]],
+    row: float,
+    table: DraftTable | None = None,
 ) -> Iterator[tuple[Trace, float]]:
-    """Yield each trace that is kept, with its speedup."""
-    predictions = Predictions()
+    """Yield each trace that is kept, with its speedup; `table` is the bundle's."""
+    predictions = Predictions(table)
     for trace in kept(conversation):
         yield trace, replay([trace], costs, row, predictions)
 
 
 def replay_batches(
-    traces: Iterable[Trace], size: int, costs: Sequence[Sequence[float]], row: float
+    traces: Iterable[Trace],
+    size: int,
+    costs: Sequence[Sequence[float]],
+    row: float,
+    table: DraftTable | None = None,
 ) -> Iterator[tuple[Trace, float]]:
     """Yield the first of each `size` traces that are kept, with the speedup of all."""
     for batch in zip(*[iter(kept(traces))] * size, strict=False):
-        yield batch[0], replay(batch, costs, row)
+        yield batch[0], replay(batch, costs, row, table=table)
 
 
 def step_costs(model: Model, count: int = 1) -> list[float]:
@@ -248,6 +259,7 @@ def main() -> int:
     print(f"one more row counts as {row:.3f}")
     found: dict[str, list[list[Trace]]] = {}
     with Model.load(args.bundle, **options) as model:
+        table = model.draft_table
         if args.records:
             records = [json.loads(line) for line in read_text(args.records).splitlines()]
             found["records"] = [[trace] for trace in traces(model, records)]
@@ -258,9 +270,9 @@ def main() -> int:
             found["text"] = [[trace] for trace in traces(model, quoting(paragraphs))]
     for source, answers in found.items():
         if args.together > 1:
-            gains = [*replay_batches(chain(*answers), args.together, costs, row)]
+            gains = [*replay_batches(chain(*answers), args.together, costs, row, table)]
         else:
-            gains = [pair for answer in answers for pair in replay_all(answer, costs, row)]
+            gains = [pair for answer in answers for pair in replay_all(answer, costs, row, table)]
         for quotes in (True, False):
             chosen = [gain for trace, gain in gains if (trace.quoted >= _MIN_QUOTED) is quotes]
             print(describe(f"{source}, {'quoting' if quotes else 'other'} answers", chosen))

@@ -56,6 +56,28 @@ def test_sources_that_are_wrong_are_not_used_any_more() -> None:
     assert tries == 17  # 1 right of 4 at first, of 21 at last
 
 
+def test_wrong_guesses_take_little_of_an_answers_time() -> None:
+    drafts = Drafts([*range(30), 0, 1], 0.2)  # 0.03 of 16 steps, or of more: two guesses at first
+    tries = []
+    for token in range(100, 160):
+        drafts._counts[Source.RUN_OF_2] = (1.0, 4.0)  # as if it was never wrong
+        if drafts.draft(9):
+            tries.append(token - 100)
+        for following in (token, 0, 1):
+            drafts.accept(following)
+    assert tries[:4] == [0, 1, 7, 9]  # 0.4 lost; 0.6 after 20 tokens, 0.8 after 27
+    assert len(tries) * 0.2 <= 0.03 * 180
+
+
+def test_right_guesses_pay_for_wrong_ones() -> None:
+    drafts, guess = Drafts([], 0.2), Guess(2, Source.AFTER_TWO)
+    assert drafts.affordable(0.2) == 2
+    drafts.verify([guess, guess], 0.4)
+    assert drafts.affordable(0.2) == 0
+    assert drafts.accept(2)
+    assert drafts.affordable(0.2) == 5  # 0.48 + 0.6
+
+
 def test_sources_that_are_right_are_trusted_further() -> None:
     drafts, last = Drafts([*range(100), 0, 1], 0.3), 1
     lengths = []
