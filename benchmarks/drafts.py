@@ -3,7 +3,8 @@
 `python -m issun.benchmarks.drafts BUNDLE [--records FILE] [--text FILE] [--steps BUNDLE]` measures
 the time of a step over 1 to 16 tokens, and then replays answers as if the model generated them:
 draft tokens are accepted as long as they equal the answer's. With `--steps`, the times are those of
-another bundle, for instance a larger one. With `--together 2`, two answers at a time form a batch,
+another bundle, for instance a larger one. With `--row-cost`, they are those of a CPU on which one
+more row adds that share of a step. With `--together 2`, two answers at a time form a batch,
 as in the server.
 
 Records are JSONL with instruction, input and output. Their outputs are replayed, and the model's
@@ -176,6 +177,11 @@ def step_costs(model: Model, count: int = 1) -> list[float]:
     return [median(times) for times in seconds]
 
 
+def supposed_costs(row: float, count: int) -> list[float]:
+    """As `step_costs` if a step takes a second and each further row the share `row` of that."""
+    return [1 + row * (count * (1 + draft) - 1) for draft in range(MAX_DRAFT + 1)]
+
+
 def quoting(paragraphs: Iterable[str]) -> Iterator[dict[str, str]]:
     """Records whose answers quote their input: one sentence, or all with a word replaced."""
     for text in paragraphs:
@@ -235,6 +241,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="drafts")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=Path, metavar="BUNDLE", help="time the steps of this one")
+    parser.add_argument("--row-cost", type=float, help="of a supposed CPU, such as 0.04")
     parser.add_argument("--together", type=int, default=1, help="answers at a time (default: 1)")
     parser.add_argument("--kv-cache", help="float32 or int8")
     parser.add_argument("--threads", type=int)
@@ -243,15 +250,19 @@ def main() -> int:
     parser.add_argument("--text", type=Path, help="one paragraph a line")
     args = parser.parse_args()
     options = {"threads": args.threads, "kv_cache": args.kv_cache, "trust": args.trust}
-    with Model.load(args.steps or args.bundle, **options) as model:
-        row = model.decoder.row_cost
-        if row is None:
-            print(
-                f"{args.steps or args.bundle}: {model.manifest.precision.name} uses no drafts",
-                file=sys.stderr,
-            )
-            return 2
-        costs = [step_costs(model, count) for count in range(1, args.together + 1)]
+    row, counts = args.row_cost, range(1, args.together + 1)
+    if row is not None:
+        costs = [supposed_costs(row, count) for count in counts]
+    else:
+        with Model.load(args.steps or args.bundle, **options) as model:
+            row = model.decoder.row_cost
+            if row is None:
+                print(
+                    f"{args.steps or args.bundle}: {model.manifest.precision.name} uses no drafts",
+                    file=sys.stderr,
+                )
+                return 2
+            costs = [step_costs(model, count) for count in counts]
     for count, times in enumerate(costs, 1):
         shown = ", ".join(f"{n}: {times[n - 1] * 1e3:.1f} ms" for n in (1, 2, 4, 8, MAX_DRAFT + 1))
         of_each = f" of each of {count} answers" if count > 1 else ""

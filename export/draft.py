@@ -12,7 +12,7 @@ from issun.runtime.decoding.draft_table import write_draft_table
 from issun.runtime.manifest import DRAFT_NAME
 from issun.runtime.model import Model
 
-_TOKENS, _ID_BYTES = 40_000, 4  # to write
+_TOKENS, _ID_BYTES = 20_000, 4  # to write
 _SLOTS = 16
 _MIN_MESSAGE, _MAX_MESSAGE = 8, 60  # characters
 
@@ -31,8 +31,7 @@ def write_drafts(folder: Path, text: str, progress: Progress) -> None:
         def record(index: int, answer: Completion) -> None:
             nonlocal done
             likeliest = [next(iter(logprob.top)) for logprob in answer.logprobs]
-            # The likeliest first token follows the prompt's last two, which are always the same.
-            texts.append((answer.ids, likeliest[1:]))
+            texts.append(([prompts[index][-1], *answer.ids], likeliest[1:]))
             done += len(likeliest)
             progress("draft", _ID_BYTES * min(done, _TOKENS), _ID_BYTES * _TOKENS)
 

@@ -47,8 +47,9 @@ class DraftTable:
 
 
 def _keys(entries: NDArray[np.void]) -> NDArray[np.uint64]:
-    keys: NDArray[np.uint64] = entries["previous"].astype(np.uint64) << np.uint64(32)
-    return keys | entries["token"]
+    previous: NDArray[np.uint32] = entries["previous"]
+    token: NDArray[np.uint32] = entries["token"]
+    return (previous.astype(np.uint64) << np.uint64(32)) | token
 
 
 def read_draft_table(path: Path, vocab_size: int) -> DraftTable:

@@ -199,8 +199,10 @@ def draft_together(batch: Sequence[Drafts | None], limits: Sequence[int]) -> lis
     row_cost = max((drafting.row_cost for drafting in batch if drafting), default=0.0)
     # Of one more token, as a share of a step without drafts.
     cost = len(batch) * row_cost / (1 + (len(batch) - 1) * row_cost)
+    # Each sequence takes the time of the longest draft, so none may lose too much by it.
+    affordable = min((drafting.affordable(cost) for drafting in batch if drafting), default=0)
     candidates = [
-        drafting.candidates(min(limit, drafting.affordable(cost))) if drafting else iter(())
+        drafting.candidates(min(limit, affordable)) if drafting else iter(())
         for drafting, limit in zip(batch, limits, strict=True)
     ]
     while any(column := [next(following, None) for following in candidates]):

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from issun.benchmarks.drafts import Trace, main, quoting, replay, replay_all, replay_batches, traces
+from issun.benchmarks.drafts import (
+    Trace,
+    main,
+    quoting,
+    replay,
+    replay_all,
+    replay_batches,
+    supposed_costs,
+    traces,
+)
 from issun.runtime import Model
 from issun.runtime.decoding.drafts import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
@@ -45,15 +54,17 @@ def test_predictions_of_earlier_answers_are_drafted() -> None:
 
 
 def test_two_answers_share_the_rows_of_a_step() -> None:
-    quoted, other = Trace(list(range(100)), list(range(40, 64))), Trace([5], list(range(200, 230)))
-    alone, two = [1.0, *(1.5 for _ in range(MAX_DRAFT))], [2.0, *(3.0 for _ in range(MAX_DRAFT))]
-    # The first answer takes 6 steps, as a guess must pay for two rows: 40; 41 with 42; 43 with 44,
-    # 45; 46 with 47 to 51; 52 with 53 to 58; 59 with 60 to the end. The other takes 23 more.
-    assert replay([quoted, other], [alone, two], 0.04) == pytest.approx(
-        (23 * 2 + 6) / (2 + 5 * 3 + 23)
-    )
-    gains = [gain for _, gain in replay_batches([quoted, other] * 2, 2, [alone, two], 0.04)]
-    assert gains == [replay([quoted, other], [alone, two], 0.04)] * 2
+    long, short = (Trace(list(range(100)), list(range(40, end))) for end in (64, 50))
+    costs = [[1.0, *(1.5 for _ in range(MAX_DRAFT))], [2.0, *(3.0 for _ in range(MAX_DRAFT))]]
+    # Both: 40; 41 with 42; 43 with 44 to 46; 47 with 48 to 53. The long one: 54 to its end.
+    assert replay([long, short], costs, 0.04) == pytest.approx((9 * 2 + 14) / (2 + 3 * 3 + 1.5))
+    gains = [gain for _, gain in replay_batches([long, long] * 2, 2, costs, 0.04)]
+    assert gains == [replay([long, long], costs, 0.04)] * 2
+
+
+def test_supposed_costs_count_rows() -> None:
+    assert supposed_costs(0.25, 1)[:3] == [1, 1.25, 1.5]
+    assert supposed_costs(0.25, 2)[:3] == [1.25, 1.75, 2.25]
 
 
 def test_distinct_and_quoted_shares() -> None:

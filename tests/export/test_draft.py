@@ -37,6 +37,21 @@ def test_the_table_is_in_the_manifest(drafted: Path) -> None:
     verify_hashes(drafted, manifest)
 
 
+def test_the_table_has_the_likeliest_tokens(drafted: Path) -> None:
+    with Model.load(drafted, threads=1) as model:
+        prompt = model.prompt("猫について書いてください。")
+        answer = model.generate(prompt, SamplingParams(seed=1, logprobs=1, max_new_tokens=30))
+        table = model.draft_table
+    assert table
+    ids = [prompt[-1], *answer.ids]
+    likeliest = [next(iter(logprob.top)) for logprob in answer.logprobs[1:]]
+    pairs = zip(ids, ids[1:], likeliest, strict=False)
+    known = [(table.after_pair(*pair), best) for *pair, best in pairs]
+    found = [guess == best for guess, best in known if guess is not None]
+    assert len(found) >= 4
+    assert sum(found) >= 0.6 * len(found)
+
+
 def test_a_bundle_with_a_table_drafts_from_the_first_answer_on(drafted: Path) -> None:
     prompt = "猫について書いてください。"
     params = SamplingParams(temperature=0, min_new_tokens=20, max_new_tokens=20)
