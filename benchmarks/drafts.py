@@ -3,7 +3,9 @@
 `python -m issun.benchmarks.drafts BUNDLE [--records FILE] [--text FILE] [--steps BUNDLE]` measures
 the time of a step over 1 to 16 tokens, and then replays answers as if the model generated them:
 draft tokens are accepted as long as they equal the answer's. With `--steps`, the times are those of
-another bundle, for instance a larger one.
+another bundle, for instance a larger one. With `--row-cost`, they are those of a CPU on which one
+more row adds that share of a step. With `--together 2`, two answers at a time form a batch,
+as in the server.
 
 Records are JSONL with instruction, input and output. Their outputs are replayed, and the model's
 own answers in conversations of six of their instructions, sampled as the bundle does by default.
@@ -20,15 +22,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from issun.runtime import Model
-from issun.runtime.decoding.drafts import MAX_DRAFT, Drafts, Predictions
+from issun.runtime.decoding.decoder import split_chunks
+from issun.runtime.decoding.draft_table import DraftTable
+from issun.runtime.decoding.drafts import MAX_DRAFT, Drafts, Predictions, draft_together
 from issun.runtime.files import read_text
-from issun.runtime.text.prefix import common_prefix
 from issun.runtime.text.turn import Turn
 
 _DEPTH, _ROUNDS = 256, 9  # context in tokens, and measurements of each step
@@ -67,57 +71,115 @@ def _grams(ids: Sequence[int]) -> Iterator[tuple[int, ...]]:
     return zip(*(ids[i:] for i in range(4)), strict=False)
 
 
-def replay(
-    trace: Trace, costs: Sequence[float], row: float, predictions: Predictions | None = None
-) -> float:
-    """The speedup: time of the answer's decode steps without drafts, divided by that with drafts.
+class _Answer:
+    """An answer that is replayed."""
 
-    `costs[n]` is the time of a step over one token and n draft tokens. `predictions` are those of
-    the conversation so far.
+    def __init__(self, trace: Trace, row: float, predictions: Predictions) -> None:
+        self.drafts = Drafts(trace.prompt, row, predictions)
+        no_id = -1  # never accepted
+        self._likeliest = trace.likeliest or [no_id] * len(trace.answer)
+        self._ids, self._at = trace.answer, -1
+        self._next()  # the first token comes from the prompt
+
+    @property
+    def ended(self) -> bool:
+        return self._at == len(self._ids) - 1
+
+    def _next(self) -> bool:
+        """Add the next token; return whether the draft guessed it."""
+        self._at += 1
+        self.drafts.predict(self._likeliest[self._at])
+        return self.drafts.accept(self._ids[self._at])
+
+    def step(self) -> None:
+        """Add the accepted tokens of the draft and the one after them."""
+        while not self.ended and self._next():
+            pass
+
+
+def replay(
+    traces: Sequence[Trace],
+    costs: Sequence[Sequence[float]],
+    row: float,
+    predictions: Predictions | None = None,
+    *,
+    table: DraftTable | None = None,
+) -> float:
+    """The speedup: time of the answers' decode steps without drafts, divided by that with drafts.
+
+    The answers start at the same time. `costs[m][n]` is the time of a step over one token and n
+    draft tokens for each of m + 1 answers. `predictions` are those of the conversation so far;
+    without them, each answer starts from the bundle's `table`.
     """
-    drafts, answer = Drafts(trace.prompt, row, predictions), trace.answer
-    likeliest = trace.likeliest or [-1] * len(answer)  # no id: never accepted
-    spent, at = 0.0, 0  # the first token comes from the prompt
-    drafts.predict(likeliest[0])
-    while at < len(answer) - 1:
-        drafts.add(answer[at])
-        draft = drafts.draft(MAX_DRAFT)  # not limited by the end of the answer, which is unknown
-        spent += costs[len(draft)]
-        accepted = common_prefix([guess.token for guess in draft], answer[at + 1 :])
-        drafts.predict(likeliest[at + 1])
-        for place in range(at + 1, at + 1 + accepted):
-            drafts.add(answer[place])
-            if place + 1 < len(answer):
-                drafts.predict(likeliest[place + 1])
-        drafts.update(draft, accepted)
-        at += 1 + accepted
-    return (len(answer) - 1) * costs[0] / spent
+    lengths = [len(trace.answer) for trace in traces]
+    running = [sum(length > at for length in lengths) for at in range(1, max(lengths))]
+    alone, spent = sum(costs[count - 1][0] for count in running), 0.0
+    answers = [_Answer(trace, row, predictions or Predictions(table)) for trace in traces]
+    while answers := [answer for answer in answers if not answer.ended]:
+        # Drafts are not limited by the ends of the answers, which are unknown.
+        batch = [answer.drafts for answer in answers]
+        drafts = draft_together(batch, [MAX_DRAFT] * len(batch))
+        spent += costs[len(answers) - 1][max(map(len, drafts))]
+        for answer in answers:
+            answer.step()
+    return alone / spent
+
+
+def kept(traces: Iterable[Trace]) -> list[Trace]:
+    """Those that are neither short nor repetitive."""
+    return [t for t in traces if len(t.answer) >= _MIN_TOKENS and t.distinct >= _MIN_DISTINCT]
 
 
 def replay_all(
-    conversation: Iterable[Trace], costs: Sequence[float], row: float
+    conversation: Iterable[Trace],
+    costs: Sequence[Sequence[float]],
+    row: float,
+    table: DraftTable | None = None,
 ) -> Iterator[tuple[Trace, float]]:
-    """Yield each trace that is neither short nor repetitive, with its speedup."""
-    predictions = Predictions()
-    for trace in conversation:
-        if len(trace.answer) >= _MIN_TOKENS and trace.distinct >= _MIN_DISTINCT:
-            yield trace, replay(trace, costs, row, predictions)
+    """Yield each trace that is kept, with its speedup; `table` is the bundle's."""
+    predictions = Predictions(table)
+    for trace in kept(conversation):
+        yield trace, replay([trace], costs, row, predictions)
 
 
-def step_costs(model: Model) -> list[float]:
-    """Seconds of a step over 1, 2, … tokens after 256 tokens of context, medians of 9."""
+def replay_batches(
+    traces: Iterable[Trace],
+    size: int,
+    costs: Sequence[Sequence[float]],
+    row: float,
+    table: DraftTable | None = None,
+) -> Iterator[tuple[Trace, float]]:
+    """Yield the first of each `size` traces that are kept, with the speedup of all."""
+    for batch in zip(*[iter(kept(traces))] * size, strict=False):
+        yield batch[0], replay(batch, costs, row, table=table)
+
+
+def step_costs(model: Model, count: int = 1) -> list[float]:
+    """Seconds of a step over 1, 2, … tokens for each of `count` sequences.
+
+    They have 256 tokens of context; medians of 9.
+    """
     ids = [i % model.manifest.tokens.pieces for i in range(7, 7 + _DEPTH + MAX_DRAFT + 1)]
     depth = min(_DEPTH, model.decoder.n_positions - MAX_DRAFT - 1)
-    cache = model.new_cache()
-    model.decoder.prefill(cache, ids[:depth])
+    cache = model.decoder.new_cache(count)
+    for chunk in split_chunks(ids[:depth]):
+        model.decoder.forward(cache, [chunk] * count, [])
     seconds: list[list[float]] = [[] for _ in range(MAX_DRAFT + 1)]
     for _ in range(_ROUNDS):
         for draft, times in enumerate(seconds):
             started = time.perf_counter()
-            model.decoder.forward(cache, [ids[depth : depth + 1 + draft]], range(draft + 1))
+            chunk = ids[depth : depth + 1 + draft]
+            model.decoder.forward(cache, [chunk] * count, range(count * len(chunk)))
             times.append(time.perf_counter() - started)
-            cache.rewind(depth)
+            for slot in range(count):
+                cache.rewind(depth, slot)
+    cache.close()
     return [median(times) for times in seconds]
+
+
+def supposed_costs(row: float, count: int) -> list[float]:
+    """As `step_costs` if a step takes a second and each further row the share `row` of that."""
+    return [1 + row * (count * (1 + draft) - 1) for draft in range(MAX_DRAFT + 1)]
 
 
 def quoting(paragraphs: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -179,6 +241,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="drafts")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=Path, metavar="BUNDLE", help="time the steps of this one")
+    parser.add_argument("--row-cost", type=float, help="of a supposed CPU, such as 0.04")
+    parser.add_argument("--together", type=int, default=1, help="answers at a time (default: 1)")
     parser.add_argument("--kv-cache", help="float32 or int8")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
@@ -186,19 +250,27 @@ def main() -> int:
     parser.add_argument("--text", type=Path, help="one paragraph a line")
     args = parser.parse_args()
     options = {"threads": args.threads, "kv_cache": args.kv_cache, "trust": args.trust}
-    with Model.load(args.steps or args.bundle, **options) as model:
-        row = model.decoder.row_cost
-        if row is None:
-            print(
-                f"{args.steps or args.bundle}: {model.manifest.precision.name} uses no drafts",
-                file=sys.stderr,
-            )
-            return 2
-        costs = step_costs(model)
-    shown = ", ".join(f"{n}: {costs[n - 1] * 1e3:.1f} ms" for n in (1, 2, 4, 8, MAX_DRAFT + 1))
-    print(f"step time by number of tokens: {shown}; one more row counts as {row:.3f}")
+    row, counts = args.row_cost, range(1, args.together + 1)
+    if row is not None:
+        costs = [supposed_costs(row, count) for count in counts]
+    else:
+        with Model.load(args.steps or args.bundle, **options) as model:
+            row = model.decoder.row_cost
+            if row is None:
+                print(
+                    f"{args.steps or args.bundle}: {model.manifest.precision.name} uses no drafts",
+                    file=sys.stderr,
+                )
+                return 2
+            costs = [step_costs(model, count) for count in counts]
+    for count, times in enumerate(costs, 1):
+        shown = ", ".join(f"{n}: {times[n - 1] * 1e3:.1f} ms" for n in (1, 2, 4, 8, MAX_DRAFT + 1))
+        of_each = f" of each of {count} answers" if count > 1 else ""
+        print(f"step time by number of tokens{of_each}: {shown}")
+    print(f"one more row counts as {row:.3f}")
     found: dict[str, list[list[Trace]]] = {}
     with Model.load(args.bundle, **options) as model:
+        table = model.draft_table
         if args.records:
             records = [json.loads(line) for line in read_text(args.records).splitlines()]
             found["records"] = [[trace] for trace in traces(model, records)]
@@ -208,11 +280,14 @@ def main() -> int:
             paragraphs = read_text(args.text).splitlines()
             found["text"] = [[trace] for trace in traces(model, quoting(paragraphs))]
     for source, answers in found.items():
-        kept = [pair for answer in answers for pair in replay_all(answer, costs, row)]
+        if args.together > 1:
+            gains = [*replay_batches(chain(*answers), args.together, costs, row, table)]
+        else:
+            gains = [pair for answer in answers for pair in replay_all(answer, costs, row, table)]
         for quotes in (True, False):
-            gains = [gain for trace, gain in kept if (trace.quoted >= _MIN_QUOTED) is quotes]
-            print(describe(f"{source}, {'quoting' if quotes else 'other'} answers", gains))
-        left_out = sum(map(len, answers)) - len(kept)
+            chosen = [gain for trace, gain in gains if (trace.quoted >= _MIN_QUOTED) is quotes]
+            print(describe(f"{source}, {'quoting' if quotes else 'other'} answers", chosen))
+        left_out = sum(len(answer) - len(kept(answer)) for answer in answers)
         print(f"{source}, left out as short or repetitive: {left_out}")
     return 0
 

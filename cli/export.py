@@ -140,6 +140,16 @@ def run(
             ),
         ),
     ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft",
+            help=tr(
+                "Let the bundle write text for some minutes: chats of the same kind start with "
+                "better draft tokens."
+            ),
+        ),
+    ] = False,
     revision: Annotated[str | None, typer.Option(help=tr("Revision on the hub."))] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", help=tr("Access token for the hub."))
@@ -163,6 +173,7 @@ def run(
         template=None if template is None else utf8(template),
         tokenizer=None if tokenizer is None else utf8(tokenizer),
         adapters=tuple(AdapterSource.parse(utf8(text)) for text in adapter or ()),
+        draft=draft,
         force=force,
     )
     where = _Where(utf8(source), revision, token)
@@ -193,6 +204,7 @@ def _bars() -> Bars:
         "measure": tr("measuring"),
         "hash": tr("hashing"),
         "optimum": tr("exporting with Optimum"),
+        "draft": tr("writing text"),
     }
     return Bars(names, in_bytes=True)
 

@@ -52,8 +52,10 @@ class Worker:
         self._options = options
         self._model, self.info = load(options)
         slots = options.slots
+        # Drafts round attention differently, and an answer must not depend on how many others run.
         self._app = make_app(
-            self._model, ServerOptions(slots=slots, max_queue=1 << 30, deadline=math.inf)
+            self._model,
+            ServerOptions(slots=slots, drafting=0, max_queue=1 << 30, deadline=math.inf),
         )
         self._defaults = dict(options.defaults)
         if options.adapter:

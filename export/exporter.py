@@ -11,10 +11,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from issun.export.calibrate import NUM_WINDOWS_GPTQ, NUM_WINDOWS_HELD_OUT, WINDOW
+from issun.export.calibrate import (
+    NUM_WINDOWS_GPTQ,
+    NUM_WINDOWS_HELD_OUT,
+    WINDOW,
+    calibration_text,
+)
 from issun.export.canonical import LINEARS
 from issun.export.checkpoint import Checkpoint, limit_context
 from issun.export.cost import gptq_cost, measured_flops, measuring_cost
+from issun.export.draft import write_drafts
 from issun.export.errors import CheckpointError
 from issun.export.frontier import Point
 from issun.export.generation import read_generation
@@ -37,9 +43,10 @@ from issun.export.target import (
 )
 from issun.export.tokenizer_files import report_tokenizer
 from issun.runtime.errors import Notify
-from issun.runtime.files import user_path
+from issun.runtime.files import read_text, user_path
 from issun.runtime.manifest import (
     FORMAT_VERSION,
+    MANIFEST_NAME,
     AnyTemplate,
     FileInfo,
     Manifest,
@@ -105,6 +112,11 @@ def export(
                 files=_files(folder),
             )
             write_manifest(folder, manifest)
+            if options.draft:
+                text = read_text(options.calibrate) if options.calibrate else calibration_text()
+                write_drafts(folder, text, progress)
+                manifest = replace(manifest, files=_files(folder))
+                write_manifest(folder, manifest)
     prompt.report(notify)
     return manifest
 
@@ -262,4 +274,5 @@ def _files(folder: Path) -> dict[str, FileInfo]:
     return {
         path.name: FileInfo(path.stat().st_size, sha256_of(path))
         for path in sorted(folder.iterdir())
+        if path.name != MANIFEST_NAME
     }

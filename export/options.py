@@ -67,6 +67,7 @@ class ExportOptions:
     context: int | None = None  # tokens; the checkpoint's, up to 8,192, by default
     template: str | Path | None = None  # a file, or a shipped template's name
     tokenizer: str | Path | None = None  # a folder or hub id, if not the checkpoint's own
+    draft: bool = False  # let the bundle write text, for a table of draft tokens
     adapters: tuple[AdapterSource, ...] = ()  # merged into the weights before anything else
     force: bool = False
 
@@ -95,6 +96,10 @@ class ExportOptions:
                 "There is nothing to calibrate: calibration is for int8, int4 and an int8 KV "
                 "cache, without Optimum."
             )
+        if self.draft and (
+            self.via == "optimum" or (self.precision == "float32" and not self.mixed)
+        ):
+            raise ParameterError("Draft tokens are for int8 and int4, without Optimum.")
         if self.via == "optimum" and self.adapters:
             raise ParameterError("Adapters cannot be merged with Optimum: export without --via.")
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):

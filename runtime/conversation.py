@@ -47,7 +47,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.params = params or model.default_params
         self._cache: Cache = model.new_cache()
-        self._predictions = Predictions()
+        self._predictions = Predictions(self.model.draft_table)
         self._partial: _PartialAnswer | None = None
         self._dropped = 0  # turns dropped from the latest prompt
 
@@ -105,7 +105,7 @@ class Conversation:
         lines = self.role if role is None else self._role_lines(role)
         self.turns.clear()
         self._partial, self._dropped = None, 0
-        self._predictions = Predictions()
+        self._predictions = Predictions(self.model.draft_table)
         self.role = lines
         # The next conversation's prompts begin with the role too.
         begin = self.model.prompts.before_message(self.role, [])

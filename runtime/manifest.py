@@ -18,6 +18,7 @@ from issun.runtime.files import as_utf8, open_regular, reason_of
 FORMAT_VERSION = 2
 MANIFEST_NAME = "issun.json"
 SMOOTHING_NAME = "smoothing.safetensors"  # what converting an adapter for the bundle needs
+DRAFT_NAME = "draft.bin"  # optional: see runtime/decoding/draft_table.py
 _MAX_MANIFEST_BYTES = 1 << 20
 _CHUNK = 1 << 20
 ALWAYS_VERIFIED_BYTES = 16 << 20  # bytes: files up to this size are verified at every load

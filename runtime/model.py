@@ -25,7 +25,8 @@ from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
-from issun.runtime.decoding.drafts import Predictions
+from issun.runtime.decoding.draft_table import DraftTable, read_draft_table
+from issun.runtime.decoding.drafts import Drafts, Predictions
 from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
     Clock,
@@ -45,6 +46,7 @@ from issun.runtime.errors import Notify, ParameterError
 from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     ALWAYS_VERIFIED_BYTES,
+    DRAFT_NAME,
     KVCacheType,
     Manifest,
     read_manifest,
@@ -77,10 +79,12 @@ class Model:
         prompts: PromptBuilder | None = None,
         prompt_cache: tuple[Path, str] | None = None,
         adapters: Mapping[str, OpenAdapter] | None = None,
+        draft_table: DraftTable | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Use `load` instead; `prompt_cache` is the prompt cache's folder and its fingerprint."""
         self.adapters = adapters or {}  # by name
+        self.draft_table = draft_table
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
         self.prompts = prompts or _prompts(manifest, tokenizer)
@@ -157,6 +161,7 @@ class Model:
             prompts=prompts,
             prompt_cache=(entry, state) if entry else None,
             adapters=opened,
+            draft_table=_draft_table(folder, manifest),
         )
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
@@ -414,6 +419,21 @@ class Model:
             clock=self._clock,
         )
 
+    def new_drafts(
+        self,
+        ids: Sequence[int],
+        params: SamplingParams,
+        predictions: Predictions | None = None,
+    ) -> Drafts | None:
+        """Return what drafts tokens of the answer after `ids`; None if that is off or cannot pay.
+
+        `predictions` are those of the conversation so far, and get this answer's.
+        """
+        cost = self.decoder.row_cost
+        if cost is None or not params.lookup:
+            return None
+        return Drafts(ids, cost, predictions or Predictions(self.draft_table))
+
     def new_cache(self) -> Cache:
         """Return an empty KV cache for one sequence; its memory grows as it fills."""
         self._check_open()
@@ -486,8 +506,7 @@ class Model:
                 ends=self._vocabulary.ends,
                 answer=answer,
                 prompt_cache=None if adapter else self._prompt_cache,
-                row_cost=self._row_cost(params),
-                predictions=predictions,
+                drafts=self.new_drafts([*prompt, *answer], params, predictions),
                 clock=self._clock,
             )
             stream = Stream(
@@ -559,9 +578,6 @@ class Model:
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
 
-    def _row_cost(self, params: SamplingParams) -> float | None:
-        return self.decoder.row_cost if params.lookup else None
-
     def _sampler(self, params: SamplingParams) -> Sampler:
         if isinstance(params, BeamParams):
             raise ParameterError(
@@ -615,6 +631,12 @@ class Model:
 
 def _prompts(manifest: Manifest, tokenizer: Tokenizer) -> PromptBuilder:
     return PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
+
+
+def _draft_table(folder: Path, manifest: Manifest) -> DraftTable | None:
+    if DRAFT_NAME not in manifest.files:
+        return None
+    return read_draft_table(folder / DRAFT_NAME, manifest.architecture.vocab_size)
 
 
 def bundle_folder(path: str | Path | None) -> Path:

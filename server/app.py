@@ -49,6 +49,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         slots=count_slots(model, options),
         max_queue=options.max_queue,
         deadline=options.deadline,
+        drafting=options.drafting,
     )
     service = Service(
         model=model,

@@ -21,6 +21,7 @@ class ServerOptions:
     slots: int | None = (
         None  # answers generated at the same time; None: as many as fit into `kv_memory`
     )
+    drafting: int = 2  # answers in a step, up to which their next tokens are drafted; 0: never
     kv_memory: int | None = None  # bytes for all slots; None: a quarter of the free memory
     max_queue: int = 64  # waiting requests
     max_connections: int = 256

@@ -59,7 +59,7 @@ def sampling_params(
     if request.top_n_sigma is not None:
         changes["top_n_sigma"] = max(0.0, request.top_n_sigma)
     changes |= _switched(model, request)
-    changes |= {"max_new_tokens": max_tokens, "logprobs": logprobs, "lookup": False}
+    changes |= {"max_new_tokens": max_tokens, "logprobs": logprobs}
     if request.min_tokens is not None:
         changes["min_new_tokens"] = request.min_tokens
     if request.stop:

@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
+from itertools import islice
 
 from issun.runtime.constraint.matching import MASK_SECONDS
 from issun.runtime.decoding.decoder import PREFILL_CHUNK, IssunDecoder
+from issun.runtime.decoding.drafts import Drafts, draft_together
 from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.generate import RequestState, check_prompt
 from issun.runtime.decoding.prefill import can_prefill_together, prefill_chunks, should_wait
@@ -36,7 +38,14 @@ class Scheduler:
     """Answers many requests at the same time; `submit` and `cancel` are thread-safe."""
 
     def __init__(
-        self, model: Model, metrics: Metrics, *, slots: int, max_queue: int, deadline: float
+        self,
+        model: Model,
+        metrics: Metrics,
+        *,
+        slots: int,
+        max_queue: int,
+        deadline: float,
+        drafting: int,
     ) -> None:
         if not isinstance(model.decoder, IssunDecoder):
             raise ServerError(
@@ -44,7 +53,7 @@ class Scheduler:
             )
         self._model, self._decoder, self._metrics = model, model.decoder, metrics
         self._slots = Slots(model.decoder.new_cache(slots))
-        self._max_queue, self._deadline = max_queue, deadline
+        self._max_queue, self._deadline, self._drafting = max_queue, deadline, drafting
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
         self._ends = math.inf  # deadline for running answers at shutdown
@@ -248,13 +257,15 @@ class Scheduler:
             return
         self._slots.activate()
         for reading in read:
-            running = _Running(reading.request, reading.state, reading.logits)
+            request = reading.request
+            drafts = self._model.new_drafts(request.prompt, request.params)
+            running = _Running(request, reading.state, reading.logits, drafts)
             running.prepare(self._background)
             self._running.append(running)
         self._draw()
 
     def _decode(self) -> None:
-        """Decode one token for each running answer, except those that wait for a constraint."""
+        """Decode a token and a draft for each running answer, unless it waits for a constraint."""
         waiting = self._waiting_for_constraints()
         if waiting and len(waiting) == len(self._running):
             wait([running.prepared for running in waiting], _MASK_WAIT, FIRST_COMPLETED)
@@ -262,24 +273,37 @@ class Scheduler:
         if len(self._waiting_for_constraints()) == len(self._running):
             return
         self._metrics.batch.observe(len(self._running))
-        held = self._slots.cache.ids
-        tokens = [
-            [held[index][-1] if running.logits is not None else running.token]
-            for index, running in enumerate(self._running)
-        ]
+        chunks = self._next_chunks()
+        width = max(map(len, chunks))
+        rows = [width * index + row for index, ids in enumerate(chunks) for row in range(len(ids))]
         try:
-            logits = self._decoder.forward(self._slots.cache, tokens, range(len(tokens)))
+            logits = iter(self._decoder.forward(self._slots.cache, chunks, rows))
         except Exception as error:
-            for index in reversed(range(len(tokens))):
+            for index in reversed(range(len(chunks))):
                 self._fail(self._running[index].request, error)
                 self._leave(index)
             return
-        for index, running in enumerate(self._running):
-            if running.logits is None:
-                running.logits = logits[index]
-            else:  # it waits: its latest token was only decoded again to fill its row
-                self._slots.cache.rewind(len(held[index]) - 1, index)
+        for index, (running, chunk) in enumerate(zip(self._running, chunks, strict=True)):
+            computed = list(islice(logits, len(chunk)))
+            if running.rows:  # it waits: its latest token was only decoded again to fill its row
+                self._forget(index, 1)
+            else:
+                running.rows.extend(computed)
         self._draw()
+
+    def _next_chunks(self) -> list[list[int]]:
+        """The latest token of each running answer and, if only a few run, a draft."""
+        few = len(self._running) <= self._drafting
+        drafts = draft_together(
+            [running.drafts if few and not running.rows else None for running in self._running],
+            [running.state.remaining_tokens - 1 for running in self._running],
+        )
+        return [
+            [held[-1]] if running.rows else [running.token, *(guess.token for guess in draft)]
+            for running, draft, held in zip(
+                self._running, drafts, self._slots.cache.ids, strict=False
+            )
+        ]
 
     def _draw(self) -> None:
         """Sample the next tokens of the answers whose constraints are ready."""
@@ -291,9 +315,11 @@ class Scheduler:
             wait([running.prepared for running in fresh], latest + _MASK_WAIT - now)
         for index in reversed(range(len(self._running))):
             running = self._running[index]
-            if running.ready:
+            while running.ready:
                 self._add(index)
-            elif running.logits is not None and now > running.began + MASK_SECONDS:
+                if running.rows:
+                    wait([running.prepared], _MASK_WAIT)
+            if running.rows and now > running.began + MASK_SECONDS:
                 error = SamplingError(
                     "The constraint takes more than {limit:g} s for one token: simplify it.",
                     limit=MASK_SECONDS,
@@ -302,14 +328,12 @@ class Scheduler:
                 self._leave(index)
 
     def _waiting_for_constraints(self) -> list[_Running]:
-        return [running for running in self._running if running.logits is not None]
+        return [running for running in self._running if running.rows]
 
     def _add(self, index: int) -> None:
         running = self._running[index]
         first = running.token < 0
-        logits, running.logits = running.logits, None
-        if logits is None:
-            return
+        logits = running.rows.popleft()
         try:
             segment = running.state.add(logits)
         except Exception as error:
@@ -317,6 +341,9 @@ class Scheduler:
             self._leave(index)
             return
         running.token = segment.id
+        if not running.accept(logits) or segment.finish_reason:
+            self._forget(index, len(running.rows))
+            running.rows.clear()
         if first:
             self._metrics.first_token.observe(time.monotonic() - running.request.submitted)
         self._metrics.new_tokens.inc()
@@ -330,10 +357,15 @@ class Scheduler:
         running.request.emit(segment)
 
     def _leave(self, index: int) -> None:
+        self._running[index].rows.clear()
         last = self._running.pop()
         if index < len(self._running):
             self._running[index] = last
         self._slots.remove(index)
+
+    def _forget(self, index: int, count: int) -> None:
+        """Remove the last `count` tokens of a slot."""
+        self._slots.cache.rewind(len(self._slots.cache.ids[index]) - count, index)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if not isinstance(error, UnavailableError):
@@ -343,14 +375,17 @@ class Scheduler:
 
 
 class _Running:
-    """An answer in decoding; the next step reads its latest token.
+    """An answer in decoding; the next step reads its latest token and perhaps a draft.
 
-    While it has `logits`, it waits for its constraint before the next token is sampled.
+    `rows` are the logits of the latest step that no token was sampled from yet. While there are
+    any, it waits for its constraint.
     """
 
-    def __init__(self, request: Request, state: RequestState, logits: Vector) -> None:
-        self.request, self.state = request, state
-        self.logits: Vector | None = logits
+    def __init__(
+        self, request: Request, state: RequestState, logits: Vector, drafts: Drafts | None
+    ) -> None:
+        self.request, self.state, self.drafts = request, state, drafts
+        self.rows = deque([logits])
         self.token = -1
         self.prepared: Future[None] = _DONE
         self.began = 0.0
@@ -358,7 +393,14 @@ class _Running:
     @property
     def ready(self) -> bool:
         """Whether the next token can be sampled."""
-        return self.logits is not None and self.prepared.done()
+        return bool(self.rows) and self.prepared.done()
+
+    def accept(self, logits: Vector) -> bool:
+        """Add the latest token, sampled from `logits`, to the drafts; True if it was guessed."""
+        if not self.drafts:
+            return False
+        self.drafts.predict(int(logits.argmax()))
+        return self.drafts.accept(self.token)
 
     def prepare(self, background: BackgroundThreads) -> None:
         """Start to compute the constraint's mask in the background."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from issun.runtime.manifest import SMOOTHING_NAME, Manifest, verify_hash, verify_hashes
+from issun.runtime.manifest import DRAFT_NAME, SMOOTHING_NAME, Manifest, verify_hash, verify_hashes
 from issun.runtime.weights.proto import parse_model
 from issun.web.errors import WebError
 from issun.web.graph import adapt, linears_in_blocks
@@ -65,7 +65,7 @@ class WebBundle:
 
 def _weights(folder: Path, manifest: Manifest) -> Path:
     """The one file that the graph's tensors are in."""
-    others = {*manifest.graphs.values(), manifest.tokens.file, SMOOTHING_NAME}
+    others = {*manifest.graphs.values(), manifest.tokens.file, SMOOTHING_NAME, DRAFT_NAME}
     found = sorted(name for name in manifest.files if name not in others)
     if len(found) != 1:
         raise WebError(

@@ -15,7 +15,7 @@ from issun.benchmarks.engines.greedy import GreedyEngine
 from issun.benchmarks.tensors import stored_tensors
 from issun.runtime import Model
 from issun.runtime.decoding.kv_cache import Cache
-from issun.runtime.manifest import SMOOTHING_NAME, KVCacheType, read_manifest
+from issun.runtime.manifest import DRAFT_NAME, SMOOTHING_NAME, KVCacheType, read_manifest
 from issun.runtime.weights.weight_cache import CACHE_VARIABLE
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Bundle(GreedyEngine):
     def model_files(self) -> list[Path]:
         """The graphs and their weights."""
         manifest = read_manifest(self.folder)
-        others = {manifest.tokens.file, SMOOTHING_NAME}
+        others = {manifest.tokens.file, SMOOTHING_NAME, DRAFT_NAME}
         return [self.folder / name for name in manifest.files if name not in others]
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:

@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
+
+from issun.runtime.decoding.draft_table import DraftTable
 
 MAX_DRAFT = 15  # tokens of a draft
 
@@ -39,6 +42,8 @@ _PRIOR = {
     Source.AFTER_ONE: (2.0, 8.0),
 }
 _MAX_COUNT = 24  # guesses of a source; beyond that, older ones count half
+# Wrong guesses may take this share of an answer's time, and that of so many tokens in advance.
+_MAX_LOSS, _IN_ADVANCE = 0.03, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,13 @@ class Guess:
 
 
 class Predictions:
-    """The model's latest predictions in one conversation: the likeliest token after others."""
+    """The model's latest predictions in one conversation: the likeliest token after others.
 
-    def __init__(self) -> None:
+    They start from the bundle's `table`, if it has one, which stays as it is.
+    """
+
+    def __init__(self, table: DraftTable | None = None) -> None:
+        self._table = table
         self._after_pair: dict[tuple[int, int], int] = {}
         self._after_token: dict[int, int] = {}
 
@@ -62,25 +71,33 @@ class Predictions:
 
     def guess(self, previous: int, token: int) -> Guess | None:
         """Return the latest prediction after both tokens, or else after `token`."""
-        if (likeliest := self._after_pair.get((previous, token))) is not None:
+        table = self._table
+        likeliest = self._after_pair.get((previous, token))
+        if likeliest is None and table:
+            likeliest = table.after_pair(previous, token)
+        if likeliest is not None:
             return Guess(likeliest, Source.AFTER_TWO)
-        if (likeliest := self._after_token.get(token)) is not None:
-            return Guess(likeliest, Source.AFTER_ONE)
-        return None
+        likeliest = self._after_token.get(token)
+        if likeliest is None and table:
+            likeliest = table.after_token(token)
+        return None if likeliest is None else Guess(likeliest, Source.AFTER_ONE)
 
 
 class Drafts:
     """Drafts tokens for one answer as long as that pays off.
 
     `row_cost` is the cost of one more row as a share of a step. A draft grows while the probability
-    that all of it is accepted is at least that, by how often each source was right in this answer.
+    that all of it is accepted is at least that, by how often each source was right in this answer,
+    and while wrong guesses have cost little of the answer's time.
     """
 
     def __init__(
         self, ids: Sequence[int], row_cost: float, predictions: Predictions | None = None
     ) -> None:
-        self._row_cost, self._predictions = row_cost, predictions or Predictions()
+        self.row_cost, self._predictions = row_cost, predictions or Predictions()
         self._counts = dict(_PRIOR)  # right guesses and all guesses
+        self._draft: list[Guess] = []  # the rest of the latest draft, last guess first
+        self._tokens, self._lost = 0, 0.0  # of the answer, and steps lost by drafts so far
         self._ids: list[int] = []
         self._next: dict[tuple[int, ...], int] = {}  # run -> index of the id after its last use
         for token in ids:
@@ -100,22 +117,44 @@ class Drafts:
 
     def draft(self, limit: int) -> list[Guess]:
         """Return a draft of up to `limit` tokens; empty if nothing is known or it does not pay."""
-        draft: list[Guess] = []
-        accepted = 1.0  # the probability that all guesses so far are accepted
-        for guess in self._guesses():
-            accepted *= self._rate(guess.source)
-            if len(draft) == min(limit, MAX_DRAFT) or accepted < self._row_cost:
-                break
-            draft.append(guess)
+        (draft,) = draft_together([self], [limit])
         return draft
 
-    def update(self, draft: Sequence[Guess], accepted: int) -> None:
-        """Count which guesses were right; those after the first wrong one tell nothing."""
-        for index, guess in enumerate(draft[: accepted + 1]):
-            right, tried = self._counts[guess.source]
-            right, tried = right + (index < accepted), tried + 1
-            scale = 0.5 if tried > _MAX_COUNT else 1.0
-            self._counts[guess.source] = (scale * right, scale * tried)
+    def candidates(self, limit: int) -> Iterator[tuple[Guess, float]]:
+        """Yield up to `limit` guesses, each with the probability that all so far are right."""
+        accepted = 1.0
+        for guess in islice(self._guesses(), min(limit, MAX_DRAFT)):
+            accepted *= self._rate(guess.source)
+            yield guess, accepted
+
+    def affordable(self, cost: float) -> int:
+        """Return how many tokens a draft may have, if each takes `cost` of a step."""
+        left = _MAX_LOSS * max(self._tokens, _IN_ADVANCE) - self._lost
+        return max(0, int(left / cost))
+
+    def verify(self, draft: Sequence[Guess], cost: float = 0.0) -> None:
+        """Compare the next tokens with `draft`, which takes `cost` of a step."""
+        self._draft = list(reversed(draft))
+        self._lost += cost
+
+    def accept(self, token: int) -> bool:
+        """Append the next token of the text; return whether the draft guessed it."""
+        self.add(token)
+        self._tokens += 1
+        if not self._draft:
+            return False
+        guess = self._draft.pop()
+        right = guess.token == token
+        if not right:
+            self._draft.clear()  # guesses after the first wrong one tell nothing
+        self._count(guess.source, right=right)
+        self._lost -= right
+        return right
+
+    def _count(self, source: Source, *, right: bool) -> None:
+        before, tried = self._counts[source]
+        scale = 0.5 if tried + 1 > _MAX_COUNT else 1.0
+        self._counts[source] = (scale * (before + right), scale * (tried + 1))
 
     def _rate(self, source: Source) -> float:
         right, tried = self._counts[source]
@@ -148,3 +187,31 @@ class Drafts:
                 if start is not None:
                     return size, start
         return 0, len(self._ids)
+
+
+def draft_together(batch: Sequence[Drafts | None], limits: Sequence[int]) -> list[list[Guess]]:
+    """Return a draft for each sequence of a batch, of up to so many tokens.
+
+    A step pads the shorter drafts, so one more token costs a row for each sequence. The drafts grow
+    as long as that takes no more time, as a share of the step, than it is expected to save.
+    """
+    drafts: list[list[Guess]] = [[] for _ in batch]
+    row_cost = max((drafting.row_cost for drafting in batch if drafting), default=0.0)
+    # Of one more token, as a share of a step without drafts.
+    cost = len(batch) * row_cost / (1 + (len(batch) - 1) * row_cost)
+    # Each sequence takes the time of the longest draft, so none may lose too much by it.
+    affordable = min((drafting.affordable(cost) for drafting in batch if drafting), default=0)
+    candidates = [
+        drafting.candidates(min(limit, affordable)) if drafting else iter(())
+        for drafting, limit in zip(batch, limits, strict=True)
+    ]
+    while any(column := [next(following, None) for following in candidates]):
+        if sum(found[1] for found in column if found) / len(batch) < cost:
+            break
+        for draft, found in zip(drafts, column, strict=True):
+            if found:
+                draft.append(found[0])
+    for drafting, draft in zip(batch, drafts, strict=True):
+        if drafting:
+            drafting.verify(draft, cost * max(map(len, drafts)))
+    return drafts

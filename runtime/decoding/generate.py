@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Literal
 
 from issun.runtime.decoding.decoder import Decoder, split_chunks
-from issun.runtime.decoding.drafts import Drafts, Predictions
+from issun.runtime.decoding.drafts import Drafts
 from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.decoding.prompt_cache import PromptCache
@@ -140,8 +140,7 @@ def generate(
     ends: Collection[int],
     answer: Sequence[int] = (),
     prompt_cache: PromptCache | None = None,
-    row_cost: float | None = None,
-    predictions: Predictions | None = None,
+    drafts: Drafts | None = None,
     stop: Stop = never,
     clock: Clock = time.perf_counter,
 ) -> Generator[Segment, None, None]:
@@ -154,8 +153,7 @@ def generate(
     `stop` is called before each chunk of the prompt. Once it returns true, the generator ends
     without a finish reason, and `cache` keeps the chunks computed so far.
 
-    With a `row_cost`, draft tokens are verified several at a time; `predictions` are those of the
-    conversation so far, and get this answer's.
+    With `drafts`, made for prompt and answer, draft tokens are verified several at a time.
 
     The last segment has the finish reason: `stop` for an end token or a stop string, `length` for
     `max_new_tokens` or the end of the context. Raises as `check_prompt` does, before any work.
@@ -177,7 +175,6 @@ def generate(
         started=started,
         clock=clock,
     )
-    drafts = Drafts(ids, row_cost, predictions) if row_cost is not None else None
     *chunks, last = chain(
         split_chunks(ids[:prefix_length]), split_chunks(ids[max(shared, prefix_length) :])
     )
@@ -194,6 +191,7 @@ def generate(
         prompt_cache.store(cache)
     if drafts:
         drafts.predict(int(logits.argmax()))
+        drafts.accept(segment.id)
     while segment.finish_reason is None:
         if drafts:
             segment = yield from _decode_with_draft(decoder, cache, state, drafts, segment.id)
@@ -238,7 +236,6 @@ def _decode_with_draft(
     Each token is sampled from the logits it would be sampled from without drafts and with the same
     random number, so drafts affect only the speed.
     """
-    drafts.add(token)
     held = len(cache.ids[0])
     draft = drafts.draft(min(state.remaining_tokens - 1, decoder.n_positions - held - 1))
     ids = [token, *(guess.token for guess in draft)]
@@ -248,15 +245,12 @@ def _decode_with_draft(
         while True:
             drafts.predict(int(logits[accepted].argmax()))
             segment = state.add(logits[accepted])
-            accept = segment.finish_reason is None and [segment.id] == ids[accepted + 1 :][:1]
-            if not accept:
+            if not drafts.accept(segment.id) or segment.finish_reason:
                 break
             accepted += 1
-            drafts.add(segment.id)
             yield segment
     finally:
         cache.rewind(held + 1 + accepted)  # also if cancelled within the draft
-    drafts.update(draft, accepted)
     yield segment
     return segment
 

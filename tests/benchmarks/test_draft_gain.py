@@ -7,31 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from issun.benchmarks.drafts import Trace, main, quoting, replay, replay_all, traces
+from issun.benchmarks.drafts import (
+    Trace,
+    main,
+    quoting,
+    replay,
+    replay_all,
+    replay_batches,
+    supposed_costs,
+    traces,
+)
 from issun.runtime import Model
 from issun.runtime.decoding.drafts import MAX_DRAFT
 from issun.runtime.model import EMBEDDED
 
-FLAT = [1.0] * (MAX_DRAFT + 1)
+FLAT = [[1.0] * (MAX_DRAFT + 1)]
 
 
 def test_without_drafts_there_is_no_cost() -> None:
-    assert replay(Trace([1, 2, 3], list(range(10, 30))), FLAT, 0.04) == 1.0
+    assert replay([Trace([1, 2, 3], list(range(10, 30)))], FLAT, 0.04) == 1.0
 
 
 def test_a_quotation_takes_fewer_steps() -> None:
     prompt = list(range(100))
     answer = list(range(40, 64))
     # Steps: 40; 41 with draft 42, 43; 44 with 45 to 49; 50 with 51 to 61; 62 with 63.
-    assert replay(Trace(prompt, answer), FLAT, 0.04) == pytest.approx(23 / 5)
-    dear = [1.0, *(2.0 for _ in range(MAX_DRAFT))]
-    assert replay(Trace(prompt, answer), dear, 0.04) == pytest.approx(23 / 9)
+    assert replay([Trace(prompt, answer)], FLAT, 0.04) == pytest.approx(23 / 5)
+    dear = [[1.0, *(2.0 for _ in range(MAX_DRAFT))]]
+    assert replay([Trace(prompt, answer)], dear, 0.04) == pytest.approx(23 / 9)
 
 
 def test_a_rejected_draft_costs_its_rows() -> None:
     # After 1 2 the prompt has 3 4, but the answer has 8 9: one draft of two tokens is rejected.
     trace = Trace([1, 2, 3, 4, 7], [1, 2, 8, 9])
-    assert replay(trace, [1.0, 1.1, 1.2], 0.04) == pytest.approx(3 / 3.2)
+    assert replay([trace], [[1.0, 1.1, 1.2]], 0.04) == pytest.approx(3 / 3.2)
 
 
 def test_predictions_of_earlier_answers_are_drafted() -> None:
@@ -42,6 +51,20 @@ def test_predictions_of_earlier_answers_are_drafted() -> None:
     assert alone == 1.0
     # Drafts 41, 42; 44 to 46; 48 to 52; 54 to the end.
     assert again == pytest.approx(19 / 4)
+
+
+def test_two_answers_share_the_rows_of_a_step() -> None:
+    long, short = (Trace(list(range(100)), list(range(40, end))) for end in (64, 50))
+    costs = [[1.0, *(1.5 for _ in range(MAX_DRAFT))], [2.0, *(3.0 for _ in range(MAX_DRAFT))]]
+    # Both: 40; 41 with 42; 43 with 44 to 46; 47 with 48 to 53. The long one: 54 to its end.
+    assert replay([long, short], costs, 0.04) == pytest.approx((9 * 2 + 14) / (2 + 3 * 3 + 1.5))
+    gains = [gain for _, gain in replay_batches([long, long] * 2, 2, costs, 0.04)]
+    assert gains == [replay([long, long], costs, 0.04)] * 2
+
+
+def test_supposed_costs_count_rows() -> None:
+    assert supposed_costs(0.25, 1)[:3] == [1, 1.25, 1.5]
+    assert supposed_costs(0.25, 2)[:3] == [1.25, 1.75, 2.25]
 
 
 def test_distinct_and_quoted_shares() -> None:
@@ -87,8 +110,9 @@ def test_the_command(
     options = ["--records", str(records), "--text", str(text)]
     monkeypatch.setattr("sys.argv", ["drafts", str(EMBEDDED), *options])
     assert main() == 0
-    steps, *lines = capsys.readouterr().out.splitlines()
+    steps, row, *lines = capsys.readouterr().out.splitlines()
     assert steps.startswith("step time by number of tokens: 1: ")
+    assert row.startswith("one more row counts as 0.")
     assert [line.split(" times")[0].split()[:4] for line in lines] == [
         ["records,", "quoting", "answers", "none"],
         ["records,", "other", "answers", "1:"],

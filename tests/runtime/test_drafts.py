@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issun.runtime import Conversation, Model, ParameterError, SamplingParams
-from issun.runtime.decoding.drafts import Drafts, Guess, Predictions, Source
+from issun.runtime.decoding.drafts import Drafts, Guess, Predictions, Source, draft_together
 from issun.runtime.decoding.generate import Segment
 from tests.runtime.decoders import Script, ScriptedDecoder, saying
 from tests.runtime.test_generate import EOS, run
@@ -49,40 +49,67 @@ def test_a_draft_is_as_long_as_its_tokens_are_worth_a_row() -> None:
 def test_sources_that_are_wrong_are_not_used_any_more() -> None:
     drafts = Drafts([*range(30), 0, 1], 0.05)
     tries = 0
-    while draft := drafts.draft(1):
-        drafts.update(draft, 0)
+    while drafts.draft(1):
+        for token in (100 + tries, 0, 1):
+            drafts.accept(token)
         tries += 1
     assert tries == 17  # 1 right of 4 at first, of 21 at last
+
+
+def test_wrong_guesses_take_little_of_an_answers_time() -> None:
+    drafts = Drafts([*range(30), 0, 1], 0.2)  # 0.03 of 16 steps, or of more: two guesses at first
+    tries = []
+    for token in range(100, 160):
+        drafts._counts[Source.RUN_OF_2] = (1.0, 4.0)  # as if it was never wrong
+        if drafts.draft(9):
+            tries.append(token - 100)
+        for following in (token, 0, 1):
+            drafts.accept(following)
+    assert tries[:4] == [0, 1, 7, 9]  # 0.4 lost; 0.6 after 20 tokens, 0.8 after 27
+    assert len(tries) * 0.2 <= 0.03 * 180
+
+
+def test_right_guesses_pay_for_wrong_ones() -> None:
+    drafts, guess = Drafts([], 0.2), Guess(2, Source.AFTER_TWO)
+    assert drafts.affordable(0.2) == 2
+    drafts.verify([guess, guess], 0.4)
+    assert drafts.affordable(0.2) == 0
+    assert drafts.accept(2)
+    assert drafts.affordable(0.2) == 5  # 0.48 + 0.6
 
 
 def test_sources_that_are_right_are_trusted_further() -> None:
     drafts, last = Drafts([*range(100), 0, 1], 0.3), 1
     lengths = []
     for _ in range(7):
-        draft = drafts.draft(100)
-        drafts.update(draft, len(draft))
-        lengths.append(len(draft))
-        for _ in range(len(draft) + 1):  # the draft, and the token that the step samples
+        lengths.append(len(drafts.draft(100)))
+        accepted = True
+        while accepted:  # the draft, and the token that the step samples
             last += 1
-            drafts.add(last)
+            accepted = drafts.accept(last)
     assert lengths == [0, 0, 1, 2, 2, 5, 11]  # runs of 2, 3, 4, 6, 9, 12 and 18 tokens
 
 
 def test_old_guesses_count_half() -> None:
-    right, wrong = Drafts([], 0.5), [Guess(2, Source.AFTER_TWO)]
+    drafts, guess = Drafts([], 0.5), Guess(2, Source.AFTER_TWO)
     for _ in range(16):  # 2 of 8, then 18 of 24
-        right.update(wrong, 1)
-    assert right._counts[Source.AFTER_TWO] == (18, 24)
-    right.update(wrong, 0)
-    assert right._counts[Source.AFTER_TWO] == (9, 12.5)
+        drafts.verify([guess])
+        assert drafts.accept(2)
+    assert drafts._counts[Source.AFTER_TWO] == (18, 24)
+    drafts.verify([guess])
+    assert not drafts.accept(3)
+    assert drafts._counts[Source.AFTER_TWO] == (9, 12.5)
 
 
 def test_guesses_after_the_first_wrong_one_are_not_counted() -> None:
     drafts = Drafts([], 0.5)
-    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 0)
+    draft = [Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)]
+    drafts.verify(draft)
+    assert [drafts.accept(token) for token in (2, 1)] == [False, False]
     assert drafts._counts[Source.RUN_OF_2] == (1, 5)
     assert drafts._counts[Source.RUN_OF_3] == (1, 4)
-    drafts.update([Guess(1, source) for source in (Source.RUN_OF_2, Source.RUN_OF_3)], 1)
+    drafts.verify(draft)
+    assert [drafts.accept(token) for token in (1, 2, 1)] == [True, False, False]
     assert drafts._counts[Source.RUN_OF_2] == (2, 6)
     assert drafts._counts[Source.RUN_OF_3] == (1, 5)
 
@@ -108,9 +135,26 @@ def test_a_run_is_followed_from_a_prediction_that_agrees_with_it() -> None:
     drafts = Drafts([1, 2, 3, 4, 9, 1, 2], 0.001, predictions)
     assert tokens(drafts.draft(9)) == [3, 4, 9, 1, 2, 3]  # to the end of the text, and again
     predictions.add(1, 2, 8)
-    for _ in range(3):  # quoting was wrong
-        drafts.update([Guess(3, Source.RUN_OF_2)], 0)
+    for token in (5, 6, 7):  # quoting was wrong
+        drafts.verify([Guess(3, Source.RUN_OF_2)])
+        for read in (token, 1, 2):
+            drafts.accept(read)
     assert tokens(drafts.draft(9)) == [8]
+
+
+def test_drafts_of_a_batch_share_its_rows() -> None:
+    def lengths(row_cost: float, *texts: list[int] | None) -> list[int]:
+        batch = [None if text is None else Drafts(text, row_cost) for text in texts]
+        return list(map(len, draft_together(batch, [9] * len(texts))))
+
+    text = [*range(30), 0, 1]  # right with probabilities 1/4, 1/16, 1/32, 1/64, ...
+    assert lengths(0.06, text) == [2]
+    assert lengths(0.06, text, text) == [1, 1]  # 1/4 saves 0.265 of a step, and two rows cost 0.12
+    assert lengths(0.06, text, None) == [1, 0]
+    assert lengths(0.08, text, [5]) == [0, 0]  # 1/8 saves 0.135, and they cost 0.16
+    assert lengths(0.06, None, None) == [0, 0]
+    short = Drafts([4, 4, 4, 4, 4], 0.001)  # has one guess
+    assert list(map(len, draft_together([short, Drafts(text, 0.001)], [9, 3]))) == [1, 3]
 
 
 def answer(
@@ -261,7 +305,7 @@ def test_otherwise_each_token_is_nearly_the_likeliest_of_a_replay(
     """Kernels for one row round differently from those for several rows, which verify a draft."""
     text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
     with Model.load(ja_small(precision), threads=1) as model:
-        model._row_cost = lambda params: 0.04  # type: ignore[method-assign]
+        model.decoder.row_cost = 0.04
         banned = (model.manifest.tokens.unk, model.manifest.tokens.eos)
         params = SamplingParams(temperature=0, max_new_tokens=100, banned_ids=banned)
         prompt = model.prompt("次の文を写してください。", text)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from issun.runtime.decoding.drafts import Drafts
 from issun.runtime.decoding.generate import Segment, Timings, generate
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.errors import ContextError, ParameterError, SamplingError
@@ -55,7 +56,7 @@ def run(
         text=text,
         ends=(EOS,),
         answer=answer,
-        row_cost=row_cost,
+        drafts=None if row_cost is None else Drafts([*prompt, *answer], row_cost),
         clock=Ticks(),
     )
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ GREEDY = SamplingParams(temperature=0, lookup=False, max_new_tokens=30)
 
 @contextmanager
 def working(model: Model, *, slots: int = 4, **options: Any) -> Iterator[Scheduler]:
-    chosen = {"max_queue": 64, "deadline": 60.0, **options}
+    chosen = {"max_queue": 64, "deadline": 60.0, "drafting": 2, **options}
     scheduler = Scheduler(model, Metrics(), slots=slots, **chosen)
     scheduler.start()
     try:
@@ -84,6 +85,116 @@ def test_answers_together_are_those_alone(embedded: Model) -> None:
         scheduler.submit([listener.request for listener in listeners])
         assert [listener.text() for listener in listeners] == alone
     assert all(alone)
+
+
+QUOTED = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"
+SEEDED = SamplingParams(temperature=0.7, max_new_tokens=40, seed=3, logprobs=2)
+
+
+@pytest.fixture
+def exact(ja_small: Callable[..., Path]) -> Iterator[Model]:
+    """A model whose results for one row and for several agree within 1e-5."""
+    with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:
+        model.decoder.row_cost = 0.04  # also where more rows cost much
+        yield model
+
+
+def drafting_jobs(model: Model, **changes: Any) -> list[tuple[list[int], SamplingParams]]:
+    prompts = [model.prompt("次の文を写してください。", QUOTED * n) for n in (2, 1)]
+    return [(prompts[n], replace(SEEDED, seed=n, **changes)) for n in range(2)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"temperature": 0.0},
+        {"stop": ("る。",)},
+        {"repetition_penalty": 1.2, "frequency_penalty": 0.3},
+        {"max_new_tokens": 24},
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_drafts_change_no_answer(exact: Model, count: int, changes: dict[str, Any]) -> None:
+    jobs = drafting_jobs(exact, **changes)[:count]
+    widths = record_widths(exact)
+    answers = []
+    for drafting in (2, 0):
+        with working(exact, drafting=drafting) as scheduler:
+            listeners = [Listener(*job) for job in jobs]
+            scheduler.submit([listener.request for listener in listeners])
+            answers.append([list(listener.segments()) for listener in listeners])
+        assert (max(widths) > 1) == (drafting > 0)
+        widths.clear()
+    for drafted, plain in zip(*answers, strict=True):
+        assert [(s.id, s.text, s.finish_reason) for s in drafted] == [
+            (s.id, s.text, s.finish_reason) for s in plain
+        ]
+        assert [s.timings.new_tokens for s in drafted] == list(range(1, len(plain) + 1))
+        for one, other in zip(drafted, plain, strict=True):
+            assert one.logprob is not None
+            assert other.logprob is not None
+            assert one.logprob.drawn == pytest.approx(other.logprob.drawn, abs=1e-4)
+            assert one.logprob.top == pytest.approx(other.logprob.top, abs=1e-4)
+
+
+def test_a_constraint_holds_within_drafts(exact: Model) -> None:
+    constraint = exact.constraints.regex("(吾輩は猫である。|名前はまだ無い。){4}", max_tokens=40)
+    jobs = drafting_jobs(exact, constraint=constraint)
+    expected = [exact.generate(prompt, replace(one, lookup=False)).text for prompt, one in jobs]
+    widths = record_widths(exact)
+    with working(exact) as scheduler:
+        listeners = [Listener(*job) for job in jobs]
+        scheduler.submit([listener.request for listener in listeners])
+        assert [listener.text() for listener in listeners] == expected
+    assert max(widths) > 1
+
+
+def test_three_answers_are_decoded_without_drafts(exact: Model) -> None:
+    jobs = [*drafting_jobs(exact), *drafting_jobs(exact)]
+    widths = record_widths(exact)
+    with working(exact) as scheduler:
+        endless = replace(SEEDED, max_new_tokens=60, min_new_tokens=60)
+        listeners = [Listener(prompt, endless) for prompt, _ in jobs[:3]]
+        scheduler.submit([listener.request for listener in listeners])
+        assert all(listener.text() for listener in listeners)
+    assert len(widths) > 50
+    assert max(widths) == 1
+
+
+def test_rejected_tokens_are_not_kept(exact: Model) -> None:
+    (prompt, params), _ = drafting_jobs(exact)
+    with working(exact) as scheduler:
+        listener = Listener(prompt, params)
+        scheduler.submit([listener.request])
+        ids = [segment.id for segment in listener.segments()]
+        held = scheduler._slots.cache.ids[0]
+    assert held == [*prompt, *ids][: len(held)]
+    assert len(held) >= len(prompt) + len(ids) - 1
+
+
+def test_a_request_without_lookup_has_no_drafts(exact: Model) -> None:
+    (prompt, params), _ = drafting_jobs(exact, lookup=False)
+    widths = record_widths(exact)
+    with working(exact) as scheduler:
+        listener = Listener(prompt, params)
+        scheduler.submit([listener.request])
+        assert listener.text()
+    assert max(widths) == 1
+
+
+def record_widths(model: Model) -> list[int]:
+    """The rows of the widest sequence in each decoding step from now on."""
+    forward: Callable[..., Any] = model.decoder.forward
+    widths: list[int] = []
+
+    def recorded(cache: Any, chunks: Any, rows: Any, **options: Any) -> Any:
+        if not options:  # a prefill names its first slot
+            widths.append(max(map(len, chunks)))
+        return forward(cache, chunks, rows, **options)
+
+    model.decoder.forward = recorded  # type: ignore[method-assign]
+    return widths
 
 
 def test_a_long_prompt_is_read_in_pieces_while_others_go_on(embedded: Model) -> None:
