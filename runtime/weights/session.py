@@ -49,7 +49,10 @@ def open_session(
 
 def _changed(path: Path, options: ort.SessionOptions, low_rank: LowRank | None) -> bytes | None:
     """Return the graph at `path` with adapters, and for this CPU; None if it needs no change."""
-    model = parse_model(path.read_bytes())
+    try:
+        model = parse_model(path.read_bytes())
+    except Exception:  # protobuf has its own DecodeError
+        return None  # ONNX Runtime reports what is wrong with the file
     changed = adapt_to_cpu(model.graph, options)
     if low_rank is not None:
         low_rank.add_to(model, options)
