@@ -4,8 +4,7 @@ ONNX Runtime packs weights for its kernels whenever it opens a graph. If the gra
 weights in a file, together with their hash, ONNX Runtime still packs, compares the hashes, maps the
 file and frees its own copy. Weights that were packed on another CPU or by another version, or that
 are damaged, are therefore never used. The original weights stay in the bundle, which each load
-reads; only int8 weights that the CPU reads as unsigned bytes are stored next to the packed ones
-(see `issun.runtime.weights.unsigned`).
+reads.
 """
 
 from __future__ import annotations
@@ -22,15 +21,7 @@ import onnxruntime as ort
 from issun.runtime.errors import BundleError
 from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
-from issun.runtime.weights.session import (
-    create_session,
-    integer_matmul_saturates,
-    make_options,
-    rounds_activations,
-    trim_heap,
-)
-from issun.runtime.weights.split_head import split_head
-from issun.runtime.weights.unsigned import read_unsigned, signed_weights, to_unsigned
+from issun.runtime.weights.session import adapt_to_cpu, create_session, make_options, trim_heap
 
 _ALIGNMENT = 4096  # a page: mappings start at page boundaries
 _CHUNK = 1 << 16  # bytes: fits a CPU cache, which makes reading and comparing four times as fast
@@ -41,15 +32,12 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a file of packed weights.
 
     ONNX Runtime finds packed weights by their hashes in the file of any tensor that it loads. One
-    small tensor, the `carrier`, is therefore stored in that file and lists all of them, each as
-    `kernel+hash|offset;length;padding|…`. `unsigned` has the offsets of weights that were
-    converted to unsigned bytes for this CPU.
+    small tensor, the `carrier`, is therefore stored at the start of that file and lists all of
+    them, each as `kernel+hash|offset;length;padding|…`.
     """
 
     carrier: str
-    carrier_offset: int
     weights: tuple[str, ...]
-    unsigned: dict[str, int]
     size: int
     sha256: str
 
@@ -72,19 +60,16 @@ def pack(graph: Path, target: Path, *, threads: int | None = None) -> Packed:
         "session.optimized_model_external_initializers_min_size_in_bytes": "16",
     }.items():
         options.add_session_config_entry(name, value)
-    with target.open("wb") as file:
+    _open(model, graph, target, None, options)
+    trim_heap()  # the session has left free memory of about the size of the weights
+    with target.open("wb") as file, data.open("rb", 0) as source:
         writer = _AlignedWriter(file)
-        unsigned = _copy_unsigned(model.graph, graph.parent, writer)
-        file.flush()
-        _open(model, graph, target, unsigned, options)
-        trim_heap()  # the session has left free memory of about the size of the weights
-        with data.open("rb", 0) as source:
-            packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
+        packed = _copy_packed(parse_model(saved.read_bytes()).graph, external, source, writer)
         file.flush()
         os.fsync(file.fileno())
     saved.unlink()
     data.unlink()
-    return Packed(**packed, unsigned=unsigned, size=writer.end, sha256=writer.digest.hexdigest())
+    return Packed(**packed, size=writer.end, sha256=writer.digest.hexdigest())
 
 
 def open_packed(
@@ -102,13 +87,12 @@ def open_packed(
     outside the bundle.
     """
     model = parse_model(graph.read_bytes())
-    _verify_unpacked(model.graph, graph.parent, packed, file)
     for tensor in model.graph.initializer:
         if tensor.name == packed.carrier:
+            _verify_carrier(tensor, graph.parent, file)
             for number, value in enumerate(packed.weights):
                 tensor.external_data.add(key=f"{_PREPACKED}{number}", value=value)
-    offsets = packed.unsigned | {packed.carrier: packed.carrier_offset}
-    session = _open(model, graph, file, offsets, make_options(threads), low_rank=low_rank)
+    session = _open(model, graph, file, packed.carrier, make_options(threads), low_rank=low_rank)
     trim_heap()
     return session
 
@@ -117,17 +101,14 @@ def _open(
     model: Any,
     graph: Path,
     file: Path,
-    offsets: dict[str, int],
+    carrier: str | None,
     options: ort.SessionOptions,
     *,
     low_rank: LowRank | None = None,
 ) -> ort.InferenceSession:
-    """Return a session over `model` that reads the tensors in `offsets` from `file`."""
+    """Return a session over `model` that reads the tensor `carrier` from `file`."""
     base = Path(os.path.commonpath([graph.parent, file.parent]))
-    if integer_matmul_saturates():
-        read_unsigned(model.graph)
-    if not rounds_activations():
-        split_head(model.graph)
+    adapt_to_cpu(model.graph, options)
     for tensor in model.graph.initializer:
         fields = {field.key: field for field in tensor.external_data}
         if not fields:
@@ -135,8 +116,8 @@ def _open(
         path = graph.parent / fields["location"].value
         if path.parent != graph.parent or path.is_symlink():  # `base` may be a parent folder
             raise ValueError(f"{graph} has data outside its folder")
-        if tensor.name in offsets:
-            path, fields["offset"].value = file, str(offsets[tensor.name])
+        if tensor.name == carrier:
+            path, fields["offset"].value = file, "0"
         fields["location"].value = path.relative_to(base).as_posix()
     _pack_largest_first(model.graph)
     if low_rank is not None:
@@ -167,31 +148,13 @@ def _size(tensor: Any) -> int:
     return next(int(field.value) for field in tensor.external_data if field.key == "length")
 
 
-def _verify_unpacked(graph: Any, folder: Path, packed: Packed, file: Path) -> None:
-    """Compare everything in `file` that ONNX Runtime would use unchecked."""
-    if set(packed.unsigned) != {tensor.name for tensor in _weights_to_convert(graph)}:
-        raise BundleError("{path} is damaged.", path=file)
-    with file.open("rb", 0) as stored:
-        for tensor in graph.initializer:
-            name = tensor.name
-            if name in packed.unsigned:
-                stored.seek(packed.unsigned[name])
-            elif name == packed.carrier:
-                stored.seek(packed.carrier_offset)
-            else:
-                continue
-            for chunk in _read_tensor(tensor, folder):
-                if stored.read(len(chunk)) != (
-                    to_unsigned(chunk) if name in packed.unsigned else chunk
-                ):
-                    raise BundleError("{path} is damaged.", path=file)
-
-
-def _read_tensor(tensor: Any, folder: Path) -> Iterator[bytes]:
-    """Yield the content of a tensor's data in chunks."""
+def _verify_carrier(tensor: Any, folder: Path, file: Path) -> None:
+    """Compare the only tensor in `file` that ONNX Runtime would use unchecked."""
     fields = {field.key: field.value for field in tensor.external_data}
-    with (folder / fields["location"]).open("rb", 0) as source:
-        yield from _read_range(source, int(fields["offset"]), int(fields["length"]))
+    with (folder / fields["location"]).open("rb", 0) as source, file.open("rb", 0) as stored:
+        for chunk in _read_range(source, int(fields["offset"]), int(fields["length"])):
+            if stored.read(len(chunk)) != chunk:
+                raise BundleError("{path} is damaged.", path=file)
 
 
 def _read_range(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
@@ -202,19 +165,6 @@ def _read_range(source: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
             raise OSError(f"{length} bytes are missing")
         yield chunk
         length -= len(chunk)
-
-
-def _copy_unsigned(graph: Any, folder: Path, writer: _AlignedWriter) -> dict[str, int]:
-    """Copy the weights to be read as unsigned bytes; return their offsets by name."""
-    return {
-        tensor.name: writer(to_unsigned(chunk) for chunk in _read_tensor(tensor, folder))
-        for tensor in _weights_to_convert(graph)
-    }
-
-
-def _weights_to_convert(graph: Any) -> list[Any]:
-    """Return the weights that this CPU reads as unsigned bytes."""
-    return signed_weights(graph) if integer_matmul_saturates() else []
 
 
 def _copy_packed(
@@ -229,7 +179,7 @@ def _copy_packed(
             unpacked.append((int(fields["length"]), int(fields["offset"]), tensor.name))
         weights += forms
     length, offset, carrier = min(unpacked)
-    carrier_offset = writer(_read_range(source, offset, length))
+    writer(_read_range(source, offset, length))
     relocated = []
     for weight in weights:
         name, *blobs = weight.split("|")
@@ -237,7 +187,7 @@ def _copy_packed(
             offset, length, padding = map(int, blob.split(";"))
             name += f"|{writer(_read_range(source, offset, length))};{length};{padding}"
         relocated.append(name)
-    return {"carrier": carrier, "carrier_offset": carrier_offset, "weights": tuple(relocated)}
+    return {"carrier": carrier, "weights": tuple(relocated)}
 
 
 class _AlignedWriter:

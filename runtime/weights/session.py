@@ -19,6 +19,7 @@ from issun.runtime.errors import BundleError, OutOfMemoryError, ParameterError
 from issun.runtime.weights.cores import physical_cores
 from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
+from issun.runtime.weights.reduced_range import reduce_range
 from issun.runtime.weights.split_head import split_head
 
 # For a 128-row prefill, the fused Add + LayerNormalization is four times slower than the two.
@@ -35,24 +36,42 @@ def open_session(
     ParameterError for a bad thread count.
     """
     options, content = make_options(threads), None
-    if low_rank is not None or not rounds_activations():
+    if low_rank is not None or not rounds_activations() or integer_matmul_saturates():
         content = _changed(path, options, low_rank)
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent)
         )
     session = create_session(path, options, content=content)
-    if content or integer_matmul_saturates():
+    if content:
         trim_heap()
     return session
 
 
 def _changed(path: Path, options: ort.SessionOptions, low_rank: LowRank | None) -> bytes | None:
     """Return the graph at `path` with adapters, and for this CPU; None if it needs no change."""
-    model = parse_model(path.read_bytes())
-    changed = not rounds_activations() and split_head(model.graph)
+    try:
+        model = parse_model(path.read_bytes())
+    except Exception:  # protobuf has its own DecodeError
+        return None  # ONNX Runtime reports what is wrong with the file
+    changed = adapt_to_cpu(model.graph, options)
     if low_rank is not None:
         low_rank.add_to(model, options)
     return model.SerializeToString() if changed or low_rank is not None else None
+
+
+def adapt_to_cpu(graph: Any, options: ort.SessionOptions) -> bool:
+    """Change a graph so that this CPU's kernels compute it correctly and fast; False if unchanged.
+
+    `options` are those of the session that will run it.
+    """
+    changed = not rounds_activations() and split_head(graph)
+    if integer_matmul_saturates():
+        if reduce_range(graph):
+            return True
+        # Integer products of other exporters: ONNX Runtime makes the weights unsigned, which is
+        # correct and slow.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return changed
 
 
 def trim_heap() -> None:
@@ -122,14 +141,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def make_options(threads: int | None = None) -> ort.SessionOptions:
     """Return options for `threads` threads (default: physical cores); raises ParameterError."""
-    options = _options(physical_cores() if threads is None else threads)
-    if integer_matmul_saturates():
-        # Without VNNI the u8 x s8 kernel adds pairs in 16 bits and saturates: results are wrong.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def _options(threads: int) -> ort.SessionOptions:
+    threads = physical_cores() if threads is None else threads
     if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
         raise ParameterError(
             "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
@@ -174,7 +186,7 @@ def rounds_activations() -> bool:
 def _run_probe(name: str, values: Callable[[Sequence[int]], NDArray[Any]]) -> NDArray[Any]:
     """Run a graph of `issun.export.probes` on the values that `values` returns for its shape."""
     path = Path(__file__).with_name(f"{name}.onnx")
-    session = ort.InferenceSession(str(path), _options(1), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(path), make_options(1), providers=["CPUExecutionProvider"])
     (only,) = session.get_inputs()
     found: NDArray[Any] = session.run(None, {only.name: values(only.shape)})[0]
     return found

@@ -38,9 +38,8 @@ _INDEX, _DATA, _PARTIAL = "index.json", "packed.data", ".partial"
 _NAME = re.compile(r"[0-9a-f]{32}(\.partial)?")
 _MAX_INDEX = 1 << 20
 # Disk space needed for packing, as a multiple of the bundle's size: ONNX Runtime saves originals
-# and packed weights, which are then copied; unsigned copies of int8 weights come on top.
-_DISK_FACTOR, _DISK_FACTOR_UNSIGNED = 3.5, 4.5
-_INT8_PRECISIONS = ("int8", "mixed")
+# and packed weights, which are then copied.
+_DISK_FACTOR = 3.5
 _DISK_FULL_BYTES = 1 << 20  # bytes: a disk with less free space is full
 
 
@@ -161,8 +160,7 @@ class WeightCache:
                 limit=MAX_CACHE_BYTES // 10**6,
             )
             return None
-        unsigned = integer_matmul_saturates() and manifest.precision.name in _INT8_PRECISIONS
-        needed = (_DISK_FACTOR_UNSIGNED if unsigned else _DISK_FACTOR) * manifest.size
+        needed = _DISK_FACTOR * manifest.size
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             notify(
@@ -289,7 +287,7 @@ def _key(manifest: Manifest) -> str:
         manifest.bundle_id,
         ort.__version__,
         cpu_description(),
-        str(integer_matmul_saturates()),
+        "reduced range" if integer_matmul_saturates() else "False",
         *([] if rounds_activations() else ["split head"]),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -11,24 +11,37 @@ from numpy.typing import NDArray
 
 from issun.export.graph import IR_VERSION, OPSET, DecoderBuilder
 from issun.export.kinds import Kind, Precision
+from issun.export.quantize import row_groups
 from issun.export.weights import Array
 from issun.runtime.weights.session import make_options, session_of
 
 
 class OneLinear:
-    """The int8 values (in, out) of a linear layer without bias, each output with scale 1/100."""
+    """The int8 values (in, out) of a linear layer without bias, each output with scale 1/100.
+
+    With a `floor` they are those of each group of inputs, one below the other.
+    """
 
     precision: Precision = "int8"
 
-    def __init__(self, values: NDArray[np.int8]) -> None:
-        self.values = values
+    def __init__(self, values: NDArray[np.int8], floor: float | None = None) -> None:
+        self.values, self._floor = values, floor
 
     def kind(self, base: str) -> Kind:
         return "int8"
 
     def tensor(self, name: str) -> ir.TensorProtocol:
-        scales = np.full(self.values.shape[1], 0.01, np.float32)
-        return ir.tensor(scales if name.endswith(".scale") else self.values, name=name)
+        part, group = name.rpartition(".")[2].partition("_")[::2]
+        if part == "folded":  # the bias, without what subtracts the floor
+            return ir.tensor(np.zeros(self.values.shape[1], np.float32), name=name)
+        if part == "scale":
+            return ir.tensor(np.full(self.values.shape[1], 0.01, np.float32), name=name)
+        values = (
+            np.split(self.values, row_groups(len(self.values)))[int(group)]
+            if group
+            else self.values
+        )
+        return ir.tensor(values, name=name)
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         return self.values.shape[0], self.values.shape[1]
@@ -36,16 +49,20 @@ class OneLinear:
     def has(self, name: str) -> bool:
         return not name.endswith(".bias")
 
-    def floor(self, base: str) -> None:
-        return None
+    def floor(self, base: str) -> float | None:
+        return self._floor
 
     def outlier_channels(self, base: str) -> None:
         return None
 
 
-def int8_product(x: Array, values: NDArray[np.int8], name: str) -> Array:
-    """x (rows, in) times the weight `values` / 100, by the graph of an int8 linear layer."""
-    builder = DecoderBuilder(cast(Any, None), OneLinear(values), None)
+def int8_graph(values: NDArray[np.int8], name: str, floor: float | None = None) -> bytes:
+    """The graph of an int8 linear layer, from x (rows, in) to x times the weight `values` / 100.
+
+    With a `floor`, which x is never below the negative of, the product of x + `floor`.
+    """
+    builder = DecoderBuilder(cast(Any, None), OneLinear(values, floor), None)
+    builder.lead = [0]
     given = ir.val("x", ir.DataType.FLOAT, ("rows", len(values)))
     product = builder.affine(given, name)
     product.dtype = ir.DataType.FLOAT
@@ -57,8 +74,13 @@ def int8_product(x: Array, values: NDArray[np.int8], name: str) -> Array:
         opset_imports={"": OPSET, "com.microsoft": 1},
         name="linear",
     )
-    model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
-    found: Array = session_of(model, make_options(1)).run(None, {"x": x})[0]
+    return ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
+
+
+def int8_product(x: Array, values: NDArray[np.int8], name: str) -> Array:
+    """x (rows, in) times the weight `values` / 100, by the graph of an int8 linear layer."""
+    session = session_of(int8_graph(values, name), make_options(1))
+    found: Array = session.run(None, {"x": x})[0]
     return found
 
 

@@ -15,7 +15,7 @@ from issun.runtime import opening
 from issun.runtime.decoding.decoder import IssunDecoder
 from issun.runtime.manifest import Architecture, read_manifest
 from issun.runtime.model import EMBEDDED
-from issun.runtime.weights import packing, session, weight_cache
+from issun.runtime.weights import session, weight_cache
 from issun.runtime.weights.proto import parse_model
 from issun.runtime.weights.session import open_session
 from issun.runtime.weights.split_head import split_head
@@ -54,7 +54,7 @@ def test_logits_are_those_of_matmulnbits(
 @pytest.fixture
 def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that this CPU has no integer kernel for MatMulNBits."""
-    for module in (session, packing, weight_cache, opening):
+    for module in (session, weight_cache, opening):
         monkeypatch.setattr(module, "rounds_activations", lambda: False)
 
 

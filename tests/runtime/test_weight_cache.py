@@ -32,7 +32,7 @@ def test_logits_and_embeddings_equal_the_bundle_s(
     with load(folder, notes) as packed, load(folder, keep_packed=False) as plain:
         assert not notes
         (entry,) = cache.entries()
-        assert mapped() > 0.9 * (entry.packed.size - entry.packed.carrier_offset)
+        assert mapped() > 0.9 * entry.packed.size
         width = plain.manifest.architecture.n_positions
         rows = plain.manifest.architecture.vocab_size
         for start in range(0, rows, width):
@@ -48,7 +48,7 @@ def test_both_kv_caches_share_an_entry(bundle: Callable[..., Path], cache: Weigh
         )
     (entry,) = cache.entries()
     with load(folder, kv_cache="int8"), load(folder, kv_cache="float32"):
-        assert mapped() > 1.8 * (entry.packed.size - entry.packed.carrier_offset)
+        assert mapped() > 1.8 * entry.packed.size
 
 
 def test_the_entry_contains_only_packed_weights(folder: Path, cache: WeightCache) -> None:
@@ -57,14 +57,12 @@ def test_the_entry_contains_only_packed_weights(folder: Path, cache: WeightCache
     names = sorted(path.name for path in entry.iterdir() if not path.name.startswith("row-cost"))
     assert names == ["index.json", "packed.data"]
     packed = cache.entries()[0].packed
-    if not packed.unsigned:
-        assert packed.carrier_offset == 0
     blobs = [blob.split(";") for weight in packed.weights for blob in weight.split("|")[1:]]
     first = min(int(offset) for offset, _, _ in blobs)
     assert packed.size < first + sum(int(length) + 4096 for _, length, _ in blobs)
     graph = onnx.load(folder / "model.onnx", load_external_data=False)
     (kept,) = (t for t in graph.graph.initializer if t.name == packed.carrier)
-    assert first - packed.carrier_offset < 4 * int(np.prod(kept.dims)) + 4096
+    assert first < 4 * int(np.prod(kept.dims)) + 4096
     assert has_mode(entry, 0o700)
     assert has_mode(entry / "packed.data", 0o400)
 
