@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.streams import PROMPT, Ratios
+from issun.benchmarks.servers import PROMPT
+from issun.benchmarks.together import Ratios
 from issun.cluster.driver import Driver, Event, Ready, rows_of_a_chunk
 from issun.cluster.journal import Answer, Journal
 from issun.cluster.local import LocalWorkers

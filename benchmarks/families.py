@@ -60,20 +60,11 @@ def measure(bundles: list[Path], output: Path, *, rounds: int, tokens: int) -> R
     output.unlink(missing_ok=True)
     request = suite.Request(
         bundles=bundles,
-        checkpoint=None,
-        engines=(),
-        threads=None,
-        kv_caches=(None,),
-        trust=False,
         rounds=rounds,
         prefills=(),
         depths=(DEPTH,),
         contexts=(),
         new_tokens=tokens,
-        samples=1,
-        turn=False,
-        steady=False,
-        seed=0,
     )
     return suite.run(request, output, None, resume=False, report=_report)
 

@@ -21,13 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from issun.benchmarks.engines.registry import engine_class, missing_packages
 from issun.benchmarks.memory import watch
 from issun.benchmarks.sizes import gigabytes, parse_size
 from issun.benchmarks.start import QUESTION
 from issun.benchmarks.worker import Job
+from issun.benchmarks.workers import worker_command
 from issun.export import ExportOptions, export
 from issun.export.config import read_config
 
@@ -135,14 +134,7 @@ def run_all(checkpoint: Path, work: Path) -> Iterator[Outcome]:
         new_tokens=32,
         vocab_size=read_config(checkpoint)[1].vocab_size,
     )
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "issun.benchmarks.worker",
-        msgspec.json.encode(job).decode(),
-    ]
-    yield run_limited(BASELINE, command, parse_size(BASELINE_LIMIT))
+    yield run_limited(BASELINE, worker_command(job), parse_size(BASELINE_LIMIT))
 
 
 def main() -> int:

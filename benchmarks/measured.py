@@ -5,16 +5,15 @@ from __future__ import annotations
 import gzip
 import statistics
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from issun.benchmarks.block_design import TimedSamples, estimate_times
+from issun.benchmarks.energy import Joules
 from issun.benchmarks.errors import BenchError
-from issun.benchmarks.worker import ANSWERED, REST
+from issun.runtime.decoding.latency import Percentiles, percentiles
 from issun.runtime.files import as_utf8
 
 FORMAT_VERSION = 1
@@ -23,41 +22,19 @@ _GZIP = b"\x1f\x8b"  # magic bytes
 Status = Literal["measured", "skipped", "failed", "crashed"]
 
 
-class Moment(NamedTuple):
-    """A sample of resident memory: seconds since the start, and bytes by kind of page."""
-
-    seconds: float
-    anonymous: int
-    file: int
-    shared: int
-
-    @property
-    def total(self) -> int:
-        """All resident bytes."""
-        return self.anonymous + self.file + self.shared
-
-
 class Memory(msgspec.Struct, kw_only=True):
     """Memory of a process and its children over its lifetime, in bytes.
 
     `peak` is the kernel's peak; `anonymous`, `file` and `shared` are those of the sample with the
-    largest sum. `marks` are (seconds, name of the step that has just finished).
+    largest sum; `resting` is all resident memory half a second after the answer, 0 if unknown.
     """
 
     peak: int = 0
     anonymous: int = 0
     file: int = 0
     shared: int = 0
+    resting: int = 0
     seconds: float = 0.0
-    moments: list[Moment] = []
-    marks: list[tuple[float, str]] = []
-
-    @property
-    def steady(self) -> Moment | None:
-        """The memory after the answer: the last sample before the process ends."""
-        ends = [seconds + 0.8 * REST for seconds, mark in self.marks if mark == ANSWERED]
-        seen = [moment for moment in self.moments if ends and moment.seconds <= ends[0]]
-        return seen[-1] if seen else None
 
 
 class EngineResult(msgspec.Struct, kw_only=True):
@@ -66,9 +43,7 @@ class EngineResult(msgspec.Struct, kw_only=True):
     `samples` are seconds by test: `load-first` (files not in the page cache), `load`, `cold-N` and
     `prefill-N` (first and later prefills of N tokens in a process), `decode-N` (each token decoded
     after N tokens), `turn-fresh`, `turn-reuse`, `turn-ahead` and `turn-reading` (see `chat_turn`).
-    `memory` is by context length in tokens. `unsteady` counts samples that were kept although the
-    read bandwidth was unusual. `windows` has the time window of each sample of an interleaved test;
-    `typical` has the seconds by which engines are compared in such tests (see `estimate_times`).
+    `memory` is by context length in tokens, and so is `energy`, that of a decoded token above idle.
     """
 
     name: str
@@ -84,11 +59,11 @@ class EngineResult(msgspec.Struct, kw_only=True):
     kv_bytes: int = 0  # read per decoded token and token in the KV cache
     conversion: Memory | None = None
     memory: dict[int, Memory] = {}
+    energy: dict[int, Joules] = {}
+    kv_cache: str = ""  # its type; empty if unknown
+    chunk: int = 0  # prompt tokens that are computed together; 0: all
     rounds: int = 0
-    unsteady: int = 0
     samples: dict[str, list[float]] = {}
-    windows: dict[str, list[int]] = {}
-    typical: dict[str, float] = {}
 
 
 class Machine(msgspec.Struct, kw_only=True):
@@ -105,6 +80,7 @@ class Machine(msgspec.Struct, kw_only=True):
 class Results(msgspec.Struct, kw_only=True):
     """A complete run; `bandwidth` is in bytes per second, by number of threads.
 
+    `byte_energy` is that of reading a byte above idle, by number of threads; `idle` is in watts.
     `turn` is the time slice of interleaved engines in seconds; 0 if they were not interleaved.
     """
 
@@ -118,39 +94,15 @@ class Results(msgspec.Struct, kw_only=True):
     shape: dict[str, int]
     seed: int
     turn: float = 0.0
+    new_tokens: int = 0  # decoded after each prompt; 0 if not recorded
     bandwidth: dict[int, list[float]] = {}
+    byte_energy: dict[int, Joules] = {}
+    idle: Joules = Joules()
     engines: list[EngineResult] = []
 
     def engine(self, name: str, threads: int) -> EngineResult | None:
         """The result of the engine `name` with `threads` threads, if there is one."""
         return next((e for e in self.engines if (e.name, e.threads) == (name, threads)), None)
-
-    def next_window(self) -> int:
-        """The number of the next time window."""
-        used = (
-            number for e in self.engines for windows in e.windows.values() for number in windows
-        )
-        return 1 + max(used, default=-1)
-
-    def settle(self) -> None:
-        """Estimate the typical times of all interleaved tests.
-
-        An engine that was alone in all its windows is left out, and keeps its median.
-        """
-        for test in sorted({test for engine in self.engines for test in engine.windows}):
-            timed = {
-                f"{e.name} {e.threads}": (e, TimedSamples(e.samples[test], e.windows[test]))
-                for e in self.engines
-                if test in e.windows
-            }
-            engines_in = Counter(w for _, samples in timed.values() for w in set(samples.windows))
-            shared = {
-                name: samples
-                for name, (_, samples) in timed.items()
-                if any(engines_in[window] > 1 for window in samples.windows)
-            }
-            for name, seconds in estimate_times(shared).items():
-                timed[name][0].typical[test] = seconds
 
 
 class Stats(NamedTuple):
@@ -172,16 +124,44 @@ def stats(samples: Sequence[float]) -> Stats:
 
 
 def speed(engine: EngineResult, test: str) -> float | None:
-    """Tokens per second of `prefill-N`, `cold-N` or `decode-N`, if measured.
-
-    From the typical time for interleaved tests, else from the median.
-    """
+    """Tokens per second of `prefill-N`, `cold-N` or `decode-N`, from the median; None if absent."""
     samples = engine.samples.get(test)
     if not samples:
         return None
     kind, _, size = test.rpartition("-")
-    seconds = engine.typical.get(test) or stats(samples).median
-    return (1 if kind == "decode" else int(size)) / seconds
+    return (1 if kind == "decode" else int(size)) / stats(samples).median
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Seconds and tokens per second of an engine, by prompt length in tokens.
+
+    `ttft` is the time to the first token in a warm process, `itl` the time between two tokens,
+    `tpot` the mean time per output token, `throughput` the decode speed by the median ITL.
+    """
+
+    ttft: dict[int, Percentiles]
+    itl: dict[int, Percentiles]
+    tpot: dict[int, float]
+    throughput: dict[int, float]
+
+
+def latency(engine: EngineResult) -> Latency:
+    """Compute the engine's latency from its samples."""
+
+    def found(kind: str) -> dict[int, list[float]]:
+        return {size: engine.samples[f"{kind}-{size}"] for size in depths(engine, kind)}
+
+    def spread(kind: str) -> dict[int, Percentiles]:
+        each = ((size, percentiles(samples)) for size, samples in found(kind).items())
+        return {size: one for size, one in each if one}
+
+    decode = {size: samples for size, samples in found("decode").items() if samples}
+    return Latency(
+        ttft=spread("prefill"),
+        itl=spread("decode"),
+        tpot={size: statistics.fmean(samples) for size, samples in decode.items()},
+        throughput={size: 1 / statistics.median(samples) for size, samples in decode.items()},
+    )
 
 
 def token_bytes(engine: EngineResult, depth: int) -> int:
@@ -196,6 +176,14 @@ def share_of_limit(results: Results, engine: EngineResult, depth: int) -> float 
     if rate is None or not limits or not engine.weight_bytes:
         return None
     return rate * token_bytes(engine, depth) / stats(limits).median
+
+
+def energy_limit(results: Results, engine: EngineResult, depth: int) -> Joules:
+    """The energy that only reading weights and KV cache takes, for a token after `depth` tokens."""
+    if not engine.weight_bytes:
+        return Joules()
+    byte = results.byte_energy.get(engine.threads, Joules())
+    return byte.times(token_bytes(engine, depth))
 
 
 def depths(engine: EngineResult, kind: str) -> list[int]:

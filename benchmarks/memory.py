@@ -22,7 +22,7 @@ from typing import IO
 import msgspec
 import psutil
 
-from issun.benchmarks.measured import Memory, Moment
+from issun.benchmarks.measured import Memory
 from issun.benchmarks.sizes import gigabytes, parse_size
 
 INTERVAL = 0.02  # seconds between samples
@@ -43,33 +43,30 @@ class CommandResult:
 def watch(
     command: list[str],
     *,
-    on_line: Callable[[str], str | None] | None = None,
+    on_line: Callable[[str, int], object] | None = None,
     limit: int | None = None,
-    keep_moments: bool = False,
     interval: float = INTERVAL,
 ) -> CommandResult:
     """Run `command` to its end and sample its memory every `interval` seconds.
 
-    `on_line` is called with each line of stdout and may return the name of a mark; without it,
+    `on_line` is called with each line of stdout and the bytes of the latest sample; without it,
     stdout and stderr are inherited. The command is killed when its process tree exceeds `limit`
     bytes.
     """
-    result = CommandResult()
+    result, used = CommandResult(), 0
     started = time.perf_counter()
     piped = PIPE if on_line else None
     with Popen(command, stdout=piped, stderr=piped, text=True, encoding="utf-8") as process:
         tails: list[str] = []
         readers = []
         if on_line and process.stdout and process.stderr:
-
-            def take(line: str) -> None:
-                if mark := on_line(line):
-                    result.memory.marks.append((time.perf_counter() - started, mark))
-
-            readers = [read_lines(process.stdout, take), read_lines(process.stderr, tails.append)]
+            readers = [
+                read_lines(process.stdout, lambda line: on_line(line, used)),
+                read_lines(process.stderr, tails.append),
+            ]
         try:
             while process.poll() is None:
-                used = _sample(process, result, time.perf_counter() - started, keep=keep_moments)
+                used = _sample(process, result.memory)
                 if limit is not None and used > limit:
                     result.over_limit = True
                     _kill(process)
@@ -86,37 +83,26 @@ def watch(
     return result
 
 
-def _sample(process: Popen[str], result: CommandResult, seconds: float, *, keep: bool) -> int:
-    """Add a sample of the process tree's memory; returns its bytes."""
-    try:
-        now, peak = _moment(psutil.Process(process.pid), seconds)
-    except psutil.NoSuchProcess:
-        return 0
-    memory = result.memory
-    if now.total > memory.anonymous + memory.file + memory.shared:
-        memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
-    # The kernel's peak includes what happens between samples.
-    memory.peak = max(memory.peak, now.total, peak)
-    if now.total and keep:
-        memory.moments.append(now)
-    return now.total
-
-
-def _moment(process: psutil.Process, seconds: float) -> tuple[Moment, int]:
-    """The memory of the tree's live processes, and the sum of their peaks.
+def _sample(process: Popen[str], memory: Memory) -> int:
+    """Take in a sample of the live processes of the tree; returns its bytes.
 
     Processes that have ended no longer count, since their memory is free again.
     """
-    sums = {"peak": 0, "anonymous": 0, "file": 0, "shared": 0}
+    now = Memory()
     try:
-        tree = [process, *process.children(recursive=True)]
+        tree = [psutil.Process(process.pid)]
+        tree += tree[0].children(recursive=True)
     except psutil.NoSuchProcess:
-        tree = []
+        return 0
     for member in tree:
         for name, value in (_status(member.pid) if _LINUX else _portable(member)).items():
-            sums[name] += value
-    peak = sums.pop("peak")
-    return Moment(seconds, **sums), peak
+            setattr(now, name, getattr(now, name) + value)
+    total = now.anonymous + now.file + now.shared
+    if total > memory.anonymous + memory.file + memory.shared:
+        memory.anonymous, memory.file, memory.shared = now.anonymous, now.file, now.shared
+    # The kernel's peak includes what happens between samples.
+    memory.peak = max(memory.peak, total, now.peak)
+    return total
 
 
 def _status(pid: int) -> dict[str, int]:

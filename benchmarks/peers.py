@@ -24,8 +24,8 @@ from issun.benchmarks.errors import BenchError
 from issun.benchmarks.memory import watch
 from issun.benchmarks.plan import Target
 from issun.benchmarks.reference import Reference
-from issun.benchmarks.runner import failure, refusal, worker_command
 from issun.benchmarks.worker import LOGITS, WINDOWS, Job
+from issun.benchmarks.workers import failure, refusal, worker_command
 from issun.runtime import Model
 from issun.runtime.decoding.distributions import log_softmax, row_kl
 from issun.runtime.errors import ParameterError
@@ -172,7 +172,7 @@ def _measure(request: Request, target: Target, scored: _Scored) -> Point:
 def _run(point: Point, job: Job) -> bool:
     """Run a worker, take over what it says about the engine, and whether it ended well."""
 
-    def take(line: str) -> None:
+    def take(line: str, _: int) -> None:
         for name, value in json.loads(line).get("about", {}).items():
             setattr(point, name, value)
 

@@ -11,6 +11,9 @@ from issun.benchmarks.engines.registry import BUNDLE, engine_class
 
 # Estimated memory of an engine: this factor of its weights, plus this many bytes.
 _WEIGHT_FACTOR, _OVERHEAD_BYTES = 1.1, 500_000_000
+# Rough work of loading and of decoding a token, in the time that a token of a prompt is read. They
+# weigh the steps of a run against each other for the time that remains.
+_LOAD_WORK, _DECODE_WORK = 200, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,24 @@ class Plan:
     threads: tuple[int, ...]
     vocab_size: int
     rounds: int
+    seconds: float | None  # no round starts that would end later than this
     prefills: tuple[int, ...]
     depths: tuple[int, ...]
-    new_tokens: int
-    samples: int  # of each warm test per round
+    new_tokens: int  # decoded after each prompt
     contexts: tuple[int, ...]  # of memory tests
     turn: bool
-    steady: bool  # repeat samples taken while the read bandwidth was unusual
     seed: int
+
+    @property
+    def round_work(self) -> int:
+        """The work of an engine in a round, in the time that it reads a token of a prompt."""
+        sizes = {*self.prefills, *self.depths}
+        read = sum(size * (1 + (size in self.prefills)) for size in sizes)
+        return _LOAD_WORK + read + _DECODE_WORK * self.new_tokens * len(self.depths)
+
+    def memory_work(self, context: int) -> int:
+        """The work of a memory test, likewise."""
+        return _LOAD_WORK + context + (_DECODE_WORK - 1) * self.new_tokens
 
 
 def group_by_memory(

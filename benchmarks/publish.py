@@ -27,7 +27,7 @@ from issun.benchmarks.measured import (
     write_results,
 )
 from issun.benchmarks.publish_distances import README_TEXTS, block, distances_table, plots
-from issun.benchmarks.scatter import Point, linear_axis, scatter
+from issun.benchmarks.report import memory_plot
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.tables import largest, markdown
 
@@ -100,7 +100,7 @@ def figures(root: Path) -> dict[Path, str]:
     results = read_results(root / SOURCE)
     contents = {}
     for name, texts in READMES.items():
-        contents[root / texts.plot] = plot(results, texts)
+        contents[root / texts.plot] = memory_plot(results, texts.title, texts.x, texts.y)
         if (root / name).exists():
             figure = f"![{texts.title}]({texts.plot})\n\n{table(results, texts)}"
             contents[root / name] = _between(_read(root / name), name, "figures", figure)
@@ -116,19 +116,6 @@ def figures(root: Path) -> dict[Path, str]:
     text = _between(_read(page), MEASUREMENTS, "results", markdown(results))
     contents[page] = _between(text, MEASUREMENTS, "fidelity", distances_table(comparison))
     return contents
-
-
-def plot(results: Results, texts: Texts) -> str:
-    """Peak memory against decode speed as SVG, for the engines that have both."""
-    points = [
-        Point(engine.label, memory.peak / 1e9, rate, engine.name.startswith("issun"))
-        for engine in results.engines
-        if (memory := largest(engine)) and (rate := speed(engine, DECODE))
-    ]
-    # Room for the labels to the right of their points.
-    x = linear_axis(texts.x, [point.x for point in points], 1, room=1.15)
-    y = linear_axis(texts.y, [point.y for point in points], 10, room=1.04)
-    return scatter(points, title=texts.title, x=x, y=y)
 
 
 def table(results: Results, texts: Texts) -> str:
@@ -158,7 +145,7 @@ def summary(results: Results) -> Results:
                 samples=samples,
             )
         )
-    return msgspec.structs.replace(results, bandwidth={}, engines=engines)
+    return msgspec.structs.replace(results, bandwidth={}, byte_energy={}, engines=engines)
 
 
 def _cells(engine: EngineResult, texts: Texts) -> list[str]:

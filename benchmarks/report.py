@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-from issun.benchmarks.distance_plots import PLOTS as DISTANCE_PLOTS
-from issun.benchmarks.distances import Comparison
+from issun.benchmarks.distances import DECODE, Comparison
 from issun.benchmarks.measured import EngineResult, Results, speed
-from issun.benchmarks.plots import PLOTS, save_plots
+from issun.benchmarks.publish_distances import README_TEXTS
+from issun.benchmarks.publish_distances import plots as distance_plots
+from issun.benchmarks.scatter import Point, linear_axis, scatter, tick_step
 from issun.benchmarks.sizes import gigabytes
 from issun.benchmarks.tables import heading, largest, markdown
 
@@ -27,23 +29,24 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align
 td { white-space: nowrap } th:first-child, td:first-child { text-align: left }
 th { vertical-align: bottom } tr.issun td { font-weight: 600 } td.failure { text-align: left;
   white-space: normal }
-figure { margin: 1rem 0 2rem; background: #fff; color: #1b1b1b; border: 1px solid var(--line);
-  border-radius: 8px; padding: 1rem } figure svg { width: 100%; height: auto }
-figcaption { color: #555; font-size: .9rem } dt { font-weight: 600; margin-top: .6rem }
+figure { margin: 1rem 0 2rem } figure img { width: 100%; height: auto } dt {
+  font-weight: 600; margin-top: .6rem }
 dd { margin-left: 1.2rem }
 """
 _INTERLEAVED = (
     "Each engine converts the same checkpoint and runs in its own process. As many engines as fit "
     "into memory run the same test interleaved in time slices of {turn:g} s, so that all see the "
     "same machine; the time in which an engine is suspended does not count. Engines that do not "
-    "fit run in other groups, at other times; differences in the machine's speed between groups "
-    "are estimated from engines in several groups and removed (least squares). Speeds are "
-    "geometric means of the medians of an engine's processes."
+    "fit run in other groups, at other times, in which the machine may be faster or slower; groups "
+    "differ from round to round. Speeds are medians."
 )
 _SEPARATE = (
     "Each engine converts the same checkpoint and runs in its own process, one per round; every "
     "round runs all engines, in a different order. Speeds are medians."
 )
+_TITLE = "Memory and decode speed: higher and further left is better"
+_MEMORY = "peak memory at the longest context measured, GB →"
+_SPEED = "↑ decode after a 128-token prompt, tokens/s"
 _COMMON = (
     "All engines get the same random token ids and the same number of threads, and decode greedily."
 )
@@ -59,22 +62,36 @@ _HOW = (
 
 
 def write_report(results: Results, folder: Path, comparison: Comparison | None = None) -> Path:
-    """Write the plots and `report.html` to `folder`; returns the path of the page.
+    """Write `report.html` to `folder`; returns its path.
 
-    A comparison with float32 adds its plots, with decode speeds from `results`. Raises BenchError
-    if matplotlib is missing.
+    A comparison with float32 adds its plots, with decode speeds from `results`.
     """
-    figures = save_plots(results, PLOTS, folder / "plots")
+    plots = [memory_plot(results, _TITLE, _MEMORY, _SPEED)]
     if comparison:
         comparison.add_speeds(results)
-        figures += save_plots(comparison, DISTANCE_PLOTS, folder / "plots")
+        plots += distance_plots(comparison, README_TEXTS["README.md"]).values()
+    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(render(results, figures), encoding="utf-8")
+    page.write_text(render(results, plots), encoding="utf-8")
     return page
 
 
-def render(results: Results, figures: list[tuple[str, str]]) -> str:
-    """The HTML page; `figures` are SVG texts with captions."""
+def memory_plot(results: Results, title: str, x: str, y: str) -> str:
+    """Peak memory against decode speed as SVG, for the engines that have both."""
+    points = [
+        Point(engine.label, memory.peak / 1e9, rate, engine.name.startswith("issun"))
+        for engine in results.engines
+        if (memory := largest(engine)) and (rate := speed(engine, DECODE))
+    ]
+    sizes, rates = [0.0, *(point.x for point in points)], [0.0, *(point.y for point in points)]
+    # Room for the labels to the right of their points.
+    across = linear_axis(x, sizes, tick_step(max(1, *sizes), 10), room=1.15)
+    up = linear_axis(y, rates, tick_step(max(1, *rates)), room=1.04)
+    return scatter(points, title=title, x=across, y=up)
+
+
+def render(results: Results, plots: list[str]) -> str:
+    """The HTML page; `plots` are SVG texts."""
     japanese, english = headline(results)
     shape = results.shape
     about = (
@@ -83,9 +100,11 @@ def render(results: Results, figures: list[tuple[str, str]]) -> str:
         f"{results.commit or '(none)'}; {results.machine.system}, "
         f"{gigabytes(results.machine.memory_bytes)} of memory."
     )
+    # As images, since the styles of one SVG would apply to the whole page.
     drawn = "".join(
-        f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-        for svg, caption in figures
+        f'<figure><img alt="{_title(svg)}" src="data:image/svg+xml;base64,'
+        f'{b64encode(svg.encode()).decode()}"></figure>'
+        for svg in plots
     )
     return (
         '<!doctype html>\n<html lang="ja"><head><meta charset="utf-8">'
@@ -97,6 +116,11 @@ def render(results: Results, figures: list[tuple[str, str]]) -> str:
         f"<h2>How it was measured</h2>{_how(results)}"
         f"<h2>Engines and their settings</h2><dl>{_settings(results)}</dl></div></body></html>\n"
     )
+
+
+def _title(svg: str) -> str:
+    """The title of a plot, which is escaped already."""
+    return svg.partition("<title>")[2].partition("</title>")[0]
 
 
 def _how(results: Results) -> str:

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from issun.benchmarks.bandwidth import read_bandwidth
-from issun.benchmarks.engines.registry import BUNDLE, missing_packages, version_of
+from issun.benchmarks.energy import Joules, Meter, Reading
+from issun.benchmarks.engines.registry import BUNDLE, version_of
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
 from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
-from issun.benchmarks.measured import EngineResult, Memory, Results, Status, write_results
-from issun.benchmarks.memory import INTERVAL, CommandResult, watch
+from issun.benchmarks.measured import EngineResult, Results, write_results
+from issun.benchmarks.memory import watch
 from issun.benchmarks.plan import Plan, Target, group_by_memory
-from issun.benchmarks.steady import steady_bandwidth
-from issun.benchmarks.worker import Job, Work
-from issun.export.config import read_config
+from issun.benchmarks.progress import Progress, clock_time
+from issun.benchmarks.worker import ANSWERED, FIRST_TOKEN, Job, Work
+from issun.benchmarks.workers import failure, refusal, worker_command
 
 Report = Callable[[str], object]
 
@@ -44,9 +41,11 @@ class Runner:
     results: Results
     output: Path
     report: Report
+    meter: Meter = field(default_factory=Meter)
 
     def run(self) -> Results:
         """Measure everything that `results` does not have yet."""
+        progress = Progress()
         self._bandwidth()
         for target in self.plan.targets:
             self._convert(target)
@@ -54,26 +53,42 @@ class Runner:
             for target in self.plan.targets:
                 self._load_cold(target, threads)
         sync_disks()
-        for number in range(self.plan.rounds):
-            for threads in self.plan.threads:
-                for group in self._groups(threads, number):
-                    self._round(group, threads, number)
+        progress.plan(self._work_left())
         for threads in self.plan.threads:
             for target in self.plan.targets:
                 for context in self.plan.contexts:
-                    self._memory(target, threads, context)
+                    self._memory(target, threads, context, progress)
+        last = 0.0
+        for number in range(self.plan.rounds):
+            if number and self.plan.seconds is not None:
+                ends = progress.elapsed + last
+                if ends > self.plan.seconds:
+                    self.report(f"no more rounds: the next would end after {clock_time(ends)}")
+                    break
+            before = progress.elapsed
+            for threads in self.plan.threads:
+                for group in self._groups(threads, number):
+                    self._round(group, threads, number, progress)
+            last = progress.elapsed - before
+        self.report(f"took {clock_time(progress.elapsed)}")
         return self.results
 
-    def _groups(self, threads: int, number: int) -> list[list[Target]]:
-        """The groups of interleaved engines, in a different order in each round.
+    def _work_left(self) -> float:
+        plan, work = self.plan, 0
+        for threads in plan.threads:
+            for entry in (self._entry(target, threads) for target in plan.targets):
+                if entry.status == "measured":
+                    work += plan.round_work * max(0, plan.rounds - entry.rounds)
+                    new = (size for size in plan.contexts if size not in entry.memory)
+                    work += sum(map(plan.memory_work, new))
+        return work
 
-        In a steady run each engine is alone, since it waits for the machine's usual speed.
-        """
+    def _groups(self, threads: int, number: int) -> list[list[Target]]:
+        """The groups of interleaved engines, in a different order in each round."""
         waiting = [t for t in self.plan.targets if self._is_due(self._entry(t, threads), number)]
         order = np.random.default_rng(number).permutation(len(waiting))
-        room = 0 if self.plan.steady else available_memory() - _SPARE
         ordered = [waiting[i] for i in order]
-        return group_by_memory(ordered, self.plan.checkpoint, room)
+        return group_by_memory(ordered, self.plan.checkpoint, available_memory() - _SPARE)
 
     @staticmethod
     def _is_due(entry: EngineResult, number: int) -> bool:
@@ -83,8 +98,10 @@ class Runner:
         for threads in self.plan.threads:
             if threads not in self.results.bandwidth:
                 self.report(f"read bandwidth, {threads} threads")
-                measure = steady_bandwidth if self.plan.steady else read_bandwidth
-                self.results.bandwidth[threads] = measure(threads)
+                self.results.idle = self.meter.idle_power()
+                found = read_bandwidth(threads, self.meter, self.results.idle)
+                self.results.bandwidth[threads] = found.rates
+                self.results.byte_energy[threads] = found.byte_energy
                 self._store()
 
     def _convert(self, target: Target) -> None:
@@ -103,7 +120,11 @@ class Runner:
             self.report(f"{target.label}: converting")
             shutil.rmtree(target.folder, ignore_errors=True)
             target.folder.mkdir(parents=True)
-            done = self._work(self._job(target, "convert"))
+            done = watch(
+                worker_command(self._job(target, "convert")),
+                on_line=lambda line, used: None,
+                interval=_CONVERSION_INTERVAL,
+            )
             for entry in entries:
                 if not self._failed(entry, done.exit_code, done.stderr):
                     entry.conversion = done.memory
@@ -125,14 +146,15 @@ class Runner:
         entry.disk_bytes = self._disk(target)  # includes packed weights
         self._store()
 
-    def _round(self, group: list[Target], threads: int, number: int) -> None:
+    def _round(self, group: list[Target], threads: int, number: int, progress: Progress) -> None:
         names = ", ".join(target.label for target in group)
-        self.report(f"round {number + 1} of {self.plan.rounds}: {names}, {threads} threads")
+        rounds = f"round {number + 1} of {self.plan.rounds}"
+        self.report(f"{rounds}: {names}, {threads} threads ({progress})")
         self._run([(self._entry(t, threads), self._speed_job(t, threads)) for t in group])
+        progress.add(self.plan.round_work * len(group))
 
     def _run(self, jobs: list[tuple[EngineResult, Job]]) -> None:
         workers: list[InterleavedWorker] = []
-        window = self.results.next_window()
         try:
             for _, job in jobs:
                 workers.append(InterleavedWorker(worker_command(job)))
@@ -140,18 +162,18 @@ class Runner:
         finally:  # also keep what was measured before an interruption
             for (entry, job), worker in zip(jobs, workers, strict=False):
                 worker.kill()
-                self._collect(entry, job, worker, window)
-            self.results.settle()
+                self._collect(entry, job, worker)
             self._store()
 
-    def _collect(
-        self, entry: EngineResult, job: Job, worker: InterleavedWorker, window: int
-    ) -> None:
+    def _collect(self, entry: EngineResult, job: Job, worker: InterleavedWorker) -> None:
         """Add a worker's measurements to its entry, unless it failed."""
         if worker.exit_code and self._failed(entry, worker.exit_code, worker.stderr):
             return
         for line in worker.lines:
-            self._add(entry, line, window)
+            if "test" in line:
+                entry.samples.setdefault(line["test"], []).extend(line["seconds"])
+            for name, value in line.get("about", {}).items():
+                setattr(entry, name, value)
         entry.rounds += job.work == "speed" and worker.exit_code == 0
 
     def _speed_job(self, target: Target, threads: int) -> Job:
@@ -162,21 +184,38 @@ class Runner:
             threads=threads,
             prefills=list(plan.prefills),
             depths=list(plan.depths),
-            samples=plan.samples,
             turn=plan.turn,
-            usual=median(self.results.bandwidth[threads]) if plan.steady else None,
         )
 
-    def _memory(self, target: Target, threads: int, context: int) -> None:
+    def _memory(self, target: Target, threads: int, context: int, progress: Progress) -> None:
         entry = self._entry(target, threads)
         if entry.status != "measured" or context in entry.memory:
             return
-        self.report(f"memory at {context} tokens: {target.label}, {threads} threads")
+        self.report(f"memory at {context} tokens: {target.label}, {threads} threads ({progress})")
+        readings: dict[str, Reading] = {}
+        resting = 0
+
+        def take(line: str, resident: int) -> None:
+            nonlocal resting
+            if mark := json.loads(line).get("mark"):
+                readings[mark], resting = self.meter.read(), resident
+
         job = self._job(target, "memory", threads=threads, context=context)
-        done = self._work(job)
+        done = watch(worker_command(job), on_line=take)
         if not self._failed(entry, done.exit_code, done.stderr):
-            entry.memory[context] = _downsampled(done.memory)
+            done.memory.resting = resting
+            entry.memory[context] = done.memory
+            entry.energy[context] = self._token_energy(readings)
+        progress.add(self.plan.memory_work(context))
         self._store()
+
+    def _token_energy(self, readings: dict[str, Reading]) -> Joules:
+        """The energy above idle of a token between the first one and the end of the answer."""
+        first, last = readings[FIRST_TOKEN], readings[ANSWERED]
+        used = self.meter.between(first, last)
+        return used.above(self.results.idle, last.seconds - first.seconds).times(
+            1 / max(1, self.plan.new_tokens - 1)
+        )
 
     def _job(self, target: Target, work: Work, **more: Any) -> Job:
         plan = self.plan
@@ -192,26 +231,6 @@ class Runner:
             seed=plan.seed,
             **more,
         )
-
-    def _work(self, job: Job) -> CommandResult:
-        return watch(
-            worker_command(job),
-            on_line=lambda line: json.loads(line).get("mark"),
-            keep_moments=job.work == "memory",
-            interval=INTERVAL if job.work == "memory" else _CONVERSION_INTERVAL,
-        )
-
-    def _add(self, entry: EngineResult, line: dict[str, Any], window: int) -> None:
-        if "test" in line:
-            test, seconds = line["test"], line["seconds"]
-            entry.samples.setdefault(test, []).extend(seconds)
-            if self.results.turn and test.rpartition("-")[2].isdigit():  # an interleaved test
-                entry.windows.setdefault(test, []).extend([window] * len(seconds))
-        elif "unsteady" in line:
-            entry.unsteady += line["unsteady"]
-        elif "about" in line:
-            for name, value in line["about"].items():
-                setattr(entry, name, value)
 
     def _failed(self, entry: EngineResult, exit_code: int, stderr: str) -> bool:
         if exit_code == 0:
@@ -239,38 +258,3 @@ class Runner:
 
     def _store(self) -> None:
         write_results(self.output, self.results)
-
-
-def refusal(target: Target, checkpoint: Path | None) -> str:
-    """Why the target's engine cannot run the checkpoint; empty if it can."""
-    families = target.kind.families
-    if checkpoint is not None and families:
-        family = read_config(checkpoint)[1].family
-        if family not in families:
-            return f"supports {', '.join(families)}, not {family}"
-    missing = missing_packages(target.kind)
-    return f"not installed: {', '.join(missing)}" if missing else ""
-
-
-def failure(exit_code: int, stderr: str) -> tuple[Status, str]:
-    """The status and reason of a worker that ended with a code other than zero."""
-    if exit_code < 0:
-        return "crashed", f"killed by {signal.Signals(-exit_code).name}"
-    return "failed", _last_line(stderr) or f"exit code {exit_code}"
-
-
-def worker_command(job: Job) -> list[str]:
-    """The command of a process that does the job."""
-    job_text = msgspec.json.encode(job).decode()
-    return [sys.executable, "-P", "-m", "issun.benchmarks.worker", job_text]
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
-
-
-def _downsampled(memory: Memory, max_moments: int = 400) -> Memory:
-    """The same memory with at most `max_moments` moments, which are enough for a plot."""
-    step = -(-len(memory.moments) // max_moments) or 1
-    return msgspec.structs.replace(memory, moments=memory.moments[::step])

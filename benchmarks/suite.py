@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,33 +29,33 @@ from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.model import bundle_folder
 from issun.runtime.weights.cores import physical_cores
 
-PREFILLS = (32, 128, 512, 900)
-DEPTHS = (0, 128, 512, 900)
+PREFILLS, DEPTHS = (512, 128, 32), (128, 0)  # the first that fits is measured by default
 CONTEXTS = (256, 1000)
+ROUNDS, PEER_ROUNDS = 3, 6
+PLAIN_SECONDS = 170.0  # without a checkpoint and a number of rounds, none starts that ends later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A user's request; None means the default, limited to what fits into the context.
+    """A user's request, with the defaults; sizes are in tokens.
 
-    Empty `contexts` skip the memory tests.
+    Default sizes are those that fit into the context. Empty `contexts` skip the memory tests.
+    None for `rounds` means six with a checkpoint, else up to three within three minutes.
     """
 
-    bundles: list[Path]
-    checkpoint: Path | None
-    engines: tuple[str, ...]
-    threads: tuple[int, ...] | None
-    kv_caches: tuple[str | None, ...]
-    trust: bool  # the bundles' graphs, as for `Model.load`
-    rounds: int
-    prefills: tuple[int, ...] | None
-    depths: tuple[int, ...] | None
-    contexts: tuple[int, ...] | None
-    new_tokens: int
-    samples: int
-    turn: bool
-    steady: bool
-    seed: int
+    bundles: list[Path] = field(default_factory=list)
+    checkpoint: Path | None = None
+    engines: tuple[str, ...] = ("all",)
+    threads: tuple[int, ...] | None = None  # None: physical cores
+    kv_caches: tuple[str | None, ...] = (None,)
+    trust: bool = False  # the bundles' graphs, as for `Model.load`
+    rounds: int | None = None
+    prefills: tuple[int, ...] | None = None
+    depths: tuple[int, ...] | None = None
+    contexts: tuple[int, ...] | None = None
+    new_tokens: int = 64
+    turn: bool = False  # measure a chat turn too
+    seed: int = 0
 
 
 def run(
@@ -149,14 +149,13 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | Network
         checkpoint=request.checkpoint.resolve() if request.checkpoint else None,
         threads=request.threads or (physical_cores(),),
         vocab_size=min(each.vocab_size for each in (shape, *others)),
-        rounds=request.rounds,
+        rounds=request.rounds or (PEER_ROUNDS if request.checkpoint else ROUNDS),
+        seconds=None if request.rounds or request.checkpoint else PLAIN_SECONDS,
         prefills=_fitting("prefill", request.prefills, PREFILLS, limit - 1),
         depths=_fitting("decode", request.depths, DEPTHS, limit - new - 1),
         contexts=_contexts(request, limit),
         new_tokens=new,
-        samples=request.samples,
         turn=request.turn,
-        steady=request.steady,
         seed=request.seed,
     )
 
@@ -183,7 +182,7 @@ def _fitting(
     name: str, sizes: tuple[int, ...] | None, default: tuple[int, ...], limit: int
 ) -> tuple[int, ...]:
     if not sizes:
-        return tuple(size for size in default if size <= limit) if sizes is None else ()
+        return tuple(size for size in default if size <= limit)[:1] if sizes is None else ()
     if max(sizes) > limit:
         raise ParameterError(
             "{name} is {value!r}, it must be at most {limit:,} to fit into the context.",
@@ -202,18 +201,18 @@ def _results(
         name: getattr(shape, name)
         for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
     }
-    machine, turn = this_machine(), 0.0 if request.steady else TIME_SLICE
+    machine = this_machine()
     if output.exists():
         if not resume:
             raise BenchError(
                 "{path} exists: resume it with --resume, or name another file.", path=output
             )
         results = read_results(output)
-        same = (results.machine.cpu, results.shape, results.seed, results.turn)
-        if same != (machine.cpu, sizes, request.seed, turn):
+        same = (results.machine.cpu, results.shape, results.seed, results.new_tokens)
+        if same != (machine.cpu, sizes, request.seed, request.new_tokens):
             raise BenchError(
-                "{path} was measured with another machine, model, seed or method: name another "
-                "file.",
+                "{path} was measured with another machine, model, seed or number of new tokens: "
+                "name another file.",
                 path=output,
             )
         if (now := commit()) not in results.commit.split(", "):  # each measured a part
@@ -233,7 +232,8 @@ def _results(
         parameters=_parameters(request),
         shape=sizes,
         seed=request.seed,
-        turn=turn,
+        turn=TIME_SLICE,
+        new_tokens=request.new_tokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""Formats results as text: Markdown, CSV, a table for the terminal, ratios to an older run."""
+"""Formats results as text: Markdown, CSV, JSON, and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import csv
 import io
 import textwrap
 from collections.abc import Iterator
-from itertools import combinations
+from typing import Any
 
+import msgspec
+
+from issun.benchmarks.energy import Joules
 from issun.benchmarks.measured import (
     EngineResult,
     Memory,
     Results,
     depths,
+    energy_limit,
+    latency,
     share_of_limit,
     speed,
     stats,
 )
 from issun.benchmarks.sizes import gigabytes
+from issun.runtime.decoding.latency import Percentiles
 
 _DASH = "-"
-_SAME = 0.1  # a ratio between engines that changed by at most this counts as the same
 _WIDTH = 110  # columns of a terminal
 
 
@@ -117,6 +122,14 @@ def largest(engine: EngineResult) -> Memory | None:
     return engine.memory[max(engine.memory)] if engine.memory else None
 
 
+def json_text(results: Results) -> str:
+    """The results file as JSON, with each engine's latency in seconds."""
+    content: dict[str, Any] = msgspec.to_builtins(results)
+    for entry, engine in zip(content["engines"], results.engines, strict=True):
+        entry["latency"] = msgspec.to_builtins(latency(engine), str_keys=True)
+    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode()
+
+
 def csv_text(results: Results) -> str:
     """One line per test: engine, threads, test, unit, number of samples and their statistics."""
     out = io.StringIO()
@@ -139,110 +152,71 @@ def _single(engine: EngineResult) -> Iterator[tuple[str, str, float]]:
         yield "conversion", "s", engine.conversion.seconds
         yield "conversion-peak", "bytes", engine.conversion.peak
     for context, memory in engine.memory.items():
-        for name in ("peak", "anonymous", "file", "shared"):
+        for name in ("peak", "anonymous", "file", "shared", "resting"):
             yield f"memory-{name}-{context}", "bytes", getattr(memory, name)
-        if memory.steady:
-            yield f"memory-steady-{context}", "bytes", memory.steady.total
 
 
 def terminal(results: Results) -> str:
-    """Every test of every engine with speed and spread, for a terminal."""
+    """The latency, speed, memory and energy of every engine, for a terminal."""
     lines = textwrap.wrap(heading(results), _WIDTH)
     for engine in results.engines:
         lines += ["", f"{engine.label}, {engine.threads} threads"]
         if engine.status != "measured":
             failure = f"{engine.status}: {engine.reason}"
             lines += textwrap.wrap(failure, _WIDTH, initial_indent="  ", subsequent_indent="    ")
-        for test, samples in sorted(engine.samples.items(), key=_order):
-            lines.append(f"  {test:<14} {_measured(engine, test, samples)}")
-        share = share_of_limit(results, engine, 128)
-        if share:
-            lines.append(f"  {'bandwidth used':<14} {share:>9.0%} in decode-128")
-        for context, memory in sorted(engine.memory.items()):
-            steady = f", {gigabytes(memory.steady.total)} afterwards" if memory.steady else ""
-            lines.append(
-                f"  {f'memory-{context}':<14} {gigabytes(memory.peak):>9} peak (anonymous "
-                f"{gigabytes(memory.anonymous)}, file {gigabytes(memory.file)}){steady}"
-            )
+        lines += [f"  {name:<14} {text}" for name, text in _measured(results, engine)]
     for failure in probe_failures(results):
         lines += ["", *textwrap.wrap(failure, _WIDTH)]
     return "\n".join(lines)
 
 
-def _order(item: tuple[str, list[float]]) -> tuple[int, int]:
-    turns = ("turn-ahead", "turn-reading", "turn-reuse", "turn-fresh")
-    kinds = ("load-first", "load", "cold", "prefill", "decode", *turns)
-    kind, _, size = item[0].rpartition("-")
-    if not size.isdigit():
-        kind, size = item[0], "0"
-    return kinds.index(kind) if kind in kinds else len(kinds), int(size)
+def _measured(results: Results, engine: EngineResult) -> Iterator[tuple[str, str]]:
+    """The lines of an engine: the name of a measurement, and its values."""
+    found = latency(engine)
+    for test, samples in sorted(engine.samples.items()):
+        if not test.startswith(("prefill-", "decode-")):
+            yield test, _median(samples)
+    for size, ttft in found.ttft.items():
+        rate = speed(engine, f"prefill-{size}") or 0
+        yield f"TTFT {size}", f"{_spread(ttft)}  prefill {rate:,.1f} tokens/s"
+    for size, itl in found.itl.items():
+        yield f"ITL {size}", f"{_spread(itl)}  {len(engine.samples[f'decode-{size}'])} tokens"
+        yield (
+            f"TPOT {size}",
+            f"{found.tpot[size] * 1e3:,.1f} ms  throughput {found.throughput[size]:,.1f} tokens/s",
+        )
+        if share := share_of_limit(results, engine, size):
+            yield f"bandwidth {size}", f"{share:.0%} of what this machine can read"
+    for context, memory in sorted(engine.memory.items()):
+        resting = f", {gigabytes(memory.resting)} afterwards" if memory.resting else ""
+        yield (
+            f"memory {context}",
+            f"{gigabytes(memory.peak)} peak (anonymous {gigabytes(memory.anonymous)}, file "
+            f"{gigabytes(memory.file)}){resting}",
+        )
+    for context, energy in sorted(engine.energy.items()):
+        if energy == Joules():
+            yield "energy", "not readable on this machine"
+            break
+        limit = _joules(energy_limit(results, engine, context))
+        yield (
+            f"energy {context}",
+            f"{_joules(energy)} a token; reading weights and KV cache alone takes {limit}",
+        )
 
 
-def _measured(engine: EngineResult, test: str, samples: list[float]) -> str:
+def _spread(found: Percentiles) -> str:
+    values = ("p50", found.p50), ("p90", found.p90), ("p99", found.p99)
+    return "  ".join(f"{name} {value * 1e3:,.1f}" for name, value in values) + " ms"
+
+
+def _median(samples: list[float]) -> str:
     found = stats(samples)
     spread = found.deviation / found.mean if found.mean else 0.0
-    tail = f"± {spread:4.0%}  ({found.number} samples, best {found.minimum * 1e3:,.1f} ms)"
-    rate = speed(engine, test) if test.rpartition("-")[2].isdigit() else None
-    shown = f"{rate:>9,.1f} tokens/s" if rate else f"{found.median * 1e3:>9,.0f} ms      "
-    return f"{shown} {tail}"
+    return f"{found.median * 1e3:,.0f} ms ± {spread:.0%} ({found.number} samples)"
 
 
-def compare(new: Results, old: Results) -> str:
-    """Compare the speeds and peaks of two runs, and the ratios between engines.
-
-    The last lines say how many ratios between two engines in a test are nearly the same, and the
-    largest change of such a ratio. On a noisy machine these are reproducible, unlike speeds.
-    """
-    lines = [f"new {new.date[:16]} against old {old.date[:16]}: tokens/s, new / old"]
-    # By test and threads, since only engines with the same number of threads are compared.
-    changes: dict[str, dict[str, float]] = {}
-    for engine in new.engines:
-        before = old.engine(engine.name, engine.threads)
-        if before is None:
-            lines.append(f"{engine.label}, {engine.threads} threads: only in the new results")
-            continue
-        for test in sorted(set(engine.samples) | set(before.samples)):
-            if not test.rpartition("-")[2].isdigit():
-                continue
-            now, then = speed(engine, test), speed(before, test)
-            name = f"{engine.label}, {engine.threads} threads, {test}"
-            if now is None or then is None:
-                lines.append(f"{name}: only in the {'old' if now is None else 'new'} results")
-                continue
-            lines.append(f"{name}: {now:,.1f} / {then:,.1f} = {now / then:.3f}")
-            key = f"{test}, {engine.threads} threads"
-            changes.setdefault(key, {})[engine.label] = now / then
-        lines += _memory_lines(engine, before)
-    for engine in old.engines:
-        if new.engine(engine.name, engine.threads) is None:
-            lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
-    return "\n".join([*lines, *_ratio_changes(changes)])
-
-
-def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:
-    for context in sorted(engine.memory.keys() | before.memory.keys()):
-        name = f"{engine.label}, {engine.threads} threads, memory at {context}"
-        now, then = engine.memory.get(context), before.memory.get(context)
-        if now is None or then is None or not then.peak:
-            yield f"{name}: only in the {'old' if now is None else 'new'} results"
-            continue
-        ratio = now.peak / then.peak
-        yield f"{name}: {gigabytes(now.peak)} / {gigabytes(then.peak)} = {ratio:.3f}"
-
-
-def _ratio_changes(changes: dict[str, dict[str, float]]) -> Iterator[str]:
-    """How much the ratios between two engines in a test changed, from each engine's change."""
-    pairs = [
-        (max(here[a], here[b]) / min(here[a], here[b]) - 1, test, a, b)
-        for test, here in changes.items()
-        for a, b in combinations(here, 2)
-    ]
-    if pairs:
-        within = sum(change <= _SAME for change, *_ in pairs)
-        yield f"Ratios between engines within {_SAME:.0%}: {within:,} of {len(pairs):,}."
-        change, test, *both = max(pairs)
-        both.sort(key=changes[test].__getitem__, reverse=True)
-        yield (
-            f"Largest change of a ratio between engines: {change:.1%} ({test}, {both[0]} to "
-            f"{both[1]})."
-        )
+def _joules(energy: Joules) -> str:
+    parts = {"package": energy.package, "DRAM": energy.dram}
+    shown = [f"{name} {value:.3g} J" for name, value in parts.items() if value is not None]
+    return " and ".join(shown) or "an unknown part"

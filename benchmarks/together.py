@@ -12,9 +12,37 @@ import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from statistics import median
 
-from issun.benchmarks.streams import PROMPT, Ratios
+from issun.benchmarks.servers import PROMPT
 from issun.runtime import Model, SamplingParams
+
+
+class Ratios:
+    """Prints the tokens per second of `one` and of `many` in every round, and the medians."""
+
+    def __init__(self, many: str, one: str = "one") -> None:
+        self._many, self._one = many, one
+        self._rounds: list[tuple[float, float]] = []
+
+    def add(self, one: float, many: float) -> None:
+        """Add and print a round."""
+        self._rounds.append((one, many))
+        self._print(f"round {len(self._rounds)}", one, many, many / one)
+
+    def conclude(self) -> None:
+        """Print the medians and the range of the rounds."""
+        ones, manies = zip(*self._rounds, strict=True)
+        ratios = [many / one for one, many in self._rounds]
+        self._print("median", median(ones), median(manies), median(ratios))
+        print(f"range of the rounds: {min(ratios):.2f} to {max(ratios):.2f} times as fast")
+
+    def _print(self, title: str, one: float, many: float, ratio: float) -> None:
+        print(
+            f"{title}: {self._one} {one:.1f} tok/s, {self._many} {many:.1f} tok/s, "
+            f"{ratio:.2f} times as fast",
+            flush=True,
+        )
 
 
 def rate(model: Model, numbers: Iterator[int], prompts: int, tokens: int) -> float:

@@ -1,9 +1,9 @@
 """The process of an engine: does one job, given as JSON, and prints its measurements.
 
 Each line of stdout is JSON: `{"test": name, "times": [...]}` with values of `time.perf_counter`,
-which all processes share, or with `"seconds"`; `{"mark": name}`; `{"about": {...}}`; `{"unsteady":
-number of tests}`; `{"waits": name, "alone": ...}` before a speed test, which starts after a line on
-stdin; `{"steps": tokens so far}` during it. Other output of libraries is redirected to stderr.
+which all processes share, or with `"seconds"`; `{"mark": name}`; `{"about": {...}}`; `{"waits":
+name, "alone": ...}` before a speed test, which starts after a line on stdin; `{"steps": tokens so
+far}` during it. Other output of libraries is redirected to stderr.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import numpy as np
 
 from issun.benchmarks.engines.base import Engine
 from issun.benchmarks.engines.registry import engine_class
-from issun.benchmarks.steady import SteadySampler
 
 Work = Literal["convert", "load", "speed", "memory", "score"]
 WINDOWS, LOGITS = "windows.json", "logits"  # files of a scoring job
-ANSWERED = "answered"  # the mark at the end of a memory test's answer
+FIRST_TOKEN, ANSWERED, RESTED = "first token", "answered", "rested"  # marks of a memory test
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _REPORT_INTERVAL = 0.05  # seconds between reports of steps, long enough to cost nothing
 REST = 0.5  # seconds of idling after the answer, in which an engine may free memory
@@ -47,9 +46,7 @@ class Job(msgspec.Struct, kw_only=True):
     prefills: list[int] = []
     depths: list[int] = []
     new_tokens: int = 64
-    samples: int = 1  # of each warm test
     turn: bool = False
-    usual: float | None = None  # usual read bandwidth; samples at another one are repeated
     context: int = 0
     vocab_size: int = 0
     seed: int = 0
@@ -137,7 +134,8 @@ def measure_load(
     report(
         about={
             **{"weight_bytes": weights, "kv_bytes": cache, "bundle": engine.bundle_id()},
-            "settings": engine.describe_settings(),
+            **{"settings": engine.describe_settings(), "chunk": engine.chunk},
+            "kv_cache": engine.kv_type,
         }
     )
 
@@ -146,7 +144,6 @@ def measure_speed(
     engine: Engine, job: Job, report: Callable[..., None], wait: Callable[..., None]
 ) -> None:
     """Measure load, prefill and decode at every size, cold first and then warm."""
-    steady = SteadySampler(job.threads, job.usual)
 
     def timed(ids: list[int], count: int) -> list[float]:
         return token_times(engine.generate(ids, count), lambda steps: report(steps=steps))
@@ -158,18 +155,16 @@ def measure_speed(
             wait(f"cold-{size}")
             report(test=f"cold-{size}", times=timed(ids, 1))
         count = 1 + job.new_tokens if size in job.depths else 1
-        for _ in range(job.samples):
-            wait(f"warm-{size}")
-            times = steady(partial(timed, ids, count))
-            if size in job.prefills:
-                report(test=f"prefill-{size}", times=times[:2])
-            if count > 1:
-                report(test=f"decode-{size}", times=times[1:])
+        wait(f"warm-{size}")
+        times = timed(ids, count)
+        if size in job.prefills:
+            report(test=f"prefill-{size}", times=times[:2])
+        if count > 1:
+            report(test=f"decode-{size}", times=times[1:])
     if job.turn:
         wait("turn", alone=True)
         for test, seconds in engine.chat_turn().items():
             report(test=test, seconds=[seconds])
-    report(unsteady=steady.missed)
 
 
 def token_times(tokens: Iterator[None], report: Callable[[int], object]) -> list[float]:
@@ -186,16 +181,15 @@ def token_times(tokens: Iterator[None], report: Callable[[int], object]) -> list
 
 def measure_memory(engine: Engine, job: Job, report: Reporter) -> None:
     """Load, prefill a prompt and decode until the context has `job.context` tokens."""
-    report(mark="started")
     engine.load(job.threads)
-    report(mark="loaded")
     tokens = engine.generate(job.ids(job.context - job.new_tokens), job.new_tokens)
     next(tokens)
-    report(mark="first token")
+    report(mark=FIRST_TOKEN)
     for _ in tokens:
         pass
     report(mark=ANSWERED)
     time.sleep(REST)
+    report(mark=RESTED)
 
 
 def write_scores(engine: Engine, job: Job, report: Callable[..., None]) -> None:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import psutil
 
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.servers import PROMPT
 from issun.benchmarks.sizes import gigabytes
-from issun.benchmarks.streams import PROMPT
 from issun.cluster.driver import Answered, Event, Ready, Workers
 from issun.cluster.pool import start_workers
 from issun.cluster.worker import Worker, WorkerOptions

@@ -1,4 +1,4 @@
-"""`issun bench`: measures speed and memory; `report` and `fit` use the results."""
+"""`issun bench`: measures speed, memory and servers; `report` and `fit` use the results."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.help import Command, Group
 from issun.cli.language import mark, note, printable, tr
+from issun.cli.servers import measure_servers
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
 from issun.runtime.files import user_path
@@ -47,7 +48,7 @@ app.command(
 
 Sizes = tuple[int, ...]
 _NEEDS = mark('Benchmarks need {module}: pip install "issun[bench]"')
-_FORMATS = ("terminal", "markdown", "csv", "json")
+_FORMATS = ("terminal", "markdown", "csv", "json", "llama-bench")
 
 
 def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
@@ -118,43 +119,74 @@ def run(
         ),
     ] = None,
     trust: opt.Trust = False,
-    rounds: Annotated[int, typer.Option(help=tr("Rounds; every engine runs once in each."))] = 6,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help=tr(
+                "Rounds; every engine runs once in each (default: 6 with --checkpoint, else 3 or "
+                "as many as 3 minutes allow)."
+            )
+        ),
+    ] = None,
     prefill: Annotated[
         str | None,
-        typer.Option(
-            help=tr("Prompt lengths for prefill (default: those of 32,128,512,900 that fit).")
-        ),
+        typer.Option(help=tr("Prompt lengths for prefill, such as 32,128,512 (default: 512).")),
     ] = None,
     decode: Annotated[
         str | None,
-        typer.Option(help=tr("Prompt lengths before decoding (default: 0,128,512,900).")),
+        typer.Option(help=tr("Prompt lengths before decoding, such as 0,128 (default: 128).")),
     ] = None,
     new_tokens: Annotated[int, typer.Option(help=tr("Tokens to decode after each prompt."))] = 64,
-    samples: Annotated[int, typer.Option(help=tr("Samples of each warm test per round."))] = 1,
     memory: Annotated[
         str | None,
         typer.Option(help=tr("Context lengths for the memory tests, or none (default: 256,1000).")),
     ] = None,
-    turn: Annotated[bool, typer.Option(help=tr("Measure a chat turn too."))] = True,
-    steady: Annotated[
-        bool,
-        typer.Option(
-            "--steady",
-            help=tr("Repeat warm tests that ran while memory bandwidth had changed."),
-        ),
-    ] = False,
+    turn: Annotated[bool, typer.Option("--turn", help=tr("Measure a chat turn too."))] = False,
     seed: Annotated[int, typer.Option(help=tr("Seed for the prompts' token ids."))] = 0,
-    form: Annotated[
-        str, typer.Option("--format", help="terminal, markdown, csv, json")
-    ] = "terminal",
+    form: Annotated[str, typer.Option("--format", help=", ".join(_FORMATS))] = "terminal",
     compare: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=tr("Also print ratios to these older results.")),
     ] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help=tr(
+                "Measure a running server with the OpenAI API instead, such as "
+                "http://127.0.0.1:8000; several share one table."
+            ),
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help=tr("With --url: the model (default: the server's first)."))
+    ] = None,
+    concurrency: Annotated[
+        str, typer.Option(help=tr("With --url: numbers of clients that ask at the same time."))
+    ] = "1,2,4,8",
+    timeout: Annotated[
+        float, typer.Option(help=tr("With --url: seconds after which an answer has failed."))
+    ] = 120.0,
 ) -> None:
     """Run the measurements, store them, and print a table."""
+    if url:
+        if bundles or checkpoint:
+            raise ParameterError("--url measures servers: leave out bundles and --checkpoint.")
+        measure_servers(
+            url,
+            model=model,
+            timeout=timeout,
+            concurrency=_list("concurrency", concurrency, 1, 1024),
+            rounds=None if rounds is None else _list("rounds", str(rounds), 1)[0],
+            tokens=_list("new-tokens", str(new_tokens), 2)[0],
+            form=form,
+            output=user_path(output),
+        )
+        return
     check_choice("format", form, _FORMATS)
     with needs_extra(_NEEDS):
+        import cpuinfo  # noqa: F401, PLC0415 - before any work
+
         from issun.benchmarks import suite  # noqa: PLC0415
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
     older = read_results(user_path(compare)) if compare else None
@@ -165,14 +197,12 @@ def run(
         threads=_list("threads", threads, 1, 1024) if threads else None,
         kv_caches=tuple(kv_cache.split(",")) if kv_cache else (None,),
         trust=trust,
-        rounds=_list("rounds", str(rounds), 1)[0],
+        rounds=None if rounds is None else _list("rounds", str(rounds), 1)[0],
         prefills=_list("prefill", prefill, 1) if prefill else None,
         depths=_list("decode", decode, 0) if decode else None,
         contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
-        samples=_list("samples", str(samples), 1)[0],
         turn=turn,
-        steady=steady,
         seed=seed,
     )
     output = user_path(output)
@@ -190,20 +220,24 @@ def _say(text: str) -> None:
 
 
 def _show(found: Results, form: str, older: Results | None) -> None:
-    import msgspec  # noqa: PLC0415
-
-    from issun.benchmarks import tables  # noqa: PLC0415
+    from issun.benchmarks import llama_bench, tables  # noqa: PLC0415
+    from issun.benchmarks.compare import compare  # noqa: PLC0415
+    from issun.cli.verdict import verdict  # noqa: PLC0415
 
     shown: dict[str, Callable[[], str]] = {
         "terminal": lambda: tables.terminal(found),
         "markdown": lambda: tables.markdown(found),
         "csv": lambda: tables.csv_text(found),
-        "json": lambda: msgspec.json.format(msgspec.json.encode(found), indent=1).decode(),
+        "json": lambda: tables.json_text(found),
+        "llama-bench": lambda: llama_bench.jsonl(found),
     }
     print(shown[form]().rstrip("\n"))
+    if form == "terminal":
+        for paragraph in verdict(found):
+            print(f"\n{printable(paragraph)}")
     if older:
         print(
-            tables.compare(found, older).rstrip("\n"),
+            compare(found, older),
             file=sys.stderr if form != "terminal" else None,
         )
 
@@ -217,9 +251,7 @@ def report(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help=tr("Folder for the page and its plots.")
-        ),
+        typer.Option("-o", "--output", metavar="DIR", help=tr("Folder for the page.")),
     ] = Path("report"),
     fidelity: Annotated[
         Path | None,
@@ -232,12 +264,12 @@ def report(
         bool, typer.Option("--table", help=tr("Only print the table as Markdown."))
     ] = False,
 ) -> None:
-    """Write `report.html` and the plots, or print the README's table."""
-    with needs_extra(_NEEDS):
-        from issun.benchmarks.distances import read_comparison  # noqa: PLC0415
-        from issun.benchmarks.measured import read_results  # noqa: PLC0415
-        from issun.benchmarks.report import write_report  # noqa: PLC0415
-        from issun.benchmarks.tables import markdown  # noqa: PLC0415
+    """Write `report.html`, or print the README's table."""
+    from issun.benchmarks.distances import read_comparison  # noqa: PLC0415
+    from issun.benchmarks.measured import read_results  # noqa: PLC0415
+    from issun.benchmarks.report import write_report  # noqa: PLC0415
+    from issun.benchmarks.tables import markdown  # noqa: PLC0415
+
     found = read_results(user_path(results))
     if table:
         print(markdown(found))

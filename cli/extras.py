@@ -25,7 +25,6 @@ EXTRAS = {
     "pyarrow": "parquet",
     "ray": "cluster",
     "cpuinfo": "bench",
-    "matplotlib": "bench",
     "llguidance": "server",
     "prometheus_client": "server",
     "starlette": "server",

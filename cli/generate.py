@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -255,5 +255,5 @@ def _figures(completion: Completion) -> dict[str, Any]:
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "ids": completion.ids,
-        "timings": asdict(timings) | {"tokens_per_second": timings.tokens_per_second},
+        "timings": timings.report(),
     }

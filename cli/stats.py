@@ -9,14 +9,18 @@ from issun.runtime import Completion
 
 
 def print_stats(completion: Completion) -> None:
-    """Print tokens, speed, time to the first token, and current and peak memory on stderr."""
+    """Print tokens, speed, latencies (TTFT, ITL), and current and peak memory on stderr."""
     timings = completion.timings
+    itl = timings.inter_token_latency
     note(
-        "[{new} tokens, {speed:.1f} tokens/s, first token {first:.2f} s, prompt {prompt} tokens "
-        "({reused} reused), memory {now:,.0f} MB, peak {peak:,.0f} MB]",
+        "[{new} tokens, {speed:.1f} tokens/s, TTFT {ttft:.2f} s, ITL p50 {p50:.0f} ms, p99 "
+        "{p99:.0f} ms, prompt {prompt} tokens ({reused} reused), memory {now:,.0f} MB, peak "
+        "{peak:,.0f} MB]",
         new=timings.new_tokens,
         speed=timings.tokens_per_second,
-        first=timings.time_to_first_token,
+        ttft=timings.time_to_first_token,
+        p50=1e3 * (itl.p50 if itl else 0),
+        p99=1e3 * (itl.p99 if itl else 0),
         prompt=timings.prompt_tokens,
         reused=timings.reused_tokens,
         now=resident_bytes() / 1e6,

@@ -8,7 +8,7 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-_RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_TOKEN_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -34,13 +34,18 @@ class Metrics:
         )
         self.first_token = histogram(
             "issun_time_to_first_token_seconds",
-            "Time from the request to its first token.",
+            "Time from the request to its first token (TTFT).",
             _SECONDS,
         )
-        self.rate = histogram(
-            "issun_answer_tokens_per_second",
-            "Decoding speed of each answer after its first token.",
-            _RATES,
+        self.inter_token = histogram(
+            "issun_inter_token_latency_seconds",
+            "Time between two tokens of an answer (ITL).",
+            _TOKEN_SECONDS,
+        )
+        self.per_token = histogram(
+            "issun_time_per_output_token_seconds",
+            "Mean time per token of each answer after its first token (TPOT).",
+            _TOKEN_SECONDS,
         )
         self.batch = histogram("issun_batch_size", "Answers decoded in one step.", _SIZES)
         self.watch("issun_resident_memory_bytes", "Resident memory of the process.", resident_bytes)

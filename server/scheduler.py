@@ -346,11 +346,13 @@ class Scheduler:
             running.rows.clear()
         if first:
             self._metrics.first_token.observe(time.monotonic() - running.request.submitted)
+        elif len(times := segment.timings.token_times) > 1:
+            self._metrics.inter_token.observe(times[-1] - times[-2])
         self._metrics.new_tokens.inc()
         if segment.finish_reason:
             self._metrics.answers.labels(segment.finish_reason).inc()
-            if rate := segment.timings.tokens_per_second:
-                self._metrics.rate.observe(rate)
+            if segment.timings.new_tokens > 1:
+                self._metrics.per_token.observe(segment.timings.time_per_output_token)
             self._leave(index)
         else:
             running.prepare(self._background)

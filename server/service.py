@@ -256,4 +256,5 @@ class Usage:
         return {
             "tokens_per_second": round(timings.tokens_per_second, 2),
             "time_to_first_token": round(timings.time_to_first_token, 4),
+            "time_per_output_token": round(timings.time_per_output_token, 4),
         }

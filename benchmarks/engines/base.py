@@ -20,6 +20,7 @@ class Engine(ABC):
     label: ClassVar[str]  # in tables and plots
     packages: ClassVar[tuple[str, ...]]  # required distributions
     families: ClassVar[tuple[str, ...]] = ()  # that it was written for; all if empty
+    chunk: ClassVar[int] = 0  # prompt tokens that are computed together; 0: all
     settings: ClassVar[str]  # how it is converted and run, as a sentence for the report
 
     def __init__(
@@ -38,6 +39,7 @@ class Engine(ABC):
         """
         self.checkpoint, self.folder = checkpoint, folder
         self.kv_cache, self.trust, self.calibration = kv_cache, trust, calibration
+        self.kv_type = ""  # that of the KV cache once loaded, if known
 
     @abstractmethod
     def convert(self) -> None:

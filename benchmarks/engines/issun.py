@@ -14,6 +14,7 @@ from issun.benchmarks.chat_turn import measure_chat_turn
 from issun.benchmarks.engines.greedy import GreedyEngine
 from issun.benchmarks.tensors import stored_tensors
 from issun.runtime import Model
+from issun.runtime.decoding.decoder import PREFILL_CHUNK
 from issun.runtime.decoding.kv_cache import Cache
 from issun.runtime.manifest import DRAFT_NAME, SMOOTHING_NAME, KVCacheType, read_manifest
 from issun.runtime.weights.weight_cache import CACHE_VARIABLE
@@ -29,6 +30,7 @@ class Bundle(GreedyEngine):
 
     label = "bundle"
     packages = ("onnxruntime",)
+    chunk = PREFILL_CHUNK
     settings = _HOW
     model: Model
     _cache: Cache
@@ -41,6 +43,7 @@ class Bundle(GreedyEngine):
         kind = cast("KVCacheType | None", self.kv_cache)  # None: the bundle's default
         self.model = Model.load(self.folder, threads=threads, kv_cache=kind, trust=self.trust)
         self._cache = self.model.new_cache()
+        self.kv_type = self.model.decoder.kv_cache
 
     def reset(self) -> None:
         """Rewind the cache to the start."""

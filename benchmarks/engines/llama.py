@@ -30,6 +30,7 @@ class _Llama(GreedyEngine):
 
     packages = ("llama-cpp-python", "gguf")
     families = ("gpt2",)
+    chunk = _BATCH
     file_type: ClassVar[str]
     importance: ClassVar[bool]  # whether an importance matrix weights the rounding errors
     _llama: Any
@@ -64,6 +65,7 @@ class _Llama(GreedyEngine):
         """Load the quantized file."""
         from llama_cpp import Llama  # noqa: PLC0415
 
+        self.kv_type = "float16"
         self._llama = Llama(
             str(self._path),
             n_ctx=0,  # the model's context

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, pairwise
+from typing import Any, Literal
 
 from issun.runtime.decoding.decoder import Decoder, split_chunks
 from issun.runtime.decoding.drafts import Drafts
 from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.kv_cache import Cache
+from issun.runtime.decoding.latency import Percentiles, percentiles
 from issun.runtime.decoding.prompt_cache import PromptCache
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, top_logprobs
 from issun.runtime.errors import ContextError, ParameterError
@@ -29,13 +30,18 @@ def never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Token counts and seconds of one answer, up to its latest token."""
+    """Token counts and seconds of one answer, up to its latest token.
+
+    `token_times` are those of all tokens since the start; they may include later tokens, and are
+    empty if they are not known.
+    """
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
     new_tokens: int = 0
-    time_to_first_token: float = 0.0
+    time_to_first_token: float = 0.0  # TTFT
     total_time: float = 0.0
+    token_times: Sequence[float] = field(default=(), repr=False, compare=False)
 
     @property
     def prefill_tokens_per_second(self) -> float:
@@ -45,9 +51,33 @@ class Timings:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens after the first one divided by the time after it."""
+        """Throughput: tokens after the first one divided by the time after it."""
         seconds = self.total_time - self.time_to_first_token
         return (self.new_tokens - 1) / seconds if self.new_tokens > 1 and seconds else 0.0
+
+    @property
+    def time_per_output_token(self) -> float:
+        """TPOT: the mean time of a token after the first one, 0 before the second."""
+        return 1 / self.tokens_per_second if self.tokens_per_second else 0.0
+
+    @property
+    def inter_token_latency(self) -> Percentiles | None:
+        """ITL: percentiles of the time between tokens; None without two tokens of known times.
+
+        Draft tokens that are accepted together arrive at once, so the time between them is small.
+        """
+        times = self.token_times[: self.new_tokens]
+        return percentiles([later - earlier for earlier, later in pairwise(times)])
+
+    def report(self) -> dict[str, Any]:
+        """All values as JSON has them, without the time of each token."""
+        found = {name: value for name, value in asdict(self).items() if name != "token_times"}
+        itl = self.inter_token_latency
+        return found | {
+            "time_per_output_token": self.time_per_output_token,
+            "inter_token_latency": asdict(itl) if itl else None,
+            "tokens_per_second": self.tokens_per_second,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +120,10 @@ class RequestState:
         self._sampler, self._text, self.ends, self._clock = sampler, text, ends, clock
         read = len(prompt) + len(answer)
         self._limit = min(params.max_new_tokens, n_positions - read)
-        self._timings = Timings(prompt_tokens=read, reused_tokens=reused)
+        self._token_times: list[float] = []
+        self._timings = Timings(
+            prompt_tokens=read, reused_tokens=reused, token_times=self._token_times
+        )
         self._started = clock() if started is None else started
 
     @property
@@ -113,6 +146,7 @@ class RequestState:
         wanted = self._params.logprobs
         logprob = Logprob(*top_logprobs(logits, token, wanted)) if wanted else None
         now = self._clock() - self._started
+        self._token_times.append(now)
         timings = self._timings = replace(
             self._timings,
             new_tokens=self._timings.new_tokens + 1,

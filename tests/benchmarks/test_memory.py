@@ -48,7 +48,7 @@ def test_mapped_files_are_file_pages(tmp_path: Path) -> None:
 
 def test_the_limit_kills_the_tree() -> None:
     code = "import time; held = b'x' * 100_000_000; time.sleep(30); print('lived')"
-    done = watch(python(code), limit=60_000_000, on_line=lambda line: None)
+    done = watch(python(code), limit=60_000_000, on_line=lambda line, used: None)
     assert done.over_limit
     assert done.exit_code == -9
     assert done.memory.seconds < 20
@@ -64,10 +64,14 @@ def test_psutil_is_used_on_other_systems(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.peak >= found.anonymous + found.file
 
 
-def test_lines_become_marks_and_stderr_is_kept() -> None:
-    code = "import sys; print('one', flush=True); print('oh no', file=sys.stderr); sys.exit(3)"
-    done = watch(python(code), on_line=lambda line: line.strip().upper())
-    assert [mark for _, mark in done.memory.marks] == ["ONE"]
+def test_lines_come_with_the_memory_and_stderr_is_kept() -> None:
+    held = "held = b'x' * 64_000_000; time.sleep(0.4); print('one', flush=True)"
+    code = f"import sys, time; {held}; print('oh no', file=sys.stderr); sys.exit(3)"
+    seen: list[tuple[str, int]] = []
+    done = watch(python(code), on_line=lambda line, used: seen.append((line, used)))
+    ((line, used),) = seen
+    assert line == "one\n"
+    assert 64_000_000 < used <= done.memory.peak
     assert (done.exit_code, done.stderr) == (3, "oh no\n")
 
 

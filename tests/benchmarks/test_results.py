@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import msgspec
@@ -11,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issun.benchmarks import fit as fitting
+from issun.benchmarks.energy import Joules
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.measured import (
     PUBLISHED,
     EngineResult,
+    Latency,
     Machine,
     Memory,
-    Moment,
     Results,
     depths,
+    energy_limit,
+    latency,
     read_results,
     share_of_limit,
     speed,
@@ -29,6 +33,7 @@ from issun.benchmarks.measured import (
 )
 from issun.benchmarks.sizes import gigabytes, parse_size
 from issun.runtime import ParameterError
+from issun.runtime.decoding.latency import Percentiles
 
 
 def made_up(*engines: EngineResult) -> Results:
@@ -81,14 +86,33 @@ def test_the_share_of_the_limit() -> None:
     assert share_of_limit(made_up(), engine(samples={"decode-100": [1]}), 100) is None
 
 
-def test_steady_memory_is_after_the_answer_and_before_the_end() -> None:
-    """The rest period ends at 2.5 s; later samples may be from the end of the process."""
-    seen = [Moment(seconds, 100 * place, 1, 0) for place, seconds in enumerate((1, 2.1, 2.39, 2.6))]
-    marks = [(0.0, "started"), (2.0, "answered")]
-    assert Memory(moments=seen, marks=marks).steady == seen[2]
-    assert Memory(moments=seen[:1], marks=marks).steady == seen[0]
-    assert Memory(moments=seen, marks=marks[:1]).steady is None
-    assert Memory(marks=marks).steady is None
+def test_latency_by_hand() -> None:
+    """ITLs of 0.1 to 1.0 s: the 90th percentile is between the ninth and the tenth."""
+    tenths = [tenth / 10 for tenth in range(1, 11)]
+    found = latency(engine(samples={"prefill-512": [3.0, 1.0, 2.0], "decode-128": tenths[::-1]}))
+    assert found.ttft == {512: Percentiles(2.0, pytest.approx(2.8), pytest.approx(2.98))}
+    assert found.itl == {128: Percentiles(0.55, pytest.approx(0.91), pytest.approx(0.991))}
+    assert found.tpot == {128: pytest.approx(0.55)}
+    assert found.throughput == {128: pytest.approx(1 / 0.55)}
+    assert latency(engine()) == Latency({}, {}, {}, {})
+
+
+def test_the_limit_of_energy_is_that_of_reading() -> None:
+    """1.5 GB at 0.2 nJ a byte are 0.3 J; what cannot be read stays unknown, and is not 0."""
+    measured = engine(weight_bytes=1_000_000_000, kv_bytes=5_000_000)
+    results = made_up(measured)
+    results.byte_energy = {2: Joules(package=2e-10)}
+    assert energy_limit(results, measured, 100) == Joules(package=pytest.approx(0.3))
+    assert energy_limit(results, engine(), 100) == Joules()
+    assert energy_limit(made_up(), measured, 100) == Joules()
+
+
+def test_unreadable_energy_is_null_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, made_up(engine(energy={256: Joules()})))
+    content = json.loads(path.read_bytes())
+    assert content["engines"][0]["energy"]["256"] == {"package": None, "dram": None}
+    assert content["idle"] == {"package": None, "dram": None}
 
 
 def test_a_file_round_trips(tmp_path: Path) -> None:

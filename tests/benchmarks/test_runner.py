@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 
-from issun.benchmarks import runner, suite
-from issun.benchmarks.bandwidth import read_bandwidth
+from issun.benchmarks import runner, suite, workers
+from issun.benchmarks.bandwidth import Bandwidth, read_bandwidth
+from issun.benchmarks.energy import Joules, Meter, Reading
 from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
 from issun.benchmarks.make_checkpoint import make_checkpoint
-from issun.benchmarks.measured import Memory, Results, depths, read_results
+from issun.benchmarks.measured import Results, depths, read_results
 from issun.benchmarks.shapes import SHAPES
-from issun.benchmarks.worker import REST, Job
+from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
 from issun.runtime.model import EMBEDDED
 from tests.benchmarks.test_memory import python
@@ -27,20 +29,12 @@ from tests.benchmarks.test_memory import python
 
 def request(**changes: Any) -> suite.Request:
     asked: dict[str, Any] = {
-        "bundles": [],
-        "checkpoint": None,
-        "engines": ("all",),
         "threads": (1,),
-        "kv_caches": (None,),
-        "trust": False,
         "rounds": 2,
         "prefills": (8, 32),
         "depths": (0, 32),
         "contexts": (20, 60),
         "new_tokens": 4,
-        "samples": 1,
-        "turn": False,
-        "steady": False,
         "seed": 3,
     }
     return suite.Request(**(asked | changes))
@@ -48,12 +42,19 @@ def request(**changes: Any) -> suite.Request:
 
 @pytest.fixture(autouse=True)
 def quick_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "read_bandwidth", lambda threads, **options: [1e9] * threads)
+    monkeypatch.setattr(
+        runner, "read_bandwidth", lambda threads, *_: Bandwidth([1e9] * threads, Joules())
+    )
 
 
 def run(output: Path, *, resume: bool = False, **changes: Any) -> tuple[Results, list[str]]:
     reported: list[str] = []
-    found = suite.run(request(**changes), output, None, resume=resume, report=reported.append)
+
+    def report(text: str) -> None:  # without the time, which differs
+        reported.append(re.sub(r" \((estimating|about) [^)]*\)$", "", text))
+
+    found = suite.run(request(**changes), output, None, resume=resume, report=report)
+    assert re.fullmatch(r"took \d+:\d\d", reported.pop())
     assert read_results(output) == found
     assert not output.with_suffix(".work").exists()
     return found, reported
@@ -72,12 +73,6 @@ def test_every_test_of_every_round_is_stored(tmp_path: Path) -> None:
         **{"turn-ahead": 2, "turn-reading": 2},
     }
     assert all(second > 0 for samples in entry.samples.values() for second in samples)
-    shared = [f"{kind}-{size}" for kind in ("cold", "prefill") for size in (8, 32)]
-    assert entry.windows == {
-        **{key: [0, 1] for key in shared},
-        **dict.fromkeys(("decode-0", "decode-32"), [0] * 4 + [1] * 4),
-    }
-    assert entry.typical == {}  # it was alone, so its median counts
     assert entry.bundle
     assert 5_900_000 < entry.weight_bytes < entry.disk_bytes < 9_000_000
     assert entry.kv_bytes == 6 * 2 * 256 * 4
@@ -86,31 +81,62 @@ def test_every_test_of_every_round_is_stored(tmp_path: Path) -> None:
     assert reported == [
         "read bandwidth, 1 threads",
         *("first load: embedded, 1 threads", "  load-first"),
+        *("memory at 20 tokens: embedded, 1 threads", "memory at 60 tokens: embedded, 1 threads"),
         *("round 1 of 2: embedded, 1 threads", *(f"  {test}" for test in tests)),
         *("round 2 of 2: embedded, 1 threads", *(f"  {test}" for test in tests)),
-        *("memory at 20 tokens: embedded, 1 threads", "memory at 60 tokens: embedded, 1 threads"),
     ]
 
 
 @pytest.mark.slow
-def test_memory_has_kinds_marks_and_moments(tmp_path: Path) -> None:
+def test_memory_has_kinds_and_energy_is_null_where_it_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "Meter", lambda: Meter(tmp_path))
     found, _ = run(tmp_path / "r.json", rounds=1)
-    memories = found.engines[0].memory
-    assert set(memories) == {20, 60}
-    for memory in memories.values():
-        assert [mark for _, mark in memory.marks] == [
-            "started",
-            "loaded",
-            "first token",
-            "answered",
-        ]
-        # After the answer and before the end of the process, when almost nothing is allocated.
-        assert memory.steady is not None
-        answered = memory.marks[-1][0]
-        assert answered < memory.steady.seconds <= answered + 0.8 * REST < memory.seconds
-        assert memory.peak >= memory.steady.total > 0.7 * memory.peak
+    (entry,) = found.engines
+    assert set(entry.memory) == {20, 60}
+    for memory in entry.memory.values():
+        assert memory.peak >= memory.resting > 0.7 * memory.peak  # almost nothing is freed
         assert memory.peak >= memory.anonymous + memory.file + memory.shared > 2**20
-        assert 1 < len(memory.moments) <= 400
+    assert entry.energy == {20: Joules(), 60: Joules()}
+    assert (found.idle, found.byte_energy) == (Joules(), {1: Joules()})
+
+
+def test_the_energy_of_a_token_is_that_of_decoding_above_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 J in 2 s with 1 W of idling are 8 J, for the four tokens after the first one."""
+    zone = tmp_path / "zone"
+    meter = Meter(tmp_path)
+    meter._ranges["package"][zone] = 10**9
+    plan: Any = SimpleNamespace(new_tokens=5)
+    results: Any = SimpleNamespace(idle=Joules(package=1.0))
+    one = runner.Runner(plan, results, tmp_path, print, meter)
+    readings = {
+        "first token": Reading(5.0, {zone: 4_000_000}),
+        "answered": Reading(7.0, {zone: 14_000_000}),
+        "rested": Reading(8.0, {zone: 99_000_000}),
+    }
+    assert one._token_energy(readings) == Joules(package=2.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds", "asked"), [(0.0, 1, None), (1e9, 3, None), (0.0, 2, 2)]
+)
+def test_a_plain_run_starts_no_round_that_would_take_too_long(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    rounds: int,
+    asked: int | None,
+) -> None:
+    monkeypatch.setattr(suite, "PLAIN_SECONDS", seconds)
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
+    )
+    found, reported = run(tmp_path / "r.json", rounds=asked, contexts=())
+    assert found.engines[0].rounds == rounds
+    assert any("no more rounds" in line for line in reported) == (seconds == 0 and not asked)
 
 
 @pytest.mark.slow
@@ -124,7 +150,6 @@ def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> N
     assert set(entries) == {(name, threads) for name in names for threads in (1, 2)}
     wide, narrow = (entries[f"{both.name}, {kind} KV", 1].kv_bytes for kind in ("float32", "int8"))
     assert wide == 4 * narrow > 0
-    assert all(set(e.typical) == set(e.windows) > {"decode-0"} for e in found.engines)
     assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
 
 
@@ -192,34 +217,10 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert reported[0] == "round 2 of 2: embedded, 1 threads"
 
 
-def test_workers_get_the_samples_and_the_initial_bandwidth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Job] = []
-
-    def noting(command: list[str]) -> InterleavedWorker:
-        job = msgspec.json.decode(command[-1], type=Job)
-        if job.work == "load":
-            return InterleavedWorker(python("pass"))
-        asked.append(job)
-        return InterleavedWorker(python("print('{\"unsteady\": 2}')"))
-
-    monkeypatch.setattr(runner, "InterleavedWorker", noting)
-    monkeypatch.setattr(runner, "steady_bandwidth", lambda threads: [2e9])
-    for steadily, usual in ((True, 2e9), (False, None)):
-        found, _ = run(tmp_path / f"{steadily}.json", steady=steadily, samples=3, contexts=())
-        assert {(job.usual, job.samples) for job in asked} == {(usual, 3)}
-        assert found.engines[0].unsteady == 4
-        asked.clear()
-
-
-@pytest.mark.sampled
-@pytest.mark.parametrize(("steadily", "together"), [(False, 2), (True, 1)])
-def test_engines_of_a_steady_run_are_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any, steadily: bool, together: int
+def test_engines_that_fit_into_memory_are_interleaved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Any
 ) -> None:
     groups: list[int] = []
-    monkeypatch.setattr(runner, "steady_bandwidth", lambda threads: [1e9])
     monkeypatch.setattr(
         runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
     )
@@ -227,11 +228,9 @@ def test_engines_of_a_steady_run_are_alone(
         runner, "run_interleaved", lambda workers, report: groups.append(len(workers))
     )
     both = [bundle("head-8"), bundle("head-17")]
-    found, _ = run(tmp_path / "r.json", bundles=both, steady=steadily, rounds=1, contexts=())
-    first_loads, rounds = groups[:2], groups[2:]
-    assert first_loads == [1, 1]
-    assert rounds == [together] * (2 // together)
-    assert found.turn == (0 if steadily else TIME_SLICE)
+    found, _ = run(tmp_path / "r.json", bundles=both, rounds=1, contexts=())
+    assert groups == [1, 1, 2]  # first loads alone
+    assert found.turn == TIME_SLICE
 
 
 @pytest.mark.slow
@@ -267,7 +266,7 @@ def test_a_crash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_engine_that_is_not_installed_is_skipped(
     tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "missing_packages", lambda kind: ["ctranslate2"])
+    monkeypatch.setattr(workers, "missing_packages", lambda kind: ["ctranslate2"])
     found, reported = run(
         tmp_path / "r.json", checkpoint=checkpoint("head-8"), engines=("issun-int8",)
     )
@@ -324,8 +323,8 @@ def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     before = output.read_bytes()
     with pytest.raises(BenchError, match="exists: resume it with --resume"):
         run(output)
-    for changed in ({"seed": 4}, {"steady": True}):
-        with pytest.raises(BenchError, match="another machine, model, seed or method"):
+    for changed in ({"seed": 4}, {"new_tokens": 5}):
+        with pytest.raises(BenchError, match="another machine, model, seed or number of new"):
             run(output, resume=True, **changed)
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
@@ -368,20 +367,11 @@ def test_every_engine_gets_the_same_ids() -> None:
     assert first[:20] == jobs[0].ids(20)
 
 
-def test_the_bandwidth_is_plausible() -> None:
-    found = read_bandwidth(2, size=1 << 22, rounds=3)
-    assert len(found) == 3
-    assert all(10**7 < rate < 10**13 for rate in found)
-
-
-def test_moments_are_downsampled() -> None:
-    from issun.benchmarks.measured import Moment
-    from issun.benchmarks.runner import _downsampled
-
-    many = Memory(moments=[Moment(i, i, 0, 0) for i in range(1001)])
-    kept = _downsampled(many).moments
-    assert len(kept) <= 400
-    assert kept[:2] == [Moment(0, 0, 0, 0), Moment(3, 3, 0, 0)]
+def test_the_bandwidth_is_plausible(tmp_path: Path) -> None:
+    found = read_bandwidth(2, Meter(tmp_path), Joules(), size=1 << 22, rounds=3)
+    assert len(found.rates) == 3
+    assert all(10**7 < rate < 10**13 for rate in found.rates)
+    assert found.byte_energy == Joules()
 
 
 def test_sizes_by_kind_of_test() -> None:

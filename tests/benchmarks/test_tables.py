@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import json
+from pathlib import Path
 
 import msgspec
 
 from issun.benchmarks import tables
-from issun.benchmarks.measured import EngineResult, Memory, Moment, Results
+from issun.benchmarks.compare import compare
+from issun.benchmarks.energy import Joules
+from issun.benchmarks.measured import EngineResult, Memory, Results, read_results
 from tests.benchmarks.test_results import made_up
 
 
@@ -26,12 +29,7 @@ def fast(**changes: object) -> EngineResult:
             conversion=Memory(seconds=24.4, peak=272_000_000),
             memory={
                 256: Memory(peak=1_500_000_000, anonymous=1_300_000_000),
-                1000: Memory(
-                    peak=1_600_000_000,
-                    anonymous=1_400_000_000,
-                    moments=[Moment(0.0, 10**8, 10**7, 0), Moment(1.0, 14 * 10**8, 2 * 10**8, 0)],
-                    marks=[(0.5, "loaded"), (0.9, "first token")],
-                ),
+                1000: Memory(peak=1_600_000_000, anonymous=1_400_000_000),
             },
             samples={
                 "load-first": [3.0],
@@ -60,7 +58,6 @@ def slow(**changes: object) -> EngineResult:
                 1000: Memory(
                     peak=6_400_000_000,
                     anonymous=6_000_000_000,
-                    moments=[Moment(0.0, 6 * 10**9, 0, 0)],
                 )
             },
             samples={"prefill-128": [2.0], "decode-128": [0.4]},
@@ -122,15 +119,38 @@ def test_decoding_faster_than_the_bandwidth_is_reported() -> None:
 
 
 def test_memory_after_the_answer_is_shown() -> None:
-    moments = [Moment(1.0, 14 * 10**8, 2 * 10**8, 0), Moment(1.3, 2 * 10**8, 10**8, 0)]
-    resting = fast(memory={1000: Memory(peak=16 * 10**8, moments=moments, marks=[(1, "answered")])})
+    resting = fast(memory={1000: Memory(peak=16 * 10**8, resting=3 * 10**8)})
     assert "1.60 GB peak (anonymous 0 MB, file 0 MB), 300 MB afterwards" in tables.terminal(
         made_up(resting)
     )
     rows = list(csv.DictReader(io.StringIO(tables.csv_text(made_up(resting)))))
-    (steady,) = (row for row in rows if row["test"] == "memory-steady-1000")
-    assert (steady["unit"], steady["median"]) == ("bytes", str(3 * 10**8))
-    assert "afterwards" not in tables.terminal(found())  # without the mark of the answer
+    (shown,) = (row for row in rows if row["test"] == "memory-resting-1000")
+    assert (shown["unit"], shown["median"]) == ("bytes", str(3 * 10**8))
+    assert "afterwards" not in tables.terminal(found())  # unknown
+
+
+def test_energy_stands_beside_its_limit() -> None:
+    """A token after 1,000 tokens reads 1 GB, at 0.3 nJ a byte."""
+    measured = fast(weight_bytes=10**9, kv_bytes=0, energy={1000: Joules(package=1.25)}, samples={})
+    results = made_up(measured)
+    results.byte_energy = {2: Joules(package=3e-10)}
+    assert (
+        "energy 1000    package 1.25 J a token; reading weights and KV cache alone takes package "
+        "0.3 J" in tables.terminal(results)
+    )
+    unreadable = tables.terminal(made_up(fast(energy={256: Joules(), 1000: Joules()})))
+    assert unreadable.count("energy         not readable on this machine") == 1
+    assert " 0 J" not in unreadable
+
+
+def test_json_has_the_latency_and_can_be_read_as_results(tmp_path: Path) -> None:
+    text = tables.json_text(found())
+    shown = json.loads(text)["engines"][0]["latency"]
+    assert shown["ttft"]["128"] == {"p50": 0.25, "p90": 0.45, "p99": 0.495}
+    assert shown["throughput"] == {"0": 10.0, "128": 5.0}
+    assert round(shown["tpot"]["128"], 9) == 0.2
+    (tmp_path / "r.json").write_text(text, encoding="utf-8")
+    assert read_results(tmp_path / "r.json") == found()
 
 
 def test_threads_are_a_column_only_if_they_differ() -> None:
@@ -153,12 +173,14 @@ def test_csv_can_be_parsed() -> None:
 
 
 def test_the_terminal_shows_every_test_and_every_failure() -> None:
-    text = tables.terminal(found())
-    assert "  prefill-128        512.0 tokens/s ±  43%  (3 samples, best 250.0 ms)" in text
-    assert re.search(r"^  load +1,000 ms +± +\d+%  \(3 samples", text, re.MULTILINE)
-    assert "  bandwidth used       50% in decode-128" in text
-    assert "  crashed: killed by SIGILL" in text
-    assert max(map(len, text.splitlines()[1:])) <= 100
+    lines = [line.strip() for line in tables.terminal(found()).splitlines()]
+    assert "load           1,000 ms ± 43% (3 samples)" in lines
+    assert "TTFT 128       p50 250.0  p90 450.0  p99 495.0 ms  prefill 512.0 tokens/s" in lines
+    assert "ITL 128        p50 200.0  p90 280.0  p99 298.0 ms  3 tokens" in lines
+    assert "TPOT 128       200.0 ms  throughput 5.0 tokens/s" in lines
+    assert "bandwidth 128  50% of what this machine can read" in lines
+    assert "crashed: killed by SIGILL | <b>AMX</b>" in lines
+    assert max(map(len, lines[1:])) <= 110
 
 
 def test_an_empty_engine_has_dashes() -> None:
@@ -174,7 +196,7 @@ def test_ratios_to_an_older_run() -> None:
         EngineResult(name="gone", label="gone", threads=2),
     )
     new = made_up(fast(samples={"decode-128": [0.2], "prefill-128": [0.25]}), slow(), crashed())
-    text = tables.compare(new, old)
+    text = compare(new, old)
     assert "issun int8, 2 threads, decode-128: 5.0 / 2.5 = 2.000" in text
     assert "torch float32, 2 threads, decode-128: 2.5 / 1.6 = 1.600" in text
     assert "issun int8, 2 threads, prefill-128: 512.0 / 512.0 = 1.000" in text
@@ -194,7 +216,7 @@ def test_different_numbers_of_threads_are_not_compared() -> None:
     """With 1 thread issun takes twice as long, and nothing else changed: 100 %."""
     old = made_up(fast(threads=1), slow(threads=1), fast(), slow())
     halved = fast(threads=1, samples={"decode-128": [0.4]})
-    text = tables.compare(made_up(halved, slow(threads=1), fast(), slow()), old)
+    text = compare(made_up(halved, slow(threads=1), fast(), slow()), old)
     assert text.endswith(
         "Ratios between engines within 10%: 2 of 3.\n"  # and both tests with 2 threads
         "Largest change of a ratio between engines: 100.0% "
@@ -204,7 +226,7 @@ def test_different_numbers_of_threads_are_not_compared() -> None:
 
 def test_memory_of_only_one_run_is_named() -> None:
     old = fast(memory={256: Memory(peak=1), 1000: Memory()})
-    text = tables.compare(made_up(fast(memory={1000: Memory(peak=5)})), made_up(old))
+    text = compare(made_up(fast(memory={1000: Memory(peak=5)})), made_up(old))
     assert "issun int8, 2 threads, memory at 256: only in the old results" in text
     assert "issun int8, 2 threads, memory at 1000: only in the new results" in text
 

@@ -42,7 +42,7 @@ COMMANDS: dict[str, list[tuple[list[str], str | None]]] = {
     "bench run": [(["--rounds", "1"], "bench")],
     "bench fidelity": [([EMBED, "--against", "CHECKPOINT", "--no-keep"], "export")],
     "bench report": [
-        (["RESULTS", "-o", "report"], "bench"),
+        (["RESULTS", "-o", "report"], None),
         (["RESULTS", "--table"], None),
     ],
     "bench fit": [(["--ram", "2GB"], None)],
@@ -73,7 +73,6 @@ MODULES: dict[str, tuple[list[str], str | None]] = {
     "issun.benchmarks.rounding": ([EMBED, "--rows", "2", "--tokens", "2"], "server"),
     "issun.benchmarks.sampling": ([EMBED, "--steps", "2"], None),
     "issun.benchmarks.start": ([EMBED, "--rounds", "1"], None),
-    "issun.benchmarks.streams": ([EMBED, "--rounds", "1", "--tokens", "2"], "server"),
     "issun.benchmarks.structured": ([], "server"),
     "issun.benchmarks.together": (
         [EMBED, "--rounds", "1", "--tokens", "2", "--prompts", "2"],

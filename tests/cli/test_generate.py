@@ -125,6 +125,9 @@ def test_json(fuji: Path) -> None:
     assert answer["finish_reason"] == "stop"
     assert len(answer["ids"]) + 1 == answer["timings"]["new_tokens"], "the end token is counted"
     assert answer["timings"]["prompt_tokens"] > 10
+    latency = answer["timings"]["inter_token_latency"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"]
+    assert "token_times" not in answer["timings"]
 
 
 def test_length(fuji: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from issun.benchmarks import peers, runner
+from issun.benchmarks import peers, workers
 from issun.benchmarks.distances import read_comparison
 from issun.benchmarks.divergence import mean_kl
 from issun.benchmarks.engines.registry import PEERS, engine_class
@@ -86,7 +86,7 @@ def test_bundles_and_other_engines_in_one_table(
 
     monkeypatch.setattr(peers, "worker_command", command)
     absent = {engine_class("llama.cpp-q4_0"): ["gguf"]}
-    monkeypatch.setattr(runner, "missing_packages", lambda kind: absent.get(kind, []))
+    monkeypatch.setattr(workers, "missing_packages", lambda kind: absent.get(kind, []))
     output = tmp_path / "found.json"
     engines = "openvino-int8, ctranslate2-int8,llama.cpp-q4_0,openvino-int4"
     _run(

@@ -18,7 +18,7 @@ from tests.documentation.pages import ROOT
 
 _INLINE = re.compile(r"(?<!`)`((?:issun|make|python -m issun)[^`\n]*)`(?!`)")
 _UsageError = typer.BadParameter.__base__  # typer does not export it
-_PASSES_ON = {"issun.benchmarks.streams": "serve"}  # gives options that it does not know to issun
+_PASSES_ON = {"issun.benchmarks.start": "generate"}  # gives options that it does not know to issun
 _TARGET = re.compile(r"^([a-z][\w-]*):", re.M)
 
 

@@ -155,8 +155,8 @@ def test_a_server_runs_until_the_page_ends(page: Page, tmp_path: Path) -> None:
         ("issun chat --help && issun --version", None),
         ("make demo; make dmeo", "make has no target dmeo"),
         ("python -m issun.benchmarks.strat b8", "there is no module issun.benchmarks.strat"),
-        ("python -m issun.benchmarks.start b8 --round 2", "start has no --round"),
-        ("python -m issun.benchmarks.streams b8 --threads 2", None),
+        ("python -m issun.benchmarks.together b8 --round 2", "together has no --round"),
+        ("python -m issun.benchmarks.start b8 --threads 2", None),
     ],
 )
 def test_commands_that_are_not_run_are_checked(code: str, error: str | None) -> None:

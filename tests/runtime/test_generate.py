@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from issun.runtime.decoding.drafts import Drafts
 from issun.runtime.decoding.generate import Segment, Timings, generate
+from issun.runtime.decoding.latency import Percentiles
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.errors import ContextError, ParameterError, SamplingError
 from issun.runtime.text.stream import TextStream
@@ -173,6 +174,13 @@ def test_timings_are_from_the_clock() -> None:
     ]
     # The clock is read at the start and once per token; Timings is updated in each segment.
     assert timings == [(1, 1.0, 1.0), (2, 1.0, 2.0), (3, 1.0, 3.0)]
+
+
+def test_the_time_of_each_token_is_kept() -> None:
+    found = [s.timings for s in run(ScriptedDecoder(saying(2, 3, EOS, after=2)), [8, 9])]
+    assert [list(timings.token_times) for timings in found] == [[1.0, 2.0, 3.0]] * 3
+    latencies = [timings.inter_token_latency for timings in found]
+    assert latencies == [None, Percentiles(1, 1, 1), Percentiles(1, 1, 1)]
 
 
 def test_speeds() -> None:

@@ -1,0 +1,183 @@
+"""Times a streamed answer of a server with the OpenAI API, chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from issun.benchmarks.errors import BenchError
+
+_MAX_LINE = 1 << 20  # bytes of a line of a stream
+_NO_TEXT = "no text"
+# Optional fields of a request; a server that refuses them gets it without the first, then without
+# both.
+_OPTIONAL: Sequence[dict[str, Any]] = (
+    {"ignore_eos": True},
+    {"stream_options": {"include_usage": True}},
+)
+
+
+@dataclass(slots=True)
+class Answer:
+    """The times of an answer in seconds: of the request, and of each chunk that has text.
+
+    `tokens` is from the server's usage; None if the server sent none. `error` is empty if the
+    answer is complete.
+    """
+
+    started: float = 0.0
+    chunks: list[float] = field(default_factory=list)
+    tokens: int | None = None
+    error: str = ""
+
+    @property
+    def new_tokens(self) -> int:
+        """The tokens by usage, else the chunks."""
+        return len(self.chunks) if self.tokens is None else self.tokens
+
+
+class Server:
+    """A server, the endpoint that is measured, and the model that is asked for."""
+
+    def __init__(self, url: str, *, model: str | None = None, timeout: float = 120.0) -> None:
+        """Find the model and which fields the server accepts, by a first answer of a few tokens.
+
+        `url` ends in the endpoint (`/v1/completions`), in `/v1`, or in neither; by default
+        `/v1/chat/completions` is measured. `timeout` is the most seconds of an answer. The variable
+        OPENAI_API_KEY is sent as the key. Raises BenchError if the server does not answer.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
+        path = parts.path.rstrip("/")
+        if not path.endswith("/completions"):
+            path += ("" if path.endswith("/v1") else "/v1") + "/chat/completions"
+        self.url, self._parts, self._path, self._timeout = url, parts, path, timeout
+        self.chat = path.endswith("/chat/completions")
+        self.model = model or self._first_model()
+        self.refused: list[str] = []  # optional fields that the server does not accept
+        self._fields: dict[str, Any] = {}
+        self._find_fields()
+
+    def _find_fields(self) -> None:
+        for left_out in range(len(_OPTIONAL) + 1):
+            self._fields = {name: v for some in _OPTIONAL[left_out:] for name, v in some.items()}
+            self.refused = [name for some in _OPTIONAL[:left_out] for name in some]
+            answer = self.answer("こんにちは。", 2)
+            if not answer.error.startswith(("status 400", "status 422")):
+                break
+        if answer.error not in ("", _NO_TEXT):  # two tokens may be a part of a character
+            raise BenchError("{url} does not answer: {reason}", url=self.url, reason=answer.error)
+
+    def _first_model(self) -> str:
+        root = self._path.partition("/chat/completions")[0].removesuffix("/completions")
+        try:
+            content = json.loads(self._request("GET", f"{root}/models", None)[0].read())
+            return str(content["data"][0]["id"])
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise BenchError(
+                "{url} does not answer: {reason}", url=self.url, reason=reason
+            ) from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise BenchError(
+                "{url} does not list its models: name one with --model.", url=self.url
+            ) from error
+
+    def answer(self, prompt: str, tokens: int) -> Answer:
+        """Stream an answer of at most `tokens` tokens; a failure is in its `error`."""
+        asked = (
+            {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
+        )
+        body = {
+            "model": self.model,
+            **asked,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "stream": True,
+        }
+        answer = Answer(time.perf_counter())
+        try:
+            self._read(answer, json.dumps(body | self._fields).encode())
+        except TimeoutError:
+            answer.error = f"not finished after {self._timeout:g} s"
+        except (OSError, HTTPException) as error:
+            answer.error = str(error) or type(error).__name__
+        if not answer.error and not answer.chunks:
+            answer.error = _NO_TEXT
+        return answer
+
+    def _request(self, method: str, path: str, body: bytes | None) -> tuple[HTTPResponse, Any]:
+        """The response, and the connection's socket, whose timeout can be changed."""
+        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
+        connection = kind(self._parts.netloc, timeout=self._timeout)
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        connection.request(method, path, body, headers)
+        socket = connection.sock
+        return connection.getresponse(), socket
+
+    def _read(self, answer: Answer, body: bytes) -> None:
+        response, socket = self._request("POST", self._path, body)
+        with response:
+            if response.status != 200:
+                text = response.read(_MAX_LINE).decode("utf-8", "replace")
+                answer.error = f"status {response.status}: {text.strip()[:200]}"
+                return
+            finished = False
+            for event in self._events(response, socket, answer.started):
+                if event is None:
+                    finished = True
+                    break
+                if "error" in event:
+                    answer.error = f"the stream has an error: {str(event['error'])[:200]}"
+                    return
+                finished |= _take(answer, event)
+            if not finished:
+                answer.error = "the stream ended early"
+
+    def _events(
+        self, response: HTTPResponse, socket: Any, started: float
+    ) -> Iterator[dict[str, Any] | None]:
+        """The objects of the stream; None for its end mark."""
+        while True:
+            left = started + self._timeout - time.perf_counter()
+            if left <= 0:  # also of a server that only keeps the connection alive
+                raise TimeoutError
+            socket.settimeout(left)
+            line = response.readline(_MAX_LINE)
+            if not line:
+                return
+            if not line.startswith(b"data:"):  # other fields, comments and blank lines
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                yield None
+                return
+            try:
+                event = json.loads(data)
+            except ValueError as error:
+                raise HTTPException("the stream has a chunk that is not JSON") from error
+            yield event if isinstance(event, dict) else {"error": "a chunk is not an object"}
+
+
+def _take(answer: Answer, event: dict[str, Any]) -> bool:
+    """Take the text and usage of an event; returns whether the answer is finished."""
+    now, finished = time.perf_counter(), False
+    for choice in event.get("choices") or ():
+        delta = choice.get("delta") or {}
+        kinds = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"))
+        if any(kinds):
+            answer.chunks.append(now)
+        finished |= choice.get("finish_reason") is not None
+    usage = event.get("usage")
+    if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
+        answer.tokens = usage["completion_tokens"]
+    return finished

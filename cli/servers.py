@@ -1,0 +1,47 @@
+"""`issun bench run --url`: measures running servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from issun.cli.language import note, printable, show
+from issun.runtime import ParameterError
+from issun.runtime.errors import check_choice
+
+_FORMATS = ("terminal", "markdown", "json")
+
+
+def measure_servers(
+    urls: list[str],
+    *,
+    model: str | None,
+    timeout: float,
+    concurrency: tuple[int, ...],
+    rounds: int | None,
+    tokens: int,
+    form: str,
+    output: Path,
+) -> None:
+    """Measure running servers, store the results, and print a table."""
+    import msgspec  # noqa: PLC0415
+
+    from issun.benchmarks import servers  # noqa: PLC0415
+    from issun.benchmarks.openai_stream import Server  # noqa: PLC0415
+
+    check_choice("format", form, _FORMATS)
+    if output.exists():
+        raise ParameterError("{path} exists: name another file with -o.", path=output)
+    if timeout <= 0:
+        raise ParameterError("timeout is {value!r}, it must be more than 0.", value=timeout)
+    found = servers.measure(
+        [Server(url, model=model, timeout=timeout) for url in urls],
+        concurrency=concurrency,
+        rounds=rounds or servers.ROUNDS,
+        tokens=tokens,
+        report=show,
+    )
+    content = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    output.write_bytes(content + b"\n")
+    table = {"terminal": servers.terminal, "markdown": servers.markdown}
+    print(content.decode() if form == "json" else printable(table[form](found)))
+    note("All measurements are in {path}.", path=output)

@@ -1,0 +1,310 @@
+"""Measuring servers: `issun serve`, and a made-up one that sends odd chunks, fails and hangs."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+import pytest
+
+from issun.benchmarks import servers
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.openai_stream import Answer, Server
+
+Write = Callable[[str], None]
+
+
+def chunk(text: str | None, reason: str | None = None, **more: Any) -> str:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice], **more}, ensure_ascii=False)}\n\n"
+
+
+def usage(tokens: int) -> str:
+    return f'data: {{"choices": [], "usage": {{"completion_tokens": {tokens}}}}}\n\n'
+
+
+class Fake:
+    """A server whose answers are written by `answer(body, write)`."""
+
+    def __init__(self, answer: Callable[[dict[str, Any], Write], None]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.keys: list[str | None] = []
+        self.answer = answer
+        self.refuses: tuple[str, ...] = ()
+        self.models: Any = {"data": [{"id": "fake"}]}
+
+
+@contextmanager
+def serving(fake: Fake) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+        def _send(self, status: int, text: str) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def do_GET(self) -> None:
+            fake.paths.append(self.path)
+            self._send(200, json.dumps(fake.models))
+
+        def do_POST(self) -> None:
+            fake.paths.append(self.path)
+            fake.keys.append(self.headers["Authorization"])
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            fake.bodies.append(body)
+            for name in fake.refuses:
+                if name in body:
+                    return self._send(400, f"unknown field {name}")
+            self.send_response(200)
+            self.end_headers()
+
+            def write(text: str) -> None:
+                self.wfile.write(text.encode())
+                self.wfile.flush()
+
+            try:
+                return fake.answer(body, write)
+            except (BrokenPipeError, ConnectionResetError):
+                return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def plain(body: dict[str, Any], write: Write) -> None:
+    """A role, two chunks of text 0.1 s apart, usage, and the end mark."""
+    write(chunk("", role="assistant"))
+    write(chunk("むかし"))
+    time.sleep(0.1)
+    write(chunk("むかし", "length"))
+    write(usage(5))
+    write("data: [DONE]\n\n")
+
+
+def test_times_and_usage_of_a_plain_answer() -> None:
+    fake = Fake(plain)
+    with serving(fake) as url:
+        server = Server(url)
+        answer = server.answer("昔話を。", 5)
+    assert (answer.error, answer.tokens, answer.new_tokens) == ("", 5, 5)
+    assert len(answer.chunks) == 2  # the empty one does not count
+    assert 0.1 <= answer.chunks[1] - answer.chunks[0] < 5
+    assert answer.started < answer.chunks[0]
+    assert fake.paths == ["/v1/models", *["/v1/chat/completions"] * 2]
+    body = fake.bodies[-1]
+    assert (body["model"], body["max_tokens"], body["ignore_eos"]) == ("fake", 5, True)
+    assert body["messages"] == [{"role": "user", "content": "昔話を。"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "paths"),
+    [
+        ("/v1", ["/v1/models", "/v1/chat/completions"]),
+        ("/v1/", ["/v1/models", "/v1/chat/completions"]),
+        ("/api/v1/completions", ["/api/v1/models", "/api/v1/completions"]),
+        ("/v1/chat/completions", ["/v1/models", "/v1/chat/completions"]),
+    ],
+)
+def test_the_endpoint_is_part_of_the_url(path: str, paths: list[str]) -> None:
+    def completion(body: dict[str, Any], write: Write) -> None:
+        kind = "text" if "prompt" in body else "delta"
+        text = "あ" if kind == "text" else {"content": "あ"}
+        write(f"data: {json.dumps({'choices': [{kind: text, 'finish_reason': 'stop'}]})}\n\n")
+
+    fake = Fake(completion)
+    with serving(fake) as url:
+        Server(url + path)
+    assert fake.paths == paths
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(plain)
+    with serving(fake) as url:
+        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        Server(url, model="named")
+    assert fake.keys == ["Bearer secret"]
+    assert fake.bodies[0]["model"] == "named"
+    assert fake.paths == ["/v1/chat/completions"]
+
+
+def test_odd_chunks_are_read() -> None:
+    """Comments, events, no space, null texts, reasoning, no choices, usage in every chunk."""
+
+    def odd(_: dict[str, Any], write: Write) -> None:
+        write(": keep-alive\n\nevent: message\nid: 3\n")
+        write('data:{"choices":[{"delta":{"role":"assistant"}}],"usage":null}\r\n\r\n')
+        write('data: {"choices": [{"delta": null}]}\n\ndata: {"id": "x"}\n\n')
+        write('data: {"choices": [{"delta": {"reasoning_content": "考"}}]}\n\n')
+        write(chunk(None, usage={"completion_tokens": 1}))
+        write(chunk("答", "stop", usage={"completion_tokens": 3}))
+
+    with serving(Fake(odd)) as url:
+        answer = Server(url).answer("?", 3)
+    assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 2, 3)
+
+
+def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
+    """Answers well at first, and then with `text`."""
+    calls: list[int] = []
+
+    def answer(body: dict[str, Any], write: Write) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            plain(body, write)
+        else:
+            write(text)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (chunk("途中"), "the stream ended early"),
+        ("data: {nonsense\n\n", "the stream has a chunk that is not JSON"),
+        ("data: [1]\n\n", "the stream has an error: a chunk is not an object"),
+        ('data: {"error": {"message": "no memory"}}\n\n', "the stream has an error: .*no memory"),
+        ("data: [DONE]\n\n", "no text"),
+        ("", "the stream ended early"),
+    ],
+)
+def test_a_broken_stream_is_an_error(text: str, error: str) -> None:
+    with serving(Fake(failing(text))) as url:
+        answer = Server(url).answer("?", 3)
+    assert re.match(error, answer.error), answer.error
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_server_that_hangs_is_left_after_the_timeout(alive: bool) -> None:
+    """Also one that sends comments, so that the connection never goes quiet."""
+    calls: list[int] = []
+
+    def hang(body: dict[str, Any], write: Write) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            return plain(body, write)
+        write(chunk("むかし"))
+        for _ in range(100):
+            time.sleep(0.1)
+            if alive:
+                write(": ping\n\n")
+        return None
+
+    with serving(Fake(hang)) as url:
+        server = Server(url, timeout=2.0)
+        started = time.monotonic()
+        answer = server.answer("?", 3)
+        assert 2 <= time.monotonic() - started < 9
+    assert answer.error == "not finished after 2 s"
+
+
+def test_fields_that_a_server_refuses_are_left_out() -> None:
+    fake = Fake(plain)
+    fake.refuses = ("ignore_eos", "stream_options")
+    with serving(fake) as url:
+        server = Server(url)
+        assert server.refused == ["ignore_eos", "stream_options"]
+        assert server.answer("?", 3).error == ""
+    assert not {"ignore_eos", "stream_options"} & fake.bodies[-1].keys()
+
+
+def test_a_server_that_cannot_be_measured_says_why() -> None:
+    fake = Fake(plain)
+    fake.refuses = ("model",)
+    with serving(fake) as url:
+        with pytest.raises(BenchError, match="does not answer: status 400: unknown field model"):
+            Server(url)
+        fake.models = {"models": []}
+        with pytest.raises(BenchError, match="does not list its models: name one with --model"):
+            Server(url)
+    with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
+        Server(url)
+    for bad in ("localhost:8000", "ftp://x", "http://", "/v1"):
+        with pytest.raises(BenchError, match="is no URL of a server"):
+            Server(bad)
+
+
+def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds of two clients; one of the four answers fails, and does not count."""
+    answers = [
+        Answer(0.0, [1.0, 2.0, 3.0], 5),
+        Answer(0.0, [2.0, 2.5], 2),
+        Answer(0.0, [3.0], 1),
+        Answer(0.0, [9.0], None, error="broken"),
+    ]
+    server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
+    server.answer = lambda prompt, tokens: answers.pop(0)
+    ticks = iter([0.0, 3.5, 10.0, 14.0])
+    monkeypatch.setattr(servers.time, "perf_counter", lambda: next(ticks))
+    said: list[str] = []
+    found = servers.measure([server], concurrency=[2], rounds=2, tokens=5, report=said.append)
+    (level,) = found.levels
+    assert said == ["round 1 of 2: http://s, 2 clients", "round 2 of 2: http://s, 2 clients"]
+    assert (level.requests, level.errors, level.first_error) == (4, 1, "broken")
+    assert (level.new_tokens, level.counted) == (8, "usage")
+    assert level.ttft is not None
+    assert level.ttft.p50 == 2.0
+    assert level.itl is not None
+    assert level.itl.p50 == 1.0  # of 1.0, 1.0 and 0.5
+    assert level.tpot == (0.5 + 0.5) / 2  # 2 s for four more tokens, 0.5 s for one
+    assert level.throughput == pytest.approx((7 / 3.5 + 1 / 4) / 2)
+    text = servers.terminal(found)
+    assert "http://s, 2 clients: 1 errors, the first: broken" in text
+
+
+def test_servers_and_levels_take_turns_and_share_a_table() -> None:
+    no_usage = Fake(lambda body, write: write(chunk("あ") + chunk("い", "stop")))
+    no_usage.refuses = ("ignore_eos",)
+    said: list[str] = []
+    with serving(Fake(plain)) as one, serving(no_usage) as other:
+        found = servers.measure(
+            [Server(one), Server(other)], concurrency=[1, 3], rounds=2, tokens=5, report=said.append
+        )
+    order = [(one, 1), (other, 1), (one, 3), (other, 3)]
+    assert said == [
+        f"round {number} of 2: {url}, {clients} clients"
+        for number in (1, 2)
+        for url, clients in order
+    ]
+    assert [(level.url, level.concurrency) for level in found.levels] == [
+        *((one, 1), (one, 3), (other, 1), (other, 3))
+    ]
+    assert [level.requests for level in found.levels] == [2, 6, 2, 6]
+    assert [level.counted for level in found.levels] == ["usage", "usage", "chunks", "chunks"]
+    assert found.notes == [
+        f"{other} refuses ignore_eos: its answers may be shorter than asked for.",
+        f"{other} reports no usage: its tokens are counted as chunks.",
+    ]
+    prompts = {body["messages"][0]["content"] for body in no_usage.bodies}
+    assert len(prompts) == 1 + 8  # the first answer's, and each is new
+    for text in (servers.terminal(found), servers.markdown(found)):
+        assert text.count(one) == 2
+        assert found.notes[0] in text
+    assert msgspec.json.decode(msgspec.json.encode(found), type=servers.ServerResults) == found
+
+
+def test_all_answers_fail() -> None:
+    with serving(Fake(failing("data: {nonsense\n\n"))) as url:
+        found = servers.measure(
+            [Server(url)], concurrency=[2], rounds=1, tokens=5, report=lambda text: None
+        )
+    (level,) = found.levels
+    assert (level.errors, level.ttft, level.itl, level.tpot) == (2, None, None, None)
+    assert level.throughput is None
+    assert " - " in servers.terminal(found)
