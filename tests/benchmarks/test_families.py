@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from issun.benchmarks import families
+from issun.benchmarks.bandwidth import Bandwidth
+from issun.benchmarks.energy import Joules
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.families import COMPARED, REFERENCE, make_bundle, measure, table
 from issun.benchmarks.measured import EngineResult, Machine, Results
@@ -75,7 +77,9 @@ def test_bundles_of_few_layers_are_made_once_and_measured_together(
 
     monkeypatch.setattr(families, "export", fail)
     assert make_bundle(tmp_path, "llama", "tiny", 1, "int4") == bundles[1]
-    monkeypatch.setattr("issun.benchmarks.runner.read_bandwidth", lambda threads: [1e9])
+    monkeypatch.setattr(
+        "issun.benchmarks.runner.read_bandwidth", lambda *_: Bandwidth([1e9], Joules())
+    )
     found = measure(bundles, tmp_path / "results.json", rounds=1, tokens=3)
     assert [engine.status for engine in found.engines] == ["measured", "measured"]
     assert len(found.engines[1].samples["decode-128"]) == 3
