@@ -20,15 +20,25 @@ _CONSTANTS: dict[str, tuple[np.generic, np.generic]] = {
     "finest": (np.float32(1 / 127 / 254), np.float32(1 / 64 / 128)),
     "ratio": (np.float32(1 / 254), np.float32(1 / 128)),
 }
+_ZERO_POINTS = ("middle", "low")  # of the inputs of int8 linear layers
+_INPUTS = 5  # of a product of signed weights; unsigned ones have a zero point as well
 
 
 def reduce_range(graph: Any) -> bool:
     """Round the inputs of int8 linear layers to 7 bits; False for graphs without such layers.
 
-    The graph is changed only if all of its constants are those of an exported bundle.
+    The graph is changed only if all products of signed weights and their constants are those of an
+    exported bundle.
     """
+    products = [
+        node
+        for node in graph.node
+        if node.op_type == "MatMulIntegerToFloat" and len(node.input) == _INPUTS
+    ]
     found = [tensor for tensor in graph.initializer if tensor.name in _CONSTANTS]
-    if not all(tensor.raw_data == _CONSTANTS[tensor.name][0].tobytes() for tensor in found):
+    if not all(node.input[4] in _ZERO_POINTS for node in products) or not all(
+        tensor.raw_data == _CONSTANTS[tensor.name][0].tobytes() for tensor in found
+    ):
         return False
     for tensor in found:
         tensor.raw_data = _CONSTANTS[tensor.name][1].tobytes()

@@ -64,14 +64,14 @@ def adapt_to_cpu(graph: Any, options: ort.SessionOptions) -> bool:
 
     `options` are those of the session that will run it.
     """
-    changed = not rounds_activations() and split_head(graph)
-    if integer_matmul_saturates():
-        if reduce_range(graph):
-            return True
+    saturates = integer_matmul_saturates()
+    reduced = saturates and reduce_range(graph)
+    if saturates and not reduced:
         # Integer products of other exporters: ONNX Runtime makes the weights unsigned, which is
         # correct and slow.
         options.add_session_config_entry("session.x64quantprecision", "1")
-    return changed
+    split = not rounds_activations() and split_head(graph)
+    return reduced or split
 
 
 def trim_heap() -> None:

@@ -93,6 +93,15 @@ def test_other_graphs_stay_as_they_are(bundle: Callable[..., Path]) -> None:
         assert model.SerializeToString() == before
 
 
+def test_a_graph_with_an_integer_product_of_another_kind_stays_as_it_is() -> None:
+    model = parse_model(int8_graph(np.ones((WIDTH, OUT), np.int8), "h.1.up"))
+    (product,) = (n for n in model.graph.node if n.op_type == "MatMulIntegerToFloat")
+    product.input[4] = "another"
+    before = model.SerializeToString()
+    assert not reduce_range(model.graph)
+    assert model.SerializeToString() == before
+
+
 class Options:
     """Session options that can be read."""
 

@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 
+from issun.runtime.weights import session
 from issun.web import write_site
 from issun.web.serving import site_server
 from tests.web.node import MODULES
 
 MakeSite = Callable[[Path | None], Path]
+
+
+@pytest.fixture(autouse=True)
+def inputs_of_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python round int8 inputs as the browser does, also on CPUs without VNNI."""
+    monkeypatch.setattr(session, "reduce_range", lambda graph: False)
 
 
 @pytest.fixture(scope="session")
