@@ -19,6 +19,7 @@ def peak(rows: int, folder: Path) -> int:
     return int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
+@pytest.mark.slow
 @linux
 def test_a_row_takes_few_bytes_of_the_driver(tmp_path: Path) -> None:
     """A row of input and output has 200 bytes here; its offset and the hash of its id have 16."""

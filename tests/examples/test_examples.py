@@ -66,6 +66,7 @@ def test_an_example_is_short_and_says_what_it_is(name: str) -> None:
     assert any(line.strip().startswith(("#", "//")) for line in lines)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", EXPECTED)
 def test_an_example_runs_as_it_is(tmp_path: Path, name: str) -> None:
     if name == "structured_output.py":

@@ -115,6 +115,7 @@ def test_the_manifest_is_complete(source: Path, precision: Any, kv_cache: Any) -
     assert manifest.source.sha256 == hashlib.sha256(lines.encode()).hexdigest()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_exports_are_reproducible(source: Path, precision: Any) -> None:
     one, other = (
@@ -129,6 +130,7 @@ def test_exports_are_reproducible(source: Path, precision: Any) -> None:
         ).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_model_id_depends_on_the_precision(source: Path) -> None:
     ids = {
         export(

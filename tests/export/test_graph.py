@@ -81,6 +81,7 @@ def test_float32_logits_of_the_trained_model_equal_those_of_transformers(ja_smal
         assert_greedy(model.decoder, recording)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", rec.CHATS)
 def test_conversation_equals_that_of_the_published_code(ja_small: Bundles, name: str) -> None:
     role, history = rec.CHATS[name]
@@ -294,6 +295,7 @@ def test_after_the_last_attention_only_selected_rows_are_computed(
     assert none.shape == (0, every.shape[1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 def test_int8_rows_do_not_depend_on_the_rest_of_the_batch(
     ja_small: Bundles, novel: str, kv_cache: str
@@ -330,6 +332,7 @@ def test_one_row_steps_with_int8_kv_agree_with_prefill(ja_small: Bundles, novel:
         assert np.abs(steps - whole(model.decoder, ids)).max() <= SAME
 
 
+@pytest.mark.slow
 def test_one_row_steps_with_float32_kv_are_close_to_prefill(ja_small: Bundles, novel: str) -> None:
     with Model.load(ja_small("int8")) as model:
         ids = model.tokenizer.encode(novel)[:NUM_TOKENS]

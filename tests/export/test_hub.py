@@ -217,6 +217,7 @@ def test_only_the_needed_files_are_downloaded(hub: Hub, client: Client) -> None:
     assert all(authorization is None for _, _, authorization in hub.requests)
 
 
+@pytest.mark.slow
 def test_pickled_weights_if_there_are_no_others(hub: Hub, client: Client) -> None:
     del hub.files["model.safetensors"]
     found = client(hub)
@@ -285,6 +286,7 @@ def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) 
     assert hub.downloaded() == ["adapter_config.json", "spiece.model"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin.index.json"])
 def test_adapter_next_to_a_model_is_refused(hub: Hub, client: Client, weights: str) -> None:
     kept = {name: FILES[name] for name in SMALL}
@@ -311,6 +313,7 @@ def test_adapter_in_a_subfolder_is_ignored(hub: Hub, client: Client) -> None:
 # --- tokenizer only ---
 
 
+@pytest.mark.slow
 def test_only_the_tokenizer_files_are_downloaded(hub: Hub, client: Client) -> None:
     hub.files |= {"added_tokens.json": b"{}", "big.model": b"", "adapter_config.json": ADAPTER}
     found = client(hub, how="locate_tokenizer")
@@ -321,6 +324,7 @@ def test_only_the_tokenizer_files_are_downloaded(hub: Hub, client: Client) -> No
     assert client(hub, how="locate_tokenizer") == found
 
 
+@pytest.mark.slow
 def test_repository_without_a_tokenizer(hub: Hub, client: Client) -> None:
     hub.files = {"vocab.json": b"{}", "tokenizer_config.json": b"{}", "config.json": b"{}"}
     message = client.error(hub, how="locate_tokenizer")
@@ -328,6 +332,7 @@ def test_repository_without_a_tokenizer(hub: Hub, client: Client) -> None:
     assert hub.downloaded() == []
 
 
+@pytest.mark.slow
 def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     message = client.error(hub, how="locate_tokenizer")
@@ -337,6 +342,7 @@ def test_tokenizer_that_needs_a_token(hub: Hub, client: Client) -> None:
     assert client(hub, how="locate_tokenizer", **{"token": "hf_secret"})["revision"] == SHA
 
 
+@pytest.mark.slow
 def test_only_the_two_files_of_an_adapter_are_downloaded(hub: Hub, client: Client) -> None:
     names = ["adapter_config.json", "adapter_model.safetensors"]
     others = ["README.md", "spiece.model", "optimizer.pt"]
@@ -354,6 +360,7 @@ def test_only_the_two_files_of_an_adapter_are_downloaded(hub: Hub, client: Clien
 # --- offline, with and without a cache ---
 
 
+@pytest.mark.slow
 def test_cached_files_are_not_downloaded_again(hub: Hub, client: Client) -> None:
     first = client(hub)
     hub.requests.clear()
@@ -370,12 +377,14 @@ def test_cached_files_are_not_downloaded_again(hub: Hub, client: Client) -> None
     assert "not in the hub's local cache" in client.error(hub, revision="epoch4", offline=True)
 
 
+@pytest.mark.slow
 def test_a_refusal_takes_precedence_over_the_cache(hub: Hub, client: Client) -> None:
     client(hub)
     hub.status = 403
     assert client.error(hub) == f"The hub refused {REPO} at revision main: access is not granted"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["offline", "no server"])
 def test_offline_and_not_in_the_cache(hub: Hub, client: Client, how: str) -> None:
     if how == "no server":
