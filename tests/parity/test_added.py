@@ -47,6 +47,7 @@ def without_surrogates(text: str) -> str:
     return text.replace("\ud800", "\ufffd")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lower", [False, True], ids=["", "lower"])
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_ids_equal_those_of_transformers(

@@ -118,6 +118,7 @@ def both(
     found.issun.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("number", range(len(SETTINGS)))
 def test_answers_and_scores_equal_those_of_transformers(both: Both, number: int) -> None:
     fields = {"max_new_tokens": 16, **SETTINGS[number]}

@@ -127,6 +127,7 @@ def beside(exported: Find, trained: Find, tmp_path_factory: pytest.TempPathFacto
     return load
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_in_float32_text_and_logits_are_those_of_the_merged_model(
     beside: Load, merged: Find, text: str, name: str

@@ -131,6 +131,7 @@ def _spoken(*texts: str) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.sampled
 def test_prompts_have_the_ids_of_transformers(pair: Pair) -> None:
     for text in TEXTS:
         for spoken in (

@@ -169,6 +169,7 @@ def is_saving(run: Path, since: int) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_with_the_same_result(
     base: Path, data: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -232,6 +233,7 @@ def test_interruption_at_any_step(
     assert weights_of(run) == weights_of(reference)
 
 
+@pytest.mark.slow
 def test_each_epoch_is_evaluated_and_the_best_is_linked(
     base: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -324,6 +326,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kinds", [("a.csv", "b.json"), ("chat.parquet", "chat.json")])
 def test_every_format_gives_the_same_training(
     base: Path, tmp_path: Path, kinds: tuple[str, str]
@@ -367,6 +370,7 @@ def test_base_that_cannot_be_exported_fails_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_separate_tokenizer_and_wrapped_names_give_the_same_run(
     base: Path, data: Path, tmp_path: Path, whole: Path
 ) -> None:

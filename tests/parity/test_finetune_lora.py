@@ -100,6 +100,7 @@ def adapters_of(run: Path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(run.glob("epoch-*/adapter_model.safetensors"))]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_loads_what_was_trained_and_merges_it_alike(
     ref: ModuleType, base: Callable[[str], Path], data: Path, tmp_path: Path, family: str
@@ -210,6 +211,7 @@ class Rates:
         return Report()
 
 
+@pytest.mark.slow
 def test_base_and_every_epoch_are_evaluated(
     base: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:
@@ -224,6 +226,7 @@ def test_base_and_every_epoch_are_evaluated(
     assert notices[0].startswith("prompt format: chat_template (from ")
 
 
+@pytest.mark.slow
 def test_command_line_names_the_next_command(
     base: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def opened(
     return source, source.open(), theirs
 
 
+@pytest.mark.sampled
 def test_text_has_the_ids_of_the_fast_tokenizer(opened: Opened, lines: list[str]) -> None:
     _, ours, theirs = opened
     texts = [*SAMPLES, *lines, *generate_strings()]
@@ -105,6 +106,7 @@ def test_what_a_user_types_is_no_control_token(opened: Opened, text: str) -> Non
         assert written in (text.strip(), text.replace("\ufdd0", "\ufffd").strip())
 
 
+@pytest.mark.sampled
 def test_streams_join_to_the_whole_text(opened: Opened) -> None:
     _, ours, theirs = opened
     rng = random.Random(0)
