@@ -86,6 +86,7 @@ def test_errors_are_those_of_the_runtime(exact: Path, tmp_path: Path, workers: i
     fails(BundleError, tmp_path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_questions_that_are_answered(exact: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done >= 2 * CHUNK:

@@ -83,6 +83,7 @@ def test_a_model_equals_itself(exact: Path) -> None:
     assert (found.answers, found.top, found.against, found.date) == (2, None, "it", "2026-01-01")
 
 
+@pytest.mark.slow
 def test_results_equal_those_of_full_matrices(exact: Path, rounded: Path) -> None:
     found = measure(exact, rounded)
     with Model.load(exact) as model:
@@ -115,6 +116,7 @@ def test_results_equal_those_of_full_matrices(exact: Path, rounded: Path) -> Non
 Usage = namedtuple("Usage", "free")
 
 
+@pytest.mark.slow
 def test_with_little_disk_space_the_rest_counts_as_one_token(
     exact: Path, rounded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_the_monitor_alone_also_kills(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert (done.means, done.killed) == ("monitor", True)
 
 
+@pytest.mark.slow
 def test_each_precision_is_exported_and_answers(
     checkpoint: Callable[[str], Path],
     tmp_path: Path,

@@ -166,6 +166,7 @@ def test_weights_match_the_config_of_every_family(tmp_path: Path) -> None:
         assert opened.family.base
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+
 from issun.benchmarks.rounding import answers, compare, prompts
 from tests.conftest import Bundles
 
@@ -23,6 +25,7 @@ def test_gaps_and_rounding() -> None:
     assert compare([longer], [found(("湖", -0.5, {}))]) == (1, math.inf, 0)
 
 
+@pytest.mark.slow
 def test_nothing_differs_with_int8_and_an_int8_cache(bundle: Bundles) -> None:
     rows = [
         {

@@ -14,6 +14,7 @@ from issun.runtime import Model
 from issun.runtime.model import EMBEDDED
 
 
+@pytest.mark.slow
 def test_the_time_to_the_first_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from issun.runtime.model import EMBEDDED
 from tests.needs import linux
 
 
+@pytest.mark.slow
 @linux
 def test_two_workers_are_compared_with_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

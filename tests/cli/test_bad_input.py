@@ -122,6 +122,7 @@ def test_source_is_not_there(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("context", "words"),
     [("5000", ("5,000 tokens", "256 tokens")), ("0", ("context is 0",))],
@@ -173,6 +174,7 @@ def test_no_disk_space(fuji: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_disk_fills_up_while_writing(fuji: Path, tmp_path: Path) -> None:
     setup = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
     result = export_after(setup, fuji.parent / "checkpoint", tmp_path / "b")
@@ -275,6 +277,7 @@ def test_prompt_longer_than_the_context(fuji: Path) -> None:
     refused(issun("chat", fuji, "--role", "山" * 300, stdin="a"), "more than the context of 256")
 
 
+@pytest.mark.slow
 def test_empty_instruction(fuji: Path) -> None:
     refused(issun("generate", fuji, "--instruction", ""), "instruction is empty")
     refused(issun("generate", fuji, "--instruction", " \n"), "instruction is empty")
@@ -303,6 +306,7 @@ def test_bad_saved_conversation(fuji: Path, tmp_path: Path) -> None:
         refused(issun("chat", fuji, stdin=f"/load {path}\n"), "saved.json")
 
 
+@pytest.mark.slow
 def test_numbers_without_end(fuji: Path) -> None:
     huge = "9" * 400
     refused(issun("generate", fuji, "--instruction", "a", "--seed", huge), "seed is 999")

@@ -60,6 +60,7 @@ def test_memory_can_be_left_out(fuji: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(measured.read_bytes())
@@ -108,6 +109,7 @@ def test_llama_bench_lines(measured: Path, fuji: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
     before = measured.read_bytes()
     result = issun("bench", fuji, *QUICK, "-o", measured)
@@ -177,6 +179,7 @@ def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     assert read_results(path).engines[0].rounds == 2
 
 
+@pytest.mark.slow
 def test_ratios_to_an_older_run(fuji: Path, measured: Path, tmp_path: Path) -> None:
     old = read_results(measured)
     for samples in old.engines[0].samples.values():

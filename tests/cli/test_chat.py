@@ -141,6 +141,7 @@ def test_a_command_that_leaves(fuji: Path, leave: str) -> None:
     assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("typed", "message"),
     [("//etcとは?", "/etcとは?"), ("／／とは?", "／とは?"), ("///", "//"), ("/／quit", "／quit")],

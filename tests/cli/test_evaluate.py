@@ -124,6 +124,7 @@ def test_a_bad_row_is_told(fuji: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @terminal
 def test_ctrl_c_prints_the_rows_that_are_done(endless: Path, tmp_path: Path, table: Path) -> None:
     """On a terminal, with a bar: four of twenty answers make the first row of five."""

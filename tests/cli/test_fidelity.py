@@ -33,6 +33,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_figures_are_printed_and_kept(exact: Path, rounded: Path, text: Path) -> None:
     before = read_manifest(rounded)
     result = issun(

@@ -18,6 +18,7 @@ def test_answer_on_stdout(fuji: Path) -> None:
     assert (result.code, result.out, result.err) == (0, "富士山です。\n", "")
 
 
+@pytest.mark.slow
 def test_without_a_bundle_it_says_who_answers() -> None:
     for arguments in (["b4"], ["--instruction", "b4"]):  # a bundle, and the text was forgotten
         result = issun("generate", *arguments)
@@ -102,6 +103,7 @@ def test_a_name_of_a_file_is_an_instruction_too(
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -255,6 +257,7 @@ def test_json_is_filled_leaf_by_leaf(tmp_path: Path) -> None:
     assert whole["timings"]["new_tokens"] == len(whole["ids"]) + 2
 
 
+@pytest.mark.slow
 def test_json_of_a_vocabulary_without_braces(ja_small: "object", tmp_path: Path) -> None:
     bundle = ja_small("int8")  # type: ignore[operator]
     properties = {

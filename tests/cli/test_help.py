@@ -64,6 +64,7 @@ def test_sampling_parameters_have_a_heading_of_their_own(japanese: dict[str, lis
     assert "--json" not in after
 
 
+@pytest.mark.slow
 def test_no_line_is_wider_than_the_terminal(japanese: dict[str, list[str]]) -> None:
     for width, pages in (japanese | every_help("en")).items():
         for line in "\n".join(pages).split("\n"):
@@ -136,6 +137,7 @@ def test_a_usage_error_in_english() -> None:
     )
 
 
+@pytest.mark.slow
 def test_without_arguments_the_help_is_shown() -> None:
     result = issun(ISSUN_LANG="ja")
     assert (result.code, result.out) == (2, "")

@@ -171,6 +171,7 @@ def test_bursts_end_the_answer_and_never_the_chat(endless: Path, start: Start) -
     leave(child)
 
 
+@pytest.mark.slow
 def test_bursts_of_the_key(endless: Path, start: Start) -> None:
     child = start(endless, "--max-new-tokens", "16000")
     send(child, "山は?")
@@ -185,6 +186,7 @@ def test_bursts_of_the_key(endless: Path, start: Start) -> None:
     leave(child)
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_a_conversation_is_saved(
     fuji: Path, start: Start, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ def demonstration() -> Model:
     return Model.load(threads=1)
 
 
+@pytest.mark.slow
 def test_beams(demonstration: Model) -> None:
     question = "日本で一番高い山は?"
     result = issun("generate", question, "--beams", "3", "--n", "2", "--length-penalty", "0")

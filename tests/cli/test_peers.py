@@ -123,6 +123,7 @@ def _fields(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in job.__struct_fields__}
 
 
+@pytest.mark.slow
 def test_a_bundle_has_the_divergence_of_full_matrices(
     bundle: Bundles,
     checkpoint: Callable[[str], Path],

@@ -117,6 +117,7 @@ def test_a_bad_row_to_rank_is_told(tmp_path: Path) -> None:
         assert issun("score", "--rank", file).err == f"error: {file}, line 2: {reason}\n"
 
 
+@pytest.mark.slow
 def test_choices_are_evaluated(table: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     result = issun("evaluate", "--table", table, "--json", report)
@@ -135,6 +136,7 @@ def test_choices_are_evaluated(table: Path, tmp_path: Path) -> None:
     assert json.loads(issun("evaluate", "--table", table, "--json", "-").out)["complete"] is True
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -68,6 +68,7 @@ def test_question_answer_and_leaving(fuji: Path, start: Start, tmp_path: Path) -
     assert history.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_no_history(fuji: Path, start: Start, tmp_path: Path) -> None:
     child = start(fuji, "--no-history")
     send(child, "山は?")
@@ -159,6 +160,7 @@ def test_tab_completes_commands(fuji: Path, start: Start) -> None:
     assert child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_answer_alone_goes_to_a_redirected_stdout(fuji: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out.txt"
     child = pexpect.spawn(

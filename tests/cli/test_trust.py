@@ -133,6 +133,7 @@ def test_single_benchmarks(foreign: Path, module: str, options: list[str], trust
     assert (REFUSED in done.stderr) is not trusted
 
 
+@pytest.mark.slow
 def test_the_help_says_it_in_japanese() -> None:
     for command in (["chat"], ["generate"], ["serve"], ["evaluate"], ["bench", "run"]):
         text = issun(*command, "--help", LANG="ja_JP.UTF-8", COLUMNS="200").out

@@ -83,6 +83,7 @@ def test_every_number_of_workers_and_slots_gives_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_id_choose_the_answer(tmp_path: Path, exact: Path) -> None:
     def texts(rows: list[dict[str, Any]], seed: int) -> dict[str, str]:
         source = write_rows(tmp_path / "in.jsonl", rows)

@@ -47,6 +47,7 @@ def test_a_second_answer_is_dropped(tmp_path: Path) -> None:
         assert (journal.done, journal.failed) == (1, 1)
 
 
+@pytest.mark.slow
 @given(st.integers(min_value=0), st.binary(max_size=40))
 def test_a_crash_at_any_byte_loses_unfinished_lines_alone(cut: int, garbage: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

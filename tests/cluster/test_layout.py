@@ -119,6 +119,7 @@ def test_what_does_not_fit_into_the_memory_is_not_measured(
     assert alone.choose(manifest=manifest(size=1, kv=2)) == Layout(1, 8, 1)
 
 
+@pytest.mark.slow
 def test_real_workers_are_measured(fuji: Path) -> None:
     assert measure(LoadOptions(bundle=fuji), Layout(2, 1, 2)) > 0
     with pytest.raises(BundleError, match="There is no folder"):

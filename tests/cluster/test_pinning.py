@@ -32,6 +32,7 @@ def start(cores: int) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
+@pytest.mark.slow
 def test_each_process_gets_other_cores() -> None:
     cores = pinning._cores()
     if len(cores) < 2 or pinning.physical_cores() < len(cores):
@@ -63,6 +64,7 @@ def test_with_a_quota_nothing_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     code = (
         "import sys, time; from issun.cluster.pinning import one_at_a_time\n"

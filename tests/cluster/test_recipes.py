@@ -100,6 +100,7 @@ def nginx(folder: Path, configuration: str, port: int) -> Iterator[None]:
         process.communicate(timeout=20)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
 def test_nginx_keeps_a_session_at_one_process(tmp_path: Path) -> None:
     port = free_port()

@@ -120,6 +120,7 @@ def test_adapter_in_a_subfolder_is_ignored(
     assert open_checkpoint(folder).tokenizer.tokens.pieces == 400
 
 
+@pytest.mark.slow
 def test_command_line_prints_one_line(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "adapter")
     for language, words in (("en", "export that model with --adapter"), ("ja", "アダプターです")):

@@ -69,6 +69,7 @@ def states(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, ids: list[in
     return found
 
 
+@pytest.mark.sampled
 def test_keys_and_values_equal_those_of_the_graph(
     opened: Checkpoint, cache: KVCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

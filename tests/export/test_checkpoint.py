@@ -256,6 +256,7 @@ def test_an_untied_head_is_needed(folder: Path) -> None:
 # --- NaN and infinity ---
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 @pytest.mark.parametrize(

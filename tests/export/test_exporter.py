@@ -65,6 +65,7 @@ def refusal(source: Path, **options: Any) -> str:
 # --- the manifest ---
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_the_manifest_is_complete(source: Path, precision: Any, kv_cache: Any) -> None:
@@ -142,6 +143,7 @@ def test_the_model_id_depends_on_the_precision(source: Path) -> None:
     assert len(ids) == 6
 
 
+@pytest.mark.slow
 def test_the_bundle_does_not_need_the_checkpoint(source: Path) -> None:
     target = source.parent / "bundle"
     export(source, target)
@@ -222,6 +224,7 @@ def test_invalid_sampling_in_the_checkpoint(source: Path, bad: dict[str, Any]) -
     assert f"generation_config.json: {name} is {value!r}" in refusal(source)
 
 
+@pytest.mark.slow
 def test_a_custom_template(source: Path) -> None:
     path = write(
         source.parent / "template.json",

@@ -24,6 +24,7 @@ def stop_after_one_layer(stage: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_resumes_with_the_same_result(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -39,6 +40,7 @@ def test_an_interrupted_export_resumes_with_the_same_result(
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "b"}
 
 
+@pytest.mark.slow
 def test_another_text_starts_over(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     source, text = checkpoint("head-8"), tmp_path / "text"
     text.write_text("吾輩は猫である。名前はまだ無い。" * 40, encoding="utf-8")
@@ -50,6 +52,7 @@ def test_another_text_starts_over(checkpoint: Callable[[str], Path], tmp_path: P
     assert not any("count" in values for values in notices)
 
 
+@pytest.mark.slow
 def test_an_export_without_gptq_removes_the_store(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:

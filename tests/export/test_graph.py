@@ -74,6 +74,7 @@ def test_float32_logits_equal_those_of_transformers(bundle: Bundles, name: str) 
         assert_greedy(model.decoder, recording)
 
 
+@pytest.mark.slow
 def test_float32_logits_of_the_trained_model_equal_those_of_transformers(ja_small: Bundles) -> None:
     with Model.load(ja_small("float32")) as model:
         recording = rec.load_recording("ja-small", model.decoder.vocab_size)
@@ -197,6 +198,7 @@ def novel(shared: Path) -> str:
     return text.decode("utf-8", "ignore")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [*SHAPES, "ja-small"])
 def test_float32_does_not_depend_on_chunk_sizes(
     request: pytest.FixtureRequest, bundle: Bundles, name: str
@@ -325,6 +327,7 @@ def assert_slots_agree(
         assert np.abs(logits - expected[wanted]).max() <= SAME
 
 
+@pytest.mark.slow
 def test_one_row_steps_with_int8_kv_agree_with_prefill(ja_small: Bundles, novel: str) -> None:
     with Model.load(ja_small("int8", kv_cache="int8")) as model:
         ids = model.tokenizer.encode(novel)[:NUM_TOKENS]

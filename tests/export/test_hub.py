@@ -209,6 +209,7 @@ def client(tmp_path: Path) -> Client:
 # --- from the hub ---
 
 
+@pytest.mark.slow
 def test_only_the_needed_files_are_downloaded(hub: Hub, client: Client) -> None:
     found = client(hub)
     assert sorted(found["files"]) == NEEDED == hub.downloaded()
@@ -225,6 +226,7 @@ def test_pickled_weights_if_there_are_no_others(hub: Hub, client: Client) -> Non
     assert "training_args.bin" not in found["files"]
 
 
+@pytest.mark.slow
 def test_revision_and_token_are_sent(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     found = client(hub, revision="epoch4", **{"token": "hf_secret"})
@@ -235,6 +237,7 @@ def test_revision_and_token_are_sent(hub: Hub, client: Client) -> None:
     assert all(authorization == "Bearer hf_secret" for _, _, authorization in hub.requests)
 
 
+@pytest.mark.slow
 def test_no_such_model(hub: Hub, client: Client) -> None:
     message = client.error(hub, source="someone/else")
     assert (
@@ -244,11 +247,13 @@ def test_no_such_model(hub: Hub, client: Client) -> None:
     assert hub.downloaded() == []
 
 
+@pytest.mark.slow
 def test_no_such_revision(hub: Hub, client: Client) -> None:
     message = client.error(hub, revision="v9")
     assert message == f"The hub refused {REPO} at revision v9: it does not exist, or needs a token"
 
 
+@pytest.mark.slow
 def test_a_token_is_needed(hub: Hub, client: Client) -> None:
     hub.token = "hf_secret"
     for options in ({}, {"token": "hf_wrong"}):
@@ -266,6 +271,7 @@ SMALL = [name for name in NEEDED if name != "model.safetensors"]
 ADAPTER = json.dumps({"base_model_name_or_path": "someone/base"}).encode()
 
 
+@pytest.mark.slow
 def test_check_gets_all_files_but_the_weights(hub: Hub, client: Client) -> None:
     hub.files["added_tokens.json"] = b"{}"
     small = sorted([*SMALL, "added_tokens.json"])
@@ -273,6 +279,7 @@ def test_check_gets_all_files_but_the_weights(hub: Hub, client: Client) -> None:
     assert hub.downloaded() == small
 
 
+@pytest.mark.slow
 def test_adapter_is_refused_with_the_name_of_its_base(hub: Hub, client: Client) -> None:
     hub.files = {
         "adapter_config.json": ADAPTER,
@@ -299,12 +306,14 @@ def test_adapter_next_to_a_model_is_refused(hub: Hub, client: Client, weights: s
     assert hub.downloaded() == sorted([*SMALL, "adapter_config.json"])
 
 
+@pytest.mark.slow
 def test_adapter_without_a_config_is_refused(hub: Hub, client: Client) -> None:
     hub.files["adapter_model.safetensors"] = b""
     assert client.error(hub).startswith(f"{REPO} contains an adapter for another model")
     assert hub.downloaded() == SMALL
 
 
+@pytest.mark.slow
 def test_adapter_in_a_subfolder_is_ignored(hub: Hub, client: Client) -> None:
     hub.files["epoch-1/adapter_config.json"] = ADAPTER
     assert sorted(client(hub)["files"]) == NEEDED

@@ -111,6 +111,7 @@ def test_adapters_with_weights_add_up(merged: Callable[..., Checkpoint], tmp_pat
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_merge_takes_no_more_memory_than_the_weight_and_the_rows_at_hand(
     family: str, tmp_path: Path

@@ -160,6 +160,7 @@ def test_a_larger_budget_is_never_less_faithful(found: Frontier, data: st.DataOb
         found.within(least - 1)
 
 
+@pytest.mark.slow
 @given(frontiers())
 def test_each_rung_is_written_once(found: Frontier) -> None:
     candidates: Any = found.candidates

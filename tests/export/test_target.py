@@ -321,6 +321,7 @@ def test_killed_before_the_old_bundle_is_deleted(source: Path, old: Path) -> Non
     assert hidden(old.parent) == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_running_export_is_left_alone(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "bundle"

@@ -95,6 +95,7 @@ def test_a_schema_constrains_the_answer(made: Made, name: str, tmp_path: Path) -
     assert isinstance(answer["name"], str)
 
 
+@pytest.mark.sampled
 def test_a_schema_constrains_japanese(model: Model) -> None:
     constraint = model.constraints.choices(["はい、そうです。", "いいえ"])
     params = SamplingParams(temperature=2, seed=5, max_new_tokens=40, constraint=constraint)
@@ -110,6 +111,7 @@ def test_chat(made: Made, name: str) -> None:
     assert done.code == 0, done.err
 
 
+@pytest.mark.sampled
 def test_serve(model: Model) -> None:
     messages = [{"role": "user", "content": QUESTIONS[0]}]
     with running(model) as server:

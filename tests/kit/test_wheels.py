@@ -14,6 +14,7 @@ from issun.kit.wheels import download, own_wheel
 from tests.kit.wheelhouse import write_wheel
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
@@ -49,6 +50,7 @@ def test_a_wheel_that_no_index_has_is_named(tmp_path: Path, offline_pip: None) -
     )
 
 
+@pytest.mark.slow
 def test_a_wheel_that_is_missing_on_the_target_alone_is_named(
     tmp_path: Path, offline_pip: None
 ) -> None:

@@ -20,6 +20,7 @@ def _set(page: Any, **values: str) -> None:
     page.get_by_test_id("settings-close").click()
 
 
+@pytest.mark.slow
 def test_a_cut_answer_is_continued_to_the_whole(page: Any, server: Running) -> None:
     body = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
     answer = server.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
@@ -44,6 +45,7 @@ def test_a_cut_answer_is_continued_to_the_whole(page: Any, server: Running) -> N
     assert page.get_by_test_id("continue").count() == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_answer_can_be_continued(page: Any) -> None:
     answer_with(page, "富士山は", end="length")
     ask(page, QUESTION)
@@ -93,6 +95,7 @@ def test_an_answer_with_nothing_to_add_is_whole(page: Any) -> None:
     assert texts(page, "assistant") == ["富士山です。"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("tokens", "shown"), [(19, ""), (20, "45.6 トークン/秒")])
 def test_the_speed_is_shown_from_20_tokens_on(page: Any, tokens: int, shown: str) -> None:
     usage = {"prompt_tokens": 30, "completion_tokens": tokens, "total_tokens": 30 + tokens}
@@ -102,6 +105,7 @@ def test_the_speed_is_shown_from_20_tokens_on(page: Any, tokens: int, shown: str
     assert page.get_by_test_id("speed").inner_text() == shown
 
 
+@pytest.mark.slow
 def test_a_short_answer_of_the_model_shows_no_speed_but_a_long_one_does(page: Any) -> None:
     ask(page, "17足す8は?")
     wait_for_end(page)
@@ -117,6 +121,7 @@ def test_a_short_answer_of_the_model_shows_no_speed_but_a_long_one_does(page: An
     assert "トークン/秒" in page.get_by_test_id("speed").inner_text()
 
 
+@pytest.mark.slow
 def test_the_gauge_has_the_tokens_of_prompt_and_answer(page: Any, server: Running) -> None:
     gauge, meter = page.get_by_test_id("context"), page.get_by_test_id("context-meter")
     assert gauge.is_hidden()

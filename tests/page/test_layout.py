@@ -23,6 +23,7 @@ def shown_opacity(page: Any, button: Any, wanted: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_sidebar_is_folded_and_stays_so(page: Any) -> None:
     sidebar, opener = page.locator("#sidebar"), page.get_by_test_id("open-drawer")
     assert opener.is_hidden()
@@ -39,6 +40,7 @@ def test_the_sidebar_is_folded_and_stays_so(page: Any) -> None:
     sidebar.wait_for()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [320, 390])
 def test_a_phone_has_one_line_of_head(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 700})

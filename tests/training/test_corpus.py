@@ -93,6 +93,7 @@ def test_speaking_styles(style: object, said: str) -> None:
     assert style.render(marked) == said  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_no_placeholder_is_left_in_a_record(trained: list[QAPair | Dialogue]) -> None:
     for item in trained:
         text = record(item)
@@ -349,6 +350,7 @@ def test_the_learning_rate_schedule() -> None:
     assert rate_share(1200, options) == pytest.approx(0.001)
 
 
+@pytest.mark.slow
 def test_the_same_words_have_the_same_answer() -> None:
     """No conversation, role included, has two answers; texts to read are their own context."""
     answers: dict[tuple[object, ...], str] = {}
@@ -378,6 +380,7 @@ def test_everyday_questions_are_left_out() -> None:
     assert not any(map(is_everyday, islice(corpus(3), 1000)))
 
 
+@pytest.mark.slow
 def test_the_share_of_conversations() -> None:
     for chats in (0.0, 0.25, 1.0):
         found = [isinstance(item, Dialogue) for item in islice(corpus(3, chats=chats), 2000)]
