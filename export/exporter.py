@@ -11,12 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from issun.export.calibrate import (
-    NUM_WINDOWS_GPTQ,
-    NUM_WINDOWS_HELD_OUT,
-    WINDOW,
-    calibration_text,
-)
+from issun.export.calibrate import NUM_WINDOWS_GPTQ, NUM_WINDOWS_HELD_OUT, WINDOW
 from issun.export.canonical import LINEARS
 from issun.export.checkpoint import Checkpoint, limit_context
 from issun.export.cost import gptq_cost, measured_flops, measuring_cost
@@ -28,7 +23,7 @@ from issun.export.gptq_store import GPTQStore, clear_gptq_store, open_gptq_store
 from issun.export.hub import Located
 from issun.export.models.family import Family
 from issun.export.models.gpt2 import GPT2
-from issun.export.native import NativeRoute
+from issun.export.native import NativeRoute, chosen_text
 from issun.export.network import Network
 from issun.export.options import ExportOptions, Progress, Route, Via
 from issun.export.prompt_format import Chosen, choose_template
@@ -43,10 +38,10 @@ from issun.export.target import (
 )
 from issun.export.tokenizer_files import report_tokenizer
 from issun.runtime.errors import Notify
-from issun.runtime.files import read_text, user_path
+from issun.runtime.files import user_path
 from issun.runtime.manifest import (
+    DRAFT_NAME,
     FORMAT_VERSION,
-    MANIFEST_NAME,
     AnyTemplate,
     FileInfo,
     Manifest,
@@ -112,10 +107,10 @@ def export(
                 files=_files(folder),
             )
             write_manifest(folder, manifest)
-            if options.draft:
-                text = read_text(options.calibrate) if options.calibrate else calibration_text()
-                write_drafts(folder, text, progress)
-                manifest = replace(manifest, files=_files(folder))
+            if options.draft:  # made with the bundle, which must be complete to run
+                write_drafts(folder, chosen_text(options.calibrate), progress)
+                files = manifest.files | {DRAFT_NAME: _file_info(folder / DRAFT_NAME)}
+                manifest = replace(manifest, files=dict(sorted(files.items())))
                 write_manifest(folder, manifest)
     prompt.report(notify)
     return manifest
@@ -271,8 +266,8 @@ def _source(
 
 
 def _files(folder: Path) -> dict[str, FileInfo]:
-    return {
-        path.name: FileInfo(path.stat().st_size, sha256_of(path))
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST_NAME
-    }
+    return {path.name: _file_info(path) for path in sorted(folder.iterdir())}
+
+
+def _file_info(path: Path) -> FileInfo:
+    return FileInfo(path.stat().st_size, sha256_of(path))

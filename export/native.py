@@ -67,7 +67,7 @@ class NativeRoute:
         self._store = store
         precision: Precision = "mixed" if options.mixed else options.precision
         self._weights = CheckpointWeights(checkpoint.network, checkpoint.tensors, precision)
-        self._text = _calibration_text(options.calibrate)
+        self._text = chosen_text(options.calibrate)
         self._model = build_graph(checkpoint.network, self._weights)
 
     def disk_bytes(self) -> int:
@@ -286,8 +286,8 @@ class NativeRoute:
         )
 
 
-def _calibration_text(path: Path | None) -> str:
-    """The text in `path`, or the shipped one; raises ParameterError."""
+def chosen_text(path: Path | None) -> str:
+    """The calibration text in `path`, or the shipped one; raises ParameterError."""
     try:
         text = read_calibration_text(path and user_path(path))
     except (OSError, UnicodeDecodeError) as error:
