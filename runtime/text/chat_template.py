@@ -38,7 +38,13 @@ class JinjaFormat:
         return self.ids([_message("user", text)], answer_prefix)
 
     def chat(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
+        self,
+        role: Sequence[str],
+        turns: Sequence[Turn],
+        message: str,
+        answer_prefix: str = "",
+        *,
+        dropped: bool = False,  # no such template marks it
     ) -> list[int]:
         """Return the ids of a conversation's next prompt, with all turns."""
         spoken = []

@@ -38,9 +38,18 @@ class PromptFormat(Protocol):
         """Return the ids of an instruction with optional input."""
 
     def chat(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
+        self,
+        role: Sequence[str],
+        turns: Sequence[Turn],
+        message: str,
+        answer_prefix: str = "",
+        *,
+        dropped: bool = False,
     ) -> list[int]:
-        """Return the ids of a conversation's next prompt, with all turns."""
+        """Return the ids of a conversation's next prompt, with all turns.
+
+        `dropped` says whether older turns are missing, which the template may mark.
+        """
 
     def system_lines(self, text: str) -> list[str]:
         """Convert a system text to role lines."""
@@ -143,11 +152,9 @@ class PromptBuilder:
         dropped: int,
         answer_prefix: str = "",
     ) -> list[int]:
-        """Return the prompt without the `dropped` oldest turns, which the template may mark."""
-        template = self.template
-        if dropped and isinstance(template, Template) and template.chat.dropped:
-            role = [*role, template.chat.dropped]
-        return self._format.chat(role, turns[dropped:], message, answer_prefix)
+        """Return the prompt without the `dropped` oldest turns."""
+        kept = turns[dropped:]
+        return self._format.chat(role, kept, message, answer_prefix, dropped=dropped > 0)
 
     def system_lines(self, text: str) -> list[str]:
         """Convert a system text to role lines."""

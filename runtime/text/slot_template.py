@@ -32,9 +32,17 @@ class SlotFormat:
         return self._render(parts, instruction, input_text, answer_prefix)
 
     def chat(
-        self, role: Sequence[str], turns: Sequence[Turn], message: str, answer_prefix: str = ""
+        self,
+        role: Sequence[str],
+        turns: Sequence[Turn],
+        message: str,
+        answer_prefix: str = "",
+        *,
+        dropped: bool = False,
     ) -> list[int]:
         """Return the ids of a conversation's next prompt, with all turns."""
+        if dropped and (mark := self._template.chat.dropped):
+            role = [*role, mark]
         values = chat_values(self._template, role, turns, message)
         return self._render(self._chat, *values, answer_prefix)
 
