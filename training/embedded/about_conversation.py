@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from issun.runtime.text.turn import Turn
+from issun.training.embedded.outside import UNKNOWN_RIGHT
 from issun.training.embedded.questions import QAPair
 from issun.training.embedded.styles import Split
 
@@ -90,7 +91,7 @@ def about_conversation(
     if forms is _NTH:
         return _nth(rng, message, earlier, cut=cut)
     if cut and (forms is not _LAST or not earlier):
-        return QAPair("conversation", message, FORGOTTEN, ("分かりません", "分からない"))
+        return QAPair("conversation", message, FORGOTTEN, UNKNOWN_RIGHT)
     if forms is _NUMBER:
         number = len(earlier) + 1
         return QAPair("conversation", message, f"今は{number}問目{{です}}", (f"は{number}問目",))
@@ -105,7 +106,7 @@ def _nth(rng: Random, form: str, earlier: Sequence[str], *, cut: bool) -> QAPair
     place = rng.choice(list(_PLACES))
     message = form.format(n=rng.choice(_PLACES[place]))
     if cut:
-        return QAPair("conversation", message, FORGOTTEN, ("分かりません", "分からない"))
+        return QAPair("conversation", message, FORGOTTEN, UNKNOWN_RIGHT)
     if len(earlier) < place:
         answer = f"{place}番目の質問はまだ{{ありません|ない}}"
         return QAPair("conversation", message, answer, ("はまだ",))

@@ -79,7 +79,13 @@ _MORE = {
 
 _COUNTRY = {country.name: country for country in COUNTRIES}
 _PREFECTURE = {prefecture.name: prefecture for prefecture in PREFECTURES}
-_KNOWN = {(s.scope, s.rank, s.adjectives[0], s.nouns[0]): s for s in SUPERLATIVES}
+
+
+def _key(s: Superlative) -> tuple[str, str, str, str]:
+    return s.scope, s.rank, s.adjectives[0], s.nouns[0]
+
+
+_KNOWN = {_key(s): s for s in SUPERLATIVES}
 _BY_CANONICAL = {s.canonical: s for s in SUPERLATIVES}
 _RANKED = ("一番", "二番目に", "三番目に", "四番目に")
 
@@ -112,8 +118,6 @@ def _with(ask: QAPair, message: str) -> QAPair:
 def _same_of_another(rng: Random, split: Split, before: QAPair) -> QAPair:
     """The same question about another place: 「じゃあドイツは?」."""
     x = before.subject
-    ask: QAPair
-    shown: str | None = None
     match before.category:
         case "capital":
             ask = questions.capital(rng, split, rng.choice(COUNTRIES))
@@ -238,7 +242,3 @@ def _calculate_on(rng: Random, split: Split, before: QAPair) -> QAPair | None:
     if (sign == "-" and b > a) or is_held_out_sum(a, sign, b):
         return None
     return asked(rng, split, a, sign, b, message=rng.choice(_MORE[sign]).format(b=b))
-
-
-def _key(s: Superlative) -> tuple[str, str, str, str]:
-    return s.scope, s.rank, s.adjectives[0], s.nouns[0]
