@@ -258,7 +258,9 @@ class Scheduler:
         self._slots.activate()
         for reading in read:
             request = reading.request
-            drafts = self._model.new_drafts(request.prompt, request.params)
+            drafts = (
+                self._model.new_drafts(request.prompt, request.params) if self._drafting else None
+            )
             running = _Running(request, reading.state, reading.logits, drafts)
             running.prepare(self._background)
             self._running.append(running)
