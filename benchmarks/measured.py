@@ -203,6 +203,11 @@ def write_results(path: Path, results: Results) -> None:
         content = gzip.compress(content, mtime=0)  # reproducible
     else:
         content = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    write_atomically(path, content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file of results whole, or not at all."""
     partial = path.with_suffix(".new")
     partial.write_bytes(content)
     partial.replace(path)

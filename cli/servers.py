@@ -26,6 +26,7 @@ def measure_servers(
     import msgspec  # noqa: PLC0415
 
     from issun.benchmarks import servers  # noqa: PLC0415
+    from issun.benchmarks.measured import write_atomically  # noqa: PLC0415
     from issun.benchmarks.openai_stream import Server  # noqa: PLC0415
 
     check_choice("format", form, _FORMATS)
@@ -41,7 +42,7 @@ def measure_servers(
         report=show,
     )
     content = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    output.write_bytes(content + b"\n")
+    write_atomically(output, content + b"\n")
     table = {"terminal": servers.terminal, "markdown": servers.markdown}
     print(content.decode() if form == "json" else printable(table[form](found)))
     note("All measurements are in {path}.", path=output)
