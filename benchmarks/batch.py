@@ -26,8 +26,8 @@ from issun.cluster.plan import Layout, free_memory, plan
 from issun.cluster.rows import Row
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime import Model, SamplingParams
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import bundle_folder
 from issun.runtime.weights.cores import physical_cores
 
 

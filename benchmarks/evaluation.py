@@ -20,9 +20,9 @@ from issun.cluster.plan import check_layout
 from issun.cluster.pool import start_workers
 from issun.cluster.rows import Row
 from issun.runtime import Completion, Model
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import bundle_folder
 from issun.runtime.opening import choose_kv_cache
 
 # Answers x bytes of weights. With fewer, starting workers takes longer than they save. With the

@@ -24,9 +24,9 @@ from issun.benchmarks.tensors import stored_tensors
 from issun.export.canonical import expected_shapes
 from issun.export.config import read_config
 from issun.export.network import Network
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import BundleError, ParameterError, check_choice
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
-from issun.runtime.model import bundle_folder
 from issun.runtime.weights.cores import physical_cores
 
 PREFILLS, DEPTHS = (512, 128, 32), (128, 0)  # the first that fits is measured by default

@@ -24,8 +24,8 @@ from issun.cluster.driver import Answered, Event, Ready, Workers
 from issun.cluster.pool import start_workers
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.decoding.decoder import PREFILL_CHUNK, kv_bytes
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.manifest import Manifest, read_manifest
-from issun.runtime.model import bundle_folder
 
 
 class Used(NamedTuple):

@@ -11,8 +11,8 @@ import typer
 
 from issun.cli import options as opt
 from issun.cli.language import mark, note, printable, printable_json, recognize, tr
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.manifest import AnyTemplate, Manifest, Template, read_manifest, verify_hashes
-from issun.runtime.model import bundle_folder
 
 # What an export writes into the manifest in English. A longer text begins with `message`.
 _TEMPLATES = (

@@ -24,9 +24,9 @@ from issun.cluster.requests import Template, make_error_line
 from issun.cluster.rows import Row, Survey, survey
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.adapter import Adapter, open_adapters
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
-from issun.runtime.model import bundle_folder
 from issun.runtime.opening import choose_kv_cache
 
 

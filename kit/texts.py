@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from issun.kit.platforms import Target
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import Manifest, read_manifest
-from issun.runtime.model import EMBEDDED
 
 _TEXTS = Path(__file__).with_name("support")
 _SYSTEMS = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}

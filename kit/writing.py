@@ -13,6 +13,7 @@ from issun.kit.errors import KitError
 from issun.kit.platforms import Target
 from issun.kit.texts import notice, python_needed, readme
 from issun.kit.wheels import download, own_wheel
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify
 from issun.runtime.files import partial_folder, reason_of, user_path
 from issun.runtime.manifest import (
@@ -22,7 +23,6 @@ from issun.runtime.manifest import (
     read_manifest,
     verify_hashes,
 )
-from issun.runtime.model import bundle_folder
 
 Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all
 

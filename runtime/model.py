@@ -7,9 +7,8 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from issun.runtime.adapter import Adapter, OpenAdapter, open_adapters
 from issun.runtime.checks import check_manifest, check_prompts
-from issun.runtime.constraint.effort import ActiveSchemas, Effort
+from issun.runtime.constraint.preparation import Preparation
 from issun.runtime.decoding.answer import Completion, Stream
 from issun.runtime.decoding.batch import Job, generate_batch, make_jobs
 from issun.runtime.decoding.beam_search import beam_search
@@ -25,7 +24,7 @@ from issun.runtime.decoding.beams import BeamParams
 from issun.runtime.decoding.best_of import best_samples, sample_params
 from issun.runtime.decoding.busy import ExclusiveUse, UsageLock
 from issun.runtime.decoding.decoder import Decoder, IssunDecoder
-from issun.runtime.decoding.draft_table import DraftTable, read_draft_table
+from issun.runtime.decoding.draft_table import DraftTable, bundle_draft_table
 from issun.runtime.decoding.drafts import Drafts, Predictions
 from issun.runtime.decoding.dry import BreakerFinder
 from issun.runtime.decoding.generate import (
@@ -42,11 +41,10 @@ from issun.runtime.decoding.prompt_cache import PromptCache, bundle_fingerprint
 from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.decoding.scoring import Progress
 from issun.runtime.defaults import make_beam_params, make_params
+from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify, ParameterError
-from issun.runtime.files import user_path
 from issun.runtime.manifest import (
     ALWAYS_VERIFIED_BYTES,
-    DRAFT_NAME,
     KVCacheType,
     Manifest,
     read_manifest,
@@ -64,7 +62,6 @@ if TYPE_CHECKING:
     from issun.runtime.constraint.constraints import Constraints
 
 _LARGE_CACHE = 100 << 20  # bytes of keys and values
-EMBEDDED = Path(__file__).with_name("embedded")  # the small demonstration model
 
 
 class Model:
@@ -87,7 +84,7 @@ class Model:
         self.draft_table = draft_table
         self.decoder, self.tokenizer, self.manifest = decoder, tokenizer, manifest
         self.default_params = make_params(manifest)
-        self.prompts = prompts or _prompts(manifest, tokenizer)
+        self.prompts = prompts or PromptBuilder.of(manifest, tokenizer)
         self._clock = clock
         self._vocabulary = Vocabulary(
             rows=manifest.architecture.vocab_size,
@@ -104,8 +101,7 @@ class Model:
         self._usage = UsageLock(self._free_if_closed)
         self._stream: weakref.ref[Stream] | None = None
         self._closed = self._freed = False
-        self._stopped = threading.Event()  # compiling of constraints
-        self._active_schemas = ActiveSchemas()
+        self.preparation = Preparation(self._make_constraints)
         self._free_lock = threading.RLock()
 
     @classmethod
@@ -139,7 +135,7 @@ class Model:
         verify_hashes(folder, manifest, largest=ALWAYS_VERIFIED_BYTES)
         tokenizer = load_tokenizer(folder, manifest.tokens)
         check_manifest(folder, manifest, tokenizer.num_pieces)
-        prompts = _prompts(manifest, tokenizer)
+        prompts = PromptBuilder.of(manifest, tokenizer)
         check_prompts(folder, prompts)
         opened = open_adapters(adapters, folder, manifest)
         state = bundle_fingerprint(folder, manifest)
@@ -161,7 +157,7 @@ class Model:
             prompts=prompts,
             prompt_cache=(entry, state) if entry else None,
             adapters=opened,
-            draft_table=_draft_table(folder, manifest),
+            draft_table=bundle_draft_table(folder, manifest),
         )
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
@@ -305,45 +301,13 @@ class Model:
         answers = self.generate_many([self.encode(prompt)] * len(samples), samples)
         return best_samples(answers, n, logprobs=params.logprobs > 0)
 
-    @cached_property
+    @property
     def constraints(self) -> Constraints:
         """Builds constraints for `SamplingParams`: a JSON schema, choices, a regular expression.
 
         Raises ParameterError if llguidance (the extra `server`) is not installed.
         """
-        from issun.runtime.constraint.constraints import Constraints  # noqa: PLC0415
-
-        try:
-            return Constraints(
-                self.tokenizer,
-                rows=self._vocabulary.rows,
-                ends=self._vocabulary.ends,
-                newline=self.manifest.prompt.newline,
-                max_tokens=self.default_params.max_new_tokens,
-            )
-        except ModuleNotFoundError as error:
-            raise ParameterError(
-                'Constrained answers need {module}: pip install "issun[server]"',
-                module=error.name,
-            ) from error
-
-    def effort(self) -> Effort:
-        """Return the limits on preparing one schema."""
-        return Effort(self._stopped.is_set, self._finds, self._active_schemas)
-
-    def _finds(self, pattern: str, text: str) -> bool:
-        return self.constraints.finds(pattern, text)  # on first use: few schemas need llguidance
-
-    def stop_compiling(self) -> None:
-        """Stop compiling constraints; callers that are waiting get BusyError."""
-        self._stopped.set()
-        if "constraints" in vars(self):
-            self.constraints.close()
-
-    def resume_compiling(self) -> None:
-        """Allow constraints to be compiled again after `stop_compiling`."""
-        self._stopped = threading.Event()
-        vars(self).pop("constraints", None)
+        return self.preparation.constraints
 
     def score(self, ids: Sequence[int], *, adapter: str | None = None) -> NDArray[np.float32]:
         """Return the logits of every position, (len(ids), vocab_size) float32."""
@@ -550,7 +514,7 @@ class Model:
         freed after that step.
         """
         self._closed = True
-        self.stop_compiling()
+        self.preparation.stop()
         self.prompts.close()
         if self._stream and (stream := self._stream()):
             stream.close()
@@ -577,6 +541,17 @@ class Model:
             return
         with self.busy():
             yield from generate_batch(self.decoder, jobs, self.request_state, slots=slots)
+
+    def _make_constraints(self) -> Constraints:
+        from issun.runtime.constraint.constraints import Constraints  # noqa: PLC0415
+
+        return Constraints(
+            self.tokenizer,
+            rows=self._vocabulary.rows,
+            ends=self._vocabulary.ends,
+            newline=self.manifest.prompt.newline,
+            max_tokens=self.default_params.max_new_tokens,
+        )
 
     def _sampler(self, params: SamplingParams) -> Sampler:
         if isinstance(params, BeamParams):
@@ -619,36 +594,6 @@ class Model:
         """Return the model."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the model."""
         self.close()
-
-
-def _prompts(manifest: Manifest, tokenizer: Tokenizer) -> PromptBuilder:
-    return PromptBuilder(manifest.prompt, tokenizer, manifest.architecture.n_positions)
-
-
-def _draft_table(folder: Path, manifest: Manifest) -> DraftTable | None:
-    if DRAFT_NAME not in manifest.files:
-        return None
-    return read_draft_table(folder / DRAFT_NAME, manifest.architecture.vocab_size)
-
-
-def bundle_folder(path: str | Path | None) -> Path:
-    """Return the folder of a bundle named by a user; None is the embedded model."""
-    return EMBEDDED if path is None else user_path(path)
-
-
-def is_demonstration(manifest: Manifest) -> bool:
-    """Return whether a bundle was made from the checkpoint of the embedded model."""
-    return manifest.source.sha256 == _demonstration_source()
-
-
-@cache
-def _demonstration_source() -> str:
-    return read_manifest(EMBEDDED).source.sha256

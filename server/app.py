@@ -65,9 +65,9 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         scheduler.start()
         yield
         scheduler.stop()
-        model.stop_compiling()
+        model.preparation.stop()
         await run_in_threadpool(scheduler.join)
-        model.resume_compiling()  # the caller may use the model again
+        model.preparation.resume()  # the caller may use the model again
 
     app = Starlette(
         routes=[

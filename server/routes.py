@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from issun.runtime.model import is_demonstration
+from issun.runtime.demonstration import is_demonstration
 from issun.server.body import invalid
 from issun.server.errors import ApiError, NotFoundError
 from issun.server.fitting import fit

@@ -76,7 +76,7 @@ class _Server(uvicorn.Server):
         uvicorn's own handler would raise the signal again at the end, which kills the process.
         """
         self._service.scheduler.stop(0.0 if self.should_exit else self._grace)
-        self._service.model.stop_compiling()
+        self._service.model.preparation.stop()
         self.force_exit = self.should_exit
         self.should_exit = True
 

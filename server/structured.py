@@ -37,7 +37,7 @@ def ready_schema(
     length, needs the grammar.
     """
     try:
-        with model.effort() as effort:
+        with model.preparation.effort() as effort:
             if not whole:
                 form = compile_schema(model, schema, max_tokens=room, effort=effort)
                 if form:

@@ -11,8 +11,8 @@ from issun.benchmarks.asking import Evaluation
 from issun.benchmarks.demo import QUESTIONS, ask_all
 from issun.benchmarks.questions import Format, Table, read_table
 from issun.runtime import Conversation, Model
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import sha256_of
-from issun.runtime.model import EMBEDDED
 from issun.training.embedded.held_out import chat_table, short_table
 from issun.training.embedded.vocabulary import SPECIAL, template_symbols
 

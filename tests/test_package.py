@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import issun
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.cli.conftest import environment
 
 ROOT = Path(__file__).parent.parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import distribution
 from pathlib import Path
 
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import JinjaTemplate, Manifest, read_manifest
-from issun.runtime.model import EMBEDDED
 from issun.web.packages import JINJA, ONNXRUNTIME
 
 _TEXTS = Path(__file__).with_name("texts")

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from issun.runtime.demonstration import bundle_folder, is_demonstration
 from issun.runtime.errors import Notify
 from issun.runtime.files import partial_folder, reason_of, user_path
 from issun.runtime.manifest import (
@@ -22,7 +23,6 @@ from issun.runtime.manifest import (
     read_manifest,
     verify_hashes,
 )
-from issun.runtime.model import bundle_folder, is_demonstration
 from issun.web.bundle import WebBundle
 from issun.web.errors import WebError
 from issun.web.notices import notice_files

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issun.runtime.errors import BundleError
+from issun.runtime.manifest import DRAFT_NAME, Manifest
 
 MAX_BYTES = 2_000_000
 # The likeliest token after a pair of tokens, or after the second one if the first is _ANY.
@@ -50,6 +51,13 @@ def _keys(entries: NDArray[np.void]) -> NDArray[np.uint64]:
     previous: NDArray[np.uint32] = entries["previous"]
     token: NDArray[np.uint32] = entries["token"]
     return (previous.astype(np.uint64) << np.uint64(32)) | token
+
+
+def bundle_draft_table(folder: Path, manifest: Manifest) -> DraftTable | None:
+    """Read the table of the bundle in `folder`, None if it has none; raises BundleError."""
+    if DRAFT_NAME not in manifest.files:
+        return None
+    return read_draft_table(folder / DRAFT_NAME, manifest.architecture.vocab_size)
 
 
 def read_draft_table(path: Path, vocab_size: int) -> DraftTable:

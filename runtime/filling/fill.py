@@ -53,7 +53,7 @@ def compile_schema(
     not even the shortest replies fit, and if it takes too much `effort`.
     """
     if effort is None:
-        with model.effort() as own:
+        with model.preparation.effort() as own:
             return compile_schema(model, schema, max_tokens=max_tokens, effort=own)
     plan = make_plan(schema, partial(_spelled, model), most=max_tokens // _MIN_SHARE, effort=effort)
     if plan is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from issun.runtime.errors import ContextError, ParameterError
-from issun.runtime.manifest import AnyTemplate, Template
+from issun.runtime.manifest import AnyTemplate, Manifest, Template
 from issun.runtime.text.prefix import common_prefix
 from issun.runtime.text.slot_template import SlotFormat
 from issun.runtime.text.tokenizer import Tokenizer
@@ -63,6 +63,11 @@ class PromptFormat(Protocol):
 
 class PromptBuilder:
     """Makes prompts in a bundle's format; what a user types never becomes a special token."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, tokenizer: Tokenizer) -> Self:
+        """Return the builder of a bundle."""
+        return cls(manifest.prompt, tokenizer, manifest.architecture.n_positions)
 
     def __init__(self, template: AnyTemplate, tokenizer: Tokenizer, n_positions: int) -> None:
         self.template, self._n_positions = template, n_positions

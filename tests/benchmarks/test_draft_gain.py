@@ -19,7 +19,7 @@ from issun.benchmarks.drafts import (
 )
 from issun.runtime import Model
 from issun.runtime.decoding.drafts import MAX_DRAFT
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 
 FLAT = [[1.0] * (MAX_DRAFT + 1)]
 

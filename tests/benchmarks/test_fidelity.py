@@ -25,9 +25,9 @@ from issun.export.calibrate import calibration_text
 from issun.runtime import Model
 from issun.runtime.decoding.distributions import log_softmax, row_kl
 from issun.runtime.decoding.kv_cache import KVCache
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import EMBEDDED
 
 TEXT = ("made up", "山と川と海の話をしましょう。\n空は青く、雲は白い。\n" * 12)
 Bundles = Callable[..., Path]

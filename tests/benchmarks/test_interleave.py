@@ -19,7 +19,7 @@ from issun.benchmarks import interleave, plan, worker
 from issun.benchmarks.engines.registry import BUNDLE
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved, running_seconds
 from issun.benchmarks.worker import Job
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 
 # Waits before each test like a worker, loops for 0.4 s of CPU time in it, and reports two steps at
 # the end.

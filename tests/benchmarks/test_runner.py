@@ -23,7 +23,7 @@ from issun.benchmarks.measured import Results, depths, read_results
 from issun.benchmarks.shapes import SHAPES
 from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.benchmarks.test_memory import python
 
 

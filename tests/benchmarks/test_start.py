@@ -11,7 +11,7 @@ import pytest
 from issun.benchmarks import sampling, start
 from issun.benchmarks.errors import BenchError
 from issun.runtime import Model
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from issun.benchmarks import together
-from issun.runtime.model import bundle_folder
+from issun.runtime.demonstration import bundle_folder
 
 
 def test_it_prints_each_round_and_the_median(

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from issun.benchmarks import worker_memory
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.needs import linux
 
 

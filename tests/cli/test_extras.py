@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from issun.cli.extras import EXTRAS, missing_extra
 from issun.cli.main import make_app
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.cli.bare import hidden_modules, plain_distributions, run_bare
 from tests.kit.wheelhouse import make_wheelhouse, pip_settings
 

@@ -19,7 +19,7 @@ from issun.benchmarks.engines.registry import PEERS, engine_class
 from issun.benchmarks.worker import Job
 from issun.cli import fidelity
 from issun.runtime import Model
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.cli.conftest import issun
 
 Bundles = Callable[..., Path]

@@ -18,8 +18,8 @@ from issun.cluster.journal import Answer
 from issun.cluster.loading import WorkerInfo
 from issun.cluster.rows import Row
 from issun.cluster.worker import WorkerOptions
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import read_manifest
-from issun.runtime.model import EMBEDDED
 
 
 class Instant:

@@ -7,8 +7,8 @@ import pytest
 
 from issun.cluster.errors import BatchError
 from issun.cluster.plan import Layout, plan
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import FileInfo, Manifest, read_manifest
-from issun.runtime.model import EMBEDDED
 
 GB = 10**9
 

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from issun.kit import KitError, Target, make_targets, write_kit, writing
 from issun.runtime import BundleError
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import JinjaTemplate, read_manifest, verify_hashes
-from issun.runtime.model import EMBEDDED
 from tests.cli.conftest import issun
 from tests.kit.conftest import THIS_PYTHON
 from tests.kit.wheelhouse import pip_settings

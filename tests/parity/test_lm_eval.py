@@ -13,7 +13,7 @@ import pytest
 
 from issun.runtime import Model
 from issun.runtime.decoding.distributions import log_softmax
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from tests.rendering import render
 from tests.server.conftest import Running, embedded_server
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from issun.training.embedded.corpus import corpus
 from issun.training.embedded.pretrain import Encoder, PretrainOptions, batches, pretrain, record
 from issun.training.embedded.vocabulary import train_vocabulary

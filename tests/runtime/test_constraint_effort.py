@@ -111,9 +111,9 @@ def test_stopping_ends_the_work_soon(model: Model) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     time.sleep(0.1)
-    model.stop_compiling()
+    model.preparation.stop()
     thread.join(5)
-    model.resume_compiling()
+    model.preparation.resume()
     assert found
     assert compile_schema(model, {"type": "boolean"}, max_tokens=64)  # new schemas can be prepared
 

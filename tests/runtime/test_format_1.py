@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from issun.runtime import BundleError, Model
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import MANIFEST_NAME, Template, read_manifest, write_manifest
-from issun.runtime.model import EMBEDDED
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "format-1" / MANIFEST_NAME
 ID = "5ba1b308d1643213b0df1299b2bbce22"  # by the version that wrote it

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from issun.runtime import opening
 from issun.runtime.decoding.decoder import IssunDecoder
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import Architecture, read_manifest
-from issun.runtime.model import EMBEDDED
 from issun.runtime.weights import session, weight_cache
 from issun.runtime.weights.proto import parse_model
 from issun.runtime.weights.session import open_session

@@ -44,7 +44,7 @@ def test_plain_requests_do_not_wait_for_slow_schemas(monkeypatch: pytest.MonkeyP
         assert server.post("/v1/completions", {"prompt": "山", "max_tokens": 2}).is_success
         assert server.post("/tokenize", {"prompt": "山"}).is_success
         assert sum(not each.done() for each in asked) == 32
-        server.service.model.stop_compiling()
+        server.service.model.preparation.stop()
         assert {each.result().status_code for each in asked} == {429, 503}
 
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from issun.runtime import Turn
-from issun.runtime.model import EMBEDDED
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.training.embedded import geography, questions
 from issun.training.embedded.about_conversation import about_conversation

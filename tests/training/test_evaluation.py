@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from issun.runtime.model import bundle_folder
+from issun.runtime.demonstration import bundle_folder
 from issun.training.embedded.evaluation import evaluate_bundle, print_rates
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from issun.runtime import SamplingParams
 from issun.runtime.decoding.filters import softmax
 from issun.runtime.decoding.sampling import Sampler, Vocabulary
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.errors import ContextError
 from issun.runtime.manifest import Template, read_manifest
-from issun.runtime.model import EMBEDDED
 from issun.runtime.text.prompt import PromptBuilder
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.runtime.text.stream import TextStream

@@ -18,8 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from issun.runtime import Model, SamplingParams
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import FileInfo, read_manifest, sha256_of, write_manifest
-from issun.runtime.model import EMBEDDED
 from issun.runtime.text.turn import Turn
 from issun.runtime.weights.proto import parse_model
 from issun.web import write_site

@@ -21,8 +21,8 @@ import pytest
 from msgspec.structs import replace
 
 from issun.cli.main import main
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import FileInfo, read_manifest, write_manifest
-from issun.runtime.model import EMBEDDED
 from issun.web import WebError, packages, write_site
 from issun.web.bundle import WebBundle
 from issun.web.supported import check_supported

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import Manifest, Tokens, read_manifest
-from issun.runtime.model import EMBEDDED
 from issun.runtime.text.json_tokenizer import HIDDEN
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
 from issun.runtime.text.tokenizer import load_tokenizer

@@ -11,8 +11,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from issun.export.tokenizer_json import read_json_tokenizer
+from issun.runtime.demonstration import EMBEDDED
 from issun.runtime.manifest import Manifest, read_manifest
-from issun.runtime.model import EMBEDDED
 from tests.json_tokenizers import write_folder
 from tests.web.node import ROOT
 
