@@ -41,8 +41,8 @@ class PretrainOptions:
     n_head: int = 8
     n_positions: int = 512
     vocab_size: int = 5120  # rows; the tokenizer has fewer pieces
-    steps: int = 6000
-    chat_steps: int = 2300  # further steps, mostly on conversations
+    steps: int = 5200
+    chat_steps: int = 2100  # further steps, mostly on conversations
     batch_tokens: int = 3072  # padding included
     learning_rate: float = 2e-3
     muon: bool = True
