@@ -126,6 +126,7 @@ def test_float32_logits_equal_those_of_transformers(case: Callable[[str], Case],
         assert np.abs(logits - it.logits[positions]).max() <= TOLERANCE
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_greedy_tokens_equal_those_of_transformers(
     case: Callable[[str], Case], ref: ModuleType, name: str
@@ -139,6 +140,7 @@ def test_greedy_tokens_equal_those_of_transformers(
         logits = it.decoder.step(held, token)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shorter_context_has_the_same_logits(
     case: Callable[[str], Case], tmp_path: Path, name: str
@@ -178,6 +180,7 @@ CUTS: list[tuple[Uniform, bool, Sequence[int], float]] = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", VARIANTS)
 def test_quantized_logits_do_not_depend_on_how_a_prompt_is_cut(
     case: Callable[[str], Case], tmp_path: Path, name: str
@@ -313,6 +316,7 @@ def neighbours_rotate(model: ir.Model) -> None:
             node.attributes["rotary_interleaved"] = ir.AttrInt64("rotary_interleaved", 1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("title", MUTATIONS)
 def test_mutation_fails_the_tolerance(
     case: Callable[[str], Case], tmp_path: Path, title: str

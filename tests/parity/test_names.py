@@ -46,6 +46,7 @@ def saved_bin(source: Path, target: Path, state: Any) -> Path:
     return target
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [TIED, UNTIED])
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module.", "model."])
 def test_wrapped_names(
@@ -69,6 +70,7 @@ def test_checkpoints_saved_from_torch_compile_and_ddp(
     assert_same(ref, source, export_float32(folder, tmp_path / "bundle"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [TIED, UNTIED])
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "module", "model"])
 def test_state_dicts_in_training_checkpoints(
@@ -90,6 +92,7 @@ def test_pickle_without_a_table_is_refused(
         open_checkpoint(folder)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 @pytest.mark.parametrize("wrapper", ["", "module."])
 def test_tied_head_alone(
@@ -122,6 +125,7 @@ FOREIGN: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_tensors_that_transformers_ignores(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, kind: str
@@ -141,6 +145,7 @@ def test_tensors_that_transformers_ignores(
     assert_same(ref, folder, tmp_path / "bundle")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["GPT2Model", "GPT2DoubleHeadsModel"])
 def test_models_with_the_same_head(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, kind: str
@@ -157,6 +162,7 @@ def test_models_with_the_same_head(
     assert_same(ref, source, export_float32(folder, tmp_path / "bundle"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_optimum_uses_the_same_tensors(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, precision: Any
@@ -176,6 +182,7 @@ def test_optimum_uses_the_same_tensors(
     assert np.array_equal(*scores)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [TIED, UNTIED, "unscaled", "bfloat16-sharded"])
 def test_training_starts_with_the_same_tensors(
     ref: ModuleType, checkpoint: Callable[[str], Path], tmp_path: Path, name: str

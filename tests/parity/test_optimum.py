@@ -26,6 +26,7 @@ NAMES = ("head-17", "float16", "scaled-by-layer", "ja-small")
 FILES = {"issun.json", "model.onnx", "model.onnx.data", "spiece.model"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_logits_equal_those_of_transformers(
     ref: ModuleType, source: Bundles, optimum: Bundles, name: str
@@ -35,6 +36,7 @@ def test_float32_logits_equal_those_of_transformers(
     assert_same(ref, source(name), bundle)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_int8_has_every_linear_quantized_and_rewinds(optimum: Bundles, name: str) -> None:
     bundle = optimum(name, "int8")
@@ -56,6 +58,7 @@ def test_int8_has_every_linear_quantized_and_rewinds(optimum: Bundles, name: str
         assert np.array_equal(model.decoder.prefill(cache, ids[:20]), first)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_external_weights_of_optimum_are_included(
     source: Bundles,
