@@ -110,7 +110,7 @@ class ChoiceReport:
 def read_choices(path: Path, limit: int | None = None) -> list[ChoiceQuestion]:
     """Read the first `limit` rows of a table (default: all); raises TableError with the row."""
     path = user_path(path)
-    read = _csv_rows if path.suffix == ".csv" else _json_rows
+    read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
     questions: list[ChoiceQuestion] = []
     for place, row in enumerate(read(path, read_text(path)), start=1):
         if limit is not None and place > limit:

@@ -14,6 +14,7 @@ from issun.benchmarks.choices import (
     report,
 )
 from issun.benchmarks.errors import TableError
+from issun.cli.choices import is_choice_table
 from issun.runtime import Model
 
 ROW = '{"q_id": 0, "question": "山は?", "choice0": "富士山", "choice1": "湖", "label": 1}\n'
@@ -78,6 +79,14 @@ def test_cells_without_a_column_of_their_own_are_told(
 ) -> None:
     with pytest.raises(TableError, match=message):
         read_choices(written(tmp_path, table, "t.csv"))
+
+
+@pytest.mark.parametrize("name", ["T.CSV", "T.JSONL"])
+def test_the_ending_of_the_name_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    table = "question,choice0,choice1,label\n山は?,富士山,湖,1\n" if "CSV" in name else ROW
+    path = written(tmp_path, table, name)
+    assert is_choice_table(path)
+    assert read_choices(path) == [RIGHT]
 
 
 def test_a_report_counts_each_way_of_choosing() -> None:
