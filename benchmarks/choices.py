@@ -7,8 +7,10 @@ the number of the right choice; one row is a line of JSON or of a CSV file.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -108,7 +110,7 @@ class ChoiceReport:
 def read_choices(path: Path, limit: int | None = None) -> list[ChoiceQuestion]:
     """Read the first `limit` rows of a table (default: all); raises TableError with the row."""
     path = user_path(path)
-    read = _csv_rows if path.suffix == ".csv" else _json_rows
+    read = _csv_rows if path.suffix.lower() == ".csv" else _json_rows
     questions: list[ChoiceQuestion] = []
     for place, row in enumerate(read(path, read_text(path)), start=1):
         if limit is not None and place > limit:
@@ -135,8 +137,12 @@ def _json_rows(path: Path, text: str) -> Iterator[Any]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Any]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        yield from csv.DictReader(text.splitlines(keepends=True), strict=True)
+        names = Counter(name for name in reader.fieldnames or () if name)
+        if (twice := next((name for name in names if names[name] > 1), None)) is not None:
+            raise TableError("{path} has two columns named {name!r}.", path=path, name=twice)
+        yield from reader
     except csv.Error as error:
         raise TableError(
             "{path} is not a valid table: {reason}", path=path, reason=error
@@ -148,20 +154,20 @@ def _question(row: Any) -> ChoiceQuestion:
     if not isinstance(row, dict):
         raise ValueError("it is not an object")  # noqa: TRY004 - as of the other faults
     numbered = {int(m[1]): row[name] for name in row if name and (m := _CHOICE.fullmatch(name))}
-    choices = [numbered[number] for number in sorted(numbered)]
-    for name, value in (("question", row.get("question")), *_named(choices)):
+    if any(row.get(None) or ()):  # where csv puts the cells beyond those of the header
+        raise ValueError("it has more cells than the header")
+    numbers = sorted(numbered)
+    named = ((f"choice{number}", numbered[number]) for number in numbers)
+    for name, value in (("question", row.get("question")), *named):
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"`{name}` is missing or empty")
     label = str(row.get("label"))
     if not (label.isascii() and label.isdigit() and int(label) in numbered):
         raise ValueError("`label` is not the number of a choice")
-    if len(choices) < 2:
+    if len(numbers) < 2:
         raise ValueError("there are fewer than two choices")
-    return ChoiceQuestion(row["question"], tuple(choices), sorted(numbered).index(int(label)))
-
-
-def _named(choices: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"choice{number}", choice) for number, choice in enumerate(choices))
+    choices = tuple(numbered[number] for number in numbers)
+    return ChoiceQuestion(row["question"], choices, numbers.index(int(label)))
 
 
 def answer_choices(

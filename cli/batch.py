@@ -85,7 +85,7 @@ def run(
         source=user_path(source),
         target=user_path(target),
         bundle=None if bundle is None else user_path(bundle),
-        adapter=None if adapter is None else opt.adapters([adapter])[0],
+        adapter=opt.one_adapter(adapter),
         kv_cache=cast(Any, kv_cache),
         trust=trust,
         template=None if template is None else opt.utf8(template),

@@ -60,7 +60,8 @@ def run(
     Errors are reported and the chat continues; from a pipe it then ends with exit code 2.
     """
     text = _role(role, role_file)
-    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    kind, chosen = cast(Any, kv_cache), opt.one_adapter(adapter)
+    adapters = [chosen] if chosen else []
     with Model.load(
         bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
     ) as model:

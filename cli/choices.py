@@ -29,7 +29,7 @@ _LINES: dict[By, str] = {
 
 def is_choice_table(table: Path | None) -> bool:
     """Whether the name of a table is one of multiple-choice questions."""
-    return table is not None and table.suffix in SUFFIXES
+    return table is not None and table.suffix.lower() in SUFFIXES
 
 
 def check_options(*, choices: bool, limit: int | None, listed: bool, given: list[str]) -> None:

@@ -98,9 +98,10 @@ def run(
     constraint_request = _requested_constraint(json_schema, choices, regex)
     n_best = NBest(beams, length_penalty, n, best_of)
     n_best.check(sampling, constraint_request[0] if constraint_request else None)
-    if adapter and n_best.given():
+    kind, chosen = cast(Any, kv_cache), opt.one_adapter(adapter)
+    if chosen and n_best.given():
         raise ParameterError("Give --adapter, or options for several answers or beams, not both.")
-    kind, adapters = cast(Any, kv_cache), opt.adapters([adapter] if adapter else [])
+    adapters = [chosen] if chosen else []
     with Model.load(
         bundle, threads=threads, kv_cache=kind, trust=trust, adapters=adapters, notify=note
     ) as model:

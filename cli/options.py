@@ -43,7 +43,7 @@ Trust = Annotated[
     ),
 ]
 Adapter = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--adapter",
         metavar="FILE[=WEIGHT]",
@@ -190,6 +190,16 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
 def adapters(texts: Sequence[str]) -> list[RuntimeAdapter]:
     """The adapters that the arguments of --adapter describe; raises ParameterError."""
     return [RuntimeAdapter.parse(utf8(text)) for text in texts]
+
+
+def one_adapter(texts: Sequence[str] | None) -> RuntimeAdapter | None:
+    """The adapter of a command that takes one; raises ParameterError for several."""
+    found = adapters(texts or ())
+    if len(found) > 1:
+        raise ParameterError(
+            "Give --adapter once: an answer has one adapter, and `issun export` merges several."
+        )
+    return found[0] if found else None
 
 
 def stdin_error(raw: bytes, damaged: ParameterError) -> ParameterError:

@@ -59,6 +59,7 @@ _REASONS = (
     mark("`label` is not the number of a choice"),
     mark("there are fewer than two choices"),
     mark("it is not an object"),
+    mark("it has more cells than the header"),
     mark("Give either a prompt or an instruction."),
     mark("An input needs an instruction."),
     mark("There are no continuations to rank."),

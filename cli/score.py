@@ -84,6 +84,8 @@ def run(
     content = None if text is None else read_text(user_path(text))
     if content is None:
         queries = list(_queries(rows, prompt, instruction, continuation))
+        if not queries:
+            raise ParameterError("There are no continuations to rank.")
     kind = cast(Any, kv_cache)
     with Model.load(bundle, threads=threads, kv_cache=kind, trust=trust, notify=note) as model:
         if content is not None:

@@ -35,17 +35,22 @@ class BatchGenerator:
         params: SamplingParams | None = None,
         *,
         template: str | None = None,
-        adapter: Adapter | None = None,
+        adapter: str | Path | Adapter | None = None,
         threads: int | None = None,
         slots: int = MAX_SLOTS,
         kv_cache: KVCacheType | None = None,
         trust: bool = False,
     ) -> None:
-        """`params` defaults to the bundle's; raises ParameterError for those that it cannot use."""
+        """`params` defaults to the bundle's; raises ParameterError for those that it cannot use.
+
+        `adapter` is one of `Model.load`.
+        """
         self._bundle = None if bundle is None else Path(bundle)
         self._defaults = {} if params is None else _fields_of(params)
         self._seed = 0 if params is None or params.seed is None else params.seed
         self._template = None if template is None else Template(template)
+        if isinstance(adapter, str | Path):
+            adapter = Adapter(adapter)
         self._options: dict[str, Any] = {
             "adapter": adapter,
             "threads": threads,

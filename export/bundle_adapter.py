@@ -24,8 +24,8 @@ def make_adapter(
     """Write the adapter `adapter` (a folder or a hub id) for the bundle `bundle` to a new file.
 
     Raises BundleError, TargetError if the file exists or cannot be written, and CheckpointError
-    for an adapter that does not fit the bundle's checkpoint or changes more than the linear layers
-    of blocks, and for a bundle that was exported without what adapters need.
+    for an adapter that does not fit the bundle's checkpoint, changes nothing, or changes more than
+    the linear layers of blocks, and for a bundle that was exported without what adapters need.
     """
     folder, target = user_path(bundle), user_path(target)
     manifest = read_manifest(folder)
@@ -36,6 +36,7 @@ def make_adapter(
     found = read_adapter(located.folder, smoothing.family, smoothing.network, name=located.name)
     updates = canonical_low_rank(found.pairs, smoothing.family, smoothing.network)
     _check_updates_only(found, [name for name in updates if not name.startswith("h.")])
+    found.refuse_zero()
     matrices = {
         name: (np.ascontiguousarray(update.a.T), np.ascontiguousarray(update.b.T))
         for name, update in smoothing.apply(updates).items()

@@ -67,6 +67,14 @@ class Adapter:
     replaced: dict[str, Tensor]
     vocab_size: int
 
+    def refuse_zero(self) -> None:
+        """Raise CheckpointError if all updates are zero, so that they change no weight."""
+        if all(pair.is_zero() for pair in self.pairs.values()):
+            raise CheckpointError(
+                "{name} changes nothing: every update of the adapter is zero, as before training.",
+                name=self.name,
+            )
+
     def sha256(self) -> str:
         """One hash for the adapter's files."""
         return combined_sha256({path.name: sha256_of(path) for path in self.files})

@@ -129,11 +129,8 @@ def _replaced(
             for name, tensor in it.adapter.replaced.items()
             if tensor.shape != base[name].shape or not are_equal(tensor, base[name])
         }
-        if not own and all(pair.is_zero() for pair in it.adapter.pairs.values()):
-            raise CheckpointError(
-                "{name} changes nothing: every update of the adapter is zero, as before training.",
-                name=it.adapter.name,
-            )
+        if not own:
+            it.adapter.refuse_zero()
         if own and it.weight != 1:
             raise CheckpointError(
                 "{name} replaces {tensor}, so that its weight can only be 1, not {weight:g}.",

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +41,7 @@ class Adapter:
                 "it another one, as in NAME=PATH.",
                 name=self.name,
             )
-        if not math.isfinite(self.weight):
+        if not isinstance(self.weight, Real) or not math.isfinite(self.weight):
             raise ParameterError(
                 "The weight of the adapter {name} is {value}, it must be a finite number.",
                 name=self.name,
@@ -77,8 +78,10 @@ def open_adapters(
     """Open the adapters of the bundle in `folder`; returns them by name.
 
     Raises AdapterError for a file that is missing, damaged or of another bundle, and
-    ParameterError for two adapters of one name.
+    ParameterError for two adapters of one name, and for one that is not in a list.
     """
+    if isinstance(adapters, str | Path | Adapter):
+        raise ParameterError("adapters is a single file: pass a list of files.")
     found: dict[str, OpenAdapter] = {}
     for given in adapters:
         adapter = given if isinstance(given, Adapter) else Adapter(given)

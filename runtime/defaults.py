@@ -10,11 +10,25 @@ from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import BundleError, ParameterError
 from issun.runtime.manifest import Manifest
 
+SWITCHED = (  # filters that their first field switches on
+    ("dynatemp_range", "dynatemp_exponent"),
+    ("xtc_probability", "xtc_threshold"),
+    (
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+    ),
+    ("mirostat", "mirostat_tau", "mirostat_eta"),
+)
+
 
 def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     """Return the bundle's default sampling with `changes`; raises BundleError for a bad default.
 
-    An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger.
+    An explicit `max_new_tokens` lowers the bundle's `min_new_tokens` if that is larger. Raises
+    ParameterError for a bad change, and for one of the details of a filter that is off.
     """
     try:
         defaults = SamplingParams(**{k: _to_tuples(v) for k, v in manifest.sampling.items()})
@@ -25,7 +39,17 @@ def make_params(manifest: Manifest, **changes: Any) -> SamplingParams:
     most = changes.get("max_new_tokens")
     if isinstance(most, int) and most > 0:
         changes.setdefault("min_new_tokens", min(defaults.min_new_tokens, most))
-    return replace(defaults, **changes) if changes else defaults
+    params = replace(defaults, **changes) if changes else defaults
+    for switch, *others in SWITCHED:
+        given = [name for name in others if name in changes]
+        if given and not getattr(params, switch):
+            raise ParameterError(
+                "{name} is {value!r}, which has no effect while {switch} is 0: set {switch} too.",
+                name=given[0],
+                value=changes[given[0]],
+                switch=switch,
+            )
+    return params
 
 
 def make_beam_params(manifest: Manifest, **changes: Any) -> BeamParams:

@@ -132,7 +132,8 @@ def rank(
     model: Model, prompt: str | Sequence[int], continuations: Sequence[str], *, by: By, slots: int
 ) -> list[RankedContinuation]:
     """Return the continuations by their log-probability; see `Model.rank`."""
-    if isinstance(continuations, str) or not continuations:
+    texts = [] if isinstance(continuations, str) else list(continuations)
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise ParameterError("continuations must be a list of at least one text.")
     check_choice("by", by, BY)
     check_range("slots", slots, Integral, 1, math.inf)
@@ -140,7 +141,7 @@ def rank(
     check_prompt(model.decoder, ids)
     newline = None if isinstance(prompt, str) else model.manifest.prompt.newline
     encoded = []
-    for text in continuations:
+    for text in texts:
         spelled = text.replace("\n", newline) if newline else text
         encoded.append(encode_after(model.tokenizer, ids, spelled))
         if not encoded[-1]:
@@ -149,9 +150,7 @@ def rank(
         logprobs = score_continuations(model.decoder, ids, encoded, slots)
     found = [
         RankedContinuation(index, text, tokens, tuple(scores.tolist()))
-        for index, (text, tokens, scores) in enumerate(
-            zip(continuations, encoded, logprobs, strict=True)
-        )
+        for index, (text, tokens, scores) in enumerate(zip(texts, encoded, logprobs, strict=True))
     ]
     return sorted(found, key=lambda one: -one.score(by))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.decoding.sampling import SamplingParams, seeded
-from issun.runtime.defaults import make_params
+from issun.runtime.defaults import SWITCHED, make_params
 from issun.runtime.errors import ParameterError
 from issun.runtime.model import Model
 from issun.server.body import invalid
@@ -23,19 +23,6 @@ _SAME = (
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
-)
-# Filters that their first field switches on. Clients send the others with any value, even if not.
-_SWITCHED = (
-    ("dynatemp_range", "dynatemp_exponent"),
-    ("xtc_probability", "xtc_threshold"),
-    (
-        "dry_multiplier",
-        "dry_base",
-        "dry_allowed_length",
-        "dry_penalty_last_n",
-        "dry_sequence_breakers",
-    ),
-    ("mirostat", "mirostat_tau", "mirostat_eta"),
 )
 
 
@@ -75,9 +62,12 @@ def sampling_params(
 
 
 def _switched(model: Model, request: Sampling) -> dict[str, Any]:
-    """The fields of the filters that are on, by the request or else by the bundle's default."""
+    """The fields of the filters that are on, by the request or else by the bundle's default.
+
+    Clients send those of the others with any value.
+    """
     changes: dict[str, Any] = {}
-    for switch, *others in _SWITCHED:
+    for switch, *others in SWITCHED:
         wanted = getattr(request, switch)
         if getattr(model.default_params, switch) if wanted is None else wanted:
             given = {name: getattr(request, name) for name in (switch, *others)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from issun.runtime.errors import ParameterError, check_choice
 
@@ -36,6 +37,12 @@ class Lora:
         if self.alpha is None:
             object.__setattr__(self, "alpha", 2 * self.rank)
         _check_whole("alpha", self.alpha, 1)
+        if isinstance(self.target_modules, str):
+            raise ParameterError(
+                "{name} is {value!r}, it must be a tuple of non-empty strings.",
+                name="target_modules",
+                value=self.target_modules,
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,7 @@ class Recipe:
             ("seed", 0),
         ):
             _check_whole(name, getattr(self, name), low)
-        if self.learning_rate is None or not 0 < self.learning_rate <= 1:
+        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate <= 1:
             raise ParameterError(
                 "{name} is {value!r}, it must be a number {bounds}.",
                 name="learning_rate",
@@ -81,7 +88,7 @@ class Recipe:
 
 
 def _check_whole(name: str, value: int | None, low: int) -> None:
-    if value is not None and not low <= value < 2**32:
+    if value is not None and (not isinstance(value, int) or not low <= value < 2**32):
         raise ParameterError(
             "{name} is {value!r}, it must be a whole number {bounds}.",
             name=name,

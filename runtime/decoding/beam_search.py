@@ -14,7 +14,7 @@ from issun.runtime.decoding.filters import Vector
 from issun.runtime.decoding.generate import Clock, Timings, check_prompt
 from issun.runtime.decoding.kv_cache import KVCache
 from issun.runtime.decoding.sampling import Sampler
-from issun.runtime.errors import OutOfMemoryError, SamplingError
+from issun.runtime.errors import OutOfMemoryError, ParameterError, SamplingError
 from issun.runtime.text.prefix import common_prefix
 from issun.runtime.text.stream import TextStream
 from issun.runtime.weights.memory_left import memory_left
@@ -38,6 +38,8 @@ def beam_search(
     does, OutOfMemoryError if the beams do not fit into memory, and SamplingError if every token is
     banned.
     """
+    if not isinstance(params, BeamParams):
+        raise ParameterError("beam_search takes BeamParams, not SamplingParams.")
     check_prompt(decoder, prompt)
     limit = min(params.max_new_tokens, decoder.n_positions - len(prompt))
     _check_memory(decoder, params.num_beams, len(prompt) + limit)

@@ -61,7 +61,7 @@ class BeamParams(SamplingParams):
         check_range("num_beams", self.num_beams, Integral, 1, MAX_BEAMS)
         # Beyond these bounds the power of a length may overflow.
         check_range("length_penalty", self.length_penalty, Real, -10, 10)
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise ParameterError(
                 "early_stopping is {value!r}, it must be True, False or 'never'.",
                 value=self.early_stopping,

@@ -14,6 +14,7 @@ from issun.benchmarks.choices import (
     report,
 )
 from issun.benchmarks.errors import TableError
+from issun.cli.choices import is_choice_table
 from issun.runtime import Model
 
 ROW = '{"q_id": 0, "question": "山は?", "choice0": "富士山", "choice1": "湖", "label": 1}\n'
@@ -49,11 +50,43 @@ def test_rows_of_json_and_csv(tmp_path: Path) -> None:
         (ROW.replace("1}", "-1}"), "`label` is not the number of a choice"),
         (ROW.replace(', "label": 1', ""), "`label` is not the number of a choice"),
         ('{"question": "山は?", "choice0": "富士山", "label": 0}', "fewer than two choices"),
+        (ROW.replace("choice1", "choice2").replace("湖", ""), "`choice2` is missing or empty"),
     ],
 )
 def test_a_bad_row_is_told(tmp_path: Path, row: str, message: str) -> None:
     with pytest.raises(TableError, match=message):
         read_choices(written(tmp_path, row))
+
+
+def test_only_newlines_separate_the_rows_of_csv(tmp_path: Path) -> None:
+    table = "question,choice0,choice1,label\n山\u2028は\x85?,富士山,湖,1\n"
+    found = read_choices(written(tmp_path, table, "t.csv"))
+    assert found == [ChoiceQuestion("山\u2028は\x85?", ("富士山", "湖"), 1)]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "question,choice0,choice1,choice0,label\n山は?,富士山,湖,川,0\n",
+            "two columns named 'choice0'",
+        ),
+        ("question,label,choice0,choice1\n山は?,0,富士山,湖,川\n", "row 1: it has more cells than"),
+    ],
+)
+def test_cells_without_a_column_of_their_own_are_told(
+    tmp_path: Path, table: str, message: str
+) -> None:
+    with pytest.raises(TableError, match=message):
+        read_choices(written(tmp_path, table, "t.csv"))
+
+
+@pytest.mark.parametrize("name", ["T.CSV", "T.JSONL"])
+def test_the_ending_of_the_name_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    table = "question,choice0,choice1,label\n山は?,富士山,湖,1\n" if "CSV" in name else ROW
+    path = written(tmp_path, table, name)
+    assert is_choice_table(path)
+    assert read_choices(path) == [RIGHT]
 
 
 def test_a_report_counts_each_way_of_choosing() -> None:

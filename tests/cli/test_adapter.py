@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from issun.cli.options import one_adapter
+from issun.runtime import Adapter, ParameterError
 from tests.adapters import peft_adapter
 from tests.cli.conftest import issun
 
@@ -51,8 +53,18 @@ def test_mistakes_are_one_line(fuji: Path, adapter: Path) -> None:
     assert result.err == (
         "error: There are two adapters named a1: give one another name, as in NAME=PATH.\n"
     )
+    combined = issun("generate", fuji, "山は?", *twice)
+    assert (combined.code, combined.out) == (2, "")
+    assert combined.err.startswith("error: Give --adapter once")
     folder = adapter.with_name("lora")
     japanese = issun("generate", fuji, "山は?", "--adapter", folder, ISSUN_LANG="ja")
     assert (japanese.code, japanese.out) == (2, "")
     assert "はフォルダーです。" in japanese.err
     assert japanese.err.count("\n") == 1
+
+
+def test_an_argument_that_is_empty_is_no_absent_one() -> None:
+    assert one_adapter(None) is None
+    assert one_adapter(["x=a1=0.5"]) == Adapter("a1", "x", 0.5)
+    with pytest.raises(ParameterError, match="name is ''"):
+        one_adapter([""])

@@ -115,6 +115,9 @@ def test_a_bad_row_to_rank_is_told(tmp_path: Path) -> None:
     ):
         file.write_text("\n" + row, encoding="utf-8")
         assert issun("score", "--rank", file).err == f"error: {file}, line 2: {reason}\n"
+    file.write_text("\n", encoding="utf-8")
+    empty = issun("score", "--rank", file)
+    assert (empty.code, empty.err) == (2, "error: There are no continuations to rank.\n")
 
 
 @pytest.mark.slow

@@ -330,7 +330,7 @@ def test_rows_that_name_no_model_are_answered_with_the_adapter(tmp_path: Path, e
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     answers = [line["response"]["body"] for line in lines]
     assert [answer["choices"][0]["text"] for answer in answers] == texts[::-1]
-    with closing(BatchGenerator(exact, params, adapter=adapter)) as generator:
+    with closing(BatchGenerator(exact, params, adapter=str(adapter.path))) as generator:
         assert list(generator({"prompt": ["日本の山"]})["generated_text"]) == texts[1:]
 
 

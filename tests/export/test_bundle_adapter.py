@@ -100,6 +100,16 @@ def test_a_bundle_that_keeps_no_factors_is_refused(
         make_adapter(adapter, adapter, tmp_path / "a1")
 
 
+def test_an_adapter_that_changes_nothing_is_refused(
+    adapter: Path, refusal: Callable[..., str]
+) -> None:
+    stored = load_file(adapter / "adapter_model.safetensors")
+    zeros = {name: np.zeros_like(b) for name, b in stored.items() if "lora_B" in name}
+    assert refusal(zeros) == (
+        "lora changes nothing: every update of the adapter is zero, as before training."
+    )
+
+
 def test_replaced_tensors_need_a_merge(refusal: Callable[..., str]) -> None:
     head = np.zeros((512, 112), np.float32)
     reason = refusal({"base_model.model.lm_head.weight": head}, modules_to_save=["lm_head"])

@@ -279,6 +279,9 @@ def test_what_is_no_file_is_refused(made: Made, tmp_path: Path) -> None:
         Model.load(folder, adapters=[tmp_path / "missing"])
     with pytest.raises(AdapterError, match="is a folder: `issun adapter BUNDLE"):
         Model.load(folder, adapters=[tmp_path])
+    for single in (file, str(file), Adapter(file)):
+        with pytest.raises(ParameterError, match="adapters is a single file: pass a list"):
+            Model.load(folder, adapters=single)  # type: ignore[arg-type]
     other = made("int8")[0]
     with pytest.raises(AdapterError, match="another bundle"):
         Model.load(other, adapters=[file])
@@ -311,3 +314,8 @@ def test_the_command_line_writes_name_file_and_weight(
 def test_names_and_weights_are_checked(text: str, reason: str) -> None:
     with pytest.raises(ParameterError, match=reason):
         Adapter.parse(text)
+
+
+def test_a_weight_is_a_number() -> None:
+    with pytest.raises(ParameterError, match="it must be a finite number"):
+        Adapter("a1", weight="0.5")  # type: ignore[arg-type]

@@ -275,6 +275,12 @@ def test_streams_and_batches_refuse_beams(load: Load) -> None:
         model.check_free()
 
 
+def test_parameters_of_samples_are_refused(load: Load) -> None:
+    with pytest.raises(ParameterError, match="beam_search takes BeamParams"):
+        load().beam_search(PROMPT, SamplingParams(temperature=0))  # type: ignore[arg-type]
+    load().check_free()
+
+
 def test_one_caller_at_a_time(load: Load) -> None:
     stream = load().stream(PROMPT)
     with pytest.raises(BusyError):

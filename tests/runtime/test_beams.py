@@ -160,6 +160,7 @@ def test_with_a_beam_for_every_answer_the_best_one_is_found(seed: int, penalty: 
         ({"length_penalty": 11}, "length_penalty is 11, it must be a number from -10 to 10."),
         ({"length_penalty": math.nan}, "length_penalty is nan, it must be"),
         ({"early_stopping": "always"}, "early_stopping is 'always', it must be True, False or"),
+        ({"early_stopping": 1}, "early_stopping is 1, it must be True, False or"),
         ({"num_return_sequences": 5}, "num_return_sequences is 5, it must be a whole number from"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0, it must be a whole number of at least 1."),
         ({"temperature": 0.7}, "Beam search does not support temperature: leave it out"),

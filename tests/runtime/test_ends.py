@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from issun.export import ExportOptions, export
-from issun.runtime import BundleError, Conversation, Model, SamplingParams
+from issun.runtime import BundleError, Conversation, Model, ParameterError, SamplingParams
 from issun.runtime.defaults import make_params
 from issun.runtime.manifest import MANIFEST_NAME, AddedToken, Manifest, read_manifest
 from issun.runtime.text.tokenizer import load_tokenizer
@@ -129,6 +129,21 @@ def test_max_new_tokens_lowers_the_bundle_s_min_new_tokens(bundle: Callable[...,
     assert make_params(manifest, max_new_tokens=50).min_new_tokens == 30
     assert make_params(manifest, max_new_tokens=16).min_new_tokens == 16
     assert make_params(manifest, max_new_tokens=40, min_new_tokens=35).min_new_tokens == 35
+
+
+def test_details_of_a_filter_that_is_off_are_refused(bundle: Callable[..., Path]) -> None:
+    manifest: Manifest = read_manifest(bundle("unscaled", "float32"))
+    refused: list[dict[str, Any]] = [
+        {"mirostat_tau": 3},
+        {"xtc_probability": 0, "xtc_threshold": 0.2},
+        {"dry_sequence_breakers": ("。",)},
+    ]
+    for changes in refused:
+        with pytest.raises(ParameterError, match="which has no effect while"):
+            make_params(manifest, **changes)
+    assert make_params(manifest, mirostat=2, mirostat_tau=3).mirostat_tau == 3
+    on = msgspec.structs.replace(manifest, sampling=manifest.sampling | {"mirostat": 2})
+    assert make_params(on, mirostat_tau=3).mirostat_tau == 3
 
 
 # From the checkpoint to the answer

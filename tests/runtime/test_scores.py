@@ -183,11 +183,19 @@ def test_a_decoder_without_slots_ranks_one_after_another(
         assert one.logprobs == pytest.approx(given)
 
 
+def test_continuations_may_be_a_series_of_any_kind(model: Model) -> None:
+    texts = ["富士", "海"]
+    for series in (tuple(texts), iter(texts), np.array(texts)):
+        assert model.rank("山", series) == model.rank("山", texts)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_ranked(model: Model) -> None:
     with pytest.raises(ParameterError, match="at least one text"):
         model.rank("山", [])
     with pytest.raises(ParameterError, match="at least one text"):
         model.rank("山", "富士")
+    with pytest.raises(ParameterError, match="at least one text"):
+        model.rank("山", ["富士", 1])  # type: ignore[list-item]
     with pytest.raises(ParameterError, match="'' has no tokens"):
         model.rank("山", ["富士", ""])
     with pytest.raises(ParameterError, match="prompt is empty"):

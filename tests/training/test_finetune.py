@@ -55,6 +55,9 @@ def test_defaults_equal_those_of_the_published_model() -> None:
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"learning_rate": 2.0},
+        {"learning_rate": "2e-4"},
+        {"epochs": 1.5},
+        {"batch_size": "8"},
         {"optimizer": "sgd"},
     ],
 )

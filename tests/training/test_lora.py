@@ -51,7 +51,10 @@ def test_defaults_of_an_adapter() -> None:
     assert Recipe(lora=Lora(), learning_rate=1e-3).learning_rate == 1e-3
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0}, {"rank": 2**32}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rank": 0}, {"alpha": 0}, {"rank": 2**32}, {"rank": 8.0}, {"target_modules": "c_attn"}],
+)
 def test_invalid_shape_of_an_adapter(wrong: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is"):
         Lora(**wrong)
