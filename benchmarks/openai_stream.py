@@ -15,6 +15,8 @@ from issun.benchmarks.errors import BenchError
 
 _MAX_LINE = 1 << 20  # bytes of a line of a stream
 _NO_TEXT = "no text"
+# Where a delta has text: Ollama and vLLM call `reasoning` what others call `reasoning_content`.
+_DELTAS = ("content", "reasoning_content", "reasoning")
 # Optional fields of a request; a server that refuses them gets it without the first, then without
 # both.
 _OPTIONAL: Sequence[dict[str, Any]] = (
@@ -136,7 +138,7 @@ class Server:
                 if event is None:
                     finished = True
                     break
-                if "error" in event:
+                if event.get("error"):  # some servers send a null in every chunk
                     answer.error = f"the stream has an error: {str(event['error'])[:200]}"
                     return
                 finished |= _take(answer, event)
@@ -173,8 +175,7 @@ def _take(answer: Answer, event: dict[str, Any]) -> bool:
     now, finished = time.perf_counter(), False
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or {}
-        kinds = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"))
-        if any(kinds):
+        if choice.get("text") or any(delta.get(name) for name in _DELTAS):
             answer.chunks.append(now)
         finished |= choice.get("finish_reason") is not None
     usage = event.get("usage")

@@ -144,19 +144,20 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_odd_chunks_are_read() -> None:
-    """Comments, events, no space, null texts, reasoning, no choices, usage in every chunk."""
+    """Comments, events, no space, nulls, reasoning, no choices, usage in every chunk."""
 
     def odd(_: dict[str, Any], write: Write) -> None:
         write(": keep-alive\n\nevent: message\nid: 3\n")
         write('data:{"choices":[{"delta":{"role":"assistant"}}],"usage":null}\r\n\r\n')
         write('data: {"choices": [{"delta": null}]}\n\ndata: {"id": "x"}\n\n')
         write('data: {"choices": [{"delta": {"reasoning_content": "考"}}]}\n\n')
-        write(chunk(None, usage={"completion_tokens": 1}))
+        write('data: {"choices": [{"delta": {"content": "", "reasoning": "え"}}]}\n\n')
+        write(chunk(None, usage={"completion_tokens": 1}, error=None))
         write(chunk("答", "stop", usage={"completion_tokens": 3}))
 
     with serving(Fake(odd)) as url:
         answer = Server(url).answer("?", 3)
-    assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 2, 3)
+    assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 3, 3)
 
 
 def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
