@@ -84,7 +84,7 @@ class _Clients:
         per_token = [
             (answer.chunks[-1] - answer.chunks[0]) / (answer.new_tokens - 1)
             for answer in complete
-            if answer.new_tokens > 1
+            if answer.new_tokens > 1 and len(answer.chunks) > 1
         ]
         return Level(
             url=self.server.url,

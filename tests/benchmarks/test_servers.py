@@ -246,7 +246,7 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [
         Answer(0.0, [1.0, 2.0, 3.0], 5),
         Answer(0.0, [2.0, 2.5], 2),
-        Answer(0.0, [3.0], 1),
+        Answer(0.0, [3.0], 4),  # in one chunk, which says nothing about the time of a token
         Answer(0.0, [9.0], None, error="broken"),
     ]
     server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
@@ -258,13 +258,13 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     (level,) = found.levels
     assert said == ["round 1 of 2: http://s, 2 clients", "round 2 of 2: http://s, 2 clients"]
     assert (level.requests, level.errors, level.first_error) == (4, 1, "broken")
-    assert (level.new_tokens, level.counted) == (8, "usage")
+    assert (level.new_tokens, level.counted) == (11, "usage")
     assert level.ttft is not None
     assert level.ttft.p50 == 2.0
     assert level.itl is not None
     assert level.itl.p50 == 1.0  # of 1.0, 1.0 and 0.5
     assert level.tpot == (0.5 + 0.5) / 2  # 2 s for four more tokens, 0.5 s for one
-    assert level.throughput == pytest.approx((7 / 3.5 + 1 / 4) / 2)
+    assert level.throughput == pytest.approx((7 / 3.5 + 4 / 4) / 2)
     text = servers.terminal(found)
     assert "http://s, 2 clients: 1 errors, the first: broken" in text
 
