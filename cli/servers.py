@@ -32,8 +32,6 @@ def measure_servers(
     check_choice("format", form, _FORMATS)
     if output.exists():
         raise ParameterError("{path} exists: name another file with -o.", path=output)
-    if timeout <= 0:
-        raise ParameterError("timeout is {value!r}, it must be more than 0.", value=timeout)
     found = servers.measure(
         [Server(url, model=model, timeout=timeout) for url in urls],
         concurrency=concurrency,

@@ -119,6 +119,7 @@ def test_times_and_usage_of_a_plain_answer() -> None:
         ("/v1/", ["/v1/models", "/v1/chat/completions"]),
         ("/api/v1/completions", ["/api/v1/models", "/api/v1/completions"]),
         ("/v1/chat/completions", ["/v1/models", "/v1/chat/completions"]),
+        ("/山 a", ["/%E5%B1%B1%20a/v1/models", "/%E5%B1%B1%20a/v1/chat/completions"]),
     ],
 )
 def test_the_endpoint_is_part_of_the_url(path: str, paths: list[str]) -> None:
@@ -136,8 +137,12 @@ def test_the_endpoint_is_part_of_the_url(path: str, paths: list[str]) -> None:
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(plain)
     with serving(fake) as url:
-        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        monkeypatch.setenv("OPENAI_API_KEY", "secret\r")  # from a file of Windows
         Server(url, model="named")
+        monkeypatch.setenv("OPENAI_API_KEY", "se\ncret")
+        with pytest.raises(BenchError, match="The API key has characters") as raised:
+            Server(url, model="named")
+    assert "cret" not in str(raised.value)
     assert fake.keys == ["Bearer secret"]
     assert fake.bodies[0]["model"] == "named"
     assert fake.paths == ["/v1/chat/completions"]
@@ -236,7 +241,8 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
             Server(url)
     with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
         Server(url)
-    for bad in ("localhost:8000", "ftp://x", "http://", "/v1"):
+    wrong = ("http://[::1", "http://x:port", "http://x:99999")
+    for bad in ("localhost:8000", "ftp://x", "http://", "/v1", *wrong):
         with pytest.raises(BenchError, match="is no URL of a server"):
             Server(bad)
 
