@@ -26,7 +26,7 @@ Row = tuple[int, bytes]  # its index in the input, and its JSON
 
 
 class _Name(msgspec.Struct):
-    custom_id: str | None = None
+    custom_id: Any = None  # text in requests; other rows may have a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,17 @@ def survey(path: Path) -> Survey:
     """
     state = _state(path)
     rows, hashes = 0, array("Q")
-    kind: Kind = "simple"
+    kind: Kind | None = None if path.suffix == ".jsonl" else "simple"
     decoder = msgspec.json.Decoder(_Name)
     for line in read_rows(path):
-        if rows == 0 and path.suffix == ".jsonl":
-            kind = kind_of(_decoded(line))
+        kind = kind or kind_of(_decoded(line))
         rows += 1
         if name := _name(decoder, line):
             hashes.append(_hash(name))
     if not rows:
         raise BatchError("{path} has no rows.", path=path)
     _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
-    return Survey(rows, sha256_of(path), kind, state)
+    return Survey(rows, sha256_of(path), kind or "simple", state)
 
 
 def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any) -> None:
@@ -123,7 +122,8 @@ def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any)
 
 def _name(decoder: msgspec.json.Decoder[_Name], line: bytes) -> str | None:
     try:
-        return decoder.decode(line).custom_id
+        found = decoder.decode(line).custom_id
+        return None if found is None else str(found)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None  # it becomes a row with an error
 

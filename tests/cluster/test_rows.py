@@ -53,9 +53,16 @@ def test_lines_of_json_may_have_a_mark_blank_lines_and_no_last_line_end(tmp_path
 
 def test_a_line_that_is_not_json_stays_a_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_bytes(b'{"url": "/v1/completions"}\nnot json\n\xff\n[1]\n')
+    bad = b"not json\n\xff\n[1]\n"
+    path.write_bytes(b'{"url": "/v1/completions"}\n' + bad)
     found = survey(path)
     assert (found.rows, found.kind) == (4, "batch")
+    path.write_bytes(bad + b'{"url": "/v1/completions"}\n{"prompt": "a"}\n')
+    found = survey(path)
+    assert (found.rows, found.kind) == (5, "batch")
+    path.write_bytes(bad)
+    found = survey(path)
+    assert (found.rows, found.kind) == (3, "simple")
 
 
 def test_a_parquet_file_keeps_its_types_in_the_output(tmp_path: Path) -> None:
@@ -134,6 +141,9 @@ def test_a_name_may_occur_once(tmp_path: Path) -> None:
     path.write_text(lines_with("a", "b", "c", "b"), encoding="utf-8")
     with pytest.raises(BatchError, match="rows 2 and 4 have the same custom_id 'b'"):
         survey(path)
+    numbers = [{"custom_id": number, "prompt": "x"} for number in (1, 2.5, None, None, 1)]
+    with pytest.raises(BatchError, match="rows 1 and 5 have the same custom_id '1'"):
+        survey(write(path, numbers))
 
 
 def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
