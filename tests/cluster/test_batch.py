@@ -306,6 +306,7 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path) -> None:
         ("title,text", None, "has no column instruction or prompt; it has title, text"),
         ("title,text", "{titel}", "has no column titel; it has title, text"),
         ("prompt,status", None, "has a column status, which the output adds: rename it"),
+        ("prompt,prompt", None, "has several columns 'prompt': rename them"),
     ):
         source.write_text(f"{header}\na,b\n", encoding="utf-8")
         options = BatchOptions(source=source, target=tmp_path / "out.csv", template=template)
