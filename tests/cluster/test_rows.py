@@ -88,6 +88,24 @@ def test_a_parquet_file_keeps_its_types_in_the_output(tmp_path: Path) -> None:
     assert found.column("status").to_pylist() == [200, 200]
 
 
+def test_times_of_pandas_are_text(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    from pyarrow import parquet
+
+    path = tmp_path / "in.parquet"
+    columns = {
+        "prompt": ["x", "y"],
+        "at": pa.array([1, None], pa.timestamp("ns")),
+        "took": pa.array([1, None], pa.duration("ns")),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert [json.loads(line) for line in read_rows(path)] == [
+        {"prompt": "x", "at": "1970-01-01T00:00:00.000000001", "took": "P0DT0H0M0.000000001S"},
+        {"prompt": "y", "at": None, "took": None},
+    ]
+
+
 def test_a_csv_file_gets_four_more_columns(tmp_path: Path) -> None:
     source = write(tmp_path / "in.csv", ROWS)
     results = {"generated_text": "a\nb", "finish_reason": "stop", "status": 200, "error": None}
@@ -164,6 +182,7 @@ def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.Mon
         ("in.csv", b'a,b\n"1,2\n', r"line 1: unexpected end of data"),
         ("in.csv", "山\n".encode("cp932") * 9, "cannot be read: it is"),
         ("in.parquet", b"PAR1", "cannot be read: "),
+        ("in.jsonl", '{"prompt": "山"}\r\n'.encode("utf-16"), "cannot be read: it is utf-16, not"),
         ("in.jsonl", None, "cannot be read: No such file"),
         ("in.csv", None, "cannot be read: No such file"),
     ],
