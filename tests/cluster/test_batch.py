@@ -268,6 +268,15 @@ def test_an_existing_output_is_kept(tmp_path: Path, source: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
 
 
+def test_the_input_is_not_called_an_old_output(tmp_path: Path, source: Path) -> None:
+    """It must not be deleted."""
+    (tmp_path / "link.jsonl").symlink_to(source)
+    for target in (source, tmp_path / "link.jsonl"):
+        with pytest.raises(BatchError, match="is the input: name another file for the output"):
+            run_batch(BatchOptions(source=source, target=target))
+    assert not list(tmp_path.glob("*.journal"))
+
+
 def test_exact_refuses_what_rounds_otherwise(tmp_path: Path, source: Path) -> None:
     with pytest.raises(BatchError, match="--exact needs a bundle of precision int8"):
         run_batch(options_for(tmp_path, source, None, exact=True))
