@@ -208,9 +208,12 @@ def write_results(path: Path, results: Results) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file of results whole, or not at all."""
-    partial = path.with_suffix(".new")
-    partial.write_bytes(content)
-    partial.replace(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def rounded(value: Any) -> Any:

@@ -8,13 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from numbers import Real
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from issun.benchmarks.errors import BenchError
+from issun.runtime.errors import check_range
 
 _MAX_LINE = 1 << 20  # bytes of a line of a stream
+_MAX_TIMEOUT = 86_400  # seconds
+_PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
 _NO_TEXT = "no text"
+# Where a delta has text: Ollama and vLLM call `reasoning` what others call `reasoning_content`.
+_DELTAS = ("content", "reasoning_content", "reasoning")
 # Optional fields of a request; a server that refuses them gets it without the first, then without
 # both.
 _OPTIONAL: Sequence[dict[str, Any]] = (
@@ -50,16 +56,17 @@ class Server:
 
         `url` ends in the endpoint (`/v1/completions`), in `/v1`, or in neither; by default
         `/v1/chat/completions` is measured. `timeout` is the most seconds of an answer. The variable
-        OPENAI_API_KEY is sent as the key. Raises BenchError if the server does not answer.
+        OPENAI_API_KEY is sent as the key. Raises BenchError if the server does not answer, and
+        ParameterError for a timeout that is none.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
-        path = parts.path.rstrip("/")
+        parts = _split(url)
+        check_range("timeout", timeout, Real, 0, _MAX_TIMEOUT, exclusive=True)
+        path = quote(parts.path.rstrip("/"), _PATH)
         if not path.endswith("/completions"):
             path += ("" if path.endswith("/v1") else "/v1") + "/chat/completions"
         self.url, self._parts, self._path, self._timeout = url, parts, path, timeout
         self.chat = path.endswith("/chat/completions")
+        self._headers = _headers()
         self.model = model or self._first_model()
         self.refused: list[str] = []  # optional fields that the server does not accept
         self._fields: dict[str, Any] = {}
@@ -117,10 +124,7 @@ class Server:
         """The response, and the connection's socket, whose timeout can be changed."""
         kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = kind(self._parts.netloc, timeout=self._timeout)
-        headers = {"Content-Type": "application/json", "Connection": "close"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        connection.request(method, path, body, headers)
+        connection.request(method, path, body, self._headers)
         socket = connection.sock
         return connection.getresponse(), socket
 
@@ -136,7 +140,7 @@ class Server:
                 if event is None:
                     finished = True
                     break
-                if "error" in event:
+                if event.get("error"):  # some servers send a null in every chunk
                     answer.error = f"the stream has an error: {str(event['error'])[:200]}"
                     return
                 finished |= _take(answer, event)
@@ -168,13 +172,34 @@ class Server:
             yield event if isinstance(event, dict) else {"error": "a chunk is not an object"}
 
 
+def _split(url: str) -> SplitResult:
+    """The parts of a server's URL; raises BenchError."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, or a port that is no number up to 65535
+        good = False
+    if not good:
+        raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
+    return parts
+
+
+def _headers() -> dict[str, str | bytes]:
+    """The headers of a request, with the user's key; raises BenchError if none can carry it."""
+    headers: dict[str, str | bytes] = {"Content-Type": "application/json", "Connection": "close"}
+    if key := os.environ.get("OPENAI_API_KEY", "").strip():  # files of Windows end with "\r"
+        if not key.isprintable():
+            raise BenchError("The API key has characters that an HTTP header cannot carry.")
+        headers["Authorization"] = f"Bearer {key}".encode()
+    return headers
+
+
 def _take(answer: Answer, event: dict[str, Any]) -> bool:
     """Take the text and usage of an event; returns whether the answer is finished."""
     now, finished = time.perf_counter(), False
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or {}
-        kinds = (choice.get("text"), delta.get("content"), delta.get("reasoning_content"))
-        if any(kinds):
+        if choice.get("text") or any(delta.get(name) for name in _DELTAS):
             answer.chunks.append(now)
         finished |= choice.get("finish_reason") is not None
     usage = event.get("usage")

@@ -6,9 +6,9 @@ Servers and numbers of clients take turns in every round, so that all see the sa
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
@@ -47,7 +47,7 @@ class Level(msgspec.Struct, kw_only=True):
 
 
 class ServerResults(msgspec.Struct, kw_only=True):
-    """A complete measurement of servers; `new_tokens` is the number that each answer asks for."""
+    """A measurement of servers; `new_tokens` is the number that each answer asks for."""
 
     date: str
     issun: str
@@ -67,11 +67,21 @@ class _Clients:
 
     def run(self, prompts: Iterator[str], tokens: int) -> None:
         """Let each client ask for one answer, all at the same time."""
-        mine = list(itertools.islice(prompts, self.number))
-        with ThreadPoolExecutor(self.number) as pool:
-            started = time.perf_counter()
-            answers = list(pool.map(lambda prompt: self.server.answer(prompt, tokens), mine))
-            seconds = time.perf_counter() - started
+        answers = [Answer(error="no answer") for _ in range(self.number)]
+
+        def ask(index: int, prompt: str) -> None:
+            answers[index] = self.server.answer(prompt, tokens)
+
+        threads = [  # daemons, for which Ctrl-C does not wait
+            threading.Thread(target=ask, args=each, daemon=True)
+            for each in enumerate(itertools.islice(prompts, self.number))
+        ]
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - started
         self._answers += answers
         if complete := [answer for answer in answers if not answer.error]:
             self._rates.append(sum(answer.new_tokens for answer in complete) / seconds)
@@ -84,7 +94,7 @@ class _Clients:
         per_token = [
             (answer.chunks[-1] - answer.chunks[0]) / (answer.new_tokens - 1)
             for answer in complete
-            if answer.new_tokens > 1
+            if answer.new_tokens > 1 and len(answer.chunks) > 1
         ]
         return Level(
             url=self.server.url,
@@ -109,24 +119,34 @@ def measure(
     rounds: int,
     tokens: int,
     report: Callable[[str], object],
+    store: Callable[[ServerResults], object] = lambda results: None,
 ) -> ServerResults:
-    """Measure all servers with all numbers of clients; every prompt is new."""
+    """Measure all servers with all numbers of clients; every prompt is new.
+
+    `store` is given the results before the first measurement and after each.
+    """
     numbers = itertools.count(time.time_ns() // 10**9 % 10**6 * 1000)  # servers cache prompts
     prompts = (PROMPT.format(number=number) for number in numbers)
     clients = [_Clients(server, number) for number in concurrency for server in servers]
-    for done in range(rounds):
+
+    def results(rounds: int) -> ServerResults:
+        levels = [each.level() for server in servers for each in clients if each.server is server]
+        return ServerResults(
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            issun=version("issun"),
+            new_tokens=tokens,
+            rounds=rounds,
+            notes=list(_notes(servers, levels)),
+            levels=levels,
+        )
+
+    store(results(0))
+    for number in range(1, rounds + 1):
         for each in clients:
-            report(f"round {done + 1} of {rounds}: {each.server.url}, {each.number} clients")
+            report(f"round {number} of {rounds}: {each.server.url}, {each.number} clients")
             each.run(prompts, tokens)
-    levels = [each.level() for server in servers for each in clients if each.server is server]
-    return ServerResults(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        issun=version("issun"),
-        new_tokens=tokens,
-        rounds=rounds,
-        notes=list(_notes(servers, levels)),
-        levels=levels,
-    )
+            store(results(number))
+    return results(rounds)
 
 
 def _notes(servers: Sequence[Server], levels: Sequence[Level]) -> Iterator[str]:

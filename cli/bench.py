@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +49,7 @@ app.command(
 Sizes = tuple[int, ...]
 _NEEDS = mark('Benchmarks need {module}: pip install "issun[bench]"')
 _FORMATS = ("terminal", "markdown", "csv", "json", "llama-bench")
+_CONCURRENCY, _TIMEOUT = "1,2,4,8", 120.0
 
 
 def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
@@ -66,6 +67,12 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
             high="∞" if high is None else f"{high:,}",
         )
     return values
+
+
+def _refuse(template: str, given: Mapping[str, object]) -> None:
+    """Raise ParameterError if an option was given that has no effect here."""
+    if names := [name for name, value in given.items() if value]:
+        raise ParameterError(template, names=", ".join(names))
 
 
 @app.command(
@@ -163,15 +170,32 @@ def run(
     ] = None,
     concurrency: Annotated[
         str, typer.Option(help=tr("With --url: numbers of clients that ask at the same time."))
-    ] = "1,2,4,8",
+    ] = _CONCURRENCY,
     timeout: Annotated[
         float, typer.Option(help=tr("With --url: seconds after which an answer has failed."))
-    ] = 120.0,
+    ] = _TIMEOUT,
 ) -> None:
     """Run the measurements, store them, and print a table."""
     if url:
-        if bundles or checkpoint:
-            raise ParameterError("--url measures servers: leave out bundles and --checkpoint.")
+        _refuse(
+            mark("--url measures servers: leave out {names}."),
+            {
+                "bundles": bundles,
+                "--checkpoint": checkpoint,
+                "--engines": engines != "all",
+                "--resume": resume,
+                "--work": work,
+                "--threads": threads,
+                "--kv-cache": kv_cache,
+                "--trust": trust,
+                "--prefill": prefill,
+                "--decode": decode,
+                "--memory": memory,
+                "--turn": turn,
+                "--seed": seed,
+                "--compare": compare,
+            },
+        )
         measure_servers(
             url,
             model=model,
@@ -183,6 +207,18 @@ def run(
             output=user_path(output),
         )
         return
+    _refuse(
+        mark("Only a server has {names}: name it with --url."),
+        {
+            "--model": model,
+            "--concurrency": concurrency != _CONCURRENCY,
+            "--timeout": timeout != _TIMEOUT,
+        },
+    )
+    _refuse(
+        mark("Only a checkpoint needs {names}: name it with --checkpoint."),
+        {} if checkpoint else {"--engines": engines != "all", "--work": work},
+    )
     check_choice("format", form, _FORMATS)
     with needs_extra(_NEEDS):
         import cpuinfo  # noqa: F401, PLC0415 - before any work

@@ -32,17 +32,27 @@ def measure_servers(
     check_choice("format", form, _FORMATS)
     if output.exists():
         raise ParameterError("{path} exists: name another file with -o.", path=output)
-    if timeout <= 0:
-        raise ParameterError("timeout is {value!r}, it must be more than 0.", value=timeout)
-    found = servers.measure(
-        [Server(url, model=model, timeout=timeout) for url in urls],
-        concurrency=concurrency,
-        rounds=rounds or servers.ROUNDS,
-        tokens=tokens,
-        report=show,
-    )
-    content = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    write_atomically(output, content + b"\n")
+    if not output.parent.is_dir():
+        raise ParameterError(
+            "{path} is a folder, or its folder does not exist: name a file.", path=output
+        )
+
+    def written(results: servers.ServerResults) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+
+    try:
+        found = servers.measure(
+            [Server(url, model=model, timeout=timeout) for url in urls],
+            concurrency=concurrency,
+            rounds=rounds or servers.ROUNDS,
+            tokens=tokens,
+            report=show,
+            store=lambda results: write_atomically(output, written(results)),
+        )
+    except KeyboardInterrupt:
+        if output.exists():
+            note("[stopped: the measurements so far are in {path}]", path=output)
+        raise
     table = {"terminal": servers.terminal, "markdown": servers.markdown}
-    print(content.decode() if form == "json" else printable(table[form](found)))
+    print(written(found).decode() if form == "json" else printable(table[form](found)))
     note("All measurements are in {path}.", path=output)

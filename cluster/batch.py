@@ -143,6 +143,8 @@ def _open_journal(
             name=manifest.precision.name,
             kv_cache=worker.kv_cache,
         )
+    if target.exists() and target.samefile(options.source):
+        raise BatchError("{path} is the input: name another file for the output.", path=target)
     if target.exists() and not path.exists():
         raise BatchError("{path} exists already: name another file, or delete it.", path=target)
     header = {  # what the answers depend on

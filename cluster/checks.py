@@ -44,10 +44,15 @@ class SameWorkers:
 
 
 def check_columns(source: Path, template: Template | None) -> None:
-    """Raise BatchError for a table that lacks a column, or has one that the output adds."""
+    """Raise BatchError for a table with a missing, a repeated, or one of the output's columns."""
     columns = table_columns(source)
     if columns is None:
         return
+    for name in columns:
+        if columns.count(name) > 1:
+            raise BatchError(
+                "{path} has several columns {name!r}: rename them.", path=source, name=name
+            )
     for name in RESULTS:
         if name in columns:
             raise BatchError(

@@ -68,9 +68,9 @@ class BatchGenerator:
         none, but not on the rows beside it; see `Model.generate_many` for how it is rounded.
         """
         names = list(batch)
-        columns = [np.asarray(batch[name], object).tolist() for name in names]
+        columns = [_values(name, batch[name]) for name in names]
         lines = [
-            msgspec.json.encode(self._named(dict(zip(names, values, strict=True))))
+            _encode(self._named(dict(zip(names, values, strict=True))))
             for values in zip(*columns, strict=True)
         ]
         answers = self._loaded().answer(list(enumerate(lines)))
@@ -88,7 +88,7 @@ class BatchGenerator:
         """A row with a `custom_id`, since its index says nothing: batches are cut anywhere."""
         if row.get("custom_id") is not None:
             return row
-        return {**row, "custom_id": msgspec.json.encode(row, order="sorted").decode()}
+        return {**row, "custom_id": _encode(row).decode()}
 
     def _loaded(self) -> Worker:
         if self._worker is None:
@@ -108,6 +108,25 @@ class BatchGenerator:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the loaded bundle."""
         return {**vars(self), "_worker": None}
+
+
+def _values(name: str, column: Any) -> list[Any]:
+    """The values of a column; raises ParameterError for a single one."""
+    values = np.asarray(column, object)
+    if not values.ndim:
+        raise ParameterError("{name} is a single value, it must be a column of them.", name=name)
+    found: list[Any] = values.tolist()
+    return found
+
+
+def _encode(row: dict[str, Any]) -> bytes:
+    """A row as JSON, whatever its columns hold."""
+    return msgspec.json.encode(row, order="sorted", enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """A value of NumPy as one of Python, and any other that JSON does not have as text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
 def _fields_of(params: SamplingParams) -> dict[str, Any]:

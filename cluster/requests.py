@@ -110,9 +110,11 @@ def body_fields(params: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def kind_of(row: Any) -> Kind:
-    """Whether a row is a line of OpenAI's batch format."""
-    return "batch" if isinstance(row, dict) and {"url", "body"} & row.keys() else "simple"
+def kind_of(row: Any) -> Kind | None:
+    """Whether a row is a line of OpenAI's batch format; None for what is no row."""
+    if not isinstance(row, dict):
+        return None
+    return "batch" if {"url", "body"} & row.keys() else "simple"
 
 
 def decode(raw: bytes) -> dict[str, Any]:

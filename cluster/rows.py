@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ from issun.runtime.manifest import sha256_of
 
 _MAX_LINE = 16 << 20  # bytes
 TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
-_MARK = b"\xef\xbb\xbf"
+_MARK = codecs.BOM_UTF8
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's `>` writes one
 
 Row = tuple[int, bytes]  # its index in the input, and its JSON
 
 
 class _Name(msgspec.Struct):
-    custom_id: str | None = None
+    custom_id: Any = None  # text in requests; other rows may have a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,17 @@ def survey(path: Path) -> Survey:
     """
     state = _state(path)
     rows, hashes = 0, array("Q")
-    kind: Kind = "simple"
+    kind: Kind | None = None if path.suffix == ".jsonl" else "simple"
     decoder = msgspec.json.Decoder(_Name)
     for line in read_rows(path):
-        if rows == 0 and path.suffix == ".jsonl":
-            kind = kind_of(_decoded(line))
+        kind = kind or kind_of(_decoded(line))
         rows += 1
         if name := _name(decoder, line):
             hashes.append(_hash(name))
     if not rows:
         raise BatchError("{path} has no rows.", path=path)
     _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
-    return Survey(rows, sha256_of(path), kind, state)
+    return Survey(rows, sha256_of(path), kind or "simple", state)
 
 
 def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any) -> None:
@@ -123,7 +125,8 @@ def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any)
 
 def _name(decoder: msgspec.json.Decoder[_Name], line: bytes) -> str | None:
     try:
-        return decoder.decode(line).custom_id
+        found = decoder.decode(line).custom_id
+        return None if found is None else str(found)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None  # it becomes a row with an error
 
@@ -149,8 +152,10 @@ def _hash(name: str) -> int:
 
 def _read_lines(path: Path) -> Iterator[bytes]:
     with open_regular(path) as file:
-        if file.read(len(_MARK)) != _MARK:
-            file.seek(0)
+        start = file.read(4)
+        if start.startswith(_WIDE_MARKS):
+            start.decode()  # raises, so that the reason names the encoding
+        file.seek(len(_MARK) if start.startswith(_MARK) else 0)
         while line := file.readline(_MAX_LINE):
             if len(line) == _MAX_LINE and not line.endswith(b"\n"):
                 raise BatchError(
@@ -180,13 +185,22 @@ def _read_csv(path: Path) -> Iterator[bytes]:
 
 
 def _read_parquet(path: Path) -> Iterator[bytes]:
-    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
 
+    encode = msgspec.json.Encoder(enc_hook=_pandas_time).encode
     try:
         for batch in parquet.ParquetFile(path).iter_batches(TABLE_ROWS):
-            yield from map(msgspec.json.encode, batch.to_pylist())
-    except (ArrowInvalid, TypeError) as error:  # TypeError: a value that JSON does not have
+            yield from map(encode, batch.to_pylist())
+    except (ValueError, TypeError) as error:  # TypeError: a value that JSON does not have
         raise _unreadable(path, error) from error
+
+
+def _pandas_time(value: Any) -> str:
+    """The text of a time in nanoseconds, for which pyarrow takes a class of pandas."""
+    if isinstance(value, datetime | timedelta):
+        text: str = value.isoformat()  # type: ignore[union-attr]  # pandas has it for both
+        return text
+    raise TypeError(f"values of type {type(value).__name__} cannot be written as JSON")
 
 
 def _changed(path: Path) -> BatchError:

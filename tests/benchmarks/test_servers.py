@@ -119,6 +119,7 @@ def test_times_and_usage_of_a_plain_answer() -> None:
         ("/v1/", ["/v1/models", "/v1/chat/completions"]),
         ("/api/v1/completions", ["/api/v1/models", "/api/v1/completions"]),
         ("/v1/chat/completions", ["/v1/models", "/v1/chat/completions"]),
+        ("/山 a", ["/%E5%B1%B1%20a/v1/models", "/%E5%B1%B1%20a/v1/chat/completions"]),
     ],
 )
 def test_the_endpoint_is_part_of_the_url(path: str, paths: list[str]) -> None:
@@ -136,27 +137,32 @@ def test_the_endpoint_is_part_of_the_url(path: str, paths: list[str]) -> None:
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(plain)
     with serving(fake) as url:
-        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        monkeypatch.setenv("OPENAI_API_KEY", "secret\r")  # from a file of Windows
         Server(url, model="named")
+        monkeypatch.setenv("OPENAI_API_KEY", "se\ncret")
+        with pytest.raises(BenchError, match="The API key has characters") as raised:
+            Server(url, model="named")
+    assert "cret" not in str(raised.value)
     assert fake.keys == ["Bearer secret"]
     assert fake.bodies[0]["model"] == "named"
     assert fake.paths == ["/v1/chat/completions"]
 
 
 def test_odd_chunks_are_read() -> None:
-    """Comments, events, no space, null texts, reasoning, no choices, usage in every chunk."""
+    """Comments, events, no space, nulls, reasoning, no choices, usage in every chunk."""
 
     def odd(_: dict[str, Any], write: Write) -> None:
         write(": keep-alive\n\nevent: message\nid: 3\n")
         write('data:{"choices":[{"delta":{"role":"assistant"}}],"usage":null}\r\n\r\n')
         write('data: {"choices": [{"delta": null}]}\n\ndata: {"id": "x"}\n\n')
         write('data: {"choices": [{"delta": {"reasoning_content": "考"}}]}\n\n')
-        write(chunk(None, usage={"completion_tokens": 1}))
+        write('data: {"choices": [{"delta": {"content": "", "reasoning": "え"}}]}\n\n')
+        write(chunk(None, usage={"completion_tokens": 1}, error=None))
         write(chunk("答", "stop", usage={"completion_tokens": 3}))
 
     with serving(Fake(odd)) as url:
         answer = Server(url).answer("?", 3)
-    assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 2, 3)
+    assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 3, 3)
 
 
 def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
@@ -235,7 +241,8 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
             Server(url)
     with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
         Server(url)
-    for bad in ("localhost:8000", "ftp://x", "http://", "/v1"):
+    wrong = ("http://[::1", "http://x:port", "http://x:99999")
+    for bad in ("localhost:8000", "ftp://x", "http://", "/v1", *wrong):
         with pytest.raises(BenchError, match="is no URL of a server"):
             Server(bad)
 
@@ -245,7 +252,7 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [
         Answer(0.0, [1.0, 2.0, 3.0], 5),
         Answer(0.0, [2.0, 2.5], 2),
-        Answer(0.0, [3.0], 1),
+        Answer(0.0, [3.0], 4),  # in one chunk, which says nothing about the time of a token
         Answer(0.0, [9.0], None, error="broken"),
     ]
     server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
@@ -257,13 +264,13 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     (level,) = found.levels
     assert said == ["round 1 of 2: http://s, 2 clients", "round 2 of 2: http://s, 2 clients"]
     assert (level.requests, level.errors, level.first_error) == (4, 1, "broken")
-    assert (level.new_tokens, level.counted) == (8, "usage")
+    assert (level.new_tokens, level.counted) == (11, "usage")
     assert level.ttft is not None
     assert level.ttft.p50 == 2.0
     assert level.itl is not None
     assert level.itl.p50 == 1.0  # of 1.0, 1.0 and 0.5
     assert level.tpot == (0.5 + 0.5) / 2  # 2 s for four more tokens, 0.5 s for one
-    assert level.throughput == pytest.approx((7 / 3.5 + 1 / 4) / 2)
+    assert level.throughput == pytest.approx((7 / 3.5 + 4 / 4) / 2)
     text = servers.terminal(found)
     assert "http://s, 2 clients: 1 errors, the first: broken" in text
 

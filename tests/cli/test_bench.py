@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from issun.benchmarks.measured import read_results, write_results
 from tests.benchmarks.test_results import made_up, two_contexts
+from tests.benchmarks.test_servers import Fake, plain, serving
 from tests.benchmarks.test_tables import found
 from tests.cli.conftest import environment, issun
 from tests.needs import posix
@@ -131,15 +134,21 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
         (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json, "),
-        (("--url", "http://x", "--checkpoint", "c"), "leave out bundles and --checkpoint"),
+        (("--url", "http://x", "--checkpoint", "c"), "measures servers: leave out --checkpoint."),
+        (("b", "--url", "http://x", "--prefill", "9", "--resume"), "bundles, --resume, --prefill."),
+        (("--model", "m", "--timeout", "9"), "Only a server has --model, --timeout: name it with"),
+        (("--engines", "torch"), "Only a checkpoint needs --engines: name it with --checkpoint."),
         (("--url", "http://x", "--format", "csv"), "it must be one of terminal, markdown, json."),
         (("--url", "http://x", "--concurrency", "0"), "concurrency is '0': give comma-separated"),
-        (("--url", "http://x", "--timeout", "0"), "timeout is 0.0, it must be more than 0."),
+        (("--url", "http://x", "--timeout", "0"), "timeout is 0.0, it must be a number above 0"),
+        (("--url", "http://x", "--timeout", "nan"), "timeout is nan, it must be a number above 0"),
+        (("--url", "http://x", "--timeout", "inf"), "timeout is inf, it must be a number above 0"),
         (("--url", "localhost:8000"), "'localhost:8000' is no URL of a server: write http://HOST"),
         (("--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer: "),
         (("--compare", "nothing.json"), "nothing.json cannot be read"),
         (("--checkpoint", "nothing"), "nothing"),
         (("-o", "no/such/folder/r.json"), "name a file"),
+        (("--url", "http://x", "-o", "no/such/folder/r.json"), "name a file"),
     ],
 )
 def test_refusals(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -177,6 +186,38 @@ def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     assert f"[stopped: the measurements so far are in {path}; resume with --resume]" in rest
     assert "Traceback" not in rest
     assert read_results(path).engines[0].rounds == 2
+
+
+@posix
+def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
+    """It does not wait for answers, either."""
+
+    def slow(body: dict[str, Any], write: Callable[[str], None]) -> None:
+        if "章" in body["messages"][0]["content"] and len(fake.bodies) > 2:
+            time.sleep(60)
+        plain(body, write)
+
+    fake, path = Fake(slow), tmp_path / "r.json"
+    with serving(fake) as url:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "issun.cli.main", "bench", "run", "--url", url, "-o", path],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if ", 2 clients" in line:
+                break
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        rest = process.stderr.read()
+        assert process.wait(30) == 130
+    assert time.monotonic() - started < 20
+    assert rest == f"[stopped: the measurements so far are in {path}]\n"
+    levels = json.loads(path.read_bytes())["levels"]
+    assert [level["requests"] for level in levels] == [1, 0, 0, 0]
 
 
 @pytest.mark.slow

@@ -268,6 +268,15 @@ def test_an_existing_output_is_kept(tmp_path: Path, source: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
 
 
+def test_the_input_is_not_called_an_old_output(tmp_path: Path, source: Path) -> None:
+    """It must not be deleted."""
+    (tmp_path / "link.jsonl").symlink_to(source)
+    for target in (source, tmp_path / "link.jsonl"):
+        with pytest.raises(BatchError, match="is the input: name another file for the output"):
+            run_batch(BatchOptions(source=source, target=target))
+    assert not list(tmp_path.glob("*.journal"))
+
+
 def test_exact_refuses_what_rounds_otherwise(tmp_path: Path, source: Path) -> None:
     with pytest.raises(BatchError, match="--exact needs a bundle of precision int8"):
         run_batch(options_for(tmp_path, source, None, exact=True))
@@ -306,6 +315,7 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path) -> None:
         ("title,text", None, "has no column instruction or prompt; it has title, text"),
         ("title,text", "{titel}", "has no column titel; it has title, text"),
         ("prompt,status", None, "has a column status, which the output adds: rename it"),
+        ("prompt,prompt", None, "has several columns 'prompt': rename them"),
     ):
         source.write_text(f"{header}\na,b\n", encoding="utf-8")
         options = BatchOptions(source=source, target=tmp_path / "out.csv", template=template)

@@ -66,8 +66,14 @@ def test_an_answer_does_not_depend_on_its_batch(exact: Path) -> None:
 def test_a_template_and_other_types(fuji: Path) -> None:
     generator = BatchGenerator(fuji, template="{n}: {text}", threads=1)
     found = generator({"n": np.arange(2), "text": np.array(["山", None], object)})
-    generator.close()
     assert found["status"].tolist() == [200, 400]
+    ragged = np.array([np.arange(2), np.arange(3)], object)
+    found = generator({"n": [np.int64(1), object()], "text": [np.str_("山"), "川"], "v": ragged})
+    assert found["status"].tolist() == [200, 200]
+    assert found["v"] is ragged
+    with pytest.raises(ParameterError, match="text is a single value, it must be a column"):
+        generator({"n": [1, 2], "text": "山川"})
+    generator.close()
 
 
 def test_it_is_light_and_lazy() -> None:

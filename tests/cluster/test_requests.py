@@ -36,7 +36,8 @@ def simple(row: dict[str, Any], template: str | None = None) -> dict[str, Any]:
 
 def test_the_kind_of_a_row() -> None:
     assert kind_of(LINE) == kind_of({"body": {}}) == "batch"
-    assert kind_of({"custom_id": "a", "prompt": "x"}) == kind_of(None) == kind_of([]) == "simple"
+    assert kind_of({"custom_id": "a", "prompt": "x"}) == kind_of({}) == "simple"
+    assert kind_of(None) is kind_of([]) is None
 
 
 def test_a_template_is_filled_by_a_row() -> None:

@@ -53,9 +53,16 @@ def test_lines_of_json_may_have_a_mark_blank_lines_and_no_last_line_end(tmp_path
 
 def test_a_line_that_is_not_json_stays_a_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_bytes(b'{"url": "/v1/completions"}\nnot json\n\xff\n[1]\n')
+    bad = b"not json\n\xff\n[1]\n"
+    path.write_bytes(b'{"url": "/v1/completions"}\n' + bad)
     found = survey(path)
     assert (found.rows, found.kind) == (4, "batch")
+    path.write_bytes(bad + b'{"url": "/v1/completions"}\n{"prompt": "a"}\n')
+    found = survey(path)
+    assert (found.rows, found.kind) == (5, "batch")
+    path.write_bytes(bad)
+    found = survey(path)
+    assert (found.rows, found.kind) == (3, "simple")
 
 
 def test_a_parquet_file_keeps_its_types_in_the_output(tmp_path: Path) -> None:
@@ -79,6 +86,24 @@ def test_a_parquet_file_keeps_its_types_in_the_output(tmp_path: Path) -> None:
     assert found.select(table.column_names).equals(table)
     assert found.column("generated_text").to_pylist() == ["c", "c"]
     assert found.column("status").to_pylist() == [200, 200]
+
+
+def test_times_of_pandas_are_text(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    from pyarrow import parquet
+
+    path = tmp_path / "in.parquet"
+    columns = {
+        "prompt": ["x", "y"],
+        "at": pa.array([1, None], pa.timestamp("ns")),
+        "took": pa.array([1, None], pa.duration("ns")),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert [json.loads(line) for line in read_rows(path)] == [
+        {"prompt": "x", "at": "1970-01-01T00:00:00.000000001", "took": "P0DT0H0M0.000000001S"},
+        {"prompt": "y", "at": None, "took": None},
+    ]
 
 
 def test_a_csv_file_gets_four_more_columns(tmp_path: Path) -> None:
@@ -134,6 +159,9 @@ def test_a_name_may_occur_once(tmp_path: Path) -> None:
     path.write_text(lines_with("a", "b", "c", "b"), encoding="utf-8")
     with pytest.raises(BatchError, match="rows 2 and 4 have the same custom_id 'b'"):
         survey(path)
+    numbers = [{"custom_id": number, "prompt": "x"} for number in (1, 2.5, None, None, 1)]
+    with pytest.raises(BatchError, match="rows 1 and 5 have the same custom_id '1'"):
+        survey(write(path, numbers))
 
 
 def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +182,7 @@ def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.Mon
         ("in.csv", b'a,b\n"1,2\n', r"line 1: unexpected end of data"),
         ("in.csv", "山\n".encode("cp932") * 9, "cannot be read: it is"),
         ("in.parquet", b"PAR1", "cannot be read: "),
+        ("in.jsonl", '{"prompt": "山"}\r\n'.encode("utf-16"), "cannot be read: it is utf-16, not"),
         ("in.jsonl", None, "cannot be read: No such file"),
         ("in.csv", None, "cannot be read: No such file"),
     ],
