@@ -30,7 +30,7 @@ def main() -> None:
     """Chat with a bundle and count the right answers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", nargs="?", help="a bundle; the demonstration model by default")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="sample with it; greedily by default")
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     with Model.load(args.bundle, trust=args.trust) as model:
@@ -40,9 +40,13 @@ def main() -> None:
     print(tr("Chat with it yourself: .venv/bin/issun chat"))
 
 
-def ask_all(model: Model, seed: int, *, quiet: bool = False) -> int:
-    """Ask the questions in order; returns the number of right answers in the role's style."""
-    chat = Conversation(model, ROLE, params=make_params(model.manifest, seed=seed))
+def ask_all(model: Model, seed: int | None, *, quiet: bool = False) -> int:
+    """Ask the questions in order; returns the number of right answers in the role's style.
+
+    Answers are sampled with `seed`, or greedy without one.
+    """
+    chosen = {"temperature": 0.0} if seed is None else {"seed": seed}
+    chat = Conversation(model, ROLE, params=make_params(model.manifest, **chosen))
     chat.turns += HISTORY
     right = 0
     for question, words in QUESTIONS.items():
