@@ -58,6 +58,8 @@ def test_logits(cpu: str, ja_small: Bundles, tmp_path: Path) -> None:
         divergences[kind] = row_kl(log_softmax(ours[task]), log_softmax(theirs[task])).mean()
         print(f"{cpu} {kind}: KL {divergences[kind]:.6f}, largest difference {off:.2g}")
         assert kind[0] != "float32" or off <= 1e-4
+    # The text is unlike all that the embedded model was trained on, so its logits are unsure.
+    assert divergences.pop(("embedded", "float32")) <= 2e-3
     for (precision, kv_cache), divergence in divergences.items():
         # With dot products int4's products are KleidiAI's, which round differently.
         kleidi = precision == "int4" and cpu != "cortex-a72"

@@ -11,9 +11,10 @@ from tests.cli.conftest import issun
 def test_the_embedded_model_in_japanese() -> None:
     shown = issun("inspect", ISSUN_LANG="ja").out
     assert (
-        "線形層: int8（出力チャネルごと。活性化は行ごとに量子化）、32 チャネルは float32\n" in shown
+        "線形層: int8（出力チャネルごと。活性化は行ごとに量子化）、外れ値の 64 チャネルは float32\n"
+        in shown
     )
-    assert "埋め込み: 8 ビット、128 個ずつのブロック\n" in shown
+    assert "埋め込み: 8 ビット、32 個ずつのブロック\n" in shown
     assert re.search(
         r"キャリブレーション: 付属のテキスト（sha256 \w+）、256 トークンずつ最大 4 区間\n", shown
     )

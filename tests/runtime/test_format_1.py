@@ -19,10 +19,14 @@ ID = "5ba1b308d1643213b0df1299b2bbce22"  # by the version that wrote it
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """The bundle whose manifest was recorded."""
-    shutil.copytree(EMBEDDED, tmp_path / "bundle")
-    shutil.copyfile(RECORDED, tmp_path / "bundle" / MANIFEST_NAME)
-    return tmp_path / "bundle"
+    """The recorded manifest, and files of the sizes that it states."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    shutil.copyfile(RECORDED, folder / MANIFEST_NAME)
+    for name, info in json.loads(RECORDED.read_text(encoding="utf-8"))["files"].items():
+        with (folder / name).open("wb") as file:
+            file.truncate(info["size"])
+    return folder
 
 
 def test_it_is_read_as_the_model_that_it_is(bundle: Path) -> None:
@@ -47,7 +51,14 @@ def test_it_is_written_as_it_was_read(bundle: Path) -> None:
     assert read_manifest(bundle).bundle_id == ID
 
 
-def test_it_runs(bundle: Path) -> None:
+def test_it_runs(tmp_path: Path) -> None:
+    """The packaged bundle with a manifest of format 1."""
+    bundle = shutil.copytree(EMBEDDED, tmp_path / "bundle")
+    old = json.loads(RECORDED.read_text(encoding="utf-8"))
+    new = json.loads((bundle / MANIFEST_NAME).read_text(encoding="utf-8"))
+    old |= {part: new[part] for part in ("precision", "tokens", "source", "files")}
+    old["architecture"] = {name: new["architecture"][name] for name in old["architecture"]}
+    (bundle / MANIFEST_NAME).write_text(json.dumps(old), encoding="utf-8")
     with Model.load(bundle, keep_packed=False) as model:
         assert model.generate(model.prompt("こんにちは"), model.default_params).ids
 

@@ -103,10 +103,10 @@ def test_slots_are_as_many_as_the_memory_holds(
 ) -> None:
     assert isinstance(embedded.decoder, IssunDecoder)
     size = embedded.decoder.slot_bytes
-    assert size == 2 * 6 * 8 * 32 * (512 + 128) * 4
+    assert size == 2 * 7 * 8 * 32 * (512 + 128) * 4
     assert count_slots(embedded, ServerOptions(kv_memory=3 * size)) == 3
     assert count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=2)) == 2
-    with pytest.raises(ServerError, match="4 slots of 8 MB do not fit into 24 MB"):
+    with pytest.raises(ServerError, match="4 slots of 9 MB do not fit into 28 MB"):
         count_slots(embedded, ServerOptions(kv_memory=3 * size, slots=4))
     with pytest.raises(ServerError, match="this computer has"):
         count_slots(embedded, ServerOptions(kv_memory=1 << 50))

@@ -308,7 +308,8 @@ def test_what_was_called_is_not_called_again_before_the_others(
 
 
 def test_a_call_that_is_cut_says_so(server: Running) -> None:
-    found = ask(server, tools=[CAPITAL], tool_choice="required", max_tokens=2)
+    long = tool("long", object_of(text={"type": "string", "pattern": "^[あ-ん]{12}$"}))
+    found = ask(server, tools=[long], tool_choice="required", max_tokens=3)
     (choice,) = found["choices"]
     assert choice["finish_reason"] == "length"
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):

@@ -167,7 +167,7 @@ def test_the_command(
     assert out == ""
     lines = err.splitlines()
     assert re.fullmatch(
-        rf"{re.escape(str(target))}: 2\d\.\d MB, of which the bundle has 7\.0 MB\. "
+        rf"{re.escape(str(target))}: 2\d\.\d MB, of which the bundle has 7\.9 MB\. "
         r"Any static web server can host it\.",
         lines[0],
     )
