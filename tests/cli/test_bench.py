@@ -188,6 +188,7 @@ def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     assert read_results(path).engines[0].rounds == 2
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
     """It does not wait for answers, either."""
@@ -211,10 +212,11 @@ def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
                 break
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        rest = process.stderr.read()
-        assert process.wait(30) == 130
-    assert time.monotonic() - started < 20
+        try:
+            _, rest = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert process.returncode == 130
     assert rest == f"[stopped: the measurements so far are in {path}]\n"
     levels = json.loads(path.read_bytes())["levels"]
     assert [level["requests"] for level in levels] == [1, 0, 0, 0]
