@@ -188,7 +188,6 @@ def test_ctrl_c_keeps_what_was_measured(fuji: Path, tmp_path: Path) -> None:
     assert read_results(path).engines[0].rounds == 2
 
 
-@pytest.mark.slow
 @posix
 def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
     """It does not wait for answers, either."""
