@@ -1,9 +1,9 @@
 """Measures the throughput of `issun batch` and of `Model.generate_many`.
 
-`python -m issun.benchmarks.batch BUNDLE [--rows 128] [--tokens 32] [--rounds 7] [--workers N]`
-alternates between running workers, with the driver and its journal, and one process with all
-threads. Both get the same prompts, and every answer has the same number of tokens. Start-up is not
-included.
+`python -m issun.benchmarks.batch BUNDLE [--rows 128] [--tokens 32] [--rounds 7] [--workers N]
+[--url URL]` alternates between running workers, with the driver and its journal, one process with
+all threads, and a server with as many concurrent clients as the process has slots. All get the same
+prompts, and every answer has the same number of tokens. Start-up is not included.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.openai_stream import Server
 from issun.benchmarks.servers import PROMPT
 from issun.benchmarks.together import Ratios
 from issun.cluster.driver import Driver, Event, Ready, rows_of_a_chunk
@@ -100,6 +103,23 @@ def rate_of_many(model: Model, texts: Sequence[str], tokens: int, slots: int) ->
     return len(texts) * tokens / (time.perf_counter() - started)
 
 
+def rate_of_server(server: Server, texts: Sequence[str], tokens: int, slots: int) -> float:
+    """New tokens per second of a server that `slots` clients ask at the same time."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(slots) as clients:
+        answers = list(clients.map(partial(server.answer, tokens=tokens), texts))
+    seconds = time.perf_counter() - started
+    for answer in answers:
+        if answer.error or answer.tokens != tokens:
+            raise BenchError(
+                "{url} did not answer with {tokens} tokens: {reason}",
+                url=server.url,
+                tokens=tokens,
+                reason=answer.error or f"it reports {answer.tokens}",
+            )
+    return len(texts) * tokens / seconds
+
+
 def layout_of(args: argparse.Namespace) -> Layout:
     """The layout that `issun batch` would choose, except for what is given."""
     manifest = read_manifest(bundle_folder(args.bundle))
@@ -124,9 +144,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="default: as for `issun batch`")
     parser.add_argument("--threads", type=int, help="threads of each worker")
     parser.add_argument("--slots", type=int)
+    parser.add_argument("--url", help="also measure a server, for instance .../v1/completions")
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     args = parser.parse_args()
     layout = layout_of(args)
+    server = Server(args.url) if args.url else None
     options = WorkerOptions(
         bundle=args.bundle,
         trust=args.trust,
@@ -138,25 +160,33 @@ def main() -> None:
     workers = Running(options, layout.workers)
     try:
         with Model.load(args.bundle, trust=args.trust) as model:
-            _alternate(args, layout, workers, model)
+            _alternate(args, layout, workers, model, server)
     finally:
         workers.close()
 
 
-def _alternate(args: argparse.Namespace, layout: Layout, workers: Running, model: Model) -> None:
-    name = f"{layout.workers} workers of {layout.threads} threads"
-    ratios = Ratios(name, "generate_many")
-    warm_up = [PROMPT.format(number=number) for number in range(layout.slots)]
-    rate_of_many(model, warm_up, 2, layout.slots)
+def _alternate(
+    args: argparse.Namespace,
+    layout: Layout,
+    workers: Running,
+    model: Model,
+    server: Server | None,
+) -> None:
+    name, slots = f"{layout.workers} workers of {layout.threads} threads", layout.slots
+    ratios, to_server = Ratios(name, "generate_many"), Ratios(name, "server")
+    warm_up = [PROMPT.format(number=number) for number in range(slots)]
+    rate_of_many(model, warm_up, 2, slots)
     for number in range(args.rounds):
         # Other prompts in each round, since workers keep the keys and values of the last ones.
         start = (number + 1) * 10_000
         texts = [PROMPT.format(number=start + row) for row in range(args.rows)]
-        ratios.add(
-            rate_of_many(model, texts, args.tokens, layout.slots),
-            rate_of_workers(workers, texts, args.tokens, layout.slots),
-        )
+        of_workers = rate_of_workers(workers, texts, args.tokens, slots)
+        ratios.add(rate_of_many(model, texts, args.tokens, slots), of_workers)
+        if server:
+            to_server.add(rate_of_server(server, texts, args.tokens, slots), of_workers)
     ratios.conclude()
+    if server:
+        to_server.conclude()
 
 
 if __name__ == "__main__":
