@@ -138,7 +138,8 @@ def run(
         output=output and user_path(output),
     )
     alone = _given(kv_cache=kv_cache, answers=answers, by_layer=layers or None)
-    _check_combination(alone, for_peers, peers=peers)
+    opt.refuse(opt.NOT_WITH, _options(alone) if peers else {}, other="--peers")
+    opt.refuse(opt.ONLY_WITH, {} if peers else _options(for_peers), other="--peers")
     bundles, against = [user_path(bundle) for bundle in bundles], user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
     texts = [load_text(path) for path in text] if text else [load_text(None)]
@@ -201,15 +202,8 @@ def _given(**options: object) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check_combination(
-    alone: Mapping[str, object], for_peers: Mapping[str, object], *, peers: bool
-) -> None:
-    """Raise ParameterError if an option was given that the comparison would ignore."""
-    for name in alone if peers else for_peers:
-        option = "--" + name.replace("_", "-")
-        if peers:
-            raise ParameterError("{option} cannot be combined with --peers.", option=option)
-        raise ParameterError("{option} needs --peers.", option=option)
+def _options(given: Mapping[str, object]) -> dict[str, bool]:
+    return {"--" + name.replace("_", "-"): True for name in given}
 
 
 def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:
