@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from issun.cluster.checks import SameWorkers, check_columns, only_writer
+from issun.cluster.checks import SameWorkers, check_table, only_writer
 from issun.cluster.driver import Driver, Progress, rows_of_a_chunk
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
@@ -72,7 +72,7 @@ def run_batch(
     source, target = options.source, options.target
     check_suffixes(source, target)
     template = None if options.template is None else Template(options.template)
-    check_columns(source, template)
+    check_table(source, template)
     folder = bundle_folder(options.bundle)
     manifest = read_manifest(folder)
     kv_cache = choose_kv_cache(folder, manifest, options.kv_cache)
