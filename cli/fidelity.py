@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +20,7 @@ from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.peers import PeerOptions, compare_with_peers
 from issun.cli.progress import Bars
 from issun.runtime import ParameterError
-from issun.runtime.errors import check_choice
+from issun.runtime.errors import check_choice, check_range
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import (
     MANIFEST_NAME,
@@ -158,8 +160,7 @@ def run(
         check_choice("kv_cache", kv_cache, kinds)
         kinds = [kind for kind in kinds if kind == kv_cache]
     answers = ANSWERS if answers is None else answers
-    if answers < 0:
-        raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
+    check_range("answers", answers, Integral, 0, math.inf)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {

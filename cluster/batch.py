@@ -25,7 +25,7 @@ from issun.cluster.rows import Row, Survey, survey
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.adapter import Adapter, open_adapters
 from issun.runtime.demonstration import bundle_folder
-from issun.runtime.errors import Notify
+from issun.runtime.errors import Notify, check_seed, check_switch
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.opening import choose_kv_cache
 
@@ -38,7 +38,8 @@ class BatchOptions:
     model. `defaults` are sampling parameters, by their
     names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
     cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
-    is refused with which an output line could depend on the workers.
+    is refused with which an output line could depend on the workers. Raises ParameterError for
+    invalid values.
     """
 
     source: Path
@@ -55,6 +56,13 @@ class BatchOptions:
     slots: int | None = None
     ray: str | None = None
     exact: bool = False
+
+    def __post_init__(self) -> None:
+        """Check numbers and switches."""
+        check_layout(self.workers, self.threads, self.slots)
+        check_seed(self.seed)
+        check_switch("trust", self.trust)
+        check_switch("exact", self.exact)
 
 
 def run_batch(
@@ -80,7 +88,6 @@ def run_batch(
     if options.adapter:
         model_id = open_adapters([options.adapter], folder, manifest)[options.adapter.name].id
     worker = _worker_options(options, kv_cache, template)
-    check_layout(options.workers, options.threads, options.slots)
     with only_writer(target):
         found = survey(source)
         if template and found.kind == "batch":

@@ -164,7 +164,7 @@ def test_what_is_refused(
     assert refused("--peers", against=whole) == needs
     assert refused(whole) == "Several bundles or texts need --peers.\n"
     assert refused("--text", text) == "Several bundles or texts need --peers.\n"
-    assert refused("--peers", "--window", 0) == "window is 0, it must be 1 or more.\n"
+    assert refused("--peers", "--window", 0).startswith("window is 0, it must be")
     assert refused("--peers", "--engines", "a,b").startswith("engines is 'a', it must be one of")
     missing = tmp_path / "no" / "f.json"
     assert "its folder does not exist" in refused("--peers", "--output", missing)

@@ -298,7 +298,7 @@ def test_a_bundle_that_cannot_be_loaded(tmp_path: Path, source: Path, exact: Pat
         (["--template", "{"], "The template is malformed"),
         (["--template", "{a}"], "has whole requests, which need no template."),
         (["--temperature", "3"], "temperature"),
-        (["--workers", "0"], "workers is 0, it must be 1 or more."),
+        (["--workers", "0"], "workers is 0, it must be a whole number of at least 1."),
         (["--bundle", "nowhere"], "There is no folder nowhere."),
     ],
 )

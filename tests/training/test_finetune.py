@@ -321,7 +321,7 @@ def test_options_of_an_adapter_are_checked(
     assert "alpha is 0" in refused_for("--lora", "--alpha", "0")
     message = "target_modules is 'q_proj', it must be one of c_attn, c_proj, c_fc."
     assert refused_for("--lora", "--target-modules", "c_fc,q_proj") == message
-    assert "target_modules is ''" in refused_for("--lora", "--target-modules", "")
+    assert "target_modules is ('',)" in refused_for("--lora", "--target-modules", "")
     assert "rank is 1000, it must be a whole number from 1 to" in refused_for(
         "--lora", "--rank", "1000"
     )
