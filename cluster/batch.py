@@ -163,6 +163,7 @@ def _open_journal(
         "template": options.template,
         "sampling": msgspec.json.decode(msgspec.json.encode(worker.defaults)),
         "version of ONNX Runtime": version("onnxruntime"),
+        "--exact": options.exact or None,
         "kind of CPU": cpu_digest() if options.exact else None,
     }
     journal = Journal(path, header, found.rows)
