@@ -25,6 +25,7 @@ from issun.export.config import read_config
 from issun.export.network import Network
 from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import BundleError, ParameterError, check_choice
+from issun.runtime.files import check_output
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.weights.cores import physical_cores
 
@@ -89,10 +90,7 @@ def run(
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Lock `output` for the duration of the block; raises BenchError if another run has it."""
-    if output.is_dir() or not output.parent.is_dir():
-        raise ParameterError(
-            "{path} is a folder, or its folder does not exist: name a file.", path=output
-        )
+    check_output(output)
     lock = FileLock(output.with_name(f"{output.name}.lock"))
     Path(lock.lock_file).touch()  # FileLock would report a read-only folder as a held lock
     try:

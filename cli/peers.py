@@ -17,6 +17,7 @@ from issun.cli.extras import needs_extra
 from issun.cli.float32 import float32_bundle, work_folder
 from issun.cli.language import mark, note, printable, printable_json, show, tr
 from issun.runtime.errors import ParameterError, check_choice, check_range
+from issun.runtime.files import check_output
 from issun.runtime.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def compare_with_peers(
         raise ParameterError("--peers needs the checkpoint: give it with --against.")
     check_range("window", options.window, Integral, 1, math.inf)
     output, calibration = options.output, options.calibrate
-    if output and not output.parent.is_dir():
-        raise ParameterError("{path} cannot be written: its folder does not exist.", path=output)
+    if output:
+        check_output(output)
     names = _engine_names(options.engines)
     folder = work_folder(options.work, bundles[0], against)
     with needs_extra(_NEEDS):

@@ -26,6 +26,7 @@ from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.adapter import Adapter, open_adapters
 from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify, check_seed, check_switch
+from issun.runtime.files import check_output
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.opening import choose_kv_cache
 
@@ -79,6 +80,7 @@ def run_batch(
     """
     source, target = options.source, options.target
     check_suffixes(source, target)
+    check_output(target, BatchError)
     template = None if options.template is None else Template(options.template)
     check_table(source, template)
     folder = bundle_folder(options.bundle)

@@ -150,6 +150,14 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def check_output(path: Path, error_type: type[IssunError] = ParameterError) -> None:
+    """Raise an error, before any work, if no file can be written at `path`."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise error_type(
+            "{path} is a folder, or its folder does not exist: name a file.", path=path
+        )
+
+
 def check_columns(path: Path, names: Iterable[str], error_type: type[IssunError]) -> None:
     """Raise an error unless the columns of a table differ; of two with one name, one is lost."""
     counts = Counter(names)
