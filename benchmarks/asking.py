@@ -7,16 +7,18 @@ rounded in the same way whoever generates its chunk.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from issun.benchmarks.errors import TableError
 from issun.benchmarks.questions import FORMATS, TEXT_FORMATS, Format, Question, Table
-from issun.runtime import Completion, Model, ParameterError, SamplingParams
+from issun.runtime import Completion, Model, SamplingParams
 from issun.runtime.decoding.generate import check_prompt
-from issun.runtime.errors import check_choice
+from issun.runtime.errors import check_choice, check_range
 
 if TYPE_CHECKING:
     from issun.runtime.constraint.matching import Constraint
@@ -45,14 +47,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Check everything that needs no model."""
-        if not isinstance(self.samples, int) or self.samples < 1:
-            raise ParameterError("samples is {value!r}, it must be 1 or more.", value=self.samples)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << _SEED_BITS:
-            raise ParameterError(
-                "seed is {value!r}, it must be from 0 to {last}.",
-                value=self.seed,
-                last=(1 << _SEED_BITS) - 1,
-            )
+        check_range("samples", self.samples, Integral, 1, math.inf)
+        check_range("seed", self.seed, Integral, 0, (1 << _SEED_BITS) - 1)
         for name in self.formats:
             check_choice("format", name, FORMATS)
         self.params(0)

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from typing import Any
 from issun.benchmarks.accuracy import wilson
 from issun.benchmarks.errors import TableError
 from issun.runtime import Model
-from issun.runtime.files import read_text, user_path
+from issun.runtime.files import check_columns, read_text, user_path
 from issun.runtime.scores import BY, By
 
 SUFFIXES = (".jsonl", ".csv")
@@ -139,9 +138,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Any]:
 def _csv_rows(path: Path, text: str) -> Iterator[Any]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        names = Counter(name for name in reader.fieldnames or () if name)
-        if (twice := next((name for name in names if names[name] > 1), None)) is not None:
-            raise TableError("{path} has two columns named {name!r}.", path=path, name=twice)
+        check_columns(path, filter(None, reader.fieldnames or ()), TableError)
         yield from reader
     except csv.Error as error:
         raise TableError(

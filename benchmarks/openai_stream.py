@@ -55,9 +55,9 @@ class Server:
         """Find the model and which fields the server accepts, by a first answer of a few tokens.
 
         `url` ends in the endpoint (`/v1/completions`), in `/v1`, or in neither; by default
-        `/v1/chat/completions` is measured. `timeout` is the most seconds of an answer. The variable
-        OPENAI_API_KEY is sent as the key. Raises BenchError if the server does not answer, and
-        ParameterError for a timeout that is none.
+        `/v1/chat/completions` is measured. A query is sent with every request. `timeout` is the
+        most seconds of an answer. The variable OPENAI_API_KEY is sent as the key. Raises BenchError
+        if the server does not answer, and ParameterError for a timeout that is none.
         """
         parts = _split(url)
         check_range("timeout", timeout, Real, 0, _MAX_TIMEOUT, exclusive=True)
@@ -65,6 +65,7 @@ class Server:
         if not path.endswith("/completions"):
             path += ("" if path.endswith("/v1") else "/v1") + "/chat/completions"
         self.url, self._parts, self._path, self._timeout = url, parts, path, timeout
+        self._query = parts.query and "?" + quote(parts.query, _PATH + "?")
         self.chat = path.endswith("/chat/completions")
         self._headers = _headers()
         self.model = model or self._first_model()
@@ -124,7 +125,7 @@ class Server:
         """The response, and the connection's socket, whose timeout can be changed."""
         kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = kind(self._parts.netloc, timeout=self._timeout)
-        connection.request(method, path, body, self._headers)
+        connection.request(method, path + self._query, body, self._headers)
         socket = connection.sock
         return connection.getresponse(), socket
 
@@ -181,6 +182,12 @@ def _split(url: str) -> SplitResult:
         good = False
     if not good:
         raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
+    if "@" in parts.netloc:  # the results name the URL, which must not have a password
+        raise BenchError(
+            "The URL of {host} has a user's name or password: leave it out, and give a key in the "
+            "variable OPENAI_API_KEY.",
+            host=parts.hostname,
+        )
     return parts
 
 

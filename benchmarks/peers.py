@@ -57,8 +57,8 @@ def measure(
     Yields after each point. Temporary files are in `work`. Raises ParameterError and BenchError
     before any engine runs; what fails later is in its point.
     """
-    targets = _targets(request, work)
     with TemporaryDirectory(prefix=".issun-peers-", dir=work) as folder:
+        targets = _targets(request, Path(folder))
         report("float32")
         scored = _Scored(request, Path(folder))
         found.texts = scored.texts

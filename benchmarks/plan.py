@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,25 @@ class Target:
     def create_engine(self, checkpoint: Path | None) -> Engine:
         """The engine, not loaded yet."""
         return self.kind(checkpoint or self.folder, self.folder, self.kv_cache, trust=self.trust)
+
+    @property
+    def marks(self) -> tuple[Path, Path]:
+        """Files beside the folder: its conversion has begun here, and it is complete."""
+        begun, complete = (f"{self.folder.name}.{mark}" for mark in ("begun", "whole"))
+        return self.folder.with_name(begun), self.folder.with_name(complete)
+
+    def is_foreign(self) -> bool:
+        """Whether the folder for the conversion exists, but no benchmark has made it."""
+        made = any(mark.exists() for mark in self.marks)
+        return self.engine != BUNDLE and self.folder.exists() and not made
+
+    def remove(self) -> None:
+        """Remove the conversion, unless it is a folder that no benchmark has made."""
+        if self.engine == BUNDLE or self.is_foreign():
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for mark in self.marks:
+            mark.unlink(missing_ok=True)
 
     @property
     def label(self) -> str:

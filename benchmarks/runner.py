@@ -7,7 +7,6 @@ interrupted run can resume. If an engine fails or crashes, this is recorded and 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,11 +114,13 @@ class Runner:
             return
         for entry in entries:
             entry.versions = {name: version_of(name) or "" for name in target.kind.packages}
-        complete = target.folder.with_name(target.folder.name + ".whole")
+        begun, complete = target.marks
         if target.engine != BUNDLE and not complete.exists() and entries[0].status == "measured":
             self.report(f"{target.label}: converting")
-            shutil.rmtree(target.folder, ignore_errors=True)
-            target.folder.mkdir(parents=True)
+            target.remove()
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            begun.touch()
+            target.folder.mkdir()
             done = watch(
                 worker_command(self._job(target, "convert")),
                 on_line=lambda line, used: None,

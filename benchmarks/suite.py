@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from issun.export.config import read_config
 from issun.export.network import Network
 from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import BundleError, ParameterError, check_choice
+from issun.runtime.files import check_output
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.weights.cores import physical_cores
 
@@ -79,18 +79,18 @@ def run(
         results = _results(request, output, shape, resume=resume)
         write_results(output, results)
         Runner(plan, results, output, report).run()
-        if work is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        if work is None and request.checkpoint is not None:
+            for target in _converted(ENGINES | PEERS, folder):  # also those of resumed runs
+                target.remove()
+            with suppress(OSError):  # there is something else in it
+                folder.rmdir()
     return results
 
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Lock `output` for the duration of the block; raises BenchError if another run has it."""
-    if output.is_dir() or not output.parent.is_dir():
-        raise ParameterError(
-            "{path} is a folder, or its folder does not exist: name a file.", path=output
-        )
+    check_output(output)
     lock = FileLock(output.with_name(f"{output.name}.lock"))
     Path(lock.lock_file).touch()  # FileLock would report a read-only folder as a held lock
     try:
@@ -124,11 +124,22 @@ def _targets(request: Request, folder: Path) -> list[Target]:
         names = tuple(ENGINES) if request.engines == ("all",) else request.engines
         for name in names:
             check_choice("engines", name, ENGINES | PEERS)
-            targets.append(Target(name, folder.resolve() / name, engine=name))
+        targets += _converted(names, folder)
+    for target in targets:
+        if target.is_foreign():
+            raise BenchError(
+                "{path} exists, and is no conversion of a benchmark: name another folder with "
+                "--work.",
+                path=target.folder,
+            )
     target_names = [target.name for target in targets]
     if len(set(target_names)) < len(target_names):
         raise ParameterError("Two bundles or engines have the same name: rename a folder.")
     return targets
+
+
+def _converted(names: Iterable[str], folder: Path) -> list[Target]:
+    return [Target(name, folder.resolve() / name, engine=name) for name in names]
 
 
 def _shape(request: Request) -> Architecture | Network:

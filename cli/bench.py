@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,12 +67,6 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
             high="∞" if high is None else f"{high:,}",
         )
     return values
-
-
-def _refuse(template: str, given: Mapping[str, object]) -> None:
-    """Raise ParameterError if an option was given that has no effect here."""
-    if names := [name for name, value in given.items() if value]:
-        raise ParameterError(template, names=", ".join(names))
 
 
 @app.command(
@@ -177,7 +171,7 @@ def run(
 ) -> None:
     """Run the measurements, store them, and print a table."""
     if url:
-        _refuse(
+        opt.refuse(
             mark("--url measures servers: leave out {names}."),
             {
                 "bundles": bundles,
@@ -207,7 +201,7 @@ def run(
             output=user_path(output),
         )
         return
-    _refuse(
+    opt.refuse(
         mark("Only a server has {names}: name it with --url."),
         {
             "--model": model,
@@ -215,7 +209,7 @@ def run(
             "--timeout": timeout != _TIMEOUT,
         },
     )
-    _refuse(
+    opt.refuse(
         mark("Only a checkpoint needs {names}: name it with --checkpoint."),
         {} if checkpoint else {"--engines": engines != "all", "--work": work},
     )

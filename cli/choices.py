@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from issun.benchmarks.choices import (
 from issun.cli.language import mark, note, printable_json, tr
 from issun.cli.progress import Bars
 from issun.runtime import Model, ParameterError
+from issun.runtime.errors import check_range
 from issun.runtime.scores import By
 
 _LINES: dict[By, str] = {
@@ -37,8 +40,8 @@ def check_options(*, choices: bool, limit: int | None, listed: bool, given: list
 
     `given` are the given options that are only for questions that are answered in words.
     """
-    if limit is not None and limit < 1:
-        raise ParameterError("limit is {value!r}, it must be 1 or more.", value=limit)
+    if limit is not None:
+        check_range("limit", limit, Integral, 1, math.inf)
     if choices and given:
         raise ParameterError("{option} is not for multiple-choice questions.", option=given[0])
     wrong = "--limit" if limit is not None else "--list-choices" if listed else None

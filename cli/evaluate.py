@@ -17,9 +17,8 @@ from issun.cli.choices import check_options, is_choice_table, run_choices
 from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.progress import Bars
 from issun.cluster.loading import LoadOptions
-from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
-from issun.runtime.files import user_path
+from issun.runtime.files import check_output, user_path
 
 _NAMES: dict[str, tuple[Format, ...]] = {
     **{name: (name,) for name in FORMATS},
@@ -133,10 +132,7 @@ def _output(name: str | None) -> Path | None:
     if name is None or name == "-":
         return None if name is None else Path(name)
     path = user_path(opt.utf8(name))
-    if path.is_dir() or not path.parent.is_dir():
-        raise ParameterError(
-            "{path} is a folder, or its folder does not exist: name a file.", path=path
-        )
+    check_output(path)
     return path
 
 

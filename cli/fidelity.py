@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +20,7 @@ from issun.cli.language import note, printable, printable_json, tr
 from issun.cli.peers import PeerOptions, compare_with_peers
 from issun.cli.progress import Bars
 from issun.runtime import ParameterError
-from issun.runtime.errors import check_choice
+from issun.runtime.errors import check_choice, check_range
 from issun.runtime.files import reason_of, user_path
 from issun.runtime.manifest import (
     MANIFEST_NAME,
@@ -138,7 +140,8 @@ def run(
         output=output and user_path(output),
     )
     alone = _given(kv_cache=kv_cache, answers=answers, by_layer=layers or None)
-    _check_combination(alone, for_peers, peers=peers)
+    opt.refuse(opt.NOT_WITH, _options(alone) if peers else {}, other="--peers")
+    opt.refuse(opt.ONLY_WITH, {} if peers else _options(for_peers), other="--peers")
     bundles, against = [user_path(bundle) for bundle in bundles], user_path(against)
     tokenizer = None if tokenizer is None else opt.utf8(tokenizer)
     texts = [load_text(path) for path in text] if text else [load_text(None)]
@@ -157,8 +160,7 @@ def run(
         check_choice("kv_cache", kv_cache, kinds)
         kinds = [kind for kind in kinds if kind == kv_cache]
     answers = ANSWERS if answers is None else answers
-    if answers < 0:
-        raise ParameterError("answers is {value!r}, it must be 0 or more.", value=answers)
+    check_range("answers", answers, Integral, 0, math.inf)
     if layers:
         _check_layers(bundle, against, manifest)
     stages = {
@@ -201,15 +203,8 @@ def _given(**options: object) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _check_combination(
-    alone: Mapping[str, object], for_peers: Mapping[str, object], *, peers: bool
-) -> None:
-    """Raise ParameterError if an option was given that the comparison would ignore."""
-    for name in alone if peers else for_peers:
-        option = "--" + name.replace("_", "-")
-        if peers:
-            raise ParameterError("{option} cannot be combined with --peers.", option=option)
-        raise ParameterError("{option} needs --peers.", option=option)
+def _options(given: Mapping[str, object]) -> dict[str, bool]:
+    return {"--" + name.replace("_", "-"): True for name in given}
 
 
 def _check_layers(bundle: Path, against: Path, manifest: Manifest) -> None:

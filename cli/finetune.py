@@ -14,7 +14,7 @@ import typer
 
 from issun.cli.extras import needs_extra
 from issun.cli.language import note, printable, tr
-from issun.cli.options import utf8
+from issun.cli.options import ONLY_WITH, refuse, utf8
 from issun.cli.progress import Bars
 from issun.runtime.errors import ParameterError
 from issun.training.recipe import Lora, Recipe
@@ -217,12 +217,12 @@ def _lora(
     alpha: int | None,
     target_modules: str | None,
 ) -> Lora | None:
-    """The adapter's shape; raises ParameterError for options that need `--lora`."""
+    """The adapter's shape; raises ParameterError for options that only `--lora` uses."""
     shape = {"rank": rank, "alpha": alpha, "target_modules": target_modules}
     given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
     if not lora:
-        for name in given:
-            raise ParameterError("{option} needs --lora.", option=f"--{name.replace('_', '-')}")
+        options = {f"--{name.replace('_', '-')}": True for name in given}
+        refuse(ONLY_WITH, options, other="--lora")
         return None
     if target_modules is not None:
         given["target_modules"] = tuple(name.strip() for name in utf8(target_modules).split(","))

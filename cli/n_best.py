@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from issun.cli.language import tr
+from issun.cli.options import NOT_WITH, ONLY_WITH, refuse
 from issun.runtime import BeamParams, Completion, Model, ParameterError, SamplingParams
 from issun.runtime.decoding.best_of import sample_params
 from issun.runtime.defaults import make_beam_params, make_params
@@ -72,11 +73,7 @@ class NBest:
         if self.beams is not None and self.best_of is not None:
             excluded.append("--best-of")
         if excluded:
-            raise ParameterError(
-                "{option} cannot be combined with {other}.",
-                option=self.given()[0],
-                other=excluded[0],
-            )
+            refuse(NOT_WITH, {self.given()[0]: True}, other=excluded[0])
         if self.beams is not None:
             if self.n is not None and self.n > self.beams >= 1:
                 raise ParameterError(
@@ -87,7 +84,7 @@ class NBest:
             limit = max(SamplingParams().max_new_tokens, sampling.get("min_new_tokens", 0))
             BeamParams(**{"max_new_tokens": limit} | sampling | self._beam_fields())
         elif self.length_penalty is not None:
-            raise ParameterError("--length-penalty needs --beams.")
+            refuse(ONLY_WITH, {"--length-penalty": True}, other="--beams")
         else:
             sample_params(SamplingParams(), self._count, self.best_of)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from issun.cli.language import tr
+from issun.cli.language import mark, tr
 from issun.runtime.adapter import Adapter as RuntimeAdapter
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
@@ -185,6 +185,16 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_new_tokens": max(100, given.get("min_new_tokens", 0))}
     SamplingParams(**(limits | given))
     return given
+
+
+NOT_WITH = mark("{names} cannot be combined with {other}.")
+ONLY_WITH = mark("Only {other} uses {names}.")
+
+
+def refuse(template: str, given: Mapping[str, object], **values: object) -> None:
+    """Raise ParameterError that names the options that are given but have no effect here."""
+    if names := [name for name, value in given.items() if value]:
+        raise ParameterError(template, names=", ".join(names), **values)
 
 
 def adapters(texts: Sequence[str]) -> list[RuntimeAdapter]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,8 @@ from issun.benchmarks.engines.registry import PEERS
 from issun.cli.extras import needs_extra
 from issun.cli.float32 import float32_bundle, work_folder
 from issun.cli.language import mark, note, printable, printable_json, show, tr
-from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.errors import ParameterError, check_choice, check_range
+from issun.runtime.files import check_output
 from issun.runtime.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -44,11 +47,10 @@ def compare_with_peers(
     """Measure all bundles and engines, store the results in the output file, and print them."""
     if (against / MANIFEST_NAME).is_file():
         raise ParameterError("--peers needs the checkpoint: give it with --against.")
-    if options.window < 1:
-        raise ParameterError("window is {value!r}, it must be 1 or more.", value=options.window)
+    check_range("window", options.window, Integral, 1, math.inf)
     output, calibration = options.output, options.calibrate
-    if output and not output.parent.is_dir():
-        raise ParameterError("{path} cannot be written: its folder does not exist.", path=output)
+    if output:
+        check_output(output)
     names = _engine_names(options.engines)
     folder = work_folder(options.work, bundles[0], against)
     with needs_extra(_NEEDS):

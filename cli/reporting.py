@@ -53,6 +53,7 @@ _REASONS = (
     mark("Expecting value: line {line} column {column} (char {position})"),
     mark("from {low} to {high}"),
     mark("above {low} and at most {high}"),
+    mark("above {low}"),
     mark("of at least {low}"),
     mark("of at most {high}"),
     mark("`{name}` is missing or empty"),

@@ -134,11 +134,9 @@ def _check_combination(
             "Give one of --text FILE, --rank FILE, and --prompt or --instruction with "
             "--continuation."
         )
-    wrong = given if text is not None else [n for n, v in of_text.items() if v is not None]
-    if wrong:
-        raise ParameterError(
-            "{option} cannot be combined with {asked}.", option=wrong[0], asked=asked[0]
-        )
+    wrong = of_ranking if text is not None else of_text
+    refuse = {name: value is not None for name, value in wrong.items()}
+    opt.refuse(opt.NOT_WITH, refuse, other=asked[0])
 
 
 def _queries(

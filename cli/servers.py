@@ -7,6 +7,7 @@ from pathlib import Path
 from issun.cli.language import note, printable, show
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
+from issun.runtime.files import check_output
 
 _FORMATS = ("terminal", "markdown", "json")
 
@@ -32,10 +33,7 @@ def measure_servers(
     check_choice("format", form, _FORMATS)
     if output.exists():
         raise ParameterError("{path} exists: name another file with -o.", path=output)
-    if not output.parent.is_dir():
-        raise ParameterError(
-            "{path} is a folder, or its folder does not exist: name a file.", path=output
-        )
+    check_output(output)
 
     def written(results: servers.ServerResults) -> bytes:
         return msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from issun.cluster.checks import SameWorkers, check_columns, only_writer
+from issun.cluster.checks import SameWorkers, check_table, only_writer
 from issun.cluster.driver import Driver, Progress, rows_of_a_chunk
 from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer, Journal
@@ -25,7 +25,8 @@ from issun.cluster.rows import Row, Survey, survey
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.adapter import Adapter, open_adapters
 from issun.runtime.demonstration import bundle_folder
-from issun.runtime.errors import Notify
+from issun.runtime.errors import Notify, check_seed, check_switch
+from issun.runtime.files import check_output
 from issun.runtime.manifest import KVCacheType, Manifest, read_manifest
 from issun.runtime.opening import choose_kv_cache
 
@@ -38,7 +39,8 @@ class BatchOptions:
     model. `defaults` are sampling parameters, by their
     names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
     cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
-    is refused with which an output line could depend on the workers.
+    is refused with which an output line could depend on the workers. Raises ParameterError for
+    invalid values.
     """
 
     source: Path
@@ -56,6 +58,13 @@ class BatchOptions:
     ray: str | None = None
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        """Check numbers and switches."""
+        check_layout(self.workers, self.threads, self.slots)
+        check_seed(self.seed)
+        check_switch("trust", self.trust)
+        check_switch("exact", self.exact)
+
 
 def run_batch(
     options: BatchOptions,
@@ -71,8 +80,9 @@ def run_batch(
     """
     source, target = options.source, options.target
     check_suffixes(source, target)
+    check_output(target, BatchError)
     template = None if options.template is None else Template(options.template)
-    check_columns(source, template)
+    check_table(source, template)
     folder = bundle_folder(options.bundle)
     manifest = read_manifest(folder)
     kv_cache = choose_kv_cache(folder, manifest, options.kv_cache)
@@ -80,7 +90,6 @@ def run_batch(
     if options.adapter:
         model_id = open_adapters([options.adapter], folder, manifest)[options.adapter.name].id
     worker = _worker_options(options, kv_cache, template)
-    check_layout(options.workers, options.threads, options.slots)
     with only_writer(target):
         found = survey(source)
         if template and found.kind == "batch":
@@ -156,6 +165,7 @@ def _open_journal(
         "template": options.template,
         "sampling": msgspec.json.decode(msgspec.json.encode(worker.defaults)),
         "version of ONNX Runtime": version("onnxruntime"),
+        "--exact": options.exact or None,
         "kind of CPU": cpu_digest() if options.exact else None,
     }
     journal = Journal(path, header, found.rows)

@@ -13,7 +13,7 @@ from issun.cluster.errors import BatchError
 from issun.cluster.loading import WorkerInfo
 from issun.cluster.requests import RESULTS, Template
 from issun.cluster.rows import table_columns
-from issun.runtime.files import reason_of
+from issun.runtime.files import check_columns, reason_of
 
 
 class SameWorkers:
@@ -43,16 +43,12 @@ class SameWorkers:
                 )
 
 
-def check_columns(source: Path, template: Template | None) -> None:
+def check_table(source: Path, template: Template | None) -> None:
     """Raise BatchError for a table with a missing, a repeated, or one of the output's columns."""
     columns = table_columns(source)
     if columns is None:
         return
-    for name in columns:
-        if columns.count(name) > 1:
-            raise BatchError(
-                "{path} has several columns {name!r}: rename them.", path=source, name=name
-            )
+    check_columns(source, columns, BatchError)
     for name in RESULTS:
         if name in columns:
             raise BatchError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from issun.cluster.loading import LoadOptions
 from issun.cluster.plan import MAX_SLOTS
 from issun.cluster.requests import FIELDS, RESULTS, Template, body_fields
 from issun.runtime.adapter import Adapter
@@ -58,6 +59,7 @@ class BatchGenerator:
             "kv_cache": kv_cache,
             "trust": trust,
         }
+        LoadOptions(**self._options)  # checks them; workers are imported when they are needed
         self._worker: Worker | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

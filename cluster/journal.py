@@ -37,7 +37,8 @@ class Journal:
     """The answers to `rows` rows; one process writes at a time.
 
     Takes 8 bytes of memory a row. Raises BatchError if the file belongs to another batch, which
-    `header` describes, and if it cannot be read or written.
+    `header` describes, and if it cannot be read or written. In the header, a switch of the command
+    has its name there, such as `--exact`, and None unless it is given.
     """
 
     def __init__(self, path: Path, header: dict[str, Any], rows: int) -> None:
@@ -121,13 +122,27 @@ class Journal:
         except (msgspec.DecodeError, UnicodeDecodeError):
             found = {}
         for name, value in header.items():
-            if found.get(name) != value:
+            if found.get(name) == value:
+                continue
+            if not name.startswith("--"):
                 raise BatchError(
                     "{path} is of a run with another {name}: repeat that run, or delete the file "
                     "to start again.",
                     path=self.path,
                     name=name,
                 )
+            if value:
+                raise BatchError(
+                    "{path} is of a run without {name}: leave it out, or delete the file to start "
+                    "again.",
+                    path=self.path,
+                    name=name,
+                )
+            raise BatchError(
+                "{path} is of a run with {name}: give it too, or delete the file to start again.",
+                path=self.path,
+                name=name,
+            )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

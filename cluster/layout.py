@@ -50,7 +50,7 @@ def choose_layout(
 ) -> Layout:
     """Return the layout for `rows` rows on this machine, with what is given.
 
-    Raises BatchError for values below 1, and what `Model.load` raises.
+    Raises ParameterError for values below 1, and what `Model.load` raises.
     """
 
     kv_cache = options.kv_cache or manifest.kv_cache

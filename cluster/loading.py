@@ -12,8 +12,9 @@ import msgspec
 import onnxruntime
 
 from issun.cluster.pinning import one_at_a_time, pin
-from issun.cluster.plan import MAX_SLOTS
+from issun.cluster.plan import MAX_SLOTS, check_layout
 from issun.runtime.adapter import Adapter
+from issun.runtime.errors import check_switch
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.model import Model
 from issun.runtime.weights.weight_cache import cpu_description
@@ -21,7 +22,10 @@ from issun.runtime.weights.weight_cache import cpu_description
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """A worker's bundle and threads, and how many answers it generates at the same time."""
+    """A worker's bundle and threads, and how many answers it generates at the same time.
+
+    Raises ParameterError for invalid values.
+    """
 
     bundle: Path | None = None
     adapter: Adapter | None = None
@@ -30,6 +34,12 @@ class LoadOptions:
     threads: int | None = 1
     slots: int = MAX_SLOTS
     pinned: bool = False
+
+    def __post_init__(self) -> None:
+        """Check numbers and switches."""
+        check_layout(None, self.threads, self.slots)
+        check_switch("trust", self.trust)
+        check_switch("pinned", self.pinned)
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):

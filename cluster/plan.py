@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import NamedTuple
 
-from issun.cluster.errors import BatchError
 from issun.runtime.decoding.decoder import kv_bytes
+from issun.runtime.errors import check_range
 from issun.runtime.manifest import KVCacheType, Manifest
 from issun.runtime.weights.memory_left import memory_left
 from issun.runtime.weights.weight_cache import is_packed
@@ -32,10 +34,10 @@ def free_memory() -> int:
 
 
 def check_layout(workers: int | None, threads: int | None, slots: int | None) -> None:
-    """Raise BatchError for values below 1."""
+    """Raise ParameterError for values that are no whole numbers, or below 1."""
     for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
-        if value is not None and value < 1:
-            raise BatchError("{name} is {value}, it must be 1 or more.", name=name, value=value)
+        if value is not None:
+            check_range(name, value, Integral, 1, math.inf)
 
 
 def plan(
@@ -52,11 +54,9 @@ def plan(
 
     There are as many workers as the cores allow. If their KV caches, and their weights where
     they are not mapped from the cache of packed weights, do not fit, there are fewer workers with
-    more threads. Raises BatchError for values below 1.
+    more threads. Raises ParameterError for values below 1.
     """
-    for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
-        if value is not None and value < 1:
-            raise BatchError("{name} is {value}, it must be 1 or more.", name=name, value=value)
+    check_layout(workers, threads, slots)
     most = workers or max(1, cores // (threads or 1))
     mapped = manifest.size if is_packed(manifest) else 0  # once for all workers
     own = _WORKER_BYTES + manifest.size - mapped

@@ -17,12 +17,13 @@ import numpy as np
 
 from issun.cluster.errors import BatchError
 from issun.cluster.requests import Kind, kind_of
-from issun.runtime.files import open_regular, reason_of
+from issun.runtime.files import decode_utf8, guess_encoding, open_regular, reason_of
 from issun.runtime.manifest import sha256_of
 
 _MAX_LINE = 16 << 20  # bytes
 TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
 _MARK = codecs.BOM_UTF8
+_ESCAPE = b"\x1b"  # of ISO-2022-JP, which is ASCII otherwise
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's `>` writes one
 
 Row = tuple[int, bytes]  # its index in the input, and its JSON
@@ -87,21 +88,49 @@ def survey(path: Path) -> Survey:
     """Read the whole input once.
 
     Takes 8 bytes of memory a row. Raises BatchError if there are no rows, if a `custom_id` occurs
-    twice, or if the file cannot be read.
+    twice, or if the file cannot be read or is not in UTF-8.
     """
     state = _state(path)
     rows, hashes = 0, array("Q")
     kind: Kind | None = None if path.suffix == ".jsonl" else "simple"
     decoder = msgspec.json.Decoder(_Name)
+    encodings = _Encodings()
     for line in read_rows(path):
+        encodings.see(line)
         kind = kind or kind_of(_decoded(line))
         rows += 1
         if name := _name(decoder, line):
             hashes.append(_hash(name))
     if not rows:
         raise BatchError("{path} has no rows.", path=path)
+    if encodings.error:
+        raise _unreadable(path, encodings.error) from encodings.error
     _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
     return Survey(rows, sha256_of(path), kind or "simple", state)
+
+
+class _Encodings:
+    """Tells a file in another encoding from one in UTF-8 with damaged lines, which become rows."""
+
+    def __init__(self) -> None:
+        self._utf8 = False  # a line proves it
+        self._error: UnicodeDecodeError | None = None  # of the first line in another encoding
+
+    def see(self, line: bytes) -> None:
+        """Look at a line."""
+        if self._utf8 or (line.isascii() and _ESCAPE not in line):
+            return
+        try:
+            decode_utf8(line)
+            self._utf8 = True
+        except UnicodeDecodeError as error:
+            if self._error is None and guess_encoding(line):
+                self._error = error
+
+    @property
+    def error(self) -> UnicodeDecodeError | None:
+        """Why the file cannot be read."""
+        return None if self._utf8 else self._error
 
 
 def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any) -> None:

@@ -24,7 +24,7 @@ from issun.cluster.requests import (
     simple_request,
 )
 from issun.cluster.rows import Row
-from issun.runtime.errors import IssunError
+from issun.runtime.errors import IssunError, check_seed
 from issun.server.app import make_app
 from issun.server.errors import as_api_error, error_object
 from issun.server.options import ServerOptions
@@ -40,6 +40,11 @@ class WorkerOptions(LoadOptions):
     seed: int = 0
     template: Template | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check numbers and switches."""
+        LoadOptions.__post_init__(self)
+        check_seed(self.seed)
 
 
 class Worker:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, Protocol
 
 from issun.export.kinds import PRECISIONS, Uniform
-from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.errors import (
+    ParameterError,
+    check_choice,
+    check_range,
+    check_switch,
+    is_finite,
+)
 from issun.runtime.files import user_path
 from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.manifest import Precision as PrecisionInfo
 
 Via = Literal["issun", "optimum"]
+
+_MAX_KL = 1000  # nats; far beyond any model
 
 
 class Progress(Protocol):
@@ -35,7 +44,7 @@ class AdapterSource:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for an invalid weight."""
-        if not math.isfinite(self.weight) or self.weight == 0:
+        if not is_finite(self.weight) or self.weight == 0:
             raise ParameterError(
                 "The weight of {source} is {weight}, it must be a number other than 0.",
                 source=self.source,
@@ -73,18 +82,9 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for invalid values."""
-        for name, value, known in (
-            ("precision", self.precision, PRECISIONS),
-            ("kv_cache", self.kv_cache, KV_CACHE_TYPES),
-            ("via", self.via, ("issun", "optimum")),
-        ):
-            check_choice(name, value, known)
-        if self.context is not None and self.context < 1:
-            raise ParameterError("context is {value}, it must be at least 1.", value=self.context)
+        self._check_values()
         if self.budget is not None and self.max_kl is not None:
             raise ParameterError("Give either a budget or max_kl, not both.")
-        if self.max_kl is not None and not 0 < self.max_kl < math.inf:
-            raise ParameterError("max_kl is {value}, it must be above 0.", value=self.max_kl)
         if self.mixed and self.via == "optimum":
             raise ParameterError("A budget or max_kl cannot be combined with Optimum.")
         if self.gptq is not None and not self._has_int4:
@@ -107,6 +107,23 @@ class ExportOptions:
                 "Optimum supports float32 and int8 with a float32 KV cache, not {value}.",
                 value="int4" if self.precision == "int4" else "an int8 KV cache",
             )
+
+    def _check_values(self) -> None:
+        for name, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("kv_cache", self.kv_cache, KV_CACHE_TYPES),
+            ("via", self.via, ("issun", "optimum")),
+        ):
+            check_choice(name, value, known)
+        for name in ("context", "budget"):
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, Integral, 1, math.inf)
+        if self.max_kl is not None:
+            check_range("max_kl", self.max_kl, Real, 0, _MAX_KL, exclusive=True)
+        for name in ("draft", "force"):
+            check_switch(name, getattr(self, name))
+        if self.gptq is not None:
+            check_switch("gptq", self.gptq)
 
     @property
     def mixed(self) -> bool:

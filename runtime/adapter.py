@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Self
 
-from issun.runtime.errors import AdapterError, ParameterError
+from issun.runtime.errors import AdapterError, ParameterError, is_finite
 from issun.runtime.files import user_path
 from issun.runtime.manifest import Manifest
 from issun.runtime.weights.adapter_file import AdapterFile
@@ -41,7 +39,7 @@ class Adapter:
                 "it another one, as in NAME=PATH.",
                 name=self.name,
             )
-        if not isinstance(self.weight, Real) or not math.isfinite(self.weight):
+        if not is_finite(self.weight):
             raise ParameterError(
                 "The weight of the adapter {name} is {value}, it must be a finite number.",
                 name=self.name,

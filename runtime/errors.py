@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any
 
@@ -97,8 +97,9 @@ def _bounds(low: float, high: float, *, exclusive: bool) -> str:
     if math.isinf(low):
         return f"of at most {high:g}"
     if math.isinf(high):
-        return f"of at least {low:g}"
-    return f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
+        return f"above {low:g}" if exclusive else f"of at least {low:g}"
+    most = f"{high:g}" if isinstance(high, float) else str(high)
+    return f"above {low:g} and at most {most}" if exclusive else f"from {low:g} to {most}"
 
 
 def check_range(
@@ -128,4 +129,30 @@ def check_range(
             name=name,
             value=value,
             bounds=bounds,
+        )
+
+
+def check_seed(value: Any) -> None:
+    """Raise ParameterError unless `value` is a seed, a whole number of 64 bits."""
+    check_range("seed", value, Integral, 0, 2**64 - 1)
+
+
+def is_finite(value: object) -> bool:
+    """Whether `value` is a number, and neither infinite nor NaN."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raise ParameterError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ParameterError(
+            "{name} is {value!r}, it must be True or False.", name=name, value=value
+        )
+
+
+def check_texts(name: str, texts: object) -> None:
+    """Raise ParameterError unless `texts` are several strings, none of them empty."""
+    if not isinstance(texts, tuple | list) or not all(isinstance(s, str) and s for s in texts):
+        raise ParameterError(
+            "{name} is {value!r}, it must be a tuple of non-empty strings.", name=name, value=texts
         )

@@ -11,13 +11,14 @@ import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from issun.runtime.errors import ParameterError
+from issun.runtime.errors import IssunError, ParameterError
 
 _UTF_8 = "utf-8"
 _MAX_BYTES = 64 << 20  # of a text file that the user names
@@ -147,6 +148,21 @@ def reason_of(error: Exception) -> str:
             return f"it is {encoding}, not UTF-8: `iconv -f {encoding} -t utf-8` converts it"
         return f"it is not UTF-8 (byte {error.start + 1})"
     return getattr(error, "strerror", None) or str(error)
+
+
+def check_output(path: Path, error_type: type[IssunError] = ParameterError) -> None:
+    """Raise an error, before any work, if no file can be written at `path`."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise error_type(
+            "{path} is a folder, or its folder does not exist: name a file.", path=path
+        )
+
+
+def check_columns(path: Path, names: Iterable[str], error_type: type[IssunError]) -> None:
+    """Raise an error unless the columns of a table differ; of two with one name, one is lost."""
+    counts = Counter(names)
+    if (name := next((name for name in counts if counts[name] > 1), None)) is not None:
+        raise error_type("{path} has several columns {name!r}: rename them.", path=path, name=name)
 
 
 def sync(path: Path) -> None:

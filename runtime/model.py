@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -42,7 +44,7 @@ from issun.runtime.decoding.sampling import Sampler, SamplingParams, Vocabulary
 from issun.runtime.decoding.scoring import Progress
 from issun.runtime.defaults import make_beam_params, make_params
 from issun.runtime.demonstration import bundle_folder
-from issun.runtime.errors import Notify, ParameterError
+from issun.runtime.errors import Notify, ParameterError, check_range
 from issun.runtime.manifest import (
     ALWAYS_VERIFIED_BYTES,
     KVCacheType,
@@ -239,8 +241,7 @@ class Model:
             self.default_params if params is None else params,
             adapter,
         )
-        if not isinstance(slots, int) or slots < 1:
-            raise ParameterError("slots is {value!r}, it must be 1 or more.", value=slots)
+        check_range("slots", slots, Integral, 1, math.inf)
         for job in jobs:
             self.check_adapter(job.adapter)
             self._sampler(job.params)  # raises for ids out of range

@@ -29,7 +29,7 @@ def create_app(
     For servers other than `issun serve`, which start and end it by the lifespan protocol. A request
     chooses one of `adapters` by its model's name, `name:adapter`. `options` are fields of
     `issun.server.options.ServerOptions`; those of the socket have no effect. Raises what
-    `Model.load` raises, and ServerError for invalid options.
+    `Model.load` raises, and ParameterError or ServerError for invalid options.
     """
     from issun.runtime import Model  # noqa: PLC0415
     from issun.server.app import make_app  # noqa: PLC0415

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from issun.runtime.constraint.matching import Constraint
 from issun.runtime.decoding.generate import Logprob, Segment
 from issun.runtime.model import Model
-from issun.runtime.text.tokenizer import Tokenizer
+from issun.runtime.text.stream import Offsets
 from issun.server.answers import Answers, Job
 from issun.server.body import invalid
 from issun.server.formats import requested_format
@@ -46,7 +46,7 @@ async def completions(request: Request) -> Response:
     body = await read_body(request, CompletionRequest)
     service.adapter_of(body.model)  # raises for another model, before any other work
     jobs = await service.prepare(_jobs, body)
-    choices = [_Choice(service.model.tokenizer, body, job) for job in jobs]
+    choices = [_Choice(service.model, body, job) for job in jobs]
     answers = service.answers(jobs)
     prompts = jobs[:: body.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
@@ -154,18 +154,20 @@ async def _chunks(
 class _Choice:
     """One choice of the response, built up event by event."""
 
-    def __init__(self, tokenizer: Tokenizer, body: CompletionRequest, job: Job) -> None:
-        self._tokenizer, self._body, self._prompt = tokenizer, body, job.prompt
-        self._text = tokenizer.decode(job.prompt) if body.echo else ""
-        self._offset = 0
+    def __init__(self, model: Model, body: CompletionRequest, job: Job) -> None:
+        self._tokenizer, self._body, self._prompt = model.tokenizer, body, job.prompt
+        self._text = model.tokenizer.decode(job.prompt) if body.echo else ""
+        newline = model.manifest.prompt.newline
+        self._offsets = Offsets(model.tokenizer, newline, start=len(self._text))
         self._answer = job.answer
         self._reason: str | None = None
         self._logprobs: dict[str, list[Any]] = _empty()
 
     def add_prompt(self, logprobs: Sequence[Logprob | None]) -> None:
         """Add the prompt's own log-probabilities, if requested."""
+        offsets = Offsets(self._tokenizer)
         for token, logprob in zip(self._prompt, logprobs, strict=False):
-            self._add_token(token, logprob)
+            self._add_token(token, logprob, offsets)
         if not self._answer:
             self._reason = "length"
 
@@ -174,15 +176,14 @@ class _Choice:
         self._text += segment.text
         self._reason = segment.finish_reason
         if segment.logprob is not None:
-            self._add_token(segment.id, segment.logprob)
+            self._add_token(segment.id, segment.logprob, self._offsets)
 
-    def _add_token(self, token: int, logprob: Logprob | None) -> None:
-        lists, spelled = self._logprobs, self._spell(token)
-        lists["tokens"].append(spelled)
+    def _add_token(self, token: int, logprob: Logprob | None, offsets: Offsets) -> None:
+        lists = self._logprobs
+        lists["tokens"].append(self._spell(token))
         lists["token_logprobs"].append(logprob.drawn if logprob else None)
         lists["top_logprobs"].append(self._top(logprob) if logprob else None)
-        lists["text_offset"].append(self._offset)
-        self._offset += len(spelled)
+        lists["text_offset"].append(offsets.next(token))
 
     def _top(self, logprob: Logprob) -> dict[str, float]:
         """The top log-probabilities by spelling, the highest of those with the same spelling."""

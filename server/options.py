@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
+from issun.runtime.errors import check_range, check_texts
 from issun.server.errors import ServerError
 from issun.server.origins import check_origin
+
+_DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """Addresses, limits and the API key; raises ServerError for invalid values."""
+    """Addresses, limits and the API key.
+
+    Raises ParameterError for a value out of range, and ServerError for an address, an origin or a
+    key that cannot be used.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -29,28 +38,30 @@ class ServerOptions:
     max_choices: int = 16  # answers per request
     body_timeout: float = 30.0  # seconds for a request's headers, and again for its body, to arrive
     keep_alive: float = 5.0  # seconds between keep-alive comments in a stream without events
-    deadline: float = 600.0  # seconds from the request to the end of its answer
+    deadline: float = 600.0  # seconds from the request to the end of its answer; may be infinite
     grace: float = 3.0  # seconds for running answers to finish when the server stops
 
     def __post_init__(self) -> None:
         """Validate; a server that other computers can reach needs an API key."""
         for name in ("max_queue", "max_connections", "max_body", "max_choices"):
-            _positive(name, getattr(self, name))
+            check_range(name, getattr(self, name), Integral, 1, math.inf)
         for name in ("slots", "kv_memory"):
             if (value := getattr(self, name)) is not None:
-                _positive(name, value)
-        if not self.deadline > 0:
-            raise ServerError("deadline is {value}, it must be above 0.", value=self.deadline)
-        if not 0 <= self.port <= 65535:
-            raise ServerError("port is {value}, it must be from 0 to 65535.", value=self.port)
+                check_range(name, value, Integral, 1, math.inf)
+        check_range("drafting", self.drafting, Integral, 0, math.inf)
+        check_range("port", self.port, Integral, 0, 65535)
+        for name in ("body_timeout", "keep_alive"):
+            check_range(name, getattr(self, name), Real, 0, _DAY, exclusive=True)
+        check_range("deadline", self.deadline, Real, 0, math.inf, exclusive=True)
+        check_range("grace", self.grace, Real, 0, _DAY)
+        check_texts("allowed_hosts", self.allowed_hosts)
+        check_texts("allowed_origins", self.allowed_origins)
         if self.api_key is not None and not self.api_key.isprintable():
             raise ServerError("The API key has characters that an HTTP header cannot carry.")
         if self.api_key is not None and not self.api_key.strip():
             raise ServerError("The API key is empty.")
         for origin in self.allowed_origins:
             check_origin(origin)
-        if not self.keep_alive > 0:
-            raise ServerError("keep_alive is {value}, it must be above 0.", value=self.keep_alive)
         if not is_loopback(self.host) and self.api_key is None:
             raise ServerError(
                 "{host} can be reached from other computers: set an API key with ISSUN_API_KEY "
@@ -67,8 +78,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ServerError("{name} is {value}, it must be 1 or more.", name=name, value=value)

@@ -15,7 +15,7 @@ from issun.runtime.text.tokenizer import Tokenizer
 from issun.training.errors import DataError, RecordError, fault
 from issun.training.fields import examples_of
 from issun.training.records import BOS, EOS, Example
-from issun.training.sources import lines_of, objects_of
+from issun.training.sources import check_encoding, lines_of, objects_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def read_records(path: Path, *, notify: Notify = lambda template, **values: None
         raise DataError("{path} is empty.", path=path)
     ignored: Counter[str] = Counter()
     if path.suffix.lower() == ".txt":
+        check_encoding(path, raw)
         found = _lines_as_records(raw)
     else:
         found = _as_records(objects_of(path, raw), ignored)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
-from issun.runtime.errors import ParameterError, check_choice
+from issun.runtime.errors import check_choice, check_range, check_switch, check_texts
 
 # issun's names -> those of transformers' Trainer.
 OPTIMIZERS = {
@@ -15,6 +15,7 @@ OPTIMIZERS = {
 }
 
 
+_MAX_WHOLE = 2**32 - 1
 _FULL_LEARNING_RATE, _LORA_LEARNING_RATE = 1e-7, 2e-4
 
 
@@ -33,16 +34,11 @@ class Lora:
 
     def __post_init__(self) -> None:
         """Raise ParameterError for values out of range; resolve the default of `alpha`."""
-        _check_whole("rank", self.rank, 1)
+        check_range("rank", self.rank, Integral, 1, _MAX_WHOLE)
         if self.alpha is None:
             object.__setattr__(self, "alpha", 2 * self.rank)
-        _check_whole("alpha", self.alpha, 1)
-        if isinstance(self.target_modules, str):
-            raise ParameterError(
-                "{name} is {value!r}, it must be a tuple of non-empty strings.",
-                name="target_modules",
-                value=self.target_modules,
-            )
+        check_range("alpha", self.alpha, Integral, 1, _MAX_WHOLE)
+        check_texts("target_modules", self.target_modules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +72,8 @@ class Recipe:
             ("max_length", 2),
             ("seed", 0),
         ):
-            _check_whole(name, getattr(self, name), low)
-        if not isinstance(self.learning_rate, Real) or not 0 < self.learning_rate <= 1:
-            raise ParameterError(
-                "{name} is {value!r}, it must be a number {bounds}.",
-                name="learning_rate",
-                value=self.learning_rate,
-                bounds="above 0 and at most 1",
-            )
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, Integral, low, _MAX_WHOLE)
+        check_range("learning_rate", self.learning_rate, Real, 0, 1, exclusive=True)
+        check_switch("truncate", self.truncate)
         check_choice("optimizer", self.optimizer, ("auto", *OPTIMIZERS))
-
-
-def _check_whole(name: str, value: int | None, low: int) -> None:
-    if value is not None and (not isinstance(value, int) or not low <= value < 2**32):
-        raise ParameterError(
-            "{name} is {value!r}, it must be a whole number {bounds}.",
-            name=name,
-            value=value,
-            bounds=f"from {low} to {2**32 - 1}",
-        )

@@ -44,17 +44,29 @@ def objects_of(path: Path, raw: bytes) -> Found:
                 path=path,
                 kind=kind,
             )
+    check_encoding(path, raw)
     try:
         text = decode_utf8(raw)
     except UnicodeDecodeError as error:
-        if guess_encoding(raw) is None and path.suffix.lower() not in DELIMITERS:
-            return _damaged(raw, error)
-        raise DataError(
-            "{path} cannot be read: {reason}", path=path, reason=reason_of(error)
-        ) from error
+        if path.suffix.lower() in DELIMITERS:
+            raise _unreadable(path, error) from error
+        return _damaged(raw, error)
     if path.suffix.lower() in DELIMITERS:
         return csv_rows(path, text)
     return _Document(text).values() if _is_document(text) else lines_of(raw, _parsed)
+
+
+def check_encoding(path: Path, raw: bytes) -> None:
+    """Raise DataError for text in another encoding than UTF-8, but not for a damaged part."""
+    try:
+        decode_utf8(raw)
+    except UnicodeDecodeError as error:
+        if guess_encoding(raw):
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: UnicodeDecodeError) -> DataError:
+    return DataError("{path} cannot be read: {reason}", path=path, reason=reason_of(error))
 
 
 def lines_of(raw: bytes, make: Callable[[str], Any]) -> Found:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from issun.runtime.files import check_columns
 from issun.training.errors import DataError, RecordError, fault
 from issun.training.fields import field_of
 
@@ -26,7 +26,7 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(_MAX_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = next(reader, [])
-    _check_names(path, (name for name in header if name))
+    check_columns(path, filter(None, header), DataError)
     line = reader.line_num + 1
     while True:
         try:
@@ -67,14 +67,8 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
         ) from error
     try:
         with ParquetFile(path) as file:
-            _check_names(path, file.schema_arrow.names)
+            check_columns(path, file.schema_arrow.names, DataError)
             rows = (row for batch in file.iter_batches(_BATCH_ROWS) for row in batch.to_pylist())
             yield from enumerate(rows, 1)
     except (ArrowException, OSError) as error:
         raise DataError("{path} cannot be read: {reason}", path=path, reason=error) from error
-
-
-def _check_names(path: Path, names: Iterable[str]) -> None:
-    duplicates = [name for name, count in Counter(names).items() if count > 1]
-    if duplicates:
-        raise DataError("{path} has two columns named {name!r}.", path=path, name=duplicates[0])

@@ -41,7 +41,14 @@ from issun.runtime.decoding.filters import (
     top_k_ids,
     top_n_sigma_ids,
 )
-from issun.runtime.errors import ParameterError, SamplingError, check_range
+from issun.runtime.errors import (
+    ParameterError,
+    SamplingError,
+    check_range,
+    check_seed,
+    check_switch,
+    check_texts,
+)
 from issun.runtime.text.stream import TextStream
 from issun.runtime.text.tokenizer import Tokenizer
 
@@ -164,12 +171,9 @@ class SamplingParams:
                 high=self.max_new_tokens,
             )
         check_range("logprobs", self.logprobs, whole, 0, math.inf)
-        if not isinstance(self.lookup, bool):
-            raise ParameterError(
-                "lookup is {value!r}, it must be True or False.", value=self.lookup
-            )
+        check_switch("lookup", self.lookup)
         if self.seed is not None:
-            check_range("seed", self.seed, whole, 0, 2**64 - 1)
+            check_seed(self.seed)
         if not isinstance(self.logit_bias, Mapping):
             raise ParameterError(
                 "logit_bias is {value!r}, it must map ids to numbers.", value=self.logit_bias
@@ -185,8 +189,8 @@ class SamplingParams:
         for token, bias in self.logit_bias.items():
             check_range("logit_bias", token, whole, 0, math.inf)
             check_range(f"logit_bias[{token}]", bias, number, -math.inf, 1e4)
-        _check_texts("stop", self.stop)
-        _check_texts("dry_sequence_breakers", self.dry_sequence_breakers)
+        check_texts("stop", self.stop)
+        check_texts("dry_sequence_breakers", self.dry_sequence_breakers)
 
     def _check_greedy(self) -> None:
         """Raise ParameterError for a filter that greedy decoding would leave without effect."""
@@ -198,13 +202,6 @@ class SamplingParams:
                     name=name,
                     value=value,
                 )
-
-
-def _check_texts(name: str, texts: object) -> None:
-    if not isinstance(texts, tuple | list) or not all(isinstance(s, str) and s for s in texts):
-        raise ParameterError(
-            "{name} is {value!r}, it must be a tuple of non-empty strings.", name=name, value=texts
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

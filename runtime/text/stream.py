@@ -59,6 +59,13 @@ class Detokenizer:
         texts = (self._tokenizer.decode(part).rstrip(_REPLACEMENT) for part in parts)
         return self._emit(max(texts, key=len, default=""))
 
+    def held(self, token: int) -> str:
+        """Return what is held back of the text before `token`, which may complete a character."""
+        text = self._tokenizer.decode(self._window)
+        if self._tokenizer.is_byte(token):
+            text = text.rstrip(_REPLACEMENT)
+        return text[self._emitted :]
+
     def finish(self) -> str:
         """Return the text of trailing bytes that do not form a character."""
         return self._emit(self._tokenizer.decode(self._window))
@@ -86,6 +93,10 @@ class ByteDetokenizer:
         """Return nothing: complete characters are not held back."""
         return ""
 
+    def held(self, token: int) -> str:
+        """Return nothing: a token may begin within a character."""
+        return ""
+
     def finish(self) -> str:
         """Return the text of trailing bytes that do not form a character."""
         return self._decoder.decode(b"", final=True)
@@ -94,6 +105,27 @@ class ByteDetokenizer:
 def make_detokenizer(tokenizer: Tokenizer) -> Detokenizer | ByteDetokenizer:
     """Return what decodes this tokenizer's ids one by one."""
     return ByteDetokenizer(tokenizer) if tokenizer.byte_level else Detokenizer(tokenizer)
+
+
+class Offsets:
+    """Where each token begins in the text of all, as `TextStream` returns it."""
+
+    def __init__(self, tokenizer: Tokenizer, newline: str = "", *, start: int = 0) -> None:
+        """Begin at `start`; `newline` is the spelling of newlines that is replaced."""
+        self._detokenizer = make_detokenizer(tokenizer)
+        self._newline, self._end = newline, start
+        self._rest = ""  # what may be the start of a newline's spelling
+
+    def next(self, token: int) -> int:
+        """Return where `token` begins, and go on behind it."""
+        start = self._end + len(self._shown(self._rest + self._detokenizer.held(token)))
+        text = self._shown(self._rest + self._detokenizer.push(token))
+        self._rest = text[len(text) - partial_suffix(text, (self._newline,)) :]
+        self._end += len(text) - len(self._rest)
+        return start
+
+    def _shown(self, text: str) -> str:
+        return text.replace(self._newline, "\n") if self._newline else text
 
 
 class TextStream:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from issun.runtime.errors import BundleError, OutOfMemoryError, ParameterError
+from issun.runtime.errors import BundleError, OutOfMemoryError, check_range
 from issun.runtime.weights.cores import physical_cores
 from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
@@ -142,10 +143,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def make_options(threads: int | None = None) -> ort.SessionOptions:
     """Return options for `threads` threads (default: physical cores); raises ParameterError."""
     threads = physical_cores() if threads is None else threads
-    if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
-        raise ParameterError(
-            "threads is {value!r}, it must be from 1 to {limit}.", value=threads, limit=_MAX_THREADS
-        )
+    check_range("threads", threads, Integral, 1, _MAX_THREADS)
     ort.disable_telemetry_events()  # also if onnxruntime was imported before issun
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -307,8 +307,8 @@ def test_progress(model: Model) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"samples": 0}, ParameterError, "samples is 0, it must be 1 or more."),
-        ({"seed": -1}, ParameterError, "seed is -1, it must be from 0 to 4294967295."),
+        ({"samples": 0}, ParameterError, "samples is 0, it must be a whole number of at least 1."),
+        ({"seed": -1}, ParameterError, "seed is -1, it must be a whole number from 0 to"),
         ({"seed": 1 << 32}, ParameterError, "seed is 4294967296"),
         ({"temperature": -1}, ParameterError, "temperature is -1"),
         ({"max_new_tokens": 0}, ParameterError, "max_new_tokens is 0"),

@@ -69,7 +69,7 @@ def test_only_newlines_separate_the_rows_of_csv(tmp_path: Path) -> None:
     [
         (
             "question,choice0,choice1,choice0,label\n山は?,富士山,湖,川,0\n",
-            "two columns named 'choice0'",
+            "several columns 'choice0': rename them.",
         ),
         ("question,label,choice0,choice1\n山は?,0,富士山,湖,川\n", "row 1: it has more cells than"),
     ],

@@ -15,10 +15,9 @@ from issun.benchmarks.asking import CHUNK, Evaluation
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.evaluation import Texts, evaluate_bundle
 from issun.benchmarks.questions import Question, Table
-from issun.cluster.errors import BatchError
 from issun.cluster.journal import Answer
 from issun.cluster.loading import LoadOptions
-from issun.runtime import BundleError, ContextError, Model
+from issun.runtime import BundleError, ContextError, Model, ParameterError
 from issun.runtime.filling.fill import compile_schema, fill_many
 from tests.conftest import Bundles
 
@@ -113,7 +112,7 @@ def test_few_answers_start_no_workers(exact: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["workers", "threads", "slots"])
 def test_values_below_one(exact: Path, name: str) -> None:
-    with pytest.raises(BatchError, match=f"{name} is 0, it must be 1 or more"):
+    with pytest.raises(ParameterError, match=f"{name} is 0, it must be a whole number"):
         evaluate_bundle(evaluation(), LoadOptions(bundle=exact), **{name: 0})
 
 

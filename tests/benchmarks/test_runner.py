@@ -153,6 +153,32 @@ def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> N
     assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
 
 
+def test_only_what_a_run_made_is_removed(
+    tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.Runner, "run", lambda self: self._convert(self.plan.targets[-1]))
+    work, source = tmp_path / "r.work", checkpoint("head-8")
+    work.mkdir()
+    (work / "own.txt").write_text("kept")
+    (work / "torch-float32").mkdir()
+
+    def start(name: str, **changes: Any) -> None:
+        asked = request(rounds=1, prefills=(8,), depths=(8,), contexts=(), **changes)
+        suite.run(asked, tmp_path / name, None, resume=False, report=lambda text: None)
+
+    start("r.json")  # converts nothing
+    (tmp_path / "r.json").unlink()
+    start("r.json", checkpoint=source, engines=("issun-int8",))
+    assert {path.name for path in work.iterdir()} == {"own.txt", "torch-float32"}
+    (tmp_path / "r.json").unlink()
+    with pytest.raises(
+        BenchError, match="torch-float32 exists, and is no conversion of a benchmark"
+    ):
+        start("r.json", checkpoint=source, engines=("torch-float32",))
+    start("other.json", checkpoint=source, engines=("issun-int8",))
+    assert not (tmp_path / "other.work").exists()
+
+
 @pytest.mark.slow
 def test_engines_are_made_from_a_checkpoint(tmp_path: Path, checkpoint: Any) -> None:
     names = ("issun-int8", "issun-int4-kv8")

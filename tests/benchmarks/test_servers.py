@@ -247,6 +247,21 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
             Server(bad)
 
 
+def test_a_query_is_sent_with_every_request() -> None:
+    fake = Fake(plain)
+    with serving(fake) as url:
+        Server(f"{url}/openai/v1?api-version=1&name=富士#here")
+    query = "?api-version=1&name=%E5%AF%8C%E5%A3%AB"
+    assert fake.paths == [f"/openai/v1/models{query}", f"/openai/v1/chat/completions{query}"]
+
+
+@pytest.mark.parametrize("user", ["me:secret", "me", ":secret", ""])
+def test_a_password_in_the_url_is_refused_unseen(user: str) -> None:
+    with pytest.raises(BenchError, match=r"The URL of host .*OPENAI_API_KEY") as caught:
+        Server(f"http://{user}@host:8000/v1")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rounds of two clients; one of the four answers fails, and does not count."""
     answers = [

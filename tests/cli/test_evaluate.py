@@ -93,13 +93,16 @@ def test_json(fuji: Path, table: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--format", "long"], "format is 'long', it must be one of short, chat, json, both, all."),
-        (["--samples", "0"], "samples is 0, it must be 1 or more."),
+        (["--samples", "0"], "samples is 0, it must be a whole number of at least 1."),
         (["--temperature", "-1"], "temperature is -1.0, it must be a number"),
-        (["--seed", "-1"], "seed is -1, it must be from 0 to 4294967295."),
-        (["--slots", "0", "--format", "short"], "slots is 0, it must be 1 or more."),
+        (["--seed", "-1"], "seed is -1, it must be a whole number from 0 to 4294967295."),
+        (
+            ["--slots", "0", "--format", "short"],
+            "slots is 0, it must be a whole number",
+        ),
         (["--max-new-tokens", "0"], "max_new_tokens is 0"),
-        (["--workers", "0"], "workers is 0, it must be 1 or more."),
-        (["--threads", "0"], "threads is 0, it must be 1 or more."),
+        (["--workers", "0"], "workers is 0, it must be a whole number of at least 1."),
+        (["--threads", "0"], "threads is 0, it must be a whole number of at least 1."),
         (["--table", "none.toml"], "none.toml cannot be read: No such file or directory"),
         (["--json", "/"], "/ is a folder, or its folder does not exist: name a file."),
         (

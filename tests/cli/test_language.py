@@ -18,7 +18,7 @@ frontend = pytest.importorskip("babel.messages.frontend")
 
 ROOT = Path(__file__).parent.parent.parent
 PO = language.CATALOGUES / "ja" / "LC_MESSAGES" / "issun.po"
-TRANSLATED_CALLS = ("tr", "mark", "note", "notify", "needs_extra")
+TRANSLATED_CALLS = ("tr", "error_type", "mark", "note", "notify", "needs_extra")
 
 
 def is_shown(name: str, package: str) -> bool:

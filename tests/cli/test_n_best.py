@@ -74,7 +74,7 @@ def test_mistakes_are_one_line(options: list[str], reason: str) -> None:
         ({"best_of": 2}, {}, "json_schema", "--best-of cannot be combined with --json-schema."),
         ({"n": 3, "best_of": 2}, {}, None, "best_of is 2, it must be a whole number of at least"),
         ({"n": 0}, {}, None, "n is 0, it must be a whole number of at least 1."),
-        ({"length_penalty": 1.0}, {}, None, "--length-penalty needs --beams."),
+        ({"length_penalty": 1.0}, {}, None, "Only --beams uses --length-penalty."),
         ({"beams": 2, "length_penalty": 99.0}, {}, None, "length_penalty is 99.0, it must be"),
     ],
 )

@@ -164,7 +164,7 @@ def test_what_is_refused(
     assert refused("--peers", against=whole) == needs
     assert refused(whole) == "Several bundles or texts need --peers.\n"
     assert refused("--text", text) == "Several bundles or texts need --peers.\n"
-    assert refused("--peers", "--window", 0) == "window is 0, it must be 1 or more.\n"
+    assert refused("--peers", "--window", 0).startswith("window is 0, it must be")
     assert refused("--peers", "--engines", "a,b").startswith("engines is 'a', it must be one of")
     missing = tmp_path / "no" / "f.json"
     assert "its folder does not exist" in refused("--peers", "--output", missing)
@@ -178,11 +178,11 @@ def test_what_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--engines", "none"), "--engines needs --peers."),
-        (("--window", "512"), "--window needs --peers."),
-        (("--calibrate", "a.txt"), "--calibrate needs --peers."),
-        (("--speeds", "speeds.json"), "--speeds needs --peers."),
-        (("-o", "found.json"), "--output needs --peers."),
+        (("--engines", "none"), "Only --peers uses --engines."),
+        (("--window", "512", "-o", "f.json"), "Only --peers uses --window, --output."),
+        (("--calibrate", "a.txt"), "Only --peers uses --calibrate."),
+        (("--speeds", "speeds.json"), "Only --peers uses --speeds."),
+        (("-o", "found.json"), "Only --peers uses --output."),
         (("--peers", "--kv-cache", "int8"), "--kv-cache cannot be combined with --peers."),
         (("--peers", "--answers", "20"), "--answers cannot be combined with --peers."),
         (("--peers", "--by-layer"), "--by-layer cannot be combined with --peers."),

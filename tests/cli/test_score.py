@@ -145,7 +145,7 @@ def test_choices_are_evaluated(table: Path, tmp_path: Path) -> None:
     [
         (["--samples", "100"], "--samples is not for multiple-choice questions."),
         (["--format", "all"], "--format is not for multiple-choice questions."),
-        (["--limit", "0"], "limit is 0, it must be 1 or more."),
+        (["--limit", "0"], "limit is 0, it must be a whole number of at least 1."),
     ],
 )
 def test_options_of_the_other_kind_of_table(table: Path, options: list[str], message: str) -> None:

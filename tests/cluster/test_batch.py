@@ -298,8 +298,9 @@ def test_a_bundle_that_cannot_be_loaded(tmp_path: Path, source: Path, exact: Pat
         (["--template", "{"], "The template is malformed"),
         (["--template", "{a}"], "has whole requests, which need no template."),
         (["--temperature", "3"], "temperature"),
-        (["--workers", "0"], "workers is 0, it must be 1 or more."),
+        (["--workers", "0"], "workers is 0, it must be a whole number of at least 1."),
         (["--bundle", "nowhere"], "There is no folder nowhere."),
+        (["-o", "missing/out.jsonl"], "or its folder does not exist: name a file."),
     ],
 )
 def test_what_is_refused(tmp_path: Path, source: Path, arguments: list[str], message: str) -> None:
@@ -307,6 +308,7 @@ def test_what_is_refused(tmp_path: Path, source: Path, arguments: list[str], mes
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert message in result.err
     assert not list(tmp_path.iterdir())
+    assert not Path("missing").exists()
 
 
 def test_a_table_without_the_columns_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_the_journal_of_another_batch_is_refused(
     assert before
 
 
+@pytest.mark.parametrize(("then", "now"), [(True, None), (None, True)])
+def test_the_journal_of_a_run_with_another_switch_names_it(
+    tmp_path: Path, then: bool | None, now: bool | None
+) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, HEADER | {"--exact": then, "kind of CPU": then and "a"}, 2) as journal:
+        journal.add(answers(0))
+    said = "with --exact: give it too" if then else "without --exact: leave it out"
+    with pytest.raises(BatchError, match=f"is of a run {said}, or delete the file"):
+        Journal(path, HEADER | {"--exact": now, "kind of CPU": now and "a"}, 2)
+
+
 def test_a_journal_without_answers_is_removed(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal", HEADER, 2):
         assert (tmp_path / "journal").exists()

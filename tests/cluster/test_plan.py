@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from issun.cluster.errors import BatchError
 from issun.cluster.plan import Layout, plan
 from issun.runtime.demonstration import EMBEDDED
+from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import FileInfo, Manifest, read_manifest
 
 GB = 10**9
@@ -61,5 +61,5 @@ def test_what_is_given_stays() -> None:
 
 @pytest.mark.parametrize("name", ["workers", "threads", "slots"])
 def test_values_below_one(name: str) -> None:
-    with pytest.raises(BatchError, match=f"{name} is 0, it must be 1 or more"):
+    with pytest.raises(ParameterError, match=f"{name} is 0, it must be a whole number"):
         plan(manifest(), "float32", cores=2, free=GB, **{name: 0})  # type: ignore[arg-type]

@@ -181,6 +181,12 @@ def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.Mon
         ("in.csv", b"a,b\n1,2,3\n", r"line 2: there are more fields than columns"),
         ("in.csv", b'a,b\n"1,2\n', r"line 1: unexpected end of data"),
         ("in.csv", "山\n".encode("cp932") * 9, "cannot be read: it is"),
+        (
+            "in.jsonl",
+            b'{"prompt": "a"}\n' + '{"prompt": "日本の山"}\n'.encode("cp932"),
+            "cannot be read: it is cp932, not UTF-8: `iconv -f cp932 -t utf-8` converts it",
+        ),
+        ("in.jsonl", '{"prompt": "日本の山"}\n'.encode("iso-2022-jp"), "it is iso-2022-jp, not"),
         ("in.parquet", b"PAR1", "cannot be read: "),
         ("in.jsonl", '{"prompt": "山"}\r\n'.encode("utf-16"), "cannot be read: it is utf-16, not"),
         ("in.jsonl", None, "cannot be read: No such file"),
@@ -195,6 +201,14 @@ def test_unreadable_files(tmp_path: Path, name: str, content: bytes | None, mess
         path.write_bytes(content)
     with pytest.raises(BatchError, match=message):
         survey(path)
+
+
+@pytest.mark.parametrize("damaged", ["日本の山".encode("cp932"), "日本の".encode()[:-1], b"\xff"])
+def test_a_damaged_line_among_others_is_a_row(tmp_path: Path, damaged: bytes) -> None:
+    lines = ['{"prompt": "山"}'.encode(), b'{"prompt": "' + damaged + b'"}']
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    assert survey(path).rows == 2
 
 
 def test_a_line_has_a_largest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,5 +90,5 @@ def test_more_positions_than_the_checkpoint_has_are_refused(
 
 @pytest.mark.parametrize("value", [0, -5])
 def test_a_context_has_at_least_one_token(value: int) -> None:
-    with pytest.raises(ParameterError, match=f"context is {value}, it must be at least 1"):
+    with pytest.raises(ParameterError, match=f"context is {value}, it must be a whole number"):
         ExportOptions(context=value)

@@ -123,6 +123,23 @@ def test_serve(model: Model) -> None:
     assert raw.status_code == 200
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize("echo", [False, True])
+def test_offsets_of_a_completion_index_its_text(model: Model, name: str, echo: bool) -> None:
+    prompt = model.encode("Tell me 鮨 a story")
+    body = {"prompt": [prompt], "echo": echo, "logprobs": 1, "max_tokens": 3, "temperature": 0}
+    with running(model) as server:
+        (choice,) = server.post("/v1/completions", body).json()["choices"]
+    offsets = choice["logprobs"]["text_offset"]
+    if echo:
+        decoded = [model.tokenizer.decode(prompt[:count]) for count in range(len(prompt) + 1)]
+        assert offsets[: len(decoded)] == [len(text.rstrip("\ufffd")) for text in decoded]
+    pairs = zip(offsets, choice["logprobs"]["tokens"], strict=True)
+    assert all(
+        token.strip() in choice["text"][start:] for start, token in pairs if "\ufffd" not in token
+    )
+
+
 @pytest.mark.slow
 def test_packed_weights_give_the_same_logits(made: Made, name: str) -> None:
     ids = list(range(30, 60))

@@ -323,8 +323,8 @@ def test_slots_stay_full_and_no_larger_than_needed(
         ({"params": [SamplingParams()]}, ParameterError, "2 prompts and 1 sampling parameters"),
         ({"params": []}, ParameterError, "2 prompts and 0 sampling parameters"),
         ({"params": SamplingParams(banned_ids=(999,))}, ParameterError, "contains the id 999"),
-        ({"slots": 0}, ParameterError, "slots is 0, it must be 1 or more."),
-        ({"slots": 1.5}, ParameterError, "slots is 1.5, it must be 1 or more."),
+        ({"slots": 0}, ParameterError, "slots is 0, it must be a whole number of at least 1."),
+        ({"slots": 1.5}, ParameterError, "slots is 1.5, it must be a whole number of at least 1."),
     ],
 )
 def test_invalid_arguments_are_reported_before_any_work(

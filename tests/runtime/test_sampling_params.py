@@ -42,7 +42,7 @@ BAD = [
     ("min_new_tokens", (-1, 1.0, True), "of at least 0"),
     ("min_new_tokens", (101, 10**400), "at most max_new_tokens, which is 100"),
     ("logprobs", (-1, 0.5, True), "of at least 0"),
-    ("seed", (-1, 2**64, 10**400, 1.0, True, "1"), "from 0 to 1.8"),
+    ("seed", (-1, 2**64, 10**400, 1.0, True, "1"), "from 0 to 1844674407370955161"),
 ]
 
 

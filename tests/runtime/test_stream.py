@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from issun.benchmarks.small_tokenizers import vocabulary_text
 from issun.runtime.text.spiece_tokenizer import SentencePieceTokenizer
-from issun.runtime.text.stream import Detokenizer, TextStream, partial_suffix
+from issun.runtime.text.stream import Detokenizer, Offsets, TextStream, partial_suffix
 
 Opened = Callable[[str], SentencePieceTokenizer]
 
@@ -190,6 +190,33 @@ def test_spaces_inside_stay_and_the_first_goes(opened: Opened) -> None:
     ids = tokenizer.encode("User: a b")
     detokenizer = Detokenizer(tokenizer)
     assert "".join(detokenizer.push(i) for i in ids) == "User: a b"
+
+
+# --- Offsets ---
+
+
+@every_tokenizer
+@relaxed
+@given(data=st.data())
+def test_offsets_are_where_tokens_begin_in_the_text(
+    opened: Opened, name: str, data: st.DataObject
+) -> None:
+    tokenizer = opened(name)
+    ids = draw_ids(data, tokenizer)
+    text, offsets = tokenizer.decode(ids), Offsets(tokenizer, start=7)
+    for index, token in enumerate(ids):
+        before, start = tokenizer.decode(ids[:index]), offsets.next(token) - 7
+        if tokenizer.is_byte(token):  # perhaps within a character
+            assert before.startswith(text[:start])
+            assert set(before[start:]) <= {"\ufffd"}
+        elif not tokenizer.is_textless(token):
+            assert before == text[:start]
+
+
+@pytest.mark.parametrize("pieces", [["ab", "NL", "c", "d"], ["ab", "N", "L", "c", "d"]])
+def test_offsets_count_a_newline_as_it_is_shown(pieces: list[str]) -> None:
+    offsets = Offsets(Pieces(*pieces), "NL")
+    assert [offsets.next(i) for i in range(len(pieces))][-2:] == [3, 4]
 
 
 # --- TextStream ---

@@ -11,9 +11,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from issun.runtime import BundleError
+from issun.runtime import BundleError, ParameterError
 from issun.server import create_app
-from issun.server.errors import ServerError
 
 CHAT = {"messages": [{"role": "user", "content": "日本で一番高い山は?"}], "temperature": 0}
 
@@ -52,7 +51,7 @@ def test_uvicorn_makes_it_in_workers_of_its_own() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ServerError, match="slots is 0"):
+    with pytest.raises(ParameterError, match="slots is 0"):
         create_app(slots=0)
     with pytest.raises(BundleError, match="There is no folder nowhere"):
         create_app("nowhere")

@@ -21,6 +21,7 @@ import pytest
 
 from issun.runtime import Model
 from issun.runtime.decoding.decoder import IssunDecoder
+from issun.runtime.errors import ParameterError
 from issun.server.app import count_slots
 from issun.server.connections import make_protocol
 from issun.server.errors import ServerError
@@ -125,8 +126,10 @@ def test_an_open_door_needs_a_key() -> None:
     with pytest.raises(ServerError, match="can be reached from other computers"):
         ServerOptions(host="0.0.0.0")  # noqa: S104
     assert ServerOptions(host="0.0.0.0", api_key="x").host  # noqa: S104
-    for options in ({"api_key": " "}, {"port": 70_000}, {"slots": 0}, {"deadline": 0.0}):
-        with pytest.raises(ServerError):
+    with pytest.raises(ServerError, match="API key is empty"):
+        ServerOptions(api_key=" ")
+    for options in ({"port": 70_000}, {"slots": 0}, {"deadline": 0.0}):
+        with pytest.raises(ParameterError, match=next(iter(options))):
             ServerOptions(**options)
 
 

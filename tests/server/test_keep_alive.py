@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from issun.server.errors import ServerError
+from issun.runtime.errors import ParameterError
 from issun.server.options import ServerOptions
 from tests.server.conftest import Running, embedded_server
 
@@ -115,5 +115,5 @@ def test_a_client_that_goes_during_the_wait_is_given_up(patient: Running) -> Non
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
 def test_the_interval_is_above_nothing(seconds: float) -> None:
-    with pytest.raises(ServerError, match="keep_alive"):
+    with pytest.raises(ParameterError, match="keep_alive"):
         ServerOptions(keep_alive=seconds)

@@ -61,7 +61,6 @@ def test_an_origin_is_what_browsers_send(url: str, origin: str | None) -> None:
         ("https://chat.example/app", "give https://chat.example."),
         ("http://chat.example:8080/?x#y", "give http://chat.example:8080."),
         ("https://*.example", "give https://chat.example."),
-        ("", "give https://chat.example."),
     ],
 )
 def test_what_is_no_origin_is_refused_at_the_start(origin: str, part: str) -> None:

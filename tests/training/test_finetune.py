@@ -314,14 +314,14 @@ def test_options_of_an_adapter_are_checked(
     def refused_for(*more: str) -> str:
         return refusal(base, "--data", data, "-o", tmp_path / "run", *more)
 
-    assert refused_for("--rank", "8") == "--rank needs --lora."
-    assert refused_for("--alpha", "8") == "--alpha needs --lora."
-    assert refused_for("--target-modules", "c_fc") == "--target-modules needs --lora."
+    assert refused_for("--rank", "8") == "Only --lora uses --rank."
+    assert refused_for("--alpha", "8") == "Only --lora uses --alpha."
+    assert refused_for("--target-modules", "c_fc") == "Only --lora uses --target-modules."
     assert "rank is 0" in refused_for("--lora", "--rank", "0")
     assert "alpha is 0" in refused_for("--lora", "--alpha", "0")
     message = "target_modules is 'q_proj', it must be one of c_attn, c_proj, c_fc."
     assert refused_for("--lora", "--target-modules", "c_fc,q_proj") == message
-    assert "target_modules is ''" in refused_for("--lora", "--target-modules", "")
+    assert "target_modules is ('',)" in refused_for("--lora", "--target-modules", "")
     assert "rank is 1000, it must be a whole number from 1 to" in refused_for(
         "--lora", "--rank", "1000"
     )

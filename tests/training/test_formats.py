@@ -315,9 +315,10 @@ def test_invalid_rows(content: str, reason: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "reason"),
     [
-        ("a.csv", b"output,output\na,b\n", "has two columns named 'output'"),
+        ("a.csv", b"output,output\na,b\n", "has several columns 'output': rename them."),
         ("a.csv", "instruction,output\n空は?,青い。\n".encode("cp932"), "it is cp932, not UTF-8"),
         ("a.jsonl", dumped(SKY).encode("cp932"), "`iconv -f cp932 -t utf-8` converts it"),
+        ("a.txt", "<s>空は?\n青い。</s>\n".encode("cp932"), "`iconv -f cp932 -t utf-8` converts"),
         ("a.json", dumped([SKY]).encode("euc-jp"), "it is euc-jp, not UTF-8"),
         ("a.json", dumped([SKY]).encode("utf-16")[:-1], "it is utf-16-le, and damaged"),
         ("a.jsonl.gz", b"\x1f\x8b\x08rest", "is compressed with gzip: give JSON, JSON Lines, CSV"),
