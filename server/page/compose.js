@@ -11,13 +11,16 @@ export function watchComposition(box) {
     clearTimeout(timer);
     composing = true;
   });
-  // Safari fires the keydown of the confirming Enter after compositionend, in the same task.
+  // Safari fires compositionend before the keydown (229) and a dialog's cancel event of the same key.
   box.addEventListener("compositionend", () => {
     timer = setTimeout(() => {
       composing = false;
     }, 0);
   });
-  return (event) => composing || event.isComposing || event.keyCode === 229;
+  return (event) => {
+    if (event.isComposing || event.keyCode === 229) return true;
+    return composing && event.type !== "keydown"; // on a busy page the next key is ahead of the timer
+  };
 }
 
 /** Whether `event` sends the message; `mode` is "enter" or "mod" (Ctrl or ⌘ with Enter). */

@@ -22,6 +22,20 @@ def test_a_question_is_answered_and_a_reload_keeps_it(page: Any) -> None:
     assert page.evaluate("document.documentElement.lang") == "ja"
 
 
+def test_enter_right_after_a_composition_sends(page: Any) -> None:
+    box(page).fill("富士山")
+    box(page).evaluate(
+        """box => {
+          box.dispatchEvent(new CompositionEvent("compositionstart"));
+          box.dispatchEvent(new CompositionEvent("compositionend"));
+          box.dispatchEvent(new KeyboardEvent("keydown",
+            { key: "Enter", bubbles: true, cancelable: true, keyCode: 13 }));
+        }"""
+    )
+    wait_for_end(page)
+    assert texts(page, "user") == ["富士山"]
+
+
 def test_enter_during_a_composition_does_not_send(page: Any) -> None:
     line = page.context.new_cdp_session(page)
     box(page).click()
@@ -39,7 +53,7 @@ def test_enter_during_a_composition_does_not_send(page: Any) -> None:
           box.dispatchEvent(new CompositionEvent("compositionstart"));
           box.dispatchEvent(new CompositionEvent("compositionend"));
           box.dispatchEvent(new KeyboardEvent("keydown",
-            { key: "Enter", bubbles: true, cancelable: true }));
+            { key: "Enter", bubbles: true, cancelable: true, keyCode: 229 }));
         }"""
     )
     page.wait_for_timeout(100)

@@ -50,6 +50,11 @@ def test_an_update_replaces_the_model(
         shutil.rmtree(hosted.folder)
         shutil.copytree(make_site(other), hosted.folder)
         page.reload()
+        wait_until_ready(page)
+        # Requests that come while the old service worker ends would keep it.
+        page.workers[0].evaluate(
+            """() => setInterval(() => fetch(new URL("../site.json", location.href)), 5)"""
+        )
         page.get_by_test_id("updated").get_by_test_id("reload").click()
         name = read_manifest(other).source.name
         page.get_by_test_id("model").get_by_text(name).wait_for()
@@ -57,6 +62,25 @@ def test_an_update_replaces_the_model(
         assert after.keys() == before.keys()
         weights = next(key for key in after if "weights" in key)
         assert set(after[weights]).isdisjoint(before[weights])
+
+
+@pytest.mark.slow
+def test_an_update_that_another_tab_has_loaded(browser: Any, hosted: Hosted) -> None:
+    context = browser.new_context(locale="ja-JP")
+    with hosted.page_of(context) as one, hosted.page_of(context) as two:
+        for page in (one, two):
+            wait_until_ready(page)
+        with (hosted.folder / "sw.js").open("a", encoding="utf-8") as code:
+            code.write("// of another version")
+        two.evaluate("navigator.serviceWorker.ready.then((found) => found.update()).then(() => {})")
+        for page in (one, two):
+            page.get_by_test_id("updated").wait_for()
+        for page in (one, two):
+            with page.expect_navigation():
+                page.get_by_test_id("updated").get_by_test_id("reload").click()
+            wait_until_ready(page)
+            assert page.get_by_test_id("updated").count() == 0
+    context.close()
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ export class Api {
   }
 
   async #open() {
-    await prepareSite();
+    await prepareSite(() => this.#worker?.terminate());
     this.#worker ??= this.#makeWorker();
     try {
       const model = await this.#first({ kind: "open" });

@@ -12,23 +12,22 @@ const PATIENCE = 8000; // ms
 
 const tabs = openStorage("sessionStorage");
 let prepared = null;
-let reloading = false;
 
-/** Register the service worker, once. */
-export const prepareSite = () => (prepared ??= prepare());
+/** Register the service worker, once; `stop` ends all that asks it for files. */
+export const prepareSite = (stop) => (prepared ??= prepare(stop));
 
 /**
  * On plain hosting only the service worker can add the headers that threads need, so the first
  * visit is loaded again once. Without it the model runs on one thread, and not offline.
  */
-async function prepare() {
+async function prepare(stop) {
   const { serviceWorker } = navigator;
   try {
     const registration = await serviceWorker.register(new URL("sw.js", SCOPE), { scope: SCOPE.pathname });
-    offerUpdates(registration);
+    offerUpdates(registration, stop);
     offerRemoval(registration);
     if (crossOriginIsolated || !tabs || tabs.getItem(TRIED)) return;
-    await within(PATIENCE, controlled(serviceWorker));
+    if (!serviceWorker.controller) await within(PATIENCE, controllerChange());
     if (!serviceWorker.controller) return;
     tabs.setItem(TRIED, "1");
     location.reload();
@@ -38,21 +37,27 @@ async function prepare() {
   }
 }
 
-async function controlled(serviceWorker) {
-  if (serviceWorker.controller) return;
-  await new Promise((resolve) => {
-    serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+function controllerChange() {
+  return new Promise((resolve) => {
+    navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
   });
 }
 
 const within = (ms, promise) => Promise.race([promise, new Promise((resolve) => setTimeout(resolve, ms))]);
 
 /** Once a new version is stored, offer to load it. */
-function offerUpdates(registration) {
-  const reload = makeButton("reload", () => {
-    reloading = true;
-    registration.waiting?.postMessage("activate");
-  });
+function offerUpdates(registration, stop) {
+  const load = async () => {
+    reload.disabled = true;
+    const { waiting } = registration; // null if another tab has activated it
+    if (waiting) {
+      stop(); // Chromium keeps the old service worker for minutes if a request arrives while it ends
+      waiting.postMessage("activate");
+      await within(PATIENCE, controllerChange());
+    }
+    location.reload();
+  };
+  const reload = makeButton("reload", load);
   const line = make("p", { testid: "updated" }, make("span", { text: "updated" }), reload);
   const offer = () => {
     if (registration.waiting && navigator.serviceWorker.controller) showLine(line);
@@ -60,9 +65,6 @@ function offerUpdates(registration) {
   offer();
   registration.addEventListener("updatefound", () => {
     registration.installing?.addEventListener("statechange", offer);
-  });
-  navigator.serviceWorker.addEventListener("controllerchange", () => {
-    if (reloading) location.reload();
   });
 }
 
