@@ -18,7 +18,7 @@ from issun.runtime.errors import check_range
 _MAX_LINE = 1 << 20  # bytes of a line of a stream
 _MAX_TIMEOUT = 86_400  # seconds
 _PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
-_NO_TEXT = "no text"
+NO_TEXT = "no text"
 # Where a delta has text: Ollama and vLLM call `reasoning` what others call `reasoning_content`.
 _DELTAS = ("content", "reasoning_content", "reasoning")
 # Optional fields of a request; a server that refuses them gets it without the first, then without
@@ -80,7 +80,7 @@ class Server:
             answer = self.answer("こんにちは。", 2)
             if not answer.error.startswith(("status 400", "status 422")):
                 break
-        if answer.error not in ("", _NO_TEXT):  # two tokens may be a part of a character
+        if answer.error not in ("", NO_TEXT):  # two tokens may be a part of a character
             raise BenchError("{url} does not answer: {reason}", url=self.url, reason=answer.error)
 
     def _first_model(self) -> str:
@@ -118,7 +118,7 @@ class Server:
         except (OSError, HTTPException) as error:
             answer.error = str(error) or type(error).__name__
         if not answer.error and not answer.chunks:
-            answer.error = _NO_TEXT
+            answer.error = NO_TEXT
         return answer
 
     def _request(self, method: str, path: str, body: bytes | None) -> tuple[HTTPResponse, Any]:

@@ -60,7 +60,9 @@ class Worker:
         # Drafts round attention differently, and an answer must not depend on how many others run.
         self._app = make_app(
             self._model,
-            ServerOptions(slots=slots, drafting=0, max_queue=1 << 30, deadline=math.inf),
+            ServerOptions(
+                slots=slots, drafting=0, prefill_first=True, max_queue=1 << 30, deadline=math.inf
+            ),
         )
         self._defaults = dict(options.defaults)
         if options.adapter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,11 +59,14 @@ class Answers:
     """The answers to several jobs; iterating yields (index of the job, event).
 
     `close` must be called. The first error ends all answers. The scheduler never waits for the
-    consumer, so a consumer that may be slow has to check `stalled`.
+    consumer, so a consumer that may be slow has to check `stalled`. Unless the answers are
+    streamed, events come when an answer ends: waking the event loop for every token costs time.
     """
 
-    def __init__(self, scheduler: Scheduler, jobs: Sequence[Job]) -> None:
+    def __init__(self, scheduler: Scheduler, jobs: Sequence[Job], *, streamed: bool) -> None:
         self._scheduler, self._loop = scheduler, asyncio.get_running_loop()
+        self._streamed = streamed
+        self._held: deque[tuple[int, Event]] = deque()  # until the event loop takes them
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._taken = self._loop.time()  # when the last event was
         self._open = len(jobs)
@@ -114,5 +118,14 @@ class Answers:
         )
 
     def _emit(self, index: int, event: Event) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
+        self._held.append((index, event))
+        last = isinstance(event, Failed | Scored) or (
+            isinstance(event, Segment) and event.finish_reason is not None
+        )
+        if self._streamed or last:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        while self._held:
+            self._events.put_nowait(self._held.popleft())

@@ -50,6 +50,7 @@ def make_app(model: Model, options: ServerOptions) -> Starlette:
         max_queue=options.max_queue,
         deadline=options.deadline,
         drafting=options.drafting,
+        prefill_first=options.prefill_first,
     )
     service = Service(
         model=model,

@@ -35,7 +35,7 @@ async def chat_completions(request: Request) -> Response:
     body = await read_body(request, ChatRequest)
     service.adapter_of(body.model)  # raises for another model, before any other work
     plan = await service.prepare(make_plan, body)
-    answers = plan.start(service)
+    answers = plan.start(service, streamed=bool(body.stream))
     usage = Usage()
     if body.stream:
         events = as_events(_chunks(service, body, answers, usage, plan))

@@ -47,7 +47,7 @@ async def completions(request: Request) -> Response:
     service.adapter_of(body.model)  # raises for another model, before any other work
     jobs = await service.prepare(_jobs, body)
     choices = [_Choice(service.model, body, job) for job in jobs]
-    answers = service.answers(jobs)
+    answers = service.answers(jobs, streamed=bool(body.stream))
     prompts = jobs[:: body.n or 1]
     usage = Usage(sum(len(job.prompt) for job in prompts))
     if body.stream:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-from issun.runtime.errors import check_range, check_texts
+from issun.runtime.errors import check_range, check_switch, check_texts
 from issun.server.errors import ServerError
 from issun.server.origins import check_origin
 
@@ -31,6 +31,7 @@ class ServerOptions:
         None  # answers generated at the same time; None: as many as fit into `kv_memory`
     )
     drafting: int = 2  # answers in a step, up to which their next tokens are drafted; 0: never
+    prefill_first: bool = False  # fill free slots before answers go on: more tokens/s, with pauses
     kv_memory: int | None = None  # bytes for all slots; None: a quarter of the free memory
     max_queue: int = 64  # waiting requests
     max_connections: int = 256
@@ -49,6 +50,7 @@ class ServerOptions:
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, Integral, 1, math.inf)
         check_range("drafting", self.drafting, Integral, 0, math.inf)
+        check_switch("prefill_first", self.prefill_first)
         check_range("port", self.port, Integral, 0, 65535)
         for name in ("body_timeout", "keep_alive"):
             check_range(name, getattr(self, name), Real, 0, _DAY, exclusive=True)

@@ -33,11 +33,11 @@ class Plan:
     jobs: Sequence[Job | None]
     steps: Sequence[Steps] = ()
 
-    def start(self, service: Service) -> Events:
+    def start(self, service: Service, *, streamed: bool) -> Events:
         """Start the answers; raises what `Service.answers` raises."""
         if self.steps:
-            return StepAnswers(service, self.steps, self.jobs)
-        return service.answers([job for job in self.jobs if job])
+            return StepAnswers(service, self.steps, self.jobs, streamed=streamed)
+        return service.answers([job for job in self.jobs if job], streamed=streamed)
 
 
 def make_plan(service: Service, body: ChatRequest) -> Plan:

@@ -38,7 +38,7 @@ async def responses(request: Request) -> Response:
     service.adapter_of(body.model)  # raises for another model, before any other work
     plan = await service.prepare(_plan, body)
     answer = _Answer(service, body, plan)
-    answers = plan.start(service)
+    answers = plan.start(service, streamed=bool(body.stream))
     if body.stream:
         events = _frames(answer, answers)
         return EventStream(service, answers, events)

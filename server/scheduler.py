@@ -46,6 +46,7 @@ class Scheduler:
         max_queue: int,
         deadline: float,
         drafting: int,
+        prefill_first: bool,
     ) -> None:
         if not isinstance(model.decoder, IssunDecoder):
             raise ServerError(
@@ -54,6 +55,7 @@ class Scheduler:
         self._model, self._decoder, self._metrics = model, model.decoder, metrics
         self._slots = Slots(model.decoder.new_cache(slots))
         self._max_queue, self._deadline, self._drafting = max_queue, deadline, drafting
+        self._prefill_first = prefill_first
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()  # guarded by _changed, as is _ends
         self._ends = math.inf  # deadline for running answers at shutdown
@@ -136,8 +138,8 @@ class Scheduler:
         with self._held:
             while self._wait():
                 self._drop()
-                self._read()
-                self._decode()
+                if not (self._read() and self._prefill_first):
+                    self._decode()
             self._background.close()
             self._slots.cache.close()
 
@@ -176,12 +178,15 @@ class Scheduler:
             return False
         return True
 
-    def _read(self) -> None:
-        """Prefill one chunk: as many whole prompts as fit into it, or a part of one."""
+    def _read(self) -> bool:
+        """Prefill one chunk: as many whole prompts as fit into it, or a part of one.
+
+        Returns whether there was one.
+        """
         chunk = self._chunk_size()
         self._admit(chunk)
         if not self._reading:
-            return
+            return False
         try:
             prefill_chunks(self._decoder, self._slots, self._reading, chunk)
         except Exception as error:
@@ -189,13 +194,14 @@ class Scheduler:
             for reading in self._reading:
                 self._fail(reading.request, error)
             self._reading = []
-            return
+            return True
         if not any(reading.remaining for reading in self._reading):
             self._begin()
+        return True
 
     def _chunk_size(self) -> int:
         """The size of the next prefill chunk: the more prompts wait, the longer answers pause."""
-        if not self._running:
+        if not self._running or self._prefill_first:
             return PREFILL_CHUNK
         return min(PREFILL_CHUNK, _CHUNK_WHILE_DECODING * max(1, self.queued + len(self._reading)))
 

@@ -89,10 +89,10 @@ class Service:
         """Validate and prepare a request in a thread, which may wait for a compiler."""
         return await run_sync(work, self, request, limiter=self.preparing)
 
-    def answers(self, jobs: Sequence[Job]) -> Answers:
+    def answers(self, jobs: Sequence[Job], *, streamed: bool) -> Answers:
         """Start `jobs`; raises ApiError for too many, and what `Scheduler.submit` raises."""
         self.check_choices(len(jobs))
-        return Answers(self.scheduler, jobs)
+        return Answers(self.scheduler, jobs, streamed=streamed)
 
 
 def service_of(request: Request) -> Service:

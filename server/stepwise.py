@@ -67,11 +67,16 @@ class StepAnswers:
     """Answers that take several jobs, with the interface of `Answers`; `jobs` has the first."""
 
     def __init__(
-        self, service: Service, steps: Sequence[Steps], jobs: Sequence[Job | None]
+        self,
+        service: Service,
+        steps: Sequence[Steps],
+        jobs: Sequence[Job | None],
+        *,
+        streamed: bool,
     ) -> None:
         self._steps = steps
         self._indices = [index for index, job in enumerate(jobs) if job]
-        self._answers = service.answers([job for job in jobs if job])
+        self._answers = service.answers([job for job in jobs if job], streamed=streamed)
 
     @property
     def stalled(self) -> bool:

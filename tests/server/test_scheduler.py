@@ -29,7 +29,8 @@ GREEDY = SamplingParams(temperature=0, lookup=False, max_new_tokens=30)
 
 @contextmanager
 def working(model: Model, *, slots: int = 4, **options: Any) -> Iterator[Scheduler]:
-    chosen = {"max_queue": 64, "deadline": 60.0, "drafting": 2, **options}
+    defaults = {"max_queue": 64, "deadline": 60.0, "drafting": 2, "prefill_first": False}
+    chosen = {**defaults, **options}
     scheduler = Scheduler(model, Metrics(), slots=slots, **chosen)
     scheduler.start()
     try:
@@ -211,6 +212,30 @@ def test_a_long_prompt_is_read_in_pieces_while_others_go_on(embedded: Model) -> 
         assert pieces_of(beside)[:3] == [32, 64, 96]
         given = sum(isinstance(event, Segment) for event in running.events.queue)
         assert given >= 12  # one token for each piece
+        scheduler.cancel([running.request])
+
+
+def test_prompts_go_first_where_throughput_counts(
+    embedded: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = embedded.tokenizer.encode("富士山は日本で一番高い山です。" * 60)[:400]
+    endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
+    widths: list[int] = []
+    forward: Callable[..., Any] = embedded.decoder.forward
+
+    def recorded(cache: Any, chunks: Any, rows: Any, **options: Any) -> Any:
+        widths.append(max(map(len, chunks)))
+        return forward(cache, chunks, rows, **options)
+
+    with working(embedded, prefill_first=True) as scheduler:
+        running, beside = Listener(embedded.prompt("こんにちは"), endless), Listener(long)
+        scheduler.submit([running.request])
+        next(running.segments())
+        monkeypatch.setattr(embedded.decoder, "forward", recorded)
+        scheduler.submit([beside.request])
+        beside.text()
+        first = widths.index(128)
+        assert widths[first : first + 5] == [128, 128, 128, 16, 1]
         scheduler.cancel([running.request])
 
 
