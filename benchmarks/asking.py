@@ -66,7 +66,7 @@ class Evaluation:
     @property
     def repeats(self) -> int:
         """How many answers each task gets."""
-        return self.samples if self.temperature else 1
+        return int(self.samples) if self.temperature else 1
 
     @property
     def size(self) -> int:
@@ -78,7 +78,7 @@ class Evaluation:
         return SamplingParams(
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
-            seed=(self.seed << _SEED_BITS) + sample,
+            seed=(int(self.seed) << _SEED_BITS) + sample,  # int: NumPy's numbers overflow
         )
 
     def chunks(self) -> Iterator[Sequence[int]]:

@@ -184,7 +184,7 @@ def _split(url: str) -> SplitResult:
         raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
     if "@" in parts.netloc:  # the results name the URL, which must not have a password
         raise BenchError(
-            "The URL of {host} has a user's name or password: leave it out, and give a key in the "
+            "The URL of {host} has a user name or password: leave it out, and give a key in the "
             "variable OPENAI_API_KEY.",
             host=parts.hostname,
         )

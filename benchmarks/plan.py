@@ -38,12 +38,12 @@ class Target:
 
     @property
     def marks(self) -> tuple[Path, Path]:
-        """Files beside the folder: its conversion has begun here, and it is complete."""
+        """Files beside the folder, of a conversion that has begun, and of a complete one."""
         begun, complete = (f"{self.folder.name}.{mark}" for mark in ("begun", "whole"))
         return self.folder.with_name(begun), self.folder.with_name(complete)
 
     def is_foreign(self) -> bool:
-        """Whether the folder for the conversion exists, but no benchmark has made it."""
+        """Whether something else than a benchmark's conversion has the folder's place."""
         made = any(mark.exists() for mark in self.marks)
         return self.engine != BUNDLE and self.folder.exists() and not made
 
@@ -51,9 +51,13 @@ class Target:
         """Remove the conversion, unless it is a folder that no benchmark has made."""
         if self.engine == BUNDLE or self.is_foreign():
             return
+        begun, complete = self.marks
+        if self.folder.exists():
+            begun.touch()  # an interruption leaves a part, which is ours but not complete
+        complete.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        for mark in self.marks:
-            mark.unlink(missing_ok=True)
+        if not self.folder.exists():
+            begun.unlink(missing_ok=True)
 
     @property
     def label(self) -> str:

@@ -128,8 +128,8 @@ def _targets(request: Request, folder: Path) -> list[Target]:
     for target in targets:
         if target.is_foreign():
             raise BenchError(
-                "{path} exists, and is no conversion of a benchmark: name another folder with "
-                "--work.",
+                "{path} exists and was not made by a benchmark: delete it, or name another folder "
+                "with --work.",
                 path=target.folder,
             )
     target_names = [target.name for target in targets]

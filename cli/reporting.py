@@ -70,6 +70,20 @@ _REASONS = (
     mark("{name} has shape {found}, not {expected}"),
     mark("{name} has type {found}, not float32, float16 or bfloat16"),
 )
+# What the answers of a batch depend on, as `issun.cluster` names it.
+_PARTS = (
+    mark("format"),
+    mark("input"),
+    mark("bundle"),
+    mark("seed"),
+    mark("KV cache"),
+    mark("template"),
+    mark("sampling"),
+    mark("version of ONNX Runtime"),
+    mark("kind of CPU"),
+)
+# Values that are English texts themselves.
+_TEXTS = {"reason": _REASONS, "faults": _REASONS, "bounds": _REASONS, "part": _PARTS}
 
 
 def exit_code_of(error: BaseException) -> int | None:
@@ -88,7 +102,7 @@ def message_of(error: BaseException) -> str | None:
     """A one-line message for an error that a user can fix; None for a bug or an interrupt."""
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
-        return named + _translate(reason_of(error))
+        return named + recognize(reason_of(error), _REASONS)
     if isinstance(error, ModuleNotFoundError) and not is_interrupt(error):
         error = missing_extra(error) or error
     return describe(error) if isinstance(error, IssunError) else None
@@ -97,16 +111,12 @@ def message_of(error: BaseException) -> str | None:
 def describe(error: IssunError) -> str:
     """The error's message in the reader's language, as one line."""
     values = {
-        name: "; ".join(map(_translate, str(value).split("; ")))
-        if name in ("reason", "faults", "bounds")
+        name: "; ".join(recognize(text, _TEXTS[name]) for text in str(value).split("; "))
+        if name in _TEXTS
         else value
         for name, value in error.values.items()
     }
     return " ".join(tr(error.template).format(**values).split())
-
-
-def _translate(reason: str) -> str:
-    return recognize(reason, _REASONS)
 
 
 def _discard_output() -> None:

@@ -135,8 +135,8 @@ def _check_combination(
             "--continuation."
         )
     wrong = of_ranking if text is not None else of_text
-    refuse = {name: value is not None for name, value in wrong.items()}
-    opt.refuse(opt.NOT_WITH, refuse, other=asked[0])
+    set_wrong = {name: value is not None for name, value in wrong.items()}
+    opt.refuse(opt.NOT_WITH, set_wrong, other=asked[0])
 
 
 def _queries(

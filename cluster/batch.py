@@ -36,11 +36,10 @@ class BatchOptions:
     """What is answered, and how.
 
     `template` makes an instruction of a row's fields. `adapter` answers the rows that name no
-    model. `defaults` are sampling parameters, by their
-    names in the API, for rows that do not set them. `workers`, `threads` and `slots` are chosen by
-    cores and memory if they are None. `ray` is the address of a cluster. With `exact`, everything
-    is refused with which an output line could depend on the workers. Raises ParameterError for
-    invalid values.
+    model. `defaults` are sampling parameters, by their names in the API, for rows that do not set
+    them. `workers`, `threads` and `slots` are chosen by cores and memory if they are None. `ray` is
+    the address of a cluster. `exact` refuses everything that could make an output line depend on
+    the workers. Raises ParameterError for invalid values.
     """
 
     source: Path

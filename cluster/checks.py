@@ -36,8 +36,8 @@ class SameWorkers:
         for name, (expected, value) in differs.items():
             if value != expected:
                 raise BatchError(
-                    "A worker has another {name} than the rest: {value} instead of {expected}.",
-                    name=name,
+                    "A worker has another {part} than the rest: {value} instead of {expected}.",
+                    part=name,
                     value=value,
                     expected=expected,
                 )

@@ -126,10 +126,10 @@ class Journal:
                 continue
             if not name.startswith("--"):
                 raise BatchError(
-                    "{path} is of a run with another {name}: repeat that run, or delete the file "
+                    "{path} is of a run with another {part}: repeat that run, or delete the file "
                     "to start again.",
                     path=self.path,
-                    name=name,
+                    part=name,
                 )
             if value:
                 raise BatchError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from issun.runtime.errors import ParameterError
 from issun.server.body import invalid, parse
@@ -105,9 +106,14 @@ def body_fields(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ApiError for values that the API does not allow.
     """
-    fields = {FIELDS[name]: value for name, value in params.items()}
+    fields = {FIELDS[name]: plain(value) for name, value in params.items()}
     parse(msgspec.json.encode({**fields, "prompt": "-"}), CompletionRequest)
     return fields
+
+
+def plain(value: Any) -> Any:
+    """Return a number of NumPy as one of Python, which JSON has; any other value as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def kind_of(row: Any) -> Kind | None:

@@ -21,6 +21,7 @@ from issun.cluster.requests import (
     decode,
     digest_of,
     output_line,
+    plain,
     simple_request,
 )
 from issun.cluster.rows import Row
@@ -42,9 +43,12 @@ class WorkerOptions(LoadOptions):
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check numbers and switches."""
+        """Check numbers and switches; what JSON will hold becomes Python's own numbers."""
         LoadOptions.__post_init__(self)
         check_seed(self.seed)
+        object.__setattr__(self, "seed", plain(self.seed))
+        defaults = {name: plain(value) for name, value in self.defaults.items()}
+        object.__setattr__(self, "defaults", defaults)
 
 
 class Worker:

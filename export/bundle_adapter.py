@@ -11,7 +11,7 @@ from issun.export.hub import locate_adapter
 from issun.export.lora import Adapter, read_adapter
 from issun.export.low_rank import canonical_low_rank
 from issun.export.smoothing_file import read_smoothing
-from issun.runtime.files import reason_of, user_path
+from issun.runtime.files import check_output, reason_of, user_path
 from issun.runtime.manifest import read_manifest
 from issun.runtime.weights.adapter_file import Header, write_adapter
 
@@ -31,6 +31,7 @@ def make_adapter(
     manifest = read_manifest(folder)
     if target.exists():
         raise TargetError("{target} exists: choose another name.", target=target)
+    check_output(target, TargetError)
     smoothing = read_smoothing(folder)
     located = locate_adapter(str(adapter), token=token)
     found = read_adapter(located.folder, smoothing.family, smoothing.network, name=located.name)

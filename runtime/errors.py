@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from numbers import Integral, Real
@@ -139,7 +140,9 @@ def check_seed(value: Any) -> None:
 
 def is_finite(value: object) -> bool:
     """Whether `value` is a number, and neither infinite nor NaN."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # math.isfinite fails for larger whole numbers
 
 
 def check_switch(name: str, value: object) -> None:

@@ -157,7 +157,8 @@ class _Choice:
     def __init__(self, model: Model, body: CompletionRequest, job: Job) -> None:
         self._tokenizer, self._body, self._prompt = model.tokenizer, body, job.prompt
         self._text = model.tokenizer.decode(job.prompt) if body.echo else ""
-        newline = model.manifest.prompt.newline
+        rules = job.params.constraint
+        newline = rules.newline if rules else model.manifest.prompt.newline
         self._offsets = Offsets(model.tokenizer, newline, start=len(self._text))
         self._answer = job.answer
         self._reason: str | None = None

@@ -37,10 +37,11 @@ class ServerOptions:
     max_connections: int = 256
     max_body: int = 1 << 20  # bytes
     max_choices: int = 16  # answers per request
-    body_timeout: float = 30.0  # seconds for a request's headers, and again for its body, to arrive
-    keep_alive: float = 5.0  # seconds between keep-alive comments in a stream without events
-    deadline: float = 600.0  # seconds from the request to the end of its answer; may be infinite
-    grace: float = 3.0  # seconds for running answers to finish when the server stops
+    # In seconds; all but `grace` may be infinite.
+    body_timeout: float = 30.0  # for a request's headers, and again for its body, to arrive
+    keep_alive: float = 5.0  # between keep-alive comments in a stream without events
+    deadline: float = 600.0  # from the request to the end of its answer
+    grace: float = 3.0  # for running answers to finish when the server stops
 
     def __post_init__(self) -> None:
         """Validate; a server that other computers can reach needs an API key."""
@@ -52,9 +53,8 @@ class ServerOptions:
         check_range("drafting", self.drafting, Integral, 0, math.inf)
         check_switch("prefill_first", self.prefill_first)
         check_range("port", self.port, Integral, 0, 65535)
-        for name in ("body_timeout", "keep_alive"):
-            check_range(name, getattr(self, name), Real, 0, _DAY, exclusive=True)
-        check_range("deadline", self.deadline, Real, 0, math.inf, exclusive=True)
+        for name in ("body_timeout", "keep_alive", "deadline"):
+            check_range(name, getattr(self, name), Real, 0, math.inf, exclusive=True)
         check_range("grace", self.grace, Real, 0, _DAY)
         check_texts("allowed_hosts", self.allowed_hosts)
         check_texts("allowed_origins", self.allowed_origins)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from issun.benchmarks.accuracy import read_table
@@ -38,29 +40,36 @@ OPTIONS: dict[Callable[..., Any], dict[str, Any]] = {
     Evaluation: {"table": read_table(None)},
 }
 SIGNED = {"presence_penalty", "frequency_penalty", "length_penalty", "weight"}
-ENDLESS = {"deadline"}
+ENDLESS = {"body_timeout", "keep_alive", "deadline"}
 NOT_WHOLE = (1.5, "1", True, math.nan, math.inf, -2)
-NOT_A_NUMBER = ("1", True, math.nan, math.inf, -math.inf, -2)
+NOT_A_NUMBER = ("1", True, math.nan, math.inf, -math.inf, -2, 10**400)
+
+
+def options() -> Iterator[tuple[Callable[..., Any], Field[Any], list[str]]]:
+    """Every option of every class, and its types."""
+    for kind in OPTIONS:
+        for field in fields(kind):  # type: ignore[arg-type]
+            yield kind, field, str(field.type).split(" | ")
 
 
 def wrong_values() -> Iterator[tuple[Callable[..., Any], str, object]]:
-    """Every number and switch of every class, with values that it cannot have."""
-    for kind in OPTIONS:
-        for field in fields(kind):  # type: ignore[arg-type]
-            types = str(field.type).split(" | ")
-            values: tuple[object, ...] = ()
-            if "float" in types:
-                values = NOT_A_NUMBER
-            elif "int" in types:
-                values = NOT_WHOLE
-            elif "bool" in types:
-                values = ("no", 2, 0.0)
-            for value in values:
-                if value == -2 and field.name in SIGNED:
-                    continue
-                if value == math.inf and field.name in ENDLESS:
-                    continue
-                yield kind, field.name, value
+    """Every number and switch, with values that it cannot have."""
+    for kind, field, types in options():
+        values: tuple[object, ...] = ()
+        if "float" in types:
+            values = NOT_A_NUMBER
+        elif "int" in types:
+            values = NOT_WHOLE
+        elif "bool" in types:
+            values = ("no", 2, 0.0)
+        if values and "None" not in types:
+            values = (*values, None)
+        for value in values:
+            if value == -2 and field.name in SIGNED:
+                continue
+            if value in (math.inf, 10**400) and field.name in ENDLESS:
+                continue
+            yield kind, field.name, value
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), [*wrong_values()])
@@ -69,6 +78,40 @@ def test_a_wrong_value_is_refused(kind: Callable[..., Any], name: str, value: ob
         kind(**OPTIONS[kind] | {name: value})
     assert name in str(caught.value)
     assert str(value) in str(caught.value)
+
+
+def numpy_values() -> Iterator[tuple[Callable[..., Any], str, object]]:
+    """Every number, as NumPy has it."""
+    for kind, field, types in options():
+        default: Any = field.default
+        if "float" in types:
+            yield kind, field.name, np.float32(1 if default is None else default)
+        elif "int" in types:
+            yield kind, field.name, np.int64(2 if default is None else default)
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), [*numpy_values()])
+def test_numbers_of_numpy_are_accepted(kind: Callable[..., Any], name: str, value: object) -> None:
+    assert getattr(kind(**OPTIONS[kind] | {name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", sorted(ENDLESS))
+def test_the_server_may_wait_without_end(name: str) -> None:
+    assert getattr(ServerOptions(**{name: math.inf}), name) == math.inf  # type: ignore[arg-type]
+
+
+def test_seeds_of_numpy_are_those_of_python() -> None:
+    """A seed has 32 bits above those of the sample, so that numbers of NumPy would overflow."""
+    table = read_table(None)
+    whole = Evaluation(table=table, seed=2**32 - 1, samples=100)
+    narrow: Any = Evaluation(table=table, seed=np.int64(2**32 - 1), samples=np.int8(100))  # type: ignore[arg-type]
+    assert narrow.params(3) == whole.params(3)
+    assert [*narrow.chunks()] == [*whole.chunks()]
+
+
+def test_what_a_batch_writes_as_json_has_no_numbers_of_numpy() -> None:
+    found = WorkerOptions(seed=np.int64(4), defaults={"temperature": np.float32(0.5)})  # type: ignore[arg-type]
+    assert msgspec.json.encode((found.seed, found.defaults)) == b'[4,{"temperature":0.5}]'
 
 
 @pytest.mark.parametrize("kind", [*OPTIONS])

@@ -65,15 +65,11 @@ class Recipe:
         if self.learning_rate is None:
             rate = _LORA_LEARNING_RATE if self.lora else _FULL_LEARNING_RATE
             object.__setattr__(self, "learning_rate", rate)
-        for name, low in (
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("gradient_accumulation", 1),
-            ("max_length", 2),
-            ("seed", 0),
-        ):
-            if (value := getattr(self, name)) is not None:
-                check_range(name, value, Integral, low, _MAX_WHOLE)
+        for name in ("epochs", "batch_size", "gradient_accumulation"):
+            check_range(name, getattr(self, name), Integral, 1, _MAX_WHOLE)
+        if self.max_length is not None:
+            check_range("max_length", self.max_length, Integral, 2, _MAX_WHOLE)
+        check_range("seed", self.seed, Integral, 0, _MAX_WHOLE)
         check_range("learning_rate", self.learning_rate, Real, 0, 1, exclusive=True)
         check_switch("truncate", self.truncate)
         check_choice("optimizer", self.optimizer, ("auto", *OPTIMIZERS))

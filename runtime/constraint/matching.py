@@ -53,11 +53,15 @@ class Constraint:
             return False
         return matcher.may_end()
 
+    @property
+    def newline(self) -> str:
+        """The spelling of newlines that the text of an answer replaces; JSON keeps its own."""
+        return "" if self.is_json else self.vocabulary.newline
+
     def text(self, tokenizer: Tokenizer, stop: Sequence[str]) -> TextStream:
-        """Return the text stream of an answer; it restores newlines except in JSON."""
+        """Return the text stream of an answer."""
         restorer = self.restorer() if self.restorer else None
-        newline = "" if self.is_json else self.vocabulary.newline
-        return TextStream(tokenizer, newline, stop, strip_suffix="", restorer=restorer)
+        return TextStream(tokenizer, self.newline, stop, strip_suffix="", restorer=restorer)
 
 
 class Matcher:

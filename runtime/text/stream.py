@@ -94,8 +94,12 @@ class ByteDetokenizer:
         return ""
 
     def held(self, token: int) -> str:
-        """Return nothing: a token may begin within a character."""
-        return ""
+        """Return the replacement of an incomplete character that `token` does not continue."""
+        spelled = b"" if self._tokenizer.is_textless(token) else self._tokenizer.piece(token)
+        if not spelled or b"\x80" <= spelled[:1] < b"\xc0":
+            return ""
+        incomplete, _ = self._decoder.getstate()
+        return incomplete.decode("utf-8", "replace")
 
     def finish(self) -> str:
         """Return the text of trailing bytes that do not form a character."""
@@ -108,7 +112,7 @@ def make_detokenizer(tokenizer: Tokenizer) -> Detokenizer | ByteDetokenizer:
 
 
 class Offsets:
-    """Where each token begins in the text of all, as `TextStream` returns it."""
+    """Where each token begins in the text of all of them, as `TextStream` returns it."""
 
     def __init__(self, tokenizer: Tokenizer, newline: str = "", *, start: int = 0) -> None:
         """Begin at `start`; `newline` is the spelling of newlines that is replaced."""
@@ -117,7 +121,7 @@ class Offsets:
         self._rest = ""  # what may be the start of a newline's spelling
 
     def next(self, token: int) -> int:
-        """Return where `token` begins, and go on behind it."""
+        """Return where `token` begins, and move to its end."""
         start = self._end + len(self._shown(self._rest + self._detokenizer.held(token)))
         text = self._shown(self._rest + self._detokenizer.push(token))
         self._rest = text[len(text) - partial_suffix(text, (self._newline,)) :]

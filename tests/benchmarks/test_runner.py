@@ -20,6 +20,7 @@ from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
 from issun.benchmarks.make_checkpoint import make_checkpoint
 from issun.benchmarks.measured import Results, depths, read_results
+from issun.benchmarks.plan import Target
 from issun.benchmarks.shapes import SHAPES
 from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
@@ -172,11 +173,33 @@ def test_only_what_a_run_made_is_removed(
     assert {path.name for path in work.iterdir()} == {"own.txt", "torch-float32"}
     (tmp_path / "r.json").unlink()
     with pytest.raises(
-        BenchError, match="torch-float32 exists, and is no conversion of a benchmark"
+        BenchError, match="torch-float32 exists and was not made by a benchmark: delete it"
     ):
         start("r.json", checkpoint=source, engines=("torch-float32",))
     start("other.json", checkpoint=source, engines=("issun-int8",))
     assert not (tmp_path / "other.work").exists()
+
+
+@pytest.mark.parametrize("marks", [("whole",), ("begun", "whole")])  # the first of older runs
+def test_a_conversion_that_is_partly_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, ...]
+) -> None:
+    target = Target("issun-int8", tmp_path / "made", engine="issun-int8")
+    target.folder.mkdir()
+    for mark in marks:
+        (tmp_path / f"made.{mark}").touch()
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", interrupted)
+        target.remove()
+    _, complete = target.marks
+    assert not complete.exists()
+    assert not target.is_foreign()
+    target.remove()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from issun.cli import language, reporting
+from issun.cluster.errors import BatchError
 from issun.runtime import BundleError, ContextError, ParameterError
 
 pofile = pytest.importorskip("babel.messages.pofile")
@@ -181,6 +182,25 @@ def _string(message: Any) -> str:
                 "{path}: {reason}", path="a", reason="Expected `int`, got `str` - at `$.x`"
             ),
             "a: `int` のはずが `str` です（`$.x`）",
+        ),
+        (
+            BatchError(
+                "{path} is of a run with another {part}: repeat that run, or delete the file to "
+                "start again.",
+                path="a.journal",
+                part="kind of CPU",
+            ),
+            "a.journal は、CPU の種類が異なる実行のものです。"
+            "その実行を続けるか、ファイルを削除して最初から始めてください。",
+        ),
+        (
+            BatchError(
+                "A worker has another {part} than the rest: {value} instead of {expected}.",
+                part="KV cache",
+                value="int8",
+                expected="float32",
+            ),
+            "KV キャッシュがほかと異なるワーカーがあります: float32 ではなく int8 です。",
         ),
     ],
 )

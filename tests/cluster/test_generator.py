@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def test_columns(generator: BatchGenerator) -> None:
         None,
         "instruction: there is neither an instruction nor a prompt.",
     ]
+
+
+def test_parameters_may_be_numbers_of_numpy(fuji: Path) -> None:
+    params = SamplingParams(
+        temperature=np.float32(0.5),  # type: ignore[arg-type]
+        max_new_tokens=np.int64(8),  # type: ignore[arg-type]
+        seed=np.int64(5),  # type: ignore[arg-type]
+    )
+    with closing(BatchGenerator(fuji, params, threads=1)) as generator:
+        assert generator({"prompt": ["山は?"]})["status"].tolist() == [200]
 
 
 def test_an_empty_batch(generator: BatchGenerator) -> None:

@@ -82,8 +82,13 @@ def test_an_existing_file_is_kept(
     with pytest.raises(TargetError, match="a1 exists: choose another name"):
         make_adapter(bundle(NAME), adapter, tmp_path / "a1")
     assert (tmp_path / "a1").read_text() == "mine"
-    with pytest.raises(TargetError, match="cannot be written: No such file"):
-        make_adapter(bundle(NAME), adapter, tmp_path / "missing" / "a1")
+
+
+def test_a_target_without_a_folder_is_refused_before_any_work(
+    bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(TargetError, match="its folder does not exist: name a file"):
+        make_adapter(bundle(NAME), tmp_path / "no adapter", tmp_path / "missing" / "a1")
 
 
 def test_a_bundle_that_keeps_no_factors_is_refused(

@@ -134,10 +134,9 @@ def test_offsets_of_a_completion_index_its_text(model: Model, name: str, echo: b
     if echo:
         decoded = [model.tokenizer.decode(prompt[:count]) for count in range(len(prompt) + 1)]
         assert offsets[: len(decoded)] == [len(text.rstrip("\ufffd")) for text in decoded]
-    pairs = zip(offsets, choice["logprobs"]["tokens"], strict=True)
-    assert all(
-        token.strip() in choice["text"][start:] for start, token in pairs if "\ufffd" not in token
-    )
+    for start, token in zip(offsets, choice["logprobs"]["tokens"], strict=True):
+        if "\ufffd" not in token:
+            assert choice["text"][start:].lstrip().startswith(token.strip())
 
 
 @pytest.mark.slow

@@ -215,8 +215,39 @@ def test_offsets_are_where_tokens_begin_in_the_text(
 
 @pytest.mark.parametrize("pieces", [["ab", "NL", "c", "d"], ["ab", "N", "L", "c", "d"]])
 def test_offsets_count_a_newline_as_it_is_shown(pieces: list[str]) -> None:
-    offsets = Offsets(Pieces(*pieces), "NL")
+    offsets = Offsets(Pieces(*pieces), "NL")  # type: ignore[arg-type]
     assert [offsets.next(i) for i in range(len(pieces))][-2:] == [3, 4]
+
+
+class Spellings:
+    """A tokenizer of byte-level BPE whose token i is the i-th of some bytes; None is special."""
+
+    byte_level = True
+
+    def __init__(self, *spellings: bytes | None) -> None:
+        self.spellings = spellings
+
+    def is_textless(self, token: int) -> bool:
+        return self.spellings[token] is None
+
+    def piece(self, token: int) -> bytes:
+        return self.spellings[token] or b"</s>"
+
+
+@pytest.mark.parametrize(
+    ("spellings", "expected"),
+    [
+        ([b"a", b"\xe3\x81", b"\x82", b"b"], [0, 1, 1, 2]),
+        ([b"a", b"\xe3\x81", b"b", b"c"], [0, 1, 2, 3]),  # a, \ufffd, b, c
+        ([b"a", b"\xe3\x81", b"\xe3\x81\x82", b"c"], [0, 1, 2, 3]),
+        ([b"a", b"\xe3\x81", None, b"\x82b", b"c"], [0, 1, 1, 1, 3]),
+    ],
+)
+def test_offsets_count_what_replaces_an_incomplete_character(
+    spellings: list[bytes | None], expected: list[int]
+) -> None:
+    offsets = Offsets(Spellings(*spellings))  # type: ignore[arg-type]
+    assert [offsets.next(i) for i in range(len(spellings))] == expected
 
 
 # --- TextStream ---

@@ -198,6 +198,16 @@ def test_echo_scores_the_prompt_as_lm_eval_asks(client: openai.OpenAI, embedded:
     assert none.choices[0].logprobs.token_logprobs == logprobs.token_logprobs[:-1]
 
 
+def test_offsets_in_json_count_an_escaped_newline_as_two_characters(server: Running) -> None:
+    form = {"type": "json_schema", "schema": {"type": "string", "enum": ["山\n川です"]}}
+    body = {"prompt": "山", "max_tokens": 40, "logprobs": 1, "response_format": form}
+    (choice,) = server.post("/v1/completions", body).json()["choices"]
+    text, found = choice["text"], choice["logprobs"]
+    assert text == '"山\\n川です"'
+    last = found["tokens"].index('"', 1)
+    assert text[found["text_offset"][last] :] == '"'
+
+
 def test_echo_alone_gives_the_prompt_back(server: Running) -> None:
     body = {"prompt": "日本の", "echo": True, "max_tokens": 0}
     (choice,) = server.post("/v1/completions", body).json()["choices"]

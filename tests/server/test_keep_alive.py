@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -111,6 +112,15 @@ def test_a_client_that_goes_during_the_wait_is_given_up(patient: Running) -> Non
         time.sleep(0.01)
     assert not patient.service.scheduler.running
     assert lines_of(patient, path, max_tokens=1)[-1][1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_server_without_time_limits_sends_none(path: str) -> None:
+    endless = dict.fromkeys(("keep_alive", "body_timeout", "deadline"), math.inf)
+    with embedded_server(**endless, slots=1) as server, slow(server, INTERVAL):
+        lines = [line for _, line in lines_of(server, path, max_tokens=3)]
+    assert COMMENT not in lines
+    assert lines[-1] == "data: [DONE]"
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
