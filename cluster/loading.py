@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import onnxruntime
 from issun.cluster.pinning import one_at_a_time, pin
 from issun.cluster.plan import MAX_SLOTS, check_layout
 from issun.runtime.adapter import Adapter
-from issun.runtime.errors import check_switch
+from issun.runtime.errors import check_range, check_switch
 from issun.runtime.manifest import KVCacheType
 from issun.runtime.model import Model
 from issun.runtime.weights.weight_cache import cpu_description
@@ -37,7 +39,8 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         """Check numbers and switches."""
-        check_layout(None, self.threads, self.slots)
+        check_layout(None, self.threads, None)
+        check_range("slots", self.slots, Integral, 1, math.inf)
         check_switch("trust", self.trust)
         check_switch("pinned", self.pinned)
 

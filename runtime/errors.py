@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from numbers import Integral, Real
@@ -142,7 +141,10 @@ def is_finite(value: object) -> bool:
     """Whether `value` is a number, and neither infinite nor NaN."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
-    return abs(value) <= sys.float_info.max  # math.isfinite fails for larger whole numbers
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def check_switch(name: str, value: object) -> None:

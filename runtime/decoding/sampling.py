@@ -66,6 +66,10 @@ class Matcher(Protocol):
 class Constraint(Protocol):
     """A grammar that answers must follow; see `issun.runtime.constraint`."""
 
+    @property
+    def newline(self) -> str:
+        """The spelling of newlines that the text of an answer replaces; empty: none."""
+
     def start(self) -> Matcher:
         """Return the state of a new answer."""
 

@@ -185,7 +185,7 @@ def test_a_leaf_goes_before_requests_that_wait_and_is_never_refused() -> None:
 def test_the_deadline_is_that_of_all_leaves() -> None:
     many = BOTH | {"properties": {f"名{n}": {"type": "string"} for n in range(60)}}
     many["required"] = list(many["properties"])
-    with embedded_server(deadline=0.3) as server:
+    with embedded_server(deadline=0.1) as server:
         found = server.post("/v1/chat/completions", body(many))
         assert found.status_code == 503
         assert found.json()["error"]["code"] == "deadline_exceeded"
