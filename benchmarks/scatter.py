@@ -85,6 +85,25 @@ class _Box(NamedTuple):
         return not (apart or self.bottom <= other.top or other.bottom <= self.top)
 
 
+class _Lead(NamedTuple):
+    """From a point to its label."""
+
+    x: float
+    y: float
+    end_x: float
+    end_y: float
+
+    def crosses(self, other: _Lead) -> bool:
+        """Whether each line's ends are on both sides of the other one."""
+        return all(
+            a._side(b.x, b.y) * a._side(b.end_x, b.end_y) < 0
+            for a, b in ((self, other), (other, self))
+        )
+
+    def _side(self, x: float, y: float) -> float:
+        return (self.end_x - self.x) * (y - self.y) - (self.end_y - self.y) * (x - self.x)
+
+
 _AXES = _Box(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
 
 
@@ -147,8 +166,9 @@ def _grid(x: Axis, y: Axis) -> list[str]:
 
 
 def _labels(placed: list[tuple[float, float, Point]]) -> Iterator[str]:
-    """A label next to each point, at the nearest position that overlaps nothing."""
+    """A label next to each point, at the nearest position that overlaps and crosses nothing."""
     taken = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y, _ in placed]
+    leads: list[_Lead] = []
     for x, y, point in sorted(placed, key=lambda one: (one[1], one[0])):
         width = _CHARACTER * len(point.label)
         for distance, side in product((0, 1, -1, 2, -2, 3, -3, 4, -4), (1, -1)):
@@ -157,11 +177,14 @@ def _labels(placed: list[tuple[float, float, Point]]) -> Iterator[str]:
             left = near if side > 0 else near - width
             box = _Box(left, middle - _LINE / 2, left + width, middle + _LINE / 2)
             inside = box.left >= _LEFT and box.right <= _AXES.right
-            if inside and box.bottom <= _AXES.bottom and not any(map(box.overlaps, taken)):
+            lead = _Lead(x, y, near - 3 * side, middle)
+            free = not any(map(box.overlaps, taken)) and not any(map(lead.crosses, leads))
+            if inside and box.bottom <= _AXES.bottom and free:
                 break
         taken.append(box)
         if distance:
-            yield f'<path class="lead" d="M{x:g} {y:g}L{near - 3 * side:g} {middle:g}"/>'
+            leads.append(lead)
+            yield f'<path class="lead" d="M{x:g} {y:g}L{lead.end_x:g} {middle:g}"/>'
         anchor = "start" if side > 0 else "end"
         weight = ' font-weight="600"' if point.ours else ""
         yield _text(near, middle + 4, point.label, "text", anchor=anchor, extra=weight)

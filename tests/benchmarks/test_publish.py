@@ -86,6 +86,37 @@ def test_labels_overlap_neither_each_other_nor_the_edge() -> None:
     assert all(box[0] >= 0 and box[2] <= 760 for box in boxes)
 
 
+def test_lines_to_labels_do_not_cross() -> None:
+    """The two engines at the left, one of them a little higher, had their labels exchanged."""
+    places = {
+        "issun int8": (1.88, 28.9),
+        "issun int8, int8 KV": (1.59, 29.2),
+        "issun int4": (1.33, 45.8),
+        "issun int4, int8 KV": (1.05, 47.9),
+        "OpenVINO int8": (3.38, 26.0),
+        "OpenVINO int4": (2.27, 27.0),
+        "Optimum int8": (3.03, 24.7),
+        "llama.cpp Q8_0": (1.69, 26.6),
+        "llama.cpp Q4_0": (1.73, 46.9),
+        "torch bfloat16": (8.3, 4.9),
+    }
+    points = [Point(name, *place, ours=True) for name, place in places.items()]
+    x = linear_axis("x", [point.x for point in points], 1, room=1.15)
+    y = linear_axis("y", [point.y for point in points], 10)
+    svg = scatter(points, title="t", x=x, y=y)
+    number = r"([\d.]+)"
+    found = re.findall(rf'class="lead" d="M{number} {number}L{number} {number}"', svg)
+    leads = [tuple(map(float, lead)) for lead in found]
+    assert len(leads) >= 2
+
+    def side(line: tuple[float, ...], across: float, up: float) -> float:
+        return (line[2] - line[0]) * (up - line[1]) - (line[3] - line[1]) * (across - line[0])
+
+    for one, other in combinations(leads, 2):
+        apart = side(one, *other[:2]) * side(one, *other[2:]) > 0
+        assert apart or side(other, *one[:2]) * side(other, *one[2:]) > 0
+
+
 @pytest.mark.parametrize(
     ("largest", "step"), [(3, 1), (8, 1), (9, 2), (40, 5), (41, 10), (1122, 200), (1601, 500)]
 )
