@@ -159,5 +159,7 @@ def check_texts(name: str, texts: object) -> None:
     """Raise ParameterError unless `texts` are several strings, none of them empty."""
     if not isinstance(texts, tuple | list) or not all(isinstance(s, str) and s for s in texts):
         raise ParameterError(
-            "{name} is {value!r}, it must be a tuple of non-empty strings.", name=name, value=texts
+            "{name} is {value!r}, it must be a list of texts, none of them empty.",
+            name=name,
+            value=texts,
         )

@@ -209,7 +209,7 @@ def test_nothing_fits_or_nothing_is_measured() -> None:
         fitting.fit(made_up(engine()), 10**9)
 
 
-@pytest.mark.parametrize(("ram", "best"), [(4, "issun-int8"), (2, "issun-int4-kv8")])
+@pytest.mark.parametrize(("ram", "best"), [(4, "issun-int8-kv8"), (2, "issun-int4-kv8")])
 def test_int8_is_recommended_if_int4_is_slow_and_int8_fits(ram: int, best: str) -> None:
     fits = fitting.fit(read_results(PUBLISHED), ram * 10**9)
     assert fitting.recommended(fits, slow_int4=False) is fits[0]

@@ -97,9 +97,11 @@ def test_targets_are_names_or_their_ends(base: Callable[[str], Checkpoint]) -> N
     ]
     assert len(changed_layers(gpt2, Lora(target_modules=("c_proj",)))) == 4
     assert changed_layers(gpt2, Lora(target_modules=("h.1.attn.c_attn",))) == ["h.1.attn.c_attn"]
-    for wrong in ("proj", "wte", "lm_head", ""):
+    for wrong in ("proj", "wte", "lm_head"):
         with pytest.raises(ParameterError, match="must be one of c_attn, c_proj, c_fc"):
             changed_layers(gpt2, Lora(target_modules=("c_fc", wrong)))
+    with pytest.raises(ParameterError, match="a list of texts, none of them empty"):
+        Lora(target_modules=("c_fc", ""))
     with pytest.raises(ParameterError, match=r"rank is 65, .* from 1 to 64"):
         changed_layers(gpt2, Lora(rank=65))
 
