@@ -77,7 +77,7 @@ def check_stream(client: httpx.Client, url: str) -> None:
             if line.startswith("data: "):
                 times.append(time.monotonic())
     assert len(times) > 50
-    assert len({round(when, 2) for when in times}) > 10
+    assert len({round(when, 3) for when in times}) > 10
 
 
 @contextmanager
