@@ -87,7 +87,7 @@ class Answers:
             self._taken = self._loop.time()
             if isinstance(event, Failed):
                 raise event.error
-            ended = isinstance(event, Segment) and event.finish_reason is not None
+            ended = _is_last(event)
             scored = isinstance(event, Scored) and not self._requests[index].answer
             self._open -= ended or scored
             yield index, event
@@ -119,13 +119,15 @@ class Answers:
 
     def _emit(self, index: int, event: Event) -> None:
         self._held.append((index, event))
-        last = isinstance(event, Failed | Scored) or (
-            isinstance(event, Segment) and event.finish_reason is not None
-        )
-        if self._streamed or last:
+        if self._streamed or isinstance(event, Failed | Scored) or _is_last(event):
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
         while self._held:
             self._events.put_nowait(self._held.popleft())
+
+
+def _is_last(event: Event) -> bool:
+    """Whether an answer ends with this token."""
+    return isinstance(event, Segment) and event.finish_reason is not None
