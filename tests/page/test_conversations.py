@@ -22,16 +22,22 @@ def test_a_question_is_answered_and_a_reload_keeps_it(page: Any) -> None:
     assert page.evaluate("document.documentElement.lang") == "ja"
 
 
-def test_enter_right_after_a_composition_sends(page: Any) -> None:
-    box(page).fill("富士山")
+def end_composition(page: Any, *, key_code: int) -> None:
+    """End a composition, and press Enter in the same task."""
     box(page).evaluate(
-        """box => {
+        """(box, keyCode) => {
           box.dispatchEvent(new CompositionEvent("compositionstart"));
           box.dispatchEvent(new CompositionEvent("compositionend"));
           box.dispatchEvent(new KeyboardEvent("keydown",
-            { key: "Enter", bubbles: true, cancelable: true, keyCode: 13 }));
-        }"""
+            { key: "Enter", bubbles: true, cancelable: true, keyCode }));
+        }""",
+        key_code,
     )
+
+
+def test_enter_right_after_a_composition_sends(page: Any) -> None:
+    box(page).fill("富士山")
+    end_composition(page, key_code=13)
     wait_for_end(page)
     assert texts(page, "user") == ["富士山"]
 
@@ -48,14 +54,7 @@ def test_enter_during_a_composition_does_not_send(page: Any) -> None:
     assert texts(page, "user") == []
     line.send("Input.insertText", {"text": "富士山"})
     # Safari's order: the composition has ended when the key arrives.
-    box(page).evaluate(
-        """box => {
-          box.dispatchEvent(new CompositionEvent("compositionstart"));
-          box.dispatchEvent(new CompositionEvent("compositionend"));
-          box.dispatchEvent(new KeyboardEvent("keydown",
-            { key: "Enter", bubbles: true, cancelable: true, keyCode: 229 }));
-        }"""
-    )
+    end_composition(page, key_code=229)
     page.wait_for_timeout(100)
     assert texts(page, "user") == []
     for mark in ("isComposing: true", "keyCode: 229"):

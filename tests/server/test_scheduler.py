@@ -220,20 +220,14 @@ def test_prompts_go_first_where_throughput_counts(
 ) -> None:
     long = embedded.tokenizer.encode("富士山は日本で一番高い山です。" * 60)[:400]
     endless = replace(GREEDY, max_new_tokens=400, min_new_tokens=400)
-    widths: list[int] = []
-    forward: Callable[..., Any] = embedded.decoder.forward
-
-    def recorded(cache: Any, chunks: Any, rows: Any, **options: Any) -> Any:
-        widths.append(max(map(len, chunks)))
-        return forward(cache, chunks, rows, **options)
-
     with working(embedded, prefill_first=True) as scheduler:
         running, beside = Listener(embedded.prompt("こんにちは"), endless), Listener(long)
         scheduler.submit([running.request])
         next(running.segments())
-        monkeypatch.setattr(embedded.decoder, "forward", recorded)
+        steps = record_steps(embedded, monkeypatch)
         scheduler.submit([beside.request])
         beside.text()
+        widths = [max(step) for step in steps]
         first = widths.index(128)
         assert widths[first : first + 5] == [128, 128, 128, 16, 1]
         scheduler.cancel([running.request])
@@ -252,43 +246,47 @@ def test_short_prompts_that_wait_are_read_together(
 ) -> None:
     jobs = [(embedded.prompt(text), GREEDY) for text in QUESTIONS]
     alone = [embedded.generate(*job).text for job in jobs]
-    reads = record_reads(embedded, monkeypatch)
+    steps = record_steps(embedded, monkeypatch)
     with working(embedded, slots=len(jobs)) as scheduler:
         listeners = [Listener(*job) for job in jobs]
         scheduler.submit([listener.request for listener in listeners])
         assert [listener.text() for listener in listeners] == alone
+    reads = reads_of(steps)
     assert len(reads[0]) > 1
     assert all(len(chunks) * max(chunks) <= 128 for chunks in reads)
     # all but the beginnings that were just read for another
     assert sum(map(sum, reads)) <= sum(len(prompt) for prompt, _ in jobs)
 
 
-def record_reads(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The lengths of the pieces of each forward that reads prompts, from now on."""
+def record_steps(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The lengths of the chunks of each forward, from now on."""
     forward: Callable[..., Any] = model.decoder.forward
-    reads: list[list[int]] = []
+    steps: list[list[int]] = []
 
     def recorded(cache: Any, chunks: Any, rows: Any, **options: Any) -> Any:
-        lengths = [len(chunk) for chunk in chunks]
-        if max(lengths) > 1:
-            reads.append(lengths)
+        steps.append([len(chunk) for chunk in chunks])
         return forward(cache, chunks, rows, **options)
 
     monkeypatch.setattr(model.decoder, "forward", recorded)
-    return reads
+    return steps
+
+
+def reads_of(steps: list[list[int]]) -> list[list[int]]:
+    """The steps that read prompts."""
+    return [step for step in steps if max(step) > 1]
 
 
 def test_a_beginning_that_many_share_is_read_once(
     embedded: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt = embedded.tokenizer.encode("富士山は日本で一番高い山です。" * 10)
-    reads = record_reads(embedded, monkeypatch)
+    steps = record_steps(embedded, monkeypatch)
     with working(embedded) as scheduler:
         listeners = [Listener(prompt) for _ in range(4)]
         scheduler.submit([listener.request for listener in listeners])
         texts = [listener.text() for listener in listeners]
     assert len(set(texts)) == 1
-    assert sum(map(sum, reads)) == len(prompt) + 3 * 2
+    assert sum(map(sum, reads_of(steps))) == len(prompt) + 3 * 2
 
 
 def test_scored_prompts_are_read_together(embedded: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +295,7 @@ def test_scored_prompts_are_read_together(embedded: Model, monkeypatch: pytest.M
         [top_logprobs(row, token, 1)[0] for row, token in pairwise_rows(embedded, prompt)]
         for prompt in prompts
     ]
-    reads = record_reads(embedded, monkeypatch)
+    steps = record_steps(embedded, monkeypatch)
     with working(embedded, slots=len(prompts)) as scheduler:
         listeners = [Listener(prompt, score=1, answer=False) for prompt in prompts]
         scheduler.submit([listener.request for listener in listeners])
@@ -306,7 +304,7 @@ def test_scored_prompts_are_read_together(embedded: Model, monkeypatch: pytest.M
                 assert isinstance(event, Progress)
             found = [logprob.drawn for logprob in event.logprobs if logprob]
             assert found == pytest.approx(scores, abs=1e-4)
-    assert len(reads[0]) > 1
+    assert len(reads_of(steps)[0]) > 1
 
 
 def pairwise_rows(model: Model, prompt: list[int]) -> Iterator[tuple[Vector, int]]:
