@@ -44,10 +44,10 @@ def objects_of(path: Path, raw: bytes) -> Found:
                 path=path,
                 kind=kind,
             )
-    check_encoding(path, raw)
     try:
         text = decode_utf8(raw)
     except UnicodeDecodeError as error:
+        check_encoding(path, raw)
         if path.suffix.lower() in DELIMITERS:
             raise _unreadable(path, error) from error
         return _damaged(raw, error)
