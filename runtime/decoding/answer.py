@@ -68,6 +68,7 @@ class Stream:
         self._ending = threading.RLock()  # reentrant: a signal handler may interrupt its holder
         self.completion: Completion | None = None
         self.open = True
+        self._discarded = False
 
     @property
     def dropped_turns(self) -> int:
@@ -109,12 +110,12 @@ class Stream:
     def cancel(self) -> Completion | None:
         """End the answer here and keep the text so far; the finish reason is `cancelled`.
 
-        Returns the completion, or None if a step is running; it is then set when iteration ends.
-        Raises ParameterError if the stream was closed.
+        Returns the completion, or None if a step is running or the stream is just ending; it is
+        then set when iteration ends. Raises ParameterError if the stream was closed.
         """
         self._record.end_request = self._record.end_request or "cancel"
         self._end_if_requested()
-        if not self.open and self.completion is None:
+        if self._discarded:
             raise ParameterError("The stream was closed before its end.")
         return self.completion
 
@@ -145,9 +146,13 @@ class Stream:
                 self.open = False
                 self._steps.close()
                 if reason == "close":
+                    self._discarded = True
                     self._on_abandon()
                 else:
                     self._complete(reason)
+            except BaseException:
+                self._discarded = self.completion is None
+                raise
             finally:
                 if self._use:
                     self._use.__exit__()

@@ -21,6 +21,7 @@ from issun.runtime import (
     SamplingParams,
     Stream,
 )
+from issun.runtime.decoding.generate import Segment, Stop, Timings
 from issun.runtime.filling.fill import compile_schema, fill
 from tests.runtime.chats import GREEDY, ROLE
 
@@ -156,6 +157,36 @@ def test_ended_from_a_signal_handler(model: Model, how: str) -> None:
         if len(seen) < 150:
             check_ended(stream, how, seen, expected)
         model.check_free()
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_ended_from_a_signal_handler_while_it_is_ending(how: str) -> None:
+    def segments(stop: Stop) -> Iterator[Segment]:
+        try:
+            yield Segment(5, "山", "length", Timings())
+        finally:  # where a signal handler may run
+            getattr(stream, how)()
+
+    stream = Stream(segments, None, ends=(), pending_text=str)
+    assert [segment.text for segment in stream] == ["山"]
+    assert stream.completion is not None
+    assert (stream.completion.text, stream.completion.finish_reason) == ("山", "length")
+    assert stream.cancel() is stream.completion
+
+
+def test_a_stream_that_was_interrupted_while_ending_has_no_completion() -> None:
+    def segments(stop: Stop) -> Iterator[Segment]:
+        try:
+            yield Segment(5, "山", "length", Timings())
+        finally:
+            interrupt()
+
+    stream = Stream(segments, None, ends=(), pending_text=str)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert not stream.open
+    with pytest.raises(ParameterError, match="closed before its end"):
+        stream.cancel()
 
 
 def test_ending_a_stream_does_not_wait_for_the_running_step(scripted: Callable[..., Model]) -> None:
