@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from issun.export.builder import GraphBuilder
-from issun.export.kinds import BLOCKS, EMBEDDING, Blocks
+from issun.export.kinds import BLOCKS, EMBEDDING, Blocks, rounds_twice
 from issun.export.lazy import WeightSource
 from issun.export.network import ACTIVATIONS, FULL, Network
 from issun.export.quantize import row_groups
@@ -305,18 +305,20 @@ class DecoderBuilder(GraphBuilder):
     def row_linear(self, x: ir.Value, name: str) -> ir.Value:
         """u8 x s8 with one activation scale per row, so that results do not depend on the batch.
 
-        In the first block, what rounding leaves over is rounded to 8 bits again and multiplied as
-        a row of its own. An error there passes through all other blocks.
+        In the first block inputs are rounded to 7 bits, and what that leaves over is rounded to 7
+        bits again and multiplied as a row of its own.
         """
         size = self.op("Abs", [x])
         peak = self.op("ReduceMax", [size, self.ints("last", [-1])], {"keepdims": 1})
-        step, zero = self.scalar("step", np.float32(1 / 127)), self.scalar("middle", np.uint8(128))
+        twice = rounds_twice(name)
+        steps = 64 if twice else 127  # on each side of the middle
+        step = self.scalar(f"step_{steps}", np.float32(1 / steps))
+        zero = self.scalar(f"middle_{steps}", np.uint8(64 if twice else 128))
         unit = self.op("Div", [x, peak])
         quantized = self.op("QuantizeLinear", [unit, step, zero])
-        in_two = name.startswith("h.0.")
-        if in_two:
+        if twice:
             rest = self.op("Sub", [unit, self.op("DequantizeLinear", [quantized, step, zero])])
-            fine = self.scalar("finest", np.float32(1 / 127 / 254))
+            fine = self.scalar("finest", np.float32(1 / steps / (2 * steps)))
             second = self.op("QuantizeLinear", [rest, fine, zero])
             # Further rows, not a second product, which would read the weights again.
             quantized = self.op("Concat", [quantized, second], {"axis": -2})
@@ -326,9 +328,9 @@ class DecoderBuilder(GraphBuilder):
             [quantized, self.weight(f"{name}.weight"), step, scale, zero],
             domain=_MS,
         )
-        if in_two:
+        if twice:
             product, rest = self.split(product, 2, axis=-2)
-            rest = self.op("Mul", [rest, self.scalar("ratio", np.float32(1 / 254))])
+            rest = self.op("Mul", [rest, self.scalar("ratio", np.float32(1 / (2 * steps)))])
             product = self.op("Add", [product, rest])
         return self.op("Mul", [product, peak])
 
@@ -352,7 +354,7 @@ class DecoderBuilder(GraphBuilder):
             [x, steps],
             {"axis": -1, "block_size": size, "output_dtype": ir.DataType.UINT8},
         )
-        one, zero = self.scalar("one", np.float32(1)), self.scalar("low", np.uint8(0))
+        one, zero = self.scalar("one", np.float32(1)), self.scalar("low_255", np.uint8(0))
         products = []
         parts = zip(self.split(quantized, groups), self.split(steps, groups), strict=True)
         for group, (part, step) in enumerate(parts):

@@ -20,6 +20,14 @@ class Blocks:
     block: int
 
 
+def rounds_twice(base: str) -> bool:
+    """Whether an int8 linear layer rounds its inputs twice, unless it has a floor.
+
+    An error in the first block passes through all other blocks.
+    """
+    return base.startswith("h.0.")
+
+
 # `int8` has one scale for each output channel and `float32` has none. Activations are rounded in
 # blocks of the same size as the weights, and per row in `int8`.
 BLOCKS: dict[Kind, Blocks] = {

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from issun.export.errors import CheckpointError
 from issun.export.gptq import Factor, factorize, hessian, quantize_gptq
 from issun.export.gptq_store import GPTQStore
-from issun.export.kinds import BLOCKS, EMBEDDING, Blocks, Kind, Precision
+from issun.export.kinds import BLOCKS, EMBEDDING, Blocks, Kind, Precision, rounds_twice
 from issun.export.network import Network
 from issun.export.quantization_loss import quantize_linear
-from issun.export.quantize import Quantized, quantize_blocks, row_groups
+from issun.export.quantize import Quantized, quantize_blocks, quantize_columns, row_groups
 from issun.export.shared import SharedTensor, lazy_tensor
 from issun.export.smoothing import Factors, smoothed
 from issun.export.weights import Array, Tensor
@@ -141,7 +141,10 @@ class CheckpointWeights:
         """A linear layer's weight in a precision other than float32, fitted if GPTQ has run."""
         if (base, kind) in self._gptq:
             return self._gptq[base, kind]()
-        return quantize_linear(self._without_outliers(base), kind, self.floor(base))
+        weight, floor = self._without_outliers(base), self.floor(base)
+        if kind == "int8" and floor is None and rounds_twice(base):
+            return quantize_columns(weight)  # its inputs have 7 bits at a time
+        return quantize_linear(weight, kind, floor)
 
     def quantize_gptq(self, bases: Sequence[str], inputs: Array) -> None:
         """Fit the 4-bit weights of linear layers to their common inputs (rows, in), and keep them.

@@ -12,7 +12,7 @@ from issun.export.quantize import (
     fake_quantize_rows,
     fake_quantize_shifted,
     quantize_blocks,
-    quantize_columns,
+    quantize_column_pairs,
     quantize_grouped,
 )
 from issun.export.smoothing import Loss
@@ -47,7 +47,7 @@ def quantize_linear(weight: Array, kind: Kind, floor: float | None = None) -> Qu
     With a `floor` an int8 weight has scales for each of its groups of input channels.
     """
     if kind == "int8":
-        return quantize_columns(weight) if floor is None else quantize_grouped(weight)
+        return quantize_column_pairs(weight) if floor is None else quantize_grouped(weight)
     rows, form = weight.T, BLOCKS[kind]
     return quantize_blocks(
         lambda start, stop: rows[start:stop], rows.shape, bits=form.bits, block=form.block

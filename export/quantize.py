@@ -29,15 +29,41 @@ def quantize_columns(weight: Array) -> Quantized:
 
     `weight` and the values are (in, out), scales are (out,). The range is symmetric: -127 to 127.
     """
-    step = max(1, _CHUNK_VALUES // weight.shape[1])
+    return _round_columns(weight, lambda rows: np.abs(rows).max(axis=0))
+
+
+def quantize_column_pairs(weight: Array) -> Quantized:
+    """Like `quantize_columns`, for products that are added in pairs in 16 bits.
+
+    The values of two consecutive input channels add up to between -128 and 128, whichever of them
+    are left out. 255 times that fits, so that inputs can have 8 bits on every CPU.
+    """
+    return _round_columns(weight, _largest_pairs)
+
+
+def _round_columns(weight: Array, largest: Callable[[Array], Array]) -> Quantized:
+    """Round to -127 to 127, where 127 is what `largest` returns for each column of some rows."""
+    step = 2 * max(1, _CHUNK_VALUES // weight.shape[1] // 2)  # pairs stay together
     peak = np.zeros(weight.shape[1], np.float32)
     for i in range(0, len(weight), step):
-        np.maximum(peak, np.abs(weight[i : i + step]).max(axis=0), out=peak)
+        np.maximum(peak, largest(weight[i : i + step]), out=peak)
     scales = _nonzero(peak / np.float32(127))
     values = np.empty(weight.shape, np.int8)
     for i in range(0, len(weight), step):
         values[i : i + step] = np.rint(weight[i : i + step] / scales)
     return Quantized(values, scales)
+
+
+def _largest_pairs(rows: Array) -> Array:
+    """The largest sum of two consecutive rows' values of equal sign, in each column."""
+    if len(rows) % 2:
+        rows = np.pad(rows, [(0, 1), (0, 0)])
+    first, second = rows[0::2], rows[1::2]
+    sums = np.abs(first + second)
+    # Of values of different signs the larger one counts.
+    np.maximum(sums, np.maximum(np.abs(first), np.abs(second)), out=sums)
+    largest: Array = sums.max(axis=0)
+    return largest
 
 
 def row_groups(width: int) -> int:
@@ -46,11 +72,11 @@ def row_groups(width: int) -> int:
 
 
 def quantize_grouped(weight: Array) -> Quantized:
-    """Like `quantize_columns`, by itself for each group of consecutive input channels.
+    """Like `quantize_column_pairs`, by itself for each group of consecutive input channels.
 
     The scales are (groups, out).
     """
-    parts = [quantize_columns(part) for part in np.split(weight, row_groups(len(weight)))]
+    parts = [quantize_column_pairs(part) for part in np.split(weight, row_groups(len(weight)))]
     values = np.concatenate([part.values for part in parts])
     return Quantized(values, np.stack([part.scales for part in parts]))
 
@@ -115,7 +141,7 @@ def _nonzero(scales: Array) -> Array:
 
 
 def dequantize_columns(quantized: Quantized) -> Array:
-    """The inverse of `quantize_columns` and `quantize_grouped`: the (in, out) weight."""
+    """The inverse of the functions above: the (in, out) weight."""
     values = quantized.values
     scales = quantized.scales.reshape(-1, 1, values.shape[1])
     grouped = values.reshape(len(scales), -1, values.shape[1]).astype(np.float32)

@@ -20,7 +20,7 @@ from issun.runtime.errors import BundleError, OutOfMemoryError, check_range
 from issun.runtime.weights.cores import physical_cores
 from issun.runtime.weights.low_rank import LowRank
 from issun.runtime.weights.proto import parse_model
-from issun.runtime.weights.reduced_range import reduce_range
+from issun.runtime.weights.reduced_range import reduce_range, sums_fit
 from issun.runtime.weights.split_head import split_head
 
 # For a 128-row prefill, the fused Add + LayerNormalization is four times slower than the two.
@@ -65,7 +65,7 @@ def adapt_to_cpu(graph: Any, options: ort.SessionOptions) -> bool:
 
     `options` are those of the session that will run it.
     """
-    saturates = integer_matmul_saturates()
+    saturates = integer_matmul_saturates() and not sums_fit(graph)
     reduced = saturates and reduce_range(graph)
     if saturates and not reduced:
         # Integer products of other exporters: ONNX Runtime makes the weights unsigned, which is

@@ -88,8 +88,10 @@ def test_inputs_of_the_first_block_are_rounded_twice_by_hand() -> None:
     weight = 100 * np.eye(3, dtype=np.int8)
     x = np.float32([[2, 1, 0]])  # 1 is 63.5 steps of 2 / 127, and rounded to even
     np.testing.assert_allclose(int8_product(x, weight, "h.1.qkv"), [[2, 64 * 2 / 127, 0]])
-    # 64 steps less 127 of the 254th parts of a step are 63.5 steps.
-    np.testing.assert_allclose(int8_product(x, weight, "h.0.qkv"), [[2, 1, 0]], rtol=1e-6)
+    # There steps are 2 / 64, and 128 to a step the second time.
+    x = np.float32([[2, 1 + 3.3 * 2 / 64 / 128, 0]])
+    expected = [[2, 1 + 3 * 2 / 64 / 128, 0]]
+    np.testing.assert_allclose(int8_product(x, weight, "h.0.qkv"), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1, 1e4])
@@ -100,9 +102,10 @@ def test_inputs_of_the_first_block_are_rounded_twice(scale: float) -> None:
     values = rng.integers(-64, 64, (96, 40)).astype(np.int8)
     peak = np.abs(x).max(axis=-1, keepdims=True)
     once = np.rint(x / peak * np.float32(127)) / 127
-    twice = once + np.rint((x / peak - once) * 127 * 254) / (127 * 254)
+    first = np.rint(x / peak * np.float32(64)) / 64
+    twice = first + np.rint((x / peak - first) * 64 * 128) / (64 * 128)
     for name, rounded in (("h.1.up", once), ("h.0.up", twice)):
         expected = peak * (rounded @ (values / 100))
         found = int8_product(x, values, name)
         np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
-    assert np.abs(peak * twice - x).max() <= 0.5001 * peak.max() / (127 * 254)
+    assert np.abs(peak * twice - x).max() <= 0.5001 * peak.max() / (64 * 128)

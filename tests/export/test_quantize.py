@@ -17,6 +17,7 @@ from issun.export.quantize import (
     dequantize_columns,
     fake_quantize_shifted,
     quantize_blocks,
+    quantize_column_pairs,
     quantize_columns,
     quantize_grouped,
 )
@@ -96,9 +97,10 @@ def test_the_last_block_is_padded_with_zeros(bits: int) -> None:
 def test_zeros_and_tiny_weights(tiny: float) -> None:
     weight = np.full((4, 8), tiny, np.float32)
     weight[0, 0] = -tiny
-    columns = quantize_columns(weight)
+    columns, pairs = quantize_columns(weight), quantize_column_pairs(weight)
     for got, steps in (
         (columns, columns.values.astype(int)),
+        (pairs, pairs.values.astype(int)),
         (blocks_of(weight, bits=8, block=4), None),
         (blocks_of(weight, bits=4, block=4), None),
     ):
@@ -132,6 +134,28 @@ def test_columns_are_within_half_a_step(weight: Array) -> None:
     assert got.values.min() >= -127
     for column in np.flatnonzero(np.abs(weight).max(axis=0) > 1e-20):
         assert np.abs(got.values[:, column].astype(int)).max() == 127
+
+
+def test_column_pairs_by_hand() -> None:
+    # 100 + 154 is the largest sum of a pair of rows; different signs do not add up.
+    weight = matrix([100, 100, 3], [154, -154, 0], [-20, 77, 0], [-30, 0, 0], [8, 0, -254])
+    got = quantize_column_pairs(weight)
+    np.testing.assert_allclose(got.scales, [2, 154 / 127, 2], rtol=1e-6)
+    expected = [[50, 82, 2], [77, -127, 0], [-10, 64, 0], [-15, 0, 0], [4, 0, -127]]
+    np.testing.assert_array_equal(got.values, expected)
+
+
+@settings(deadline=None)
+@given(weights)
+def test_sums_of_pairs_times_255_fit_into_16_bits(weight: Array) -> None:
+    got = quantize_column_pairs(weight)
+    error = np.abs(got.values.astype(np.float64) * got.scales - weight)
+    assert np.all(error <= got.scales * 0.5001)
+    values = np.pad(got.values.astype(int), [(0, len(weight) % 2), (0, 0)])
+    for sign in (1, -1):
+        sums = np.maximum(sign * values, 0).reshape(-1, 2, weight.shape[1]).sum(axis=1)
+        assert sums.max() <= 128
+        assert 255 * sums.max() < 1 << 15
 
 
 @settings(deadline=None)
@@ -169,6 +193,7 @@ def test_4_bit_blocks_are_within_half_a_step_except_at_plus_8(weight: Array, blo
 def test_chunks_give_the_same_result_as_the_whole(weight: Array, values: int) -> None:
     whole = [
         quantize_columns(weight),
+        quantize_column_pairs(weight),
         blocks_of(weight, bits=8, block=4),
         blocks_of(weight, bits=4, block=4),
     ]
@@ -176,6 +201,7 @@ def test_chunks_give_the_same_result_as_the_whole(weight: Array, values: int) ->
         patch.setattr(quantize, "_CHUNK_VALUES", values)
         parts = [
             quantize_columns(weight),
+            quantize_column_pairs(weight),
             blocks_of(weight, bits=8, block=4),
             blocks_of(weight, bits=4, block=4),
         ]
@@ -198,10 +224,10 @@ def test_rows_are_read_in_bounded_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_groups_of_channels_have_their_own_scales() -> None:
     # Four groups of two channels; in one column each, 127 is the largest of its group.
-    weight = matrix([127], [3], [254], [4], [12.7], [0.2], [0], [0])
+    weight = matrix([127], [-3], [254], [-4], [12.7], [-0.2], [0], [0])
     got = quantize_grouped(weight)
     np.testing.assert_allclose(got.scales[:3], [[1], [2], [0.1]], rtol=1e-6)
-    np.testing.assert_array_equal(got.values[:6], [[127], [3], [127], [2], [127], [2]])
+    np.testing.assert_array_equal(got.values[:6], [[127], [-3], [127], [-2], [127], [-2]])
     np.testing.assert_allclose(dequantize_columns(got), weight, atol=1e-6)
 
 

@@ -107,7 +107,7 @@ def test_even_channels_are_unchanged() -> None:
     loss = product_loss("int8")
     # These values are on the grid; after a division by factors they would not be.
     inputs = np.float32([[127, 1, 64, 3], [1, 127, 5, 9]])
-    weight = np.float32([[127, 64], [2, 3], [1, 127], [90, 5]])
+    weight = np.float32([[127, 64], [-2, 3], [1, 127], [90, -5]])
     assert loss(inputs, weight) == 0
     np.testing.assert_array_equal(smoothing._best(inputs, weight, loss, ALONE), np.ones(4))
 
