@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from issun.benchmarks.divergence import mean_kl
 from issun.export.quantize import quantize_column_pairs
@@ -124,6 +126,25 @@ def test_pairs_of_weights_do_not_overflow_with_inputs_of_8_bits(name: str) -> No
         found = opened.run(None, {"x": x[part]})[0]
         bound = 3e-6 * np.abs(expected).max()
         np.testing.assert_allclose(found[rows[part]], expected[part][rows[part]], atol=bound)
+
+
+@pytest.mark.parametrize("name", ["head-8", "head-17", "inner-90"])
+def test_no_sum_of_an_exported_bundle_exceeds_16_bits(
+    bundle: Callable[..., Path], name: str
+) -> None:
+    model = onnx.load(bundle(name) / "model.onnx")
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    most = {"middle_64": 128, "middle_127": 255, "low_255": 255}  # of the inputs
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type == "MatMulIntegerToFloat":
+            values = tensors[node.input[1]].astype(int)
+            values = np.pad(values, [(0, len(values) % 2), (0, 0)])
+            for sign in (1, -1):
+                sums = np.maximum(sign * values, 0).reshape(-1, 2, values.shape[1]).sum(axis=1)
+                assert most[node.input[4]] * sums.max() < 1 << 15
+            seen.add(node.input[4])
+    assert seen == set(most)
 
 
 def test_other_graphs_stay_as_they_are(bundle: Callable[..., Path]) -> None:
