@@ -141,7 +141,7 @@ def _nonzero(scales: Array) -> Array:
 
 
 def dequantize_columns(quantized: Quantized) -> Array:
-    """The inverse of the functions above: the (in, out) weight."""
+    """The (in, out) weight of `quantize_columns`, `quantize_column_pairs` or `quantize_grouped`."""
     values = quantized.values
     scales = quantized.scales.reshape(-1, 1, values.shape[1])
     grouped = values.reshape(len(scales), -1, values.shape[1]).astype(np.float32)

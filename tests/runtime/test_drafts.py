@@ -269,6 +269,7 @@ def test_a_real_answer_is_the_same_where_steps_and_prefill_agree(
     text = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 2
     drafted = 0
     with Model.load(ja_small("int8", kv_cache="int8"), threads=1) as model:
+        model.decoder.row_cost = 0.04  # as on a CPU with VNNI
         for seed in range(6):
             params = SamplingParams(temperature=temperature, max_new_tokens=60, seed=seed)
             prompt = model.prompt("次の文を写してください。", text)
