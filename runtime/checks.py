@@ -92,6 +92,7 @@ def check_prompts(folder: Path, prompts: PromptBuilder) -> None:
 def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession) -> None:
     """Raise BundleError unless the graph has the shapes that the manifest describes."""
     described, kind = manifest.architecture, manifest.graph
+    _check_names(folder, session)
     past = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
     names = {i.name for i in session.get_inputs()}
     logits = next((o for o in session.get_outputs() if o.name == "logits"), None)
@@ -108,6 +109,18 @@ def check_graph(folder: Path, manifest: Manifest, session: ort.InferenceSession)
         if all(isinstance(n, int) for n in found) and found != shape:
             faults.append(f"the graph has heads of {found}, not {shape}")
     _raise(folder, faults)
+
+
+def _check_names(folder: Path, session: ort.InferenceSession) -> None:
+    """Raise BundleError unless what ONNX Runtime reports of inputs and outputs can be read."""
+    try:
+        for value in (*session.get_inputs(), *session.get_outputs()):
+            _ = value.name, value.shape
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            "{folder} is damaged: a name in the graph is not UTF-8. Export it again.",
+            folder=folder,
+        ) from error
 
 
 def _raise(folder: Path, faults: list[str]) -> None:

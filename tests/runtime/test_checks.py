@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from issun.runtime import BundleError, Model, ParameterError
+from issun.runtime.manifest import sha256_of
 from tests.conftest import Bundles
 
 
@@ -48,6 +49,22 @@ def test_refused(
     part: str, changes: dict[str, Any], fault: str, bundle: Bundles, tmp_path: Path
 ) -> None:
     assert fault in refusal(bundle("head-8"), tmp_path / "bundle", part, **changes)
+
+
+@pytest.mark.parametrize("name", [b"rows", b"capacity"])
+def test_a_name_of_an_output_that_is_not_utf_8(
+    name: bytes, bundle: Bundles, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bundle("head-8"), tmp_path / "bundle")
+    graph = folder / "model.onnx"
+    content = graph.read_bytes()
+    before, after = content.rsplit(name, 1)  # outputs come last
+    graph.write_bytes(before + name[:2] + b"\x90" + name[3:] + after)
+    manifest = json.loads((folder / "issun.json").read_text(encoding="utf-8"))
+    manifest["files"]["model.onnx"]["sha256"] = sha256_of(graph)
+    (folder / "issun.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(BundleError, match="a name in the graph is not UTF-8"):
+        Model.load(folder, threads=1, trust=True)
 
 
 def test_unknown_kv_cache(bundle: Bundles) -> None:
