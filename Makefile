@@ -1,6 +1,7 @@
 # CONTRIBUTING.md explains the targets. Each one first sets up what it needs, once.
 PYTHON ?= python3
 SEEDS ?= 10
+MUTATIONS ?= 500
 SECONDS ?= 1800
 KILLS ?= 200
 BABEL := .venv/bin/python -m babel.messages.frontend -q
@@ -58,7 +59,7 @@ cluster: .venv-cluster/ready      ## try `issun batch` and the recipes for servi
 	.venv-cluster/bin/python -m tests.cluster.kills --kills $(KILLS)
 
 fuzz: .venv/ready-test            ## read damaged and hostile files; SEEDS=10 takes about half an hour
-	ISSUN_TEST_MUTATIONS=500 ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
+	ISSUN_TEST_MUTATIONS=$(MUTATIONS) ISSUN_TEST_SEEDS=$(SEEDS) .venv/bin/python -m pytest -n 2 tests/fuzz
 
 soak: .venv-parity/ready          ## load a server for half an hour, and kill processes 200 times
 	.venv-parity/bin/python -m tests.soak --seconds $(SECONDS) --kills $(KILLS)
