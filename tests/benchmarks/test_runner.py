@@ -154,6 +154,7 @@ def test_several_threads_kv_caches_and_bundles(tmp_path: Path, bundle: Any) -> N
     assert found.bandwidth == {1: [1e9], 2: [1e9, 1e9]}
 
 
+@pytest.mark.slow
 def test_only_what_a_run_made_is_removed(
     tmp_path: Path, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

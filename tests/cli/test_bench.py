@@ -81,6 +81,7 @@ def test_going_on_adds_rounds_and_prints_csv(fuji: Path, measured: Path, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_total_and_remaining_time_are_printed(fuji: Path, tmp_path: Path) -> None:
     result = issun("bench", fuji, *QUICK, "-o", tmp_path / "r.json")
     assert re.search(r"^memory at 20 .* \(estimating the time\)$", result.err, re.M)

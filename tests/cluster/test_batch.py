@@ -202,6 +202,7 @@ def disturbed(
 
 
 @posix
+@pytest.mark.sampled
 @pytest.mark.parametrize("victim", ["worker", "driver"])
 def test_a_kill_loses_and_repeats_nothing(
     disturbed: Callable[[str, int], bytes], expected: bytes, victim: str
