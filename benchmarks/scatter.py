@@ -12,9 +12,10 @@ from html import escape
 from itertools import product
 from typing import NamedTuple
 
-_WIDTH, _HEIGHT = 760, 440
+_WIDTH, _HEIGHT = 760, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 62, 50  # margins around the axes
 _CHARACTER = 6.9  # the average advance of a character at 12.5 px, rounded up
+_BOLD = 7.8
 _LINE = 14  # the height of a label
 _STYLE = """
 .page{fill:#fff;stroke:#d0d7de}.text{fill:#1f2328}.dim{fill:#59636e}.grid{stroke:#e4e8ec}
@@ -170,7 +171,7 @@ def _labels(placed: list[tuple[float, float, Point]]) -> Iterator[str]:
     taken = [_Box(x - 7, y - 7, x + 7, y + 7) for x, y, _ in placed]
     leads: list[_Lead] = []
     for x, y, point in sorted(placed, key=lambda one: (one[1], one[0])):
-        width = _CHARACTER * len(point.label)
+        width = (_BOLD if point.ours else _CHARACTER) * len(point.label)
         for distance, side in product((0, 1, -1, 2, -2, 3, -3, 4, -4), (1, -1)):
             near = x + side * (11 if not distance else 16)
             middle = y + distance * _LINE
