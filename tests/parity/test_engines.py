@@ -103,6 +103,7 @@ def test_tokens_equal_those_of_torch(name: str, run: Run) -> None:
     assert sum(sizes) > 8_000_000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ENGINES | PEERS)
 def test_logits_of_all_positions_are_close_to_those_of_torch(name: str, run: Run) -> None:
     missing = missing_packages(engine_class(name))

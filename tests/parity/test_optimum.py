@@ -78,6 +78,7 @@ def test_external_weights_of_optimum_are_included(
         assert np.array_equal(model.score(ids), small.score(ids))
 
 
+@pytest.mark.slow
 def test_int8_is_close_to_float32(ja_small: Bundles, optimum: Bundles, shared: Path) -> None:
     text = (shared / "data" / "text" / "novel-eval.txt").read_bytes()[:20_000]
     logits = []

@@ -79,6 +79,7 @@ def test_training_learns_and_resumes(torch: ModuleType, tmp_path: Path) -> None:
     assert torch.nn.functional.cross_entropy(logits, wanted) < 6  # of ln 4,736 = 8.5
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_reproducible(tmp_path: Path) -> None:
     paths = [tmp_path / "a.model", tmp_path / "b.model"]
     for path in paths:
