@@ -136,6 +136,13 @@ def test_columns_are_within_half_a_step(weight: Array) -> None:
         assert np.abs(got.values[:, column].astype(int)).max() == 127
 
 
+def largest_pair(values: NDArray[Any]) -> int:
+    """The largest magnitude of the sum of two consecutive rows' values of one sign."""
+    values = np.pad(values.astype(int), [(0, len(values) % 2), (0, 0)])
+    parts = [np.maximum(sign * values, 0).reshape(-1, 2, values.shape[1]) for sign in (1, -1)]
+    return max(int(part.sum(axis=1).max()) for part in parts)
+
+
 def test_column_pairs_by_hand() -> None:
     # 100 + 154 is the largest sum of a pair of rows; different signs do not add up.
     weight = matrix([100, 100, 3], [154, -154, 0], [-20, 77, 0], [-30, 0, 0], [8, 0, -254])
@@ -151,11 +158,8 @@ def test_sums_of_pairs_times_255_fit_into_16_bits(weight: Array) -> None:
     got = quantize_column_pairs(weight)
     error = np.abs(got.values.astype(np.float64) * got.scales - weight)
     assert np.all(error <= got.scales * 0.5001)
-    values = np.pad(got.values.astype(int), [(0, len(weight) % 2), (0, 0)])
-    for sign in (1, -1):
-        sums = np.maximum(sign * values, 0).reshape(-1, 2, weight.shape[1]).sum(axis=1)
-        assert sums.max() <= 128
-        assert 255 * sums.max() < 1 << 15
+    assert largest_pair(got.values) <= 128
+    assert 255 * largest_pair(got.values) < 1 << 15
 
 
 @settings(deadline=None)
