@@ -31,6 +31,7 @@ def opened(
     return source, source.open(), theirs
 
 
+@pytest.mark.sampled
 def test_text_has_the_ids_of_the_slow_tokenizer(opened: Opened, lines: list[str]) -> None:
     _, ours, theirs = opened
     for text in [*lines, *generate_strings()]:
@@ -99,6 +100,7 @@ def _random_ids(theirs: Any, count: int) -> list[list[int]]:
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("prefix_space", [None, True, False])
 @pytest.mark.parametrize("name", ["llama-bpe", "llama-bpe-later", "llama-unigram-later"])
 def test_a_saved_fast_tokenizer_is_preferred(

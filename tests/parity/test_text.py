@@ -18,6 +18,7 @@ from tests.strings import SPECIAL, generate_strings
 pytestmark = pytest.mark.parity
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("lower", [False, True])
 @pytest.mark.parametrize("name", rec.TOKENIZERS)
 def test_ids_equal_those_of_transformers(
@@ -38,6 +39,7 @@ def test_ids_equal_those_of_transformers(
     assert not wrong
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", rec.CHATS)
 def test_conversation_equals_that_of_the_published_code(
     ref: ModuleType, source: Bundles, ja_small: Bundles, name: str
