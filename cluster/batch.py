@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from issun.cluster.requests import Template, make_error_line
 from issun.cluster.rows import Row, Survey, survey
 from issun.cluster.worker import Worker, WorkerOptions
 from issun.runtime.adapter import Adapter, open_adapters
+from issun.runtime.defaults import make_params
 from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import Notify, check_seed, check_switch
 from issun.runtime.files import check_output
@@ -93,6 +94,8 @@ def run_batch(
         found = survey(source)
         if template and found.kind == "batch":
             raise BatchError("{path} has whole requests, which need no template.", path=source)
+        if found.kind == "simple":
+            _check_lengths(options.defaults, manifest)
         worker = replace(worker, kind=found.kind)
         with _open_journal(
             options, worker, manifest, found, model_id=model_id, notify=notify
@@ -112,8 +115,14 @@ def run_batch(
                 )
             found.check_unchanged(source)
             write_output(source, target, journal.lines())
-        journal.path.unlink()
+        journal.path.unlink(missing_ok=True)
     return progress
+
+
+def _check_lengths(defaults: Mapping[str, Any], manifest: Manifest) -> None:
+    """Raise ParameterError if no row could have the least number of new tokens."""
+    most = defaults.get("max_tokens", make_params(manifest).max_new_tokens)
+    make_params(manifest, max_new_tokens=most, min_new_tokens=defaults.get("min_tokens", 0))
 
 
 def _worker_options(
@@ -156,7 +165,7 @@ def _open_journal(
     if target.exists() and not path.exists():
         raise BatchError("{path} exists already: name another file, or delete it.", path=target)
     header = {  # what the answers depend on
-        "format": 1,
+        "format": 2,
         "input": found.sha256,
         "bundle": model_id,
         "seed": worker.seed,

@@ -14,6 +14,8 @@ class BatchError(IssunError):
 
 def write_error(path: Path, error: OSError) -> BatchError:
     """The error for the journal or the output if the system refuses to write it."""
+    if isinstance(error, FileNotFoundError):  # the folder is gone, and the journal with it
+        return BatchError("{path} cannot be written: {reason}", path=path, reason=reason_of(error))
     return BatchError(
         "{path} cannot be written: {reason}. The answered rows are kept: solve that, then "
         "repeat the command.",

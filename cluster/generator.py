@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
 
 from issun.cluster.loading import LoadOptions
 from issun.cluster.plan import MAX_SLOTS
-from issun.cluster.requests import FIELDS, RESULTS, Template, body_fields
+from issun.cluster.requests import (
+    FIELDS,
+    RESULTS,
+    Template,
+    body_fields,
+    decode_bytes,
+    output_line,
+)
 from issun.runtime.adapter import Adapter
 from issun.runtime.decoding.sampling import SamplingParams
 from issun.runtime.errors import ParameterError
 from issun.runtime.manifest import KVCacheType
+from issun.server.errors import ApiError, error_object
 
 if TYPE_CHECKING:
     from issun.cluster.worker import Worker
+
+_LOADING = threading.Lock()  # of the module, since a lock cannot be pickled
 
 
 class BatchGenerator:
@@ -68,15 +79,24 @@ class BatchGenerator:
         All columns have the same length. A row that is wrong or fails has an error, and no text.
         An answer depends on the seed and on the row's `custom_id`, or on its content if there is
         none, but not on the rows beside it; see `Model.generate_many` for how it is rounded.
+        Missing values of NumPy and pandas count as None. Raises ParameterError for columns of
+        different lengths.
         """
-        names = list(batch)
-        columns = [_values(name, batch[name]) for name in names]
-        lines = [
-            _encode(self._named(dict(zip(names, values, strict=True))))
-            for values in zip(*columns, strict=True)
+        columns = {str(name): _values(name, batch[name]) for name in batch}
+        if len(set(map(len, columns.values()))) > 1:
+            lengths = {name: len(values) for name, values in columns.items()}
+            raise ParameterError("The columns have different lengths: {lengths}.", lengths=lengths)
+        rows = [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
         ]
-        answers = self._loaded().answer(list(enumerate(lines)))
-        rows = [msgspec.json.decode(answer.line) for answer in answers]
+        lines = [_line(row) for row in rows]
+        good = [(index, line) for index, line in enumerate(lines) if isinstance(line, bytes)]
+        answers = {answer.row: answer.line for answer in self._loaded().answer(good)}
+        rows = [
+            _failed(line) if isinstance(line, ApiError) else msgspec.json.decode(answers[index])
+            for index, line in enumerate(lines)
+        ]
         results = {name: np.array([row[name] for row in rows], object) for name in RESULTS}
         return {**batch, **results, "status": np.array([row["status"] for row in rows], np.int16)}
 
@@ -86,26 +106,21 @@ class BatchGenerator:
             self._worker.close()
         self._worker = None
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row with a `custom_id`, since its index says nothing: batches are cut anywhere."""
-        if row.get("custom_id") is not None:
-            return row
-        return {**row, "custom_id": _encode(row).decode()}
-
     def _loaded(self) -> Worker:
-        if self._worker is None:
-            from issun.cluster.worker import Worker, WorkerOptions  # noqa: PLC0415
+        with _LOADING:
+            if self._worker is None:
+                from issun.cluster.worker import Worker, WorkerOptions  # noqa: PLC0415
 
-            self._worker = Worker(
-                WorkerOptions(
-                    bundle=self._bundle,
-                    seed=self._seed,
-                    template=self._template,
-                    defaults=self._defaults,
-                    **self._options,
+                self._worker = Worker(
+                    WorkerOptions(
+                        bundle=self._bundle,
+                        seed=self._seed,
+                        template=self._template,
+                        defaults=self._defaults,
+                        **self._options,
+                    )
                 )
-            )
-        return self._worker
+            return self._worker
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the loaded bundle."""
@@ -117,8 +132,34 @@ def _values(name: str, column: Any) -> list[Any]:
     values = np.asarray(column, object)
     if not values.ndim:
         raise ParameterError("{name} is a single value, it must be a column of them.", name=name)
-    found: list[Any] = values.tolist()
-    return found
+    return [None if _is_missing(value) else value for value in values.tolist()]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is NaN or NaT, or pandas' NA, which needs no pandas to be known."""
+    if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
+        return bool(value != value)  # noqa: PLR0124 - these alone differ from themselves
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _line(row: dict[str, Any]) -> bytes | ApiError:
+    """A row as JSON with a `custom_id`, or why JSON cannot have it.
+
+    Its index would say nothing: batches are cut anywhere.
+    """
+    try:
+        row = decode_bytes(row)
+        if row.get("custom_id") in (None, ""):
+            row = {**row, "custom_id": _encode(row).decode()}
+        return _encode(row)
+    except (UnicodeError, RecursionError) as error:
+        return ApiError("The row is not JSON: {reason}", reason=str(error))
+
+
+def _failed(error: ApiError) -> dict[str, Any]:
+    """The results of a row that JSON cannot have."""
+    line = output_line("simple", {}, "", error.status, error_object(error))
+    return cast("dict[str, Any]", msgspec.json.decode(line))
 
 
 def _encode(row: dict[str, Any]) -> bytes:

@@ -1,14 +1,15 @@
 """Keeps the answered rows of a batch on disk, so that a run can be continued after any crash.
 
 The first line is a header, which says what the answers belong to. Each other line is `INDEX STATUS
-JSON`: a row's index in the input, its HTTP status, and its output line. A line counts once it is
-whole; all are flushed to the disk before their rows count as answered.
+CRC JSON`: a row's index in the input, its HTTP status, a checksum, and its output line. A line
+counts once it is whole; all are flushed to the disk before their rows count as answered.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from issun.cluster.errors import BatchError, write_error
 from issun.runtime.files import sync
 
 _OK = 200
-_LINE = re.compile(rb"(\d{1,18}) (\d{3}) \{.*\}\n", re.DOTALL)
+_LINE = re.compile(rb"(\d{1,18}) (\d{3}) ([0-9a-f]{8}) (.*)\n", re.DOTALL)
 
 
 class Answer(NamedTuple):
@@ -72,7 +73,8 @@ class Journal:
         for answer in answers:
             if answer.row in self:
                 continue
-            part = b"%d %d %b\n" % (answer.row, answer.status, answer.line)
+            start = b"%d %d " % (answer.row, answer.status)
+            part = b"%b%08x %b\n" % (start, zlib.crc32(start + answer.line), answer.line)
             self._count(answer.row, answer.status, end)
             parts.append(part)
             end += len(part)
@@ -81,11 +83,21 @@ class Journal:
                 self._append(b"".join(parts))
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the output lines in the order of the input, without line ends."""
-        with self.path.open("rb") as file:
-            for offset in self._offsets:
+        """Yield the output lines in the order of the input, without line ends.
+
+        Raises BatchError if the file has been damaged.
+        """
+        # The open file, which is still there if somebody has removed its name.
+        with open(self._file.fileno(), "rb", closefd=False) as file:
+            for index, offset in enumerate(self._offsets):
                 file.seek(int(offset))
-                yield file.readline().rstrip(b"\n").split(b" ", 2)[2]
+                found = _parse(file.readline())
+                if not found or found.row != index:
+                    raise BatchError(
+                        "{path} is damaged: repeat the command, which answers those rows again.",
+                        path=self.path,
+                    )
+                yield found.line
 
     def _append(self, data: bytes) -> None:
         self._file.seek(self._end)
@@ -104,16 +116,19 @@ class Journal:
         """Read the file and return where its last whole line ends."""
         with self.path.open("rb") as file:
             first = file.readline()
-            if not first.endswith(b"\n"):
+            torn = not first.endswith(b"\n")  # perhaps with zeros for what was not written yet
+            if torn and msgspec.json.encode(header).startswith(first.rstrip(b"\0")):
                 return 0
             self._check(first, header)
-            end = len(first)
+            position = end = len(first)
             for line in file:
-                if not (found := _LINE.fullmatch(line)) or int(found[1]) >= self.rows:
-                    break
-                if int(found[1]) not in self:
-                    self._count(int(found[1]), int(found[2]), end)
-                end += len(line)
+                offset, position = position, position + len(line)
+                found = _parse(line)
+                if not found or found.row >= self.rows:
+                    continue  # damaged or torn off, so that its row is answered again
+                if found.row not in self:
+                    self._count(found.row, found.status, offset)
+                end = position
         return end
 
     def _check(self, line: bytes, header: dict[str, Any]) -> None:
@@ -164,3 +179,11 @@ class Journal:
         self.close()
         if not self.done:
             self.path.unlink(missing_ok=True)
+
+
+def _parse(line: bytes) -> Answer | None:
+    """The answer of a line; None if it is not whole."""
+    found = _LINE.fullmatch(line)
+    if not found or int(found[3], 16) != zlib.crc32(line[: found.start(3)] + found[4]):
+        return None
+    return Answer(int(found[1]), int(found[2]), found[4])

@@ -16,8 +16,8 @@ import onnxruntime
 from issun.cluster.pinning import one_at_a_time, pin
 from issun.cluster.plan import MAX_SLOTS, check_layout
 from issun.runtime.adapter import Adapter
-from issun.runtime.errors import check_range, check_switch
-from issun.runtime.manifest import KVCacheType
+from issun.runtime.errors import check_choice, check_range, check_switch
+from issun.runtime.manifest import KV_CACHE_TYPES, KVCacheType
 from issun.runtime.model import Model
 from issun.runtime.weights.weight_cache import cpu_description
 
@@ -41,6 +41,8 @@ class LoadOptions:
         """Check numbers and switches."""
         check_layout(None, self.threads, None)
         check_range("slots", self.slots, Integral, 1, math.inf)
+        if self.kv_cache is not None:
+            check_choice("kv_cache", self.kv_cache, KV_CACHE_TYPES)
         check_switch("trust", self.trust)
         check_switch("pinned", self.pinned)
 

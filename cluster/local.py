@@ -83,10 +83,18 @@ def _serve(pipe: Connection, make: Callable[[_Options], Any], options: _Options)
     """Run a worker until the driver ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     sending = threading.Lock()
+
+    def tell(*event: Any) -> None:
+        try:
+            with sending:
+                pipe.send(event)
+        except OSError:  # the driver has ended
+            os._exit(0)
+
     try:
         worker = make(options)
     except IssunError as error:
-        pipe.send(("failed", error))
+        tell("failed", error)
         return
 
     def answer(key: int, rows: Sequence[Row]) -> None:
@@ -95,13 +103,12 @@ def _serve(pipe: Connection, make: Callable[[_Options], Any], options: _Options)
                 event: tuple[Any, ...] = ("answered", key, worker.answer(rows))
             except IssunError as error:
                 event = ("failed", error)
-            with sending:
-                pipe.send(event)
+            tell(*event)
         except BaseException:  # the driver sees that this process ends, and repeats the rows
             traceback.print_exc()
             os._exit(1)
 
-    pipe.send(("ready", worker.ready()))
+    tell("ready", worker.ready())
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         while True:
             try:

@@ -12,7 +12,7 @@ import msgspec
 
 from issun.cluster.errors import BatchError, write_error
 from issun.cluster.requests import RESULTS
-from issun.cluster.rows import READERS, TABLE_ROWS, table_columns
+from issun.cluster.rows import READERS, TABLE_ROWS, open_parquet, table_columns
 from issun.runtime.files import sync
 
 
@@ -51,6 +51,7 @@ def write_output(source: Path, target: Path, lines: Iterator[bytes]) -> None:
     }
     partial = target.with_name(target.name + ".partial")
     try:
+        partial.unlink(missing_ok=True)  # perhaps a link
         writers[target.suffix](source, partial, lines)
         sync(partial)
         partial.replace(target)
@@ -88,7 +89,7 @@ def _write_parquet(source: Path, path: Path, lines: Iterator[bytes]) -> None:
     types = (pa.string(), pa.string(), pa.int16(), pa.string())
     added = [pa.field(name, kind) for name, kind in zip(RESULTS, types, strict=True)]
     if source.suffix == ".parquet":
-        read = parquet.ParquetFile(source)
+        read = open_parquet(source)
         kept = read.schema_arrow
         batches = (
             (batch.columns, list(islice(lines, batch.num_rows)))

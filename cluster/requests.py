@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from issun.runtime.errors import ParameterError
+from issun.runtime.files import decode_utf8
 from issun.server.body import invalid, parse
 from issun.server.errors import ApiError, InternalError, error_object
 from issun.server.types import CompletionRequest
@@ -25,6 +26,7 @@ Kind = Literal["batch", "simple"]
 MakePrompt = Callable[[str, str | None], list[int]]
 
 RESULTS = ("generated_text", "finish_reason", "status", "error")
+PROMPTS = ("prompt", "instruction", "input")
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _URLS = (CHAT, COMPLETIONS)
 _PREFIXES = {CHAT: "chatcmpl", COMPLETIONS: "cmpl"}
@@ -117,10 +119,40 @@ def plain(value: Any) -> Any:
 
 
 def kind_of(row: Any) -> Kind | None:
-    """Whether a row is a line of OpenAI's batch format; None for what is no row."""
+    """Which kind a row has by its fields; None if they do not tell.
+
+    Fields of other data can be named `url` and `body` too.
+    """
     if not isinstance(row, dict):
         return None
-    return "batch" if {"url", "body"} & row.keys() else "simple"
+    has_body = isinstance(row.get("body"), dict)
+    has_url = str(row.get("url")).startswith("/v1/")
+    if not (has_body and has_url) and {"prompt", "instruction"} & row.keys():
+        return "simple"
+    named = "custom_id" in row and (has_body or "method" in row)
+    return "batch" if has_url or named else None
+
+
+def kind_in(file: Kind, row: Mapping[str, Any]) -> Kind:
+    """The kind of a row in a file of a kind: one with whole requests may have simple rows too."""
+    return "simple" if file == "simple" or kind_of(row) == "simple" else "batch"
+
+
+def decode_bytes(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with text instead of bytes, which some programs write for it.
+
+    Bytes that are no text become Base64, except in the columns of prompts, for which they raise
+    UnicodeDecodeError.
+    """
+    texts = {}
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            try:
+                texts[name] = decode_utf8(value)
+            except UnicodeDecodeError:
+                if name in PROMPTS:
+                    raise
+    return {**row, **texts}
 
 
 def decode(raw: bytes) -> dict[str, Any]:
@@ -137,7 +169,9 @@ def decode(raw: bytes) -> dict[str, Any]:
 def digest_of(seed: int, index: int, row: Mapping[str, Any]) -> str:
     """Return what the seed and ids of a row are made from: its `custom_id`, or else its index."""
     name = row.get("custom_id")
-    return hashlib.sha256(f"{seed}:{index if name is None else name}".encode()).hexdigest()
+    if name in (None, ""):  # as in an empty cell of a table
+        name = index
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
 def batch_request(row: Mapping[str, Any], defaults: Mapping[str, Any], digest: str) -> Request:
@@ -179,7 +213,10 @@ def simple_request(
         if name in row:
             raise invalid(name, "the output has a field of this name: rename it.")
     prompt: Any = row.get("prompt")
-    if template or prompt is None:
+    instructed = row.get("instruction") not in (None, "")
+    if not template and instructed and prompt not in (None, ""):
+        raise invalid("prompt", "give either a prompt or an instruction.")
+    if template or prompt is None or (instructed and prompt == ""):
         instruction = template.fill(row) if template else row.get("instruction")
         if not isinstance(instruction, str) or not instruction.strip():
             raise invalid("instruction", "there is neither an instruction nor a prompt.")
@@ -220,6 +257,7 @@ def make_error_line(kind: Kind, seed: int, index: int, raw: bytes) -> bytes:
         row = decode(raw)
     except ApiError:
         row = {}
+    kind = kind_in(kind, row)
     error = InternalError("Every worker that answered this row ended.")
     return output_line(kind, row, digest_of(seed, index, row), error.status, error_object(error))
 
@@ -229,8 +267,9 @@ def _reproducible(url: str, digest: str, body: dict[str, Any]) -> dict[str, Any]
         for index, call in enumerate(choice.get("message", {}).get("tool_calls") or ()):
             call["id"] = f"call_{digest[:20]}{choice['index']:02d}{index:02d}"
     usage = {k: v for k, v in body["usage"].items() if k != "prompt_tokens_details"}
-    kept = {k: v for k, v in body.items() if k not in ("created", "issun")}
-    return {**kept, "id": f"{_PREFIXES[url]}-{digest[:32]}", "usage": usage}
+    kept = {k: v for k, v in body.items() if k != "issun"}
+    derived = {"id": f"{_PREFIXES[url]}-{digest[:32]}", "created": 0}  # clients need both
+    return {**kept, **derived, "usage": usage}
 
 
 def _seed(digest: str) -> int:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import io
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
 
 import msgspec
 import numpy as np
 
 from issun.cluster.errors import BatchError
-from issun.cluster.requests import Kind, kind_of
+from issun.cluster.requests import Kind, decode_bytes, kind_of
 from issun.runtime.files import decode_utf8, guess_encoding, open_regular, reason_of
 from issun.runtime.manifest import sha256_of
 
 _MAX_LINE = 16 << 20  # bytes
 TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
+_PARQUET_BUFFER = 1 << 20  # bytes; without it a whole group of rows is read
 _MARK = codecs.BOM_UTF8
-_ESCAPE = b"\x1b"  # of ISO-2022-JP, which is ASCII otherwise
-_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # PowerShell's `>` writes one
+_ESCAPE, _JSON_ESCAPE = b"\x1b", b"\\u001b"  # of ISO-2022-JP, which is ASCII otherwise
+_NOT_JSON = (_ESCAPE, b"\0")  # bytes that no line of JSON has, but one in another encoding
+# PowerShell's `>` writes one of the first two.
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 Row = tuple[int, bytes]  # its index in the input, and its JSON
 
@@ -42,15 +46,21 @@ class Survey:
     kind: Kind
     state: tuple[int, int]  # size and time of the last change
 
-    def check_unchanged(self, path: Path) -> None:
-        """Raise BatchError if the input has been written since."""
-        if self.state != _state(path):
+    def check_unchanged(self, path: Path, state: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Return the state of the input, which was `state` before, or that of the survey.
+
+        Raises BatchError if its content has changed.
+        """
+        now = _state(path)
+        if now != (state or self.state) and sha256_of(path) != self.sha256:
             raise _changed(path)
+        return now
 
     def read(self, path: Path) -> Iterator[Row]:
-        """Yield the rows; raises BatchError if there are more or fewer than before."""
-        index = -1
+        """Yield the rows; raises BatchError once the input has changed."""
+        index, state = -1, self.state
         for index, line in enumerate(read_rows(path)):
+            state = self.check_unchanged(path, state)
             if index == self.rows:
                 break
             yield index, line
@@ -73,12 +83,10 @@ def table_columns(path: Path) -> list[str] | None:
     """Return the column names of a table; None for lines of JSON, which have no common ones."""
     try:
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                return next(csv.reader(file), [])
+            with _open_text(path) as file:
+                return next(csv.reader(_bounded_lines(file, path)), [])
         if path.suffix == ".parquet":
-            from pyarrow import parquet  # noqa: PLC0415
-
-            return [str(name) for name in parquet.read_schema(path).names]
+            return [str(name) for name in open_parquet(path).schema_arrow.names]
     except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from error
     return None
@@ -92,12 +100,13 @@ def survey(path: Path) -> Survey:
     """
     state = _state(path)
     rows, hashes = 0, array("Q")
-    kind: Kind | None = None if path.suffix == ".jsonl" else "simple"
+    kind: Kind = "simple"  # a table has no whole requests
     decoder = msgspec.json.Decoder(_Name)
     encodings = _Encodings()
     for line in read_rows(path):
         encodings.see(line)
-        kind = kind or kind_of(_decoded(line))
+        if kind == "simple" and path.suffix == ".jsonl":
+            kind = kind_of(_decoded(line)) or kind
         rows += 1
         if name := _name(decoder, line):
             hashes.append(_hash(name))
@@ -106,7 +115,7 @@ def survey(path: Path) -> Survey:
     if encodings.error:
         raise _unreadable(path, encodings.error) from encodings.error
     _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
-    return Survey(rows, sha256_of(path), kind or "simple", state)
+    return Survey(rows, sha256_of(path), kind, state)
 
 
 class _Encodings:
@@ -118,14 +127,21 @@ class _Encodings:
 
     def see(self, line: bytes) -> None:
         """Look at a line."""
-        if self._utf8 or (line.isascii() and _ESCAPE not in line):
+        if self._utf8:
+            return
+        line = line.replace(_JSON_ESCAPE, _ESCAPE)  # as a table's rows have it
+        if line.isascii() and not any(byte in line for byte in _NOT_JSON):
             return
         try:
             decode_utf8(line)
-            self._utf8 = True
-        except UnicodeDecodeError as error:
-            if self._error is None and guess_encoding(line):
-                self._error = error
+            if b"\0" not in line:
+                self._utf8 = True
+                return
+            error = UnicodeDecodeError("utf-8", line, 0, 1, "a NUL, which text does not have")
+        except UnicodeDecodeError as raised:
+            error = raised
+        if self._error is None and guess_encoding(line):
+            self._error = error
 
     @property
     def error(self) -> UnicodeDecodeError | None:
@@ -185,19 +201,29 @@ def _read_lines(path: Path) -> Iterator[bytes]:
         if start.startswith(_WIDE_MARKS):
             start.decode()  # raises, so that the reason names the encoding
         file.seek(len(_MARK) if start.startswith(_MARK) else 0)
-        while line := file.readline(_MAX_LINE):
-            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
-                raise BatchError(
-                    "{path} has a line of more than {limit:,} bytes.", path=path, limit=_MAX_LINE
-                )
+        for line in _bounded_lines(file, path):
             if line := line.strip():
                 yield line
 
 
+def _bounded_lines(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
+    """The lines of a file; raises BatchError for one that is too long."""
+    while line := file.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE and line[-1:] not in ("\n", b"\n"):
+            raise BatchError(
+                "{path} has a line of more than {limit:,} bytes.", path=path, limit=_MAX_LINE
+            )
+        yield line
+
+
+def _open_text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="")
+
+
 def _read_csv(path: Path) -> Iterator[bytes]:
     csv.field_size_limit(_MAX_LINE)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, restval=None, strict=True)
+    with _open_text(path) as file:
+        rows = csv.DictReader(_bounded_lines(file, path), restval=None, strict=True)
         try:
             for row in rows:
                 if None in row:
@@ -208,19 +234,28 @@ def _read_csv(path: Path) -> Iterator[bytes]:
                     )
                 yield msgspec.json.encode(row)
         except csv.Error as error:
+            line = rows.reader.line_num
             raise BatchError(
-                "{path}, line {line}: {reason}", path=path, line=rows.line_num, reason=error
+                "{path}, line {line}: {reason}", path=path, line=line, reason=error
             ) from error
 
 
-def _read_parquet(path: Path) -> Iterator[bytes]:
+def open_parquet(path: Path) -> Any:
+    """A Parquet file that is read in small parts; raises OSError and ValueError."""
     from pyarrow import parquet  # noqa: PLC0415
 
+    open_regular(path).close()
+    return parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER, pre_buffer=False)
+
+
+def _read_parquet(path: Path) -> Iterator[bytes]:
     encode = msgspec.json.Encoder(enc_hook=_pandas_time).encode
     try:
-        for batch in parquet.ParquetFile(path).iter_batches(TABLE_ROWS):
-            yield from map(encode, batch.to_pylist())
-    except (ValueError, TypeError) as error:  # TypeError: a value that JSON does not have
+        for batch in open_parquet(path).iter_batches(TABLE_ROWS):
+            for row in batch.to_pylist():
+                yield encode(decode_bytes(row))
+    # A value that Python or JSON does not have.
+    except (ValueError, TypeError, OverflowError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -233,7 +268,11 @@ def _pandas_time(value: Any) -> str:
 
 
 def _changed(path: Path) -> BatchError:
-    return BatchError("{path} was changed during the run.", path=path)
+    return BatchError(
+        "{path} was changed during the run. Restore it and repeat the command, or write to another "
+        "file.",
+        path=path,
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> BatchError:

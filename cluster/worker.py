@@ -20,11 +20,13 @@ from issun.cluster.requests import (
     batch_request,
     decode,
     digest_of,
+    kind_in,
     output_line,
     plain,
     simple_request,
 )
 from issun.cluster.rows import Row
+from issun.runtime.constraint.compiling import MAX_WAITING
 from issun.runtime.errors import IssunError, check_seed
 from issun.server.app import make_app
 from issun.server.errors import as_api_error, error_object
@@ -35,7 +37,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions(LoadOptions):
-    """What a worker loads, and how it answers. `defaults` are body fields that a row can set."""
+    """What a worker loads, and how it answers.
+
+    `kind` is that of the file, see `kind_in`; `defaults` are body fields that a row can set.
+    """
 
     kind: Kind = "simple"
     seed: int = 0
@@ -72,8 +77,11 @@ class Worker:
         if options.adapter:
             *_, name = self._app.state.service.names  # the bundle's name, and that with the adapter
             self._defaults.setdefault("model", name)
-        if options.kind == "simple":  # the API's own default is 16 tokens
-            self._defaults.setdefault("max_tokens", self._model.default_params.max_new_tokens)
+        # The API's own default is 16 tokens.
+        most = {"max_tokens": self._model.default_params.max_new_tokens}
+        self._simple_defaults = most | self._defaults
+        # More would be refused, as by a busy server.
+        self._app.state.service.preparing.total_tokens = MAX_WAITING
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -107,22 +115,23 @@ class Worker:
         async with self._open:
             row: dict[str, Any] = {}
             digest = digest_of(self._options.seed, index, row)
+            kind = self._options.kind
             try:
                 row = decode(raw)
-                digest = digest_of(self._options.seed, index, row)
-                status, body = await post(self._app, *self._request(row, digest))
+                digest, kind = digest_of(self._options.seed, index, row), kind_in(kind, row)
+                status, body = await post(self._app, *self._request(kind, row, digest))
             except IssunError as error:
                 found = as_api_error(error)
                 status, body = found.status, error_object(found)
         tokens = body["usage"]["completion_tokens"] if status == 200 else 0
-        line = output_line(self._options.kind, row, digest, status, body)
+        line = output_line(kind, row, digest, status, body)
         return Answer(index, status, line, tokens)
 
-    def _request(self, row: Mapping[str, Any], digest: str) -> Request:
-        if self._options.kind == "batch":
+    def _request(self, kind: Kind, row: Mapping[str, Any], digest: str) -> Request:
+        if kind == "batch":
             return batch_request(row, self._defaults, digest)
         return simple_request(
-            row, self._defaults, digest, self._options.template, self._model.prompt
+            row, self._simple_defaults, digest, self._options.template, self._model.prompt
         )
 
 

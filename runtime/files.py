@@ -117,8 +117,9 @@ def guess_encoding(raw: bytes) -> str | None:
 
     Returns None if nothing fits, or if `raw` is UTF-8 except for a damaged part.
     """
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if encoding != "utf-8-sig" and raw.startswith(mark):
+            return encoding
     if _ISO_2022_JP.search(raw):
         return "iso-2022-jp"
     if b"\0" in raw:

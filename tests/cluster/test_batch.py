@@ -13,13 +13,14 @@ from typing import Any
 
 import psutil
 import pytest
+from openai.types.chat import ChatCompletion
 
 from issun.cluster.batch import BatchOptions, run_batch
 from issun.cluster.driver import Progress
 from issun.cluster.errors import BatchError
 from issun.cluster.generator import BatchGenerator
 from issun.runtime import Adapter, Model, SamplingParams
-from issun.runtime.errors import AdapterError
+from issun.runtime.errors import AdapterError, ParameterError
 from issun.runtime.manifest import read_manifest
 from tests.adapters import random_adapter
 from tests.cli.conftest import issun
@@ -114,6 +115,46 @@ def test_simple_rows_are_answered_as_by_generate(tmp_path: Path, fuji: Path) -> 
     error = "instruction: there is neither an instruction nor a prompt."
     bad = {"generated_text": None, "finish_reason": None, "status": 400, "error": error}
     assert lines == [rows[0] | good, rows[1] | bad, rows[2] | good]
+
+
+def test_a_bad_row_changes_no_other(tmp_path: Path, fuji: Path) -> None:
+    body = {"messages": [{"role": "user", "content": "山は?"}]}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    link = {"instruction": "山は?", "url": "https://example.jp/1", "body": "本文"}
+    source = write_rows(tmp_path / "in.jsonl", [{"custom_id": "bad"}, request, link])
+    options = options_for(tmp_path, source, fuji, workers=1)
+    assert run_batch(options).failed == 1
+    lines = [json.loads(line) for line in options.target.read_text(encoding="utf-8").splitlines()]
+    assert lines[0]["response"]["status_code"] == 400
+    ChatCompletion.model_validate(lines[1]["response"]["body"])
+    assert lines[2].items() >= {**link, "generated_text": "富士山です。"}.items()
+    options.target.unlink()
+    write_rows(source, [{"title": "山", "body": "本文"}])
+    options = options_for(tmp_path, source, fuji, workers=1, template="{body}は?")
+    assert run_batch(options).failed == 0
+
+
+def test_no_row_is_refused_because_of_those_beside_it(tmp_path: Path) -> None:
+    rows = [
+        {
+            "custom_id": str(n),
+            "url": "/v1/completions",
+            "body": {"prompt": "山", "regex": f"{n:03d}-[0-9]{{2}}", "max_tokens": 9},
+        }
+        for n in range(60)
+    ]
+    options = options_for(tmp_path, write_rows(tmp_path / "in.jsonl", rows), None, workers=1)
+    assert run_batch(replace(options, slots=60)).failed == 0
+
+
+def test_more_new_tokens_than_the_most_are_refused_before_any_work(
+    tmp_path: Path, fuji: Path
+) -> None:
+    source = write_rows(tmp_path / "in.jsonl", [{"prompt": "山"}])
+    options = options_for(tmp_path, source, fuji, defaults={"min_tokens": 600})
+    with pytest.raises(ParameterError, match="min_new_tokens is 600, it must be at most"):
+        run_batch(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def others(tmp_path: Path, bundle: Bundles) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,16 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from issun.cluster import BatchGenerator
-from issun.runtime import ParameterError, SamplingParams
+from issun.runtime import Model, ParameterError, SamplingParams
 from issun.server.errors import ApiError
 
 
@@ -104,3 +106,59 @@ def test_parameters_that_rows_cannot_have() -> None:
         BatchGenerator(params=SamplingParams(temperature=3))
     with pytest.raises(ParameterError, match="template"):
         BatchGenerator(template="{")
+
+
+class NAType:
+    """pandas' missing value: a comparison with it is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+def test_missing_values_are_none(generator: BatchGenerator, exact: Path) -> None:
+    for missing in (np.nan, NAType(), np.datetime64("NaT"), None):
+        found = generator({"instruction": ["山は?"], "input": np.array([missing], object)})
+        assert found["generated_text"].tolist() == ["富士山です。"]
+        found = generator({"prompt": np.array([missing, "山は?"], object)})
+        assert found["status"].tolist() == [400, 200]
+    params = SamplingParams(temperature=1.0, max_new_tokens=8, min_new_tokens=8, seed=5)
+    with closing(BatchGenerator(exact, params, threads=1)) as other:
+        beside = other({"prompt": ["川", "山"], "custom_id": [np.nan, np.nan]})["generated_text"]
+        alone = other({"prompt": ["山"], "custom_id": [np.nan]})["generated_text"]
+        assert beside[1] == alone[0]
+
+
+def test_a_bad_row_is_an_error_of_its_own(generator: BatchGenerator) -> None:
+    deep: list[Any] = []
+    for _ in range(10**5):
+        deep = [deep]
+    other = np.empty(4, object)
+    other[:] = ["\ud800", deep, "a", "b"]
+    found = generator({"instruction": ["山は?"] * 4, 7: other})
+    assert found["status"].tolist() == [400, 400, 200, 200]
+    assert all("The row is not JSON" in text for text in found["error"][:2])
+    found = generator({"instruction": np.array(["山は?".encode(), b"\x8eR"], object)})
+    assert found["status"].tolist() == [200, 400]
+    with pytest.raises(ParameterError, match="different lengths"):
+        generator({"a": [1], "b": [1, 2]})
+
+
+def test_threads_share_one_bundle(fuji: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[Path] = []
+    load = Model.load
+    monkeypatch.setattr(Model, "load", lambda *a, **more: (loads.append(a[0]), load(*a, **more))[1])
+    with closing(BatchGenerator(fuji, threads=1)) as generator, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(generator, [{"instruction": ["山は?"]}] * 4))
+    assert [one["status"].tolist() for one in found] == [[200]] * 4
+    assert loads == [fuji]
+
+
+def test_a_kv_cache_that_there_is_not() -> None:
+    with pytest.raises(ParameterError, match="kv_cache is 'foo', it must be one of float32, int8"):
+        BatchGenerator(kv_cache="foo")  # type: ignore[arg-type]

@@ -55,10 +55,11 @@ def test_a_crash_at_any_byte_loses_unfinished_lines_alone(cut: int, garbage: byt
         with Journal(path, HEADER, 5) as journal:
             journal.add(answers(4, 2, 0))
         whole = path.read_bytes()
-        kept = whole[: cut % (len(whole) + 1)]
+        header = whole.index(b"\n") + 1
+        kept = whole[: header + cut % (len(whole) - header + 1)]
         path.write_bytes(kept + garbage.replace(b"\n", b""))
         with Journal(path, HEADER, 5) as journal:
-            assert journal.done == max(0, kept.count(b"\n") - 1)
+            assert journal.done == kept.count(b"\n") - 1
             journal.add(answers(0, 1, 2, 3, 4))
             assert list(journal.lines()) == [line(index) for index in range(5)]
 
@@ -127,3 +128,47 @@ def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path: Path) -> None:
         assert journal.done == 1
         journal.add(answers(1, 2))
         assert list(journal.lines()) == [line(index) for index in range(3)]
+
+
+def test_a_header_that_a_crash_has_torn_off_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    for torn in (b"", b'{"inp', b'{"input\0\0\0'):
+        path.write_bytes(torn)
+        with Journal(path, HEADER, 1) as journal:
+            journal.add(answers(0))
+        assert path.read_bytes().startswith(b'{"input":"abc"')
+        path.unlink()
+    path.write_bytes(b"notes of somebody")
+    with pytest.raises(BatchError, match="another input"):
+        Journal(path, HEADER, 1)
+    assert path.read_bytes() == b"notes of somebody"
+
+
+def test_the_rows_of_damaged_lines_are_answered_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, HEADER, 4) as journal:
+        journal.add(answers(0, 1, 2, 3))
+    whole = path.read_bytes()
+    first = whole.index(line(0))
+    changed = whole[: first + 20] + b"x" + whole[first + 21 :]  # valid JSON, but another text
+    for damaged in (changed, changed.replace(b"x", b"\0", 1)):
+        path.write_bytes(damaged)
+        with Journal(path, HEADER, 4) as journal:
+            assert (0 in journal, journal.done) == (False, 3)
+            journal.add(answers(0))
+            assert list(journal.lines()) == [line(index) for index in range(4)]
+    path.write_bytes(whole)
+    with Journal(path, HEADER, 4) as journal:
+        path.write_bytes(changed)
+        with pytest.raises(BatchError, match="is damaged: repeat the command"):
+            list(journal.lines())
+
+
+@posix
+def test_a_journal_whose_name_is_removed_still_has_its_answers(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, HEADER, 2) as journal:
+        journal.add(answers(0))
+        path.unlink()
+        journal.add(answers(1))
+        assert list(journal.lines()) == [line(0), line(1)]

@@ -13,6 +13,7 @@ from issun.cluster.requests import (
     body_fields,
     decode,
     digest_of,
+    kind_in,
     kind_of,
     make_error_line,
     output_line,
@@ -35,9 +36,19 @@ def simple(row: dict[str, Any], template: str | None = None) -> dict[str, Any]:
 
 
 def test_the_kind_of_a_row() -> None:
-    assert kind_of(LINE) == kind_of({"body": {}}) == "batch"
-    assert kind_of({"custom_id": "a", "prompt": "x"}) == kind_of({}) == "simple"
-    assert kind_of(None) is kind_of([]) is None
+    for row in (LINE, {**LINE, "prompt": "x"}, {"custom_id": "a", "body": {}}, {"url": "/v1/x"}):
+        assert kind_of(row) == "batch"
+    assert kind_of({"custom_id": "a", "method": "POST"}) == "batch"
+    for fields in ({"prompt": "x"}, {"instruction": "x"}, {"instruction": "x", "body": "y"}):
+        assert kind_of({"custom_id": "a", "url": "https://example.jp/1", **fields}) == "simple"
+    for other in ({}, {"custom_id": "a"}, {"body": "本文", "url": "https://example.jp"}, None, []):
+        assert kind_of(other) is None
+
+
+def test_a_file_of_requests_may_have_simple_rows_too() -> None:
+    assert kind_in("batch", LINE) == kind_in("batch", {"custom_id": "a"}) == "batch"
+    assert kind_in("batch", {"prompt": "x"}) == "simple"
+    assert kind_in("simple", LINE) == "simple"
 
 
 def test_a_template_is_filled_by_a_row() -> None:
@@ -60,6 +71,9 @@ def test_a_simple_row() -> None:
     assert simple({"instruction": "abc"})["prompt"] == [3, 0]
     assert simple({"instruction": "abc", "input": "de"})["prompt"] == [3, 2]
     assert simple({"instruction": "abc", "input": None})["prompt"] == [3, 0]
+    # Empty cells of a table.
+    assert simple({"prompt": "", "instruction": "abc", "input": ""})["prompt"] == [3, 0]
+    assert simple({"prompt": "x", "instruction": ""})["prompt"] == "x"
     assert simple({"a": "xyz", "input": "not used", "prompt": "nor this"}, "{a}!")["prompt"] == [
         4,
         0,
@@ -75,6 +89,7 @@ def test_a_simple_row() -> None:
         ({"instruction": "a", "input": 3}, "input"),
         ({"prompt": 3}, "prompt"),
         ({"prompt": "a", "status": "b"}, "status"),
+        ({"prompt": "a", "instruction": "b"}, "prompt"),
     ],
 )
 def test_wrong_simple_rows(row: dict[str, Any], param: str) -> None:
@@ -137,6 +152,7 @@ def test_seeds_follow_the_id_or_else_the_place() -> None:
     assert digest_of(0, 1, {"custom_id": "a"}) == digest_of(0, 2, {"custom_id": "a"})
     assert digest_of(0, 1, {}) != digest_of(0, 2, {})
     assert digest_of(0, 1, {"custom_id": "a"}) != digest_of(1, 1, {"custom_id": "a"})
+    assert digest_of(0, 1, {"custom_id": ""}) == digest_of(0, 1, {"custom_id": None})
 
 
 def test_an_output_line_has_nothing_of_its_moment() -> None:
@@ -157,7 +173,8 @@ def test_an_output_line_has_nothing_of_its_moment() -> None:
     assert response["status_code"] == 200
     assert response["body"]["id"] == f"chatcmpl-{DIGEST[:32]}"
     assert response["body"]["usage"] == {"total_tokens": 3}
-    assert set(response["body"]) == {"id", "choices", "usage"}
+    assert response["body"]["created"] == 0
+    assert set(response["body"]) == {"id", "created", "choices", "usage"}
     call = response["body"]["choices"][0]["message"]["tool_calls"][0]
     assert call == {"id": f"call_{DIGEST[:20]}0000"}
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from issun.cluster import rows as module
 from issun.cluster.errors import BatchError
 from issun.cluster.output import check_suffixes, write_output
-from issun.cluster.rows import read_rows, survey, table_columns
+from issun.cluster.rows import open_parquet, read_rows, survey, table_columns
+from tests.needs import posix
 
 ROWS = [{"instruction": "要約: \n「山」", "n": "1"}, {"instruction": "川,", "n": "2"}]
 
@@ -179,7 +182,7 @@ def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("in.jsonl", b"\n\n", "has no rows"),
         ("in.csv", b"a,b\n1,2,3\n", r"line 2: there are more fields than columns"),
-        ("in.csv", b'a,b\n"1,2\n', r"line 1: unexpected end of data"),
+        ("in.csv", b'a,b\n"1,2\n', r"line 2: unexpected end of data"),
         ("in.csv", "山\n".encode("cp932") * 9, "cannot be read: it is"),
         (
             "in.jsonl",
@@ -187,6 +190,11 @@ def test_equal_hashes_are_no_equal_names(tmp_path: Path, monkeypatch: pytest.Mon
             "cannot be read: it is cp932, not UTF-8: `iconv -f cp932 -t utf-8` converts it",
         ),
         ("in.jsonl", '{"prompt": "日本の山"}\n'.encode("iso-2022-jp"), "it is iso-2022-jp, not"),
+        ("in.csv", "prompt\n日本の山\n".encode("iso-2022-jp"), "it is iso-2022-jp, not UTF-8"),
+        ("in.csv", b'prompt\n"a\nb"\n"c"d\n', "line 4: "),
+        ("in.csv", b"prompt\n" + b"x" * (17 << 20), "has a line of more than 16,777,216 bytes"),
+        ("in.jsonl", '{"prompt": "a"}\n'.encode("utf-16-le"), "it is utf-16-le, not UTF-8"),
+        ("in.jsonl", '{"prompt": "a"}\n'.encode("utf-32"), "it is utf-32, not UTF-8"),
         ("in.parquet", b"PAR1", "cannot be read: "),
         ("in.jsonl", '{"prompt": "山"}\r\n'.encode("utf-16"), "cannot be read: it is utf-16, not"),
         ("in.jsonl", None, "cannot be read: No such file"),
@@ -235,7 +243,7 @@ def test_unknown_endings(source: str, target: str, message: str) -> None:
 
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
-    with pytest.raises(BatchError, match="The answered rows are kept"):
+    with pytest.raises(BatchError, match=r"cannot be written: No such file or directory$"):
         write_output(source, tmp_path / "no" / "out.jsonl", iter([b"{}"]))
 
 
@@ -250,3 +258,74 @@ def test_an_input_that_is_written_meanwhile(tmp_path: Path) -> None:
         with pytest.raises(BatchError, match="was changed during the run"):
             list(found.read(write(path, rows)))
     assert [index for index, _ in found.read(write(path, ROWS))] == [0, 1]
+
+
+def test_a_row_that_is_written_meanwhile_is_never_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.jsonl", [{"prompt": "x" * 9000}] * 9)
+    found = survey(path)
+    rows = found.read(path)
+    next(rows)
+    os.utime(path)  # its content is the same
+    next(rows)
+    with path.open("r+b") as file:
+        file.seek(-9000, os.SEEK_END)
+        file.write(b"y")
+    with pytest.raises(BatchError, match=r"was changed during the run\. Restore it and repeat"):
+        next(rows)
+
+
+@posix
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv", "in.parquet"])
+def test_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    os.mkfifo(path)
+    for read in (table_columns, survey):
+        if name != "in.jsonl" or read is survey:
+            with pytest.raises(BatchError, match="it is a pipe or a device, not a file"):
+                read(path)
+
+
+def test_text_in_bytes_is_text(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "in.parquet"
+    rows = [{"prompt": "日本の山".encode(), "image": b"\xff\xfe\x00"}]
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    assert [json.loads(line) for line in read_rows(path)] == [
+        {"prompt": "日本の山", "image": "//4A"}
+    ]
+    rows[0]["prompt"] = "日本の山".encode("cp932")
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(BatchError, match="it is cp932, not UTF-8"):
+        survey(path)
+
+
+def test_a_time_that_python_does_not_have_is_one_error(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "in.parquet"
+    parquet.write_table(pa.table({"prompt": ["x"], "day": pa.array([10**7], pa.date32())}), path)
+    with pytest.raises(BatchError, match="cannot be read: date value out of range"):
+        survey(path)
+
+
+def test_a_group_of_rows_is_not_held_in_memory(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "in.parquet"
+    random = np.random.default_rng(0)
+    prompts = [random.bytes(500).hex() for _ in range(40_000)]
+    parquet.write_table(pa.table({"prompt": prompts}), path, row_group_size=len(prompts))
+    before, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        count = sum(batch.num_rows for batch in open_parquet(path).iter_batches(module.TABLE_ROWS))
+    finally:
+        pa.set_memory_pool(before)
+    assert count == len(prompts)
+    assert pool.max_memory() < path.stat().st_size / 2
