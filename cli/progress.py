@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Self
 
-from issun.cli.language import note
+from issun.benchmarks.progress import clock_time
+from issun.cli.language import note, tr
 
 LINE_SECONDS = 25.0  # between two lines, so that half a minute is never exceeded
 
@@ -60,14 +62,15 @@ class Bars:
             self._tasks[stage] = self._bars.add_task(name, total=total, detail="")
         self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
         if self._lines:
-            self._lines.state = (self._names.get(stage, stage), done / max(total, 1), detail)
+            self._lines.show(self._names.get(stage, stage), done / max(total, 1), detail)
 
 
 class _Lines:
-    """A thread that prints the current stage and its percentage at regular intervals."""
+    """A thread that prints the current stage, its percentage and time left at regular intervals."""
 
     def __init__(self) -> None:
-        self.state: tuple[str, float, str] | None = None
+        self._stage, self._share, self._detail = "", 0.0, ""
+        self._began, self._first = 0.0, 0.0  # when the stage began, and with which share
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._print, daemon=True)
 
@@ -78,11 +81,22 @@ class _Lines:
         self._done.set()
         self._thread.join()
 
+    def show(self, stage: str, share: float, detail: str) -> None:
+        """Take in the state of a stage."""
+        if stage != self._stage:
+            self._began, self._first = time.monotonic(), share
+        self._stage, self._share, self._detail = stage, share, detail
+
+    def _left(self) -> str | None:
+        """The time left of the stage, if anything of it has been done."""
+        done, seconds = self._share - self._first, time.monotonic() - self._began
+        return clock_time(seconds * (1 - self._share) / done) if done > 0 else None
+
     def _print(self) -> None:
         while not self._done.wait(LINE_SECONDS):
-            if self.state:
-                stage, share, detail = self.state
-                if detail:
-                    note("{stage}: {share:.0%}, {detail}", stage=stage, share=share, detail=detail)
-                else:
-                    note("{stage}: {share:.0%}", stage=stage, share=share)
+            if self._stage:
+                parts = [f"{self._share:.0%}"]
+                if left := self._left():
+                    parts.append(tr("{left} left").format(left=left))
+                parts += [self._detail] if self._detail else []
+                note("{stage}: {state}", stage=self._stage, state=", ".join(parts))

@@ -24,7 +24,7 @@ from issun.runtime.manifest import sha256_of
 _MAX_LINE = 16 << 20  # bytes
 TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
 _PARQUET_BUFFER = 1 << 20  # bytes; without it a whole group of rows is read
-_MARK = codecs.BOM_UTF8
+_UTF_8, _MARK = "utf-8", codecs.BOM_UTF8
 _ESCAPE, _JSON_ESCAPE = b"\x1b", b"\\u001b"  # of ISO-2022-JP, which is ASCII otherwise
 _NOT_JSON = (_ESCAPE, b"\0")  # bytes that no line of JSON has, but one in another encoding
 # PowerShell's `>` writes one of the first two.
@@ -137,7 +137,7 @@ class _Encodings:
             if b"\0" not in line:
                 self._utf8 = True
                 return
-            error = UnicodeDecodeError("utf-8", line, 0, 1, "a NUL, which text does not have")
+            error = UnicodeDecodeError(_UTF_8, line, 0, 1, "a NUL, which text does not have")
         except UnicodeDecodeError as raised:
             error = raised
         if self._error is None and guess_encoding(line):

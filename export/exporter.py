@@ -15,7 +15,7 @@ from issun.export.calibrate import NUM_WINDOWS_GPTQ, NUM_WINDOWS_HELD_OUT, WINDO
 from issun.export.canonical import LINEARS
 from issun.export.checkpoint import Checkpoint, limit_context
 from issun.export.cost import gptq_cost, measured_flops, measuring_cost
-from issun.export.draft import write_drafts
+from issun.export.draft import draft_messages, write_drafts
 from issun.export.errors import CheckpointError
 from issun.export.frontier import Point
 from issun.export.generation import read_generation
@@ -86,6 +86,7 @@ def export(
     generation = read_generation(
         checkpoint.folder, checkpoint.network, unk=tokens.unk, eos=tokens.eos, notify=notify
     )
+    messages = draft_messages(chosen_text(options.calibrate)) if options.draft else []
     with _gptq_store(target, checkpoint, options, prompt.template, notify) as store:
         route = _route(checkpoint, options, prompt.template, store)
         check_space(target, route.disk_bytes() + _MARGIN_BYTES)
@@ -108,7 +109,7 @@ def export(
             )
             write_manifest(folder, manifest)
             if options.draft:  # made with the bundle, which must be complete to run
-                write_drafts(folder, chosen_text(options.calibrate), progress)
+                write_drafts(folder, messages, progress)
                 files = manifest.files | {DRAFT_NAME: _file_info(folder / DRAFT_NAME)}
                 manifest = replace(manifest, files=dict(sorted(files.items())))
                 write_manifest(folder, manifest)

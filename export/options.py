@@ -96,10 +96,10 @@ class ExportOptions:
                 "There is nothing to calibrate: calibration is for int8, int4 and an int8 KV "
                 "cache, without Optimum."
             )
-        if self.draft and (
-            self.via == "optimum" or (self.precision == "float32" and not self.mixed)
-        ):
-            raise ParameterError("Draft tokens are for int8 and int4, without Optimum.")
+        if self.draft and (self.via == "optimum" or self.mixed or self.precision == "float32"):
+            raise ParameterError(
+                "Draft tokens are for int8 and int4, without Optimum, a budget or max_kl."
+            )
         if self.via == "optimum" and self.adapters:
             raise ParameterError("Adapters cannot be merged with Optimum: export without --via.")
         if self.via == "optimum" and (self.precision == "int4" or self.kv_cache == "int8"):

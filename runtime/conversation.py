@@ -163,6 +163,7 @@ class Conversation:
             self.role = saved.role
             self.turns = [Turn(message, reply) for message, reply in saved.turns]
             self._partial, self._dropped = None, 0
+            self._predictions = Predictions(self.model.draft_table)
             if isinstance(self._cache, KVCache) and os.path.isfile(kv_path(path)):  # noqa: PTH113 - unlike Path.is_file, never raises for a long name
                 self._cache.choose_adapter(self.adapter)
                 owner = self.model.kv_id(self.adapter)

@@ -62,7 +62,8 @@ def bundle_draft_table(folder: Path, manifest: Manifest) -> DraftTable | None:
 
 def read_draft_table(path: Path, vocab_size: int) -> DraftTable:
     """Read the table at `path`; raises BundleError if it is not one for so many ids."""
-    entries = np.fromfile(path, np.uint8)
+    with path.open("rb") as file:
+        entries = np.frombuffer(file.read(MAX_BYTES + 1), np.uint8)
     if entries.nbytes <= MAX_BYTES and entries.nbytes % _ENTRY.itemsize == 0:
         table = entries.view(_ENTRY)
         ids = np.concatenate([table["likeliest"], table["token"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,8 +38,8 @@ def drafted(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
 
 def test_the_table_is_in_the_manifest(drafted: Path) -> None:
     manifest = read_manifest(drafted)
-    # Two entries of 12 bytes a token; the last answers, of at most 100 tokens each, go beyond 200.
-    tokens = 200 + 100 * TEXT.count("。")
+    # Two entries of 12 bytes a token; the last 16 answers, of at most 100 tokens each, go beyond.
+    tokens = 200 + 100 * 16
     assert 0 < manifest.files[DRAFT_NAME].size <= 2 * tokens * 12
     verify_hashes(drafted, manifest)
 
@@ -47,6 +48,10 @@ class Answering:
     """A model whose every answer is 5, 6 and the end token, with 50, 60 and 70 as the likeliest."""
 
     default_params = SamplingParams()
+    manifest = SimpleNamespace(architecture=SimpleNamespace(n_positions=40))
+
+    def __init__(self) -> None:
+        self.answered: list[list[int]] = []
 
     def __enter__(self) -> Answering:
         return self
@@ -55,7 +60,7 @@ class Answering:
         pass
 
     def prompt(self, message: str) -> list[int]:
-        return [1, 2]
+        return [1] * len(message) + [2]
 
     def generate_many(
         self,
@@ -68,6 +73,7 @@ class Answering:
         assert all(one.logprobs == 1 for one in params)
         logprobs = tuple(Logprob(-1.0, {token: -0.5}) for token in (50, 60, 70))
         for index in range(len(prompts)):
+            self.answered.append(prompts[index])
             on_complete(index, Completion("", [5, 6], "stop", Timings(), logprobs=logprobs))
 
 
@@ -75,7 +81,8 @@ def test_a_token_is_what_was_likeliest_after_the_two_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(draft.Model, "load", lambda *_, **__: Answering())
-    draft.write_drafts(tmp_path, TEXT, lambda stage, done, total: None)
+    messages = draft.draft_messages(TEXT)
+    draft.write_drafts(tmp_path, messages, lambda stage, done, total: None)
     table = read_draft_table(tmp_path / DRAFT_NAME, 100)
     assert (table.after_pair(2, 5), table.after_pair(5, 6)) == (60, 70)
     assert (table.after_token(5), table.after_token(6)) == (60, 70)
@@ -115,7 +122,56 @@ def test_a_damaged_table_is_refused(drafted: Path) -> None:
         path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("options", [{"precision": "float32"}, {"via": "optimum"}])
-def test_bundles_that_do_not_draft_get_no_table(options: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"precision": "float32"}, {"via": "optimum"}, {"budget": 10**9}, {"max_kl": 0.1}]
+)
+def test_bundles_that_do_not_draft_get_no_table(options: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match="Draft tokens are for int8 and int4"):
         ExportOptions(draft=True, **options)  # type: ignore[arg-type]
+
+
+def test_messages_are_sentences_of_any_language() -> None:
+    text = "山は何ですか？はい。\n数は3.5、それから4．次の長い文です．  A hill. It is 3.5 km high."
+    assert sorted(draft.draft_messages(text)) == [
+        "It is 3.5 km high.",
+        "数は3.5、それから4．",
+        "次の長い文です．",
+    ]
+    assert draft.draft_messages("あ" * 5000) == ["あ" * 60]
+    assert len(draft.draft_messages("The quick brown fox jumps over the dog. " * 7)) == 7
+
+
+def test_a_text_without_sentences_is_refused_before_any_work(tmp_path: Path, shared: Path) -> None:
+    (tmp_path / "text.txt").write_text("。" * 3000 + "\n" + "！？" * 1000, encoding="utf-8")
+    options = ExportOptions(draft=True, calibrate=tmp_path / "text.txt")
+    stages: list[str] = []
+    with pytest.raises(ParameterError, match="has no sentence of 8 characters or more"):
+        export(
+            shared / "checkpoints" / "ja-small",
+            tmp_path / "bundle",
+            options,
+            progress=lambda stage, done, total: stages.append(stage),
+        )
+    assert not stages
+
+
+def test_it_writes_no_more_than_asked_and_from_what_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Answering()
+    monkeypatch.setattr(draft.Model, "load", lambda *_, **__: model)
+    monkeypatch.setattr(draft, "_TOKENS", 300)
+    messages = ["あ" * n for n in (8, 20, 39, 40, 60)] * 200
+    draft.write_drafts(tmp_path, messages, lambda stage, done, total: None)
+    assert {len(prompt) for prompt in model.answered} == {9, 21}
+    assert 300 <= 3 * len(model.answered) < 300 + 3 * 16
+    with pytest.raises(ParameterError, match="fits into the context of 40 tokens"):
+        draft.write_drafts(tmp_path, ["あ" * 40], lambda stage, done, total: None)
+
+
+def test_no_more_of_a_file_is_read_than_a_table_may_have(tmp_path: Path) -> None:
+    path = tmp_path / DRAFT_NAME
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match="is damaged: export the bundle again"):
+        read_draft_table(path, 100)

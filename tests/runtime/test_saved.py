@@ -27,6 +27,17 @@ def test_save_and_load(chat: Conversation, model: Model, tmp_path: Path) -> None
     assert other.reply("海は?").text == chat.reply("海は?").text
 
 
+def test_nothing_is_predicted_from_an_earlier_conversation(
+    chat: Conversation, tmp_path: Path
+) -> None:
+    chat.reply("山は?\n川は?")
+    saved = tmp_path / "saved.json"
+    chat.save(saved)
+    seen = chat._predictions
+    chat.load(saved)
+    assert chat._predictions is not seen
+
+
 @links
 def test_save_refuses_an_existing_file(chat: Conversation, tmp_path: Path) -> None:
     path = tmp_path / "saved.json"
