@@ -26,7 +26,6 @@ TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
 _PARQUET_BUFFER = 1 << 20  # bytes; without it a whole group of rows is read
 _UTF_8, _MARK = "utf-8", codecs.BOM_UTF8
 _ESCAPE, _JSON_ESCAPE = b"\x1b", b"\\u001b"  # of ISO-2022-JP, which is ASCII otherwise
-_NOT_JSON = (_ESCAPE, b"\0")  # bytes that no line of JSON has, but one in another encoding
 # PowerShell's `>` writes one of the first two.
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
@@ -130,17 +129,16 @@ class _Encodings:
         if self._utf8:
             return
         line = line.replace(_JSON_ESCAPE, _ESCAPE)  # as a table's rows have it
-        if line.isascii() and not any(byte in line for byte in _NOT_JSON):
+        wide = 0.3 < line.count(0) / len(line) < 0.7  # Latin letters in UTF-16
+        if line.isascii() and not wide and _ESCAPE not in line:
             return
         try:
             decode_utf8(line)
-            if b"\0" not in line:
-                self._utf8 = True
-                return
-            error = UnicodeDecodeError(_UTF_8, line, 0, 1, "a NUL, which text does not have")
+            self._utf8 = not (line.isascii() or wide)
+            error = UnicodeDecodeError(_UTF_8, line, 0, 1, "half of it is NUL")
         except UnicodeDecodeError as raised:
             error = raised
-        if self._error is None and guess_encoding(line):
+        if not self._utf8 and self._error is None and guess_encoding(line):
             self._error = error
 
     @property

@@ -260,6 +260,12 @@ def test_an_input_that_is_written_meanwhile(tmp_path: Path) -> None:
     assert [index for index, _ in found.read(write(path, ROWS))] == [0, 1]
 
 
+def test_zeros_of_a_crash_are_no_other_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n{"prom' + bytes(50) + b'\n\0\0\0\n{"pro\0mpt": "b"}\n')
+    assert survey(path).rows == 4
+
+
 def test_a_row_that_is_written_meanwhile_is_never_read(tmp_path: Path) -> None:
     path = write(tmp_path / "in.jsonl", [{"prompt": "x" * 9000}] * 9)
     found = survey(path)
