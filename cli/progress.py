@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Self
+from typing import NamedTuple, Self
 
 from issun.benchmarks.progress import clock_time
 from issun.cli.language import note, tr
@@ -65,12 +65,26 @@ class Bars:
             self._lines.show(self._names.get(stage, stage), done / max(total, 1), detail)
 
 
+class _State(NamedTuple):
+    """A stage, what share of it is done, and when and with which share it began."""
+
+    stage: str
+    share: float
+    detail: str
+    began: float
+    first: float
+
+    def left(self) -> str | None:
+        """The time left, if anything of the stage has been done since it began."""
+        done, seconds = self.share - self.first, time.monotonic() - self.began
+        return clock_time(max(0.0, seconds * (1 - self.share) / done)) if done > 0 else None
+
+
 class _Lines:
     """A thread that prints the current stage, its percentage and time left at regular intervals."""
 
     def __init__(self) -> None:
-        self._stage, self._share, self._detail = "", 0.0, ""
-        self._began, self._first = 0.0, 0.0  # when the stage began, and with which share
+        self._state: _State | None = None  # replaced as a whole, since a thread reads it
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._print, daemon=True)
 
@@ -83,20 +97,14 @@ class _Lines:
 
     def show(self, stage: str, share: float, detail: str) -> None:
         """Take in the state of a stage."""
-        if stage != self._stage:
-            self._began, self._first = time.monotonic(), share
-        self._stage, self._share, self._detail = stage, share, detail
-
-    def _left(self) -> str | None:
-        """The time left of the stage, if anything of it has been done."""
-        done, seconds = self._share - self._first, time.monotonic() - self._began
-        return clock_time(seconds * (1 - self._share) / done) if done > 0 else None
+        begun = self._state if self._state and self._state.stage == stage else None
+        began, first = (begun.began, begun.first) if begun else (time.monotonic(), share)
+        self._state = _State(stage, share, detail, began, first)
 
     def _print(self) -> None:
         while not self._done.wait(LINE_SECONDS):
-            if self._stage:
-                parts = [f"{self._share:.0%}"]
-                if left := self._left():
-                    parts.append(tr("{left} left").format(left=left))
-                parts += [self._detail] if self._detail else []
-                note("{stage}: {state}", stage=self._stage, state=", ".join(parts))
+            if state := self._state:
+                left = state.left()
+                parts = [f"{state.share:.0%}", left and tr("{left} left").format(left=left)]
+                text = tr(", ").join(filter(None, [*parts, state.detail]))
+                note("{stage}: {state}", stage=state.stage, state=text)

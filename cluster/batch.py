@@ -91,7 +91,7 @@ def run_batch(
         model_id = open_adapters([options.adapter], folder, manifest)[options.adapter.name].id
     worker = _worker_options(options, kv_cache, template)
     with only_writer(target):
-        found = survey(source)
+        found = survey(source, template=template is not None)
         if template and found.kind == "batch":
             raise BatchError("{path} has whole requests, which need no template.", path=source)
         if found.kind == "simple":
@@ -120,7 +120,7 @@ def run_batch(
 
 
 def _check_lengths(defaults: Mapping[str, Any], manifest: Manifest) -> None:
-    """Raise ParameterError if no row could have the least number of new tokens."""
+    """Raise ParameterError if a row's fewest new tokens are more than its most."""
     most = defaults.get("max_tokens", make_params(manifest).max_new_tokens)
     make_params(manifest, max_new_tokens=most, min_new_tokens=defaults.get("min_tokens", 0))
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,7 +19,6 @@ from issun.cluster.requests import (
     Template,
     body_fields,
     decode_bytes,
-    output_line,
 )
 from issun.runtime.adapter import Adapter
 from issun.runtime.decoding.sampling import SamplingParams
@@ -102,11 +101,14 @@ class BatchGenerator:
 
     def close(self) -> None:
         """Free the bundle; the next call loads it again."""
-        if self._worker:
-            self._worker.close()
-        self._worker = None
+        with _LOADING:
+            worker, self._worker = self._worker, None
+        if worker:
+            worker.close()
 
     def _loaded(self) -> Worker:
+        if worker := self._worker:  # others do not wait while one loads
+            return worker
         with _LOADING:
             if self._worker is None:
                 from issun.cluster.worker import Worker, WorkerOptions  # noqa: PLC0415
@@ -149,17 +151,18 @@ def _line(row: dict[str, Any]) -> bytes | ApiError:
     """
     try:
         row = decode_bytes(row)
-        if row.get("custom_id") in (None, ""):
+        name = row.get("custom_id")
+        if name is None or (isinstance(name, str) and not name):
             row = {**row, "custom_id": _encode(row).decode()}
         return _encode(row)
-    except (UnicodeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return ApiError("The row is not JSON: {reason}", reason=str(error))
 
 
 def _failed(error: ApiError) -> dict[str, Any]:
     """The results of a row that JSON cannot have."""
-    line = output_line("simple", {}, "", error.status, error_object(error))
-    return cast("dict[str, Any]", msgspec.json.decode(line))
+    message = error_object(error)["error"]["message"]
+    return dict(zip(RESULTS, (None, None, error.status, message), strict=True))
 
 
 def _encode(row: dict[str, Any]) -> bytes:

@@ -57,8 +57,9 @@ def write_output(source: Path, target: Path, lines: Iterator[bytes]) -> None:
         partial.replace(target)
         sync(target.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise write_error(target, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write_lines(source: Path, path: Path, lines: Iterable[bytes]) -> None:

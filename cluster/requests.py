@@ -26,7 +26,6 @@ Kind = Literal["batch", "simple"]
 MakePrompt = Callable[[str, str | None], list[int]]
 
 RESULTS = ("generated_text", "finish_reason", "status", "error")
-PROMPTS = ("prompt", "instruction", "input")
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _URLS = (CHAT, COMPLETIONS)
 _PREFIXES = {CHAT: "chatcmpl", COMPLETIONS: "cmpl"}
@@ -118,18 +117,21 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def kind_of(row: Any) -> Kind | None:
+def kind_of(row: Any, *, template: bool = False) -> Kind | None:
     """Which kind a row has by its fields; None if they do not tell.
 
-    Fields of other data can be named `url` and `body` too.
+    Fields of other data can be named `url` and `body` too, and those of a template in any way: with
+    one, only a row that cannot be anything else is a request.
     """
     if not isinstance(row, dict):
         return None
     has_body = isinstance(row.get("body"), dict)
     has_url = str(row.get("url")).startswith("/v1/")
-    if not (has_body and has_url) and {"prompt", "instruction"} & row.keys():
+    if has_body and has_url:
+        return "batch"
+    if template or {"prompt", "instruction"} & row.keys():
         return "simple"
-    named = "custom_id" in row and (has_body or "method" in row)
+    named = "custom_id" in row and (has_body or row.get("method") == "POST")
     return "batch" if has_url or named else None
 
 
@@ -141,18 +143,18 @@ def kind_in(file: Kind, row: Mapping[str, Any]) -> Kind:
 def decode_bytes(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with text instead of bytes, which some programs write for it.
 
-    Bytes that are no text become Base64, except in the columns of prompts, for which they raise
-    UnicodeDecodeError.
+    Bytes that are no text in UTF-8 become None: in a prompt they would be noise.
     """
-    texts = {}
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            try:
-                texts[name] = decode_utf8(value)
-            except UnicodeDecodeError:
-                if name in PROMPTS:
-                    raise
-    return {**row, **texts}
+    return {
+        name: _decode(value) if isinstance(value, bytes) else value for name, value in row.items()
+    }
+
+
+def _decode(raw: bytes) -> str | None:
+    try:
+        return decode_utf8(raw)
+    except UnicodeDecodeError:
+        return None
 
 
 def decode(raw: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _MAX_LINE = 16 << 20  # bytes
 TABLE_ROWS = 1024  # rows of a Parquet file that are decoded together
 _PARQUET_BUFFER = 1 << 20  # bytes; without it a whole group of rows is read
 _UTF_8, _MARK = "utf-8", codecs.BOM_UTF8
-_ESCAPE, _JSON_ESCAPE = b"\x1b", b"\\u001b"  # of ISO-2022-JP, which is ASCII otherwise
+_ESCAPE = b"\x1b"  # of ISO-2022-JP, which is ASCII otherwise
 # PowerShell's `>` writes one of the first two.
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
@@ -46,7 +46,7 @@ class Survey:
     state: tuple[int, int]  # size and time of the last change
 
     def check_unchanged(self, path: Path, state: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Return the state of the input, which was `state` before, or that of the survey.
+        """Return the present state of the input; `state` is the last one known, or the survey's.
 
         Raises BatchError if its content has changed.
         """
@@ -91,8 +91,8 @@ def table_columns(path: Path) -> list[str] | None:
     return None
 
 
-def survey(path: Path) -> Survey:
-    """Read the whole input once.
+def survey(path: Path, *, template: bool = False) -> Survey:
+    """Read the whole input once; `template` says that a template makes the prompts.
 
     Takes 8 bytes of memory a row. Raises BatchError if there are no rows, if a `custom_id` occurs
     twice, or if the file cannot be read or is not in UTF-8.
@@ -105,7 +105,7 @@ def survey(path: Path) -> Survey:
     for line in read_rows(path):
         encodings.see(line)
         if kind == "simple" and path.suffix == ".jsonl":
-            kind = kind_of(_decoded(line)) or kind
+            kind = kind_of(_decoded(line), template=template) or kind
         rows += 1
         if name := _name(decoder, line):
             hashes.append(_hash(name))
@@ -114,7 +114,10 @@ def survey(path: Path) -> Survey:
     if encodings.error:
         raise _unreadable(path, encodings.error) from encodings.error
     _check_unique(path, decoder, np.frombuffer(hashes, np.uint64))
-    return Survey(rows, sha256_of(path), kind, state)
+    sha256 = sha256_of(path)
+    if _state(path) != state:
+        raise _changed(path)
+    return Survey(rows, sha256, kind, state)
 
 
 class _Encodings:
@@ -128,23 +131,28 @@ class _Encodings:
         """Look at a line."""
         if self._utf8:
             return
-        line = line.replace(_JSON_ESCAPE, _ESCAPE)  # as a table's rows have it
-        wide = 0.3 < line.count(0) / len(line) < 0.7  # Latin letters in UTF-16
+        wide = _is_wide(line)
         if line.isascii() and not wide and _ESCAPE not in line:
             return
         try:
             decode_utf8(line)
-            self._utf8 = not (line.isascii() or wide)
-            error = UnicodeDecodeError(_UTF_8, line, 0, 1, "half of it is NUL")
+            self._utf8 = not line.isascii()
+            error = UnicodeDecodeError(_UTF_8, line, 0, 1, "NUL") if wide else None
         except UnicodeDecodeError as raised:
             error = raised
-        if not self._utf8 and self._error is None and guess_encoding(line):
+        if error and self._error is None and guess_encoding(line):
             self._error = error
 
     @property
     def error(self) -> UnicodeDecodeError | None:
         """Why the file cannot be read."""
         return None if self._utf8 else self._error
+
+
+def _is_wide(line: bytes) -> bool:
+    """Whether every other byte is NUL, as in Latin letters in UTF-16, unlike zeros of a crash."""
+    fewer, more = sorted((line[::2].count(0), line[1::2].count(0)))
+    return more > 0.6 * (len(line) // 2) and fewer < 0.1 * more
 
 
 def _check_unique(path: Path, decoder: msgspec.json.Decoder[_Name], hashes: Any) -> None:
@@ -214,6 +222,14 @@ def _bounded_lines(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
         yield line
 
 
+def _utf8_lines(file: IO[str], path: Path) -> Iterator[str]:
+    """The lines of a table; raises UnicodeDecodeError for ISO-2022-JP, which is ASCII."""
+    for line in _bounded_lines(file, path):
+        if "\x1b" in line:
+            decode_utf8(line.encode())
+        yield line
+
+
 def _open_text(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="")
 
@@ -221,7 +237,7 @@ def _open_text(path: Path) -> io.TextIOWrapper:
 def _read_csv(path: Path) -> Iterator[bytes]:
     csv.field_size_limit(_MAX_LINE)
     with _open_text(path) as file:
-        rows = csv.DictReader(_bounded_lines(file, path), restval=None, strict=True)
+        rows = csv.DictReader(_utf8_lines(file, path), restval=None, strict=True)
         try:
             for row in rows:
                 if None in row:

@@ -80,13 +80,13 @@ def export(
     clear_remains(target, notify)
     for read in [local, *([user_path(options.tokenizer)] if options.tokenizer else [])]:
         check_target(target, read, force=options.force)
+    messages = draft_messages(chosen_text(options.calibrate)) if options.draft else []
     located, checkpoint, tokenizer, prompt = _open(source, options, revision, token, notify)
     report_tokenizer(checkpoint.tokenizer.path.parent, checkpoint.tokenizer.choice, notify)
     tokens = checkpoint.tokenizer.tokens
     generation = read_generation(
         checkpoint.folder, checkpoint.network, unk=tokens.unk, eos=tokens.eos, notify=notify
     )
-    messages = draft_messages(chosen_text(options.calibrate)) if options.draft else []
     with _gptq_store(target, checkpoint, options, prompt.template, notify) as store:
         route = _route(checkpoint, options, prompt.template, store)
         check_space(target, route.disk_bytes() + _MARGIN_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_lines_have_the_time_left_since_what_was_done_before(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     times = iter([100.0, 160.0])  # the stage begins with a quarter done, and has half after 60 s
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
     monkeypatch.setenv("ISSUN_LANG", "en")
     lines = progress._Lines()
     lines.show("answering", 0.25, "")

@@ -138,11 +138,11 @@ def test_a_bad_row_is_an_error_of_its_own(generator: BatchGenerator) -> None:
     deep: list[Any] = []
     for _ in range(10**5):
         deep = [deep]
-    other = np.empty(4, object)
-    other[:] = ["\ud800", deep, "a", "b"]
-    found = generator({"instruction": ["山は?"] * 4, 7: other})
-    assert found["status"].tolist() == [400, 400, 200, 200]
-    assert all("The row is not JSON" in text for text in found["error"][:2])
+    other = np.empty(5, object)
+    other[:] = ["\ud800", deep, {(1, 2): 3}, "a", "b"]
+    found = generator({"instruction": ["山は?"] * 5, 7: other})
+    assert found["status"].tolist() == [400, 400, 400, 200, 200]
+    assert all("The row is not JSON" in text for text in found["error"][:3])
     found = generator({"instruction": np.array(["山は?".encode(), b"\x8eR"], object)})
     assert found["status"].tolist() == [200, 400]
     with pytest.raises(ParameterError, match="different lengths"):

@@ -41,7 +41,18 @@ def test_the_kind_of_a_row() -> None:
     assert kind_of({"custom_id": "a", "method": "POST"}) == "batch"
     for fields in ({"prompt": "x"}, {"instruction": "x"}, {"instruction": "x", "body": "y"}):
         assert kind_of({"custom_id": "a", "url": "https://example.jp/1", **fields}) == "simple"
-    for other in ({}, {"custom_id": "a"}, {"body": "本文", "url": "https://example.jp"}, None, []):
+    dish = {"custom_id": "a", "title": "餅", "method": "焼く"}
+    for row in (dish, {"custom_id": "a", "body": {}}, {"url": "/v1/list", "title": "x"}):
+        assert kind_of(row, template=True) == "simple"
+    assert kind_of(LINE, template=True) == "batch"
+    for other in (
+        {},
+        dish,
+        {"custom_id": "a"},
+        {"body": "本文", "url": "https://example.jp"},
+        None,
+        [],
+    ):
         assert kind_of(other) is None
 
 

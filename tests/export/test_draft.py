@@ -14,6 +14,7 @@ from issun.runtime.decoding.answer import Completion
 from issun.runtime.decoding.draft_table import read_draft_table
 from issun.runtime.decoding.generate import Logprob, Timings
 from issun.runtime.manifest import DRAFT_NAME, read_manifest, verify_hashes
+from tests.needs import posix
 
 TEXT = "日本で一番高い山は何ですか。猫について書いてください。好きな食べ物は何ですか。"
 
@@ -169,6 +170,7 @@ def test_it_writes_no_more_than_asked_and_from_what_fits(
         draft.write_drafts(tmp_path, ["あ" * 40], lambda stage, done, total: None)
 
 
+@posix
 def test_no_more_of_a_file_is_read_than_a_table_may_have(tmp_path: Path) -> None:
     path = tmp_path / DRAFT_NAME
     with path.open("wb") as file:
