@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+from issun.benchmarks.chunks import Chunk, parse_chunk
 from issun.benchmarks.errors import BenchError
 from issun.runtime.errors import check_range
 
@@ -19,8 +20,6 @@ _MAX_LINE = 1 << 20  # bytes of a line of a stream
 _MAX_TIMEOUT = 86_400  # seconds
 _PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
 NO_TEXT = "no text"
-# Where a delta has text: Ollama and vLLM call `reasoning` what others call `reasoning_content`.
-_DELTAS = ("content", "reasoning_content", "reasoning")
 # Optional fields of a request; a server that refuses them gets it without the first, then without
 # both.
 _OPTIONAL: Sequence[dict[str, Any]] = (
@@ -137,21 +136,21 @@ class Server:
                 answer.error = f"status {response.status}: {text.strip()[:200]}"
                 return
             finished = False
-            for event in self._events(response, socket, answer.started):
-                if event is None:
+            for chunk in self._chunks(response, socket, answer.started):
+                if chunk is None:
                     finished = True
                     break
-                if event.get("error"):  # some servers send a null in every chunk
-                    answer.error = f"the stream has an error: {str(event['error'])[:200]}"
+                if chunk.error:
+                    answer.error = f"the stream has an error: {str(chunk.error)[:200]}"
                     return
-                finished |= _take(answer, event)
+                finished |= _take(answer, chunk)
             if not finished:
                 answer.error = "the stream ended early"
 
-    def _events(
+    def _chunks(
         self, response: HTTPResponse, socket: Any, started: float
-    ) -> Iterator[dict[str, Any] | None]:
-        """The objects of the stream; None for its end mark."""
+    ) -> Iterator[Chunk | None]:
+        """The chunks of the stream; None for its end mark."""
         while True:
             left = started + self._timeout - time.perf_counter()
             if left <= 0:  # also of a server that only keeps the connection alive
@@ -166,11 +165,7 @@ class Server:
             if data == b"[DONE]":
                 yield None
                 return
-            try:
-                event = json.loads(data)
-            except ValueError as error:
-                raise HTTPException("the stream has a chunk that is not JSON") from error
-            yield event if isinstance(event, dict) else {"error": "a chunk is not an object"}
+            yield parse_chunk(data)
 
 
 def _split(url: str) -> SplitResult:
@@ -201,15 +196,10 @@ def _headers() -> dict[str, str | bytes]:
     return headers
 
 
-def _take(answer: Answer, event: dict[str, Any]) -> bool:
-    """Take the text and usage of an event; returns whether the answer is finished."""
-    now, finished = time.perf_counter(), False
-    for choice in event.get("choices") or ():
-        delta = choice.get("delta") or {}
-        if choice.get("text") or any(delta.get(name) for name in _DELTAS):
-            answer.chunks.append(now)
-        finished |= choice.get("finish_reason") is not None
-    usage = event.get("usage")
-    if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
-        answer.tokens = usage["completion_tokens"]
-    return finished
+def _take(answer: Answer, chunk: Chunk) -> bool:
+    """Take the text and usage of a chunk; returns whether the answer is finished."""
+    if chunk.has_text:
+        answer.chunks.append(time.perf_counter())
+    if isinstance(chunk.tokens, int):
+        answer.tokens = chunk.tokens
+    return chunk.finish_reason is not None

@@ -184,7 +184,20 @@ def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
     [
         (chunk("途中"), "the stream ended early"),
         ("data: {nonsense\n\n", "the stream has a chunk that is not JSON"),
-        ("data: [1]\n\n", "the stream has an error: a chunk is not an object"),
+        *(
+            (f"data: {data}\n\n", "a chunk has another form than the OpenAI API's")
+            for data in (
+                "[1]",
+                "null",
+                '{"choices": [null]}',
+                '{"choices": "text"}',
+                '{"choices": 3}',
+                '{"choices": {"index": 0}}',
+                '{"choices": [{"delta": "text"}]}',
+                '{"choices": [{"delta": ["text"]}]}',
+                "[" * 200_000,
+            )
+        ),
         ('data: {"error": {"message": "no memory"}}\n\n', "the stream has an error: .*no memory"),
         ("data: [DONE]\n\n", "no text"),
         ("", "the stream ended early"),
