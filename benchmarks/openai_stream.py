@@ -6,14 +6,16 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
 from numbers import Real
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from issun.benchmarks.chunks import Chunk, parse_chunk
 from issun.benchmarks.errors import BenchError
+from issun.benchmarks.timed_http import TimedResponse, request
 from issun.runtime.errors import check_range
 
 _MAX_LINE = 1 << 20  # bytes of a line of a stream
@@ -85,12 +87,11 @@ class Server:
     def _first_model(self) -> str:
         root = self._path.partition("/chat/completions")[0].removesuffix("/completions")
         try:
-            content = json.loads(self._request("GET", f"{root}/models", None)[0].read())
-            return str(content["data"][0]["id"])
+            with self._request("GET", f"{root}/models") as response:
+                return str(json.loads(response.read())["data"][0]["id"])
         except (OSError, HTTPException) as error:
-            reason = str(error) or type(error).__name__
             raise BenchError(
-                "{url} does not answer: {reason}", url=self.url, reason=reason
+                "{url} does not answer: {reason}", url=self.url, reason=self._reason(error)
             ) from error
         except (ValueError, LookupError, TypeError) as error:
             raise BenchError(
@@ -112,31 +113,31 @@ class Server:
         answer = Answer(time.perf_counter())
         try:
             self._read(answer, json.dumps(body | self._fields).encode())
-        except TimeoutError:
-            answer.error = f"not finished after {self._timeout:g} s"
         except (OSError, HTTPException) as error:
-            answer.error = str(error) or type(error).__name__
+            answer.error = self._reason(error)
         if not answer.error and not answer.chunks:
             answer.error = NO_TEXT
         return answer
 
-    def _request(self, method: str, path: str, body: bytes | None) -> tuple[HTTPResponse, Any]:
-        """The response, and the connection's socket, whose timeout can be changed."""
-        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        connection = kind(self._parts.netloc, timeout=self._timeout)
-        connection.request(method, path + self._query, body, self._headers)
-        socket = connection.sock
-        return connection.getresponse(), socket
+    def _request(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> AbstractContextManager[TimedResponse]:
+        path += self._query
+        return request(self._parts, method, path, body, self._headers, seconds=self._timeout)
+
+    def _reason(self, error: OSError | HTTPException) -> str:
+        if isinstance(error, TimeoutError):
+            return f"not finished after {self._timeout:g} s"
+        return str(error) or type(error).__name__
 
     def _read(self, answer: Answer, body: bytes) -> None:
-        response, socket = self._request("POST", self._path, body)
-        with response:
+        with self._request("POST", self._path, body) as response:
             if response.status != 200:
                 text = response.read(_MAX_LINE).decode("utf-8", "replace")
                 answer.error = f"status {response.status}: {text.strip()[:200]}"
                 return
             finished = False
-            for chunk in self._chunks(response, socket, answer.started):
+            for chunk in _chunks(response):
                 if chunk is None:
                     finished = True
                     break
@@ -147,25 +148,17 @@ class Server:
             if not finished:
                 answer.error = "the stream ended early"
 
-    def _chunks(
-        self, response: HTTPResponse, socket: Any, started: float
-    ) -> Iterator[Chunk | None]:
-        """The chunks of the stream; None for its end mark."""
-        while True:
-            left = started + self._timeout - time.perf_counter()
-            if left <= 0:  # also of a server that only keeps the connection alive
-                raise TimeoutError
-            socket.settimeout(left)
-            line = response.readline(_MAX_LINE)
-            if not line:
-                return
-            if not line.startswith(b"data:"):  # other fields, comments and blank lines
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                yield None
-                return
-            yield parse_chunk(data)
+
+def _chunks(response: HTTPResponse) -> Iterator[Chunk | None]:
+    """The chunks of a stream; None for its end mark."""
+    while line := response.readline(_MAX_LINE):
+        if not line.startswith(b"data:"):  # other fields, comments and blank lines
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            yield None
+            return
+        yield parse_chunk(data)
 
 
 def _split(url: str) -> SplitResult:

@@ -7,8 +7,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import msgspec
@@ -78,7 +79,7 @@ def serving(fake: Fake) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -209,28 +210,50 @@ def test_a_broken_stream_is_an_error(text: str, error: str) -> None:
     assert re.match(error, answer.error), answer.error
 
 
-@pytest.mark.parametrize("alive", [False, True])
-def test_a_server_that_hangs_is_left_after_the_timeout(alive: bool) -> None:
-    """Also one that sends comments, so that the connection never goes quiet."""
-    calls: list[int] = []
+SLOW = {  # what a server sends at once, and then again and again
+    "nothing": ("HTTP/1.1 200 OK\r\n\r\n" + chunk("むかし"), ""),
+    "comments": ("HTTP/1.1 200 OK\r\n\r\n" + chunk("むかし"), ": ping\n\n"),
+    "bytes of a line": ("HTTP/1.1 200 OK\r\n\r\ndata: ", "x"),
+    "bytes of a chunk": ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", "0"),
+    "a status line": ("HTTP/1.1", " "),
+    "a header": ("HTTP/1.1 200 OK\r\nX: ", "x"),
+    "an error": ("HTTP/1.1 500 Oops\r\nContent-Length: 1000\r\n\r\n", "x"),
+    "a list": ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", " "),
+}
 
-    def hang(body: dict[str, Any], write: Write) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            return plain(body, write)
-        write(chunk("むかし"))
-        for _ in range(100):
-            time.sleep(0.1)
-            if alive:
-                write(": ping\n\n")
-        return None
 
-    with serving(Fake(hang)) as url:
-        server = Server(url, timeout=2.0)
+@contextmanager
+def sending(first: str, again: str = "") -> Iterator[str]:
+    """A server that sends raw text, and goes on every 0.05 s without an end."""
+    ended = threading.Event()
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            with suppress(OSError):
+                self.wfile.write(first.encode())
+                while not ended.wait(0.05):
+                    self.wfile.write(again.encode())
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            ended.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("model", [None, "named"])
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_server_is_left_at_the_timeout_however_slowly_it_sends(
+    slow: str, model: str | None
+) -> None:
+    with sending(*SLOW[slow]) as url:
         started = time.monotonic()
-        answer = server.answer("?", 3)
-        assert 2 <= time.monotonic() - started < 9
-    assert answer.error == "not finished after 2 s"
+        with pytest.raises(BenchError, match=r"does not answer: not finished after 0.2 s"):
+            Server(url, model=model, timeout=0.2)
+        assert 0.2 <= time.monotonic() - started < 4
 
 
 def test_fields_that_a_server_refuses_are_left_out() -> None:
