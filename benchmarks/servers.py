@@ -28,7 +28,7 @@ class Level(msgspec.Struct, kw_only=True):
 
     `ttft` is the time to the first chunk of text, `itl` the time between two chunks, `tpot` the
     mean time per token after the first one. `throughput` is the median over the rounds of new
-    tokens per second of all clients together, prefill included. `counted` says whether tokens are
+    tokens per second of all clients together, from the first request to the last text. `counted` says whether tokens are
     the server's usage or chunks, which may hold several.
     """
 
@@ -81,9 +81,9 @@ class _Clients:
             thread.start()
         for thread in threads:
             thread.join()
-        seconds = time.perf_counter() - started
         self._answers += answers
         if complete := [answer for answer in answers if not answer.error]:
+            seconds = max(answer.chunks[-1] for answer in complete) - started
             self._rates.append(sum(answer.new_tokens for answer in complete) / seconds)
 
     def level(self) -> Level:
