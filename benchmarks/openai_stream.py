@@ -21,6 +21,7 @@ from issun.runtime.errors import check_range
 _MAX_LINE = 1 << 20  # bytes of a line of a stream
 _MAX_TIMEOUT = 86_400  # seconds
 _PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
+_MARGIN = 8  # tokens above those asked for that a usage may count, such as the end token
 NO_TEXT = "no text"
 # Optional fields of a request; a server that refuses them gets it without the first, then without
 # both.
@@ -34,8 +35,8 @@ _OPTIONAL: Sequence[dict[str, Any]] = (
 class Answer:
     """The times of an answer in seconds: of the request, and of each chunk that has text.
 
-    `tokens` is from the server's usage; None if the server sent none. `error` is empty if the
-    answer is complete.
+    `tokens` is from the server's usage; None if the server sent none that can be true. `error` is
+    empty if the answer is complete.
     """
 
     started: float = 0.0
@@ -112,7 +113,7 @@ class Server:
         }
         answer = Answer(time.perf_counter())
         try:
-            self._read(answer, json.dumps(body | self._fields).encode())
+            self._read(answer, json.dumps(body | self._fields).encode(), tokens + _MARGIN)
         except (OSError, HTTPException) as error:
             answer.error = self._reason(error)
         if not answer.error and not answer.chunks:
@@ -130,7 +131,7 @@ class Server:
             return f"not finished after {self._timeout:g} s"
         return str(error) or type(error).__name__
 
-    def _read(self, answer: Answer, body: bytes) -> None:
+    def _read(self, answer: Answer, body: bytes, most: int) -> None:
         with self._request("POST", self._path, body) as response:
             if response.status != 200:
                 text = response.read(_MAX_LINE).decode("utf-8", "replace")
@@ -144,7 +145,7 @@ class Server:
                 if chunk.error:
                     answer.error = f"the stream has an error: {str(chunk.error)[:200]}"
                     return
-                finished |= _take(answer, chunk)
+                finished |= _take(answer, chunk, most)
             if not finished:
                 answer.error = "the stream ended early"
 
@@ -189,10 +190,10 @@ def _headers() -> dict[str, str | bytes]:
     return headers
 
 
-def _take(answer: Answer, chunk: Chunk) -> bool:
+def _take(answer: Answer, chunk: Chunk, most: int) -> bool:
     """Take the text and usage of a chunk; returns whether the answer is finished."""
     if chunk.has_text:
         answer.chunks.append(time.perf_counter())
-    if isinstance(chunk.tokens, int):
-        answer.tokens = chunk.tokens
+    if (tokens := chunk.tokens) is not None:  # the last usage is that of the whole answer
+        answer.tokens = tokens if type(tokens) is int and 1 <= tokens <= most else None
     return chunk.finish_reason is not None
