@@ -320,7 +320,9 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert level.ttft.p50 == 2.0
     assert level.itl is not None
     assert level.itl.p50 == 1.0  # of 1.0, 1.0 and 0.5
-    assert level.tpot == (0.5 + 0.5) / 2  # 2 s for four more tokens, 0.5 s for one
+    assert level.chunks == 6
+    # 2 s for two chunks of 5/3 tokens, 0.5 s for one chunk of a token.
+    assert level.tpot == pytest.approx((2 / (10 / 3) + 0.5) / 2)
     assert level.throughput == pytest.approx((7 / 3.5 + 4 / 4) / 2)
     text = servers.terminal(found)
     assert "http://s, 2 clients: 1 errors, the first: broken" in text
@@ -346,15 +348,59 @@ def test_servers_and_levels_take_turns_and_share_a_table() -> None:
     assert [level.requests for level in found.levels] == [2, 6, 2, 6]
     assert [level.counted for level in found.levels] == ["usage", "usage", "chunks", "chunks"]
     assert found.notes == [
+        f"{one}: chunks hold about 2.5 tokens, and ITL is the time between chunks.",
         f"{other} refuses ignore_eos: its answers may be shorter than asked for.",
         f"{other} reports no usage: its tokens are counted as chunks.",
+        f"{other}: answers have fewer tokens than asked for (2 of 5 on average), which raises the "
+        "share of prefill in the throughput.",
     ]
     prompts = {body["messages"][0]["content"] for body in no_usage.bodies}
     assert len(prompts) == 1 + 8  # the first answer's, and each is new
     for text in (servers.terminal(found), servers.markdown(found)):
-        assert text.count(one) == 2
+        assert text.count(one) == 3  # two rows and a note
         assert found.notes[0] in text
     assert msgspec.json.decode(msgspec.json.encode(found), type=servers.ServerResults) == found
+
+
+@pytest.mark.parametrize(
+    ("tokens", "believed"),
+    [
+        *((good, good) for good in (1, 5, 6)),
+        *((bad, None) for bad in (0, -5, True, 5.0, "5", [5], {"a": 5}, 50, 10**30)),
+        *((bad, None) for bad in (float("nan"), float("inf"))),
+    ],
+)
+def test_a_usage_that_cannot_be_true_is_none(tokens: Any, believed: int | None) -> None:
+    def answered(_: dict[str, Any], write: Write) -> None:
+        write(chunk("あ", usage={"completion_tokens": 1}) + chunk("い", "stop"))
+        write(f"data: {json.dumps({'usage': {'completion_tokens': tokens}})}\n\ndata: [DONE]\n\n")
+
+    with serving(Fake(answered)) as url:
+        answer = Server(url, model="named").answer("?", 5)
+    assert (answer.error, answer.tokens, answer.new_tokens) == ("", believed, believed or 2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "notes"),
+    [
+        (16, 1, []),
+        (3, 1, ["answers have fewer tokens than asked for (3 of 16 on average), which"]),
+        (16, 8, ["chunks hold about 8 tokens, and ITL is the time between chunks."]),
+        (16, 16, ["chunks hold about 16 tokens, and ITL is the time between chunks."]),
+    ],
+)
+def test_what_makes_answers_differ_is_noted(tokens: int, size: int, notes: list[str]) -> None:
+    """A chunk of `size` tokens takes as many times 0.01 s."""
+    server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
+    times = [0.01 * number for number in range(size, tokens + 1, size)]
+    server.answer = lambda prompt, asked: Answer(0.0, times, tokens)
+    found = servers.measure(
+        [server], concurrency=[1], rounds=1, tokens=16, report=lambda text: None
+    )
+    assert len(found.notes) == len(notes)
+    for note, text in zip(found.notes, notes, strict=True):
+        assert note.startswith(f"http://s: {text}")
+    assert found.levels[0].tpot == (None if size == 16 else pytest.approx(0.01))
 
 
 def test_all_answers_fail() -> None:
