@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from numbers import Real
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+import msgspec
+
 from issun.benchmarks.chunks import Chunk, parse_chunk
-from issun.benchmarks.errors import BenchError
+from issun.benchmarks.errors import BenchError, one_line
 from issun.benchmarks.timed_http import TimedResponse, request
 from issun.runtime.errors import check_range
 
@@ -50,6 +52,14 @@ class Answer:
         return len(self.chunks) if self.tokens is None else self.tokens
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
 class Server:
     """A server, the endpoint that is measured, and the model that is asked for."""
 
@@ -82,6 +92,7 @@ class Server:
             answer = self.answer("こんにちは。", 2)
             if not answer.error.startswith(("status 400", "status 422")):
                 break
+        self._check_key(answer.error)
         if answer.error not in ("", NO_TEXT):  # two tokens may be a part of a character
             raise BenchError("{url} does not answer: {reason}", url=self.url, reason=answer.error)
 
@@ -89,15 +100,33 @@ class Server:
         root = self._path.partition("/chat/completions")[0].removesuffix("/completions")
         try:
             with self._request("GET", f"{root}/models") as response:
-                return str(json.loads(response.read())["data"][0]["id"])
+                _check_status(response)
+                return msgspec.convert(json.loads(response.read()), _Models).data[0].id
         except (OSError, HTTPException) as error:
+            reason = self._reason(error)
+            self._check_key(reason)
+            if reason.startswith("status"):
+                raise BenchError(
+                    "{url} does not list its models ({reason}): name one with --model.",
+                    url=self.url,
+                    reason=reason,
+                ) from error
             raise BenchError(
-                "{url} does not answer: {reason}", url=self.url, reason=self._reason(error)
+                "{url} does not answer: {reason}", url=self.url, reason=reason
             ) from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, RecursionError) as error:
             raise BenchError(
                 "{url} does not list its models: name one with --model.", url=self.url
             ) from error
+
+    def _check_key(self, reason: str) -> None:
+        if reason.startswith(("status 401", "status 403")):
+            raise BenchError(
+                "{url} refuses the request ({reason}): give it a key that it accepts in the "
+                "variable OPENAI_API_KEY.",
+                url=self.url,
+                reason=reason,
+            )
 
     def answer(self, prompt: str, tokens: int) -> Answer:
         """Stream an answer of at most `tokens` tokens; a failure is in its `error`."""
@@ -129,25 +158,32 @@ class Server:
     def _reason(self, error: OSError | HTTPException) -> str:
         if isinstance(error, TimeoutError):
             return f"not finished after {self._timeout:g} s"
-        return str(error) or type(error).__name__
+        return one_line(error) or type(error).__name__
 
     def _read(self, answer: Answer, body: bytes, most: int) -> None:
         with self._request("POST", self._path, body) as response:
-            if response.status != 200:
-                text = response.read(_MAX_LINE).decode("utf-8", "replace")
-                answer.error = f"status {response.status}: {text.strip()[:200]}"
-                return
+            _check_status(response)
             finished = False
             for chunk in _chunks(response):
                 if chunk is None:
                     finished = True
                     break
                 if chunk.error:
-                    answer.error = f"the stream has an error: {str(chunk.error)[:200]}"
-                    return
+                    raise HTTPException(f"the stream has an error: {chunk.error}")
                 finished |= _take(answer, chunk, most)
             if not finished:
                 answer.error = "the stream ended early"
+
+
+def _check_status(response: HTTPResponse) -> None:
+    """Raise HTTPException, with the start of the body, unless the request was accepted."""
+    if response.status != 200:
+        try:
+            body = response.read(_MAX_LINE)
+        except IncompleteRead as error:
+            body = error.partial
+        text = one_line(body.decode("utf-8", "replace")) or response.reason
+        raise HTTPException(f"status {response.status}: {text}")
 
 
 def _chunks(response: HTTPResponse) -> Iterator[Chunk | None]:

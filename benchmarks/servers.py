@@ -16,6 +16,7 @@ from statistics import fmean, median
 
 import msgspec
 
+from issun.benchmarks.errors import one_line
 from issun.benchmarks.openai_stream import Answer, Server
 from issun.runtime.decoding.latency import Percentiles, percentiles
 
@@ -101,7 +102,7 @@ class _Clients:
         ]
         return Level(
             url=self.server.url,
-            model=self.server.model,
+            model=one_line(self.server.model),
             concurrency=self.number,
             requests=len(self._answers),
             errors=len(failed),
@@ -215,7 +216,7 @@ def terminal(results: ServerResults) -> str:
 
 def markdown(results: ServerResults) -> str:
     """The table in Markdown, with the notes below it."""
-    header, *rows = table(results)
+    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table(results)]
     lines = [header, ["---"] * 2 + ["--:"] * (len(header) - 2), *rows]
     return "\n".join([*(f"| {' | '.join(row)} |" for row in lines), *_remarks(results)])
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -272,15 +273,55 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
     with serving(fake) as url:
         with pytest.raises(BenchError, match="does not answer: status 400: unknown field model"):
             Server(url)
-        fake.models = {"models": []}
-        with pytest.raises(BenchError, match="does not list its models: name one with --model"):
-            Server(url)
+        lists: Any = ({"models": []}, {"data": []}, {"data": [{"id": None}]}, {"data": [3]}, [], 3)
+        for fake.models in lists:
+            with pytest.raises(BenchError, match="does not list its models: name one with --model"):
+                Server(url)
     with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
         Server(url)
     wrong = ("http://[::1", "http://x:port", "http://x:99999")
     for bad in ("localhost:8000", "ftp://x", "http://", "/v1", *wrong):
         with pytest.raises(BenchError, match="is no URL of a server"):
             Server(bad)
+
+
+@pytest.mark.parametrize("model", [None, "named"])
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, '{"error": "bad key"}', 'refuses .*status 401: {"error": "bad key"}.*OPENAI_API_KEY'),
+        (403, "", r"refuses the request \(status 403: Forbidden\).* variable OPENAI_API_KEY"),
+        (
+            404,
+            "no\n such\r\n\x1b[31m\tpath",
+            r"(answer:|models \() ?status 404: no such \[31m path",
+        ),
+        (307, "", r"(answer:|models \() ?status 307: Temporary Redirect"),
+    ],
+)
+def test_a_server_that_refuses_says_why(
+    status: int, body: str, message: str, model: str | None
+) -> None:
+    reason = HTTPStatus(status).phrase
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with sending(head + body) as url, pytest.raises(BenchError) as caught:
+        Server(url, model=model)
+    assert re.search(message, str(caught.value)), caught.value
+    assert ("--model" in str(caught.value)) == (model is None and status not in (401, 403))
+
+
+def test_a_models_name_cannot_break_a_table() -> None:
+    fake = Fake(plain)
+    fake.models = {"data": [{"id": "a|b\nc\x1b[31m\ud800"}]}
+    with serving(fake) as url:
+        found = servers.measure(
+            [Server(url)], concurrency=[1], rounds=1, tokens=5, report=lambda text: None
+        )
+    assert fake.bodies[-1]["model"] == "a|b\nc\x1b[31m\ud800"
+    assert found.levels[0].model == "a|b c [31m"
+    assert servers.markdown(found).splitlines()[2].startswith(f"| {url} | a\\|b c [31m | 1 |")
+    assert servers.terminal(found).splitlines()[3].startswith(f"{url}  a|b c [31m  ")
+    msgspec.json.encode(found)
 
 
 def test_a_query_is_sent_with_every_request() -> None:
