@@ -203,7 +203,9 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an address, or a port that is no number up to 65535
+        good = good and url.isprintable()
+        (parts.hostname or "").encode("idna")  # as a request does
+    except ValueError:  # brackets without an address, a port above 65535, or a part of no name
         good = False
     if not good:
         raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)

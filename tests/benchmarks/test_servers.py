@@ -279,7 +279,8 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
                 Server(url)
     with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
         Server(url)
-    wrong = ("http://[::1", "http://x:port", "http://x:99999")
+    wrong = ("http://[::1", "http://x:port", "http://x:99999", "http://a..b:80")
+    wrong += (f"http://{'a' * 64}.jp", f"http://{'山' * 60}", "http://x/\n", "http://x/\udc80")
     for bad in ("localhost:8000", "ftp://x", "http://", "/v1", *wrong):
         with pytest.raises(BenchError, match="is no URL of a server"):
             Server(bad)
