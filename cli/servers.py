@@ -22,10 +22,14 @@ def measure_servers(
     form: str,
     output: Path,
 ) -> None:
-    """Measure running servers, store the results, and print a table."""
+    """Measure running servers, store the results, and print a table.
+
+    Raises BenchError at the end if no answer was complete.
+    """
     import msgspec  # noqa: PLC0415
 
     from issun.benchmarks import servers  # noqa: PLC0415
+    from issun.benchmarks.errors import BenchError  # noqa: PLC0415
     from issun.benchmarks.locking import locked  # noqa: PLC0415
     from issun.benchmarks.measured import write_atomically  # noqa: PLC0415
     from issun.benchmarks.openai_stream import Server  # noqa: PLC0415
@@ -54,3 +58,8 @@ def measure_servers(
     table = {"terminal": servers.terminal, "markdown": servers.markdown}
     print(written(found).decode() if form == "json" else printable(table[form](found)))
     note("All measurements are in {path}.", path=output)
+    if all(level.errors == level.requests for level in found.levels):
+        raise BenchError(
+            "No answer was complete; the first error: {reason}",
+            reason=found.levels[0].first_error,
+        )

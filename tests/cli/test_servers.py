@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from issun.benchmarks.errors import BenchError
 from issun.benchmarks.locking import locked
 from issun.cli.servers import measure_servers
 from issun.runtime import ParameterError
-from tests.benchmarks.test_servers import Fake, plain, serving
+from tests.benchmarks.test_servers import Fake, failing, plain, serving
 
 
 def measure(url: str, output: Path) -> None:
@@ -40,3 +41,17 @@ def test_two_runs_cannot_share_a_file(tmp_path: Path) -> None:
             measure(url, path)
     assert (path.read_bytes(), len(fake.paths)) == (kept, asked)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_without_a_complete_answer_has_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    message = "No answer was complete; the first error: the stream has a chunk that is not JSON"
+    fake = Fake(failing("data: {nonsense\n\n"))
+    with serving(fake) as url, pytest.raises(BenchError, match=message):
+        measure(url, path)
+    said = capsys.readouterr()
+    assert f"{url}, 1 clients: 1 errors, the first: the stream has a chunk" in said.out
+    assert said.err.endswith(f"All measurements are in {path}.\n")
+    assert json.loads(path.read_bytes())["levels"][0]["errors"] == 1
