@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
-from http.client import HTTPException
+import re
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 import msgspec
+
+from issun.benchmarks.errors import one_line
+
+_MAX_LINE, _MAX_BODY = 1 << 20, 10_000  # characters of a line, and of what is no stream
+_OTHER_FIELD = re.compile(r"(event|id|retry)?:")  # or a comment
 
 
 class _Delta(msgspec.Struct):
@@ -48,8 +56,29 @@ class Chunk(msgspec.Struct):
         return self.usage.get("completion_tokens") if isinstance(self.usage, dict) else None
 
 
-def parse_chunk(data: bytes | str) -> Chunk:
-    """The chunk that an event's data hold; raises HTTPException."""
+def read_chunks(response: HTTPResponse) -> Iterator[Chunk | None]:
+    """The chunks of a stream; None for its end mark.
+
+    Raises HTTPException for a chunk that cannot be read, and for a body that is no stream.
+    """
+    body, is_stream = "", False
+    lines = io.TextIOWrapper(response, "utf-8-sig", "replace")  # ends a line at a lone CR too
+    while line := lines.readline(_MAX_LINE):
+        data = line.removeprefix("data:").strip()
+        if line.startswith("data:"):
+            is_stream = True
+            if data == "[DONE]":
+                yield None
+                return
+            if data:
+                yield _parse(data)
+        elif not _OTHER_FIELD.match(line):
+            body = (body + line)[:_MAX_BODY]
+    if body.strip() and not is_stream:
+        raise HTTPException(f"the answer is no stream: {one_line(body)}")
+
+
+def _parse(data: str) -> Chunk:
     try:
         content = json.loads(data)
     except RecursionError:

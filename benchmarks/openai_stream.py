@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, IncompleteRead
@@ -15,15 +15,17 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 
-from issun.benchmarks.chunks import Chunk, parse_chunk
+from issun.benchmarks.chunks import Chunk, read_chunks
 from issun.benchmarks.errors import BenchError, one_line
 from issun.benchmarks.timed_http import TimedResponse, request
 from issun.runtime.errors import check_range
 
-_MAX_LINE = 1 << 20  # bytes of a line of a stream
+_MAX_BODY = 1 << 20  # bytes of a refusal
 _MAX_TIMEOUT = 86_400  # seconds
 _PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
 _MARGIN = 8  # tokens above those asked for that a usage may count, such as the end token
+_LINGER = 1.0  # seconds after the last text in which a usage may come
+_FAILURES = ("error", "abort", "aborted", "cancelled", "canceled")  # finish reasons
 NO_TEXT = "no text"
 # Optional fields of a request; a server that refuses them gets it without the first, then without
 # both.
@@ -100,7 +102,7 @@ class Server:
         root = self._path.partition("/chat/completions")[0].removesuffix("/completions")
         try:
             with self._request("GET", f"{root}/models") as response:
-                _check_status(response)
+                _check(response)
                 return msgspec.convert(json.loads(response.read()), _Models).data[0].id
         except (OSError, HTTPException) as error:
             reason = self._reason(error)
@@ -143,6 +145,8 @@ class Server:
         answer = Answer(time.perf_counter())
         try:
             self._read(answer, json.dumps(body | self._fields).encode(), tokens + _MARGIN)
+        except IncompleteRead:
+            answer.error = "the stream ended early"
         except (OSError, HTTPException) as error:
             answer.error = self._reason(error)
         if not answer.error and not answer.chunks:
@@ -161,41 +165,36 @@ class Server:
         return one_line(error) or type(error).__name__
 
     def _read(self, answer: Answer, body: bytes, most: int) -> None:
+        finished = False
         with self._request("POST", self._path, body) as response:
-            _check_status(response)
-            finished = False
-            for chunk in _chunks(response):
-                if chunk is None:
-                    finished = True
-                    break
-                if chunk.error:
-                    raise HTTPException(f"the stream has an error: {chunk.error}")
-                finished |= _take(answer, chunk, most)
-            if not finished:
-                answer.error = "the stream ended early"
+            _check(response)
+            try:
+                for chunk in read_chunks(response):
+                    if chunk is None:
+                        return
+                    if _take(answer, chunk, most):
+                        finished = True  # but for a usage; some servers send no end mark
+                        soon = time.perf_counter() + _LINGER
+                        response.deadline = min(response.deadline, soon)
+            except (OSError, IncompleteRead):
+                if not finished:
+                    raise
+        if not finished:
+            raise HTTPException("the stream ended early")
 
 
-def _check_status(response: HTTPResponse) -> None:
-    """Raise HTTPException, with the start of the body, unless the request was accepted."""
+def _check(response: HTTPResponse) -> None:
+    """Raise HTTPException, with the start of a refusal, unless the body can be read."""
+    coding = response.headers.get("Content-Encoding", "identity").lower()
     if response.status != 200:
         try:
-            body = response.read(_MAX_LINE)
+            body = response.read(_MAX_BODY) if coding == "identity" else b""
         except IncompleteRead as error:
             body = error.partial
         text = one_line(body.decode("utf-8", "replace")) or response.reason
         raise HTTPException(f"status {response.status}: {text}")
-
-
-def _chunks(response: HTTPResponse) -> Iterator[Chunk | None]:
-    """The chunks of a stream; None for its end mark."""
-    while line := response.readline(_MAX_LINE):
-        if not line.startswith(b"data:"):  # other fields, comments and blank lines
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            yield None
-            return
-        yield parse_chunk(data)
+    if coding != "identity":
+        raise HTTPException(f"the answer is compressed ({coding}), which it was not asked to be")
 
 
 def _split(url: str) -> SplitResult:
@@ -229,9 +228,16 @@ def _headers() -> dict[str, str | bytes]:
 
 
 def _take(answer: Answer, chunk: Chunk, most: int) -> bool:
-    """Take the text and usage of a chunk; returns whether the answer is finished."""
+    """Take the text and usage of a chunk; returns whether the answer is finished.
+
+    Raises HTTPException for a chunk that says that the answer has failed.
+    """
+    if chunk.error:
+        raise HTTPException(f"the stream has an error: {chunk.error}")
     if chunk.has_text:
         answer.chunks.append(time.perf_counter())
     if (tokens := chunk.tokens) is not None:  # the last usage is that of the whole answer
         answer.tokens = tokens if type(tokens) is int and 1 <= tokens <= most else None
+    if chunk.finish_reason in _FAILURES:
+        raise HTTPException(f"the server gave up: its finish reason is {chunk.finish_reason!r}")
     return chunk.finish_reason is not None

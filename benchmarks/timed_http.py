@@ -18,7 +18,7 @@ class TimedResponse(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, deadline: float, **more: Any) -> None:
         super().__init__(sock, *args, **more)
-        self.deadline = deadline
+        self.deadline = deadline  # may be moved
         self.fp = io.BufferedReader(_TimedReader(self, sock, self.fp.detach()))
 
 
