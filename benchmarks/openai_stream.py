@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, IncompleteRead
@@ -27,12 +26,11 @@ _MARGIN = 8  # tokens above those asked for that a usage may count, such as the 
 _LINGER = 1.0  # seconds after the last text in which a usage may come
 _FAILURES = ("error", "abort", "aborted", "cancelled", "canceled")  # finish reasons
 NO_TEXT = "no text"
-# Optional fields of a request; a server that refuses them gets it without the first, then without
-# both.
-_OPTIONAL: Sequence[dict[str, Any]] = (
-    {"ignore_eos": True},
-    {"stream_options": {"include_usage": True}},
-)
+# A server that refuses a request gets it without one of these, and then without both.
+_OPTIONAL: dict[str, Any] = {
+    "ignore_eos": True,
+    "stream_options": {"include_usage": True},
+}
 
 
 @dataclass(slots=True)
@@ -88,12 +86,13 @@ class Server:
         self._find_fields()
 
     def _find_fields(self) -> None:
-        for left_out in range(len(_OPTIONAL) + 1):
-            self._fields = {name: v for some in _OPTIONAL[left_out:] for name, v in some.items()}
-            self.refused = [name for some in _OPTIONAL[:left_out] for name in some]
+        names = tuple(_OPTIONAL)
+        for kept in (names, names[1:], names[:1], ()):
+            self._fields = {name: _OPTIONAL[name] for name in kept}
             answer = self.answer("こんにちは。", 2)
             if not answer.error.startswith(("status 400", "status 422")):
                 break
+        self.refused = [name for name in names if name not in kept]
         self._check_key(answer.error)
         if answer.error not in ("", NO_TEXT):  # two tokens may be a part of a character
             raise BenchError("{url} does not answer: {reason}", url=self.url, reason=answer.error)

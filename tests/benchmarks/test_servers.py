@@ -300,14 +300,20 @@ def test_a_server_is_left_at_the_timeout_however_slowly_it_sends(
         assert 0.2 <= time.monotonic() - started < 4
 
 
-def test_fields_that_a_server_refuses_are_left_out() -> None:
+FIELDS = ("ignore_eos", "stream_options")
+
+
+@pytest.mark.parametrize("refused", [FIELDS, FIELDS[:1], FIELDS[1:], ()])
+def test_only_fields_that_a_server_refuses_are_left_out(refused: tuple[str, ...]) -> None:
     fake = Fake(plain)
-    fake.refuses = ("ignore_eos", "stream_options")
+    fake.refuses = refused
     with serving(fake) as url:
         server = Server(url)
-        assert server.refused == ["ignore_eos", "stream_options"]
+        assert server.refused == list(refused)
         assert server.answer("?", 3).error == ""
-    assert not {"ignore_eos", "stream_options"} & fake.bodies[-1].keys()
+    assert [name for name in FIELDS if name in fake.bodies[-1]] == [
+        name for name in FIELDS if name not in refused
+    ]
 
 
 def test_a_server_that_cannot_be_measured_says_why() -> None:
