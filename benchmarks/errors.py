@@ -9,3 +9,9 @@ class TableError(IssunError):
 
 class BenchError(IssunError):
     """A benchmark cannot be run or resumed, or its results cannot be read."""
+
+
+def one_line(text: object) -> str:
+    """The start of a server's text, without line ends, control characters and lone surrogates."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(printable.split())[:200]

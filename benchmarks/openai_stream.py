@@ -5,36 +5,40 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from numbers import Real
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from issun.benchmarks.errors import BenchError
+import msgspec
+
+from issun.benchmarks.chunks import Chunk, read_chunks
+from issun.benchmarks.errors import BenchError, one_line
+from issun.benchmarks.timed_http import TimedResponse, request
 from issun.runtime.errors import check_range
 
-_MAX_LINE = 1 << 20  # bytes of a line of a stream
+_MAX_BODY = 1 << 20  # bytes of a refusal
 _MAX_TIMEOUT = 86_400  # seconds
 _PATH = "/%:@!$&'()*+,;="  # what a path has besides letters and digits
+_MARGIN = 8  # tokens above those asked for that a usage may count, such as the end token
+_LINGER = 1.0  # seconds after the last text in which a usage may come
+_FAILURES = ("error", "abort", "aborted", "cancelled", "canceled")  # finish reasons
 NO_TEXT = "no text"
-# Where a delta has text: Ollama and vLLM call `reasoning` what others call `reasoning_content`.
-_DELTAS = ("content", "reasoning_content", "reasoning")
-# Optional fields of a request; a server that refuses them gets it without the first, then without
-# both.
-_OPTIONAL: Sequence[dict[str, Any]] = (
-    {"ignore_eos": True},
-    {"stream_options": {"include_usage": True}},
-)
+# A server that refuses a request gets it without one of these, and then without both.
+_OPTIONAL: dict[str, Any] = {
+    "ignore_eos": True,
+    "stream_options": {"include_usage": True},
+}
 
 
 @dataclass(slots=True)
 class Answer:
     """The times of an answer in seconds: of the request, and of each chunk that has text.
 
-    `tokens` is from the server's usage; None if the server sent none. `error` is empty if the
-    answer is complete.
+    `tokens` is from the server's usage; None if the server sent none that can be true. `error` is
+    empty if the answer is complete.
     """
 
     started: float = 0.0
@@ -46,6 +50,14 @@ class Answer:
     def new_tokens(self) -> int:
         """The tokens by usage, else the chunks."""
         return len(self.chunks) if self.tokens is None else self.tokens
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
 
 
 class Server:
@@ -74,29 +86,48 @@ class Server:
         self._find_fields()
 
     def _find_fields(self) -> None:
-        for left_out in range(len(_OPTIONAL) + 1):
-            self._fields = {name: v for some in _OPTIONAL[left_out:] for name, v in some.items()}
-            self.refused = [name for some in _OPTIONAL[:left_out] for name in some]
+        names = tuple(_OPTIONAL)
+        for kept in (names, names[1:], names[:1], ()):
+            self._fields = {name: _OPTIONAL[name] for name in kept}
             answer = self.answer("こんにちは。", 2)
             if not answer.error.startswith(("status 400", "status 422")):
                 break
+        self.refused = [name for name in names if name not in kept]
+        self._check_key(answer.error)
         if answer.error not in ("", NO_TEXT):  # two tokens may be a part of a character
             raise BenchError("{url} does not answer: {reason}", url=self.url, reason=answer.error)
 
     def _first_model(self) -> str:
         root = self._path.partition("/chat/completions")[0].removesuffix("/completions")
         try:
-            content = json.loads(self._request("GET", f"{root}/models", None)[0].read())
-            return str(content["data"][0]["id"])
+            with self._request("GET", f"{root}/models") as response:
+                _check(response)
+                return msgspec.convert(json.loads(response.read()), _Models).data[0].id
         except (OSError, HTTPException) as error:
-            reason = str(error) or type(error).__name__
+            reason = self._reason(error)
+            self._check_key(reason)
+            if reason.startswith("status"):
+                raise BenchError(
+                    "{url} does not list its models ({reason}): name one with --model.",
+                    url=self.url,
+                    reason=reason,
+                ) from error
             raise BenchError(
                 "{url} does not answer: {reason}", url=self.url, reason=reason
             ) from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, RecursionError) as error:
             raise BenchError(
                 "{url} does not list its models: name one with --model.", url=self.url
             ) from error
+
+    def _check_key(self, reason: str) -> None:
+        if reason.startswith(("status 401", "status 403")):
+            raise BenchError(
+                "{url} refuses the request ({reason}): give it a key that it accepts in the "
+                "variable OPENAI_API_KEY.",
+                url=self.url,
+                reason=reason,
+            )
 
     def answer(self, prompt: str, tokens: int) -> Answer:
         """Stream an answer of at most `tokens` tokens; a failure is in its `error`."""
@@ -112,65 +143,57 @@ class Server:
         }
         answer = Answer(time.perf_counter())
         try:
-            self._read(answer, json.dumps(body | self._fields).encode())
-        except TimeoutError:
-            answer.error = f"not finished after {self._timeout:g} s"
+            self._read(answer, json.dumps(body | self._fields).encode(), tokens + _MARGIN)
+        except IncompleteRead:
+            answer.error = "the stream ended early"
         except (OSError, HTTPException) as error:
-            answer.error = str(error) or type(error).__name__
+            answer.error = self._reason(error)
         if not answer.error and not answer.chunks:
             answer.error = NO_TEXT
         return answer
 
-    def _request(self, method: str, path: str, body: bytes | None) -> tuple[HTTPResponse, Any]:
-        """The response, and the connection's socket, whose timeout can be changed."""
-        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
-        connection = kind(self._parts.netloc, timeout=self._timeout)
-        connection.request(method, path + self._query, body, self._headers)
-        socket = connection.sock
-        return connection.getresponse(), socket
+    def _request(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> AbstractContextManager[TimedResponse]:
+        path += self._query
+        return request(self._parts, method, path, body, self._headers, seconds=self._timeout)
 
-    def _read(self, answer: Answer, body: bytes) -> None:
-        response, socket = self._request("POST", self._path, body)
-        with response:
-            if response.status != 200:
-                text = response.read(_MAX_LINE).decode("utf-8", "replace")
-                answer.error = f"status {response.status}: {text.strip()[:200]}"
-                return
-            finished = False
-            for event in self._events(response, socket, answer.started):
-                if event is None:
-                    finished = True
-                    break
-                if event.get("error"):  # some servers send a null in every chunk
-                    answer.error = f"the stream has an error: {str(event['error'])[:200]}"
-                    return
-                finished |= _take(answer, event)
-            if not finished:
-                answer.error = "the stream ended early"
+    def _reason(self, error: OSError | HTTPException) -> str:
+        if isinstance(error, TimeoutError):
+            return f"not finished after {self._timeout:g} s"
+        return one_line(error) or type(error).__name__
 
-    def _events(
-        self, response: HTTPResponse, socket: Any, started: float
-    ) -> Iterator[dict[str, Any] | None]:
-        """The objects of the stream; None for its end mark."""
-        while True:
-            left = started + self._timeout - time.perf_counter()
-            if left <= 0:  # also of a server that only keeps the connection alive
-                raise TimeoutError
-            socket.settimeout(left)
-            line = response.readline(_MAX_LINE)
-            if not line:
-                return
-            if not line.startswith(b"data:"):  # other fields, comments and blank lines
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                yield None
-                return
+    def _read(self, answer: Answer, body: bytes, most: int) -> None:
+        finished = False
+        with self._request("POST", self._path, body) as response:
+            _check(response)
             try:
-                event = json.loads(data)
-            except ValueError as error:
-                raise HTTPException("the stream has a chunk that is not JSON") from error
-            yield event if isinstance(event, dict) else {"error": "a chunk is not an object"}
+                for chunk in read_chunks(response):
+                    if chunk is None:
+                        return
+                    if _take(answer, chunk, most):
+                        finished = True  # but for a usage; some servers send no end mark
+                        soon = time.perf_counter() + _LINGER
+                        response.deadline = min(response.deadline, soon)
+            except (OSError, IncompleteRead):
+                if not finished:
+                    raise
+        if not finished:
+            raise HTTPException("the stream ended early")
+
+
+def _check(response: HTTPResponse) -> None:
+    """Raise HTTPException, with the start of a refusal, unless the body can be read."""
+    coding = response.headers.get("Content-Encoding", "identity").lower()
+    if response.status != 200:
+        try:
+            body = response.read(_MAX_BODY) if coding == "identity" else b""
+        except IncompleteRead as error:
+            body = error.partial
+        text = one_line(body.decode("utf-8", "replace")) or response.reason
+        raise HTTPException(f"status {response.status}: {text}")
+    if coding != "identity":
+        raise HTTPException(f"the answer is compressed ({coding}), which it was not asked to be")
 
 
 def _split(url: str) -> SplitResult:
@@ -178,7 +201,9 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an address, or a port that is no number up to 65535
+        good = good and url.isprintable()
+        (parts.hostname or "").encode("idna")  # as a request does
+    except ValueError:  # brackets without an address, a port above 65535, or a part of no name
         good = False
     if not good:
         raise BenchError("{url!r} is no URL of a server: write http://HOST:PORT.", url=url)
@@ -201,15 +226,17 @@ def _headers() -> dict[str, str | bytes]:
     return headers
 
 
-def _take(answer: Answer, event: dict[str, Any]) -> bool:
-    """Take the text and usage of an event; returns whether the answer is finished."""
-    now, finished = time.perf_counter(), False
-    for choice in event.get("choices") or ():
-        delta = choice.get("delta") or {}
-        if choice.get("text") or any(delta.get(name) for name in _DELTAS):
-            answer.chunks.append(now)
-        finished |= choice.get("finish_reason") is not None
-    usage = event.get("usage")
-    if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
-        answer.tokens = usage["completion_tokens"]
-    return finished
+def _take(answer: Answer, chunk: Chunk, most: int) -> bool:
+    """Take the text and usage of a chunk; returns whether the answer is finished.
+
+    Raises HTTPException for a chunk that says that the answer has failed.
+    """
+    if chunk.error:
+        raise HTTPException(f"the stream has an error: {chunk.error}")
+    if chunk.has_text:
+        answer.chunks.append(time.perf_counter())
+    if (tokens := chunk.tokens) is not None:  # the last usage is that of the whole answer
+        answer.tokens = tokens if type(tokens) is int and 1 <= tokens <= most else None
+    if chunk.finish_reason in _FAILURES:
+        raise HTTPException(f"the server gave up: its finish reason is {chunk.finish_reason!r}")
+    return chunk.finish_reason is not None

@@ -16,6 +16,7 @@ from statistics import fmean, median
 
 import msgspec
 
+from issun.benchmarks.errors import one_line
 from issun.benchmarks.openai_stream import Answer, Server
 from issun.runtime.decoding.latency import Percentiles, percentiles
 
@@ -27,9 +28,10 @@ class Level(msgspec.Struct, kw_only=True):
     """A server with a number of concurrent clients; times in seconds, of complete answers alone.
 
     `ttft` is the time to the first chunk of text, `itl` the time between two chunks, `tpot` the
-    mean time per token after the first one. `throughput` is the median over the rounds of new
-    tokens per second of all clients together, prefill included. `counted` says whether tokens are
-    the server's usage or chunks, which may hold several.
+    mean time per token after the first chunk, which has as many as the others. `throughput` is the
+    median over the rounds of new tokens per second of all clients together, from the first request
+    to the last text. `counted` says whether tokens are the server's usage or chunks, which may
+    hold several.
     """
 
     url: str
@@ -39,6 +41,7 @@ class Level(msgspec.Struct, kw_only=True):
     errors: int
     first_error: str
     new_tokens: int
+    chunks: int
     counted: str  # usage or chunks
     ttft: Percentiles | None
     itl: Percentiles | None
@@ -81,9 +84,9 @@ class _Clients:
             thread.start()
         for thread in threads:
             thread.join()
-        seconds = time.perf_counter() - started
         self._answers += answers
         if complete := [answer for answer in answers if not answer.error]:
+            seconds = max(answer.chunks[-1] for answer in complete) - started
             self._rates.append(sum(answer.new_tokens for answer in complete) / seconds)
 
     def level(self) -> Level:
@@ -92,18 +95,20 @@ class _Clients:
         failed = [answer.error for answer in self._answers if answer.error]
         gaps = [b - a for answer in complete for a, b in pairwise(answer.chunks)]
         per_token = [
-            (answer.chunks[-1] - answer.chunks[0]) / (answer.new_tokens - 1)
+            fmean(b - a for a, b in pairwise(answer.chunks))
+            * (len(answer.chunks) / answer.new_tokens)
             for answer in complete
             if answer.new_tokens > 1 and len(answer.chunks) > 1
         ]
         return Level(
             url=self.server.url,
-            model=self.server.model,
+            model=one_line(self.server.model),
             concurrency=self.number,
             requests=len(self._answers),
             errors=len(failed),
             first_error=failed[0] if failed else "",
             new_tokens=sum(answer.new_tokens for answer in complete),
+            chunks=sum(len(answer.chunks) for answer in complete),
             counted="chunks" if any(a.tokens is None for a in complete) else "usage",
             ttft=percentiles([answer.chunks[0] - answer.started for answer in complete]),
             itl=percentiles(gaps),
@@ -136,7 +141,7 @@ def measure(
             issun=version("issun"),
             new_tokens=tokens,
             rounds=rounds,
-            notes=list(_notes(servers, levels)),
+            notes=[text for server in servers for text in _notes(server, levels, tokens)],
             levels=levels,
         )
 
@@ -149,13 +154,25 @@ def measure(
     return results(rounds)
 
 
-def _notes(servers: Sequence[Server], levels: Sequence[Level]) -> Iterator[str]:
-    for server in servers:
-        if "ignore_eos" in server.refused:
-            yield f"{server.url} refuses ignore_eos: its answers may be shorter than asked for."
-        counted = {level.counted for level in levels if level.url == server.url and level.requests}
-        if "chunks" in counted:
-            yield f"{server.url} reports no usage: its tokens are counted as chunks."
+def _notes(server: Server, levels: Sequence[Level], asked: int) -> Iterator[str]:
+    """What makes a server's figures differ from those of others."""
+    url, own = server.url, [level for level in levels if level.url == server.url]
+    if "ignore_eos" in server.refused:
+        yield f"{url} refuses ignore_eos: its answers may be shorter than asked for."
+    if any(level.requests and level.counted == "chunks" for level in own):
+        yield f"{url} reports no usage: its tokens are counted as chunks."
+    tokens = sum(level.new_tokens for level in own)
+    if not tokens:
+        return
+    mean = round(tokens / sum(level.requests - level.errors for level in own), 1)
+    if mean < asked:
+        yield (
+            f"{url}: answers have fewer tokens than asked for ({mean:g} of {asked} on average), "
+            "which raises the share of prefill in the throughput."
+        )
+    per_chunk = round(tokens / sum(level.chunks for level in own), 1)
+    if per_chunk >= 1.5:  # less is text that a server holds back until a character is whole
+        yield f"{url}: chunks hold about {per_chunk:g} tokens, and ITL is the time between chunks."
 
 
 def table(results: ServerResults) -> list[list[str]]:
@@ -199,7 +216,7 @@ def terminal(results: ServerResults) -> str:
 
 def markdown(results: ServerResults) -> str:
     """The table in Markdown, with the notes below it."""
-    header, *rows = table(results)
+    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table(results)]
     lines = [header, ["---"] * 2 + ["--:"] * (len(header) - 2), *rows]
     return "\n".join([*(f"| {' | '.join(row)} |" for row in lines), *_remarks(results)])
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from issun.benchmarks.engines.registry import ENGINES, PEERS
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE
+from issun.benchmarks.locking import locked
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
@@ -25,7 +24,6 @@ from issun.export.config import read_config
 from issun.export.network import Network
 from issun.runtime.demonstration import bundle_folder
 from issun.runtime.errors import BundleError, ParameterError, check_choice
-from issun.runtime.files import check_output
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.weights.cores import physical_cores
 
@@ -75,7 +73,7 @@ def run(
     targets = _targets(request, folder)
     shape = _shape(request)
     plan = _plan(request, targets, shape)
-    with _locked(output):
+    with locked(output):
         results = _results(request, output, shape, resume=resume)
         write_results(output, results)
         Runner(plan, results, output, report).run()
@@ -85,26 +83,6 @@ def run(
             with suppress(OSError):  # there is something else in it
                 folder.rmdir()
     return results
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Lock `output` for the duration of the block; raises BenchError if another run has it."""
-    check_output(output)
-    lock = FileLock(output.with_name(f"{output.name}.lock"))
-    Path(lock.lock_file).touch()  # FileLock would report a read-only folder as a held lock
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BenchError(
-            "Another run is writing to {path}: wait until it ends, or name another file.",
-            path=output,
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _targets(request: Request, folder: Path) -> list[Target]:

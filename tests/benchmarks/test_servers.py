@@ -7,14 +7,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import msgspec
 import pytest
 
-from issun.benchmarks import servers
+from issun.benchmarks import openai_stream, servers
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.openai_stream import Answer, Server
 
@@ -78,7 +80,7 @@ def serving(fake: Fake) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -104,7 +106,7 @@ def test_times_and_usage_of_a_plain_answer() -> None:
         answer = server.answer("昔話を。", 5)
     assert (answer.error, answer.tokens, answer.new_tokens) == ("", 5, 5)
     assert len(answer.chunks) == 2  # the empty one does not count
-    assert 0.1 <= answer.chunks[1] - answer.chunks[0] < 5
+    assert 0.05 <= answer.chunks[1] - answer.chunks[0] < 5  # a busy CPU sees the first one late
     assert answer.started < answer.chunks[0]
     assert fake.paths == ["/v1/models", *["/v1/chat/completions"] * 2]
     body = fake.bodies[-1]
@@ -165,6 +167,49 @@ def test_odd_chunks_are_read() -> None:
     assert (answer.error, len(answer.chunks), answer.new_tokens) == ("", 3, 3)
 
 
+OK = "HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\r", "\r\n\r\n", "\ndata\ndata:\n\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff", ": hello\n\n", "data:\n\n"])
+def test_all_line_ends_and_empty_data_are_read(start: str, end: str) -> None:
+    body = f"{start}{chunk('あ')}{chunk('い')}data: [DONE]\n\n".replace("\n\n", end)
+    with sending(f"{OK}\r\n{body}") as url:
+        answer = Server(url, model="named").answer("?", 2)
+    assert (answer.error, len(answer.chunks)) == ("", 2)
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (f"\r\n{chunk('あ', '')}{chunk('い', '')}", "the stream ended early"),
+        ("Transfer-Encoding: chunked\r\n\r\n9\r\n", "the stream ended early"),
+        ('\r\n{\n "error":\n "busy"}', 'the answer is no stream: { "error": "busy"}'),
+        ("\r\n<html>\n", "the answer is no stream: <html>"),
+        ("Content-Encoding: gzip\r\n\r\n\x1f", r"the answer is compressed \(gzip\)"),
+        (f"\r\n{chunk('あ')}{chunk(None, 'error')}", "the server gave up: .* 'error'"),
+        (f"\r\n{chunk('あ')}{chunk(None, 'abort')}data: [DONE]\n\n", "the server gave up: "),
+    ],
+)
+def test_a_body_without_a_whole_answer_says_why(response: str, error: str) -> None:
+    with sending(OK + response) as url, pytest.raises(BenchError, match=f"answer: {error}"):
+        Server(url, model="named")
+
+
+@pytest.mark.parametrize("tokens", [None, 2])
+@pytest.mark.parametrize("ending", ["open", "cut"])
+def test_an_answer_needs_no_end_mark(
+    tokens: int | None, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the connection have to be closed, or closed well."""
+    monkeypatch.setattr(openai_stream, "_LINGER", 0.1)
+    text = chunk("あ") + chunk("い", "stop") + (usage(tokens) if tokens else "")
+    coding = f"Transfer-Encoding: chunked\r\n\r\n{len(text.encode()):x}\r\n"
+    with sending(f"{OK}{coding}{text}\r\n", "" if ending == "open" else None) as url:
+        answer = Server(url, model="named").answer("?", 2)
+    assert (answer.error, answer.tokens, len(answer.chunks)) == ("", tokens, 2)
+
+
 def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
     """Answers well at first, and then with `text`."""
     calls: list[int] = []
@@ -184,7 +229,20 @@ def failing(text: str) -> Callable[[dict[str, Any], Write], None]:
     [
         (chunk("途中"), "the stream ended early"),
         ("data: {nonsense\n\n", "the stream has a chunk that is not JSON"),
-        ("data: [1]\n\n", "the stream has an error: a chunk is not an object"),
+        *(
+            (f"data: {data}\n\n", "a chunk has another form than the OpenAI API's")
+            for data in (
+                "[1]",
+                "null",
+                '{"choices": [null]}',
+                '{"choices": "text"}',
+                '{"choices": 3}',
+                '{"choices": {"index": 0}}',
+                '{"choices": [{"delta": "text"}]}',
+                '{"choices": [{"delta": ["text"]}]}',
+                "[" * 200_000,
+            )
+        ),
         ('data: {"error": {"message": "no memory"}}\n\n', "the stream has an error: .*no memory"),
         ("data: [DONE]\n\n", "no text"),
         ("", "the stream ended early"),
@@ -196,38 +254,66 @@ def test_a_broken_stream_is_an_error(text: str, error: str) -> None:
     assert re.match(error, answer.error), answer.error
 
 
-@pytest.mark.parametrize("alive", [False, True])
-def test_a_server_that_hangs_is_left_after_the_timeout(alive: bool) -> None:
-    """Also one that sends comments, so that the connection never goes quiet."""
-    calls: list[int] = []
+SLOW = {  # what a server sends at once, and then again and again
+    "nothing": ("HTTP/1.1 200 OK\r\n\r\n" + chunk("むかし"), ""),
+    "comments": ("HTTP/1.1 200 OK\r\n\r\n" + chunk("むかし"), ": ping\n\n"),
+    "bytes of a line": ("HTTP/1.1 200 OK\r\n\r\ndata: ", "x"),
+    "bytes of a chunk": ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", "0"),
+    "a status line": ("HTTP/1.1", " "),
+    "a header": ("HTTP/1.1 200 OK\r\nX: ", "x"),
+    "an error": ("HTTP/1.1 500 Oops\r\nContent-Length: 1000\r\n\r\n", "x"),
+    "a list": ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", " "),
+}
 
-    def hang(body: dict[str, Any], write: Write) -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            return plain(body, write)
-        write(chunk("むかし"))
-        for _ in range(100):
-            time.sleep(0.1)
-            if alive:
-                write(": ping\n\n")
-        return None
 
-    with serving(Fake(hang)) as url:
-        server = Server(url, timeout=2.0)
+@contextmanager
+def sending(first: str, again: str | None = None) -> Iterator[str]:
+    """A server that sends raw text, and goes on with `again` every 0.05 s unless that is None."""
+    ended = threading.Event()
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            with suppress(OSError):
+                self.wfile.write(first.encode())
+                while again is not None and not ended.wait(0.05):
+                    self.wfile.write(again.encode())
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            ended.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("model", [None, "named"])
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_server_is_left_at_the_timeout_however_slowly_it_sends(
+    slow: str, model: str | None
+) -> None:
+    with sending(*SLOW[slow]) as url:
         started = time.monotonic()
-        answer = server.answer("?", 3)
-        assert 2 <= time.monotonic() - started < 9
-    assert answer.error == "not finished after 2 s"
+        with pytest.raises(BenchError, match=r"does not answer: not finished after 0.2 s"):
+            Server(url, model=model, timeout=0.2)
+        assert 0.2 <= time.monotonic() - started < 4
 
 
-def test_fields_that_a_server_refuses_are_left_out() -> None:
+FIELDS = ("ignore_eos", "stream_options")
+
+
+@pytest.mark.parametrize("refused", [FIELDS, FIELDS[:1], FIELDS[1:], ()])
+def test_only_fields_that_a_server_refuses_are_left_out(refused: tuple[str, ...]) -> None:
     fake = Fake(plain)
-    fake.refuses = ("ignore_eos", "stream_options")
+    fake.refuses = refused
     with serving(fake) as url:
         server = Server(url)
-        assert server.refused == ["ignore_eos", "stream_options"]
+        assert server.refused == list(refused)
         assert server.answer("?", 3).error == ""
-    assert not {"ignore_eos", "stream_options"} & fake.bodies[-1].keys()
+    assert [name for name in FIELDS if name in fake.bodies[-1]] == [
+        name for name in FIELDS if name not in refused
+    ]
 
 
 def test_a_server_that_cannot_be_measured_says_why() -> None:
@@ -236,15 +322,56 @@ def test_a_server_that_cannot_be_measured_says_why() -> None:
     with serving(fake) as url:
         with pytest.raises(BenchError, match="does not answer: status 400: unknown field model"):
             Server(url)
-        fake.models = {"models": []}
-        with pytest.raises(BenchError, match="does not list its models: name one with --model"):
-            Server(url)
+        lists: Any = ({"models": []}, {"data": []}, {"data": [{"id": None}]}, {"data": [3]}, [], 3)
+        for fake.models in lists:
+            with pytest.raises(BenchError, match="does not list its models: name one with --model"):
+                Server(url)
     with pytest.raises(BenchError, match=f"{url} does not answer: .*refused"):
         Server(url)
-    wrong = ("http://[::1", "http://x:port", "http://x:99999")
+    wrong = ("http://[::1", "http://x:port", "http://x:99999", "http://a..b:80")
+    wrong += (f"http://{'a' * 64}.jp", f"http://{'山' * 60}", "http://x/\n", "http://x/\udc80")
     for bad in ("localhost:8000", "ftp://x", "http://", "/v1", *wrong):
         with pytest.raises(BenchError, match="is no URL of a server"):
             Server(bad)
+
+
+@pytest.mark.parametrize("model", [None, "named"])
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, '{"error": "bad key"}', 'refuses .*status 401: {"error": "bad key"}.*OPENAI_API_KEY'),
+        (403, "", r"refuses the request \(status 403: Forbidden\).* variable OPENAI_API_KEY"),
+        (
+            404,
+            "no\n such\r\n\x1b[31m\tpath",
+            r"(answer:|models \() ?status 404: no such \[31m path",
+        ),
+        (307, "", r"(answer:|models \() ?status 307: Temporary Redirect"),
+    ],
+)
+def test_a_server_that_refuses_says_why(
+    status: int, body: str, message: str, model: str | None
+) -> None:
+    reason = HTTPStatus(status).phrase
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with sending(head + body) as url, pytest.raises(BenchError) as caught:
+        Server(url, model=model)
+    assert re.search(message, str(caught.value)), caught.value
+    assert ("--model" in str(caught.value)) == (model is None and status not in (401, 403))
+
+
+def test_a_models_name_cannot_break_a_table() -> None:
+    fake = Fake(plain)
+    fake.models = {"data": [{"id": "a|b\nc\x1b[31m\ud800"}]}
+    with serving(fake) as url:
+        found = servers.measure(
+            [Server(url)], concurrency=[1], rounds=1, tokens=5, report=lambda text: None
+        )
+    assert fake.bodies[-1]["model"] == "a|b\nc\x1b[31m\ud800"
+    assert found.levels[0].model == "a|b c [31m"
+    assert servers.markdown(found).splitlines()[2].startswith(f"| {url} | a\\|b c [31m | 1 |")
+    assert servers.terminal(found).splitlines()[3].startswith(f"{url}  a|b c [31m  ")
+    msgspec.json.encode(found)
 
 
 def test_a_query_is_sent_with_every_request() -> None:
@@ -272,7 +399,7 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
     server.answer = lambda prompt, tokens: answers.pop(0)
-    ticks = iter([0.0, 3.5, 10.0, 14.0])
+    ticks = iter([-0.5, -1.0])  # when a round starts; the failed answer's end does not count
     monkeypatch.setattr(servers.time, "perf_counter", lambda: next(ticks))
     said: list[str] = []
     found = servers.measure([server], concurrency=[2], rounds=2, tokens=5, report=said.append)
@@ -284,7 +411,9 @@ def test_a_level_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert level.ttft.p50 == 2.0
     assert level.itl is not None
     assert level.itl.p50 == 1.0  # of 1.0, 1.0 and 0.5
-    assert level.tpot == (0.5 + 0.5) / 2  # 2 s for four more tokens, 0.5 s for one
+    assert level.chunks == 6
+    # 2 s for two chunks of 5/3 tokens, 0.5 s for one chunk of a token.
+    assert level.tpot == pytest.approx((2 / (10 / 3) + 0.5) / 2)
     assert level.throughput == pytest.approx((7 / 3.5 + 4 / 4) / 2)
     text = servers.terminal(found)
     assert "http://s, 2 clients: 1 errors, the first: broken" in text
@@ -310,15 +439,59 @@ def test_servers_and_levels_take_turns_and_share_a_table() -> None:
     assert [level.requests for level in found.levels] == [2, 6, 2, 6]
     assert [level.counted for level in found.levels] == ["usage", "usage", "chunks", "chunks"]
     assert found.notes == [
+        f"{one}: chunks hold about 2.5 tokens, and ITL is the time between chunks.",
         f"{other} refuses ignore_eos: its answers may be shorter than asked for.",
         f"{other} reports no usage: its tokens are counted as chunks.",
+        f"{other}: answers have fewer tokens than asked for (2 of 5 on average), which raises the "
+        "share of prefill in the throughput.",
     ]
     prompts = {body["messages"][0]["content"] for body in no_usage.bodies}
     assert len(prompts) == 1 + 8  # the first answer's, and each is new
     for text in (servers.terminal(found), servers.markdown(found)):
-        assert text.count(one) == 2
+        assert text.count(one) == 3  # two rows and a note
         assert found.notes[0] in text
     assert msgspec.json.decode(msgspec.json.encode(found), type=servers.ServerResults) == found
+
+
+@pytest.mark.parametrize(
+    ("tokens", "believed"),
+    [
+        *((good, good) for good in (1, 5, 6)),
+        *((bad, None) for bad in (0, -5, True, 5.0, "5", [5], {"a": 5}, 50, 10**30)),
+        *((bad, None) for bad in (float("nan"), float("inf"))),
+    ],
+)
+def test_a_usage_that_cannot_be_true_is_none(tokens: Any, believed: int | None) -> None:
+    def answered(_: dict[str, Any], write: Write) -> None:
+        write(chunk("あ", usage={"completion_tokens": 1}) + chunk("い", "stop"))
+        write(f"data: {json.dumps({'usage': {'completion_tokens': tokens}})}\n\ndata: [DONE]\n\n")
+
+    with serving(Fake(answered)) as url:
+        answer = Server(url, model="named").answer("?", 5)
+    assert (answer.error, answer.tokens, answer.new_tokens) == ("", believed, believed or 2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "notes"),
+    [
+        (16, 1, []),
+        (3, 1, ["answers have fewer tokens than asked for (3 of 16 on average), which"]),
+        (16, 8, ["chunks hold about 8 tokens, and ITL is the time between chunks."]),
+        (16, 16, ["chunks hold about 16 tokens, and ITL is the time between chunks."]),
+    ],
+)
+def test_what_makes_answers_differ_is_noted(tokens: int, size: int, notes: list[str]) -> None:
+    """A chunk of `size` tokens takes as many times 0.01 s."""
+    server: Any = type("S", (), {"url": "http://s", "model": "m", "refused": []})()
+    times = [0.01 * number for number in range(size, tokens + 1, size)]
+    server.answer = lambda prompt, asked: Answer(0.0, times, tokens)
+    found = servers.measure(
+        [server], concurrency=[1], rounds=1, tokens=16, report=lambda text: None
+    )
+    assert len(found.notes) == len(notes)
+    for note, text in zip(found.notes, notes, strict=True):
+        assert note.startswith(f"http://s: {text}")
+    assert found.levels[0].tpot == (None if size == 16 else pytest.approx(0.01))
 
 
 def test_all_answers_fail() -> None:
