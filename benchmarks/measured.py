@@ -82,6 +82,7 @@ class Results(msgspec.Struct, kw_only=True):
 
     `byte_energy` is that of reading a byte above idle, by number of threads; `idle` is in watts.
     `turn` is the time slice of interleaved engines in seconds; 0 if they were not interleaved.
+    `tests` are those of each round, as `Plan.tests` has them; empty in older files.
     """
 
     format: int = FORMAT_VERSION
@@ -95,6 +96,7 @@ class Results(msgspec.Struct, kw_only=True):
     seed: int
     turn: float = 0.0
     new_tokens: int = 0  # decoded after each prompt; 0 if not recorded
+    tests: list[str] = []
     bandwidth: dict[int, list[float]] = {}
     byte_energy: dict[int, Joules] = {}
     idle: Joules = Joules()

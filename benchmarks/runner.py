@@ -17,6 +17,7 @@ import numpy as np
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.energy import Joules, Meter, Reading
 from issun.benchmarks.engines.registry import BUNDLE, version_of
+from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
 from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
 from issun.benchmarks.measured import EngineResult, Results, write_results
@@ -30,6 +31,14 @@ Report = Callable[[str], object]
 
 _CONVERSION_INTERVAL = 0.1  # seconds between memory samples of a conversion, which is timed
 _SPARE = 2_000_000_000  # bytes of memory left to the system
+
+
+def check_model(target: Target, entry: EngineResult, checkpoint: Path | None) -> None:
+    """Raise BenchError if the entry was measured with another model than the target's."""
+    if entry.bundle and entry.bundle != target.create_engine(checkpoint).bundle_id():
+        raise BenchError(
+            "{label} was measured with another model: name another file.", label=entry.label
+        )
 
 
 @dataclass(slots=True)
@@ -133,6 +142,7 @@ class Runner:
                 complete.touch()
         if entries[0].status == "measured":
             for entry in entries:
+                check_model(target, entry, self.plan.checkpoint)
                 entry.disk_bytes = self._disk(target)
         self._store()
 

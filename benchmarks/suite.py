@@ -8,17 +8,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from issun.benchmarks.engines.registry import ENGINES, PEERS
+from issun.benchmarks.engines.registry import BUNDLE, ENGINES, PEERS
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
-from issun.benchmarks.runner import Runner
+from issun.benchmarks.runner import Runner, check_model
 from issun.benchmarks.tensors import stored_tensors
 from issun.export.canonical import expected_shapes
 from issun.export.config import read_config
@@ -76,7 +77,10 @@ def run(
     shape = _shape(request)
     plan = _plan(request, targets, shape)
     with _locked(output):
-        results = _results(request, output, shape, resume=resume)
+        results = _results(request, output, shape, plan.tests, resume=resume)
+        for target, entry in product(targets, results.engines):
+            if (target.name, target.engine) == (entry.name, BUNDLE):
+                check_model(target, entry, request.checkpoint)
         write_results(output, results)
         Runner(plan, results, output, report).run()
         if work is None and request.checkpoint is not None:
@@ -205,47 +209,65 @@ def _fitting(
 
 
 def _results(
-    request: Request, output: Path, shape: Architecture | Network, *, resume: bool
+    request: Request,
+    output: Path,
+    shape: Architecture | Network,
+    tests: list[str],
+    *,
+    resume: bool,
 ) -> Results:
     named = request.checkpoint or bundle_folder(request.bundles[0] if request.bundles else None)
-    sizes = {
-        name: getattr(shape, name)
-        for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
-    }
-    machine = this_machine()
-    if output.exists():
-        if not resume:
-            raise BenchError(
-                "{path} exists: resume it with --resume, or name another file.", path=output
-            )
-        results = read_results(output)
-        same = (results.machine.cpu, results.shape, results.seed, results.new_tokens)
-        if same != (machine.cpu, sizes, request.seed, request.new_tokens):
-            raise BenchError(
-                "{path} was measured with another machine, model, seed or number of new tokens: "
-                "name another file.",
-                path=output,
-            )
-        if (now := commit()) not in results.commit.split(", "):  # each measured a part
-            results.commit = ", ".join(filter(None, (results.commit, now)))
-        for engine in results.engines:  # retry failed engines
-            if engine.status != "measured":
-                engine.status, engine.reason = "measured", ""
-        return results
-    if resume:
-        raise BenchError("There is no run to resume at {path}.", path=output)
-    return Results(
+    names = ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
+    new = Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         issun=version("issun"),
         commit=commit(),
-        machine=machine,
+        machine=this_machine(),
         checkpoint=named.resolve().name,
         parameters=_parameters(request),
-        shape=sizes,
+        shape={name: getattr(shape, name) for name in names},
         seed=request.seed,
         turn=TIME_SLICE,
         new_tokens=request.new_tokens,
+        tests=tests,
     )
+    if output.exists():
+        if resume:
+            return _resumed(output, new)
+        raise BenchError(
+            "{path} exists: resume it with --resume, or name another file.", path=output
+        )
+    if resume:
+        raise BenchError("There is no run to resume at {path}.", path=output)
+    return new
+
+
+def _resumed(output: Path, new: Results) -> Results:
+    """The results in `output`; raises BenchError if those of `new` would not belong to them."""
+
+    def origin(results: Results) -> tuple[object, ...]:
+        model = (results.checkpoint, results.shape)
+        return results.machine.cpu, model, results.seed, results.new_tokens
+
+    found = read_results(output)
+    if origin(found) != origin(new):
+        raise BenchError(
+            "{path} was measured with another machine, model, seed or number of new tokens: "
+            "name another file.",
+            path=output,
+        )
+    if found.tests not in ([], new.tests):  # all samples of an entry are of the same rounds
+        raise BenchError(
+            "{path} was measured with other values of --prefill, --decode or --turn: repeat "
+            "those, or name another file.",
+            path=output,
+        )
+    if new.commit not in found.commit.split(", "):  # each measured a part
+        found.commit = ", ".join(filter(None, (found.commit, new.commit)))
+    for engine in found.engines:  # retry failed engines
+        if engine.status != "measured":
+            engine.status, engine.reason = "measured", ""
+    return found
 
 
 def _parameters(request: Request) -> int:

@@ -19,12 +19,13 @@ from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
 from issun.benchmarks.make_checkpoint import make_checkpoint
-from issun.benchmarks.measured import Results, depths, read_results
+from issun.benchmarks.measured import Results, depths, read_results, write_results
 from issun.benchmarks.plan import Target
 from issun.benchmarks.shapes import SHAPES
 from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
 from issun.runtime.demonstration import EMBEDDED
+from issun.runtime.manifest import read_manifest
 from tests.benchmarks.test_memory import python
 
 
@@ -379,6 +380,75 @@ def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
     assert output.read_bytes() == before
+
+
+@pytest.fixture
+def idle_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that measure nothing, so that a run takes no time."""
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
+    )
+
+
+@pytest.mark.usefixtures("idle_workers")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prefills": (8, 16, 32)}, "other values of --prefill, --decode or --turn: repeat"),
+        ({"depths": (0,)}, "other values of --prefill"),
+        ({"turn": True}, "other values of --prefill"),
+    ],
+)
+def test_a_resumed_run_has_the_same_tests(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "r.json"
+    run(output, rounds=1, contexts=())
+    before = output.read_bytes()
+    with pytest.raises(BenchError, match=message):
+        run(output, resume=True, contexts=(), **changed)
+    assert output.read_bytes() == before
+    found, _ = run(output, resume=True, rounds=2, contexts=(), prefills=(32, 8))
+    assert found.engines[0].rounds == 2
+
+
+@pytest.mark.usefixtures("idle_workers")
+@pytest.mark.parametrize("by", ["bundle", "name", "checkpoint"])
+def test_a_resumed_run_has_the_same_model(
+    tmp_path: Path, bundle: Any, checkpoint: Any, by: str
+) -> None:
+    """Neither another bundle in the place of the first, nor one or a checkpoint elsewhere."""
+    output, folder = tmp_path / "r.json", tmp_path / "model"
+    shutil.copytree(bundle("head-8"), folder)
+    found, _ = run(output, bundles=[folder], rounds=1, contexts=())
+    found.engines[0].bundle = read_manifest(folder).bundle_id
+    write_results(output, found)
+    before = output.read_bytes()
+    found, _ = run(output, bundles=[folder], rounds=2, contexts=(), resume=True)
+    assert found.engines[0].rounds == 2
+    output.write_bytes(before)
+    changes: dict[str, Any] = {
+        "bundle": {"bundles": [folder]},
+        "name": {"bundles": [bundle("head-8")]},
+        "checkpoint": {"checkpoint": checkpoint("head-8"), "engines": ("issun-int8",)},
+    }
+    if by == "bundle":
+        shutil.rmtree(folder)
+        shutil.copytree(bundle("head-8", kv_cache="int8"), folder)
+    with pytest.raises(BenchError, match="was measured with another"):
+        run(output, rounds=2, contexts=(), resume=True, **changes[by])
+    assert output.read_bytes() == before
+
+
+@pytest.mark.usefixtures("idle_workers")
+def test_another_checkpoint_of_the_same_name_is_noticed(tmp_path: Path, checkpoint: Any) -> None:
+    output, source = tmp_path / "r.json", checkpoint("head-8")
+    changes: dict[str, Any] = {"checkpoint": source, "engines": ("issun-int8",), "contexts": ()}
+    found, _ = run(output, rounds=1, **changes)
+    found.engines[0].bundle = "0" * 32
+    write_results(output, found)
+    with pytest.raises(BenchError, match="issun int8 was measured with another model"):
+        suite.run(request(**changes), output, None, resume=True, report=lambda text: None)
 
 
 @pytest.mark.sampled
