@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,7 +26,7 @@ from issun.export.canonical import expected_shapes
 from issun.export.config import read_config
 from issun.export.network import Network
 from issun.runtime.demonstration import bundle_folder
-from issun.runtime.errors import BundleError, ParameterError, check_choice
+from issun.runtime.errors import BundleError, ParameterError, check_choice, check_range, check_seed
 from issun.runtime.files import check_output
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.weights.cores import physical_cores
@@ -159,6 +160,8 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | Network
     others = [read_manifest(bundle_folder(bundle)).architecture for bundle in request.bundles]
     limit = min(each.n_positions for each in (shape, *others))
     new = request.new_tokens
+    check_range("new-tokens", new, Integral, 1, limit - 2)  # beside a prompt
+    check_seed(request.seed)
     return Plan(
         targets=targets,
         checkpoint=request.checkpoint.resolve() if request.checkpoint else None,
