@@ -222,11 +222,12 @@ class Runner:
 
     def _token_energy(self, readings: dict[str, Reading]) -> Joules:
         """The energy above idle of a token between the first one and the end of the answer."""
+        decoded = self.plan.new_tokens - 1
+        if not decoded:
+            return Joules()
         first, last = readings[FIRST_TOKEN], readings[ANSWERED]
         used = self.meter.between(first, last)
-        return used.above(self.results.idle, last.seconds - first.seconds).times(
-            1 / max(1, self.plan.new_tokens - 1)
-        )
+        return used.above(self.results.idle, last.seconds - first.seconds).times(1 / decoded)
 
     def _job(self, target: Target, work: Work, **more: Any) -> Job:
         plan = self.plan

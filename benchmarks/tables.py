@@ -194,10 +194,10 @@ def _measured(results: Results, engine: EngineResult) -> Iterator[tuple[str, str
             f"{gigabytes(memory.peak)} peak (anonymous {gigabytes(memory.anonymous)}, file "
             f"{gigabytes(memory.file)}){resting}",
         )
-    for context, energy in sorted(engine.energy.items()):
-        if energy == Joules():
-            yield "energy", "not readable on this machine"
-            break
+    known = {n: found for n, found in sorted(engine.energy.items()) if found != Joules()}
+    if engine.energy and not known:
+        yield "energy", "cannot be measured on this machine"
+    for context, energy in known.items():
         limit = _joules(energy_limit(results, engine, context))
         yield (
             f"energy {context}",

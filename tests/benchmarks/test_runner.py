@@ -120,6 +120,8 @@ def test_the_energy_of_a_token_is_that_of_decoding_above_idle(
         "rested": Reading(8.0, {zone: 99_000_000}),
     }
     assert one._token_energy(readings) == Joules(package=2.0)
+    plan.new_tokens = 1  # none after the first
+    assert one._token_energy(readings) == Joules()
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,11 @@ def test_energy_stands_beside_its_limit() -> None:
         "0.3 J" in tables.terminal(results)
     )
     unreadable = tables.terminal(made_up(fast(energy={256: Joules(), 1000: Joules()})))
-    assert unreadable.count("energy         not readable on this machine") == 1
+    assert unreadable.count("energy         cannot be measured on this machine") == 1
     assert " 0 J" not in unreadable
+    partly = tables.terminal(made_up(fast(energy={256: Joules(), 1000: Joules(package=1.0)})))
+    assert "energy 1000    package 1 J a token" in partly
+    assert "energy 256" not in partly
 
 
 def test_json_has_the_latency_and_can_be_read_as_results(tmp_path: Path) -> None:
