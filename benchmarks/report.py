@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from issun.benchmarks.distances import DECODE, Comparison
-from issun.benchmarks.measured import EngineResult, Results, speed
+from issun.benchmarks.measured import EngineResult, Results, speed, write_atomically
 from issun.benchmarks.publish_distances import README_TEXTS
 from issun.benchmarks.publish_distances import plots as distance_plots
 from issun.benchmarks.scatter import Point, linear_axis, scatter, tick_step
@@ -72,7 +72,7 @@ def write_report(results: Results, folder: Path, comparison: Comparison | None =
         plots += distance_plots(comparison, README_TEXTS["README.md"]).values()
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(render(results, plots), encoding="utf-8")
+    write_atomically(page, render(results, plots).encode())
     return page
 
 
