@@ -26,7 +26,7 @@ def compare(new: Results, old: Results) -> str:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the new results")
             continue
         for test in sorted(set(engine.samples) | set(before.samples)):
-            if not test.rpartition("-")[2].isdigit():
+            if not test.rpartition("-")[2].isdecimal():
                 continue
             now, then = speed(engine, test), speed(before, test)
             name = f"{engine.label}, {engine.threads} threads, {test}"

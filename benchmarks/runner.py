@@ -20,7 +20,7 @@ from issun.benchmarks.engines.registry import BUNDLE, version_of
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
 from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
-from issun.benchmarks.measured import EngineResult, Results, write_results
+from issun.benchmarks.measured import SHORTEST, EngineResult, Results, write_results
 from issun.benchmarks.memory import watch
 from issun.benchmarks.plan import Plan, Target, group_by_memory
 from issun.benchmarks.progress import Progress, clock_time
@@ -181,8 +181,8 @@ class Runner:
         if worker.exit_code and self._failed(entry, worker.exit_code, worker.stderr):
             return
         for line in worker.lines:
-            if "test" in line:
-                entry.samples.setdefault(line["test"], []).extend(line["seconds"])
+            if seconds := [max(SHORTEST, value) for value in line.get("seconds", ())]:
+                entry.samples.setdefault(line["test"], []).extend(seconds)
             for name, value in line.get("about", {}).items():
                 setattr(entry, name, value)
         entry.rounds += job.work == "speed" and worker.exit_code == 0

@@ -220,7 +220,6 @@ def _results(
     resume: bool,
 ) -> Results:
     named = request.checkpoint or bundle_folder(request.bundles[0] if request.bundles else None)
-    names = ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
     new = Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         issun=version("issun"),
@@ -228,7 +227,14 @@ def _results(
         machine=this_machine(),
         checkpoint=named.resolve().name,
         parameters=_parameters(request),
-        shape={name: getattr(shape, name) for name in names},
+        shape={
+            "n_layer": shape.n_layer,
+            "n_embd": shape.n_embd,
+            "n_head": shape.n_head,
+            "n_inner": shape.n_inner,
+            "n_positions": shape.n_positions,
+            "vocab_size": shape.vocab_size,
+        },
         seed=request.seed,
         turn=TIME_SLICE,
         new_tokens=request.new_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -305,6 +306,19 @@ def test_a_failure_is_recorded_and_the_others_continue(tmp_path: Path, bundle: A
     again, _ = run(output, resume=True, bundles=[damaged, sound], rounds=1, contexts=(20,))
     assert again.engines[0].status == "measured"
     assert again.engines[0].rounds == 1
+
+
+def test_a_time_of_nothing_can_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that came while its process was being suspended takes no time, and may be rounded."""
+    lines = ({"test": "decode-0", "seconds": [0.0, -1e-12]}, {"test": "turn", "seconds": []})
+    printed = "; ".join(f"print({json.dumps(line)!r})" for line in lines)
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python(printed))
+    )
+    found, _ = run(tmp_path / "r.json", rounds=1, contexts=())
+    assert found.engines[0].samples == {"decode-0": [1e-9] * 4}  # and the first load
 
 
 def test_a_crash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
