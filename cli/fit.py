@@ -37,7 +37,7 @@ def run(
     from issun.benchmarks.sizes import gigabytes, parse_size  # noqa: PLC0415
     from issun.runtime.weights.session import rounds_activations  # noqa: PLC0415
 
-    memory, reserved = parse_size(ram), parse_size(reserve)
+    memory, reserved = parse_size(ram), parse_size(reserve, least=0)
     found = read_results(user_path(results) if results else PUBLISHED)
     fits = fit(found, memory, reserve=reserved)
     shown = tr(

@@ -210,10 +210,18 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9", "9" * 400, "9" * 20]
+)
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ParameterError, match="not an amount of memory"):
         parse_size(text)
+
+
+def test_nothing_may_be_reserved() -> None:
+    assert parse_size("0MB", least=0) == 0
+    with pytest.raises(ParameterError, match="not an amount of memory"):
+        parse_size("lots", least=0)
 
 
 @given(st.integers(1, 10**13))

@@ -281,6 +281,8 @@ def test_what_fits(tmp_path: Path) -> None:
     nothing = issun("bench", "fit", path, "--ram", "600MB").out
     assert "does not fit" in nothing
     assert nothing.endswith("\nNone of the measured engines fits.\n")
+    whole = issun("bench", "fit", path, "--ram", "1GB", "--reserve", "0MB").out
+    assert whole.startswith("Memory: 1.00 GB, of which 0 MB stay free")
     bad = issun("bench", "fit", path, "--ram", "lots")
     assert (bad.code, bad.err) == (
         2,
