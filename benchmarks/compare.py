@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from issun.benchmarks.measured import EngineResult, Results, speed
+from issun.benchmarks.measured import EngineResult, Results, one_line, speed
 from issun.benchmarks.sizes import gigabytes
 
 _SAME = 0.1  # a ratio between engines that changed by at most this counts as the same
@@ -40,7 +40,7 @@ def compare(new: Results, old: Results) -> str:
     for engine in old.engines:
         if new.engine(engine.name, engine.threads) is None:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
-    return "\n".join([*lines, *_ratio_changes(changes)])
+    return "\n".join(map(one_line, [*lines, *_ratio_changes(changes)]))
 
 
 def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:

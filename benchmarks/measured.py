@@ -139,6 +139,11 @@ class Stats(NamedTuple):
     minimum: float
 
 
+def one_line(text: str) -> str:
+    """A label or another text of a file without line breaks and control characters."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
 def stats(samples: Sequence[float]) -> Stats:
     """Mean, median, standard deviation and minimum of one or more samples."""
     spread = statistics.stdev(samples) if len(samples) > 1 else 0.0

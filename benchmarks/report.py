@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from issun.benchmarks.distances import DECODE, Comparison
-from issun.benchmarks.measured import EngineResult, Results, speed, write_atomically
+from issun.benchmarks.measured import EngineResult, Results, one_line, speed, write_atomically
 from issun.benchmarks.publish_distances import README_TEXTS
 from issun.benchmarks.publish_distances import plots as distance_plots
 from issun.benchmarks.scatter import Point, linear_axis, scatter, tick_step
@@ -79,7 +79,7 @@ def write_report(results: Results, folder: Path, comparison: Comparison | None =
 def memory_plot(results: Results, title: str, x: str, y: str) -> str:
     """Peak memory against decode speed as SVG, for the engines that have both."""
     points = [
-        Point(engine.label, memory.peak / 1e9, rate, engine.name.startswith("issun"))
+        Point(one_line(engine.label), memory.peak / 1e9, rate, engine.name.startswith("issun"))
         for engine in results.engines
         if (memory := largest(engine)) and (rate := speed(engine, DECODE))
     ]
@@ -174,7 +174,9 @@ def _table(results: Results) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+    """The cells of a row, with the bars that `markdown` escapes."""
+    cells = line.removeprefix("| ").removesuffix(" |").split(" | ")
+    return [cell.strip().replace("\\|", "|") for cell in cells]
 
 
 def _settings(results: Results) -> str:

@@ -14,7 +14,7 @@ from issun.cli import fidelity, fit
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.help import Command, Group
-from issun.cli.language import mark, note, printable, tr
+from issun.cli.language import mark, note, printable, printable_json, tr
 from issun.cli.servers import measure_servers
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -261,7 +261,8 @@ def _show(found: Results, form: str, older: Results | None) -> None:
         "json": lambda: tables.json_text(found),
         "llama-bench": lambda: llama_bench.jsonl(found),
     }
-    print(shown[form]().rstrip("\n"))
+    safe = printable_json if form in ("json", "llama-bench") else printable
+    print(safe(shown[form]().rstrip("\n")))
     if form == "terminal":
         for paragraph in verdict(found):
             print(f"\n{printable(paragraph)}")
