@@ -69,6 +69,17 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
     return values
 
 
+def _contexts(memory: str | None) -> Sizes | None:
+    if memory == "none":
+        return ()
+    return None if memory is None else _list("memory", memory, 1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Comma-separated names without repetitions; `suite` checks them."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
 @app.command(
     "run", cls=Command, help=tr("Measure bundles or, with --checkpoint, every installed engine.")
 )
@@ -179,12 +190,12 @@ def run(
                 "--engines": engines != "all",
                 "--resume": resume,
                 "--work": work,
-                "--threads": threads,
-                "--kv-cache": kv_cache,
+                "--threads": threads is not None,
+                "--kv-cache": kv_cache is not None,
                 "--trust": trust,
-                "--prefill": prefill,
-                "--decode": decode,
-                "--memory": memory,
+                "--prefill": prefill is not None,
+                "--decode": decode is not None,
+                "--memory": memory is not None,
                 "--turn": turn,
                 "--seed": seed,
                 "--compare": compare,
@@ -223,14 +234,14 @@ def run(
     request = suite.Request(
         bundles=[user_path(bundle) for bundle in bundles or []],
         checkpoint=user_path(checkpoint) if checkpoint else None,
-        engines=tuple(name.strip() for name in engines.split(",")),
-        threads=_list("threads", threads, 1, 1024) if threads else None,
-        kv_caches=tuple(kv_cache.split(",")) if kv_cache else (None,),
+        engines=_names(engines),
+        threads=None if threads is None else _list("threads", threads, 1, 1024),
+        kv_caches=(None,) if kv_cache is None else _names(kv_cache),
         trust=trust,
         rounds=None if rounds is None else _list("rounds", str(rounds), 1)[0],
-        prefills=_list("prefill", prefill, 1) if prefill else None,
-        depths=_list("decode", decode, 0) if decode else None,
-        contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
+        prefills=None if prefill is None else _list("prefill", prefill, 1),
+        depths=None if decode is None else _list("decode", decode, 0),
+        contexts=_contexts(memory),
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
         turn=turn,
         seed=seed,

@@ -132,6 +132,15 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
         (("--prefill", "many"), "prefill is 'many': give comma-separated numbers from 1 to ∞"),
         (("--decode", "-1"), "decode is '-1': give comma-separated numbers from 0"),
         (("--prefill", "512"), "prefill is 512, it must be at most 511 to fit into the context."),
+        *(
+            ((f"--{name}=",), f"{name} is ''")
+            for name in ("threads", "prefill", "decode", "memory")
+        ),
+        (("--kv-cache=",), "kv_cache is '', it must be one of float32, int8."),
+        (("--kv-cache", "float32, int4"), "kv_cache is 'int4'"),
+        (("--url", "http://x", "--prefill=", "--kv-cache="), "leave out --kv-cache, --prefill."),
+        (("--seed=-1",), "seed is -1, it must be a whole number from 0 to "),
+        (("--new-tokens", "511"), "new-tokens is 511, it must be a whole number from 1 to 510."),
         (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json, "),
