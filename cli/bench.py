@@ -229,6 +229,7 @@ def run(
         import cpuinfo  # noqa: F401, PLC0415 - before any work
 
         from issun.benchmarks import suite  # noqa: PLC0415
+        from issun.benchmarks.errors import BenchError  # noqa: PLC0415
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
     older = read_results(user_path(compare)) if compare else None
     request = suite.Request(
@@ -254,6 +255,8 @@ def run(
         raise
     _show(found, form, older)
     note("All measurements are in {path}.", path=output)
+    if all(engine.status != "measured" for engine in found.engines):
+        raise BenchError("Nothing could be measured: {path} says why.", path=output)
 
 
 def _say(text: str) -> None:

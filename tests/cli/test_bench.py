@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
-from issun.benchmarks.measured import read_results, write_results
+from issun.benchmarks import suite
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.measured import EngineResult, Results, read_results, write_results
+from issun.cli.bench import app
 from tests.benchmarks.test_results import made_up, two_contexts
 from tests.benchmarks.test_servers import Fake, plain, serving
 from tests.benchmarks.test_tables import found
@@ -229,6 +232,26 @@ def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
     assert rest == f"[stopped: the measurements so far are in {path}]\n"
     levels = json.loads(path.read_bytes())["levels"]
     assert [level["requests"] for level in levels] == [1, 0, 0, 0]
+
+
+def failing(request: suite.Request, output: Path, *_: object, **__: object) -> Results:
+    """A run in which all engines are skipped; their entries name what was asked for."""
+    names = [*request.engines, *map(str, request.kv_caches)]
+    entries = (
+        EngineResult(name=n, label=n, threads=1, status="skipped", reason="r") for n in names
+    )
+    return made_up(*entries)
+
+
+def test_a_run_that_measured_nothing_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "run", failing)
+    names = ("--engines", "a, b,a", "--kv-cache", "float32, int8,int8", "--checkpoint", "c")
+    with pytest.raises(BenchError, match=r"Nothing could be measured: r\.json says why"):
+        app(["run", *names, "-o", "r.json", "--format", "csv"], standalone_mode=False)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["engine"] for row in rows] == ["a", "b", "float32", "int8"]
 
 
 @pytest.mark.slow
