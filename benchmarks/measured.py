@@ -241,6 +241,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a full disk has none
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
