@@ -14,6 +14,7 @@ import msgspec
 from issun.benchmarks.errors import one_line
 
 _MAX_LINE, _MAX_BODY = 1 << 20, 10_000  # characters of a line, and of what is no stream
+SHOWN = 200  # characters of an error
 _OTHER_FIELD = re.compile(r"(event|id|retry)?:")  # or a comment
 
 
@@ -75,7 +76,7 @@ def read_chunks(response: HTTPResponse) -> Iterator[Chunk | None]:
         elif not _OTHER_FIELD.match(line):
             body = (body + line)[:_MAX_BODY]
     if body.strip() and not is_stream:
-        raise HTTPException(f"the answer is no stream: {one_line(body)}")
+        raise HTTPException(f"the answer is no stream: {one_line(body)[:SHOWN]}")
 
 
 def _parse(data: str) -> Chunk:

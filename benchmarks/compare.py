@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from issun.benchmarks.errors import one_line
 from issun.benchmarks.measured import EngineResult, Results, speed
 from issun.benchmarks.sizes import gigabytes
 
@@ -26,7 +27,7 @@ def compare(new: Results, old: Results) -> str:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the new results")
             continue
         for test in sorted(set(engine.samples) | set(before.samples)):
-            if not test.rpartition("-")[2].isdigit():
+            if not test.rpartition("-")[2].isdecimal():
                 continue
             now, then = speed(engine, test), speed(before, test)
             name = f"{engine.label}, {engine.threads} threads, {test}"
@@ -40,7 +41,7 @@ def compare(new: Results, old: Results) -> str:
     for engine in old.engines:
         if new.engine(engine.name, engine.threads) is None:
             lines.append(f"{engine.label}, {engine.threads} threads: only in the old results")
-    return "\n".join([*lines, *_ratio_changes(changes)])
+    return "\n".join(map(one_line, [*lines, *_ratio_changes(changes)]))
 
 
 def _memory_lines(engine: EngineResult, before: EngineResult) -> Iterator[str]:

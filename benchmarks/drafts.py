@@ -20,11 +20,13 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from issun.runtime.decoding.drafts import MAX_DRAFT, Drafts, Predictions, draft_
 from issun.runtime.files import read_text
 from issun.runtime.text.turn import Turn
 
+_T = TypeVar("_T", int, float)
 _DEPTH, _ROUNDS = 256, 9  # context in tokens, and measurements of each step
 _MIN_TOKENS, _MIN_DISTINCT, _MIN_QUOTED = 16, 0.7, 0.5
 _TURNS, _CONVERSATIONS, _MAX_MESSAGE = 6, 20, 120  # the last in characters
@@ -236,15 +239,30 @@ def describe(name: str, gains: Sequence[float]) -> str:
     return f"{name:<25}{len(gains):5}: {mean:.2f} times as fast, at least {min(gains):.3f}"
 
 
+def _number(kind: type[_T], low: _T, high: _T) -> Callable[[str], _T]:
+    """A type of an argument: a number from `low` to `high`."""
+
+    def parse(text: str) -> _T:
+        with suppress(ValueError):
+            if low <= (value := kind(text)) <= high:  # false for NaN
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
+
+    return parse
+
+
 def main() -> int:
     """Measure as the command line says, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, prog="drafts")
+    share, natural = _number(float, 1e-4, 1.0), _number(int, 1, 1024)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=Path, metavar="BUNDLE", help="time the steps of this one")
-    parser.add_argument("--row-cost", type=float, help="of a supposed CPU, such as 0.04")
-    parser.add_argument("--together", type=int, default=1, help="answers at a time (default: 1)")
+    parser.add_argument("--row-cost", type=share, help="of a supposed CPU, such as 0.04")
+    parser.add_argument(
+        "--together", type=natural, default=1, help="answers at a time (default: 1)"
+    )
     parser.add_argument("--kv-cache", help="float32 or int8")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=natural)
     parser.add_argument("--trust", action="store_true", help="as for `issun chat`")
     parser.add_argument("--records", type=Path, help="JSONL: instruction, input, output")
     parser.add_argument("--text", type=Path, help="one paragraph a line")

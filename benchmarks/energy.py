@@ -1,7 +1,7 @@
 """Energy by RAPL, the energy counters of Intel's and AMD's CPUs, from Linux' powercap files.
 
-Most systems let only root read them, and virtual machines rarely have them. What cannot be read is
-None, never 0. Source: the kernel's Documentation/power/powercap/powercap.rst.
+Most systems let only root read them, and virtual machines rarely have them. What cannot be read or
+told from idling is None, never 0. Source: the kernel's Documentation/power/powercap/powercap.rst.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _IDLE_SECONDS = 2.0
 
 
 class Joules(msgspec.Struct, frozen=True):
-    """Energy of all CPU packages and of their DRAM, in joules; None where it cannot be read."""
+    """Energy of all CPU packages and of their DRAM, in joules; None where it is unknown."""
 
     package: float | None = None
     dram: float | None = None
@@ -67,8 +67,8 @@ class Meter:
     def between(self, before: Reading, after: Reading) -> Joules:
         """The energy between two readings, in which each counter may have wrapped once.
 
-        A kind of zone is None unless all of its zones were read both times: a part of the packages
-        would look like a low consumption.
+        A kind of zone is None unless all of its zones were read both times and have moved: a part
+        of the packages would look like a low consumption.
         """
         return Joules(*(self._sum(kind, before, after) for kind in ("package", "dram")))
 
@@ -79,7 +79,10 @@ class Meter:
         total = 0
         for zone, span in ranges.items():
             used = after.counters[zone] - before.counters[zone]
-            total += used if used >= 0 else used + span
+            used += span if used < 0 else 0
+            if used <= 0:  # it stands still, or has wrapped at an unknown end
+                return None
+            total += used
         return total / 1e6
 
     def idle_power(self, seconds: float = _IDLE_SECONDS) -> Joules:
@@ -93,7 +96,10 @@ class Meter:
 
 
 def _less(value: float | None, watts: float | None, seconds: float) -> float | None:
-    return None if value is None or watts is None else max(0.0, value - watts * seconds)
+    if value is None or watts is None:
+        return None
+    above = value - watts * seconds
+    return above if above > 0 else None  # less than what can be told from idling
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,6 @@ class BenchError(IssunError):
 
 
 def one_line(text: object) -> str:
-    """The start of a server's text, without line ends, control characters and lone surrogates."""
+    """A foreign text without line breaks, control characters and lone surrogates."""
     printable = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(printable.split())[:200]
+    return " ".join(printable.split())

@@ -6,8 +6,9 @@ import gzip
 import statistics
 import zlib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 
@@ -19,6 +20,16 @@ from issun.runtime.files import as_utf8
 FORMAT_VERSION = 1
 PUBLISHED = Path(__file__).with_name("published.json")  # of the 1.3 B shape, read by `bench fit`
 _GZIP = b"\x1f\x8b"  # magic bytes
+SHORTEST = 1e-9  # seconds, less than a step of a clock
+# What a file may contain: sizes that a float holds, and times from which speeds can be computed.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Size = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_Samples = Annotated[
+    list[Annotated[float, msgspec.Meta(ge=SHORTEST, le=1e9)]], msgspec.Meta(min_length=1)
+]
+_Rates = Annotated[list[Annotated[float, msgspec.Meta(ge=1, le=1e18)]], msgspec.Meta(min_length=1)]
+_Test = Annotated[str, msgspec.Meta(pattern=r"^(decode-0|[a-z]+(-[a-z]+)*(-[1-9][0-9]{0,8})?)\Z")]
 Status = Literal["measured", "skipped", "failed", "crashed"]
 
 
@@ -29,12 +40,12 @@ class Memory(msgspec.Struct, kw_only=True):
     largest sum; `resting` is all resident memory half a second after the answer, 0 if unknown.
     """
 
-    peak: int = 0
-    anonymous: int = 0
-    file: int = 0
-    shared: int = 0
-    resting: int = 0
-    seconds: float = 0.0
+    peak: _Count = 0
+    anonymous: _Count = 0
+    file: _Count = 0
+    shared: _Count = 0
+    resting: _Count = 0
+    seconds: _Seconds = 0.0
 
 
 class EngineResult(msgspec.Struct, kw_only=True):
@@ -48,22 +59,22 @@ class EngineResult(msgspec.Struct, kw_only=True):
 
     name: str
     label: str
-    threads: int
+    threads: _Size
     settings: str = ""
     versions: dict[str, str] = {}
     status: Status = "measured"
     reason: str = ""
     bundle: str = ""
-    disk_bytes: int = 0
-    weight_bytes: int = 0  # read per decoded token
-    kv_bytes: int = 0  # read per decoded token and token in the KV cache
+    disk_bytes: _Count = 0
+    weight_bytes: _Count = 0  # read per decoded token
+    kv_bytes: _Count = 0  # read per decoded token and token in the KV cache
     conversion: Memory | None = None
-    memory: dict[int, Memory] = {}
-    energy: dict[int, Joules] = {}
+    memory: dict[_Size, Memory] = {}
+    energy: dict[_Size, Joules] = {}
     kv_cache: str = ""  # its type; empty if unknown
-    chunk: int = 0  # prompt tokens that are computed together; 0: all
-    rounds: int = 0
-    samples: dict[str, list[float]] = {}
+    chunk: _Count = 0  # prompt tokens that are computed together; 0: all
+    rounds: _Count = 0
+    samples: dict[_Test, _Samples] = {}
 
 
 class Machine(msgspec.Struct, kw_only=True):
@@ -71,10 +82,21 @@ class Machine(msgspec.Struct, kw_only=True):
 
     cpu: str
     flags: list[str]  # that select matrix-product kernels
-    cores: int
-    memory_bytes: int
+    cores: _Count
+    memory_bytes: _Count
     system: str
     python: str
+
+
+class Shape(TypedDict):
+    """The sizes of a network, as `runtime.manifest.Architecture` has them."""
+
+    n_layer: _Size
+    n_embd: _Size
+    n_head: _Size
+    n_inner: _Size
+    n_positions: _Size
+    vocab_size: _Size
 
 
 class Results(msgspec.Struct, kw_only=True):
@@ -82,6 +104,7 @@ class Results(msgspec.Struct, kw_only=True):
 
     `byte_energy` is that of reading a byte above idle, by number of threads; `idle` is in watts.
     `turn` is the time slice of interleaved engines in seconds; 0 if they were not interleaved.
+    `tests` are those of each round, as `Plan.tests` has them; empty in older files.
     """
 
     format: int = FORMAT_VERSION
@@ -90,13 +113,14 @@ class Results(msgspec.Struct, kw_only=True):
     commit: str
     machine: Machine
     checkpoint: str
-    parameters: int
-    shape: dict[str, int]
+    parameters: _Count
+    shape: Shape
     seed: int
     turn: float = 0.0
-    new_tokens: int = 0  # decoded after each prompt; 0 if not recorded
-    bandwidth: dict[int, list[float]] = {}
-    byte_energy: dict[int, Joules] = {}
+    new_tokens: _Count = 0  # decoded after each prompt; 0 if not recorded
+    tests: list[str] = []
+    bandwidth: dict[_Size, _Rates] = {}
+    byte_energy: dict[_Size, Joules] = {}
     idle: Joules = Joules()
     engines: list[EngineResult] = []
 
@@ -190,7 +214,7 @@ def depths(engine: EngineResult, kind: str) -> list[int]:
     """The sizes N of the measured tests `kind-N`, in ascending order."""
     prefix = f"{kind}-"
     sizes = [name.removeprefix(prefix) for name in engine.samples if name.startswith(prefix)]
-    return sorted(int(size) for size in sizes if size.isdigit())
+    return sorted(int(size) for size in sizes if size.isdecimal())
 
 
 def write_results(path: Path, results: Results) -> None:
@@ -212,6 +236,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a full disk has none
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -252,9 +279,11 @@ def read_results(path: Path) -> Results:
     try:
         plain = gzip.decompress(content) if content.startswith(_GZIP) else content
         found = msgspec.json.decode(as_utf8(plain), type=Results)
+        datetime.fromisoformat(found.date)
     except (
         msgspec.DecodeError,
-        UnicodeDecodeError,
+        RecursionError,
+        ValueError,
         gzip.BadGzipFile,
         EOFError,
         zlib.error,

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 
-from issun.benchmarks.chunks import Chunk, read_chunks
+from issun.benchmarks.chunks import SHOWN, Chunk, read_chunks
 from issun.benchmarks.errors import BenchError, one_line
 from issun.benchmarks.timed_http import TimedResponse, request
 from issun.runtime.errors import check_range
@@ -161,7 +161,7 @@ class Server:
     def _reason(self, error: OSError | HTTPException) -> str:
         if isinstance(error, TimeoutError):
             return f"not finished after {self._timeout:g} s"
-        return one_line(error) or type(error).__name__
+        return one_line(error)[:SHOWN] or type(error).__name__
 
     def _read(self, answer: Answer, body: bytes, most: int) -> None:
         finished = False
@@ -190,7 +190,7 @@ def _check(response: HTTPResponse) -> None:
             body = response.read(_MAX_BODY) if coding == "identity" else b""
         except IncompleteRead as error:
             body = error.partial
-        text = one_line(body.decode("utf-8", "replace")) or response.reason
+        text = one_line(body.decode("utf-8", "replace"))[:SHOWN] or response.reason
         raise HTTPException(f"status {response.status}: {text}")
     if coding != "identity":
         raise HTTPException(f"the answer is compressed ({coding}), which it was not asked to be")

@@ -83,6 +83,13 @@ class Plan:
     seed: int
 
     @property
+    def tests(self) -> list[str]:
+        """The tests of a round by name, without loads and cold prefills."""
+        sizes = {"prefill": self.prefills, "decode": self.depths}
+        names = [f"{kind}-{size}" for kind, found in sizes.items() for size in sorted(found)]
+        return [*names, "turn"] if self.turn else names
+
+    @property
     def round_work(self) -> int:
         """The work of an engine in a round, in the time that it reads a token of a prompt."""
         sizes = {*self.prefills, *self.depths}

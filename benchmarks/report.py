@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 
 from issun.benchmarks.distances import DECODE, Comparison
-from issun.benchmarks.measured import EngineResult, Results, speed
+from issun.benchmarks.errors import one_line
+from issun.benchmarks.measured import EngineResult, Results, speed, write_atomically
 from issun.benchmarks.publish_distances import README_TEXTS
 from issun.benchmarks.publish_distances import plots as distance_plots
 from issun.benchmarks.scatter import Point, linear_axis, scatter, tick_step
@@ -72,14 +73,14 @@ def write_report(results: Results, folder: Path, comparison: Comparison | None =
         plots += distance_plots(comparison, README_TEXTS["README.md"]).values()
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(render(results, plots), encoding="utf-8")
+    write_atomically(page, render(results, plots).encode())
     return page
 
 
 def memory_plot(results: Results, title: str, x: str, y: str) -> str:
     """Peak memory against decode speed as SVG, for the engines that have both."""
     points = [
-        Point(engine.label, memory.peak / 1e9, rate, engine.name.startswith("issun"))
+        Point(one_line(engine.label), memory.peak / 1e9, rate, engine.name.startswith("issun"))
         for engine in results.engines
         if (memory := largest(engine)) and (rate := speed(engine, DECODE))
     ]
@@ -174,7 +175,9 @@ def _table(results: Results) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+    """The cells of a row, with the bars that `markdown` escapes."""
+    cells = line.removeprefix("| ").removesuffix(" |").split(" | ")
+    return [cell.strip().replace("\\|", "|") for cell in cells]
 
 
 def _settings(results: Results) -> str:

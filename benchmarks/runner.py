@@ -17,9 +17,10 @@ import numpy as np
 from issun.benchmarks.bandwidth import read_bandwidth
 from issun.benchmarks.energy import Joules, Meter, Reading
 from issun.benchmarks.engines.registry import BUNDLE, version_of
+from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import InterleavedWorker, run_interleaved
 from issun.benchmarks.machine import available_memory, drop_cached_pages, sync_disks
-from issun.benchmarks.measured import EngineResult, Results, write_results
+from issun.benchmarks.measured import SHORTEST, EngineResult, Results, write_results
 from issun.benchmarks.memory import watch
 from issun.benchmarks.plan import Plan, Target, group_by_memory
 from issun.benchmarks.progress import Progress, clock_time
@@ -30,6 +31,14 @@ Report = Callable[[str], object]
 
 _CONVERSION_INTERVAL = 0.1  # seconds between memory samples of a conversion, which is timed
 _SPARE = 2_000_000_000  # bytes of memory left to the system
+
+
+def check_model(target: Target, entry: EngineResult, checkpoint: Path | None) -> None:
+    """Raise BenchError if the entry was measured with another model than the target's."""
+    if entry.bundle and entry.bundle != target.create_engine(checkpoint).bundle_id():
+        raise BenchError(
+            "{label} was measured with another model: name another file.", label=entry.label
+        )
 
 
 @dataclass(slots=True)
@@ -133,6 +142,7 @@ class Runner:
                 complete.touch()
         if entries[0].status == "measured":
             for entry in entries:
+                check_model(target, entry, self.plan.checkpoint)
                 entry.disk_bytes = self._disk(target)
         self._store()
 
@@ -171,8 +181,8 @@ class Runner:
         if worker.exit_code and self._failed(entry, worker.exit_code, worker.stderr):
             return
         for line in worker.lines:
-            if "test" in line:
-                entry.samples.setdefault(line["test"], []).extend(line["seconds"])
+            if seconds := [max(SHORTEST, value) for value in line.get("seconds", ())]:
+                entry.samples.setdefault(line["test"], []).extend(seconds)
             for name, value in line.get("about", {}).items():
                 setattr(entry, name, value)
         entry.rounds += job.work == "speed" and worker.exit_code == 0
@@ -212,11 +222,12 @@ class Runner:
 
     def _token_energy(self, readings: dict[str, Reading]) -> Joules:
         """The energy above idle of a token between the first one and the end of the answer."""
+        decoded = self.plan.new_tokens - 1
+        if not decoded:
+            return Joules()
         first, last = readings[FIRST_TOKEN], readings[ANSWERED]
         used = self.meter.between(first, last)
-        return used.above(self.results.idle, last.seconds - first.seconds).times(
-            1 / max(1, self.plan.new_tokens - 1)
-        )
+        return used.above(self.results.idle, last.seconds - first.seconds).times(1 / decoded)
 
     def _job(self, target: Target, work: Work, **more: Any) -> Job:
         plan = self.plan

@@ -8,22 +8,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
+from numbers import Integral
 from pathlib import Path
 
-from issun.benchmarks.engines.registry import ENGINES, PEERS
+from issun.benchmarks.engines.registry import BUNDLE, ENGINES, PEERS
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE
 from issun.benchmarks.locking import locked
 from issun.benchmarks.machine import commit, this_machine
 from issun.benchmarks.measured import Results, read_results, write_results
 from issun.benchmarks.plan import Plan, Target
-from issun.benchmarks.runner import Runner
+from issun.benchmarks.runner import Runner, check_model
 from issun.benchmarks.tensors import stored_tensors
 from issun.export.canonical import expected_shapes
 from issun.export.config import read_config
 from issun.export.network import Network
 from issun.runtime.demonstration import bundle_folder
-from issun.runtime.errors import BundleError, ParameterError, check_choice
+from issun.runtime.errors import BundleError, ParameterError, check_choice, check_range, check_seed
 from issun.runtime.manifest import KV_CACHE_TYPES, Architecture, read_manifest
 from issun.runtime.weights.cores import physical_cores
 
@@ -74,7 +76,10 @@ def run(
     shape = _shape(request)
     plan = _plan(request, targets, shape)
     with locked(output):
-        results = _results(request, output, shape, resume=resume)
+        results = _results(request, output, shape, plan.tests, resume=resume)
+        for target, entry in product(targets, results.engines):
+            if (target.name, target.engine) == (entry.name, BUNDLE):
+                check_model(target, entry, request.checkpoint)
         write_results(output, results)
         Runner(plan, results, output, report).run()
         if work is None and request.checkpoint is not None:
@@ -133,6 +138,8 @@ def _plan(request: Request, targets: list[Target], shape: Architecture | Network
     others = [read_manifest(bundle_folder(bundle)).architecture for bundle in request.bundles]
     limit = min(each.n_positions for each in (shape, *others))
     new = request.new_tokens
+    check_range("new-tokens", new, Integral, 1, limit - 2)  # beside a prompt
+    check_seed(request.seed)
     return Plan(
         targets=targets,
         checkpoint=request.checkpoint.resolve() if request.checkpoint else None,
@@ -183,47 +190,71 @@ def _fitting(
 
 
 def _results(
-    request: Request, output: Path, shape: Architecture | Network, *, resume: bool
+    request: Request,
+    output: Path,
+    shape: Architecture | Network,
+    tests: list[str],
+    *,
+    resume: bool,
 ) -> Results:
     named = request.checkpoint or bundle_folder(request.bundles[0] if request.bundles else None)
-    sizes = {
-        name: getattr(shape, name)
-        for name in ("n_layer", "n_embd", "n_head", "n_inner", "n_positions", "vocab_size")
-    }
-    machine = this_machine()
-    if output.exists():
-        if not resume:
-            raise BenchError(
-                "{path} exists: resume it with --resume, or name another file.", path=output
-            )
-        results = read_results(output)
-        same = (results.machine.cpu, results.shape, results.seed, results.new_tokens)
-        if same != (machine.cpu, sizes, request.seed, request.new_tokens):
-            raise BenchError(
-                "{path} was measured with another machine, model, seed or number of new tokens: "
-                "name another file.",
-                path=output,
-            )
-        if (now := commit()) not in results.commit.split(", "):  # each measured a part
-            results.commit = ", ".join(filter(None, (results.commit, now)))
-        for engine in results.engines:  # retry failed engines
-            if engine.status != "measured":
-                engine.status, engine.reason = "measured", ""
-        return results
-    if resume:
-        raise BenchError("There is no run to resume at {path}.", path=output)
-    return Results(
+    new = Results(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         issun=version("issun"),
         commit=commit(),
-        machine=machine,
+        machine=this_machine(),
         checkpoint=named.resolve().name,
         parameters=_parameters(request),
-        shape=sizes,
+        shape={
+            "n_layer": shape.n_layer,
+            "n_embd": shape.n_embd,
+            "n_head": shape.n_head,
+            "n_inner": shape.n_inner,
+            "n_positions": shape.n_positions,
+            "vocab_size": shape.vocab_size,
+        },
         seed=request.seed,
         turn=TIME_SLICE,
         new_tokens=request.new_tokens,
+        tests=tests,
     )
+    if output.exists():
+        if resume:
+            return _resumed(output, new)
+        raise BenchError(
+            "{path} exists: resume it with --resume, or name another file.", path=output
+        )
+    if resume:
+        raise BenchError("There is no run to resume at {path}.", path=output)
+    return new
+
+
+def _resumed(output: Path, new: Results) -> Results:
+    """The results in `output`; raises BenchError if those of `new` would not belong to them."""
+
+    def origin(results: Results) -> tuple[object, ...]:
+        model = (results.checkpoint, results.shape)
+        return results.machine.cpu, model, results.seed, results.new_tokens
+
+    found = read_results(output)
+    if origin(found) != origin(new):
+        raise BenchError(
+            "{path} was measured with another machine, model, seed or number of new tokens: "
+            "name another file.",
+            path=output,
+        )
+    if found.tests not in ([], new.tests):  # all samples of an entry are of the same rounds
+        raise BenchError(
+            "{path} was measured with other values of --prefill, --decode or --turn: repeat "
+            "those, or name another file.",
+            path=output,
+        )
+    if new.commit not in found.commit.split(", "):  # each measured a part
+        found.commit = ", ".join(filter(None, (found.commit, new.commit)))
+    for engine in found.engines:  # retry failed engines
+        if engine.status != "measured":
+            engine.status, engine.reason = "measured", ""
+    return found
 
 
 def _parameters(request: Request) -> int:

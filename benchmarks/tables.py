@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from issun.benchmarks.energy import Joules
+from issun.benchmarks.errors import one_line
 from issun.benchmarks.measured import (
     EngineResult,
     Memory,
@@ -39,7 +40,7 @@ def heading(results: Results) -> str:
         f"{stats(found).median / 1e9:.1f} GB/s with {count} threads"
         for count, found in results.bandwidth.items()
     ]
-    return (
+    return one_line(
         f"{results.date[:10]}, {machine.cpu} ({', '.join(machine.flags)}), {threads} threads, "
         f"{ort}Python {machine.python}; read bandwidth {' and '.join(limits) or 'not measured'}."
     )
@@ -48,8 +49,10 @@ def heading(results: Results) -> str:
 def markdown(results: Results) -> str:
     """A dated Markdown table, one row per engine; prefill and decode in tokens per second."""
     several = len({engine.threads for engine in results.engines}) > 1
-    prefills = [n for n in (128, 512) if _any(results, f"prefill-{n}")]
-    contexts = sorted({n for e in results.engines for n in depths(e, "decode")})
+    prefills, contexts = (
+        sorted({n for engine in results.engines for n in depths(engine, kind)})
+        for kind in ("prefill", "decode")
+    )
     columns = ["engine", *(["threads"] if several else []), "on disk", "conversion"]
     columns += ["conversion peak", "load first / later", *(f"prefill {n}" for n in prefills)]
     columns += [*(f"decode after {n}" for n in contexts), "bandwidth used"]
@@ -58,7 +61,7 @@ def markdown(results: Results) -> str:
     for engine in results.engines:
         first = [engine.label, *([str(engine.threads)] if several else [])]
         if engine.status != "measured":
-            failure = f"{engine.status}: {engine.reason}".replace("|", "\\|")
+            failure = f"{engine.status}: {engine.reason}"
             lines.append(_row([*first, failure, *[""] * (len(columns) - len(first) - 1)]))
             continue
         share = share_of_limit(results, engine, 128)
@@ -78,18 +81,15 @@ def probe_failures(results: Results) -> Iterator[str]:
         for depth in depths(engine, "decode"):
             share = share_of_limit(results, engine, depth)
             if share and share > 1:
-                yield (
+                yield one_line(
                     f"The bandwidth measurement failed: {engine.label} reaches {share:.0%} of it "
                     f"when decoding after {depth} tokens."
                 )
 
 
-def _any(results: Results, test: str) -> bool:
-    return any(test in engine.samples for engine in results.engines)
-
-
 def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    shown = (one_line(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(shown)} |"
 
 
 def _rate(engine: EngineResult, test: str) -> str:
@@ -160,9 +160,9 @@ def terminal(results: Results) -> str:
     """The latency, speed, memory and energy of every engine, for a terminal."""
     lines = textwrap.wrap(heading(results), _WIDTH)
     for engine in results.engines:
-        lines += ["", f"{engine.label}, {engine.threads} threads"]
+        lines += ["", one_line(f"{engine.label}, {engine.threads} threads")]
         if engine.status != "measured":
-            failure = f"{engine.status}: {engine.reason}"
+            failure = one_line(f"{engine.status}: {engine.reason}")
             lines += textwrap.wrap(failure, _WIDTH, initial_indent="  ", subsequent_indent="    ")
         lines += [f"  {name:<14} {text}" for name, text in _measured(results, engine)]
     for failure in probe_failures(results):
@@ -194,10 +194,10 @@ def _measured(results: Results, engine: EngineResult) -> Iterator[tuple[str, str
             f"{gigabytes(memory.peak)} peak (anonymous {gigabytes(memory.anonymous)}, file "
             f"{gigabytes(memory.file)}){resting}",
         )
-    for context, energy in sorted(engine.energy.items()):
-        if energy == Joules():
-            yield "energy", "not readable on this machine"
-            break
+    known = {n: found for n, found in sorted(engine.energy.items()) if found != Joules()}
+    if engine.energy and not known:
+        yield "energy", "cannot be measured on this machine"
+    for context, energy in known.items():
         limit = _joules(energy_limit(results, engine, context))
         yield (
             f"energy {context}",

@@ -14,7 +14,7 @@ from issun.cli import fidelity, fit
 from issun.cli import options as opt
 from issun.cli.extras import needs_extra
 from issun.cli.help import Command, Group
-from issun.cli.language import mark, note, printable, tr
+from issun.cli.language import mark, note, printable, printable_json, tr
 from issun.cli.servers import measure_servers
 from issun.runtime import ParameterError
 from issun.runtime.errors import check_choice
@@ -67,6 +67,17 @@ def _list(name: str, text: str, low: int, high: int | None = None) -> Sizes:
             high="∞" if high is None else f"{high:,}",
         )
     return values
+
+
+def _contexts(memory: str | None) -> Sizes | None:
+    if memory == "none":
+        return ()
+    return None if memory is None else _list("memory", memory, 1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Comma-separated names without repetitions; `suite` checks them."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 @app.command(
@@ -179,12 +190,12 @@ def run(
                 "--engines": engines != "all",
                 "--resume": resume,
                 "--work": work,
-                "--threads": threads,
-                "--kv-cache": kv_cache,
+                "--threads": threads is not None,
+                "--kv-cache": kv_cache is not None,
                 "--trust": trust,
-                "--prefill": prefill,
-                "--decode": decode,
-                "--memory": memory,
+                "--prefill": prefill is not None,
+                "--decode": decode is not None,
+                "--memory": memory is not None,
                 "--turn": turn,
                 "--seed": seed,
                 "--compare": compare,
@@ -218,19 +229,20 @@ def run(
         import cpuinfo  # noqa: F401, PLC0415 - before any work
 
         from issun.benchmarks import suite  # noqa: PLC0415
+        from issun.benchmarks.errors import BenchError  # noqa: PLC0415
         from issun.benchmarks.measured import read_results  # noqa: PLC0415
     older = read_results(user_path(compare)) if compare else None
     request = suite.Request(
         bundles=[user_path(bundle) for bundle in bundles or []],
         checkpoint=user_path(checkpoint) if checkpoint else None,
-        engines=tuple(name.strip() for name in engines.split(",")),
-        threads=_list("threads", threads, 1, 1024) if threads else None,
-        kv_caches=tuple(kv_cache.split(",")) if kv_cache else (None,),
+        engines=_names(engines),
+        threads=None if threads is None else _list("threads", threads, 1, 1024),
+        kv_caches=(None,) if kv_cache is None else _names(kv_cache),
         trust=trust,
         rounds=None if rounds is None else _list("rounds", str(rounds), 1)[0],
-        prefills=_list("prefill", prefill, 1) if prefill else None,
-        depths=_list("decode", decode, 0) if decode else None,
-        contexts=() if memory == "none" else _list("memory", memory, 1) if memory else None,
+        prefills=None if prefill is None else _list("prefill", prefill, 1),
+        depths=None if decode is None else _list("decode", decode, 0),
+        contexts=_contexts(memory),
         new_tokens=_list("new-tokens", str(new_tokens), 1)[0],
         turn=turn,
         seed=seed,
@@ -243,6 +255,8 @@ def run(
         raise
     _show(found, form, older)
     note("All measurements are in {path}.", path=output)
+    if all(engine.status != "measured" for engine in found.engines):
+        raise BenchError("Nothing could be measured: {path} says why.", path=output)
 
 
 def _say(text: str) -> None:
@@ -261,7 +275,8 @@ def _show(found: Results, form: str, older: Results | None) -> None:
         "json": lambda: tables.json_text(found),
         "llama-bench": lambda: llama_bench.jsonl(found),
     }
-    print(shown[form]().rstrip("\n"))
+    safe = printable_json if form in ("json", "llama-bench") else printable
+    print(safe(shown[form]().rstrip("\n")))
     if form == "terminal":
         for paragraph in verdict(found):
             print(f"\n{printable(paragraph)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from issun.cli.language import printable, tr
+from issun.cli.language import tr
 from issun.cli.wrapping import columns
 from issun.runtime.files import user_path
 
@@ -32,12 +32,13 @@ def run(
     ] = "500MB",
 ) -> None:
     """Print which engines fit; without results, by the published ones of the 1.3 B model."""
+    from issun.benchmarks.errors import one_line  # noqa: PLC0415
     from issun.benchmarks.fit import fit, recommended  # noqa: PLC0415
     from issun.benchmarks.measured import PUBLISHED, read_results  # noqa: PLC0415
     from issun.benchmarks.sizes import gigabytes, parse_size  # noqa: PLC0415
     from issun.runtime.weights.session import rounds_activations  # noqa: PLC0415
 
-    memory, reserved = parse_size(ram), parse_size(reserve)
+    memory, reserved = parse_size(ram), parse_size(reserve, least=0)
     found = read_results(user_path(results) if results else PUBLISHED)
     fits = fit(found, memory, reserve=reserved)
     shown = tr(
@@ -49,7 +50,7 @@ def run(
             memory=gigabytes(memory),
             reserve=gigabytes(reserved),
             date=found.date[:10],
-            cpu=printable(found.machine.cpu),
+            cpu=one_line(found.machine.cpu),
         )
     )
     print(f"\n{_table(found, fits)}\n")
@@ -59,13 +60,14 @@ def run(
     advice = tr("Use {engine}: a context of {context:,} tokens fits.")
     if not best.context:
         advice = tr("None of the measured engines fits.")
-    print(advice.format(engine=printable(best.engine.label), context=best.context))
+    print(advice.format(engine=one_line(best.engine.label), context=best.context))
     if slow_int4 and best.context:
         print(tr("This CPU has no fast kernels for 4-bit weights: int8 is faster here than int4."))
 
 
 def _table(results: Results, fits: list[Fit]) -> str:
     """A line for each engine: its name, and three columns of numbers."""
+    from issun.benchmarks.errors import one_line  # noqa: PLC0415
     from issun.benchmarks.sizes import gigabytes  # noqa: PLC0415
 
     rows = [
@@ -77,7 +79,7 @@ def _table(results: Results, fits: list[Fit]) -> str:
         ),
         *(
             (
-                printable(found.engine.label),
+                one_line(found.engine.label),
                 f"{found.context:,}" if found.context else tr("does not fit"),
                 gigabytes(found.full),
                 tr("{speed:.1f} tokens/s").format(speed=found.decode) if found.decode else "-",

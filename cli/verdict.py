@@ -17,9 +17,13 @@ _MAX_SPREAD = 0.1  # between the rounds
 
 def verdict(results: Results) -> Iterator[str]:
     """Yield a paragraph for each engine that was measured."""
+    from issun.benchmarks.errors import one_line  # noqa: PLC0415
+
     for engine in results.engines:
         if engine.status == "measured" and (sentences := list(_sentences(results, engine))):
-            yield f"{engine.label}: " + ("" if language() == "ja" else " ").join(sentences)
+            yield f"{one_line(engine.label)}: " + ("" if language() == "ja" else " ").join(
+                sentences
+            )
 
 
 def _sentences(results: Results, engine: EngineResult) -> Iterator[str]:

@@ -85,7 +85,7 @@ class Engine(ABC):
         return 0, 0
 
     def bundle_id(self) -> str:
-        """An identifier of the converted model; empty if it has none."""
+        """An identifier of the converted model, loaded or not; empty if it has none."""
         return ""
 
     def describe_settings(self) -> str:

@@ -81,7 +81,7 @@ class Bundle(GreedyEngine):
 
     def bundle_id(self) -> str:
         """The bundle's id."""
-        return str(self.model.manifest.bundle_id)
+        return read_manifest(self.folder).bundle_id
 
     def chat_turn(self) -> dict[str, float]:
         """Seconds to the first token of a chat turn, with and without prompt reuse."""

@@ -94,6 +94,27 @@ def test_answers_that_do_not_fit_are_left_out() -> None:
     assert trace.answer[-1] == model.manifest.tokens.eos
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e-320", "1.5", "much"])
+def test_a_row_costs_a_share_of_a_step(
+    value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["drafts", str(EMBEDDED), f"--row-cost={value}"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "argument --row-cost: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--together", "--threads"])
+@pytest.mark.parametrize("value", ["0", "-1", "1025", "1.5", "many"])
+def test_counts_are_at_least_one(
+    option: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["drafts", str(EMBEDDED), f"{option}={value}"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"argument {option}: " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

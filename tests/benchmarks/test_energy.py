@@ -11,7 +11,7 @@ from issun.benchmarks import energy
 from issun.benchmarks.energy import Joules, Meter
 
 
-def zone(root: Path, number: str, name: str, microjoules: object, span: int = 1000) -> Path:
+def zone(root: Path, number: str, name: str, microjoules: object, span: object = 1000) -> Path:
     folder = root / f"intel-rapl:{number}"
     folder.mkdir(parents=True)
     for file, value in (("name", name), ("energy_uj", microjoules), ("max_energy_range_uj", span)):
@@ -57,14 +57,27 @@ def test_a_package_that_cannot_be_read_makes_the_sum_unknown(
 ) -> None:
     zone(tmp_path, "0", "package-0", 0)
     other = zone(tmp_path, "1", "package-1", 0)
-    zone(tmp_path, "0:1", "dram", 0)
+    dram = zone(tmp_path, "0:1", "dram", 0)
     meter = Meter(tmp_path)
     before = meter.read()
     if content is None:
         other.unlink()
     else:
         other.write_text(content)
-    assert meter.between(before, meter.read()) == Joules(package=None, dram=0.0)
+    dram.write_text("500")
+    assert meter.between(before, meter.read()) == Joules(package=None, dram=5e-4)
+
+
+@pytest.mark.parametrize(("now", "span"), [(900, 1000), (10, ""), (10, 0), (10, 500)])
+def test_a_counter_that_shows_nothing_is_unknown(tmp_path: Path, now: int, span: object) -> None:
+    """It stands still, or it has wrapped and where it does is unknown; another one moves."""
+    stuck = zone(tmp_path, "0", "package-0", 900, span)
+    moving = zone(tmp_path, "1", "package-1", 0)
+    meter = Meter(tmp_path)
+    before = meter.read()
+    stuck.write_text(str(now))
+    moving.write_text("5")
+    assert meter.between(before, meter.read()) == Joules()
 
 
 def test_a_machine_without_counters(tmp_path: Path) -> None:
@@ -90,5 +103,5 @@ def test_idling_is_taken_out_and_unknown_stays_unknown() -> None:
     assert used.above(Joules(package=2.0, dram=1.0), 3.0) == Joules(package=4.0, dram=1.0)
     assert used.above(Joules(package=2.0), 3.0) == Joules(package=4.0, dram=None)
     assert Joules().above(Joules(package=1.0), 3.0) == Joules()
-    assert used.above(Joules(package=9.0, dram=0.0), 3.0) == Joules(package=0.0, dram=4.0)
+    assert used.above(Joules(package=9.0, dram=0.0), 3.0) == Joules(package=None, dram=4.0)
     assert Joules(package=6.0).times(0.5) == Joules(package=3.0)

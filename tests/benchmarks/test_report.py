@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from base64 import b64decode
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 import pytest
@@ -28,6 +31,25 @@ def test_the_page_is_self_contained(folder: Path) -> None:
     assert "<script" not in page
     assert not re.search(r"https?://", page)
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_a_page_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = write_report(found(), tmp_path)
+    before = page.read_bytes()
+
+    def full(path: Path, mode: str, *_: object, **__: object) -> IO[bytes]:
+        with open(path, mode) as file:  # noqa: PTH123 - Path.open is this function
+            file.write(b"<" if "b" in mode else "<")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match=r"No space left .*report\.html"):
+        write_report(made_up(fast()), tmp_path)
+    monkeypatch.undo()
+    assert page.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_texts_of_engines_are_escaped(folder: Path) -> None:

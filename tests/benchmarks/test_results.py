@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
@@ -145,6 +146,53 @@ def test_an_invalid_results_file(tmp_path: Path, content: bytes) -> None:
         read_results(path)
 
 
+@pytest.mark.parametrize(
+    ("of_engine", "changes"),
+    [
+        (False, {"shape": {}}),
+        (False, {"shape": {"n_positions": 0}}),
+        (False, {"bandwidth": {"2": []}}),
+        (False, {"bandwidth": {"2": [0.0]}}),
+        (False, {"bandwidth": {"0": [1e9]}}),
+        (False, {"parameters": 10**400}),
+        (False, {"parameters": -1}),
+        (False, {"new_tokens": -8}),
+        (False, {"date": "yesterday"}),
+        (True, {"samples": {"decode-0": []}}),
+        *((True, {"samples": {"decode-0": [0.1, value]}}) for value in (0.0, -1.0, 1e308, 1e-310)),
+        *(
+            (True, {"samples": {name: [1.0]}})
+            for name in ("prefill-²", "prefill-0", "cold-" + "9" * 50)
+        ),
+        (True, {"memory": {"-5": {"peak": 100}}}),
+        (True, {"memory": {"5": {"peak": -100}}}),
+        (True, {"memory": {"5": {"peak": 10**400}}}),
+        (True, {"rounds": -1}),
+        (True, {"kv_bytes": 10**30}),
+    ],
+    ids=str,
+)
+def test_values_that_no_run_has_are_refused(
+    tmp_path: Path, of_engine: bool, changes: dict[str, object]
+) -> None:
+    content = msgspec.to_builtins(made_up(engine(samples={"decode-0": [1.0]})), str_keys=True)
+    (content["engines"][0] if of_engine else content).update(changes)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BenchError, match=r"r\.json is not a results file") as caught:
+        read_results(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("deep", ["[" * 10**5 + "]" * 10**5, "1" * 5000])
+def test_unknown_fields_cannot_break_the_reader(tmp_path: Path, deep: str) -> None:
+    path = tmp_path / "r.json"
+    write_results(path, made_up())
+    path.write_text(path.read_text(encoding="utf-8").replace("{", f'{{"x": {deep},', 1))
+    with contextlib.suppress(BenchError):
+        read_results(path)
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_results(path, msgspec.structs.replace(made_up(), format=9))
@@ -162,10 +210,18 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1GB", "0", "2TB", "1,5GB", "二GB", "1e9", "9" * 400, "9" * 20]
+)
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ParameterError, match="not an amount of memory"):
         parse_size(text)
+
+
+def test_nothing_may_be_reserved() -> None:
+    assert parse_size("0MB", least=0) == 0
+    with pytest.raises(ParameterError, match="not an amount of memory"):
+        parse_size("lots", least=0)
 
 
 @given(st.integers(1, 10**13))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -19,12 +20,13 @@ from issun.benchmarks.engines.registry import ENGINES
 from issun.benchmarks.errors import BenchError
 from issun.benchmarks.interleave import TIME_SLICE, InterleavedWorker
 from issun.benchmarks.make_checkpoint import make_checkpoint
-from issun.benchmarks.measured import Results, depths, read_results
+from issun.benchmarks.measured import Results, depths, read_results, write_results
 from issun.benchmarks.plan import Target
 from issun.benchmarks.shapes import SHAPES
 from issun.benchmarks.worker import Job
 from issun.runtime import ParameterError
 from issun.runtime.demonstration import EMBEDDED
+from issun.runtime.manifest import read_manifest
 from tests.benchmarks.test_memory import python
 
 
@@ -119,6 +121,8 @@ def test_the_energy_of_a_token_is_that_of_decoding_above_idle(
         "rested": Reading(8.0, {zone: 99_000_000}),
     }
     assert one._token_energy(readings) == Joules(package=2.0)
+    plan.new_tokens = 1  # none after the first
+    assert one._token_energy(readings) == Joules()
 
 
 @pytest.mark.parametrize(
@@ -304,6 +308,19 @@ def test_a_failure_is_recorded_and_the_others_continue(tmp_path: Path, bundle: A
     assert again.engines[0].rounds == 1
 
 
+def test_a_time_of_nothing_can_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that came while its process was being suspended takes no time, and may be rounded."""
+    lines = ({"test": "decode-0", "seconds": [0.0, -1e-12]}, {"test": "turn", "seconds": []})
+    printed = "; ".join(f"print({json.dumps(line)!r})" for line in lines)
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python(printed))
+    )
+    found, _ = run(tmp_path / "r.json", rounds=1, contexts=())
+    assert found.engines[0].samples == {"decode-0": [1e-9] * 4}  # and the first load
+
+
 def test_a_crash_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setattr(runner, "InterleavedWorker", lambda command: InterleavedWorker(crash))
@@ -351,6 +368,11 @@ def test_an_engine_that_lacks_the_family_is_skipped_with_its_name(
         ({"depths": (508,)}, "decode is 508, it must be at most 507 to fit"),
         ({"contexts": (512,)}, "memory is 512, it must be at most 511 to fit"),
         ({"contexts": (4,)}, "memory is 4: a context must hold a prompt and 4 new tokens"),
+        ({"new_tokens": 511}, "new-tokens is 511, it must be a whole number from 1 to 510"),
+        ({"new_tokens": 511, "contexts": ()}, "new-tokens is 511"),
+        ({"new_tokens": 510}, "decode is 32, it must be at most 1 to fit"),
+        ({"seed": -1}, "seed is -1, it must be a whole number from 0 to"),
+        ({"seed": 2**64}, "seed is"),
         ({"kv_caches": ("int4",)}, "kv_cache is 'int4'"),
         ({"checkpoint": EMBEDDED, "engines": ("gpu",)}, "engines is 'gpu', it must be one of"),
         ({"bundles": [EMBEDDED, EMBEDDED]}, "the same name"),
@@ -379,6 +401,75 @@ def test_results_are_never_overwritten_or_mixed(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="name a file"):
         run(tmp_path)
     assert output.read_bytes() == before
+
+
+@pytest.fixture
+def idle_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that measure nothing, so that a run takes no time."""
+    monkeypatch.setattr(
+        runner, "InterleavedWorker", lambda command: InterleavedWorker(python("pass"))
+    )
+
+
+@pytest.mark.usefixtures("idle_workers")
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prefills": (8, 16, 32)}, "other values of --prefill, --decode or --turn: repeat"),
+        ({"depths": (0,)}, "other values of --prefill"),
+        ({"turn": True}, "other values of --prefill"),
+    ],
+)
+def test_a_resumed_run_has_the_same_tests(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    output = tmp_path / "r.json"
+    run(output, rounds=1, contexts=())
+    before = output.read_bytes()
+    with pytest.raises(BenchError, match=message):
+        run(output, resume=True, contexts=(), **changed)
+    assert output.read_bytes() == before
+    found, _ = run(output, resume=True, rounds=2, contexts=(), prefills=(32, 8))
+    assert found.engines[0].rounds == 2
+
+
+@pytest.mark.usefixtures("idle_workers")
+@pytest.mark.parametrize("by", ["bundle", "name", "checkpoint"])
+def test_a_resumed_run_has_the_same_model(
+    tmp_path: Path, bundle: Any, checkpoint: Any, by: str
+) -> None:
+    """Neither another bundle in the place of the first, nor one or a checkpoint elsewhere."""
+    output, folder = tmp_path / "r.json", tmp_path / "model"
+    shutil.copytree(bundle("head-8"), folder)
+    found, _ = run(output, bundles=[folder], rounds=1, contexts=())
+    found.engines[0].bundle = read_manifest(folder).bundle_id
+    write_results(output, found)
+    before = output.read_bytes()
+    found, _ = run(output, bundles=[folder], rounds=2, contexts=(), resume=True)
+    assert found.engines[0].rounds == 2
+    output.write_bytes(before)
+    changes: dict[str, Any] = {
+        "bundle": {"bundles": [folder]},
+        "name": {"bundles": [bundle("head-8")]},
+        "checkpoint": {"checkpoint": checkpoint("head-8"), "engines": ("issun-int8",)},
+    }
+    if by == "bundle":
+        shutil.rmtree(folder)
+        shutil.copytree(bundle("head-8", kv_cache="int8"), folder)
+    with pytest.raises(BenchError, match="was measured with another"):
+        run(output, rounds=2, contexts=(), resume=True, **changes[by])
+    assert output.read_bytes() == before
+
+
+@pytest.mark.usefixtures("idle_workers")
+def test_another_checkpoint_of_the_same_name_is_noticed(tmp_path: Path, checkpoint: Any) -> None:
+    output, source = tmp_path / "r.json", checkpoint("head-8")
+    changes: dict[str, Any] = {"checkpoint": source, "engines": ("issun-int8",), "contexts": ()}
+    found, _ = run(output, rounds=1, **changes)
+    found.engines[0].bundle = "0" * 32
+    write_results(output, found)
+    with pytest.raises(BenchError, match="issun int8 was measured with another model"):
+        suite.run(request(**changes), output, None, resume=True, report=lambda text: None)
 
 
 @pytest.mark.sampled

@@ -13,6 +13,7 @@ from issun.benchmarks import tables
 from issun.benchmarks.compare import compare
 from issun.benchmarks.energy import Joules
 from issun.benchmarks.measured import EngineResult, Memory, Results, read_results
+from issun.benchmarks.report import render
 from tests.benchmarks.test_results import made_up
 
 
@@ -106,6 +107,32 @@ def test_markdown_by_hand() -> None:
     assert len(rows) == 3
 
 
+def test_all_measured_prompt_lengths_are_columns() -> None:
+    measured = fast(samples={"prefill-32": [0.5], "prefill-900": [1.0]})
+    header, _, row = tables.markdown(made_up(measured)).splitlines()[2:]
+    assert "| prefill 32 | prefill 900 |" in header
+    assert "| 64.0 | 900.0 |" in row
+
+
+def test_labels_break_neither_rows_nor_terminals() -> None:
+    bad = "a|b\n\x1b[31mc\x9b\u202e"
+    engines = (
+        fast(label=bad, samples={"decode-0": [1e-9]}),
+        fast(label=bad, name="other", status="failed", reason=bad),
+    )
+    results = made_up(*engines)
+    results.machine.cpu = bad
+    *_, row, failure, _, _ = tables.markdown(results).splitlines()
+    assert row.startswith("| a\\|b [31mc | 1.30 GB |")
+    assert failure.startswith("| a\\|b [31mc | failed: a\\|b [31mc |  |")
+    texts = tables.markdown(results), tables.terminal(results), compare(results, results)
+    for line in "\n".join(texts).split("\n"):
+        assert line.isprintable(), line
+    assert "a|b [31mc, 2 threads" in tables.terminal(results)
+    page = render(results, [])
+    assert "<td>a|b [31mc</td>" in page
+
+
 def test_decoding_faster_than_the_bandwidth_is_reported() -> None:
     """Reading 1 GB and 100 tokens of 5 MB in an eighth of a second would need 12 of 10 GB/s."""
     ahead = fast(weight_bytes=10**9, kv_bytes=5 * 10**6, samples={"decode-100": [0.125]})
@@ -139,8 +166,11 @@ def test_energy_stands_beside_its_limit() -> None:
         "0.3 J" in tables.terminal(results)
     )
     unreadable = tables.terminal(made_up(fast(energy={256: Joules(), 1000: Joules()})))
-    assert unreadable.count("energy         not readable on this machine") == 1
+    assert unreadable.count("energy         cannot be measured on this machine") == 1
     assert " 0 J" not in unreadable
+    partly = tables.terminal(made_up(fast(energy={256: Joules(), 1000: Joules(package=1.0)})))
+    assert "energy 1000    package 1 J a token" in partly
+    assert "energy 256" not in partly
 
 
 def test_json_has_the_latency_and_can_be_read_as_results(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
-from issun.benchmarks.measured import read_results, write_results
+from issun.benchmarks import suite
+from issun.benchmarks.errors import BenchError
+from issun.benchmarks.measured import EngineResult, Results, read_results, write_results
+from issun.cli.bench import app
 from tests.benchmarks.test_results import made_up, two_contexts
 from tests.benchmarks.test_servers import Fake, plain, serving
 from tests.benchmarks.test_tables import found
@@ -132,6 +135,15 @@ def test_what_is_there_is_not_replaced(fuji: Path, measured: Path) -> None:
         (("--prefill", "many"), "prefill is 'many': give comma-separated numbers from 1 to ∞"),
         (("--decode", "-1"), "decode is '-1': give comma-separated numbers from 0"),
         (("--prefill", "512"), "prefill is 512, it must be at most 511 to fit into the context."),
+        *(
+            ((f"--{name}=",), f"{name} is ''")
+            for name in ("threads", "prefill", "decode", "memory")
+        ),
+        (("--kv-cache=",), "kv_cache is '', it must be one of float32, int8."),
+        (("--kv-cache", "float32, int4"), "kv_cache is 'int4'"),
+        (("--url", "http://x", "--prefill=", "--kv-cache="), "leave out --kv-cache, --prefill."),
+        (("--seed=-1",), "seed is -1, it must be a whole number from 0 to "),
+        (("--new-tokens", "511"), "new-tokens is 511, it must be a whole number from 1 to 510."),
         (("--threads", "0"), "threads is '0': give comma-separated numbers from 1 to 1,024"),
         (("--rounds", "0"), "rounds is '0'"),
         (("--format", "xml"), "format is 'xml', it must be one of terminal, markdown, csv, json, "),
@@ -222,6 +234,26 @@ def test_ctrl_c_keeps_what_was_measured_of_a_server(tmp_path: Path) -> None:
     assert [level["requests"] for level in levels] == [1, 0, 0, 0]
 
 
+def failing(request: suite.Request, output: Path, *_: object, **__: object) -> Results:
+    """A run in which all engines are skipped; their entries name what was asked for."""
+    names = [*request.engines, *map(str, request.kv_caches)]
+    entries = (
+        EngineResult(name=n, label=n, threads=1, status="skipped", reason="r") for n in names
+    )
+    return made_up(*entries)
+
+
+def test_a_run_that_measured_nothing_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite, "run", failing)
+    names = ("--engines", "a, b,a", "--kv-cache", "float32, int8,int8", "--checkpoint", "c")
+    with pytest.raises(BenchError, match=r"Nothing could be measured: r\.json says why"):
+        app(["run", *names, "-o", "r.json", "--format", "csv"], standalone_mode=False)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["engine"] for row in rows] == ["a", "b", "float32", "int8"]
+
+
 @pytest.mark.slow
 def test_ratios_to_an_older_run(fuji: Path, measured: Path, tmp_path: Path) -> None:
     old = read_results(measured)
@@ -281,6 +313,8 @@ def test_what_fits(tmp_path: Path) -> None:
     nothing = issun("bench", "fit", path, "--ram", "600MB").out
     assert "does not fit" in nothing
     assert nothing.endswith("\nNone of the measured engines fits.\n")
+    whole = issun("bench", "fit", path, "--ram", "1GB", "--reserve", "0MB").out
+    assert whole.startswith("Memory: 1.00 GB, of which 0 MB stay free")
     bad = issun("bench", "fit", path, "--ram", "lots")
     assert (bad.code, bad.err) == (
         2,
