@@ -13,5 +13,4 @@ class BenchError(IssunError):
 
 def one_line(text: object) -> str:
     """A foreign text without line breaks, control characters and lone surrogates."""
-    printable = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(printable.split())
+    return "".join(c for c in " ".join(str(text).split()) if c.isprintable())

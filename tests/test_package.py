@@ -143,7 +143,7 @@ def test_what_is_tracked_is_small(tracked: set[str]) -> None:
         ".txt",
         ".yml",
     )  # by hand
-    assert sum(sizes.values()) <= 6_000_000
+    assert sum(sizes.values()) <= 6_200_000
     assert sum(size for name, size in sizes.items() if not name.endswith(written)) <= 960_000
 
 
