@@ -368,9 +368,9 @@ def test_a_models_name_cannot_break_a_table() -> None:
             [Server(url)], concurrency=[1], rounds=1, tokens=5, report=lambda text: None
         )
     assert fake.bodies[-1]["model"] == "a|b\nc\x1b[31m\ud800"
-    assert found.levels[0].model == "a|b c [31m"
-    assert servers.markdown(found).splitlines()[2].startswith(f"| {url} | a\\|b c [31m | 1 |")
-    assert servers.terminal(found).splitlines()[3].startswith(f"{url}  a|b c [31m  ")
+    assert found.levels[0].model == "a|b c[31m"
+    assert servers.markdown(found).splitlines()[2].startswith(f"| {url} | a\\|b c[31m | 1 |")
+    assert servers.terminal(found).splitlines()[3].startswith(f"{url}  a|b c[31m  ")
     msgspec.json.encode(found)
 
 
