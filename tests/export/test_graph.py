@@ -297,7 +297,7 @@ def test_after_the_last_attention_only_selected_rows_are_computed(
     assert none.shape == (0, every.shape[1])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kv_cache", ["float32", "int8"])
 def test_int8_rows_do_not_depend_on_the_rest_of_the_batch(
     ja_small: Bundles, novel: str, kv_cache: str

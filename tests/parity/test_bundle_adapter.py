@@ -143,7 +143,7 @@ def test_in_float32_text_and_logits_are_those_of_the_merged_model(
             assert len(answer.ids) > 0
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_divergence_is_that_of_the_bundle(

@@ -86,7 +86,7 @@ def run(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
 def test_tokens_equal_those_of_torch(name: str, run: Run) -> None:
     missing = missing_packages(engine_class(name))

@@ -75,7 +75,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, embedded: Model) -> dict[str,
     }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["huggingface", "remote"])
 def test_lm_eval_gets_the_scores_of_the_model(  # noqa: PLR0917
     backend: str,

@@ -300,7 +300,7 @@ def test_lookup_is_on_by_default_if_more_rows_cost_little(
         assert max(calls) == 1
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "float32", "int4"])
 def test_otherwise_each_token_is_nearly_the_likeliest_of_a_replay(
     ja_small: Callable[..., Path], precision: str

@@ -87,6 +87,7 @@ def test_streams_that_nobody_reads_are_given_up(
         assert impatient.post("/v1/completions", {"prompt": "山", "max_tokens": 2}).is_success
 
 
+@pytest.mark.slow
 def test_their_connections_end_too(impatient: Running) -> None:
     with stream(impatient, *STREAMS[0]) as connection:
         until(lambda: figure(impatient, "issun_unread_streams_total") == 1)
@@ -94,6 +95,7 @@ def test_their_connections_end_too(impatient: Running) -> None:
         until(lambda: port not in ends())
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_all(impatient: Running) -> None:
     got = b""
     with stream(impatient, *STREAMS[0]) as connection:
@@ -119,6 +121,7 @@ def test_what_waits_is_bounded_whatever_is_taken(
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_short_stream_may_wait(impatient: Running) -> None:
     with stream(impatient, "/v1/completions", {"prompt": "山", "max_tokens": 3}) as connection:
         time.sleep(2.5)

@@ -17,6 +17,7 @@ from tests.web.driving import answer_to, pythons_answers, wait_until_ready
 MOUNTAIN, SUM, WHO = "日本で一番高い山は?", "17足す8は?", "あなたは誰ですか?"
 
 
+@pytest.mark.slow
 def test_first_visit_and_a_visit_without_the_server(
     browser: Any, make_site: MakeSite, tmp_path: Path
 ) -> None:
@@ -109,7 +110,8 @@ def test_roles_and_too_long_messages(browser: Any, hosted: Hosted) -> None:
         page.get_by_test_id("retry").wait_for()
 
 
-@pytest.mark.parametrize("place", ["prompt", pytest.param("answer", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["prompt", "answer"])
 def test_a_stopped_answer_does_not_change_the_next(
     browser: Any, hosted: Hosted, place: str
 ) -> None:
